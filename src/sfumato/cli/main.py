@@ -1,0 +1,188 @@
+"""The program `sfumato`: one typer app, its verbs, and how errors become exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from inspect import Parameter, Signature
+from typing import Annotated, Any
+
+import typer
+
+import sfumato
+from sfumato.cli import show
+from sfumato.cli.options import method_parameters, methods_of, other_parameters
+from sfumato.core.errors import SfumatoError
+from sfumato.methods import Method, registry
+
+app = typer.Typer(
+    name="sfumato",
+    help="Guided image synthesis and editing with diffusion models.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def keyword(
+    name: str, kind: Any, default: Any, *flags: str, text: str, panel: str | None = None
+) -> Parameter:
+    option = typer.Option(
+        *flags, help=text, rich_help_panel=panel, show_default=default is not None
+    )
+    return Parameter(
+        name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
+    )
+
+
+RUN = [
+    keyword("prompt", str, "", "-p", "--prompt", text="what to show"),
+    keyword("negative", str, "", "--negative", text="what to stay away from"),
+    keyword("label", int | None, None, "--label", text="class of a class-conditional model"),
+    keyword("model", str, "emoji", "--model", text="bundled name, folder or checkpoint file"),
+    keyword("steps", int | None, None, "--steps", text="network calls of the base"),
+    keyword("solver", str | None, None, "--solver", text="ddpm, ddim, dpmpp-2m"),
+    keyword(
+        "spacing", str | None, None, "--spacing", text="uniform, karras, logsnr, or ddim50, 27"
+    ),
+    keyword("size", str | None, None, "--size", text="N, WxH, input or native"),
+    keyword("stages", int | None, None, "--stages", text="1 stops after the base"),
+    keyword("seed", int, 0, "--seed", text="picture j of a batch has seed + j"),
+    keyword("n", int, 1, "-n", text="pictures in one batch"),
+    keyword("extra", list[str], [], "--with", text="METHOD.FIELD=VALUE of any method; repeatable"),
+    keyword("preset", str | None, None, "--preset", text="a method's named settings"),
+]
+OUT = [
+    keyword(
+        "output",
+        str,
+        "{prompt}-{seed}.png",
+        "-o",
+        "--output",
+        text="file, folder or pattern; never overwrites",
+    ),
+    keyword("sheet", bool, False, "--sheet", text="also save a captioned contact sheet"),
+    keyword("embed", bool, False, "--embed", text="put the inputs into the recipe"),
+    keyword("no_store", bool, False, "--no-store", text="do not keep the inputs for `sfumato run`"),
+]
+COMMON = [
+    keyword("device", str, "auto", "--device", text="auto, cuda, mps, xpu, cpu"),
+    keyword("dtype", str, "auto", "--dtype", text="auto, float32, bfloat16, float16"),
+    keyword("as_json", bool, False, "--json", text="results as one JSON object"),
+    keyword("quiet", bool, False, "--quiet", "-q", text="no progress, no notices"),
+    keyword("debug", bool, False, "--debug", text="show where an error came from"),
+]
+PLAN = keyword("plan", bool, False, "--plan", text="say what would run, and stop")
+
+
+def guarded(body: Callable[..., None], values: dict[str, Any], debug: bool) -> None:
+    """Run a verb; every failure is one line and an exit code."""
+    try:
+        show.listen(bool(values.get("quiet")))
+        body(**values)
+    except KeyboardInterrupt:
+        show.errors.print("cancelled; finished pictures are kept")
+        raise typer.Exit(130) from None
+    except SfumatoError as error:
+        fail(str(error), debug)
+    except OSError as error:
+        fail(f"{error.filename or 'file'}: {error.strerror or error}", debug)
+    except MemoryError:
+        fail("out of memory; take a smaller --size or -n", debug)
+    except Exception as error:  # the edge of the program: a bug is one line here too
+        fail(f"internal error: {type(error).__name__}: {error} (--debug shows where)", debug)
+
+
+def fail(line: str, debug: bool) -> None:
+    """Print the error and leave with exit code 1."""
+    if debug:
+        show.errors.print_exception()
+    show.errors.print(f"sfumato: {' '.join(line.split())}", markup=False)
+    raise typer.Exit(1) from None
+
+
+def register(name: str, body: Callable[..., None], parameters: list[Parameter], text: str) -> None:
+    """Make `body` a verb whose options are the parameters."""
+
+    def command(**values: Any) -> None:
+        guarded(body, values, values.pop("debug"))
+
+    command.__signature__ = Signature(sorted(parameters, key=lambda p: p.kind))  # type: ignore[attr-defined]
+    command.__doc__ = text
+    app.command(name)(command)
+
+
+def maker(cls: type[Method] | None) -> Callable[..., None]:
+    """The body of `generate` (no method) or of a method's verb."""
+
+    def body(**values: Any) -> None:
+        from sfumato.cli import verbs
+
+        verbs.make(methods_of(cls, values, values["extra"], values["preset"]), values)
+
+    return body
+
+
+def later(name: str) -> Callable[..., None]:
+    """A verb's body, imported when it runs."""
+
+    def body(**values: Any) -> None:
+        from sfumato.cli import verbs
+
+        getattr(verbs, name)(**values)
+
+    return body
+
+
+def summary(cls: type[Method]) -> str:
+    """The first line of the method's module: what it is, with its source."""
+    text = sys.modules[cls.__module__].__doc__ or cls.__doc__ or ""
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def argument(name: str, text: str, default: Any = Parameter.empty) -> Parameter:
+    declared = typer.Argument(help=text, show_default=False)
+    kind = str if default is Parameter.empty else str | None
+    return Parameter(
+        name, Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=Annotated[kind, declared]
+    )
+
+
+def build() -> typer.Typer:
+    """Register every verb: the installed methods' own, then the fixed ones."""
+    run = [*RUN, *OUT, PLAN, *COMMON, *other_parameters()]
+    register("generate", maker(None), run, "Make pictures from a prompt.")
+    for name, cls in sorted(registry().items()):
+        if cls.verb:
+            register(name, maker(cls), [*method_parameters(cls), *run], summary(cls))
+    again = argument("source", "a recipe (.json) or a picture that sfumato saved")
+    register(
+        "run", later("replay"), [again, *OUT[:2], *COMMON], "Make a picture again, bit for bit."
+    )
+    shown = argument("source", "a picture, a recipe, or a model's name")
+    register(
+        "info", later("info"), [shown, *COMMON[2:]], "Show a picture's recipe or a model's card."
+    )
+    register("models", later("models"), COMMON[2:], "List bundled and known models.")
+    register("doctor", later("doctor"), COMMON, "Versions, device, number format, and a self-test.")
+
+    @app.callback(invoke_without_command=False)
+    def root(
+        version: Annotated[
+            bool, typer.Option("--version", help="print the version", is_eager=True)
+        ] = False,
+    ) -> None:
+        if version:
+            print(sfumato.__version__)
+            raise typer.Exit
+
+    return app
+
+
+def main() -> None:
+    """Entry point of the program."""
+    build()()
+
+
+if __name__ == "__main__":
+    main()

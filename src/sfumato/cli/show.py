@@ -1,0 +1,71 @@
+"""What the command line prints: progress with ETA, notices and errors on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from sfumato.core.run import Step
+
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Notices(logging.Handler):
+    """The library's notices as lines on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        errors.print(record.getMessage(), style="dim", markup=False)
+
+
+def listen(quiet: bool) -> None:
+    """Print the library's notices, warnings only when quiet."""
+    log = logging.getLogger("sfumato")
+    log.handlers = [Notices()]
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+@contextmanager
+def progress(calls: int | Sequence[int], quiet: bool) -> Iterator[Any]:
+    """A callback for sample(): one bar for each stage, with its own ETA."""
+    if quiet:
+        yield None
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    stages = [calls] if isinstance(calls, int) else list(calls)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=errors, transient=True) as bars:
+        names = ["base", *(f"upsampler {k}" for k in range(1, len(stages)))]
+        tasks = [bars.add_task(f"{n} calls", total=c) for n, c in zip(names, stages, strict=True)]
+
+        def update(step: Step) -> None:
+            bars.update(tasks[step.stage], completed=step.calls)
+
+        yield update
+
+
+def saved(paths: Sequence[Path], recipe: Any, as_json: bool) -> None:
+    """The results on stdout: a path a line, or one JSON object."""
+    if as_json:
+        print(json.dumps({"paths": [str(p) for p in paths], "recipe": recipe.to_data()}))
+    else:
+        for path in paths:
+            print(path)

@@ -1,0 +1,169 @@
+"""What the verbs do: each a few lines on top of the library. Imported when a verb runs."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sfumato import images, recipe
+from sfumato.cli import show
+from sfumato.core.errors import SfumatoError
+from sfumato.methods import Method
+from sfumato.models import library, replay as replays
+from sfumato.models.devices import choose
+from sfumato.models.result import Result, free
+
+
+def make(methods: Sequence[Method], values: dict[str, Any]) -> None:
+    """Compose, run, save: `generate` and every method's verb."""
+    model = library.load(values["model"], device=values["device"], dtype=values["dtype"])
+    process: Any = model.process(
+        values["prompt"],
+        negative=values["negative"],
+        label=values["label"],
+        n=values["n"],
+        steps=values["steps"],
+        solver=values["solver"],
+        spacing=values["spacing"],
+        size=parse_size(values["size"]),
+        stages=values["stages"],
+    )
+    for method in methods:
+        process = process | method
+    if values["plan"]:
+        plan(process, values["as_json"])
+        return
+    with show.progress(process.calls, values["quiet"]) as update:
+        result = process.sample(values["seed"], progress=update)
+    inputs = [image for method in methods for image in images.inputs_of(method)]
+    if values["embed"]:
+        result = embedded(result, inputs)
+    if not values["no_store"]:
+        for image in inputs:
+            if not recipe.keep(image.data):
+                show.errors.print(
+                    f"{image.name}: could not be kept for `sfumato run`", markup=False
+                )
+    deliver(result, values["output"], values["sheet"], values["as_json"])
+
+
+def deliver(result: Result, output: str, sheet: bool, as_json: bool) -> None:
+    """Save the pictures, and a sheet of them if asked."""
+    paths = result.save(output)
+    if sheet:
+        first = paths[0]
+        target = free(first.with_name(f"{first.stem}-sheet.png"))
+        result.sheet(title=result.recipe.prompt).save(target)
+        paths = [*paths, target]
+    show.saved(paths, result.recipe, as_json)
+
+
+def embedded(result: Result, inputs: Sequence[images.ImageInput]) -> Result:
+    """The result with its inputs inside every recipe."""
+    content = {image.sha256: recipe.encoded(image.data) for image in inputs}
+    for image in result.images:
+        image.recipe = replace(image.recipe, embedded=content)
+    return replace(result, recipe=replace(result.recipe, embedded=content))
+
+
+def parse_size(text: str | None) -> Any:
+    """N, WxH, "input" or "native"."""
+    if text is None or text in ("input", "native"):
+        return text
+    try:
+        sides = [int(side) for side in text.lower().split("x")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2):
+        raise SfumatoError(f"--size {text}: write N, WxH, input or native")
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+
+def plan(process: Any, as_json: bool) -> None:
+    """What would run: calls, times, work size, methods."""
+    base = getattr(process, "base", None) if hasattr(process, "upsamplers") else None
+    resolved = (base or process).resolved()
+    frame, _ = resolved.frame(resolved.start.place() if resolved.start else replays.Place())
+    data = {
+        "prompt": resolved.prompt,
+        "calls": process.calls,
+        "times": list(process.times),
+        "solver": resolved.solver if isinstance(resolved.solver, str) else asdict(resolved.solver),
+        "work_size": list(frame.work),
+        "size": list(frame.target),
+        "methods": [replays.to_data(method) for method in resolved.methods],
+    }
+    if as_json:
+        print(json.dumps(data))
+        return
+    for name, value in data.items():
+        print(f"{name}: {value}")
+
+
+def replay(
+    source: str, output: str, sheet: bool, device: str, dtype: str, as_json: bool, quiet: bool
+) -> None:
+    """`sfumato run`."""
+    made = replays.read(source)
+    with show.progress([int(c) for c in made.run.get("calls", [0])] or 0, quiet) as update:
+        result = replays.run(
+            source, device=device, dtype=None if dtype == "auto" else dtype, progress=update
+        )
+    deliver(result, output, sheet, as_json)
+
+
+def info(source: str, as_json: bool, quiet: bool) -> None:
+    """`sfumato info`: a recipe as JSON, or a model's card."""
+    path = Path(source)
+    if path.is_file() and path.suffix.lower() not in (".pt", ".ckpt", ".safetensors"):
+        print(replays.read(path).to_json(indent=None if as_json else 1))
+        return
+    model = library.load(source)
+    data = {"name": model.name, **asdict(model.card), "weights": model.weights}
+    print(json.dumps(data, indent=None if as_json else 1, ensure_ascii=False))
+
+
+def models(as_json: bool, quiet: bool) -> None:
+    """`sfumato models`."""
+    found = library.entries()
+    if as_json:
+        print(json.dumps([asdict(entry) for entry in found]))
+        return
+    for entry in found:
+        print(f"{entry.name:32} {entry.where:8} {entry.title}")
+
+
+def doctor(device: str, dtype: str, as_json: bool, quiet: bool) -> None:
+    """`sfumato doctor`: versions, the choices made here, and a small run with checked output."""
+    choice = choose(device, dtype)
+    names = ("sfumato", "torch", "pillow", "numpy", "safetensors", "tokenizers", "pydantic")
+    began = time.perf_counter()
+    model = library.load("emoji", device=device, dtype=dtype)
+    loaded = time.perf_counter()
+    result: Any = model.process("red apple", steps=10).sample(seed=0)
+    done = time.perf_counter()
+    red, green, blue = (sum(band.get_flattened_data()) for band in result.images[0].split())
+    healthy = red > green and red > blue
+    data = {
+        "python": platform.python_version(),
+        **{name: version(name) for name in names},
+        "device": f"{choice.device} ({choice.device_reason})",
+        "dtype": f"{choice.dtype} ({choice.dtype_reason})",
+        "threads": torch.get_num_threads(),
+        "home": str(recipe.home()),
+        "self-test": f"load {loaded - began:.1f} s, red apple in {done - loaded:.1f} s, "
+        + ("it is red" if healthy else "it is NOT red"),
+    }
+    print(json.dumps(data) if as_json else "\n".join(f"{k}: {v}" for k, v in data.items()))
+    if not healthy:
+        raise SfumatoError(
+            "self-test: the red apple is not red; reinstall sfumato or try --dtype float32"
+        )

@@ -1,0 +1,163 @@
+"""The mixture of predictions: Branch, and the batched evaluation of all branches of a run.
+
+e_pos = sum_b w_b e_b over positives (x0 and eps apart, by role), then
+e = e_pos + sum_k (s_k - 1)(e_pos - e_k) over aways; classifier-free guidance is one away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from sfumato.core.denoiser import Cond, Denoiser, Prediction
+from sfumato.core.guides import Call
+from sfumato.core.lazy import torch
+from sfumato.core.schedule import Schedule, ratio
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Weight = float | Callable[[float], float]
+
+
+@dataclass(frozen=True, eq=False)
+class Branch:
+    """One term of the mixture.
+
+    cond: a Cond, a prompt, a function of Call, or None for the process's own prompt (its negative
+    prompt on an away). weight: w of a positive, s of an away; may depend on t. denoiser: None for
+    the process's own. role: which of x0 and eps it feeds.
+    """
+
+    name: str
+    cond: Cond | str | Callable[[Call], Cond] | None = None
+    weight: Weight = 1.0
+    denoiser: Denoiser | None = None
+    role: Literal["both", "x0", "eps"] = "both"
+
+    def at(self, t: float) -> float:
+        return self.weight(t) if callable(self.weight) else self.weight
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """A branch bound to a run: its denoiser is known and a fixed condition is prepared."""
+
+    branch: Branch
+    denoiser: Denoiser
+    cond: Cond | Callable[[Call], Cond]
+    away: bool
+
+    def active(self, t: float) -> bool:
+        return self.branch.at(t) != (1.0 if self.away else 0.0)
+
+
+class Mixture:
+    """The branches of one run, one batched call for each (network, shapes of the condition)."""
+
+    def __init__(
+        self, terms: Sequence[Term], schedule: Schedule, n: int, rows_max: int | None = None
+    ) -> None:
+        self.terms = tuple(terms)
+        self.schedule = schedule
+        self.n = n
+        self.rows_max = rows_max
+        self.calls = 0
+        self._grouped: dict[tuple[str, ...], Cond] = {}
+
+    def parts(self, x: Tensor, t: float, call: Call) -> dict[str, Prediction]:
+        """Every active branch's prediction, by name."""
+        active = [term for term in self.terms if term.active(t)]
+        fresh = {
+            term.branch.name: term.denoiser.prepare(term.cond(call)).rows(self.n)
+            for term in active
+            if callable(term.cond)
+        }
+        groups: dict[Any, list[Term]] = {}
+        for term in active:
+            cond = fresh.get(term.branch.name) or term.cond
+            assert isinstance(cond, Cond)
+            groups.setdefault((id(term.denoiser), cond.shapes()), []).append(term)
+        found: dict[str, Prediction] = {}
+        for group in groups.values():
+            self._evaluate(group, x, t, fresh, found)
+        return found
+
+    def mix(self, parts: dict[str, Prediction], t: float) -> Prediction:
+        """The mixture rule of this module's docstring; the variance is the first positive's."""
+        positives = [term.branch for term in self.terms if not term.away and term.active(t)]
+        x0 = _weighted([(b.at(t), parts[b.name].x0) for b in positives if b.role != "eps"])
+        eps = _weighted([(b.at(t), parts[b.name].eps) for b in positives if b.role != "x0"])
+        mixed_x0, mixed_eps = x0, eps
+        for term in self.terms:
+            if term.away and term.active(t):
+                part, push = parts[term.branch.name], term.branch.at(t) - 1
+                mixed_x0 = torch.add(mixed_x0, x0 - part.x0, alpha=push)
+                mixed_eps = torch.add(mixed_eps, eps - part.eps, alpha=push)
+        return Prediction(mixed_x0, mixed_eps, parts[positives[0].name].frac)
+
+    @property
+    def tied(self) -> bool:
+        """Whether x_t = alpha x0 + sigma eps holds for the mixture (no branch split by role)."""
+        return all(term.branch.role == "both" for term in self.terms)
+
+    def _cond(self, group: list[Term], fresh: dict[str, Cond]) -> Cond:
+        """The group's rows one after the other; built once unless a condition is a function."""
+        names = tuple(term.branch.name for term in group)
+        if names in self._grouped:
+            return self._grouped[names]
+        conds = [fresh.get(name, term.cond) for name, term in zip(names, group, strict=True)]
+        made = Cond.cat([cond for cond in conds if isinstance(cond, Cond)])
+        if fresh.keys().isdisjoint(names):
+            self._grouped[names] = made
+        return made
+
+    def _evaluate(
+        self,
+        group: list[Term],
+        x: Tensor,
+        t: float,
+        fresh: dict[str, Cond],
+        found: dict[str, Prediction],
+    ) -> None:
+        denoiser = group[0].denoiser
+        if denoiser.schedule is not self.schedule:  # matched at equal sigma/alpha
+            other = denoiser.schedule
+            alpha, r = self.schedule.alpha(t), ratio(self.schedule, t)
+            t = other.at(r)
+            x = x * (other.alpha(t) / alpha)
+        n = len(x)
+        batch = torch.cat([x] * len(group)) if len(group) > 1 else x
+        pred = self._split_call(denoiser, batch, t, self._cond(group, fresh))
+        for k, term in enumerate(group):
+            found[term.branch.name] = (
+                pred if len(group) == 1 else pred.map(lambda v, k=k: v[k * n : (k + 1) * n])  # type: ignore[misc]
+            )
+
+    def _split_call(self, denoiser: Denoiser, x: Tensor, t: float, cond: Cond) -> Prediction:
+        rows = self.rows_max or len(x)
+        if len(x) <= rows:
+            self.calls += 1
+            return denoiser(x, t, cond)
+        pieces = []
+        for k in range(0, len(x), rows):
+            self.calls += 1
+            part = cond.map(lambda v, k=k: v[k : k + rows])  # type: ignore[misc]
+            pieces.append(denoiser(x[k : k + rows], t, part))
+        return Prediction(
+            torch.cat([p.x0 for p in pieces]),
+            torch.cat([p.eps for p in pieces]),
+            None
+            if pieces[0].frac is None
+            else torch.cat([p.frac for p in pieces if p.frac is not None]),
+        )
+
+
+def _weighted(parts: list[tuple[float, Tensor]]) -> Tensor:
+    (weight, total), *rest = parts
+    if weight != 1:
+        total = weight * total
+    for weight, value in rest:
+        total = torch.add(total, value, alpha=weight)
+    return total

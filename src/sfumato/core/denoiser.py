@@ -1,0 +1,174 @@
+"""What a network says about x_t: Prediction, Denoiser (parametrisation + time code), Cond.
+
+Knows no solver and no guidance. A Denoiser is a plain value that holds a network; only nn/ defines
+Modules.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from sfumato.core.errors import SfumatoError
+from sfumato.core.lazy import torch
+from sfumato.core.schedule import Schedule
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Kind = Literal["eps", "v", "x0", "edm"]
+
+
+class Network(Protocol):
+    """(x (B, C, ...), time (B,) float32, named conditions) -> (B, C or 2 C, ...)."""
+
+    def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor: ...
+
+
+class Cond(Mapping[str, "Tensor"]):
+    """Named conditioning tensors, first axis batch. Immutable; `Cond()` is no condition."""
+
+    def __init__(self, tensors: Mapping[str, Tensor] | None = None) -> None:
+        self._tensors = dict(tensors or {})
+        if len({len(v) for v in self._tensors.values()}) > 1:
+            sizes = ", ".join(f"{k} {len(v)}" for k, v in self._tensors.items())
+            raise SfumatoError(f"condition: its tensors differ in their first axis ({sizes})")
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Cond:
+        return Cond({name: change(v) for name, v in self._tensors.items()})
+
+    def rows(self, n: int) -> Cond:
+        """One row is shared by all n; otherwise there must be n."""
+
+        def expand(v: Tensor) -> Tensor:
+            if len(v) not in (1, n):
+                raise SfumatoError(f"condition: {len(v)} rows for {n} pictures; give 1 or {n}")
+            return v.expand(n, *v.shape[1:])
+
+        return self.map(expand)
+
+    def shapes(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """What must agree for two conditions to share a batch."""
+        return tuple(sorted((name, tuple(v.shape[1:])) for name, v in self._tensors.items()))
+
+    @staticmethod
+    def cat(conds: Sequence[Cond]) -> Cond:
+        if len(conds) == 1:
+            return conds[0]
+        return Cond({name: torch.cat([c[name] for c in conds]) for name in conds[0]})
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Two values, usually tied by x_t = alpha x0 + sigma eps, but never assumed to be.
+
+    x0, eps: like the state. frac: learned-range variance fraction (v + 1) / 2, unclamped
+    (arXiv 2102.09672, eq. 15). grad: a score left to a solver that shifts its mean.
+    """
+
+    x0: Tensor
+    eps: Tensor
+    frac: Tensor | None = None
+    grad: Tensor | None = None
+
+    def with_x0(self, x0: Tensor, x: Tensor, alpha: float, sigma: float) -> Prediction:
+        """Replace x0 and let eps follow from x_t, for edits of a tied prediction."""
+        return replace(self, x0=x0, eps=(x - alpha * x0) / sigma)
+
+    def shifted(self, score: Tensor, alpha: float, sigma: float) -> Prediction:
+        """Absorb a score g = grad log p: eps - sigma g, x0 + (sigma^2 / alpha) g."""
+        return replace(
+            self,
+            x0=torch.add(self.x0, score, alpha=sigma**2 / alpha),
+            eps=torch.add(self.eps, score, alpha=-sigma),
+        )
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Prediction:
+        frac = None if self.frac is None else change(self.frac)
+        return Prediction(change(self.x0), change(self.eps), frac)
+
+
+@dataclass(frozen=True, eq=False)
+class Denoiser:
+    """(x_t, t, cond) -> Prediction.
+
+    The network's output is read as `kind`: eps; v = alpha eps - sigma x0; x0; or EDM's F with
+    x0 = c_skip x + c_out F(c_in x) (arXiv 2206.00364, table 1). With `learned_range` it has twice
+    the channels and the second half is the variance fraction.
+
+    `code` maps t to the number the network reads: by default the table index t T - 1 (for edm
+    ln(sigma)/4); indices within 1e-6 of an integer are that integer. The network is evaluated at
+    t clamped to [t_min, t_max]; conversions use the true alpha and sigma.
+    """
+
+    network: Network
+    schedule: Schedule
+    kind: Kind = "eps"
+    learned_range: bool = False
+    code: Callable[[float], float] | None = None
+    t_min: float | None = None
+    t_max: float = 1.0
+    sigma_data: float = 0.5
+
+    def prepare(self, cond: Cond) -> Cond:
+        """Do once what does not change over the steps of a run (text, its keys and values)."""
+        prepare = getattr(self.network, "prepare", None)
+        return cond if prepare is None else Cond(prepare(cond))
+
+    def time(self, t: float) -> float:
+        """The number the network reads at time t."""
+        t_min = 1 / self.schedule.steps if self.t_min is None else self.t_min
+        t = min(max(t, t_min), self.t_max)
+        if self.code is not None:
+            return self.code(t)
+        if self.kind == "edm":
+            return math.log(self.schedule.sigma(t) / self.schedule.alpha(t)) / 4
+        index = t * self.schedule.steps - 1
+        return float(round(index)) if abs(index - round(index)) < 1e-6 else index
+
+    def __call__(self, x: Tensor, t: float, cond: Cond) -> Prediction:
+        """x (B, C, ...) at time t, cond of B rows (raw or prepared) -> Prediction of B rows."""
+        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        time = torch.full((len(x),), self.time(t), dtype=torch.float32, device=x.device)
+        if self.kind == "edm":
+            return self._edm(x, time, cond, alpha, sigma)
+        out = self.network(x, time, cond).to(x.dtype)
+        frac = None
+        if self.learned_range:
+            out, var = out.chunk(2, dim=1)
+            frac = (var + 1) / 2
+        if self.kind == "eps":
+            return Prediction((x - sigma * out) / alpha, out, frac)
+        if self.kind == "v":
+            return Prediction(
+                torch.add(alpha * x, out, alpha=-sigma),
+                torch.add(alpha * out, x, alpha=sigma),
+                frac,
+            )
+        return Prediction(out, self._eps(x, out, t), frac)
+
+    def _edm(self, x: Tensor, time: Tensor, cond: Cond, alpha: float, sigma: float) -> Prediction:
+        r, data = sigma / alpha, self.sigma_data
+        scale = math.hypot(r, data)
+        out = self.network(x / (alpha * scale), time, cond).to(x.dtype)
+        x0 = (data / scale) ** 2 * x / alpha + (r * data / scale) * out
+        # (x / alpha - x0) / r, written so that it is finite at r = 0
+        eps = (r * x / alpha - data * scale * out) / scale**2
+        return Prediction(x0, eps)
+
+    def _eps(self, x: Tensor, x0: Tensor, t: float) -> Tensor:
+        """eps of an x0 prediction; at t = 0, where it is 0/0, that of the clamped time."""
+        if self.schedule.sigma(t) == 0:
+            t = 1 / self.schedule.steps if self.t_min is None else self.t_min
+        return (x - self.schedule.alpha(t) * x0) / self.schedule.sigma(t)

@@ -1,0 +1,27 @@
+"""The one lazy handle on torch: core and the method files mention torch, but importing them is free.
+
+Only nn/ imports torch at module level, because only nn/ defines Modules.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+
+class LazyModule:
+    """Stands for module `name` and imports it when the first attribute is read."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(importlib.import_module(self._name), attribute)
+
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = LazyModule("torch")
+
+__all__ = ["LazyModule", "torch"]

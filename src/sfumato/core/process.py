@@ -1,0 +1,241 @@
+"""Process: the immutable description of one way to make a picture. `|` declares a method.
+
+Reading a process does nothing: sizes, times and prompts are bound when a run begins (run.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sfumato.core.branches import Branch
+from sfumato.core.denoiser import Cond, Denoiser
+from sfumato.core.errors import SfumatoError
+from sfumato.core.guides import Guide
+from sfumato.core.lazy import torch
+from sfumato.core.noise import Noise
+from sfumato.core.run import Loop, Run, Step, bind, invert, times_of
+from sfumato.core.solvers import Solver, solver
+from sfumato.core.spaces import IDENTITY, Space
+from sfumato.core.starts import Place, PriorNoise, Start
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Method = Callable[["Process"], "Process"]
+Size = int | tuple[int, int] | str
+
+
+class Source(Protocol):
+    """What a process asks of the model it came from."""
+
+    def encode(self, texts: Sequence[str], label: int | None = None) -> Cond:
+        """One row for each text; "" is the null condition."""
+        ...
+
+    def complete(self, process: Process) -> Process:
+        """Fill empty slots with the card's defaults."""
+        ...
+
+    def frame(self, process: Process, place: Place) -> tuple[Any, tuple[int, ...]]:
+        """Geometry of the run and the shape of its state."""
+        ...
+
+    def preview(self, step: Step, run: Run) -> Any: ...
+
+    def finish(self, x: Tensor | None, run: Run, trace: list[dict[str, Any]]) -> Any:
+        """The last state (None: untouched) -> Result."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Process:
+    """denoiser and state shape (C, H, W), and what methods added to them.
+
+    prompt, negative, label: text and class; cond, null: given tensors instead, for a process
+    without a source. n: pictures in the batch. n_steps: downward transitions of one pass; spacing:
+    its times. size: pixels, (width, height), "input" or "native". rows_max: most rows in one
+    network call. methods: what was composed, in order.
+    """
+
+    denoiser: Denoiser
+    shape: tuple[int, ...]
+    cond: Cond | None = None
+    null: Cond | None = None
+    source: Source | None = None
+    prompt: str = ""
+    negative: str = ""
+    label: int | None = None
+    n: int = 1
+    n_steps: int | None = None
+    solver: str | Mapping[str, Any] | Solver | None = None
+    spacing: str | tuple[float, ...] | None = None
+    size: Size | None = None
+    space: Space = IDENTITY
+    stage: int = 0
+    stages: int = 1
+    device: str = "cpu"
+    rows_max: int | None = None
+    start: Start | None = None
+    positives: tuple[Branch, ...] = ()
+    aways: tuple[Branch, ...] = ()
+    guides: tuple[Guide, ...] = ()
+    methods: tuple[Method, ...] = ()
+    base: Process | None = None
+
+    def __or__(self, method: Method) -> Process:
+        """This process with a method composed; a second one for the same slot is an error."""
+        slot = getattr(method, "slot", None)
+        for other in self.methods:
+            if slot is not None and getattr(other, "slot", None) == slot:
+                raise SfumatoError(
+                    f"{name_of(method)}: the process already has {name_of(other)} as its {slot}; "
+                    f"remove that first with process.without({name_of(other)!r})"
+                )
+        changed = method(self)
+        return replace(changed, methods=(*self.methods, method), base=self.base or self)
+
+    def without(self, name: str) -> Process:
+        """The same process with the method of that name left out."""
+        names = [name_of(method) for method in self.methods]
+        if name not in names:
+            raise SfumatoError(f"without({name!r}): this process has {', '.join(names) or 'none'}")
+        process = self.base or self
+        for method in self.methods:
+            if name_of(method) != name:
+                process = process | method
+        return process
+
+    def add(
+        self,
+        *,
+        start: Start | None = None,
+        solver: Solver | None = None,
+        positives: Sequence[Branch] = (),
+        aways: Sequence[Branch] = (),
+        guides: Sequence[Guide] = (),
+    ) -> Process:
+        """What methods call: put something into a slot, or append to the branches and guides."""
+        if start is not None and self.start is not None:
+            raise SfumatoError("start: the process already has one; a run begins in one place")
+        if solver is not None and self.solver is not None:
+            raise SfumatoError("solver: the process already has one; leave its solver out")
+        return replace(
+            self,
+            start=start or self.start,
+            solver=solver or self.solver,
+            positives=(*self.positives, *positives),
+            aways=(*self.aways, *aways),
+            guides=(*self.guides, *guides),
+        )
+
+    def resolved(self) -> Process:
+        """With the model card's defaults in every empty slot; unchanged without a model."""
+        return self if self.source is None else self.source.complete(self)
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """Every time the run will visit."""
+        process = self.resolved()
+        start = process.start or PriorNoise()
+        return times_of(process, start, start.level(process.denoiser.schedule))
+
+    @property
+    def calls(self) -> int:
+        """Network calls that a run will make (`rows_max` aside)."""
+        process = self.resolved()
+        if process.solver is None:
+            raise SfumatoError("solver: not given, and no model card here that would say")
+        times = process.times
+        downward = sum(s < t for t, s in zip(times, times[1:], strict=False))
+        branches = (*process.positives, *process.aways)
+        networks = {id(b.denoiser or process.denoiser) for b in branches} or {0}
+        return downward * solver(process.solver).evaluations * len(networks)
+
+    def begin(self, seed: int = 0, noise: Noise | None = None) -> Run:
+        """Bind everything of one run: sizes, times, prompts, guides."""
+        return bind(self.resolved(), seed, noise)
+
+    def steps(
+        self,
+        x: Tensor | None = None,
+        *,
+        seed: int = 0,
+        noise: Noise | None = None,
+        detach: bool = False,
+    ) -> Iterator[Step]:
+        """Walk the run: the start as i = -1, then each transition.
+
+        x: a first state instead of the Start's. noise: a source instead of the seeded one. Keeps
+        gradients; detach=True cuts them between transitions.
+        """
+        return Loop(self.begin(seed, noise), detach).steps(x)
+
+    def sample(
+        self,
+        seed: int = 0,
+        *,
+        noise: Noise | None = None,
+        progress: Callable[[Step], None] | None = None,
+    ) -> Any:
+        """Run it. A Result; without a model, the decoded pixels (n, C, H, W)."""
+        with torch.no_grad():
+            run = self.begin(seed, noise)
+            x, trace = walk(run, progress)
+            if self.source is None:
+                return run.space.decode(x)
+            return self.source.finish(x, run, trace)
+
+    def invert(self, x0: Tensor, *, t: float = 1.0, guided: bool = False) -> list[Tensor]:
+        """Deterministic path upwards from the clean state x0 (B, C, ...): states from 0 to t.
+
+        Takes the process's steps and solver; aways are left out unless `guided`, guides always.
+        """
+        process = replace(self.resolved(), start=None, guides=())
+        if not guided:
+            process = replace(process, aways=())
+        with torch.no_grad():
+            return invert(process, x0, t)
+
+    def condition(self, text: str | None, away: bool) -> Cond:
+        """The condition of a branch: its own text, else the process's prompt or negative prompt."""
+        given = self.null if away else self.cond
+        if text is None and given is not None:
+            return given
+        if self.source is None:
+            if away and self.cond is not None:
+                raise SfumatoError("guidance: Process(null=...) is missing, the empty condition")
+            return Cond()
+        if text is None:
+            text = self.negative if away else self.prompt
+        return self.source.encode([text], None if away else self.label)
+
+    def frame(self, place: Place) -> tuple[Any, tuple[int, ...]]:
+        """Geometry and state shape of the run; a tensor given to the Start has the say."""
+        if place.shape is not None:
+            return None, place.shape
+        if self.source is None:
+            return None, self.shape
+        return self.source.frame(self, place)
+
+
+def walk(
+    run: Run, progress: Callable[[Step], None] | None = None
+) -> tuple[Tensor, list[dict[str, Any]]]:
+    """Run to the end: last state and the trace, a dict of scalars for each transition."""
+    trace: list[dict[str, Any]] = []
+    for step in Loop(run).steps(None):
+        if step.i >= 0:
+            scores = {name: score.tolist() for name, score in step.scores.items()}
+            trace.append({"t": step.t, "s": step.s, "calls": step.calls, **scores})
+        if progress is not None:
+            progress(step)
+    return step.x, trace
+
+
+def name_of(method: Any) -> str:
+    """What errors and `without` call a method: its id, or its class's name."""
+    return str(
+        getattr(method, "id", None) or getattr(method, "name", None) or type(method).__name__
+    )

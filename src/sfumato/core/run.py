@@ -1,0 +1,323 @@
+"""A run: a process bound to seeds, size, times, branches and guides, and the loop that walks it.
+
+Only this module holds a loop. The description it executes is in process.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from sfumato.core.branches import Branch, Mixture, Term
+from sfumato.core.denoiser import Cond, Prediction
+from sfumato.core.errors import SfumatoError
+from sfumato.core.guides import Call, Guide, overrides
+from sfumato.core.lazy import torch
+from sfumato.core.noise import Noise, Seeded
+from sfumato.core.schedule import Schedule, ratio
+from sfumato.core.solvers import Solver, solver
+from sfumato.core.spaces import Space
+from sfumato.core.spacing import Times, materialise, repeated
+from sfumato.core.starts import BoundStart, PriorNoise, Start
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.core.process import Process
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One transition, done.
+
+    i of n transitions (-1: the start), t -> s, x: state on arrival at s, pred: the prediction used
+    (None on upward moves and at the start), scores: (B,) log-probability of each guide, calls:
+    network calls so far, stage: 0 base, 1 first upsampler.
+    """
+
+    i: int
+    n: int
+    t: float
+    s: float
+    x: Tensor
+    pred: Prediction | None
+    scores: Mapping[str, Tensor]
+    calls: int
+    stage: int = 0
+    show: Callable[[Step], Any] | None = field(default=None, repr=False)
+
+    def preview(self) -> Any:
+        """What the picture looks like now: a Picture, or without a model its pixels in [-1, 1]."""
+        return self.show(self) if self.show else self.pixels()
+
+    def pixels(self) -> Tensor:
+        """The predicted clean state, or the state itself where nothing was predicted."""
+        return self.x if self.pred is None else self.pred.x0
+
+
+@dataclass(eq=False)
+class Run:
+    """Everything of one run that is bound when it begins.
+
+    shape: of the state without its batch axis; frame: geometry of a picture's size against the work
+    size, made by the source; paste: (picture in uint8, edit mask, alpha) when a Start had one.
+    """
+
+    process: Process
+    schedule: Schedule
+    space: Space
+    shape: tuple[int, ...]
+    frame: Any
+    times: Times
+    level: float
+    n: int
+    seed: int
+    noise: Noise
+    solver: Solver
+    memo: dict[Any, Any] = field(default_factory=dict)
+    paste: Any = None
+    start: BoundStart | None = None
+    guides: tuple[Guide, ...] = ()
+    mixture: Mixture | None = None
+
+    @property
+    def device(self) -> Any:
+        return self.process.device
+
+    @property
+    def untouched(self) -> bool:
+        """t0 = 0: the input is the result; neither network nor autoencoder is called."""
+        return self.times == (0.0,)
+
+    @property
+    def calls(self) -> int:
+        return self.mixture.calls if self.mixture else 0
+
+    def begin(self, i: int, t: float, s: float, last_up: int) -> Call:
+        return Call(t, s, i, self.times, self.schedule, last_up, self.noise, self.memo)
+
+
+def times_of(process: Process, start: Start, level: float) -> Times:
+    """All times of a run: the spacing over [level, 0], then the start's passes."""
+    if level == 0:
+        return (0.0,)
+    schedule = process.denoiser.schedule
+    return repeated(materialise(process.spacing, process.n_steps, level, schedule), start.passes)
+
+
+def bind(process: Process, seed: int, noise: Noise | None) -> Run:
+    """Bind in a fixed order: size, start level, times, branches, guides."""
+    start = process.start or PriorNoise()
+    schedule = process.denoiser.schedule
+    place = start.place()
+    frame, shape = process.frame(place)
+    level = start.level(schedule)
+    if process.solver is None:
+        raise SfumatoError("solver: not given, and no model card here that would say")
+    run = Run(
+        process=process,
+        schedule=schedule,
+        space=process.space,
+        shape=shape,
+        frame=frame,
+        times=times_of(process, start, level),
+        level=level,
+        n=process.n,
+        seed=seed,
+        noise=Seeded(seed, process.stage) if noise is None else noise,
+        solver=solver(process.solver),
+    )
+    run.start = start.bind(run)
+    if not run.untouched:
+        terms = [_term(run, b, False) for b in process.positives or (Branch("positive"),)]
+        terms += [_term(run, b, True) for b in process.aways]
+        run.mixture = Mixture(terms, schedule, run.n, process.rows_max)
+        run.guides = tuple(_checked(guide.bind(run), terms) for guide in process.guides)
+    return run
+
+
+def _term(run: Run, branch: Branch, away: bool) -> Term:
+    process = run.process
+    denoiser = branch.denoiser or process.denoiser
+    cond = branch.cond
+    if callable(cond):
+        return Term(branch, denoiser, cond, away)
+    if not isinstance(cond, Cond):
+        cond = process.condition(cond, away)
+    return Term(branch, denoiser, denoiser.prepare(cond).rows(run.n), away)
+
+
+def _checked(guide: Guide, terms: Sequence[Term]) -> Guide:
+    if overrides(guide, "logp") and guide.through is None:
+        raise SfumatoError(f"guide {guide.name}: has logp, so `through` must say input or model")
+    names = [term.branch.name for term in terms]
+    if guide.on != "mixture" and guide.on not in names:
+        known = ", ".join(["mixture", *names])
+        raise SfumatoError(f"guide {guide.name}: no branch {guide.on!r}; there are {known}")
+    return guide
+
+
+class Loop:
+    """Walks a bound run; each guide's hooks are sorted once, by rank."""
+
+    def __init__(self, run: Run, detach: bool = False) -> None:
+        self.run = run
+        self.detach = detach
+        edits = [g for g in run.guides if overrides(g, "edit")]
+        edits.sort(key=lambda g: g.edit_rank)  # stable: equals keep list order
+        self.edits = [g for g in edits if not g.after]
+        self.after = [g for g in edits if g.after]
+        self.arrivals = [g for g in run.guides if overrides(g, "arrive")]
+        self.arrivals.sort(key=lambda g: g.arrive_rank)
+        self.scorers = [g for g in run.guides if overrides(g, "logp")]
+        self.scores: dict[str, Tensor] = {}
+        self.pred: Prediction | None = None
+
+    def steps(self, x: Tensor | None) -> Iterator[Step]:
+        """The start as i = -1, then every transition."""
+        run = self.run
+        times = run.times
+        call = run.begin(-1, times[0], times[0], 0)
+        if x is None:
+            assert run.start is not None
+            like = torch.empty((run.n, *run.shape), device=run.device, dtype=torch.float32)
+            x = run.start.state(call, like)
+        x = self.arrive(x, call)
+        yield self.step(x, call)
+        carry: Any = None
+        last_up = 0
+        for i, (t, s) in enumerate(zip(times, times[1:], strict=False)):
+            if self.detach:
+                x = x.detach()
+            self.pred, self.scores = None, {}
+            if s > t:
+                last_up, carry = i + 1, None
+                call = run.begin(i, t, s, last_up)
+                x = renoise(x, call)
+            else:
+                call = run.begin(i, t, s, last_up)
+                x, carry = run.solver.step(x, t, s, self.denoiser(call), call, carry)
+            arrived = self.arrive(x, call)
+            if arrived is not x and not getattr(run.solver, "history_x0", True):
+                carry = None  # a history of eps is no longer that of this state
+            x = arrived
+            yield self.step(x, call)
+
+    def step(self, x: Tensor, call: Call) -> Step:
+        run = self.run
+        source = run.process.source
+        show = None if source is None else lambda step: source.preview(step, run)
+        stage = run.process.stage
+        return Step(
+            call.i, call.n, call.t, call.s, x, self.pred, self.scores, run.calls, stage, show
+        )
+
+    def arrive(self, x: Tensor, call: Call) -> Tensor:
+        for guide in self.arrivals:
+            if guide.active(call):
+                x = guide.arrive(x, call.s, call)
+        return x
+
+    def denoiser(self, call: Call) -> Callable[[Tensor, float], Prediction]:
+        """The closure a solver calls: mixture, gradients and edits are inside."""
+        evaluation = iter(range(1_000_000))
+
+        def denoise(x: Tensor, t: float) -> Prediction:
+            here = replace(call, t=t, eval=next(evaluation))
+            self.pred = self.evaluate(x, t, here)
+            return self.pred
+
+        return denoise
+
+    def evaluate(self, x: Tensor, t: float, call: Call) -> Prediction:
+        """Branches, branch guides, mixture, edits, one gradient (design: canonical order)."""
+        run = self.run
+        assert run.mixture is not None
+        alpha, sigma = run.schedule.alpha(t), run.schedule.sigma(t)
+        scorers = [g for g in self.scorers if g.active(call)]
+        leaf = x if x.requires_grad or not scorers else x.detach().requires_grad_()
+        through = any(g.through == "model" for g in scorers)
+        with torch.enable_grad() if through else nullcontext():
+            parts = run.mixture.parts(leaf, t, call)
+            for guide in scorers:
+                if guide.on in parts:
+                    score = self.gradient([guide], leaf, parts[guide.on], call)
+                    parts[guide.on] = parts[guide.on].shifted(score, alpha, sigma)
+            mixed = run.mixture.mix(parts, t)
+        call = replace(call, parts=parts)
+        pred = mixed
+        if leaf is not x:
+            pred = mixed.map(lambda v: v.detach())
+        for guide in self.edits:
+            if guide.active(call):
+                pred = guide.edit(pred, x, call)
+        on_mixture = [g for g in scorers if g.on == "mixture"]
+        if on_mixture:
+            score = self.gradient(on_mixture, leaf, mixed, call)
+            if run.solver.mean_shift:
+                pred = replace(pred, grad=score)
+            else:
+                pred = pred.shifted(score, alpha, sigma)
+        for guide in self.after:
+            if guide.active(call):
+                pred = guide.edit(pred, x, call)
+        return pred
+
+    def gradient(self, guides: Sequence[Guide], x: Tensor, pred: Prediction, call: Call) -> Tensor:
+        """Gradient in x of the sum of the guides' log-probabilities, shaped like x."""
+        with torch.enable_grad():
+            total: Any = 0.0
+            for guide in guides:
+                seen = pred if guide.through == "model" else pred.map(lambda v: v.detach())
+                logp = guide.logp(x, seen, call)
+                self.scores[guide.name] = logp.detach()
+                total = total + logp.sum()
+            (score,) = torch.autograd.grad(
+                total, x, retain_graph=True, create_graph=self.keeps_graph(x)
+            )
+        return score
+
+    @staticmethod
+    def keeps_graph(x: Tensor) -> bool:
+        """A caller differentiates through the steps (x came with a graph)."""
+        return x.grad_fn is not None
+
+
+def renoise(x: Tensor, call: Call) -> Tensor:
+    """Forward kernel q(x_s | x_t) for s > t: (alpha_s/alpha_t) x + sqrt(rest) z."""
+    schedule = call.schedule
+    scale = schedule.alpha(call.s) / schedule.alpha(call.t)
+    variance = schedule.sigma(call.s) ** 2 - (scale * schedule.sigma(call.t)) ** 2
+    return torch.add(scale * x, call.noise("start", x), alpha=variance**0.5)
+
+
+def reported(run: Run) -> dict[str, float]:
+    """The start level in all three units: t0, ratio = sigma/alpha, alpha_bar = alpha^2."""
+    if run.level == 0:
+        return {"t0": 0.0, "ratio": 0.0, "alpha_bar": 1.0}
+    return {
+        "t0": run.level,
+        "ratio": ratio(run.schedule, run.level),
+        "alpha_bar": run.schedule.alpha(run.level) ** 2,
+    }
+
+
+def invert(process: Process, x0: Tensor, t: float) -> list[Tensor]:
+    """States from x0 up to time t, along the reversed times of one pass of the process."""
+    assert process.solver is not None
+    if solver(process.solver).stochastic:
+        raise SfumatoError(f"invert: solver {process.solver} is stochastic; take ddim or dpmpp-2m")
+    process = replace(process, n=len(x0))
+    schedule = process.denoiser.schedule
+    times = materialise(process.spacing, process.n_steps, t, schedule)[::-1]
+    run = bind(process, 0, None)
+    run.times = times
+    loop = Loop(run)
+    path, carry = [x0], None
+    for i, (low, high) in enumerate(zip(times, times[1:], strict=False)):
+        call = run.begin(i, low, high, 0)
+        x, carry = run.solver.step(path[-1], low, high, loop.denoiser(call), call, carry)
+        path.append(x)
+    return path

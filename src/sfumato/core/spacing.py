@@ -1,0 +1,127 @@
+"""Time grids: which times one pass visits, from its start level down. Repeats and jumps on top.
+
+A spacing is a name ("uniform", "karras", "logsnr"), a respacing string of the OpenAI programs
+("27", "ddim50", "10,10,3,2,2", "fast27"), or an explicit tuple of times.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from sfumato.core.errors import SfumatoError
+from sfumato.core.schedule import Schedule, ratio
+
+Times = tuple[float, ...]
+Rule = Callable[[int, float, Schedule], Times]
+
+
+def uniform(n: int, t_start: float, schedule: Schedule) -> Times:
+    """t_k = t_start (1 - k / n)."""
+    return (*(t_start * (n - k) / n for k in range(n)), 0.0)
+
+
+def karras(n: int, t_start: float, schedule: Schedule) -> Times:
+    """Even in (sigma/alpha)^(1/7) down to the first table time, then 0 (arXiv 2206.00364, eq. 5)."""
+    return _even(n, t_start, schedule, lambda r: r ** (1 / 7), lambda u: u**7)
+
+
+def logsnr(n: int, t_start: float, schedule: Schedule) -> Times:
+    """Even in log(sigma/alpha) down to the first table time, then 0."""
+    return _even(n, t_start, schedule, math.log, math.exp)
+
+
+def _even(
+    n: int,
+    t_start: float,
+    schedule: Schedule,
+    scale: Callable[[float], float],
+    back: Callable[[float], float],
+) -> Times:
+    high = scale(ratio(schedule, t_start))
+    low = min(scale(ratio(schedule, 1 / schedule.steps)), high)
+    inner = (schedule.at(back(high + (low - high) * k / max(n - 1, 1))) for k in range(1, n))
+    return (t_start, *inner, 0.0)
+
+
+RULES: dict[str, Rule] = {"uniform": uniform, "karras": karras, "logsnr": logsnr}
+
+
+def respaced(text: str, steps: int) -> list[int]:
+    """Indices kept of a table of `steps`, rising (improved diffusion, arXiv 2102.09672).
+
+    "a,b,c" cuts the table in equal parts and keeps that many of each; "ddimN" is the first whole
+    stride that keeps N; "fast27" is GLIDE's upsampler; "" keeps all.
+    """
+    if text == "":
+        return list(range(steps))
+    if text == "fast27":
+        kept = respaced("10,10,3,2,2", steps)
+        kept[-1] = steps - 3  # ends a little below the top; found by the authors of GLIDE
+        return kept
+    if text.startswith("ddim") and text[4:].isdigit():
+        count = int(text[4:])
+        for stride in range(1, steps):
+            if len(range(0, steps, stride)) == count:
+                return list(range(0, steps, stride))
+        raise SfumatoError(f"spacing {text!r}: no whole stride keeps {count} of {steps} steps")
+    counts = text.split(",")
+    if not all(c.strip().isdigit() for c in counts) or not any(int(c) for c in counts):
+        known = ", ".join(RULES)
+        raise SfumatoError(
+            f"spacing {text!r}: not one of {known}, nor a respacing such as 27, ddim50 or 10,10,3"
+        )
+    return _sections([int(c) for c in counts], steps, text)
+
+
+def _sections(counts: Sequence[int], steps: int, text: str) -> list[int]:
+    kept: list[int] = []
+    start = 0
+    for part, count in enumerate(counts):
+        size = steps // len(counts) + (part < steps % len(counts))
+        if size < count:
+            raise SfumatoError(f"spacing {text!r}: cannot keep {count} of a part of {size} steps")
+        stride = (size - 1) / (count - 1) if count > 1 else 1
+        position = 0.0  # summed up, not multiplied: the reference rounds the accumulated float
+        for _ in range(count):
+            kept.append(start + round(position))
+            position += stride
+        start += size
+    return kept
+
+
+def materialise(
+    spacing: str | Sequence[float] | None, n: int | None, t_start: float, schedule: Schedule
+) -> Times:
+    """The times of one pass.
+
+    A named rule takes n transitions from t_start to 0. A respacing string fixes the times; with
+    t_start < 1 that level is put in front and times at or above it are dropped. A tuple is used
+    as it is. The last two replace n: giving both is an error.
+    """
+    if spacing is None or (isinstance(spacing, str) and spacing in RULES):
+        if n is None:
+            raise SfumatoError("steps: not given, and no model card here that would say")
+        if n < 1:
+            raise SfumatoError(f"steps {n}: must be at least 1")
+        return RULES[spacing or "uniform"](n, t_start, schedule)
+    if n is not None:
+        raise SfumatoError(f"steps {n} and spacing {spacing!r}: each fixes the steps, give one")
+    if not isinstance(spacing, str):
+        return _checked(tuple(float(t) for t in spacing))
+    steps = schedule.steps
+    times = [(k + 1) / steps for k in reversed(respaced(spacing, steps))]
+    if t_start < 1:
+        times = [t_start, *(t for t in times if t < t_start - 1e-9)]
+    return (*times, 0.0)
+
+
+def _checked(times: Times) -> Times:
+    if len(times) < 2 or any(not 0 <= t <= 1 for t in times):
+        raise SfumatoError(f"spacing {times}: needs two or more times, all in [0, 1]")
+    return times
+
+
+def repeated(times: Times, passes: int) -> Times:
+    """The same pass several times; the move back up is forward noising (SDEdit's K)."""
+    return times * passes

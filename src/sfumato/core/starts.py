@@ -1,0 +1,82 @@
+"""Starts: where a run begins, its state and its level. Here: pure noise, and the protocol.
+
+A Start that begins from a picture lives with its method.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sfumato.core.schedule import Schedule
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.core.guides import Call
+    from sfumato.core.run import Run
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a Start says of its picture before the run has a size.
+
+    size: (width, height) of the picture; box: the part (left, top, right, bottom) worth working on,
+    None for all of it; shape: of a state that is given as a tensor.
+    """
+
+    size: tuple[int, int] | None = None
+    box: tuple[int, int, int, int] | None = None
+    shape: tuple[int, ...] | None = None
+
+
+class Start(Protocol):
+    """The first state of a run and its time."""
+
+    @property
+    def passes(self) -> int:
+        """How often the times are walked; each return upwards is forward noising."""
+        ...
+
+    def place(self) -> Place: ...
+
+    def level(self, schedule: Schedule) -> float:
+        """t_start in [0, 1]; 0 returns the picture untouched."""
+        ...
+
+    def bind(self, run: Run) -> BoundStart: ...
+
+
+class BoundStart(Protocol):
+    def state(self, call: Call, like: Tensor) -> Tensor:
+        """The state at run.times[0], shaped like `like` (n, C, H, W)."""
+        ...
+
+
+@dataclass(frozen=True)
+class PriorNoise:
+    """Noise of the prior's standard deviation at the run's first time.
+
+    Its purpose "prior" is not the "start" that pictures are noised with: an edit with the seed that
+    made its input would meet that very noise again, which over-sharpens.
+    """
+
+    passes: int = 1
+
+    def place(self) -> Place:
+        return Place()
+
+    def level(self, schedule: Schedule) -> float:
+        return 1.0
+
+    def bind(self, run: Run) -> BoundStart:
+        return _Prior(run)
+
+
+@dataclass(frozen=True)
+class _Prior:
+    run: Any
+
+    def state(self, call: Call, like: Tensor) -> Tensor:
+        std: float = self.run.schedule.prior(self.run.times[0])
+        return call.noise("prior", like) * std

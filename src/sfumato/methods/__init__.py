@@ -1,0 +1,154 @@
+"""What a method is, how its fields are described, and how the installed ones are found.
+
+A method is one file here (or an entry point `sfumato.methods` of another package): a frozen value
+whose call edits a process. Its fields are the CLI flags, the HTTP schema, the studio's form and the
+recorded recipe. No file of this package imports torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, dataclass_transform
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from sfumato.core.errors import SfumatoError
+
+if TYPE_CHECKING:
+    from sfumato.core.process import Process
+
+T = TypeVar("T", bound=type)
+
+
+class Method:
+    """A frozen value that edits a process; `@method` on the class makes its fields.
+
+    verb: has a CLI verb of its own instead of being an option of others. slot: at most one method
+    of a slot fits in a process. stages: "base", or "all" stages of a cascade. presets: named field
+    values.
+    """
+
+    id: ClassVar[str]
+    verb: ClassVar[bool] = False
+    slot: ClassVar[str | None] = None
+    stages: ClassVar[Literal["base", "all"]] = "base"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        cls.id = cls.__module__.rpartition(".")[2]
+
+    def __call__(self, process: Process) -> Process:
+        raise TypeError(f"{type(self).__name__} does not say what it does to a process")
+
+    @classmethod
+    def preset(cls, name: str, **values: Any) -> Self:
+        """The method with a preset's fields; those given here win."""
+        if name not in cls.presets:
+            known = ", ".join(cls.presets) or "none"
+            raise SfumatoError(f"{cls.id}: no preset {name!r}; there are {known}")
+        return cls(**{**cls.presets[name], **values})
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(Field,))
+def method(cls: T) -> T:
+    """Make the annotated class a validated frozen value; bad fields are one clear line."""
+    made: Any = pydantic_dataclass(
+        frozen=True, config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
+    )(cls)
+    init = made.__init__
+
+    def __init__(self: Any, *args: Any, **values: Any) -> None:
+        try:
+            init(self, *args, **values)
+        except ValidationError as error:
+            raise SfumatoError(_line(cls, error)) from None
+        except TypeError as error:
+            raise SfumatoError(f"{made.id}: {error}") from None
+
+    made.__init__ = __init__
+    result: T = made
+    return result
+
+
+def knob(
+    text: str,
+    *,
+    main: bool = False,
+    unit: str = "",
+    ge: float | None = None,
+    le: float | None = None,
+    gt: float | None = None,
+) -> Any:
+    """Describe a field: help text, range, unit, and whether it is the one to show first."""
+    return Field(
+        description=text, ge=ge, le=le, gt=gt, json_schema_extra={"main": main, "unit": unit}
+    )
+
+
+def _line(cls: type, error: ValidationError) -> str:
+    first = error.errors()[0]
+    names = [f.name for f in fields(cls)]
+    where = [
+        names[p] if isinstance(p, int) and k == 0 else str(p) for k, p in enumerate(first["loc"])
+    ]
+    value = first["input"]
+    shown = "" if isinstance(value, Mapping) or not where else f" = {value!r:.60}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{getattr(cls, 'id', cls.__name__)}: {'.'.join(where[:1])}{shown}: {message}"
+
+
+@cache
+def registry() -> dict[str, type[Method]]:
+    """Every installed method by id: the files of this package, then entry points."""
+    found: dict[str, type[Method]] = {}
+    for module in pkgutil.iter_modules(__path__):
+        loaded = importlib.import_module(f"{__name__}.{module.name}")
+        found |= {
+            cls.id: cls
+            for cls in vars(loaded).values()
+            if isinstance(cls, type)
+            and issubclass(cls, Method)
+            and cls.__module__ == loaded.__name__
+        }
+    for entry in entry_points(group="sfumato.methods"):
+        found.setdefault(entry.name, entry.load())
+    return found
+
+
+def find(name: str) -> type[Method]:
+    """The method class of an id."""
+    if name not in registry():
+        raise SfumatoError(
+            f"method {name!r}: unknown; installed are {', '.join(sorted(registry()))}"
+        )
+    return registry()[name]
+
+
+def to_data(value: Any) -> dict[str, Any]:
+    """What a recipe records of a method: its id and all fields; pictures as hash and name."""
+    if not isinstance(value, Method):
+        return {"method": f"{type(value).__module__}:{type(value).__qualname__}"}
+    dumped = TypeAdapter(type(value)).dump_python(value, mode="json")
+    return {"method": value.id, **dumped}
+
+
+def from_data(data: Mapping[str, Any]) -> Method:
+    """The method of a recipe's entry; unknown methods and fields are errors."""
+    values = dict(data)
+    cls = find(str(values.pop("method", None)))
+    known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            raise SfumatoError(f"{cls.id}: no field {name!r}; its fields: {', '.join(known)}")
+    return cls(**values)
+
+
+def schema(cls: type[Method]) -> dict[str, Any]:
+    """JSON Schema of a method's fields."""
+    return TypeAdapter(cls).json_schema()

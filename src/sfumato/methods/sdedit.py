@@ -1,0 +1,224 @@
+"""SDEdit (arXiv 2108.01073): noise a guide to level t0, then let the model bring it back.
+
+Its three tasks are strokes to picture (`image` is the painting), stroke edit (`image` is a photo,
+`strokes` a painted-over copy; only where they differ may change) and compositing (`image` holds a
+pasted patch, `mask` says what to synthesise anew; preset "compositing").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from sfumato import images
+from sfumato.core.composite import Composite
+from sfumato.core.errors import SfumatoError
+from sfumato.core.guides import Call, Guide
+from sfumato.core.lazy import torch
+from sfumato.core.schedule import Schedule, level
+from sfumato.core.starts import Place
+from sfumato.images import Image
+from sfumato.methods import Method, knob, method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.core.process import Process
+    from sfumato.core.run import Run
+
+
+@method
+class SDEdit(Method):
+    """x_t0 = alpha g + sigma z, then the model's own way down; small t0 faithful, large realistic.
+
+    Pictures come from files or PIL; tensors (C, H, W) or (n, C, H, W) are taken as states.
+    """
+
+    verb: ClassVar[bool] = True
+    slot: ClassVar[str | None] = "start"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "strokes": {"t0": 0.5},
+        "stroke-edit": {"t0": 0.5},
+        "compositing": {"t0": 0.35},
+    }
+
+    image: Annotated[Image, knob("the guide: a stroke painting, a photo, a collage")]
+    t0: Annotated[
+        float | None, knob("start level, 0.5 if none is given", main=True, ge=0, le=1)
+    ] = None
+    ratio: Annotated[float | None, knob("start level as sigma/alpha instead", ge=0)] = None
+    alpha_bar: Annotated[float | None, knob("start level as alpha^2 instead", gt=0, le=1)] = None
+    repeats: Annotated[int, knob("passes K; each begins from the last result", ge=1, le=100)] = 1
+    mask: Annotated[
+        Image | None, knob("edit mask: white may change, black is kept bit for bit")
+    ] = None
+    invert: Annotated[bool, knob("swap the mask's black and white")] = False
+    alpha_mask: Annotated[bool, knob("the picture's transparency is the edit mask")] = False
+    grow: Annotated[int, knob("enlarge the mask first", unit="px", ge=0, le=4096)] = 0
+    feather: Annotated[float, knob("soften the mask's edge, inwards", unit="px", ge=0, le=512)] = (
+        0.0
+    )
+    strokes: Annotated[
+        Image | None, knob("painted-over copy of the image; the mask is where they differ")
+    ] = None
+    composite: Annotated[
+        Literal["level", "reference"],
+        knob("kept part at the state's noise level, or one level up as the published loops"),
+    ] = "level"
+    noise: Annotated[
+        Literal["auto", "step", "start"],
+        knob("noise of the kept part: the step's (paper), the start's (code), by the solver"),
+    ] = "auto"
+    last_noise: Annotated[bool, knob("leave noise on the kept part, as the published loops")] = (
+        False
+    )
+    match_colour: Annotated[
+        bool, knob("give the result the guide's mean and spread of colours")
+    ] = False
+    background: Annotated[str, knob("colour behind transparent parts, for the network")] = "white"
+
+    def __post_init__(self) -> None:
+        given = [n for n in ("t0", "ratio", "alpha_bar") if getattr(self, n) is not None]
+        if len(given) > 1:
+            raise SfumatoError(f"sdedit: {' and '.join(given)} both set the start level; give one")
+        masks = [n for n in ("mask", "alpha_mask", "strokes") if getattr(self, n)]
+        if len(masks) > 1:
+            raise SfumatoError(f"sdedit: {' and '.join(masks)} each set the edit mask; give one")
+        if not masks and (self.invert or self.grow or self.feather):
+            raise SfumatoError("sdedit: invert, grow and feather need a mask; give one")
+
+    def __call__(self, process: Process) -> Process:
+        guides: list[Guide] = [_Keep(self)] if self.masked else []
+        if self.match_colour:
+            guides.append(_MatchColour())
+        return process.add(start=_Start(self), guides=guides)
+
+    @property
+    def masked(self) -> bool:
+        return bool(self.mask or self.alpha_mask or self.strokes)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """The guide noised to a level."""
+
+    method: SDEdit
+
+    @property
+    def passes(self) -> int:
+        return self.method.repeats
+
+    @cached_property
+    def edit(self) -> Any:
+        """The edit mask at the picture's size, PIL "L", or None."""
+        m = self.method
+        if m.image.is_tensor or not m.masked:
+            return None
+        return images.edit_mask(
+            m.image.picture(),
+            mask=m.mask,
+            painted=None if m.strokes is None else m.strokes.picture(),
+            invert=m.invert,
+            grow=m.grow,
+            feather=m.feather,
+        )
+
+    def place(self) -> Place:
+        image = self.method.image
+        if image.is_tensor:
+            return Place(shape=tuple(image.tensor().shape[-3:]))
+        size = image.picture().size
+        return Place(size, None if self.edit is None else images.mask_box(self.edit, size))
+
+    def level(self, schedule: Schedule) -> float:
+        m = self.method
+        if m.ratio is not None or m.alpha_bar is not None:
+            return level(schedule, ratio=m.ratio, alpha_bar=m.alpha_bar)
+        return 0.5 if m.t0 is None else m.t0
+
+    def bind(self, run: Run) -> _Bound:
+        m = self.method
+        if m.image.is_tensor:
+            known = m.image.tensor().to(run.device)
+            mask = None if m.mask is None else m.mask.tensor().to(run.device)
+            return _Bound(run, m, known, known, 1 - mask if mask is not None and m.invert else mask)
+        picture = m.image.picture()
+        run.paste = (picture, self.edit, picture.alpha)
+        known = self.encode(run, picture)
+        guide = known if m.strokes is None else self.encode(run, m.strokes.picture())
+        mask = None
+        if self.edit is not None:
+            mask = images.mask_to_work(self.edit, run.frame).to(run.device)
+        return _Bound(run, m, guide, known, mask)
+
+    def encode(self, run: Run, picture: Any) -> Any:
+        """The picture's state; nothing is encoded for a run that leaves it untouched."""
+        if run.untouched:
+            return None
+        pixels = images.to_work(picture, run.frame, self.method.background)
+        return run.space.encode(pixels[None].to(run.device))
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """guide and known: clean states (B or 1, C, H, W); mask: 1 = may change, or None."""
+
+    run: Run
+    method: SDEdit
+    guide: Any
+    known: Any
+    mask: Any
+
+    def state(self, call: Call, like: Tensor) -> Tensor:
+        t, schedule = self.run.times[0], self.run.schedule
+        like = like.to(self.guide)
+        if t == 1 and self.method.composite == "level":
+            return call.noise("prior", like) * schedule.prior(t)
+        return schedule.alpha(t) * self.guide + schedule.sigma(t) * call.noise("start", like)
+
+
+class _Keep(Guide):
+    """Becomes the composite of the bound picture and mask."""
+
+    def __init__(self, method: SDEdit) -> None:
+        self.method = method
+
+    def bind(self, run: Run) -> Guide:
+        assert isinstance(run.start, _Bound)
+        m, draw = self.method, self.method.noise
+        if draw == "auto":
+            draw = "step" if run.solver.stochastic else "start"
+        return Composite(
+            run.start.known, run.start.mask, draw, m.composite == "reference", m.last_noise
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _MatchColour(Guide):
+    """At the end, gives every channel of the edited part the guide's mean and standard deviation."""
+
+    start: _Bound | None = None
+    name = "match_colour"
+
+    def bind(self, run: Run) -> Guide:
+        assert isinstance(run.start, _Bound)
+        return _MatchColour(run.start)
+
+    def active(self, call: Call) -> bool:
+        return call.i == call.n - 1
+
+    def arrive(self, x: Tensor, t: float, call: Call) -> Tensor:
+        assert self.start is not None
+        guide, mask = self.start.guide.expand_as(x), self.start.mask
+        weight = torch.ones_like(x) if mask is None else (mask > 0).to(x).expand_as(x)
+        mean, std = _moments(x, weight)
+        goal, spread = _moments(guide, weight)
+        return torch.where(weight > 0, (x - mean) * (spread / std.clamp_min(1e-6)) + goal, x)
+
+
+def _moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    total = weight.sum((-2, -1), keepdim=True).clamp_min(1)
+    mean = (x * weight).sum((-2, -1), keepdim=True) / total
+    variance = ((x - mean) ** 2 * weight).sum((-2, -1), keepdim=True) / total
+    return mean, variance.sqrt()

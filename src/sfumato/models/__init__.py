@@ -1,0 +1,1 @@
+"""Models: networks with weights, one loader per checkpoint family. No sampling, no methods."""

@@ -1,0 +1,108 @@
+"""Model cards: what a model is, its files, and the defaults that fill a process's empty slots.
+
+Data only, read from card.json or made from a released checkpoint's preset.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sfumato.core.errors import SfumatoError
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """Fill empty slots when a run begins. methods: recipe entries, such as {"method": "cfg"}."""
+
+    steps: int | None = None
+    solver: str | Mapping[str, Any] | None = None
+    spacing: str | None = None
+    methods: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class StageCard:
+    """One network of a model.
+
+    network: UNetConfig fields; schedule and table: its noise table; kind: parametrisation;
+    factor: how much larger its output is than its low_res input (1 for a base).
+    """
+
+    network: Mapping[str, Any]
+    weights: tuple[str, ...]
+    schedule: str
+    kind: str = "eps"
+    table: int = 1000
+    learned_range: bool = False
+    tokenizer: str | None = None
+    factor: int = 1
+    defaults: Defaults = field(default_factory=Defaults)
+
+
+@dataclass(frozen=True)
+class Card:
+    """native: (width, height) of the base; multiple: sides it takes; maximum: longest work side.
+
+    template: applied to a prompt that names none of `styles`.
+    """
+
+    name: str
+    base: StageCard
+    native: tuple[int, int]
+    multiple: int
+    maximum: int
+    title: str = ""
+    about: str = ""
+    licence: str = ""
+    template: str = "{prompt}"
+    styles: tuple[str, ...] = ()
+    defaults: Defaults = field(default_factory=Defaults)
+    upsamplers: tuple[StageCard, ...] = ()
+
+    @property
+    def factor(self) -> int:
+        """Size of the result over the base's."""
+        product = 1
+        for stage in self.upsamplers:
+            product *= stage.factor
+        return product
+
+    def full_prompt(self, prompt: str) -> str:
+        """The prompt with the card's template, unless it names a style or is empty."""
+        if not prompt.strip() or any(style in prompt.lower() for style in self.styles):
+            return prompt
+        return self.template.format(prompt=prompt)
+
+
+def read(folder: Path) -> Card:
+    """The card of a model folder."""
+    path = folder / "card.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        data["base"] = _stage(data["base"])
+        data["upsamplers"] = tuple(_stage(stage) for stage in data.get("upsamplers", ()))
+        data["defaults"] = _defaults(data.get("defaults", {}))
+        for name in ("native", "styles"):
+            data[name] = tuple(data.get(name, ()))
+        return Card(**data)
+    except FileNotFoundError:
+        raise SfumatoError(f"{folder}: no card.json, so this is not a model folder") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise SfumatoError(f"{path}: not a valid model card ({error})") from None
+
+
+def _stage(data: Mapping[str, Any]) -> StageCard:
+    values = dict(data)
+    values["weights"] = tuple(values["weights"])
+    values["defaults"] = _defaults(values.get("defaults", {}))
+    return StageCard(**values)
+
+
+def _defaults(data: Mapping[str, Any]) -> Defaults:
+    values = dict(data)
+    values["methods"] = tuple(values.get("methods", ()))
+    return Defaults(**values)

@@ -1,0 +1,145 @@
+"""Cascade: a base process and its upsamplers with Process's interface; how stages hand over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sfumato.core.denoiser import Cond
+from sfumato.core.noise import Noise
+from sfumato.core.process import Method, Process
+from sfumato.core.run import Loop, Run, Step
+from sfumato.models.result import Result
+
+
+@dataclass(frozen=True, eq=False)
+class Cascade:
+    """Methods go to the base, or to every stage where the method says stages = "all"."""
+
+    base: Process
+    upsamplers: tuple[Process, ...]
+
+    def __or__(self, method: Method) -> Cascade:
+        upsamplers = self.upsamplers
+        if getattr(method, "stages", "base") == "all":
+            upsamplers = tuple(process | method for process in upsamplers)
+        return Cascade(self.base | method, upsamplers)
+
+    def without(self, name: str) -> Cascade:
+        """The same cascade with the method of that name left out of every stage."""
+        base = self.base.without(name)
+        composed = {getattr(method, "id", None) for method in base.methods}
+        upsamplers = tuple(
+            process if name in composed or name not in _names(process) else process.without(name)
+            for process in self.upsamplers
+        )
+        return Cascade(base, upsamplers)
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        return self.base.methods
+
+    @property
+    def calls(self) -> list[int]:
+        """Network calls that each stage will make."""
+        if self.base.times == (0.0,):
+            return [0] * (1 + len(self.upsamplers))
+        return [self.base.calls, *(process.calls for process in self.upsamplers)]
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """Every time the base will visit."""
+        return self.base.times
+
+    def steps(
+        self,
+        x: Tensor | None = None,
+        *,
+        seed: int = 0,
+        noise: Noise | None = None,
+        detach: bool = False,
+    ) -> Iterator[Step]:
+        """The base's steps, then each upsampler's (`step.stage` tells which)."""
+        return Walk(self, seed, noise, detach).steps(x)
+
+    def sample(
+        self,
+        seed: int = 0,
+        *,
+        noise: Noise | None = None,
+        progress: Callable[[Step], None] | None = None,
+    ) -> Result:
+        """Run all stages."""
+        with torch.no_grad():
+            walk = Walk(self, seed, noise, False)
+            trace: list[dict[str, Any]] = []
+            for step in walk.steps(None):
+                if step.i >= 0 and step.stage == 0:
+                    scores = {name: score.tolist() for name, score in step.scores.items()}
+                    trace.append({"t": step.t, "s": step.s, "calls": step.calls, **scores})
+                if progress is not None:
+                    progress(step)
+            calls = [run.calls for run in walk.runs]
+            calls += [0] * (1 + len(self.upsamplers) - len(calls))
+            model: Any = self.base.source
+            return model.results(walk.pixels, walk.runs[0], trace, calls)  # type: ignore[no-any-return]
+
+    def invert(self, x0: Tensor, *, t: float = 1.0, guided: bool = False) -> list[Tensor]:
+        """The base's deterministic path upwards from x0 (B, C, h, w) at the work size."""
+        return self.base.invert(x0, t=t, guided=guided)
+
+
+class Walk:
+    """One run through the stages; `pixels` holds the last stage's picture afterwards."""
+
+    def __init__(self, cascade: Cascade, seed: int, noise: Noise | None, detach: bool) -> None:
+        self.cascade = cascade
+        self.seed = seed
+        self.noise = noise
+        self.detach = detach
+        self.runs = [cascade.base.begin(seed, noise)]
+        self.pixels: Tensor | None = None
+
+    def steps(self, x: Tensor | None) -> Iterator[Step]:
+        run = self.runs[0]
+        if run.untouched:
+            return
+        yield from self.walk(run, x)
+        for process in self.cascade.upsamplers:
+            assert self.pixels is not None
+            run = self.enter(process, quantised(self.pixels))
+            self.runs.append(run)
+            yield from self.walk(run, None)
+
+    def walk(self, run: Run, x: Tensor | None) -> Iterator[Step]:
+        for step in Loop(run, self.detach).steps(x):
+            yield step
+        self.pixels = run.space.decode(step.x)
+
+    def enter(self, process: Process, low: Tensor) -> Run:
+        """An upsampler's run on the picture of the stage before."""
+        base = self.runs[0]
+        model: Any = base.process.source
+        factor = model.card.upsamplers[process.stage - 1].factor
+        shape = (low.shape[1], low.shape[2] * factor, low.shape[3] * factor)
+        bound = replace(process, cond=Cond({"low_res": low}), shape=shape, n=base.n)
+        run = bound.begin(self.seed, self.noise)
+        run.frame = base.frame
+        run.process = replace(run.process, source=model)  # for previews only, after binding
+        return run
+
+
+def quantised(pixels: Tensor) -> Tensor:
+    """Rounded to the 8-bit grid, as pictures are (GLIDE's reference does not clamp; neither here).
+
+    A run that diverged is not hidden by it: that is found when the picture is made.
+    """
+    return ((pixels + 1) * 127.5).round() / 127.5 - 1
+
+
+def _names(process: Process) -> set[Any]:
+    return {getattr(method, "id", None) for method in process.methods}

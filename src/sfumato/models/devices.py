@@ -1,0 +1,67 @@
+"""Which device and number format to run on, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from sfumato.core.errors import SfumatoError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """device and dtype as names, each with the reason."""
+
+    device: str
+    dtype: str
+    device_reason: str
+    dtype_reason: str
+
+
+def choose(device: str = "auto", dtype: str = "auto") -> Choice:
+    """Resolve "auto": device cuda, mps, xpu, cpu in this order; dtype bfloat16 where it is fast."""
+    found, why = _device(device)
+    if dtype != "auto":
+        if dtype not in DTYPES:
+            raise SfumatoError(f"dtype {dtype!r}: must be auto, {', '.join(DTYPES)}")
+        return Choice(found, dtype, why, "asked for")
+    chosen, reason = _dtype(found)
+    return Choice(found, chosen, why, reason)
+
+
+def _available(kind: str) -> bool:
+    module = getattr(torch, kind, None) or getattr(torch.backends, kind, None)
+    return kind == "cpu" or bool(module and module.is_available())
+
+
+def _device(device: str) -> tuple[str, str]:
+    kinds = ("cuda", "mps", "xpu", "cpu")
+    if device == "auto":
+        return next(
+            (k, "first of cuda, mps, xpu, cpu that is here") for k in kinds if _available(k)
+        )
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise SfumatoError(f"device {device!r}: must be auto, {', '.join(kinds)}") from None
+    if not _available(kind):
+        raise SfumatoError(f"device {device!r}: not available here; use auto or cpu")
+    return device, "asked for"
+
+
+def _dtype(device: str) -> tuple[str, str]:
+    kind = torch.device(device).type
+    if kind == "cuda":
+        if torch.cuda.get_device_capability(device)[0] >= 8:
+            return "bfloat16", "the card has bfloat16 tensor cores"
+        return "float32", "the card has no bfloat16 tensor cores"
+    if kind == "cpu":
+        flags = torch.cpu.get_capabilities()
+        for flag in ("amx_bf16", "avx512_bf16"):
+            if flags.get(flag):
+                return "bfloat16", f"the processor has {flag}"
+        return "float32", "the processor has no fast bfloat16"
+    return "float32", f"bfloat16 on {kind} is not measured"

@@ -1,0 +1,241 @@
+"""Model: networks, text, space and card together; the source that processes ask.
+
+Loading lives in library.py, the stages of a cascade in cascade.py.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from sfumato import images
+from sfumato.core.denoiser import Cond, Denoiser
+from sfumato.core.errors import SfumatoError
+from sfumato.core.process import Process, Size
+from sfumato.core.run import Run, Step, reported
+from sfumato.core.solvers import Solver, solver, solver_data
+from sfumato.core.spaces import IDENTITY, Space
+from sfumato.core.spacing import RULES
+from sfumato.core.starts import Place
+from sfumato.images import Picture
+from sfumato.methods import Method, from_data, to_data
+from sfumato.models.card import Card, Defaults
+from sfumato.models.devices import Choice
+from sfumato.models.prompts import Prompts
+from sfumato.models.result import Result
+from sfumato.recipe import Recipe
+
+if TYPE_CHECKING:
+    from sfumato.models.cascade import Cascade
+
+log = logging.getLogger("sfumato")
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """denoiser of the base, denoisers of the upsamplers, text, space, card.
+
+    name: what a recipe calls it; weights: digest of its files.
+    """
+
+    name: str
+    card: Card
+    denoiser: Denoiser
+    upsamplers: tuple[Denoiser, ...]
+    text: Prompts | None
+    choice: Choice
+    weights: str
+    space: Space = IDENTITY
+
+    def process(
+        self,
+        prompt: str = "",
+        *,
+        negative: str = "",
+        label: int | None = None,
+        n: int = 1,
+        steps: int | None = None,
+        solver: str | Mapping[str, Any] | Solver | None = None,
+        spacing: str | tuple[float, ...] | None = None,
+        size: Size | None = None,
+        stages: int | None = None,
+    ) -> Process | Cascade:
+        """A process of this model; with upsamplers a Cascade, unless stages=1.
+
+        steps: transitions of the base; size: (width, height) or one number, "input", "native".
+        """
+        if self.text is None and (prompt or negative):
+            raise SfumatoError(f"prompt: model {self.name} reads no text; leave it out")
+        if n < 1:
+            raise SfumatoError(f"n = {n}: must be at least 1")
+        total = 1 + len(self.upsamplers)
+        if stages is not None and not 1 <= stages <= total:
+            raise SfumatoError(f"stages = {stages}: model {self.name} has {total}")
+        base = Process(
+            denoiser=self.denoiser,
+            shape=(3, self.card.native[1], self.card.native[0]),
+            source=self,
+            prompt=prompt,
+            negative=negative,
+            label=label,
+            n=n,
+            n_steps=steps,
+            solver=solver,
+            spacing=spacing,
+            size=size,
+            stages=stages or total,
+            space=self.space,
+            device=self.choice.device,
+        )
+        if base.stages == 1:
+            return base
+        from sfumato.models.cascade import Cascade
+
+        return Cascade(base, tuple(self.upsampler(k) for k in range(base.stages - 1)))
+
+    def upsampler(self, k: int) -> Process:
+        """The process of upsampler k; its size and its low_res picture are set when it runs."""
+        stage = self.card.upsamplers[k]
+        process = Process(
+            denoiser=self.upsamplers[k],
+            shape=(3, 0, 0),
+            space=self.space,
+            stage=k + 1,
+            device=self.choice.device,
+        )
+        return fill(process, stage.defaults)
+
+    def encode(self, texts: Sequence[str], label: int | None = None) -> Cond:
+        """Tokens of prompts, or class labels; one row each."""
+        config = self.denoiser.network.config  # type: ignore[attr-defined]
+        classes = config.num_classes
+        if label is not None and not (classes and 0 <= label < classes):
+            known = f"0 to {classes - 1}" if classes else "none, it is not class-conditional"
+            raise SfumatoError(f"label {label}: model {self.name} knows {known}")
+        if classes and label is None:
+            raise SfumatoError(f"label: model {self.name} needs one, 0 to {classes - 1}")
+        tensors = dict(self.text(texts)) if self.text else {}
+        if label is not None:
+            tensors["label"] = torch.full((len(texts),), label)
+        return Cond(tensors).map(lambda v: v.to(self.choice.device))
+
+    def complete(self, process: Process) -> Process:
+        """Card defaults into empty slots, template onto the prompt."""
+        prompt = self.card.full_prompt(process.prompt)
+        if prompt != process.prompt:
+            log.info("prompt: %r, by the template of %s", prompt, self.name)
+        return fill(replace(process, prompt=prompt), self.card.defaults)
+
+    def frame(self, process: Process, place: Place) -> tuple[images.Frame, tuple[int, ...]]:
+        """Work size by the card's native size, multiple and maximum."""
+        card = self.card
+        cascade = process.stages > 1
+        factor = card.factor if cascade else 1
+        frame = images.plan_frame(
+            place.size,
+            native=card.native,
+            multiple=card.multiple,
+            maximum=card.maximum,
+            cascade=cascade,
+            factor=factor,
+            size=process.size,
+            box=place.box,
+        )
+        if frame.note:
+            log.info("%s", frame.note)
+        return frame, (3, frame.work[1], frame.work[0])
+
+    def preview(self, step: Step, run: Run) -> Picture:
+        """The predicted picture of the batch's first row, at the work size without padding."""
+        pixels = run.space.decode(step.pixels()[:1].float())[0]
+        if run.frame is None:
+            return images.from_tensor(pixels)
+        factor = pixels.shape[-1] // run.frame.work[0]
+        return images.from_tensor(images.crop_work(pixels, run.frame, factor))
+
+    def finish(self, x: Tensor | None, run: Run, trace: list[dict[str, Any]]) -> Result:
+        """Decode, crop, resize to the target, paste what was kept."""
+        return self.results(None if x is None else run.space.decode(x), run, trace, [run.calls])
+
+    def results(
+        self, pixels: Tensor | None, run: Run, trace: list[dict[str, Any]], calls: list[int]
+    ) -> Result:
+        """pixels (n, 3, H, W) in [-1, 1] at the work size times a factor; None: untouched."""
+        recipe = self.recipe(run, calls)
+        original, edit, _ = run.paste or (None, None, None)
+        made = []
+        for j in range(run.n):
+            if pixels is None:
+                picture = images.resized(original, run.frame)
+            else:
+                picture = images.from_work(pixels[j].float().cpu(), run.frame)
+                if original is not None:
+                    picture = images.paste(picture, original, edit, run.frame)
+            picture.recipe = replace(recipe, run={**recipe.run, "index": j})
+            picture.composite = original is not None
+            made.append(picture)
+        scores = {
+            name: values
+            for name, values in (trace[-1] if trace else {}).items()
+            if isinstance(values, list)
+        }
+        return Result(made, recipe, trace, calls, scores)
+
+    def recipe(self, run: Run, calls: list[int]) -> Recipe:
+        """What was asked for and what ran."""
+        process = run.process
+        assert process.solver is not None
+        return Recipe(
+            model=self.name,
+            prompt=process.prompt,
+            negative=process.negative,
+            label=process.label,
+            stages=process.stages,
+            seed=run.seed,
+            n=run.n,
+            steps=process.n_steps,
+            solver=solver_data(solver(process.solver)),
+            spacing=process.spacing,
+            size=process.size,
+            methods=tuple(to_data(method) for method in process.methods),
+            run={
+                "dtype": self.choice.dtype,
+                "device": self.choice.device,
+                "batch": run.n,
+                "index": 0,
+                "calls": calls,
+                "work_size": list(run.frame.work) if run.frame else list(run.shape[:0:-1]),
+                "size": list(run.frame.target) if run.frame else None,
+                "start": reported(run),
+                "threads": torch.get_num_threads(),
+            },
+            versions={
+                "sfumato": version("sfumato"),
+                "torch": torch.__version__,
+                "weights": f"sha256 {self.weights}",
+            },
+        )
+
+
+def fill(process: Process, defaults: Defaults) -> Process:
+    """The card's steps, solver, spacing and methods, where the process left them open."""
+    steps, spacing = process.n_steps, process.spacing
+    fixed = spacing is not None and (not isinstance(spacing, str) or spacing not in RULES)
+    process = replace(
+        process,
+        n_steps=steps if steps is not None or fixed else defaults.steps,
+        spacing=spacing or defaults.spacing,
+        solver=process.solver or defaults.solver,
+    )
+    taken = {getattr(method, "slot", None) for method in process.methods}
+    for data in defaults.methods:
+        method: Method = from_data(data)
+        if method.slot not in taken:
+            process = process | method
+    return process

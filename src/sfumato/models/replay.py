@@ -1,0 +1,109 @@
+"""run(): make a picture again from its recipe, or from any picture that carries one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sfumato import images
+from sfumato.core.errors import SfumatoError
+from sfumato.core.process import Process
+from sfumato.core.run import Step
+from sfumato.methods import from_data
+from sfumato.models.cascade import Cascade
+from sfumato.models.devices import DTYPES
+from sfumato.models.library import load
+from sfumato.models.model import Model
+from sfumato.models.result import Result
+from sfumato.recipe import Recipe, fetch
+
+log = logging.getLogger("sfumato")
+
+
+def read(source: str | Path | Recipe) -> Recipe:
+    """The recipe of a JSON file or of a picture saved by this program."""
+    if isinstance(source, Recipe):
+        return source
+    path = Path(source)
+    if not path.is_file():
+        raise SfumatoError(f"{path}: no such file; give a recipe or a picture made by sfumato")
+    if path.suffix.lower() == ".json":
+        return Recipe.from_json(path.read_bytes(), path.name)
+    text = images.read_metadata(path).get("sfumato")
+    if text is None:
+        raise SfumatoError(f"{path.name}: carries no sfumato recipe; was it saved by this program?")
+    return Recipe.from_json(text, path.name)
+
+
+def compose(recipe: Recipe, model: Model, folders: list[Path]) -> Process | Cascade:
+    """The process of a recipe on a model; pictures are looked for as recipe.fetch says."""
+    process = model.process(
+        recipe.prompt,
+        negative=recipe.negative,
+        label=recipe.label,
+        n=recipe.n,
+        steps=recipe.steps,
+        solver=recipe.solver,
+        spacing=recipe.spacing,
+        size=recipe.size,
+        stages=recipe.stages,
+    )
+    with inputs_from(recipe, folders):
+        for entry in recipe.methods:
+            process = process | from_data(entry)
+    return process
+
+
+@contextmanager
+def inputs_from(recipe: Recipe, folders: list[Path]) -> Iterator[None]:
+    """While active, pictures given as {"sha256", "name"} are fetched for this recipe."""
+
+    def resolve(digest: str, name: str) -> bytes:
+        return fetch(digest, name, recipe.embedded, folders)
+
+    token = images.resolver.set(resolve)
+    try:
+        yield
+    finally:
+        images.resolver.reset(token)
+
+
+def run(
+    source: str | Path | Recipe,
+    *,
+    device: str = "auto",
+    dtype: str | None = None,
+    progress: Callable[[Step], None] | None = None,
+) -> Result:
+    """Make it again: the whole batch is run, and of a picture its own index is returned.
+
+    The same bits on the same machine. dtype and device default to those recorded.
+    """
+    recipe = read(source)
+    folders = [Path.cwd()]
+    if not isinstance(source, Recipe):
+        folders.insert(0, Path(source).resolve().parent)
+    recorded = str(recipe.run.get("dtype", "auto"))
+    model = load(recipe.model, device=device, dtype=dtype or recorded)
+    _compare(recipe, model)
+    result = compose(recipe, model, folders).sample(recipe.seed, progress=progress)
+    if "index" not in recipe.run:
+        return result
+    picture = result.images[int(recipe.run["index"])]
+    return replace(result, images=[picture], recipe=picture.recipe)
+
+
+def _compare(recipe: Recipe, model: Model) -> None:
+    """Say what differs from the machine that made it, since the bits may then differ."""
+    recorded = recipe.versions.get("weights")
+    if recorded and recorded != f"sha256 {model.weights}":
+        log.warning(
+            "weights of %s differ from those recorded: another picture is likely", model.name
+        )
+
+
+__all__ = ["DTYPES", "Any", "compose", "read", "run"]

@@ -1,0 +1,88 @@
+"""Result: the pictures of a run with their recipe, and how they are saved and shown."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sfumato import images
+from sfumato.core.errors import SfumatoError
+from sfumato.images import Picture
+from sfumato.recipe import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """images: one Picture for each of the batch, each carrying its recipe.
+
+    trace: scalars of every transition. calls: network calls of each stage. scores: last
+    log-probability of each guide, one value a picture.
+    """
+
+    images: Sequence[Picture]
+    recipe: Recipe
+    trace: Sequence[Mapping[str, Any]] = ()
+    calls: Sequence[int] = ()
+    scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    def save(self, pattern: str | Path) -> list[Path]:
+        """Save every picture; never overwrites: a taken name gets -2, -3, ...
+
+        `pattern` may hold {i} (from 1), {seed} and {prompt}; several pictures without {i} or
+        {seed} get -1, -2, ... before the suffix. A folder gets {prompt}-{seed}.png.
+        """
+        text = str(pattern)
+        if Path(text).is_dir() or text.endswith("/"):
+            text = str(Path(text) / "{prompt}-{seed}.png")
+        path = Path(text)
+        if len(self.images) > 1 and "{i}" not in text and "{seed}" not in text:
+            text = str(path.with_name(f"{path.stem}-{{i}}{path.suffix}"))
+        slug = re.sub(r"\W+", "-", self.recipe.prompt.lower()).strip("-")[:40] or "picture"
+        saved = []
+        for i, image in enumerate(self.images):
+            index = image.recipe.run.get("index", i) if image.recipe else i
+            values = {"{i}": index + 1, "{seed}": self.recipe.seed + index, "{prompt}": slug}
+            name = text
+            for key, value in values.items():
+                name = name.replace(key, str(value))
+            target = free(Path(name))
+            image.save(target)
+            saved.append(target)
+        return saved
+
+    def sheet(self, **options: Any) -> Any:
+        """A contact sheet of the pictures, captioned with their seeds."""
+        seeds = [f"seed {self.recipe.seed + i}" for i in range(len(self.images))]
+        return images.sheet(list(self.images), seeds, **options)
+
+    def _repr_html_(self) -> str:
+        shown = "".join(
+            f'<figure style="margin:4px"><img src="{data_url(image)}">'
+            f"<figcaption>seed {self.recipe.seed + i}</figcaption></figure>"
+            for i, image in enumerate(self.images)
+        )
+        calls = " + ".join(str(n) for n in self.calls)
+        return f'<div style="display:flex;flex-wrap:wrap">{shown}</div><p>{calls} network calls</p>'
+
+
+def data_url(image: Any) -> str:
+    """A picture as the address of an <img>."""
+    buffer = io.BytesIO()
+    image.copy().save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def free(path: Path) -> Path:
+    """The path, or the first of path-2, path-3, ... that does not exist."""
+    if not path.parent.exists():
+        raise SfumatoError(f"{path}: the folder {path.parent} does not exist; make it first")
+    k, candidate = 2, path
+    while candidate.exists():
+        candidate = path.with_name(f"{path.stem}-{k}{path.suffix}")
+        k += 1
+    return candidate

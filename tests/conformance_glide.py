@@ -1,0 +1,130 @@
+"""Checks of GLIDE's schedules and of its guided loop: tables, respacings, a whole trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sfumato.core.denoiser import Cond, Denoiser
+from sfumato.core.errors import SfumatoError
+from sfumato.core.noise import Tape
+from sfumato.core.process import Process
+from sfumato.core.run import Loop
+from sfumato.core.schedule import Table, named
+from sfumato.core.solvers import DDIM, variances
+from sfumato.core.spacing import respaced
+from sfumato.methods.cfg import CFG
+from sfumato.methods.threshold import Threshold
+from sfumato.nn.unet import UNet, UNetConfig, timestep_embedding
+
+Case = Mapping[str, Any]
+Tensors = Mapping[str, Tensor]
+
+
+def check_schedules(case: Case, t: Tensors) -> None:
+    for text, kept in case["respaced"].items():
+        assert respaced(text, 1000) == kept, text
+    for key, kept in case["respaced_other_T"].items():
+        text, _, steps = key.partition("@")
+        assert respaced(text, int(steps)) == kept, key
+    for text, _ in case["errors"]:
+        with pytest.raises(SfumatoError):
+            respaced(text, 1000)
+    seen = set()
+    for key in t:
+        _, name, *rest = key.split(".")
+        if name == "spaced" and (rest[0], rest[1]) not in seen:
+            seen.add((rest[0], rest[1]))
+            kept = respaced(rest[1], 1000)
+            assert t[f"out.spaced.{rest[0]}.{rest[1]}.timestep_map"].tolist() == kept
+            table_fields(named(rest[0]), kept, t, f"out.spaced.{rest[0]}.{rest[1]}")
+        elif len(rest) == 2 and rest[0].startswith("T") and (name, rest[0]) not in seen:
+            seen.add((name, rest[0]))
+            steps = int(rest[0][1:])
+            table_fields(named(name, steps), list(range(steps)), t, f"out.{name}.{rest[0]}")
+    assert len(seen) >= 2
+    for kind in ("int", "float"):
+        for key in (k for k in t if k.startswith(f"out.timestep_embedding.{kind}.dim")):
+            found = timestep_embedding(t[f"in.timesteps_{kind}"], int(key.rpartition("dim")[2]))
+            # float32 exp differs by an ulp between processors, which 999 multiplies
+            assert float((found - t[key]).abs().max()) <= 2e-4
+
+
+def table_fields(table: Table, kept: list[int], t: Tensors, prefix: str) -> None:
+    """The reference's tables out of our schedule and transition formulas."""
+    times = [0.0, *((k + 1) / table.steps for k in kept)]
+    pairs = list(zip(times[1:], times, strict=False))
+    large, small = zip(*(variances(table, a, b) for a, b in pairs), strict=True)
+    mean_x0 = [
+        table.alpha(b) * v / table.sigma(a) ** 2 for (a, b), v in zip(pairs, large, strict=True)
+    ]
+    mean_x = [
+        table.alpha(a) / table.alpha(b) * table.sigma(b) ** 2 / table.sigma(a) ** 2
+        for a, b in pairs
+    ]
+    clipped = (small[1] if len(small) > 1 else large[0], *small[1:])
+    wanted = {
+        "alphas_cumprod": [table.alpha(a) ** 2 for a, _ in pairs],
+        "alphas_cumprod_prev": [table.alpha(b) ** 2 for _, b in pairs],
+        "betas": list(large),
+        "posterior_variance": list(small),
+        "posterior_log_variance_clipped": torch.tensor(clipped, dtype=torch.float64).log().tolist(),
+        "posterior_mean_coef1": mean_x0,
+        "posterior_mean_coef2": mean_x,
+    }
+    for name, values in wanted.items():
+        if f"{prefix}.{name}" in t:
+            assert values == pytest.approx(t[f"{prefix}.{name}"].tolist(), rel=1e-9, abs=1e-15), (
+                name
+            )
+
+
+def text_net(case: Case, t: Tensors) -> UNet:
+    """The case's network with its weights."""
+    known = {f.name for f in fields(UNetConfig)}
+    net = UNet(UNetConfig(**{k: v for k, v in case["config"].items() if k in known}))
+    net.load_state_dict({k.removeprefix("sd."): v for k, v in t.items() if k.startswith("sd.")})
+    return net.eval().requires_grad_(False)
+
+
+def check_loop_ddim_cfg(case: Case, t: Tensors) -> None:
+    half = len(t["in.tokens"]) // 2
+    rows = [
+        Cond({"tokens": t["in.tokens"][k : k + half], "mask": t["in.mask"][k : k + half]})
+        for k in (0, half)
+    ]
+    start = t["in.noise"][:half]
+    process = Process(
+        Denoiser(text_net(case, t), named(case["schedule"]), "eps", learned_range=True),
+        tuple(start.shape[1:]),
+        cond=rows[0],
+        null=rows[1],
+        n=half,
+        spacing=case["respacing"],
+        solver=DDIM(case["eta"]),
+    )
+    process = process | CFG(case["guidance_scale"]) | Threshold("static")
+    tolerance = case["tolerance_max_abs"]
+    noise = Tape({("prior", 0): start})
+    run = process.begin(noise=noise)
+    assert run.mixture is not None
+    call = run.begin(0, run.times[0], run.times[1], 0)
+    mixed = run.mixture.mix(run.mixture.parts(start, run.times[0], call), run.times[0])
+    assert mixed.frac is not None
+    first = torch.cat([mixed.eps, 2 * mixed.frac - 1], dim=1)
+    assert (
+        float((first - t["out.guided_first"][:half]).abs().max()) <= tolerance["out.guided_first"]
+    )
+    states = [step.x for step in Loop(run).steps(None) if step.i >= 0]
+    trajectory = torch.stack(states)
+    assert trajectory.shape == t["out.trajectory"].shape
+    assert float((trajectory - t["out.trajectory"]).abs().max()) <= tolerance["out.trajectory"]
+    assert float((states[-1] - t["out.sample"]).abs().max()) <= tolerance["out.sample"]
+
+
+KINDS = {"schedules": check_schedules, "glide-loop-ddim-cfg": check_loop_ddim_cfg}
