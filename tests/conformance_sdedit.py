@@ -1,4 +1,4 @@
-"""Checks of the SDEdit fixtures: our process with the reference's options and its recorded noise."""
+"""Checks of the SDEdit fixtures: our process, the reference's options, its recorded noise."""
 
 from __future__ import annotations
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
 import pytest
 import torch
-from conformance_sdedit import gaussian, law
 from torch import Tensor
 
+from conformance_sdedit import gaussian, law
 from sfumato.core.denoiser import Denoiser, Prediction
 from sfumato.core.guides import Call, Guide
 from sfumato.core.noise import Tape
@@ -87,7 +88,7 @@ def test_order_of_convergence(solver: Any, order: int) -> None:
         process = Process(gaussian(TABLE, v), (1, 1, 1), spacing=times, solver=solver)
         *_, last = process.steps(torch.ones(1, 1, 1, 1, dtype=torch.float64))
         errors.append(abs(float(last.x) - spread(low) / spread(high)))
-    slopes = [math.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
+    slopes = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
     assert slopes[-1] == pytest.approx(order, abs=0.2), (errors, slopes)
 
 

@@ -11,11 +11,12 @@ import os
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
+
 from conformance_glide import KINDS as GLIDE
 from conformance_images import KINDS as IMAGES
 from conformance_networks import KINDS as NETWORKS
 from conformance_sdedit import KINDS as SDEDIT
-from safetensors.torch import load_file
 
 HERE = Path(__file__).parent
 KINDS = {**GLIDE, **IMAGES, **NETWORKS, **SDEDIT}

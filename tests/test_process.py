@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from conformance_sdedit import gaussian
 from torch import Tensor
 
+from conformance_sdedit import gaussian
 from sfumato.core.branches import Branch
 from sfumato.core.denoiser import Cond, Denoiser, Prediction
 from sfumato.core.errors import SfumatoError
@@ -317,10 +317,14 @@ def test_spacings() -> None:
         assert len(times) == 6
         assert times[0] == 0.8
         assert all(a > b for a, b in itertools.pairwise(times))
-    logs = [torch.log(torch.tensor(ratio(TABLE, t))) for t in materialise("logsnr", 5, 0.8, TABLE)[:-1]]
+    logs = [
+        torch.log(torch.tensor(ratio(TABLE, t))) for t in materialise("logsnr", 5, 0.8, TABLE)[:-1]
+    ]
     gaps = [float(a - b) for a, b in itertools.pairwise(logs)]
     assert gaps == pytest.approx([gaps[0]] * 4, rel=1e-4)
-    assert materialise("ddim10", None, 0.35, TABLE) == pytest.approx((0.35, 0.301, 0.201, 0.101, 0.001, 0))
+    assert materialise("ddim10", None, 0.35, TABLE) == pytest.approx(
+        (0.35, 0.301, 0.201, 0.101, 0.001, 0)
+    )
     assert materialise((0.5, 0.2), None, 1.0, TABLE) == (0.5, 0.2)
     with pytest.raises(SfumatoError, match="each fixes the steps"):
         materialise("27", 10, 1.0, TABLE)
@@ -371,7 +375,9 @@ def test_learned_variance_at_the_last_transition() -> None:
         return torch.cat([0.9 * x, torch.full_like(x, -1.0)], 1)  # fraction 0: the small one
 
     made = Process(
-        Denoiser(network, TABLE, learned_range=True), (1, 1, 2000), spacing="10",
+        Denoiser(network, TABLE, learned_range=True),
+        (1, 1, 2000),
+        spacing="10",
         solver=DDPM("learned", last_noise=True),
     )
     states = {step.i: step for step in made.steps(seed=1)}

@@ -1,1 +1,1 @@
-"""The command line: verbs made from methods' fields, and the fixed ones. No behaviour of its own."""
+"""The command line: verbs made from methods' fields, and the fixed ones. No logic of its own."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from inspect import Parameter
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
@@ -44,44 +44,40 @@ def plain(annotation: Any) -> Any:
 
 
 def parameter(name: str, info: FieldInfo, flag: str | None = None, panel: str = PANEL) -> Parameter:
-    """One field as a typer parameter; a required picture is an argument."""
+    """One field as a typer parameter; a required picture is an argument.
+
+    With `flag` the field stands for its whole method, so leaving it out means: not this method.
+    """
     kind = plain(info.annotation)
-    text = info.description or ""
-    unit = (
-        (info.json_schema_extra or {}).get("unit")
-        if isinstance(info.json_schema_extra, dict)
-        else ""
-    )
-    text = f"{text} [{unit}]" if unit else text
+    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    text = f"{info.description or ''} [{extra['unit']}]" if extra.get("unit") else info.description
     if kind is ImageInput:
         kind = str
     if info.is_required() and flag is None:
-        declared: Any = typer.Argument(help=text, show_default=False)
+        argument = typer.Argument(help=text, show_default=False)
         return Parameter(
-            name, Parameter.POSITIONAL_OR_KEYWORD, annotation=Annotated[kind, declared]
+            name, Parameter.POSITIONAL_OR_KEYWORD, annotation=Annotated[kind, argument]
         )
-    low = next(
-        (
-            getattr(m, "ge", getattr(m, "gt", None))
-            for m in info.metadata
-            if hasattr(m, "ge") or hasattr(m, "gt")
-        ),
-        None,
-    )
-    high = next((m.le for m in info.metadata if hasattr(m, "le")), None)
-    bounds = {"min": low, "max": high} if kind in (int, float) else {}
+    low, high = limit(info, "ge", "gt"), limit(info, "le", "lt")
+    number = kind in (int, float)
     option = typer.Option(
         flag or f"--{name.replace('_', '-')}",
         help=text,
         rich_help_panel=panel,
         show_default=info.default is not None and flag is None,
-        **bounds,
+        min=low if number else None,
+        max=high if number else None,
     )
-    optional = kind | None if get_origin(kind) is not Literal else kind | None
     default = None if flag else info.default
     return Parameter(
-        name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[optional, option]
+        name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind | None, option]
     )
+
+
+def limit(info: FieldInfo, *names: str) -> float | None:
+    """A bound among a field's constraints."""
+    found = (getattr(m, name, None) for m in info.metadata for name in names)
+    return next((value for value in found if value is not None), None)
 
 
 def method_parameters(cls: type[Method]) -> list[Parameter]:

@@ -1,4 +1,4 @@
-"""What the command line prints: progress with ETA, notices and errors on stderr, results on stdout."""
+"""What the program prints: progress with ETA, notices, errors on stderr; results on stdout."""
 
 from __future__ import annotations
 

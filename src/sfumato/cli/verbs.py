@@ -16,8 +16,13 @@ import torch
 from sfumato import images, recipe
 from sfumato.cli import show
 from sfumato.core.errors import SfumatoError
-from sfumato.methods import Method
-from sfumato.models import library, replay as replays
+from sfumato.core.process import Process
+from sfumato.core.solvers import solver, solver_data
+from sfumato.core.starts import PriorNoise
+from sfumato.methods import Method, to_data
+from sfumato.models import library
+from sfumato.models import replay as replays
+from sfumato.models.cascade import Cascade
 from sfumato.models.devices import choose
 from sfumato.models.result import Result, free
 
@@ -89,17 +94,20 @@ def parse_size(text: str | None) -> Any:
 
 def plan(process: Any, as_json: bool) -> None:
     """What would run: calls, times, work size, methods."""
-    base = getattr(process, "base", None) if hasattr(process, "upsamplers") else None
-    resolved = (base or process).resolved()
-    frame, _ = resolved.frame(resolved.start.place() if resolved.start else replays.Place())
+    base = getattr(process, "base", None) if isinstance(process, Cascade) else process
+    assert isinstance(base, Process)
+    resolved = base.resolved()
+    start = resolved.start or PriorNoise()
+    frame, _ = resolved.frame(start.place())
+    assert resolved.solver is not None
     data = {
         "prompt": resolved.prompt,
         "calls": process.calls,
         "times": list(process.times),
-        "solver": resolved.solver if isinstance(resolved.solver, str) else asdict(resolved.solver),
+        "solver": solver_data(solver(resolved.solver)),
         "work_size": list(frame.work),
         "size": list(frame.target),
-        "methods": [replays.to_data(method) for method in resolved.methods],
+        "methods": [to_data(method) for method in resolved.methods],
     }
     if as_json:
         print(json.dumps(data))

@@ -1,4 +1,4 @@
-"""The one lazy handle on torch: core and the method files mention torch, but importing them is free.
+"""The one lazy handle on torch: core and methods mention torch, but importing them is free.
 
 Only nn/ imports torch at module level, because only nn/ defines Modules.
 """

@@ -5,6 +5,7 @@ Reading a process does nothing: sizes, times and prompts are bound when a run be
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -148,7 +149,7 @@ class Process:
         if process.solver is None:
             raise SfumatoError("solver: not given, and no model card here that would say")
         times = process.times
-        downward = sum(s < t for t, s in zip(times, times[1:], strict=False))
+        downward = sum(s < t for t, s in itertools.pairwise(times))
         branches = (*process.positives, *process.aways)
         networks = {id(b.denoiser or process.denoiser) for b in branches} or {0}
         return downward * solver(process.solver).evaluations * len(networks)

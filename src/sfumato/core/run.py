@@ -5,6 +5,7 @@ Only this module holds a loop. The description it executes is in process.py.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -188,7 +189,7 @@ class Loop:
         yield self.step(x, call)
         carry: Any = None
         last_up = 0
-        for i, (t, s) in enumerate(zip(times, times[1:], strict=False)):
+        for i, (t, s) in enumerate(itertools.pairwise(times)):
             if self.detach:
                 x = x.detach()
             self.pred, self.scores = None, {}
@@ -316,7 +317,7 @@ def invert(process: Process, x0: Tensor, t: float) -> list[Tensor]:
     run.times = times
     loop = Loop(run)
     path, carry = [x0], None
-    for i, (low, high) in enumerate(zip(times, times[1:], strict=False)):
+    for i, (low, high) in enumerate(itertools.pairwise(times)):
         call = run.begin(i, low, high, 0)
         x, carry = run.solver.step(path[-1], low, high, loop.denoiser(call), call, carry)
         path.append(x)

@@ -44,7 +44,7 @@ def ratio(schedule: Schedule, t: float) -> float:
 def level(
     schedule: Schedule, *, ratio: float | None = None, alpha_bar: float | None = None
 ) -> float:
-    """Time of a noise level given as sigma/alpha or as alpha_bar = alpha^2 (variance preserving)."""
+    """Time of a noise level, given as sigma/alpha or (variance preserving) alpha_bar = alpha^2."""
     if ratio is not None:
         if not 0 <= ratio < math.inf:
             raise SfumatoError(f"ratio {ratio}: sigma/alpha must be a finite number from 0 up")
@@ -216,7 +216,7 @@ def scaled_linear(steps: int = 1000, start: float = 0.00085, end: float = 0.012)
 
 
 def squared_cosine(steps: int = 1000, max_beta: float = 0.999) -> Table:
-    """alpha_bar ~ cos^2, betas capped (arXiv 2102.09672); OpenAI's "squaredcos_cap_v2", "cosine"."""
+    """alpha_bar ~ cos^2, betas capped (arXiv 2102.09672); "squaredcos_cap_v2" or "cosine"."""
 
     def bar(u: float) -> float:
         return math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2

@@ -22,7 +22,7 @@ def uniform(n: int, t_start: float, schedule: Schedule) -> Times:
 
 
 def karras(n: int, t_start: float, schedule: Schedule) -> Times:
-    """Even in (sigma/alpha)^(1/7) down to the first table time, then 0 (arXiv 2206.00364, eq. 5)."""
+    """Even in (sigma/alpha)^(1/7) down to the first table time, then 0 (2206.00364, eq. 5)."""
     return _even(n, t_start, schedule, lambda r: r ** (1 / 7), lambda u: u**7)
 
 

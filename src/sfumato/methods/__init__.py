@@ -63,7 +63,7 @@ def method(cls: T) -> T:
     )(cls)
     init = made.__init__
 
-    def __init__(self: Any, *args: Any, **values: Any) -> None:
+    def validated(self: Any, *args: Any, **values: Any) -> None:
         try:
             init(self, *args, **values)
         except ValidationError as error:
@@ -71,7 +71,7 @@ def method(cls: T) -> T:
         except TypeError as error:
             raise SfumatoError(f"{made.id}: {error}") from None
 
-    made.__init__ = __init__
+    made.__init__ = validated
     result: T = made
     return result
 

@@ -175,7 +175,8 @@ class _Bound:
         like = like.to(self.guide)
         if t == 1 and self.method.composite == "level":
             return call.noise("prior", like) * schedule.prior(t)
-        return schedule.alpha(t) * self.guide + schedule.sigma(t) * call.noise("start", like)
+        noise = call.noise("start", like)
+        return torch.add(schedule.alpha(t) * self.guide, noise, alpha=schedule.sigma(t))
 
 
 class _Keep(Guide):
@@ -196,7 +197,7 @@ class _Keep(Guide):
 
 @dataclass(frozen=True, eq=False)
 class _MatchColour(Guide):
-    """At the end, gives every channel of the edited part the guide's mean and standard deviation."""
+    """At the end, gives each channel of the edited part the guide's mean and deviation."""
 
     start: _Bound | None = None
     name = "match_colour"

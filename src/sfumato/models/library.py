@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import torch
-
-from sfumato.core.denoiser import Denoiser
+from sfumato.core.denoiser import Denoiser, Kind
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import named
 from sfumato.models import openai
@@ -18,7 +16,9 @@ from sfumato.models.card import Card, Defaults, StageCard, read
 from sfumato.models.devices import DTYPES, Choice, choose
 from sfumato.models.model import Model
 from sfumato.models.prompts import Prompts
-from sfumato.nn.unet import UNet, UNetConfig
+from sfumato.nn.unet import UNetConfig
+
+log = logging.getLogger("sfumato")
 
 BUNDLED = {"emoji": Path(__file__).parent / "emoji"}
 
@@ -36,7 +36,7 @@ def entries() -> list[Entry]:
     """Bundled models, then released checkpoints that load from a file."""
     bundled = [Entry(name, "bundled", read(folder).title) for name, folder in BUNDLED.items()]
     known = [
-        Entry(name, "known", f"{p.native} px; sf.load('{name}.pt')")
+        Entry(name, "known", f"{p.title}; load it from {name}.pt")
         for name, p in openai.PRESETS.items()
     ]
     return bundled + known
@@ -65,50 +65,67 @@ def load(name: str = "emoji", *, device: str = "auto", dtype: str = "auto") -> M
 def _from_folder(name: str, folder: Path, choice: Choice) -> Model:
     card = read(folder)
     digest = sha256()
-    stages = [_denoiser(stage, folder, choice, digest) for stage in (card.base, *card.upsamplers)]
+    denoisers = []
+    for stage in (card.base, *card.upsamplers):
+        files = [folder / file for file in stage.weights]
+        denoisers.append(_denoiser(files, UNetConfig(**stage.network), stage, choice, digest))
     text = None
     if card.base.tokenizer is not None:
         text = Prompts(folder / card.base.tokenizer, int(card.base.network["text_ctx"]))
-    return Model(name, card, stages[0], tuple(stages[1:]), text, choice, digest.hexdigest())
-
-
-def _denoiser(stage: StageCard, folder: Path, choice: Choice, digest: Any) -> Denoiser:
-    files = [folder / name for name in stage.weights]
-    for file in files:
-        if not file.is_file():
-            raise SfumatoError(f"{file}: missing; the model folder is incomplete, install it again")
-        digest.update(file.read_bytes())
-    network, _ = openai.load_unet(openai.read_state_dict(files), _config(stage.network))
-    return _wrap(network, stage, choice)
-
-
-def _config(fields: Mapping[str, Any]) -> UNetConfig:
-    return UNetConfig(**fields)
-
-
-def _wrap(network: UNet, stage: StageCard, choice: Choice) -> Denoiser:
-    network = network.cast(DTYPES[choice.dtype]).to(choice.device).eval().requires_grad_(False)
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    schedule = named(stage.schedule, stage.table)
-    return Denoiser(network, schedule, stage.kind, stage.learned_range)  # type: ignore[arg-type]
+    return Model(name, card, denoisers[0], tuple(denoisers[1:]), text, choice, digest.hexdigest())
 
 
 def _from_file(path: Path, choice: Choice) -> Model:
-    preset = openai.PRESETS.get(path.stem)
-    if preset is None:
+    """A released checkpoint on its own: its preset says what its shapes cannot."""
+    if path.stem not in openai.PRESETS:
         raise SfumatoError(
-            f"{path.name}: its name is none of the released checkpoints', and its shapes do not "
-            f"tell heads or schedule; rename it to one of {', '.join(openai.PRESETS)}"
+            f"{path.name}: not named like a released checkpoint, and shapes tell neither heads nor "
+            f"schedule; rename it to one of {', '.join(openai.PRESETS)}"
         )
-    raise SfumatoError(f"{path.name}: {preset}")
-
-
-def files_digest(files: Sequence[Path]) -> str:
-    """sha256 over the files, in order."""
+    preset = openai.PRESETS[path.stem]
+    if preset.config.low_res or preset.config.xf_width:
+        raise SfumatoError(
+            f"{path.name}: {preset.title} needs a base picture or a tokenizer beside it; "
+            "put it into a folder with a card.json"
+        )
+    stage = StageCard(
+        asdict(preset.config),
+        (path.name,),
+        preset.schedule,
+        preset.kind,
+        preset.table,
+        preset.learned_range,
+    )
+    card = Card(
+        name=path.stem,
+        base=stage,
+        native=(preset.native, preset.native),
+        multiple=preset.config.multiple,
+        maximum=4 * preset.native,
+        title=preset.title,
+        defaults=Defaults(
+            steps=50, solver="dpmpp-2m", methods=({"method": "threshold", "mode": "static"},)
+        ),
+    )
     digest = sha256()
+    denoiser = _denoiser([path], preset.config, stage, choice, digest)
+    return Model(str(path), card, denoiser, (), None, choice, digest.hexdigest())
+
+
+def _denoiser(
+    files: list[Path], config: UNetConfig, stage: StageCard, choice: Choice, digest: Any
+) -> Denoiser:
+    """Read, check and cast one network; the digest takes in its files."""
     for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-__all__ = ["BUNDLED", "Card", "Defaults", "Entry", "entries", "load"]
+        if not file.is_file():
+            raise SfumatoError(f"{file}: missing; the model folder is incomplete, install it again")
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    network, report = openai.load_unet(
+        openai.read_state_dict(files), config, dtype=DTYPES[choice.dtype], device=choice.device
+    )
+    if report.unexpected:
+        log.warning("%s: %s", files[0].name, report)
+    schedule = named(stage.schedule, stage.table)
+    return Denoiser(network, schedule, cast(Kind, stage.kind), stage.learned_range)

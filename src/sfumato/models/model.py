@@ -74,6 +74,9 @@ class Model:
             raise SfumatoError(f"prompt: model {self.name} reads no text; leave it out")
         if n < 1:
             raise SfumatoError(f"n = {n}: must be at least 1")
+        full = self.card.full_prompt(prompt)
+        if full != prompt:
+            log.info("prompt: %r, by the template of %s", full, self.name)
         total = 1 + len(self.upsamplers)
         if stages is not None and not 1 <= stages <= total:
             raise SfumatoError(f"stages = {stages}: model {self.name} has {total}")
@@ -81,7 +84,7 @@ class Model:
             denoiser=self.denoiser,
             shape=(3, self.card.native[1], self.card.native[0]),
             source=self,
-            prompt=prompt,
+            prompt=full,
             negative=negative,
             label=label,
             n=n,
@@ -126,11 +129,8 @@ class Model:
         return Cond(tensors).map(lambda v: v.to(self.choice.device))
 
     def complete(self, process: Process) -> Process:
-        """Card defaults into empty slots, template onto the prompt."""
-        prompt = self.card.full_prompt(process.prompt)
-        if prompt != process.prompt:
-            log.info("prompt: %r, by the template of %s", prompt, self.name)
-        return fill(replace(process, prompt=prompt), self.card.defaults)
+        """Card defaults into empty slots."""
+        return fill(process, self.card.defaults)
 
     def frame(self, process: Process, place: Place) -> tuple[images.Frame, tuple[int, ...]]:
         """Work size by the card's native size, multiple and maximum."""
@@ -168,17 +168,11 @@ class Model:
     ) -> Result:
         """pixels (n, 3, H, W) in [-1, 1] at the work size times a factor; None: untouched."""
         recipe = self.recipe(run, calls)
-        original, edit, _ = run.paste or (None, None, None)
         made = []
         for j in range(run.n):
-            if pixels is None:
-                picture = images.resized(original, run.frame)
-            else:
-                picture = images.from_work(pixels[j].float().cpu(), run.frame)
-                if original is not None:
-                    picture = images.paste(picture, original, edit, run.frame)
+            picture = self.picture(None if pixels is None else pixels[j], run)
             picture.recipe = replace(recipe, run={**recipe.run, "index": j})
-            picture.composite = original is not None
+            picture.composite = run.paste is not None
             made.append(picture)
         scores = {
             name: values
@@ -186,6 +180,17 @@ class Model:
             if isinstance(values, list)
         }
         return Result(made, recipe, trace, calls, scores)
+
+    def picture(self, pixels: Tensor | None, run: Run) -> Picture:
+        """One picture of the batch at its final size, what was kept pasted back."""
+        original, edit, _ = run.paste or (None, None, None)
+        if pixels is None:
+            assert original is not None  # only a picture can stay untouched
+            return images.resized(original, run.frame)
+        if run.frame is None:  # the run began from a tensor of states
+            return images.from_tensor(pixels)
+        made = images.from_work(pixels, run.frame)
+        return made if original is None else images.paste(made, original, edit, run.frame)
 
     def recipe(self, run: Run, calls: list[int]) -> Recipe:
         """What was asked for and what ran."""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from sfumato import images
 from sfumato.core.errors import SfumatoError
@@ -15,7 +14,6 @@ from sfumato.core.process import Process
 from sfumato.core.run import Step
 from sfumato.methods import from_data
 from sfumato.models.cascade import Cascade
-from sfumato.models.devices import DTYPES
 from sfumato.models.library import load
 from sfumato.models.model import Model
 from sfumato.models.result import Result
@@ -104,6 +102,3 @@ def _compare(recipe: Recipe, model: Model) -> None:
         log.warning(
             "weights of %s differ from those recorded: another picture is likely", model.name
         )
-
-
-__all__ = ["DTYPES", "Any", "compose", "read", "run"]

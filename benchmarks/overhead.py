@@ -1,0 +1,54 @@
+"""Claim: sample() takes at most 1.05 times the bare network calls that it makes.
+
+Bundled base, 30 steps, guidance, batch 1, 4 and 16. Both are timed in turn in one process; the
+ratio is that of the medians. `make bench`, or `python benchmarks/overhead.py`.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+import sfumato as sf
+from sfumato.core.denoiser import Cond
+
+STEPS = 30
+
+
+def timed(body: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    body()
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    model = sf.load("emoji")
+    net = model.denoiser.network
+    print(f"{model.choice.dtype}, {torch.get_num_threads()} threads, {STEPS} steps with guidance")
+    print("batch  bare s  sample s  ratio")
+    for n, repeats in ((1, 15), (4, 9), (16, 5)):
+        process = model.process("red apple, 3d render", n=n, steps=STEPS, stages=1)
+        texts = ["red apple, 3d render", ""]
+        with torch.no_grad():
+            cond = Cond.cat([model.denoiser.prepare(model.encode([t])).rows(n) for t in texts])
+            x, when = torch.randn(2 * n, 3, 32, 32), torch.full((2 * n,), 499.0)
+
+            def bare(cond: Cond = cond, x: torch.Tensor = x, when: torch.Tensor = when) -> None:
+                with torch.no_grad():
+                    for _ in range(STEPS):
+                        net(x, when, cond)
+
+            pairs = []
+            for k in range(repeats + 1):
+                pair = timed(bare), timed(lambda process=process: process.sample(seed=0))
+                if k:  # the first pair warms up
+                    pairs.append(pair)
+        base, full = (statistics.median(column) for column in zip(*pairs, strict=True))
+        print(f"{n:5}  {base:6.3f}  {full:8.3f}  {full / base:5.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""`make demo`: five hand-made stroke paintings and two simulated ones, SDEdit at five start levels.
+
+Writes one contact sheet for each painting to out/demo (or the folder given) and prints the paths.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import sfumato as sf
+
+HERE = Path(__file__).parent
+LEVELS = (0.2, 0.35, 0.5, 0.65, 0.8)
+SIMULATED = ("grinning face, 3d render", "blue heart, 3d render")
+
+
+def edits(model: sf.Model, painting: sf.Picture, prompt: str, seed: int) -> list[sf.Picture]:
+    """The painting at every start level."""
+    process = model.process(prompt)
+    return [(process | sf.SDEdit(painting, t0=t0)).sample(seed=seed).images[0] for t0 in LEVELS]
+
+
+def main() -> None:
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("out/demo")
+    folder.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    model = sf.load("emoji")
+    print(f"model emoji, {model.choice.dtype}: {model.choice.dtype_reason}")
+    jobs = []
+    for path in sorted((HERE / "strokes").glob("*.png")):
+        name = path.stem.replace("-", " ")
+        jobs.append((name, sf.open_image(path), f"{name}, 3d render", None))
+    for prompt in SIMULATED:  # the stroke simulator on a picture the model made itself
+        made = model.process(prompt).sample(seed=0).images[0]
+        name = f"{prompt.partition(',')[0]} (simulated strokes)"
+        jobs.append((name, sf.strokes(made), prompt, made))
+    for name, painting, prompt, made in jobs:
+        pictures = [painting, *edits(model, painting, prompt, seed=7)]
+        captions = ["strokes", *(f"t0 = {t0}" for t0 in LEVELS)]
+        if made is not None:
+            pictures, captions = [made, *pictures], ["picture", *captions]
+        page = sf.sheet(pictures, captions, columns=len(pictures), title=f"{name}: “{prompt}”")
+        path = folder / f"{name.split(' (')[0].replace(' ', '-')}.png"
+        page.save(path)
+        print(path)
+    print(f"{len(jobs)} sheets in {time.perf_counter() - began:.1f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""Contact sheets: pictures in a captioned grid. Drawing only; saving is the Picture's or PIL's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image as PILImage
+
+from sfumato.core.errors import SfumatoError
+from sfumato.images.inputs import open_image
+from sfumato.images.work import Colour, flattened
+
+if TYPE_CHECKING:
+    from PIL import ImageDraw, ImageFont
+
+SMALL, USUAL, LARGE = 64, 256, 512  # up to SMALL pixels stay visible as squares
+LINES = 2
+
+
+def sheet(
+    images: Sequence[Any],
+    captions: Sequence[str] | None = None,
+    columns: int | None = None,
+    *,
+    title: str | None = None,
+    rows: Sequence[str] | None = None,
+    cell: int | None = None,
+    background: Colour = (250, 250, 249),
+) -> PILImage.Image:
+    """RGB sheet of pictures (anything open_image takes, None for an empty place), row by row.
+
+    columns: about as many as rows if not given; rows: a label for each row; cell: longest side of a
+    picture in pixels, by default 256 for small ones and up to 512. Small pictures are enlarged,
+    those up to 64 px by whole factors; transparent parts are white, as a model sees them; long
+    captions take two lines and end in an ellipsis.
+    """
+    if not images:
+        raise SfumatoError("sheet: there are no pictures to show; give at least one")
+    if captions is not None and len(captions) != len(images):
+        raise SfumatoError(
+            f"sheet: {len(images)} pictures but {len(captions)} captions; give as many"
+        )
+    shown = [None if image is None else flattened(open_image(image), "white") for image in images]
+    side = cell or _side([image for image in shown if image is not None])
+    shown = [None if image is None else _fitted(image, side) for image in shown]
+    columns = columns or min(len(shown), math.ceil(math.sqrt(len(shown)) * 1.2))
+    style = _Style.of(side, background)
+    layout = _Layout.of(shown, captions, columns, title, rows, style)
+    canvas = PILImage.new("RGB", layout.size, background)
+    layout.draw(canvas)
+    return canvas
+
+
+@dataclass(frozen=True)
+class _Style:
+    """Fonts and distances that go with a cell's side."""
+
+    text: ImageFont.FreeTypeFont | ImageFont.ImageFont
+    heading: ImageFont.FreeTypeFont | ImageFont.ImageFont
+    size: int
+    gap: int
+    margin: int
+    ink: tuple[int, int, int]
+    faint: tuple[int, int, int]
+    hairline: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, side: int, background: Colour) -> _Style:
+        from PIL import ImageFont
+
+        size = max(11, min(22, round(side / 17)))
+        dark = PILImage.new("RGB", (1, 1), background).convert("L").getpixel((0, 0)) < 128  # type: ignore[operator]
+        light = (28, 28, 30), (96, 96, 100), (224, 224, 221)
+        inks = ((240, 240, 238), (176, 176, 172), (66, 66, 72)) if dark else light
+        return cls(
+            ImageFont.load_default(size),
+            ImageFont.load_default(round(size * 1.35)),
+            size,
+            max(8, side // 16),
+            max(14, side // 9),
+            *inks,
+        )
+
+    @property
+    def line(self) -> int:
+        return round(self.size * 1.3)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where everything goes; rows are as high as their highest picture."""
+
+    style: _Style
+    pictures: list[list[PILImage.Image | None]]
+    captions: list[list[list[str]]]
+    labels: list[list[str]]
+    title: list[str]
+    width: int  # of a column
+    left: int  # where columns begin
+    heights: list[int]
+    caption_height: int
+
+    @classmethod
+    def of(
+        cls,
+        shown: list[PILImage.Image | None],
+        captions: Sequence[str] | None,
+        columns: int,
+        title: str | None,
+        rows: Sequence[str] | None,
+        style: _Style,
+    ) -> _Layout:
+        width = max((image.width for image in shown if image), default=USUAL)
+        width = max(width, 6 * style.size)  # a caption needs some room under a narrow picture
+        pictures = [shown[i : i + columns] for i in range(0, len(shown), columns)]
+        texts = [_wrapped(text, width - style.size, style.text, LINES) for text in captions or ()]
+        labels = [_wrapped(text, 9 * style.size, style.text, 4) for text in rows or ()]
+        if rows is not None and len(labels) != len(pictures):
+            raise SfumatoError(
+                f"sheet: {len(pictures)} rows but {len(labels)} row labels; give as many"
+            )
+        widest = max((style.text.getlength(line) for label in labels for line in label), default=0)
+        left = style.margin + (math.ceil(widest) + style.gap if labels else 0)
+        across = left + columns * (width + style.gap) - style.gap - style.margin
+        lines = max((len(text) for text in texts), default=0)
+        return cls(
+            style,
+            pictures,
+            [texts[i : i + columns] for i in range(0, len(texts), columns)],
+            labels,
+            _wrapped(title, across, style.heading, LINES) if title else [],
+            width,
+            left,
+            [max((image.height for image in row if image), default=0) for row in pictures],
+            lines * style.line + (style.gap // 2 if lines else 0),
+        )
+
+    @property
+    def top(self) -> int:
+        style = self.style
+        title = len(self.title) * round(style.line * 1.4)
+        return style.margin + (title + style.gap if title else 0)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        style, columns = self.style, max(len(row) for row in self.pictures)
+        width = self.left + columns * (self.width + style.gap) - style.gap + style.margin
+        rows = sum(height + self.caption_height + style.gap for height in self.heights)
+        return width, self.top + rows - style.gap + style.margin
+
+    def draw(self, canvas: PILImage.Image) -> None:
+        from PIL import ImageDraw
+
+        pen, style = ImageDraw.Draw(canvas), self.style
+        for i, line in enumerate(self.title):
+            at = style.margin, style.margin + i * round(style.line * 1.4)
+            pen.text(at, line, style.ink, style.heading)
+        y = self.top
+        for r, row in enumerate(self.pictures):
+            if self.labels:
+                label = self.labels[r]
+                middle = y + self.heights[r] // 2 - len(label) * style.line // 2
+                for i, line in enumerate(label):
+                    pen.text((style.margin, middle + i * style.line), line, style.ink, style.text)
+            for c, image in enumerate(row):
+                x = self.left + c * (self.width + style.gap)
+                if image is not None:
+                    dx, dy = self.width - image.width, self.heights[r] - image.height
+                    left, top = x + dx // 2, y + dy // 2
+                    frame = left - 1, top - 1, left + image.width, top + image.height
+                    pen.rectangle(frame, outline=style.hairline)
+                    canvas.paste(image, (left, top))
+                if self.captions:
+                    self._caption(pen, self.captions[r][c], x, y + self.heights[r])
+            y += self.heights[r] + self.caption_height + style.gap
+
+    def _caption(self, pen: ImageDraw.ImageDraw, lines: list[str], x: int, y: int) -> None:
+        style = self.style
+        for i, line in enumerate(lines):
+            at = x + self.width / 2, y + style.gap // 2 + i * style.line
+            pen.text(at, line, style.faint, style.text, anchor="ma")
+
+
+def _side(shown: list[PILImage.Image]) -> int:
+    longest = max((max(image.size) for image in shown), default=USUAL)
+    return max(USUAL, min(LARGE, longest))
+
+
+def _fitted(image: PILImage.Image, side: int) -> PILImage.Image:
+    """The picture at the cell's size: small ones in whole squares, others smoothly."""
+    longest = max(image.size)
+    if longest == side:
+        return image
+    if longest <= SMALL and 2 * longest <= side:
+        factor = side // longest
+        return image.resize(
+            (image.width * factor, image.height * factor), PILImage.Resampling.NEAREST
+        )
+    scale = side / longest
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return image.resize(size, PILImage.Resampling.LANCZOS)
+
+
+def _wrapped(
+    text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, lines: int
+) -> list[str]:
+    """The text in at most so many lines of the width, with an ellipsis where it was cut."""
+    words, made = str(text).split(), [""]
+    while words:
+        word = words.pop(0)
+        longer = f"{made[-1]} {word}".strip()
+        if font.getlength(longer) <= width:
+            made[-1] = longer
+        elif made[-1] and len(made) < lines:
+            made.append("")
+            words.insert(0, word)
+        else:
+            rest = " ".join([longer, *words])
+            made[-1] = _cut(rest, width, font)
+            break
+    return made
+
+
+def _cut(text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"{text.rstrip()}…") > width:
+        text = text[:-1]
+    return f"{text.rstrip()}…"

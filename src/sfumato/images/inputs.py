@@ -1,0 +1,288 @@
+"""ImageInput: a picture given to a method, whatever it was given as; and open_image.
+
+The bytes are read at once, so that a later change of the file does not change a process. Decoding
+is decode.py. Works as a field of pydantic classes without importing pydantic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from PIL import Image as PILImage
+
+from sfumato.core.errors import SfumatoError
+from sfumato.images.decode import converted, decode
+from sfumato.images.picture import Picture
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MAX_BYTES = 1 << 30  # no picture is larger; a film given by mistake is not read to its end
+_NPY = b"\x93NUMPY"
+
+
+def _not_here(digest: str, name: str) -> bytes:
+    raise SfumatoError(
+        f"input {name} (sha256 {digest[:12]}…): not here; put the file {name} beside the recipe or "
+        "into the working folder"
+    )
+
+
+# (sha256, name) -> bytes of a picture that a recipe names by its hash; set while a recipe is read
+resolver: ContextVar[Callable[[str, str], bytes]] = ContextVar(
+    "sfumato_resolver", default=_not_here
+)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageInput:
+    """data: bytes of a picture file, or of a .npy tensor in units of the state; name: of the file.
+
+    Equal when the bytes are equal.
+    """
+
+    data: bytes
+    name: str = "image"
+
+    @classmethod
+    def of(cls, value: Any, name: str | None = None) -> ImageInput:
+        """From a path, file bytes, PIL image, numpy array, torch tensor or ImageInput.
+
+        Arrays are pictures, (H, W), (H, W, 3) or (H, W, 4): uint8, bool (white = true), or floats
+        in [0, 1], rounded to 8 bits. Tensors are states, kept as they are. PIL images and arrays
+        are kept as PNG, upright and sRGB. Raises SfumatoError when it is none of these or cannot be
+        read.
+        """
+        if isinstance(value, cls):
+            return value if name is None else cls(value.data, file_name(name))
+        if isinstance(value, str | Path):
+            data, found = read_bytes(value), Path(value).name
+        elif isinstance(value, bytes | bytearray | memoryview):
+            data, found = bytes(value), "image"
+        elif isinstance(value, PILImage.Image):
+            data, found = _png(value), _name_of(value)
+        elif _is(value, "numpy", "ndarray"):
+            data, found = _png(_pixels(value)), "array.png"
+        elif _is(value, "torch", "Tensor"):
+            data, found = _npy(value), "tensor.npy"
+        else:
+            raise SfumatoError(
+                f"picture: got {type(value).__name__}; give a path, bytes, a PIL image, a numpy "
+                "array or a torch tensor"
+            )
+        if not data:
+            raise SfumatoError(f"{name or found}: is empty")
+        return cls(data, file_name(name or found))
+
+    @cached_property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
+
+    @property
+    def is_tensor(self) -> bool:
+        """Holds a tensor in units of the state instead of a picture."""
+        return self.data.startswith(_NPY)
+
+    def picture(self) -> Picture:
+        """Upright sRGB 8-bit RGB with alpha apart; decoded once, so treat it as read-only."""
+        return self._picture
+
+    def tensor(self) -> Tensor:
+        """The tensor, with the shape and dtype it was given in (bfloat16 as float32)."""
+        import numpy as np
+        import torch
+
+        if not self.is_tensor:
+            raise SfumatoError(f"{self.name}: is a picture; a tensor is needed here")
+        try:
+            array = np.load(io.BytesIO(self.data), allow_pickle=False)
+            return torch.from_numpy(array)
+        except Exception as error:  # the header may claim any shape and type
+            text = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise SfumatoError(f"{self.name}: not a readable .npy tensor ({text})") from None
+
+    @cached_property
+    def _picture(self) -> Picture:
+        if self.is_tensor:
+            raise SfumatoError(f"{self.name}: holds a tensor; a picture is needed here")
+        picture = decode(self.data, self.name)
+        picture.sha256 = self.sha256
+        picture.readonly = 1  # PIL then copies before it draws
+        return picture
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ImageInput) and self.sha256 == other.sha256
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
+    def __repr__(self) -> str:
+        return f"ImageInput({self.name!r}, sha256 {self.sha256[:12]}…)"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ImageInput, (self.data, self.name)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.with_info_plain_validator_function(
+            _validated,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda value: {"sha256": value.sha256, "name": value.name}, when_used="json"
+            ),
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+        return {
+            "type": "object",
+            "format": "image",
+            "properties": {
+                "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+                "name": {"type": "string"},
+            },
+            "required": ["sha256"],
+        }
+
+
+Image: TypeAlias = ImageInput  # how a method's field reads: `image: Image`
+
+
+def open_image(source: Any) -> Picture:
+    """The picture in a path, file bytes, PIL image, array or ImageInput: upright, sRGB, 8-bit RGB.
+
+    Transparency is in `.alpha`. Raises SfumatoError with one line that says what is wrong.
+    """
+    if isinstance(source, PILImage.Image):
+        alpha = getattr(source, "alpha", None)
+        picture = converted(source, _name_of(source))
+        picture.alpha = picture.alpha if alpha is None else alpha.copy()
+        return picture
+    return ImageInput.of(source).picture().copy()
+
+
+def inputs_of(value: Any) -> list[ImageInput]:
+    """Every picture among the fields of a method."""
+    return list(_inputs(value)) if is_dataclass(value) else []
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """A file's bytes; errors are one clear line."""
+    try:
+        with Path(path).expanduser().open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise SfumatoError(f"{path}: no such file; check the path") from None
+    except IsADirectoryError:
+        raise SfumatoError(f"{path}: is a folder; give a picture file") from None
+    except (OSError, ValueError, RuntimeError) as error:
+        text = getattr(error, "strerror", None) or error
+        raise SfumatoError(f"{path}: cannot be read ({text})") from None
+    if len(data) > MAX_BYTES:
+        raise SfumatoError(f"{path}: is larger than {MAX_BYTES >> 20} MiB, not a picture")
+    return data
+
+
+def file_name(text: str) -> str:
+    """The last part of a path of any system; folders are nobody else's business."""
+    return re.split(r"[/\\]", text)[-1] or "image"
+
+
+def _validated(value: Any, info: Any) -> ImageInput:
+    """JSON names pictures by hash only, so that a request cannot name a file of the server.
+
+    Context {"files": False} asks the same of Python values.
+    """
+    if isinstance(value, Mapping):
+        return _resolved(value)
+    closed = info.mode == "json" or (info.context or {}).get("files") is False
+    if closed and not isinstance(value, ImageInput):
+        raise SfumatoError('picture: must be {"sha256": …, "name": …} here')
+    return ImageInput.of(value)
+
+
+def _resolved(value: Mapping[str, Any]) -> ImageInput:
+    digest, name = value.get("sha256"), value.get("name", "image")
+    if not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)):
+        raise SfumatoError(f"picture: sha256 = {digest!r:.80} is not 64 hexadecimal digits")
+    name = file_name(str(name))
+    found = ImageInput(resolver.get()(digest, name), name)
+    if found.sha256 != digest:
+        raise SfumatoError(
+            f"input {name}: its sha256 is {found.sha256[:12]}…, not {digest[:12]}…; it was changed"
+        )
+    return found
+
+
+def _inputs(value: Any) -> Iterator[ImageInput]:
+    if isinstance(value, ImageInput):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _inputs(item)
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from _inputs(getattr(value, field.name))
+
+
+def _is(value: Any, module: str, kind: str) -> bool:
+    """isinstance without importing: who has a tensor has imported torch."""
+    loaded = sys.modules.get(module)
+    return loaded is not None and isinstance(value, getattr(loaded, kind))
+
+
+def _png(image: PILImage.Image) -> bytes:
+    """Lossless bytes; a result's are those that saving it gives, so both have one hash."""
+    if isinstance(image, Picture) and image.mode in ("RGB", "RGBA"):
+        whole = image.with_alpha()
+    else:
+        whole = converted(image, _name_of(image)).with_alpha()
+    return whole.encode("PNG") if whole.recipe else whole.encode("PNG", compress_level=1)
+
+
+def _name_of(image: PILImage.Image) -> str:
+    if isinstance(image, Picture) and image.name:
+        return image.name
+    return file_name(str(getattr(image, "filename", "") or "image.png"))
+
+
+def _pixels(array: Any) -> PILImage.Image:
+    import numpy as np
+
+    shape = "x".join(str(side) for side in array.shape)
+    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))) or not array.size:
+        raise SfumatoError(f"array: its shape is {shape}; give (H, W), (H, W, 3) or (H, W, 4)")
+    if array.dtype == np.bool_:
+        array = array * np.uint8(255)
+    elif array.dtype.kind == "f":
+        low, high = float(array.min()), float(array.max())
+        if not (low >= 0 and high <= 1):
+            raise SfumatoError(
+                f"array: its values go from {low:g} to {high:g}; floats must be in [0, 1]"
+            )
+        array = np.rint(array.astype("f8") * 255).astype("u1")
+    elif array.dtype != np.uint8:
+        raise SfumatoError(f"array: is {array.dtype}; give uint8, bool or floats in [0, 1]")
+    return PILImage.fromarray(np.ascontiguousarray(array))
+
+
+def _npy(tensor: Any) -> bytes:
+    import numpy as np
+    import torch
+
+    tensor = tensor.detach().cpu()
+    if tensor.dtype == torch.bfloat16:
+        tensor = tensor.float()
+    buffer = io.BytesIO()
+    np.save(buffer, tensor.contiguous().numpy(), allow_pickle=False)
+    return buffer.getvalue()

@@ -1,0 +1,315 @@
+"""The UNet of GLIDE and ADM: one network family, its configuration and assembly. No files.
+
+Sources: GLIDE, arXiv 2112.10741; ADM, arXiv 2105.05233. Module names and Sequential indices are
+those of the released checkpoints, so slots without parameters hold an Identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import repeat
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sfumato.core.errors import SfumatoError
+from sfumato.nn.blocks import (
+    GROUPS,
+    Attention,
+    Conv2d,
+    Downsample,
+    GroupNorm,
+    ResBlock,
+    TextKV,
+    Upsample,
+    timestep_embedding,
+    zero_conv,
+)
+from sfumato.nn.text import LayerNorm, Transformer, encode
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Constructor arguments, named as in the reference; attention_resolutions are factors.
+
+    low_res: the network also reads a smaller picture, so its stem has twice in_channels.
+    xf_width 0: no text.
+    """
+
+    in_channels: int = 3
+    model_channels: int = 128
+    out_channels: int = 6
+    num_res_blocks: int = 2
+    attention_resolutions: tuple[int, ...] = ()
+    dropout: float = 0.0
+    channel_mult: tuple[float, ...] = (1, 2, 4, 8)
+    conv_resample: bool = True
+    num_classes: int | None = None
+    num_heads: int = 1
+    num_head_channels: int = -1
+    num_heads_upsample: int = -1
+    use_scale_shift_norm: bool = False
+    resblock_updown: bool = False
+    use_new_attention_order: bool = False
+    text_ctx: int = 0
+    xf_width: int = 0
+    xf_layers: int = 0
+    xf_heads: int = 1
+    xf_final_ln: bool = False
+    xf_padding: bool = False
+    n_vocab: int = 0
+    low_res: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("attention_resolutions", "channel_mult"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for width in self.widths:
+            if width % GROUPS:
+                raise SfumatoError(
+                    f"model_channels {self.model_channels} times channel_mult {self.channel_mult} "
+                    f"gives width {width}, which is not a multiple of {GROUPS}"
+                )
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each level, from full resolution down."""
+        return tuple(int(mult * self.model_channels) for mult in self.channel_mult)
+
+    @property
+    def stem_channels(self) -> int:
+        """Channels that the first convolution reads."""
+        return self.in_channels * (2 if self.low_res else 1)
+
+    @property
+    def emb_channels(self) -> int:
+        """Width of the time embedding."""
+        return 4 * self.model_channels
+
+    @property
+    def multiple(self) -> int:
+        """Height and width must be multiples of this."""
+        return 1 << len(self.channel_mult) - 1
+
+
+def _res(config: UNetConfig, cin: int, cout: int, resample: str | None = None) -> ResBlock:
+    return ResBlock(
+        cin, cout, config.emb_channels, config.dropout, config.use_scale_shift_norm, resample
+    )
+
+
+def _attention(config: UNetConfig, channels: int, up: bool = False) -> Attention:
+    heads = config.num_heads
+    if up and config.num_heads_upsample != -1:
+        heads = config.num_heads_upsample
+    if config.num_head_channels != -1:
+        heads = channels // config.num_head_channels
+    return Attention(channels, heads, config.use_new_attention_order, config.xf_width)
+
+
+def time_mlp(config: UNetConfig) -> nn.Sequential:
+    """The timestep embedding (B, M) -> (B, 4 M)."""
+    width = config.emb_channels
+    return nn.Sequential(
+        nn.Linear(config.model_channels, width), nn.SiLU(), nn.Linear(width, width)
+    )
+
+
+def encoder(config: UNetConfig) -> tuple[nn.ModuleList, nn.Sequential, list[int]]:
+    """The way down and the middle: input blocks, middle block, widths of the skips."""
+    ch = config.widths[0]
+    blocks = [nn.Sequential(Conv2d(config.stem_channels, ch, 3))]
+    skips = [ch]
+    for level, width in enumerate(config.widths):
+        for _ in range(config.num_res_blocks):
+            entry: list[nn.Module] = [_res(config, ch, width)]
+            ch = width
+            if 2**level in config.attention_resolutions:
+                entry.append(_attention(config, ch))
+            blocks.append(nn.Sequential(*entry))
+            skips.append(ch)
+        if level < len(config.widths) - 1:
+            down = (
+                _res(config, ch, ch, "down")
+                if config.resblock_updown
+                else Downsample(ch, config.conv_resample)
+            )
+            blocks.append(nn.Sequential(down))
+            skips.append(ch)
+    middle = nn.Sequential(_res(config, ch, ch), _attention(config, ch), _res(config, ch, ch))
+    return nn.ModuleList(blocks), middle, skips
+
+
+def decoder(config: UNetConfig, skips: list[int]) -> nn.ModuleList:
+    """The way up: output blocks, each reading [h, skip]."""
+    skips = list(skips)
+    blocks = []
+    ch = skips[-1]
+    for level, width in reversed(list(enumerate(config.widths))):
+        for i in range(config.num_res_blocks + 1):
+            entry: list[nn.Module] = [_res(config, ch + skips.pop(), width)]
+            ch = width
+            if 2**level in config.attention_resolutions:
+                entry.append(_attention(config, ch, up=True))
+            if level and i == config.num_res_blocks:
+                entry.append(
+                    _res(config, ch, ch, "up")
+                    if config.resblock_updown
+                    else Upsample(ch, config.conv_resample)
+                )
+            blocks.append(nn.Sequential(*entry))
+    return nn.ModuleList(blocks)
+
+
+def run_entry(entry: nn.Module, h: Tensor, emb: Tensor, text: Iterator[TextKV | None]) -> Tensor:
+    """One entry of the way down or up; `text` yields the keys and values of each attention."""
+    for layer in entry.children():
+        if isinstance(layer, ResBlock):
+            h = layer(h, emb)
+        elif isinstance(layer, Attention):
+            h = layer(h, next(text))
+        else:
+            h = layer(h)
+    return h
+
+
+class UNet(nn.Module):
+    """The network of GLIDE and ADM, with or without text, class labels and a low-resolution input.
+
+    Conditions: tokens (B, ctx) int64, mask (B, ctx) bool, label (B,) int64, low_res (B, C, h, w)
+    in [-1, 1]; which of them depends on the configuration.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.time_embed = time_mlp(config)
+        if config.num_classes is not None:
+            self.label_emb = nn.Embedding(config.num_classes, config.emb_channels)
+        if config.xf_width:
+            self._add_text()
+        self.input_blocks, self.middle_block, skips = encoder(config)
+        self.output_blocks = decoder(config, skips)
+        self.out = nn.Sequential(
+            GroupNorm(config.widths[0], silu=True),
+            nn.Identity(),
+            zero_conv(config.widths[0], config.out_channels),
+        )
+        self._attentions = [m for m in self.modules() if isinstance(m, Attention)]
+        self._text_kv_names = [
+            (f"text_k.{i}", f"text_v.{i}") for i in range(len(self._attentions)) if config.xf_width
+        ]
+        self._text_names = {name for pair in self._text_kv_names for name in pair}
+        self._text_names |= {"text_emb"} if config.xf_width else set()
+
+    def _add_text(self) -> None:
+        config = self.config
+        ctx, width = config.text_ctx, config.xf_width
+        self.token_embedding = nn.Embedding(config.n_vocab, width)
+        self.positional_embedding = nn.Parameter(torch.empty(ctx, width).normal_(std=0.01))
+        self.padding_embedding = (
+            nn.Parameter(torch.empty(ctx, width).normal_(std=0.01)) if config.xf_padding else None
+        )
+        self.transformer = Transformer(width, config.xf_layers, config.xf_heads)
+        self.final_ln = LayerNorm(width) if config.xf_final_ln else None
+        self.transformer_proj = nn.Linear(width, config.emb_channels)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The compute dtype of convolutions, attention and text."""
+        return next(self.input_blocks.parameters()).dtype
+
+    def cast(self, dtype: torch.dtype) -> UNet:
+        """Convert convolutions and the text transformer; everything else stays float32.
+
+        Norms, time_embed, emb_layers, label_emb, out and the embeddings of positions and padding
+        keep float32, as the released half-precision models do.
+        """
+        convs = (self.input_blocks, self.middle_block, self.output_blocks)
+        parts: list[nn.Module] = [
+            m for part in convs for m in part.modules() if isinstance(m, nn.Conv1d | nn.Conv2d)
+        ]
+        if self.config.xf_width:
+            parts += [m for m in self.transformer.modules() if isinstance(m, nn.Linear)]
+            parts += [self.transformer_proj, self.token_embedding]
+        for part in parts:
+            part.to(dtype)
+        return self
+
+    def prepare(self, cond: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Do once what does not change over the steps; a prepared condition comes back as it is.
+
+        tokens and mask become text_emb (B, 4 M) float32 and, for attention i, text_k.i and
+        text_v.i (B, heads, ctx, d) in the compute dtype. label and low_res stay.
+        """
+        ready = self._text_names <= cond.keys()
+        self._check(cond, ready)
+        kept = {name: value for name, value in cond.items() if name not in ("tokens", "mask")}
+        return kept if ready else kept | self._encode_text(cond["tokens"], cond.get("mask"))
+
+    def forward(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
+        """x (B, C, H, W), time (B,) = original timestep index, maybe fractional -> float32."""
+        cond = self.prepare(cond)
+        emb = self.time_embed(timestep_embedding(time, self.config.model_channels))
+        if self.config.num_classes is not None:
+            emb = emb + self.label_emb(cond["label"])
+        text: Iterator[TextKV | None] = repeat(None)
+        if self.config.xf_width:
+            emb = emb + cond["text_emb"]
+            text = iter([(cond[k], cond[v]) for k, v in self._text_kv_names])
+        emb = F.silu(emb)
+        h = self._stem_input(x, cond)
+        skips = []
+        for entry in self.input_blocks:
+            h = run_entry(entry, h, emb, text)
+            skips.append(h)
+        h = run_entry(self.middle_block, h, emb, text)
+        for entry in self.output_blocks:
+            h = run_entry(entry, torch.cat([h, skips.pop()], dim=1), emb, text)
+        out: Tensor = self.out(h.float())
+        return out.to(torch.float32, memory_format=torch.contiguous_format)
+
+    def _stem_input(self, x: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
+        """The state and the conditions that are pictures, along the channels."""
+        height, width = x.shape[-2:]
+        if height % self.config.multiple or width % self.config.multiple:
+            raise SfumatoError(
+                f"size {width}x{height}: this network needs multiples of {self.config.multiple}"
+            )
+        if self.config.low_res:
+            low = F.interpolate(cond["low_res"], x.shape[-2:], mode="bilinear")
+            x = torch.cat([x, low], dim=1)
+        if x.shape[1] != self.config.stem_channels:
+            raise SfumatoError(
+                f"input has {x.shape[1]} channels, this network reads {self.config.stem_channels}"
+            )
+        return x.to(self.dtype, memory_format=torch.channels_last)
+
+    def _check(self, cond: Mapping[str, Tensor], ready: bool) -> None:
+        config = self.config
+        required = {"label"} if config.num_classes is not None else set()
+        if config.low_res:
+            required |= {"low_res"}
+        if not ready:
+            required |= {"tokens", "mask"} if config.xf_padding else {"tokens"}
+        allowed = required | (self._text_names if ready else {"mask"})
+        if missing := sorted(required - cond.keys()):
+            raise SfumatoError(f"condition: this network needs {', '.join(missing)}")
+        if unknown := sorted(cond.keys() - allowed):
+            raise SfumatoError(
+                f"condition: this network takes no {', '.join(unknown)}; "
+                f"it takes {', '.join(sorted(required)) or 'none'}"
+            )
+
+    def _encode_text(self, tokens: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
+        if tokens.shape[1] != self.config.text_ctx:
+            raise SfumatoError(
+                f"condition: tokens has {tokens.shape[1]} positions, "
+                f"this network reads {self.config.text_ctx}"
+            )
+        pooled, sequence = encode(self, tokens, mask)
+        out = {"text_emb": self.transformer_proj(pooled).float()}
+        for (k, v), attention in zip(self._text_kv_names, self._attentions, strict=True):
+            out[k], out[v] = attention.text_kv(sequence)
+        return out

@@ -1,0 +1,175 @@
+"""Conformance of the OpenAI UNet family with the reference programs: whole networks and layers.
+
+A check takes a fixture's JSON and tensors. It runs on the path of sampling (frozen weights) and on
+the path of gradients, which use different convolutions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sfumato.models.openai import load_unet
+from sfumato.nn.blocks import (
+    Attention,
+    Downsample,
+    GroupNorm,
+    ResBlock,
+    Upsample,
+    timestep_embedding,
+)
+from sfumato.nn.text import LayerNorm, Transformer, encode
+from sfumato.nn.unet import UNet, UNetConfig
+
+Case = Mapping[str, Any]
+Tensors = Mapping[str, Tensor]
+
+INPUTS = {"tokens": "tokens", "mask": "mask", "y": "label", "low_res": "low_res"}
+
+
+def part(tensors: Tensors, prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def config_of(case: Case) -> UNetConfig:
+    known = {field.name for field in fields(UNetConfig)}
+    values = {name: value for name, value in case["config"].items() if name in known}
+    return UNetConfig(**values, low_res=case["model"].startswith("SuperRes"))
+
+
+def network_of(case: Case, tensors: Tensors) -> UNet:
+    net, report = load_unet(part(tensors, "sd."), config_of(case))
+    assert not report.unexpected
+    return net
+
+
+def cond_of(tensors: Tensors) -> dict[str, Tensor]:
+    return {
+        ours: tensors[f"in.{theirs}"]
+        for theirs, ours in INPUTS.items()
+        if f"in.{theirs}" in tensors
+    }
+
+
+def close(what: str, got: Tensor, want: Tensor, tolerance: float) -> None:
+    assert got.shape == want.shape, f"{what}: shape {tuple(got.shape)}, not {tuple(want.shape)}"
+    gap = (got - want).abs().max().item()
+    assert gap <= tolerance, f"{what}: differs by {gap:.2e}, tolerance {tolerance:.0e}"
+
+
+def check_network(case: Case, tensors: Tensors) -> None:
+    net, cond, tolerance = network_of(case, tensors), cond_of(tensors), case["tolerance_max_abs"]
+    x, time = tensors["in.x"], tensors["in.timesteps"]
+    with torch.no_grad():
+        close("sample", net(x, time, cond), tensors["out.sample"], tolerance)
+    differentiable = net(x.clone().requires_grad_(), time, cond)
+    close("sample with gradients", differentiable.detach(), tensors["out.sample"], tolerance)
+
+
+def check_glide(case: Case, tensors: Tensors) -> None:
+    check_network(case, tensors)
+    net, cond, tolerance = network_of(case, tensors), cond_of(tensors), case["tolerance_max_abs"]
+    embedding = timestep_embedding(tensors["in.timesteps"], net.config.model_channels)
+    close("timestep embedding", embedding, tensors["out.timestep_embedding"], tolerance)
+    if net.config.xf_width:
+        pooled, sequence = encode(net, cond["tokens"], cond.get("mask"))
+        close("xf_proj", net.transformer_proj(pooled), tensors["out.xf_proj"], tolerance)
+        close("xf_out", sequence.transpose(1, 2), tensors["out.xf_out"], tolerance)
+
+
+def check_adm_unet(case: Case, tensors: Tensors) -> None:
+    check_network(case, tensors)
+
+
+def check_adm_superres(case: Case, tensors: Tensors) -> None:
+    check_network(case, tensors)
+
+
+def check_glide_text2im(case: Case, tensors: Tensors) -> None:
+    check_glide(case, tensors)
+
+
+def check_glide_superres(case: Case, tensors: Tensors) -> None:
+    check_glide(case, tensors)
+
+
+def group_norm(case: Case, state: Tensors, x: Tensor) -> Tensor:
+    assert case["groups"] == 32
+    swish = case.get("swish", 0.0)
+    h = loaded(GroupNorm(case["channels"], silu=swish == 1.0), state)(x)
+    return h * torch.sigmoid(h * swish) if swish not in (0.0, 1.0) else h
+
+
+def layer_norm(case: Case, state: Tensors, x: Tensor) -> Tensor:
+    renamed = {{"g": "weight", "b": "bias"}.get(name, name): v for name, v in state.items()}
+    return loaded(LayerNorm(case["width"]), renamed)(x)
+
+
+def attention(case: Case, state: Tensors, x: Tensor, encoder_out: Tensor | None = None) -> Tensor:
+    width = case.get("num_head_channels", -1)
+    heads = case.get("num_heads", 1) if width == -1 else case["channels"] // width
+    order = case.get("use_new_attention_order", False)
+    layer = loaded(
+        Attention(case["channels"], heads, order, case.get("encoder_channels", 0)), state
+    )
+    return layer(x, None if encoder_out is None else layer.text_kv(encoder_out.transpose(1, 2)))
+
+
+def res_block(case: Case, state: Tensors, x: Tensor, emb: Tensor) -> Tensor:
+    resample = "up" if case.get("up") else "down" if case.get("down") else None
+    out = case.get("out_channels") or case["channels"]
+    scale_shift = case.get("use_scale_shift_norm", False)
+    layer = ResBlock(case["channels"], out, case["emb_channels"], 0.0, scale_shift, resample)
+    return loaded(layer, state)(x, F.silu(emb))
+
+
+def upsample(case: Case, state: Tensors, x: Tensor) -> Tensor:
+    return loaded(Upsample(x.shape[1], conv=bool(state)), state)(x)
+
+
+def downsample(case: Case, state: Tensors, x: Tensor) -> Tensor:
+    return loaded(Downsample(x.shape[1], conv=bool(state)), state)(x)
+
+
+def transformer(case: Case, state: Tensors, x: Tensor) -> Tensor:
+    return loaded(Transformer(case["width"], case["layers"], case["heads"]), state)(x)
+
+
+def loaded(module: nn.Module, state: Tensors) -> nn.Module:
+    module.load_state_dict(dict(state), strict=True)
+    return module.eval().requires_grad_(False)
+
+
+LAYERS: dict[str, Callable[..., Tensor]] = {
+    "group_norm": group_norm,
+    "layer_norm": layer_norm,
+    "clip_layer_norm": layer_norm,
+    "attention": attention,
+    "res": res_block,
+    "upsample": upsample,
+    "downsample": downsample,
+    "text_transformer": transformer,
+}
+
+
+def check_layers(case: Case, tensors: Tensors) -> None:
+    for layer in case["cases"]:
+        name = layer["name"]
+        run = next(run for prefix, run in LAYERS.items() if name.startswith(prefix))
+        arguments = part(tensors, f"in.{name}.")
+        got = run(layer, part(tensors, f"sd.{name}."), **arguments)
+        close(name, got, tensors[f"out.{name}"], layer["tolerance_max_abs"])
+
+
+KINDS: dict[str, Callable[[Case, Tensors], None]] = {
+    "adm-unet": check_adm_unet,
+    "adm-superres": check_adm_superres,
+    "glide-text2im": check_glide_text2im,
+    "glide-superres": check_glide_superres,
+    "layers": check_layers,
+}
