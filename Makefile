@@ -1,5 +1,7 @@
 # Each target does its own set-up: a virtual environment in .venv, pinned by constraints.txt.
 PYTHON ?= python3
+# libgomp's threads spin while they wait, which on a busy machine makes torch tens of times slower
+export GOMP_SPINCOUNT ?= 10000
 BIN := .venv/bin
 STAMP := .venv/ready
 

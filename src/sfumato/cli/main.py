@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from inspect import Parameter, Signature
@@ -14,6 +15,10 @@ from sfumato.cli import show
 from sfumato.cli.options import method_parameters, methods_of, other_parameters
 from sfumato.core.errors import SfumatoError
 from sfumato.methods import Method, registry
+
+# libgomp's threads spin while they wait: with another process on a core that makes torch tens of
+# times slower. Read when torch is first imported, which is later.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 app = typer.Typer(
     name="sfumato",
@@ -50,7 +55,6 @@ RUN = [
     keyword("seed", int, 0, "--seed", text="picture j of a batch has seed + j"),
     keyword("n", int, 1, "-n", text="pictures in one batch"),
     keyword("extra", list[str], [], "--with", text="METHOD.FIELD=VALUE of any method; repeatable"),
-    keyword("preset", str | None, None, "--preset", text="a method's named settings"),
 ]
 OUT = [
     keyword(
@@ -118,7 +122,7 @@ def maker(cls: type[Method] | None) -> Callable[..., None]:
     def body(**values: Any) -> None:
         from sfumato.cli import verbs
 
-        verbs.make(methods_of(cls, values, values["extra"], values["preset"]), values)
+        verbs.make(methods_of(cls, values, values["extra"], values.get("preset")), values)
 
     return body
 
@@ -140,6 +144,14 @@ def summary(cls: type[Method]) -> str:
     return " ".join(text.split("\n\n")[0].split())
 
 
+def preset(cls: type[Method]) -> list[Parameter]:
+    """--preset with the method's presets."""
+    known = ", ".join(cls.presets)
+    if not known:
+        return []
+    return [keyword("preset", str | None, None, "--preset", text=f"named settings: {known}")]
+
+
 def argument(name: str, text: str, default: Any = Parameter.empty) -> Parameter:
     declared = typer.Argument(help=text, show_default=False)
     kind = str if default is Parameter.empty else str | None
@@ -154,7 +166,7 @@ def build() -> typer.Typer:
     register("generate", maker(None), run, "Make pictures from a prompt.")
     for name, cls in sorted(registry().items()):
         if cls.verb:
-            register(name, maker(cls), [*method_parameters(cls), *run], summary(cls))
+            register(name, maker(cls), [*method_parameters(cls), *run, *preset(cls)], summary(cls))
     again = argument("source", "a recipe (.json) or a picture that sfumato saved")
     register(
         "run", later("replay"), [again, *OUT[:2], *COMMON], "Make a picture again, bit for bit."

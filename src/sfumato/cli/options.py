@@ -50,7 +50,7 @@ def parameter(name: str, info: FieldInfo, flag: str | None = None, panel: str = 
     """
     kind = plain(info.annotation)
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-    text = f"{info.description or ''} [{extra['unit']}]" if extra.get("unit") else info.description
+    text = f"{info.description or ''} ({extra['unit']})" if extra.get("unit") else info.description
     if kind is ImageInput:
         kind = str
     if info.is_required() and flag is None:
@@ -132,6 +132,4 @@ def methods_of(
         own = {n: values[n] for n, info in described(verb).items() if values[n] != info.default}
         own |= chosen.pop(verb.id, {})
         made.append(verb.preset(preset, **own) if preset else verb(**own))
-    elif preset:
-        raise SfumatoError(f"--preset {preset}: this verb has no presets")
     return made + [find(name)(**fields_) for name, fields_ in chosen.items()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import time
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ from sfumato.models.result import Result, free
 
 def make(methods: Sequence[Method], values: dict[str, Any]) -> None:
     """Compose, run, save: `generate` and every method's verb."""
+    if values["no_store"]:
+        os.environ["SFUMATO_STORE"] = "0"
     model = library.load(values["model"], device=values["device"], dtype=values["dtype"])
     process: Any = model.process(
         values["prompt"],
@@ -51,12 +54,6 @@ def make(methods: Sequence[Method], values: dict[str, Any]) -> None:
     inputs = [image for method in methods for image in images.inputs_of(method)]
     if values["embed"]:
         result = embedded(result, inputs)
-    if not values["no_store"]:
-        for image in inputs:
-            if not recipe.keep(image.data):
-                show.errors.print(
-                    f"{image.name}: could not be kept for `sfumato run`", markup=False
-                )
     deliver(result, values["output"], values["sheet"], values["as_json"])
 
 

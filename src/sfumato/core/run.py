@@ -6,6 +6,7 @@ Only this module holds a loop. The description it executes is in process.py.
 from __future__ import annotations
 
 import itertools
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -52,6 +53,16 @@ class Step:
     def preview(self) -> Any:
         """What the picture looks like now: a Picture, or without a model its pixels in [-1, 1]."""
         return self.show(self) if self.show else self.pixels()
+
+    def _repr_html_(self) -> str:
+        """In a notebook: how far the run is, and the preview where there is a model to make one."""
+        stage = f"upsampler {self.stage}, " if self.stage else ""
+        done = max(self.i + 1, 0)
+        line = f"{stage}step {done} of {self.n}, t = {self.s:.3f}"
+        made = getattr(self.preview(), "_repr_png_", None)
+        shown = f'<img src="data:image/png;base64,{b64encode(made()).decode()}">' if made else ""
+        bar = f'<progress value="{done}" max="{self.n}"></progress>'
+        return f"<figure>{shown}<figcaption>{bar} {line}</figcaption></figure>"
 
     def pixels(self) -> Tensor:
         """The predicted clean state, or the state itself where nothing was predicted."""

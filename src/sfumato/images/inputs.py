@@ -93,8 +93,8 @@ class ImageInput:
         return self.data.startswith(_NPY)
 
     def picture(self) -> Picture:
-        """Upright sRGB 8-bit RGB with alpha apart; decoded once, so treat it as read-only."""
-        return self._picture
+        """Upright sRGB 8-bit RGB with alpha apart; decoded once, a copy for every caller."""
+        return self._picture.copy()
 
     def tensor(self) -> Tensor:
         """The tensor, with the shape and dtype it was given in (bfloat16 as float32)."""
@@ -116,7 +116,6 @@ class ImageInput:
             raise SfumatoError(f"{self.name}: holds a tensor; a picture is needed here")
         picture = decode(self.data, self.name)
         picture.sha256 = self.sha256
-        picture.readonly = 1  # PIL then copies before it draws
         return picture
 
     def __eq__(self, other: object) -> bool:
@@ -155,7 +154,12 @@ class ImageInput:
         }
 
 
-Image: TypeAlias = ImageInput  # how a method's field reads: `image: Image`
+# How a method's field reads: `image: Image`. Type checkers see Any, since the field takes whatever
+# ImageInput.of takes and holds an ImageInput.
+if TYPE_CHECKING:
+    Image: TypeAlias = Any
+else:
+    Image = ImageInput
 
 
 def open_image(source: Any) -> Picture:
@@ -168,7 +172,7 @@ def open_image(source: Any) -> Picture:
         picture = converted(source, _name_of(source))
         picture.alpha = picture.alpha if alpha is None else alpha.copy()
         return picture
-    return ImageInput.of(source).picture().copy()
+    return ImageInput.of(source).picture()
 
 
 def inputs_of(value: Any) -> list[ImageInput]:

@@ -94,12 +94,18 @@ def from_tensor(pixels: Tensor) -> Picture:
 
 
 def paste(
-    result: PILImage.Image, original: Picture, edit: PILImage.Image | None, frame: Frame
+    result: PILImage.Image,
+    original: Picture,
+    edit: PILImage.Image | None,
+    frame: Frame,
+    *,
+    opaque: bool = False,
 ) -> Picture:
     """The result where the edit mask is above 0, the original bit for bit elsewhere.
 
     result: RGB of the frame's `place`; edit: "L" of the picture's size, None: the whole box. RGBA
-    if the original has alpha. Original and mask are resized first when the target is another size.
+    if the original has alpha; opaque: what was edited shows, as when transparent parts are filled.
+    Original and mask are resized first when the target is another size.
     """
     _same_size(original, frame)
     left, top, right, bottom = frame.place
@@ -114,6 +120,8 @@ def paste(
         where = _mask_at_target(edit, frame).crop(frame.place).point([0] + [255] * 255)
     pixels.paste(result.convert("RGB"), (left, top), where)
     if alpha is not None:
+        if opaque:
+            alpha.paste(255, frame.place, where)
         pixels.putalpha(alpha)
     return Picture.of(pixels, name=original.name, composite=edit is not None)
 

@@ -144,7 +144,8 @@ class _Start:
             mask = None if m.mask is None else m.mask.tensor().to(run.device)
             return _Bound(run, m, known, known, 1 - mask if mask is not None and m.invert else mask)
         picture = m.image.picture()
-        run.paste = (picture, self.edit, picture.alpha)
+        # what was transparent and is painted now must show
+        run.paste = (picture, self.edit, None if m.alpha_mask else picture.alpha)
         known = self.encode(run, picture)
         guide = known if m.strokes is None else self.encode(run, m.strokes.picture())
         mask = None

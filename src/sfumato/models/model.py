@@ -29,7 +29,7 @@ from sfumato.models.card import Card, Defaults
 from sfumato.models.devices import Choice
 from sfumato.models.prompts import Prompts
 from sfumato.models.result import Result
-from sfumato.recipe import Recipe
+from sfumato.recipe import Recipe, home, keep
 
 if TYPE_CHECKING:
     from sfumato.models.cascade import Cascade
@@ -168,11 +168,14 @@ class Model:
     ) -> Result:
         """pixels (n, 3, H, W) in [-1, 1] at the work size times a factor; None: untouched."""
         recipe = self.recipe(run, calls)
+        for method in run.process.methods:
+            for given in images.inputs_of(method) if isinstance(method, Method) else ():
+                if not keep(given.data):
+                    log.warning("%s: could not be kept in %s for `sfumato run`", given.name, home())
         made = []
         for j in range(run.n):
             picture = self.picture(None if pixels is None else pixels[j], run)
             picture.recipe = replace(recipe, run={**recipe.run, "index": j})
-            picture.composite = run.paste is not None
             made.append(picture)
         scores = {
             name: values
@@ -183,14 +186,18 @@ class Model:
 
     def picture(self, pixels: Tensor | None, run: Run) -> Picture:
         """One picture of the batch at its final size, what was kept pasted back."""
-        original, edit, _ = run.paste or (None, None, None)
+        original, edit, alpha = run.paste or (None, None, None)
         if pixels is None:
             assert original is not None  # only a picture can stay untouched
             return images.resized(original, run.frame)
         if run.frame is None:  # the run began from a tensor of states
             return images.from_tensor(pixels)
         made = images.from_work(pixels, run.frame)
-        return made if original is None else images.paste(made, original, edit, run.frame)
+        return (
+            made
+            if original is None
+            else images.paste(made, original, edit, run.frame, opaque=alpha is None)
+        )
 
     def recipe(self, run: Run, calls: list[int]) -> Recipe:
         """What was asked for and what ran."""
