@@ -1,4 +1,4 @@
-"""`make demo`: five hand-made stroke paintings and two simulated ones, SDEdit at five start levels.
+"""`make demo`: five hand-made stroke paintings and a simulated one, SDEdit at five start levels.
 
 Writes one contact sheet for each painting to out/demo (or the folder given) and prints the paths.
 """
@@ -13,7 +13,7 @@ import sfumato as sf
 
 HERE = Path(__file__).parent
 LEVELS = (0.2, 0.35, 0.5, 0.65, 0.8)
-SIMULATED = ("grinning face, 3d render", "blue heart, 3d render")
+SIMULATED = ("grinning face, 3d render",)
 
 
 def edits(model: sf.Model, painting: sf.Picture, prompt: str, seed: int) -> list[sf.Picture]:

@@ -43,8 +43,8 @@ class Step:
     n: int
     t: float
     s: float
-    x: Tensor
-    pred: Prediction | None
+    x: Tensor = field(repr=False)
+    pred: Prediction | None = field(repr=False)
     scores: Mapping[str, Tensor]
     calls: int
     stage: int = 0

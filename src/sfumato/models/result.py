@@ -30,6 +30,10 @@ class Result:
     calls: Sequence[int] = ()
     scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{image.width}x{image.height}" for image in self.images)
+        return f"Result({sizes}; {' + '.join(str(n) for n in self.calls)} network calls)"
+
     def save(self, pattern: str | Path) -> list[Path]:
         """Save every picture; never overwrites: a taken name gets -2, -3, ...
 

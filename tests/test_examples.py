@@ -1,0 +1,81 @@
+"""The examples run: the notebook from top to bottom, the demo, the benchmarks' peer."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from nbclient import NotebookClient
+
+import sfumato as sf
+from sfumato.models import openai
+from sfumato.models.library import BUNDLED
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SFUMATO_HOME", str(tmp_path / "home"))
+
+
+def test_bundled_base_equals_the_plain_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """benchmarks/plain.py is written apart from the package: two readings of one architecture."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from plain import Plain
+
+    model = sf.load("emoji", dtype="float32")
+    files = [BUNDLED["emoji"] / name for name in model.card.base.weights]
+    plain = Plain(openai.read_state_dict(files), model.card.base.network)
+    cond = model.encode(["red apple, 3d render", ""])
+    x, t = torch.randn(2, 3, 32, 40), torch.tensor([17.0, 801.5])
+    with torch.no_grad():
+        ours = model.denoiser.network(x, t, cond)
+        assert torch.allclose(ours, plain(x, t, cond["tokens"], cond["mask"]), atol=1e-4)
+
+
+def test_paintings_are_those_of_their_script(tmp_path: Path) -> None:
+    sys.path.insert(0, str(ROOT / "examples" / "strokes"))
+    try:
+        import paint
+    finally:
+        sys.path.pop(0)
+    for seed, (name, strokes) in enumerate(paint.PAINTINGS.items()):
+        kept = PIL.Image.open(ROOT / "examples" / "strokes" / f"{name.replace(' ', '-')}.png")
+        gap = np.asarray(paint.paint(strokes, seed)).astype(int) - np.asarray(kept).astype(int)
+        assert abs(gap).max() <= 2
+
+
+@pytest.mark.slow
+def test_demo(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "demo.py"), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    sheets = sorted(tmp_path.glob("*.png"))
+    assert len(sheets) == 6
+    for path in sheets:
+        assert str(path) in done.stdout
+        assert np.asarray(PIL.Image.open(path)).std() > 20
+
+
+@pytest.mark.slow
+def test_notebook_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = nbformat.read(ROOT / "examples" / "tour.ipynb", as_version=4)
+    NotebookClient(
+        notebook,
+        timeout=300,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(ROOT / "examples")}},
+    ).execute()
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and cell.source.startswith("bool("):
+            assert cell.outputs[0]["data"]["text/plain"] == "True"
