@@ -13,6 +13,7 @@ import sfumato as sf
 
 HERE = Path(__file__).parent
 LEVELS = (0.2, 0.35, 0.5, 0.65, 0.8)
+CAPTIONS = ["strokes", *(f"t0 = {t0}" for t0 in LEVELS)]
 SIMULATED = ("grinning face, 3d render",)
 
 
@@ -36,16 +37,21 @@ def main() -> None:
         made = model.process(prompt).sample(seed=0).images[0]
         name = f"{prompt.partition(',')[0]} (simulated strokes)"
         jobs.append((name, sf.strokes(made), prompt, made))
+    overview: list[sf.Picture] = []
     for name, painting, prompt, made in jobs:
         pictures = [painting, *edits(model, painting, prompt, seed=7)]
-        captions = ["strokes", *(f"t0 = {t0}" for t0 in LEVELS)]
+        captions = CAPTIONS
+        overview += pictures
         if made is not None:
             pictures, captions = [made, *pictures], ["picture", *captions]
         page = sf.sheet(pictures, captions, columns=len(pictures), title=f"{name}: “{prompt}”")
         path = folder / f"{name.split(' (')[0].replace(' ', '-')}.png"
         page.save(path)
         print(path)
-    print(f"{len(jobs)} sheets in {time.perf_counter() - began:.1f} s")
+    page = sf.sheet(overview, CAPTIONS * len(jobs), columns=len(LEVELS) + 1, cell=128)
+    page.save(folder / "overview.png")
+    print(folder / "overview.png")
+    print(f"{len(jobs) + 1} sheets in {time.perf_counter() - began:.1f} s")
 
 
 if __name__ == "__main__":

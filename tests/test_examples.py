@@ -61,7 +61,7 @@ def test_demo(tmp_path: Path) -> None:
         check=True,
     )
     sheets = sorted(tmp_path.glob("*.png"))
-    assert len(sheets) == 6
+    assert len(sheets) == 7
     for path in sheets:
         assert str(path) in done.stdout
         assert np.asarray(PIL.Image.open(path)).std() > 20

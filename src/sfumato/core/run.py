@@ -60,7 +60,12 @@ class Step:
         done = max(self.i + 1, 0)
         line = f"{stage}step {done} of {self.n}, t = {self.s:.3f}"
         made = getattr(self.preview(), "_repr_png_", None)
-        shown = f'<img src="data:image/png;base64,{b64encode(made()).decode()}">' if made else ""
+        style = "width:160px;image-rendering:pixelated"
+        shown = (
+            f'<img style="{style}" src="data:image/png;base64,{b64encode(made()).decode()}">'
+            if made
+            else ""
+        )
         bar = f'<progress value="{done}" max="{self.n}"></progress>'
         return f"<figure>{shown}<figcaption>{bar} {line}</figcaption></figure>"
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+import sfumato
 from sfumato import images
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
@@ -228,7 +228,7 @@ class Model:
                 "threads": torch.get_num_threads(),
             },
             versions={
-                "sfumato": version("sfumato"),
+                "sfumato": sfumato.__version__,
                 "torch": torch.__version__,
                 "weights": f"sha256 {self.weights}",
             },
