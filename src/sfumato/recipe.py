@@ -8,7 +8,9 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
 from pathlib import Path
@@ -132,12 +134,25 @@ def home() -> Path:
     return user_data_path("sfumato", appauthor=False)
 
 
+_storing = ContextVar("sfumato_storing", default=True)
+
+
+@contextmanager
+def unstored() -> Iterator[None]:
+    """While active, runs keep no copies of their inputs."""
+    token = _storing.set(False)
+    try:
+        yield
+    finally:
+        _storing.reset(token)
+
+
 def keep(data: bytes) -> bool:
     """Put an input into the content store, so that `run` finds it when its file is gone.
 
-    SFUMATO_STORE=0 keeps nothing. False when the disk does not allow it.
+    SFUMATO_STORE=0 and `unstored` keep nothing. False when the disk does not allow it.
     """
-    if os.environ.get("SFUMATO_STORE") == "0":
+    if not _storing.get() or os.environ.get("SFUMATO_STORE") == "0":
         return True
     digest = sha256(data).hexdigest()
     path = home() / "store" / digest[:2] / digest

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -30,8 +30,6 @@ from sfumato.models.result import Result, free
 
 def make(methods: Sequence[Method], values: dict[str, Any]) -> None:
     """Compose, run, save: `generate` and every method's verb."""
-    if values["no_store"]:
-        os.environ["SFUMATO_STORE"] = "0"
     model = library.load(values["model"], device=values["device"], dtype=values["dtype"])
     process: Any = model.process(
         values["prompt"],
@@ -49,7 +47,8 @@ def make(methods: Sequence[Method], values: dict[str, Any]) -> None:
     if values["plan"]:
         plan(process, values["as_json"])
         return
-    with show.progress(process.calls, values["quiet"]) as update:
+    store = recipe.unstored() if values["no_store"] else nullcontext()
+    with store, show.progress(process.calls, values["quiet"]) as update:
         result = process.sample(values["seed"], progress=update)
     inputs = [image for method in methods for image in images.inputs_of(method)]
     if values["embed"]:

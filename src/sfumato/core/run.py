@@ -217,8 +217,8 @@ class Loop:
                 call = run.begin(i, t, s, last_up)
                 x, carry = run.solver.step(x, t, s, self.denoiser(call), call, carry)
             arrived = self.arrive(x, call)
-            if arrived is not x and not getattr(run.solver, "history_x0", True):
-                carry = None  # a history of eps is no longer that of this state
+            if arrived is not x and run.solver.eps_history:
+                carry = None
             x = arrived
             yield self.step(x, call)
 

@@ -34,6 +34,9 @@ class Solver(Protocol):
     needs: ClassVar[frozenset[str]]  # what it reads of a Prediction
     evaluations: ClassVar[int]  # calls of denoise in one step
     mean_shift: ClassVar[bool]  # takes a guidance score as Sigma g on its mean, not in x0 and eps
+    eps_history: ClassVar[
+        bool
+    ]  # carries eps of earlier states; dropped when a guide moved the state
 
     @property
     def stochastic(self) -> bool: ...
@@ -63,6 +66,7 @@ class DDPM:
     needs: ClassVar[frozenset[str]] = frozenset({"x0"})
     evaluations: ClassVar[int] = 1
     mean_shift: ClassVar[bool] = True
+    eps_history: ClassVar[bool] = False
     variance: Variance = "auto"
     last_noise: bool = False
 
@@ -134,6 +138,7 @@ class DDIM:
     needs: ClassVar[frozenset[str]] = frozenset({"x0", "eps"})
     evaluations: ClassVar[int] = 1
     mean_shift: ClassVar[bool] = False
+    eps_history: ClassVar[bool] = False
     eta: float = 0.0
 
     def __post_init__(self) -> None:
@@ -170,6 +175,7 @@ class DPMpp2M:
     needs: ClassVar[frozenset[str]] = frozenset({"x0"})
     evaluations: ClassVar[int] = 1
     mean_shift: ClassVar[bool] = False
+    eps_history: ClassVar[bool] = False
 
     @property
     def stochastic(self) -> bool:
