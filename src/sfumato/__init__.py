@@ -37,11 +37,12 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
-    from sfumato.methods import registry  # a method's class is public by being installed
+    if name[:1].isupper():  # not a submodule, which `from sfumato import images` asks for here
+        from sfumato.methods import registry  # a method's class is public by being installed
 
-    for cls in registry().values():
-        if cls.__name__ == name:
-            return cls
+        for cls in registry().values():
+            if cls.__name__ == name:
+                return cls
     raise AttributeError(f"module 'sfumato' has no attribute {name!r}")
 
 
