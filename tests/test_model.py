@@ -400,8 +400,11 @@ def test_released_checkpoint_by_its_file_name(
     path = tmp_path / "tiny_diffusion.pt"
     torch.save(weights, path)
     model = sf.load(str(path), dtype="float32")
-    made = model.process(label=3, steps=2).sample().images[0]
-    assert made.size == (16, 16)
+    result = model.process(label=3, steps=2).sample()
+    assert result.images[0].size == (16, 16)
+    assert result.recipe.label == 3
+    other = model.process(label=1, steps=2).sample()
+    assert (np.asarray(result.images[0]) != np.asarray(other.images[0])).any()
     with pytest.raises(SfumatoError, match="0 to 4"):
         model.process(steps=2).sample()
     with pytest.raises(SfumatoError, match="reads no text"):
