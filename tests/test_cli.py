@@ -141,6 +141,7 @@ def test_plan_models_doctor(app: Any) -> None:
     assert plan["calls"] == [7, 6]
     assert plan["work_size"] == [32, 32]
     assert not list(Path().glob("*.png"))
+    assert call(app, "--version").stdout.strip() == sfumato.__version__
     listed = call(app, "models").stdout
     assert "emoji" in listed
     assert "256x256_diffusion_uncond" in listed

@@ -160,6 +160,21 @@ def argument(name: str, text: str, default: Any = Parameter.empty) -> Parameter:
     )
 
 
+def told(wanted: bool) -> None:
+    """--version."""
+    if wanted:
+        print(sfumato.__version__)
+        raise typer.Exit
+
+
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version", is_eager=True, callback=told)
+    ] = False,
+) -> None:
+    """Guided image synthesis and editing with diffusion models."""
+
+
 def build() -> typer.Typer:
     """Register every verb: the installed methods' own, then the fixed ones."""
     run = [*RUN, *OUT, PLAN, *COMMON, *other_parameters()]
@@ -178,16 +193,7 @@ def build() -> typer.Typer:
     register("models", later("models"), COMMON[2:], "List bundled and known models.")
     register("doctor", later("doctor"), COMMON, "Versions, device, number format, and a self-test.")
 
-    @app.callback(invoke_without_command=False)
-    def root(
-        version: Annotated[
-            bool, typer.Option("--version", help="print the version", is_eager=True)
-        ] = False,
-    ) -> None:
-        if version:
-            print(sfumato.__version__)
-            raise typer.Exit
-
+    app.callback()(root)
     return app
 
 
