@@ -1,35 +1,75 @@
 """The one way pictures enter and leave: files, PIL, arrays in; work tensors and back; files out.
 
 Results carry their recipe as text; what a recipe means, and all networks, are elsewhere. Importing
-this loads neither torch nor numpy.
+this loads neither torch nor numpy, nor Pillow.
 """
 
 from __future__ import annotations
 
-from sfumato.images.contact import sheet
-from sfumato.images.frame import Frame, plan_frame
-from sfumato.images.inputs import Image, ImageInput, inputs_of, open_image, resolver
-from sfumato.images.masks import (
-    alpha_mask,
-    difference_mask,
-    edit_mask,
-    feather,
-    grow,
-    mask_box,
-    open_mask,
-)
-from sfumato.images.metadata import read_metadata
-from sfumato.images.picture import Picture
-from sfumato.images.stroke import strokes
-from sfumato.images.work import (
-    crop_work,
-    from_tensor,
-    from_work,
-    mask_to_work,
-    paste,
-    resized,
-    to_work,
-)
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sfumato.images.contact import sheet
+    from sfumato.images.frame import Frame, plan_frame
+    from sfumato.images.inputs import Image, ImageInput, inputs_of, open_image, resolver
+    from sfumato.images.masks import (
+        alpha_mask,
+        difference_mask,
+        edit_mask,
+        feather,
+        grow,
+        mask_box,
+        open_mask,
+    )
+    from sfumato.images.metadata import read_metadata
+    from sfumato.images.picture import Picture
+    from sfumato.images.stroke import strokes
+    from sfumato.images.work import (
+        crop_work,
+        from_tensor,
+        from_work,
+        mask_to_work,
+        paste,
+        resized,
+        to_work,
+    )
+
+# public name -> module that has it; imported when first read, so help does not wait for Pillow
+_HOME = {
+    "Frame": "sfumato.images.frame",
+    "Image": "sfumato.images.inputs",
+    "ImageInput": "sfumato.images.inputs",
+    "Picture": "sfumato.images.picture",
+    "alpha_mask": "sfumato.images.masks",
+    "crop_work": "sfumato.images.work",
+    "difference_mask": "sfumato.images.masks",
+    "edit_mask": "sfumato.images.masks",
+    "feather": "sfumato.images.masks",
+    "from_tensor": "sfumato.images.work",
+    "from_work": "sfumato.images.work",
+    "grow": "sfumato.images.masks",
+    "inputs_of": "sfumato.images.inputs",
+    "mask_box": "sfumato.images.masks",
+    "mask_to_work": "sfumato.images.work",
+    "open_image": "sfumato.images.inputs",
+    "open_mask": "sfumato.images.masks",
+    "paste": "sfumato.images.work",
+    "plan_frame": "sfumato.images.frame",
+    "read_metadata": "sfumato.images.metadata",
+    "resized": "sfumato.images.work",
+    "resolver": "sfumato.images.inputs",
+    "sheet": "sfumato.images.contact",
+    "strokes": "sfumato.images.stroke",
+    "to_work": "sfumato.images.work",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'sfumato.images' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
 
 __all__ = [
     "Frame",

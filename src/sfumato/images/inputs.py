@@ -17,11 +17,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from PIL import Image as PILImage
-
 from sfumato.core.errors import SfumatoError
-from sfumato.images.decode import converted, decode
-from sfumato.images.picture import Picture
+from sfumato.core.lazy import LazyModule
+
+if TYPE_CHECKING:
+    from PIL import Image as PILImage
+
+    from sfumato.images import decode as decoding
+    from sfumato.images import picture as pictures
+    from sfumato.images.picture import Picture
+else:  # methods name this type, and help must not wait for Pillow
+    PILImage = LazyModule("PIL.Image")
+    decoding = LazyModule("sfumato.images.decode")
+    pictures = LazyModule("sfumato.images.picture")
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,7 +122,7 @@ class ImageInput:
     def _picture(self) -> Picture:
         if self.is_tensor:
             raise SfumatoError(f"{self.name}: holds a tensor; a picture is needed here")
-        picture = decode(self.data, self.name)
+        picture = decoding.decode(self.data, self.name)
         picture.sha256 = self.sha256
         return picture
 
@@ -169,7 +177,7 @@ def open_image(source: Any) -> Picture:
     """
     if isinstance(source, PILImage.Image):
         alpha = getattr(source, "alpha", None)
-        picture = converted(source, _name_of(source))
+        picture = decoding.converted(source, _name_of(source))
         picture.alpha = picture.alpha if alpha is None else alpha.copy()
         return picture
     return ImageInput.of(source).picture()
@@ -247,15 +255,15 @@ def _is(value: Any, module: str, kind: str) -> bool:
 
 def _png(image: PILImage.Image) -> bytes:
     """Lossless bytes; a result's are those that saving it gives, so both have one hash."""
-    if isinstance(image, Picture) and image.mode in ("RGB", "RGBA"):
+    if isinstance(image, pictures.Picture) and image.mode in ("RGB", "RGBA"):
         whole = image.with_alpha()
     else:
-        whole = converted(image, _name_of(image)).with_alpha()
+        whole = decoding.converted(image, _name_of(image)).with_alpha()
     return whole.encode("PNG") if whole.recipe else whole.encode("PNG", compress_level=1)
 
 
 def _name_of(image: PILImage.Image) -> str:
-    if isinstance(image, Picture) and image.name:
+    if isinstance(image, pictures.Picture) and image.name:
         return image.name
     return file_name(str(getattr(image, "filename", "") or "image.png"))
 
