@@ -353,7 +353,7 @@ def test_a_run_that_diverges_is_not_a_black_picture(model: sf.Model) -> None:
         (model.process(steps=1, stages=1) | Broken()).sample()
 
 
-def test_models_that_cannot_be_loaded(tmp_path: Path) -> None:
+def test_models_by_name_and_those_that_cannot_be_loaded(tmp_path: Path, home: Path) -> None:
     with pytest.raises(SfumatoError, match="emoji"):
         sf.load("nothing-like-this")
     with pytest.raises(SfumatoError, match=r"card\.json"):
@@ -367,6 +367,11 @@ def test_models_that_cannot_be_loaded(tmp_path: Path) -> None:
     for file in library.BUNDLED["emoji"].iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     assert sf.load(str(folder)).weights == sf.load("emoji").weights
+    kept = home / "models" / "mine"
+    kept.parent.mkdir(parents=True)
+    shutil.copytree(folder, kept)
+    assert [e.where for e in library.entries() if e.name == "mine"] == ["cached"]
+    assert sf.load("mine").name == "mine"
     shard = folder / "base-2-of-2.safetensors"
     shard.write_bytes(shard.read_bytes()[:1000])
     with pytest.raises(SfumatoError, match="base-2-of-2"):

@@ -17,6 +17,7 @@ from sfumato.models.devices import DTYPES, Choice, choose
 from sfumato.models.model import Model
 from sfumato.models.prompts import Prompts
 from sfumato.nn.unet import UNetConfig
+from sfumato.recipe import home
 
 log = logging.getLogger("sfumato")
 
@@ -25,7 +26,11 @@ BUNDLED = {"emoji": Path(__file__).parent / "emoji"}
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of `sfumato models`: where is "bundled", or "known" for a file the user must have."""
+    """A line of `sfumato models`.
+
+    where: "bundled", "cached" (a folder under SFUMATO_HOME/models), or "known" for a released
+    checkpoint that the user must have as a file.
+    """
 
     name: str
     where: str
@@ -33,31 +38,38 @@ class Entry:
 
 
 def entries() -> list[Entry]:
-    """Bundled models, then released checkpoints that load from a file."""
+    """Bundled models, cached folders, then released checkpoints that load from a file."""
     bundled = [Entry(name, "bundled", read(folder).title) for name, folder in BUNDLED.items()]
+    cached = [Entry(folder.name, "cached", read(folder).title) for folder in _cached()]
     known = [
         Entry(name, "known", f"{p.title}; load it from {name}.pt")
         for name, p in openai.PRESETS.items()
     ]
-    return bundled + known
+    return bundled + cached + known
+
+
+def _cached() -> list[Path]:
+    """Model folders that the user keeps where this program looks."""
+    return sorted(card.parent for card in (home() / "models").glob("*/card.json"))
 
 
 def load(name: str = "emoji", *, device: str = "auto", dtype: str = "auto") -> Model:
-    """A model: a bundled name, a folder with card.json, or a released checkpoint's file.
+    """A model: a bundled or cached name, a folder with card.json, or a released checkpoint's file.
 
     A file is recognised by its name (sfumato models lists them). Nothing is downloaded.
     """
     choice = choose(device, dtype)
     path = Path(name)
-    if name in BUNDLED:
-        return _from_folder(name, BUNDLED[name], choice)
+    named_folders = {folder.name: folder for folder in _cached()} | BUNDLED
+    if name in named_folders:
+        return _from_folder(name, named_folders[name], choice)
     if path.is_dir():
         return _from_folder(name, path, choice)
     if path.is_file():
         return _from_file(path, choice)
-    known = ", ".join(BUNDLED)
+    known = ", ".join(named_folders)
     raise SfumatoError(
-        f"model {name!r}: not a bundled model ({known}), a folder or a file; "
+        f"model {name!r}: not one of {known}, nor a folder or a file; "
         "`sfumato models` lists what can be loaded"
     )
 
