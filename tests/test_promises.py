@@ -22,7 +22,7 @@ from sfumato import recipe as recipes
 from sfumato.core.branches import Branch
 from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import Seeded, Tape
-from sfumato.core.schedule import VP, linear, squared_cosine
+from sfumato.core.schedule import VE, VP, linear, squared_cosine
 from sfumato.core.solvers import variances
 from sfumato.core.spaces import UNIT
 from sfumato.models import devices
@@ -53,7 +53,7 @@ def process(**values: Any) -> sf.Process:
 @pytest.mark.parametrize("schedule", [TABLE, squared_cosine(), VP()])
 def test_states_have_the_marginal_law_after_every_move(schedule: Any) -> None:
     """Ancestral steps and forward jumps both keep N(0, a^2 v + s^2)."""
-    v, times = 0.25, (1.0, 0.7, 0.4, 0.2, 0.6, 0.3, 0.0, 0.5, 0.2)
+    v, times = 0.25, (1.0, 0.7, 0.4, 0.2, 0.25, 0.1, 0.0, 0.5, 0.2)
     fine = [t for a, b in itertools.pairwise(times) for t in cut(a, b)] + [times[-1]]
     made = sf.Process(
         gaussian(schedule, v), (1, 1, 40_000), spacing=tuple(fine), solver=sf.DDPM("large")
@@ -69,12 +69,10 @@ def cut(a: float, b: float, n: int = 40) -> list[float]:
 
 
 def test_an_upward_move_forgets_the_solvers_history() -> None:
-    guide = torch.linspace(-1, 1, 400).reshape(1, 1, 400)
-    made = process(solver="dpmpp-2m") | sf.SDEdit(guide, t0=0.6, repeats=2)
+    made = process(solver="dpmpp-2m", n_steps=None, spacing=(0.6, 0.4, 0.2, 0.5, 0.3))
     steps = list(made.steps(seed=1))
-    again = process(solver="dpmpp-2m") | sf.SDEdit(guide, t0=0.6)
-    fresh = list(again.steps(steps[9].x))
-    assert torch.equal(fresh[1].x, steps[10].x)
+    fresh = list(process(solver="dpmpp-2m", n_steps=None, spacing=(0.5, 0.3)).steps(steps[3].x))
+    assert torch.equal(fresh[1].x, steps[4].x)
 
 
 class Pull(sf.Guide):
@@ -112,7 +110,7 @@ def test_gradients_flow_through_guides() -> None:
         through = "model"
 
         def logp(self, x: Tensor, pred: sf.Prediction, call: sf.Call) -> Tensor:
-            return -0.1 * (pred.x0**4).flatten(1).sum(1)
+            return -8 * (pred.x0**4).flatten(1).sum(1)
 
     made = sf.Process(gaussian(TABLE, 0.25), (1, 1, 1), spacing=(0.6, 0.4, 0.2), solver="ddim")
     guided = made | Curved()
@@ -185,7 +183,7 @@ def test_learned_variance_of_a_pass_of_one_step() -> None:
 def test_a_branch_with_another_schedule_is_matched_at_equal_noise() -> None:
     """The same Gaussian told on two schedules: mixing them changes nothing."""
     plain = process()
-    other = Branch("other", weight=0.6, denoiser=gaussian(squared_cosine(), 0.25))
+    other = Branch("other", weight=0.6, denoiser=gaussian(VE(), 0.25))
     mixed = process().add(positives=(Branch("own", weight=0.4), other))
     assert torch.allclose(plain.sample(seed=4), mixed.sample(seed=4), atol=1e-4)
 
