@@ -17,13 +17,13 @@ from conformance_glide import KINDS as GLIDE
 from conformance_images import KINDS as IMAGES
 from conformance_networks import KINDS as NETWORKS
 from conformance_sdedit import KINDS as SDEDIT
+from conformance_training import KINDS as TRAINING
 
 HERE = Path(__file__).parent
-KINDS = {**GLIDE, **IMAGES, **NETWORKS, **SDEDIT}
+KINDS = {**GLIDE, **IMAGES, **NETWORKS, **SDEDIT, **TRAINING}
 
 # kinds of later work, by the letter of the issue that they belong to
 LATER = {
-    "training-losses": "B",
     "adm-classifier": "C",
     "adm-sampler-steps": "C",
     "plms-steps": "C",

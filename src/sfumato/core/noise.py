@@ -25,6 +25,11 @@ class Noise(Protocol):
     def draw(self, purpose: str, visit: int, evaluation: int, like: Tensor) -> Tensor: ...
 
 
+def keyed(key: str) -> int:
+    """A 63-bit seed for a generator, from a text that says what it is for."""
+    return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big") >> 1
+
+
 @dataclass(frozen=True)
 class Seeded:
     """Picture j of the batch is drawn with seed + j."""
@@ -44,9 +49,7 @@ class Seeded:
         return torch.stack(rows).to(like.device, like.dtype)
 
     def _generator(self, j: int, key: str) -> torch.Generator:
-        text = f"{self.seed + j}/{self.stage}/{key}"
-        digest = blake2b(text.encode(), digest_size=8).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+        return torch.Generator().manual_seed(keyed(f"{self.seed + j}/{self.stage}/{key}"))
 
 
 @dataclass(frozen=True, eq=False)

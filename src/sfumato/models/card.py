@@ -29,7 +29,8 @@ class StageCard:
     """One network of a model.
 
     network: UNetConfig fields; schedule and table: its noise table; kind: parametrisation;
-    factor: how much larger its output is than its low_res input (1 for a base).
+    factor: how much larger its output is than its low_res input (1 for a base). training: recipe,
+    steps, pictures, minutes and measures, as the trainer wrote them.
     """
 
     network: Mapping[str, Any]
@@ -41,6 +42,7 @@ class StageCard:
     tokenizer: str | None = None
     factor: int = 1
     defaults: Defaults = field(default_factory=Defaults)
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,18 @@ from sfumato.core.errors import SfumatoError
 
 
 class Prompts:
-    """A tokenizer.json and the network's context length; "" is the null condition."""
+    """A tokenizer.json and the network's context length; "" is the null condition.
 
-    def __init__(self, file: Path, context: int, pad: int = 0) -> None:
+    cut: shorten what is too long instead of refusing it (training's composed captions).
+    """
+
+    def __init__(self, file: Path, context: int, pad: int = 0, cut: bool = False) -> None:
         from tokenizers import Tokenizer
 
         self.tokenizer = Tokenizer.from_file(str(file))
         self.context = context
         self.pad = pad
+        self.cut = cut
 
     def __call__(self, texts: Sequence[str]) -> Cond:
         """tokens (B, context) int64 and mask (B, context) bool, true on real tokens."""
@@ -27,6 +31,7 @@ class Prompts:
         mask = torch.zeros(len(texts), self.context, dtype=torch.bool)
         for row, text in enumerate(texts):
             ids = self.tokenizer.encode(text).ids if text.strip() else []
+            ids = ids[: self.context] if self.cut else ids
             if len(ids) > self.context:
                 raise SfumatoError(
                     f"prompt {text[:40]!r}…: {len(ids)} tokens, this model reads {self.context}; "

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato.core.errors import SfumatoError
-from sfumato.nn.text import merge_heads, split_heads
+from sfumato.nn.text import attend, merge_heads, split_heads
 
 GROUPS = 32
 TextKV = tuple[Tensor, Tensor]
@@ -218,7 +218,7 @@ class Attention(nn.Module):
         q, k, v = self._split(_pointwise(self.qkv, pixels.flatten(1, 2)))
         if text is not None:
             k, v = torch.cat([text[0], k], dim=2), torch.cat([text[1], v], dim=2)
-        h = _pointwise(self.proj_out, merge_heads(F.scaled_dot_product_attention(q, k, v)))
+        h = _pointwise(self.proj_out, merge_heads(attend(q, k, v)))
         return x + h.view(pixels.shape).permute(0, 3, 1, 2)
 
     def _split(self, qkv: Tensor) -> tuple[Tensor, ...]:

@@ -35,6 +35,7 @@ class UNetConfig:
     """Constructor arguments, named as in the reference; attention_resolutions are factors.
 
     low_res: the network also reads a smaller picture, so its stem has twice in_channels.
+    inpaint: it also reads the known pixels and their mask, in_channels + 1 more.
     xf_width 0: no text.
     """
 
@@ -61,6 +62,7 @@ class UNetConfig:
     xf_padding: bool = False
     n_vocab: int = 0
     low_res: bool = False
+    inpaint: bool = False
 
     def __post_init__(self) -> None:
         for name in ("attention_resolutions", "channel_mult"):
@@ -80,7 +82,8 @@ class UNetConfig:
     @property
     def stem_channels(self) -> int:
         """Channels that the first convolution reads."""
-        return self.in_channels * (2 if self.low_res else 1)
+        known = self.in_channels + 1 if self.inpaint else 0
+        return self.in_channels * (2 if self.low_res else 1) + known
 
     @property
     def emb_channels(self) -> int:
@@ -178,7 +181,8 @@ class UNet(nn.Module):
     """The network of GLIDE and ADM, with or without text, class labels and a low-resolution input.
 
     Conditions: tokens (B, ctx) int64, mask (B, ctx) bool, label (B,) int64, low_res (B, C, h, w)
-    in [-1, 1]; which of them depends on the configuration.
+    in [-1, 1], inpaint_image (B, C, H, W) and inpaint_mask (B, 1, H, W), 1 = known (both or
+    neither: nothing is known); which of them depends on the configuration.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -277,23 +281,35 @@ class UNet(nn.Module):
             raise SfumatoError(
                 f"size {width}x{height}: this network needs multiples of {self.config.multiple}"
             )
+        parts = [x]
+        if self.config.inpaint:
+            parts += self._known(x, cond)
         if self.config.low_res:
-            low = F.interpolate(cond["low_res"], x.shape[-2:], mode="bilinear")
-            x = torch.cat([x, low], dim=1)
+            parts.append(F.interpolate(cond["low_res"], x.shape[-2:], mode="bilinear"))
+        x = torch.cat(parts, dim=1) if len(parts) > 1 else x
         if x.shape[1] != self.config.stem_channels:
             raise SfumatoError(
                 f"input has {x.shape[1]} channels, this network reads {self.config.stem_channels}"
             )
         return x.to(self.dtype, memory_format=torch.channels_last)
 
+    def _known(self, x: Tensor, cond: Mapping[str, Tensor]) -> list[Tensor]:
+        """The known pixels and their mask; zeros where nothing is known."""
+        if "inpaint_mask" not in cond:
+            return [x.new_zeros(len(x), self.config.in_channels + 1, *x.shape[2:])]
+        mask = cond["inpaint_mask"]
+        return [cond["inpaint_image"] * mask, mask]
+
     def _check(self, cond: Mapping[str, Tensor], ready: bool) -> None:
         config = self.config
         required = {"label"} if config.num_classes is not None else set()
         if config.low_res:
             required |= {"low_res"}
+        known = {"inpaint_image", "inpaint_mask"} if config.inpaint else set()
+        required |= known if known & cond.keys() else set()
         if not ready:
             required |= {"tokens", "mask"} if config.xf_padding else {"tokens"}
-        allowed = required | (self._text_names if ready else {"mask"})
+        allowed = required | known | (self._text_names if ready else {"mask"})
         if missing := sorted(required - cond.keys()):
             raise SfumatoError(f"condition: this network needs {', '.join(missing)}")
         if unknown := sorted(cond.keys() - allowed):

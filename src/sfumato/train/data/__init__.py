@@ -1,0 +1,1 @@
+"""Training pictures: packed sets and folders, captions that combine words, composed batches."""

@@ -1,0 +1,305 @@
+"""Batches composed from the alpha channel: hues, backgrounds, pairs, places, inpainting masks.
+
+A plan is drawn from a key, so batch k of a recipe is the same whoever makes it and whenever; the
+pixels of a whole batch are then made at once, on any device.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from random import Random
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sfumato.core.errors import SfumatoError
+from sfumato.core.noise import keyed
+from sfumato.train.data.captions import (
+    BACKGROUNDS,
+    COLOUR_WORDS,
+    COLOURS,
+    PLACES,
+    RELATIONS,
+    Scene,
+    Thing,
+    Wording,
+    caption,
+)
+from sfumato.train.data.store import Concept, Store
+
+HELD_OUT_PAIRS = 20
+"""Percent of (colour, concept) pairs that are never composed, so that combining can be tested."""
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How often a picture is changed in which way (probabilities), and how styles are weighted.
+
+    small: one small thing in a named corner; jitter: unnamed small change of size and place.
+    """
+
+    hue: float = 0.22
+    background: float = 0.18
+    pair: float = 0.12
+    small: float = 0.06
+    jitter: float = 0.2
+    styles: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A picture of the store and how it is laid: hue, then scale and shift (right, down).
+
+    The shift is in half canvases, the scale in canvases.
+    """
+
+    row: int
+    colour: str | None = None
+    scale: float = 1.0
+    shift: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One composed picture: layers from back to front, ground colour in [0, 255], its caption."""
+
+    layers: tuple[Layer, ...]
+    ground: tuple[float, float, float]
+    scene: Scene
+    caption: str
+
+
+def combined(colour: str, concept: Concept) -> bool:
+    """Whether training may show this thing in this colour; a fixed fifth of the pairs is kept."""
+    name = " ".join(word for word in concept.label.split() if word not in COLOUR_WORDS)
+    digest = int(sha256(f"{colour}|{name}".encode()).hexdigest(), 16)
+    return digest % 100 >= HELD_OUT_PAIRS
+
+
+class Composer:
+    """Draws plans over a store and renders them."""
+
+    def __init__(self, store: Store, mix: Mix, wording: Wording, seed: int = 0) -> None:
+        self.store = store
+        self.mix = mix
+        self.wording = wording
+        self.seed = seed
+        rows: dict[str, list[int]] = {}
+        for row, style in enumerate(store.styles):
+            rows.setdefault(style, []).append(row)
+        given = dict(mix.styles) or {style: len(found) for style, found in rows.items()}
+        if missing := sorted(set(given) - set(rows)):
+            raise SfumatoError(f"data: no pictures of style {', '.join(missing)}")
+        self.rows = rows
+        self.styles = sorted(given)
+        self.weights = [given[style] for style in self.styles]
+        spoken = {w for c in store.concepts for text in (c.label, *c.tags) for w in text.split()}
+        self.words = tuple(sorted(spoken))
+
+    def plans(self, step: int, n: int) -> list[Plan]:
+        """The n plans of batch `step`."""
+        rng = Random(keyed(f"{self.seed}/plan/{step}"))
+        return [self.plan(rng) for _ in range(n)]
+
+    def plan(self, rng: Random) -> Plan:
+        mix = self.mix
+        style = rng.choices(self.styles, self.weights)[0]
+        rows = self.rows[style]
+        background = rng.choice(sorted(BACKGROUNDS)) if rng.random() < mix.background else None
+        kind = rng.random()
+        place = relation = None
+        if kind < mix.pair and style:
+            relation = rng.choice(sorted(RELATIONS))
+            layers = self._pair(rng.choice(rows), rng.choice(rows), relation, rng)
+        elif kind < mix.pair + mix.small and style:
+            place = rng.choice(sorted(PLACES))
+            right, down = PLACES[place][1]
+            scale, far = rng.uniform(0.4, 0.55), rng.uniform(0.38, 0.46)
+            shift = (right * far, down * far)
+            layers = (Layer(rng.choice(rows), self._hue(rng), scale, shift),)
+        else:
+            scale, shift = 1.0, (0.0, 0.0)
+            if rng.random() < mix.jitter:
+                scale = rng.uniform(0.75, 1.0)
+                room = 1.05 - scale
+                shift = (rng.uniform(-room, room), rng.uniform(-room, room))
+            layers = (Layer(rng.choice(rows), self._hue(rng), scale, shift),)
+        layers = tuple(self._allowed(layer) for layer in layers)
+        things = tuple(Thing(self.store.concepts[la.row], la.colour) for la in layers)
+        scene = Scene(things, style, background, place, relation)
+        text = caption(scene, self.wording, self.words, rng)
+        return Plan(layers, self._ground(background, rng), scene, text)
+
+    def still(self, row: int) -> Plan:
+        """A picture of the store as it is, on white, without a caption."""
+        scene = Scene((Thing(self.store.concepts[row]),), self.store.styles[row])
+        return Plan((Layer(row),), (255.0, 255.0, 255.0), scene, "")
+
+    def _pair(self, first: int, second: int, relation: str, rng: Random) -> tuple[Layer, ...]:
+        scale = rng.uniform(0.46, 0.52)
+        away = rng.uniform(0.46, 0.5)
+        shift = (-away, 0.0) if relation == "left of" else (0.0, -away)
+        other = (-shift[0], -shift[1])
+        return (
+            Layer(first, self._hue(rng), scale, shift),
+            Layer(second, self._hue(rng), scale, other),
+        )
+
+    def _hue(self, rng: Random) -> str | None:
+        colour = rng.choice(sorted(COLOURS))
+        return colour if rng.random() < self.mix.hue else None
+
+    def _allowed(self, layer: Layer) -> Layer:
+        """Without its hue where that pair is held out."""
+        if layer.colour and not combined(layer.colour, self.store.concepts[layer.row]):
+            return Layer(layer.row, None, layer.scale, layer.shift)
+        return layer
+
+    def _ground(self, name: str | None, rng: Random) -> tuple[float, float, float]:
+        if name is None:
+            return (255.0, 255.0, 255.0)
+        red, green, blue = (
+            min(255.0, max(0.0, v + rng.uniform(-14, 14))) for v in BACKGROUNDS[name][1]
+        )
+        return (red, green, blue)
+
+    def render(self, plans: Sequence[Plan], size: int) -> Tensor:
+        """Pictures (B, 3, size, size) float32 in [-1, 1]."""
+        device = self.store.pixels.device
+        ground = torch.tensor([plan.ground for plan in plans], device=device) / 255
+        canvas = ground[:, :, None, None].expand(-1, -1, self.store.size, self.store.size).clone()
+        for depth in range(max(len(plan.layers) for plan in plans)):
+            chosen = [k for k, plan in enumerate(plans) if len(plan.layers) > depth]
+            layers = [plans[k].layers[depth] for k in chosen]
+            rgba = self._laid(layers)
+            where = torch.tensor(chosen, device=device)
+            canvas[where] = rgba[:, :3] + (1 - rgba[:, 3:]) * canvas[where]
+        if size != self.store.size:
+            canvas = F.avg_pool2d(canvas, self.store.size // size)
+        return canvas.clamp(0, 1) * 2 - 1
+
+    def _laid(self, layers: Sequence[Layer]) -> Tensor:
+        """(B, 4, S, S) premultiplied, recoloured and moved."""
+        device = self.store.pixels.device
+        rows = torch.tensor([layer.row for layer in layers], device=device)
+        rgba = self.store.pixels[rows].float() / 255
+        tinted = [k for k, layer in enumerate(layers) if layer.colour]
+        if tinted:
+            where = torch.tensor(tinted, device=device)
+            names = [str(layers[k].colour) for k in tinted]
+            rgba[where] = recoloured(rgba[where], names)
+        moved = [k for k, la in enumerate(layers) if la.scale != 1 or la.shift != (0.0, 0.0)]
+        if moved:
+            where = torch.tensor(moved, device=device)
+            theta = torch.tensor(
+                [
+                    [
+                        [1 / layers[k].scale, 0, -layers[k].shift[0] / layers[k].scale],
+                        [0, 1 / layers[k].scale, -layers[k].shift[1] / layers[k].scale],
+                    ]
+                    for k in moved
+                ],
+                device=device,
+            )
+            grid = F.affine_grid(theta, list(rgba[where].shape), align_corners=False)
+            rgba[where] = F.grid_sample(rgba[where], grid, align_corners=False)
+        return rgba
+
+
+def recoloured(rgba: Tensor, names: Sequence[str]) -> Tensor:
+    """Premultiplied pictures (B, 4, H, W) whose main hue becomes the named one.
+
+    Coloured pictures have all hues turned by one angle, so that parts keep their contrast; pictures
+    without colour (ink drawings, grey things) get it: dark ones as ink, light ones as paint.
+    """
+    alpha = rgba[:, 3:].clamp_min(1e-4)
+    rgb = (rgba[:, :3] / alpha).clamp(0, 1)
+    top, low = rgb.amax(1), rgb.amin(1)
+    chroma = top - low
+    hue = _hue(rgb, top, chroma)
+    weight = chroma**2 * rgba[:, 3]
+    angle = torch.atan2(
+        (hue.sin() * weight).sum((1, 2)), (hue.cos() * weight).sum((1, 2))
+    )  # the main hue, as a mean on the circle
+    specs = [COLOURS[name] for name in names]
+    target = rgba.new_tensor([math.radians(spec[1]) for spec in specs])
+    gain = rgba.new_tensor([spec[2] for spec in specs])[:, None, None]
+    lift = rgba.new_tensor([spec[3] for spec in specs])[:, None, None]
+    saturation = (chroma / top.clamp_min(1e-4)) * gain
+    value = top + lift * (1 - top) * (chroma > 0.12)
+    turned = _rgb(hue + (target - angle)[:, None, None], saturation, value)
+    colours = [colorsys.hsv_to_rgb(s[1] / 360, 0.85 * s[2], 0.92) for s in specs]
+    colour = rgba.new_tensor(colours)[:, :, None, None]
+    grey = rgb.mean(1, keepdim=True)
+    mass = rgba[:, 3].sum((1, 2)).clamp_min(1)
+    light = ((grey[:, 0] * rgba[:, 3]).sum((1, 2)) / mass > 0.5)[:, None, None, None]
+    painted = torch.where(light, grey * colour, 1 - (1 - grey) * (1 - colour))
+    dull = (chroma * rgba[:, 3]).sum((1, 2)) / mass < 0.1
+    rgb = torch.where(dull[:, None, None, None], painted, turned)
+    return torch.cat([rgb * rgba[:, 3:], rgba[:, 3:]], dim=1)
+
+
+def _hue(rgb: Tensor, top: Tensor, chroma: Tensor) -> Tensor:
+    """Hue in radians, (B, H, W)."""
+    red, green, blue = rgb.unbind(1)
+    safe = chroma.clamp_min(1e-6)
+    sector = torch.where(
+        top == red,
+        (green - blue) / safe,
+        torch.where(top == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+    )
+    return sector * (math.pi / 3)
+
+
+def _rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
+    """HSV (hue in radians) -> (B, 3, H, W)."""
+    sextant = hue * (3 / math.pi)
+    channels = []
+    for n in (5, 3, 1):
+        k = (n + sextant) % 6
+        channels.append(value * (1 - saturation * torch.minimum(k, 4 - k).clamp(0, 1)))
+    return torch.stack(channels, dim=1)
+
+
+def erased(step: int, n: int, size: int, seed: int, device: str = "cpu") -> Tensor:
+    """Inpainting masks (n, 1, size, size), 1 = known: how much and where is this project's choice.
+
+    Half of the pictures know nothing (all 0), the plain model. Of the rest two thirds lose one to
+    four turned boxes and ellipses, one third keeps only those.
+    """
+    rng = Random(keyed(f"{seed}/mask/{step}"))
+    shapes, inverse, plain = [], [], []
+    for _ in range(n):
+        plain.append(rng.random() < 0.5)
+        inverse.append(rng.random() < 1 / 3)
+        count = rng.randint(1, 4)
+        shapes.append([_shape(rng) if k < count else (0.0,) * 6 for k in range(4)])
+    table = torch.tensor(shapes, device=device)[..., None, None]
+    x, y, wide, high, turn, box = table.unbind(2)
+    axis = (torch.arange(size, device=device) + 0.5) / size * 2 - 1
+    dx, dy = axis[None, :] - x, axis[:, None] - y
+    u = (dx * turn.cos() + dy * turn.sin()).abs() / wide.clamp_min(1e-6)
+    v = (dy * turn.cos() - dx * turn.sin()).abs() / high.clamp_min(1e-6)
+    inside = torch.where(box > 0.5, torch.maximum(u, v), u * u + v * v) < 1
+    hole = (inside & (wide > 0)).any(1, keepdim=True)
+    keep_shapes = torch.tensor(inverse, device=device)[:, None, None, None]
+    known = torch.where(keep_shapes, hole, ~hole).float()
+    known[torch.tensor(plain, device=device)] = 0
+    return known
+
+
+def _shape(rng: Random) -> tuple[float, ...]:
+    """Centre, half sides, angle, and whether it is a box."""
+    return (
+        rng.uniform(-0.9, 0.9),
+        rng.uniform(-0.9, 0.9),
+        rng.uniform(0.12, 0.7),
+        rng.uniform(0.12, 0.7),
+        rng.uniform(0, math.pi),
+        float(rng.random() < 0.5),
+    )

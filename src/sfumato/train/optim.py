@@ -1,0 +1,127 @@
+"""What turns gradients into weights: float32 masters, AdamW, rate schedule, moving average."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.core.errors import SfumatoError
+from sfumato.train.config import OptimPart
+
+
+def rate(optim: OptimPart, step: int) -> float:
+    """Learning rate of step (from 0): a function of the step alone."""
+    warm = min(1.0, (step + 1) / max(optim.warmup, 1))
+    begin = optim.decay_from * optim.steps
+    if step < begin:
+        return optim.rate * warm
+    done = (step - begin) / max(optim.steps - begin, 1)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+    return optim.rate * warm * (optim.floor + (1 - optim.floor) * cosine)
+
+
+class Weights:
+    """Trained parameters by name, their masters, optimiser state and moving average.
+
+    A parameter in half precision has a float32 master; a float32 one is its own.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], optim: OptimPart) -> None:
+        if not parameters:
+            raise SfumatoError("training: nothing to train; no parameter is marked for it")
+        self.optim = optim
+        self.parameters = dict(parameters)
+        self.masters = {
+            name: p if p.dtype == torch.float32 else p.detach().float().requires_grad_()
+            for name, p in self.parameters.items()
+        }
+        self.average = {name: m.detach().clone() for name, m in self.masters.items()}
+        beta1, beta2 = optim.betas
+        self.adam = torch.optim.AdamW(
+            list(self.masters.values()),
+            lr=optim.rate,
+            betas=(beta1, beta2),
+            weight_decay=optim.weight_decay,
+            fused=True,
+        )
+
+    def gather(self) -> Tensor:
+        """Move gradients to the masters; their norm."""
+        for name, p in self.parameters.items():
+            master = self.masters[name]
+            if master is not p:
+                master.grad = None if p.grad is None else p.grad.float()
+                p.grad = None
+        grads = [m.grad for m in self.masters.values() if m.grad is not None]
+        return torch.nn.utils.get_total_norm(grads)
+
+    def step(self, step: int, norm: Tensor) -> None:
+        """Clip, update the masters and the average, cast into the network."""
+        for group in self.adam.param_groups:
+            group["lr"] = rate(self.optim, step)
+        torch.nn.utils.clip_grads_with_norm_(self.masters.values(), self.optim.clip, norm)
+        self.adam.step()
+        self.adam.zero_grad(set_to_none=True)
+        decay = min(self.optim.ema, (1 + step) / (10 + step))
+        averages, masters = list(self.average.values()), list(self.masters.values())
+        with torch.no_grad():
+            torch._foreach_lerp_(averages, masters, 1 - decay)
+        self.cast(self.masters)
+
+    def drop(self) -> None:
+        """Forget the gradients."""
+        for p in (*self.parameters.values(), *self.masters.values()):
+            p.grad = None
+
+    def cast(self, values: Mapping[str, Tensor]) -> None:
+        """Put values into the network, in its own number format."""
+        with torch.no_grad():
+            for name, p in self.parameters.items():
+                if values[name] is not p:
+                    p.copy_(values[name])
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The network with the averaged weights, for pictures and measures."""
+        held = {name: m.detach().clone() for name, m in self.masters.items()}
+        self.cast(self.average)
+        try:
+            yield
+        finally:
+            self.cast(held)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that a resumed run needs, by name."""
+        made: dict[str, Tensor] = {}
+        for name, master in self.masters.items():
+            made[f"weight/{name}"] = master
+            made[f"average/{name}"] = self.average[name]
+            for key, value in self.adam.state.get(master, {}).items():
+                made[f"adam.{key}/{name}"] = value
+        return made
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take a saved state over; every name must be there."""
+        wanted = {f"weight/{name}" for name in self.masters}
+        found = {name for name in tensors if name.startswith("weight/")}
+        if wanted != found:
+            odd = sorted(wanted ^ found)
+            raise SfumatoError(
+                f"checkpoint: {len(odd)} weights differ from the recipe's ({odd[0]}); "
+                "take the recipe that it was made with, or another output folder"
+            )
+        with torch.no_grad():
+            for name, master in self.masters.items():
+                master.copy_(tensors[f"weight/{name}"])
+                self.average[name].copy_(tensors[f"average/{name}"])
+                state = {}
+                for key in ("step", "exp_avg", "exp_avg_sq"):
+                    if f"adam.{key}/{name}" in tensors:
+                        state[key] = tensors[f"adam.{key}/{name}"].to(master.device)
+                if state:
+                    self.adam.state[master] = state
+        self.cast(self.masters)

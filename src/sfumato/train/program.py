@@ -1,0 +1,46 @@
+"""What `sfumato train` does: find recipe, data and run folder, and start the trainer."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sfumato.core.errors import SfumatoError
+from sfumato.models.devices import choose
+from sfumato.train.config import read
+from sfumato.train.trainer import Trainer
+
+
+def train(
+    recipe: Path,
+    data: Path | None = None,
+    output: Path | None = None,
+    steps: int | None = None,
+    until: int | None = None,
+    device: str = "auto",
+) -> Path:
+    """Train by a recipe, from its checkpoint if the run folder has one; the run folder.
+
+    data: a packed set or a folder with captions; by default the packed set under SFUMATO_HOME.
+    steps: replaces the recipe's. until: stop there, with the rate schedule unchanged.
+    """
+    config = read(recipe).with_steps(steps)
+    chosen = choose(device).device
+    if chosen == "cuda" and "LOCAL_RANK" in os.environ:
+        chosen = f"cuda:{os.environ['LOCAL_RANK']}"
+    folder = output or Path("runs") / config.name
+    trainer = Trainer(config, data or packed(), folder, device=chosen)
+    trainer.run(until)
+    return folder
+
+
+def packed() -> Path:
+    """Where `sfumato data build-emoji` puts the packed set."""
+    if given := os.environ.get("SFUMATO_DATA"):
+        return Path(given)
+    try:
+        from sfumato.recipe import home
+
+        return home() / "data" / "emoji"
+    except ImportError:
+        raise SfumatoError("data: give --data, the folder of the packed set") from None

@@ -1,0 +1,138 @@
+"""What a run shows of itself: a CSV of means and a picture of its curves. Needs Pillow alone."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+INKS = ("#1b6ca8", "#d1495b", "#2e8b57", "#b8860b", "#6a4c93", "#444444", "#e07a1f", "#008080")
+
+
+class Log:
+    """Means over a window of steps, one CSV row each."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.window: list[Mapping[str, float]] = []
+        self._seconds = 0.0
+        self._started = False
+
+    def add(self, row: Mapping[str, float]) -> None:
+        self.window.append(row)
+
+    def pace(self, seconds: float) -> float:
+        """Steps per second over the window; `seconds` is the run's time so far."""
+        spent = seconds - self._seconds if self._started else 0.0
+        self._seconds, self._started = seconds, True
+        return len(self.window) / spent if spent > 0 else 0.0
+
+    def write(self, step: int, seconds: float, pace: float, rate: float) -> dict[str, float]:
+        """Append the window's means and empty it; NaN (no picture of a level) is skipped."""
+        names = list(self.window[0])
+        row: dict[str, float] = {"step": step, "seconds": round(seconds, 1)}
+        row |= {"pictures/s": round(pace, 2), "rate": rate}
+        for name in names:
+            values = [w[name] for w in self.window if not math.isnan(w[name])]
+            row[name] = sum(values) / len(values) if values else math.nan
+        self.window.clear()
+        self.put(row)
+        return row
+
+    def put(self, row: Mapping[str, float]) -> None:
+        """Append one row; the first one names the columns."""
+        fresh = not self.file.exists()
+        with self.file.open("a", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, list(row))
+            if fresh:
+                writer.writeheader()
+            writer.writerow({k: f"{v:.6g}" for k, v in row.items()})
+
+    def cut(self, step: int) -> None:
+        """Drop rows after a step, which a resumed run will write again."""
+        if not self.file.exists():
+            return
+        rows = read(self.file)
+        kept = [row for row in rows if row["step"] <= step]
+        self.file.unlink()
+        for row in kept:
+            self.put(row)
+
+
+def read(file: Path) -> list[dict[str, float]]:
+    """A log's rows as numbers."""
+    with file.open(newline="", encoding="utf-8") as stream:
+        return [
+            {name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)
+        ]
+
+
+NOT_CURVES = ("step", "seconds", "pictures/s", "rate", "gradient")
+
+
+def plot(source: Path, target: Path, size: tuple[int, int] = (900, 520)) -> None:
+    """The columns of a log over its steps, values on a logarithmic axis."""
+    rows = read(source)
+    if not rows:
+        return
+    names = [name for name in rows[0] if name not in NOT_CURVES]
+    curves = {
+        name: [
+            (row["step"], row[name]) for row in rows if row[name] > 0 and math.isfinite(row[name])
+        ]
+        for name in names
+    }
+    curves = {name: points for name, points in curves.items() if points}
+    if not curves:
+        return
+    width, height = size
+    image = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(13)
+    left, top, right, bottom = 64, 14, width - 190, height - 34
+    values = [v for points in curves.values() for _, v in points]
+    low, high = math.log10(min(values)), math.log10(max(values))
+    low, high = low - 0.02, max(high + 0.02, low + 0.1)
+    end = max(row["step"] for row in rows)
+
+    def place(step: float, value: float) -> tuple[float, float]:
+        x = left + (right - left) * step / end
+        y = bottom - (bottom - top) * (math.log10(value) - low) / (high - low)
+        return x, y
+
+    for value in _ticks(low, high):
+        _, y = place(0, value)
+        draw.line([(left, y), (right, y)], fill="#e4e4e4")
+        draw.text((left - 6, y), f"{value:g}", fill="#444", font=font, anchor="rm")
+    for k in range(5):
+        step = end * k / 4
+        x, _ = place(step, 10**low)
+        draw.text((x, bottom + 6), f"{step:,.0f}", fill="#444", font=font, anchor="ma")
+    for k, (name, points) in enumerate(curves.items()):
+        ink = INKS[k % len(INKS)]
+        path = [place(*point) for point in points]
+        if len(path) > 1:
+            draw.line(path, fill=ink, width=2)
+        else:
+            draw.ellipse([path[0][0] - 2, path[0][1] - 2, path[0][0] + 2, path[0][1] + 2], fill=ink)
+        y = top + 8 + 20 * k
+        draw.line([(right + 12, y), (right + 34, y)], fill=ink, width=3)
+        draw.text(
+            (right + 40, y), f"{name} {points[-1][1]:.3g}", fill="#222", font=font, anchor="lm"
+        )
+    draw.rectangle([left, top, right, bottom], outline="#888")
+    image.save(target)
+
+
+def _ticks(low: float, high: float) -> Sequence[float]:
+    """1, 2 and 5 times powers of ten inside the range."""
+    found = [
+        m * 10.0**e
+        for e in range(math.floor(low) - 1, math.ceil(high) + 1)
+        for m in (1, 2, 5)
+        if low <= math.log10(m * 10.0**e) <= high
+    ]
+    return found or [10**low, 10**high]

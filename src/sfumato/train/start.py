@@ -1,0 +1,118 @@
+"""What a training starts from: a tokenizer of the data's words, and earlier weights that fit.
+
+Earlier weights may have fewer input channels, a shorter context or another vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor, nn
+
+import sfumato.models
+from sfumato.core.errors import SfumatoError
+from sfumato.models.card import StageCard
+from sfumato.models.card import read as read_card
+from sfumato.models.openai import read_state_dict
+from sfumato.train.data.captions import BACKGROUNDS, COLOURS, PLACES, RELATIONS
+from sfumato.train.data.store import STYLES, Concept
+
+
+def tokenizer(concepts: Iterable[Concept], vocabulary: int) -> Tokenizer:
+    """Byte-level BPE, lower case, token 0 for padding, learned from what captions can say."""
+    made = Tokenizer(models.BPE())
+    made.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=["<pad>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    made.train_from_iterator(_said(concepts), trainer)
+    return made
+
+
+def _said(concepts: Iterable[Concept]) -> list[str]:
+    """Labels twice as often as tags, and often the words that captions add."""
+    spoken = []
+    for concept in sorted(set(concepts), key=lambda c: c.key):
+        spoken += [concept.label, concept.label, concept.label_ko, concept.label_ko]
+        spoken += [*concept.tags, *concept.tags_ko]
+    added = [*COLOURS, *PLACES, *RELATIONS, *(name for name, _ in STYLES.values())]
+    added += [spec[0] for spec in COLOURS.values()] + [spec[0] for spec in BACKGROUNDS.values()]
+    added += [f"{name} background" for name in BACKGROUNDS] + ["배경", "작은", "and", "small", "of"]
+    added += [korean for _, korean in STYLES.values()] + list(RELATIONS.values())
+    added += [korean for korean, _ in PLACES.values()]
+    return [text for text in spoken + added * 20 if text]
+
+
+def earlier(name: str, low_res: bool) -> tuple[dict[str, Tensor], Path | None]:
+    """Weights and tokenizer file of a bundled name, a model folder or a weights file."""
+    bundled = Path(next(iter(sfumato.models.__path__))) / name
+    folder = bundled if (bundled / "card.json").is_file() else Path(name)
+    if not folder.is_dir():
+        return read_state_dict(folder), None
+    card = read_card(folder)
+    stage: StageCard = card.base
+    if low_res:
+        if not card.upsamplers:
+            raise SfumatoError(f"model.start {name}: has no upsampler to start from")
+        stage = card.upsamplers[0]
+    words = folder / stage.tokenizer if stage.tokenizer else None
+    return read_state_dict([folder / file for file in stage.weights]), words
+
+
+def adopt(
+    net: nn.Module, weights: Mapping[str, Tensor], old: Path | None, new: Path | None
+) -> list[str]:
+    """Copy weights into a network, growing what has grown; names that keep fresh values."""
+    fresh = []
+    with torch.no_grad():
+        for name, target in net.state_dict().items():
+            if name not in weights:
+                fresh.append(name)
+                continue
+            given = weights[name].float()
+            if name == "token_embedding.weight" and old and new:
+                given = _retokenised(given, target, old, new)
+            elif given.shape != target.shape:
+                given = _grown(name, given, target)
+            target.copy_(given)
+    if len(fresh) == len(net.state_dict()):
+        raise SfumatoError("model.start: none of its weights belongs to this network")
+    return fresh
+
+
+def _grown(name: str, given: Tensor, target: Tensor) -> Tensor:
+    """New input channels read nothing at first; new positions stand before the last one."""
+    if name == "input_blocks.0.0.weight" and given.shape[1] < target.shape[1]:
+        out = torch.zeros_like(target)
+        out[:, : given.shape[1]] = given
+        return out
+    if name in ("positional_embedding", "padding_embedding") and len(given) < len(target):
+        middle = given[-2:-1].expand(len(target) - len(given), -1)
+        return torch.cat([given[:-1], middle, given[-1:]])
+    raise SfumatoError(
+        f"model.start: {name} is {tuple(given.shape)} there, {tuple(target.shape)} in this recipe"
+    )
+
+
+def _retokenised(given: Tensor, target: Tensor, old: Path, new: Path) -> Tensor:
+    """Embeddings of another vocabulary: equal pieces keep theirs, others start as their parts."""
+    before, after = Tokenizer.from_file(str(old)), Tokenizer.from_file(str(new))
+    known = before.get_vocab()
+    out = target.float().clone() * given.std()
+    for piece, index in after.get_vocab().items():
+        if piece in known:
+            out[index] = given[known[piece]]
+            continue
+        text = after.decode([index])
+        ids = before.encode(text).ids if text.strip() and text.isascii() else []
+        if ids:
+            out[index] = given[ids].mean(0)
+    return out

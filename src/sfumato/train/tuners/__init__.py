@@ -1,0 +1,61 @@
+"""Tuners: what is trained, its loss, and what is saved; one file each, named as in a recipe."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from sfumato.core.errors import SfumatoError
+from sfumato.train.config import Config
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """total: what is minimised, a scalar. parts: means for the log, by column."""
+
+    total: Tensor
+    parts: Mapping[str, float]
+
+
+class Tuner(Protocol):
+    """One training job. Everything it draws comes from a key that names the step."""
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """What is trained, by name."""
+        ...
+
+    def batch(self, step: int, share: slice) -> Any:
+        """The data of a step, or one device's share of its rows."""
+        ...
+
+    def loss(self, batch: Any, step: int) -> Outcome:
+        """Loss of a batch, with its graph."""
+        ...
+
+    def show(self, file: Path) -> None:
+        """A picture of what the averaged weights can do."""
+        ...
+
+    def judge(self) -> dict[str, float]:
+        """Measures on held-out data."""
+        ...
+
+    def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Write the result in its final form. facts: steps, pictures, seconds, measures."""
+        ...
+
+
+def make(config: Config, data: Path, folder: Path, device: str) -> Tuner:
+    """The tuner that a recipe names. data: its pictures; folder: of the run."""
+    names = [module.name for module in pkgutil.iter_modules(__path__)]
+    if config.tuner not in names:
+        raise SfumatoError(f"tuner {config.tuner!r}: unknown; known are {', '.join(names)}")
+    module = importlib.import_module(f"{__name__}.{config.tuner}")
+    tuner: Tuner = module.tuner(config, data, folder, device)
+    return tuner

@@ -1,0 +1,294 @@
+"""A diffusion network: base, inpainting and upsampler alike, whole or as a low-rank adapter."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, cast
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sfumato.core.branches import Branch
+from sfumato.core.denoiser import Cond, Denoiser, Kind, Prediction
+from sfumato.core.guides import THRESHOLD, Call, Guide
+from sfumato.core.noise import keyed
+from sfumato.core.process import Process
+from sfumato.core.schedule import named
+from sfumato.models.devices import DTYPES, choose
+from sfumato.models.prompts import Prompts
+from sfumato.nn.unet import UNet, UNetConfig
+from sfumato.train import start, state
+from sfumato.train.config import Config
+from sfumato.train.data import store
+from sfumato.train.data.captions import Wording
+from sfumato.train.data.compose import Composer, Mix, erased
+from sfumato.train.tuners import Outcome
+
+QUARTERS = ("0-250", "250-500", "500-750", "750-1000")
+"""Parts of the time axis in thousandths, for the log's columns."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """x0 and noise (B, 3, S, S), the condition, and for each row its time and importance."""
+
+    x0: Tensor
+    noise: Tensor
+    cond: Cond
+    times: list[float]
+    importance: list[float]
+
+
+class Diffusion:
+    """Implements Tuner."""
+
+    def __init__(self, config: Config, data: Path, folder: Path, device: str) -> None:
+        self.config, self.folder, self.device = config, folder, device
+        self.seed = config.run.seed
+        styles = [name for name, _ in config.mix.styles]
+        wanted: dict[str, Any] = {"size": config.data.size, "styles": styles}
+        wanted["without"] = config.data.without
+        train = store.read(data, **wanted).to(device)
+        self.composer = Composer(train, config.mix, config.wording, self.seed)
+        self.words = self._words(train.concepts)
+        self.net = self._network()
+        self.denoiser = Denoiser(
+            self.net,
+            named(config.model.schedule, config.model.table),
+            cast(Kind, config.model.kind),
+            config.model.learned_range,
+        )
+        self.prompts = None
+        if self.net.config.xf_width:
+            self.prompts = Prompts(self.words, self.net.config.text_ctx, cut=True)
+        self.tests = [self._fixed(train)]
+        if train.styles[0]:
+            self.tests.append(self._fixed(store.read(data, split="test", **wanted).to(device)))
+
+    def _words(self, concepts: Sequence[store.Concept]) -> Path:
+        """The run's tokenizer, made once."""
+        file = self.folder / "tokenizer.json"
+        if not file.exists():
+            part = file.with_suffix(f".{os.getpid()}.part")
+            start.tokenizer(concepts, self.config.model.vocabulary).save(str(part))
+            part.replace(file)
+        return file
+
+    def _network(self) -> UNet:
+        model = self.config.model
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(keyed(f"{self.seed}/init"))
+            net = UNet(UNetConfig(**model.network))
+        if model.start:
+            weights, old = start.earlier(model.start, net.config.low_res)
+            start.adopt(net, weights, old, self.words)
+        dtype = choose(self.device, self.config.optim.dtype).dtype
+        return net.to(self.device).cast(DTYPES[dtype]).train()
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        return dict(self.net.named_parameters())
+
+    @property
+    def low_res(self) -> bool:
+        return self.net.config.low_res
+
+    @property
+    def factor(self) -> int:
+        return self.config.model.factor
+
+    def batch(self, step: int, share: slice) -> Batch:
+        data, n = self.config.data, self.config.optim.batch
+        plans = self.composer.plans(step, n)[share]
+        times = self.config.objective.times(
+            n, self.denoiser.schedule, Random(keyed(f"{self.seed}/times/{step}"))
+        )[share]
+        x0 = self.composer.render(plans, data.size)
+        if data.crop:
+            x0 = self._cropped(x0, step, share)
+        noise = self._randn((n, *x0.shape[1:]), "noise", step)[share]
+        cond: dict[str, Tensor] = {}
+        if self.prompts is not None:
+            cond |= self.prompts([plan.caption for plan in plans]).map(lambda v: v.to(self.device))
+        if self.low_res:
+            cond["low_res"] = self._lowered(x0, step, share)
+        if self.net.config.inpaint:
+            known = erased(step, n, x0.shape[-1], self.seed, self.device)[share]
+            cond |= {"inpaint_image": x0 * known, "inpaint_mask": known}
+        return Batch(x0, noise, Cond(cond), [t for t, _ in times], [w for _, w in times])
+
+    def _randn(self, shape: tuple[int, ...], purpose: str, step: int) -> Tensor:
+        generator = torch.Generator(self.device)
+        generator.manual_seed(keyed(f"{self.seed}/{purpose}/{step}"))
+        return torch.randn(shape, generator=generator, device=self.device)
+
+    def _cropped(self, x0: Tensor, step: int, share: slice) -> Tensor:
+        """Random squares whose corners lie on the low-resolution grid."""
+        side, factor = self.config.data.crop, self.factor
+        rng = Random(keyed(f"{self.seed}/crop/{step}"))
+        places = (x0.shape[-1] - side) // factor
+        corners = [
+            (factor * rng.randint(0, places), factor * rng.randint(0, places))
+            for _ in range(self.config.optim.batch)
+        ][share]
+        pieces = [
+            picture[:, y : y + side, x : x + side]
+            for picture, (y, x) in zip(x0, corners, strict=True)
+        ]
+        return torch.stack(pieces)
+
+    def _lowered(self, x0: Tensor, step: int, share: slice) -> Tensor:
+        """The low-resolution input, noised by a random amount (arXiv 2205.11487)."""
+        n = self.config.optim.batch
+        small = F.avg_pool2d(x0, self.factor)
+        rng = Random(keyed(f"{self.seed}/low/{step}"))
+        amounts = [rng.uniform(0, self.config.data.low_noise) for _ in range(n)][share]
+        noise = self._randn((n, *small.shape[1:]), "low", step)[share]
+        return small + torch.tensor(amounts, device=self.device)[:, None, None, None] * noise
+
+    def loss(self, batch: Batch, step: int) -> Outcome:
+        torch.manual_seed(keyed(f"{self.seed}/dropout/{step}/{os.environ.get('RANK', '0')}"))
+        loss = self.config.objective.at(
+            self.denoiser, batch.x0, batch.cond, batch.noise, batch.times, batch.importance
+        )
+        found: list[list[float]] = [[] for _ in QUARTERS]
+        for t, mse in zip(loss.times, loss.mse.tolist(), strict=True):
+            found[min(math.ceil(t * 4) - 1, 3)].append(mse)
+        parts = {
+            name: sum(values) / len(values) if values else math.nan
+            for name, values in zip(QUARTERS, found, strict=True)
+        }
+        if loss.vb is not None:
+            parts["vb"] = float(loss.vb.mean())
+        return Outcome(loss.total, parts)
+
+    def _fixed(self, pictures: store.Store) -> tuple[Tensor, list[str]]:
+        """Up to 160 plain pictures with their plain captions, the same at every measure."""
+        rng = Random(keyed("judge"))
+        chosen = sorted(rng.sample(range(len(pictures)), k=min(160, len(pictures))))
+        still = Mix(hue=0, background=0, pair=0, small=0, jitter=0)
+        plain = Composer(pictures, still, Wording())
+        texts = []
+        plans = []
+        for row in chosen:
+            english = store.STYLES.get(pictures.styles[row], ("",))[0]
+            texts.append(", ".join(p for p in (pictures.concepts[row].label, english) if p))
+            plans.append(plain.still(row))
+        return plain.render(plans, self.config.data.size), texts
+
+    def judge(self) -> dict[str, float]:
+        """MSE on the target at four levels: training and held-out pictures, without caption too."""
+        made: dict[str, float] = {}
+        self.net.eval()
+        for (x0, texts), who in zip(self.tests, ("train", "held-out"), strict=False):
+            for worded in ("", " no caption") if self.prompts and who != "train" else ("",):
+                spoken = [""] * len(texts) if worded else texts
+                for t in (0.125, 0.375, 0.625, 0.875):
+                    made[f"{who}{worded} {t:g}"] = self._error(x0, spoken, t)
+        self.net.train()
+        return made
+
+    def _error(self, x0: Tensor, texts: Sequence[str], t: float, rows: int = 64) -> float:
+        total = 0.0
+        noise = self._randn(tuple(x0.shape), "judge", 0)
+        for k in range(0, len(x0), rows):
+            part = slice(k, k + rows)
+            cond = dict(self.prompts(texts[part])) if self.prompts else {}
+            cond = {name: v.to(self.device) for name, v in cond.items()}
+            if self.low_res:
+                cond["low_res"] = F.avg_pool2d(x0[part], self.factor)
+            times = [t] * len(x0[part])
+            loss = self.config.objective.at(self.denoiser, x0[part], Cond(cond), noise[part], times)
+            total += float(loss.mse.sum())
+        return total / len(x0)
+
+    def show(self, file: Path) -> None:
+        """Prompts of the recipe, two seeds each; an upsampler: input, output, truth."""
+        self.net.eval()
+        rows = self._upsampled() if self.low_res else self._prompted()
+        self.net.train()
+        tiled(rows).save(file)
+
+    def _prompted(self) -> list[Tensor]:
+        prompts = list(self.config.run.prompts) or self.tests[0][1][:24]
+        cond, null = Cond(), None
+        if self.prompts is not None:
+            cond = self.prompts(prompts).map(lambda v: v.to(self.device))
+            null = self.prompts([""]).map(lambda v: v.to(self.device))
+        size = self.config.data.size
+        process = Process(
+            self.denoiser, (3, size, size), cond, null, n=len(prompts), n_steps=16,
+            solver="dpmpp-2m", device=self.device,
+        )  # fmt: skip
+        process = process.add(guides=[Clamp()])
+        if null is not None:
+            process = process.add(aways=[Branch("away", weight=3.0)])
+        columns = [process.sample(seed=1000 * k) for k in range(2)]
+        return list(torch.split(torch.stack(columns, dim=1).flatten(0, 1), 12))
+
+    def _upsampled(self) -> list[Tensor]:
+        x0, _ = self.tests[-1]
+        x0 = x0[:12]
+        low = F.avg_pool2d(x0, self.factor)
+        process = Process(
+            self.denoiser, tuple(x0.shape[1:]), Cond({"low_res": low}), n=len(x0), n_steps=6,
+            solver="dpmpp-2m", device=self.device,
+        )  # fmt: skip
+        made = process.add(guides=[Clamp()]).sample(seed=0)
+        return [F.interpolate(low, x0.shape[-2:]), made, x0]
+
+    def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Shards in float16 and stage.json; with text also the tokenizer."""
+        full = {**self.net.state_dict(), **average}
+        half = {name: tensor.half() for name, tensor in full.items()}
+        stem = "upsampler" if self.low_res else "base"
+        names = state.write_shards(folder, stem, half)
+        model = self.config.model
+        stage = {
+            "network": asdict(self.net.config),
+            "weights": names,
+            "schedule": model.schedule,
+            "table": model.table,
+            "kind": model.kind,
+            "learned_range": model.learned_range,
+            "factor": self.factor,
+            "training": dict(facts),
+        }
+        if self.prompts is not None:
+            stage["tokenizer"] = "tokenizer.json"
+            (folder / "tokenizer.json").write_bytes(self.words.read_bytes())
+        (folder / "stage.json").write_text(json.dumps(stage, indent=1), encoding="utf-8")
+
+
+class Clamp(Guide):
+    """x0 kept in [-1, 1]."""
+
+    name = "clamp"
+    edit_rank = THRESHOLD
+
+    def edit(self, pred: Prediction, x: Tensor, call: Call) -> Prediction:
+        alpha, sigma = call.schedule.alpha(call.t), call.schedule.sigma(call.t)
+        return pred.with_x0(pred.x0.clamp(-1, 1), x, alpha, sigma)
+
+
+def tiled(rows: Sequence[Tensor], least: int = 64) -> Image.Image:
+    """Rows of pictures (B, 3, S, S) in [-1, 1] side by side, enlarged to `least` pixels each."""
+    zoom = max(1, least // rows[0].shape[-1])
+    lines = [F.interpolate(row.float().cpu(), scale_factor=zoom) for row in rows]
+    width = max(len(line) for line in lines)
+    padded = [F.pad(line, (0, 0, 0, 0, 0, 0, 0, width - len(line)), value=1.0) for line in lines]
+    whole = torch.cat([torch.cat(list(line), dim=2) for line in padded], dim=1)
+    pixels = ((whole + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0)
+    return Image.fromarray(pixels.numpy())
+
+
+def tuner(config: Config, data: Path, folder: Path, device: str) -> Diffusion:
+    """What `tuner = "diffusion"` in a recipe makes."""
+    return Diffusion(config, data, folder, device)
