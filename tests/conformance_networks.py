@@ -23,13 +23,22 @@ from sfumato.nn.blocks import (
     Upsample,
     timestep_embedding,
 )
+from sfumato.nn.classifier import Classifier
+from sfumato.nn.clip import CLIPConfig, NoisedCLIP
 from sfumato.nn.text import LayerNorm, Transformer, encode
 from sfumato.nn.unet import UNet, UNetConfig
 
 Case = Mapping[str, Any]
 Tensors = Mapping[str, Tensor]
 
-INPUTS = {"tokens": "tokens", "mask": "mask", "y": "label", "low_res": "low_res"}
+INPUTS = {
+    "tokens": "tokens",
+    "mask": "mask",
+    "y": "label",
+    "low_res": "low_res",
+    "inpaint_image": "inpaint_image",
+    "inpaint_mask": "inpaint_mask",
+}
 
 
 def part(tensors: Tensors, prefix: str) -> dict[str, Tensor]:
@@ -39,7 +48,11 @@ def part(tensors: Tensors, prefix: str) -> dict[str, Tensor]:
 def config_of(case: Case) -> UNetConfig:
     known = {field.name for field in fields(UNetConfig)}
     values = {name: value for name, value in case["config"].items() if name in known}
-    return UNetConfig(**values, low_res=case["model"].startswith("SuperRes"))
+    return UNetConfig(
+        **values,
+        low_res=case["model"].startswith("SuperRes"),
+        inpaint="Inpaint" in case["model"],
+    )
 
 
 def network_of(case: Case, tensors: Tensors) -> UNet:
@@ -80,6 +93,63 @@ def check_glide(case: Case, tensors: Tensors) -> None:
         pooled, sequence = encode(net, cond["tokens"], cond.get("mask"))
         close("xf_proj", net.transformer_proj(pooled), tensors["out.xf_proj"], tolerance)
         close("xf_out", sequence.transpose(1, 2), tensors["out.xf_out"], tolerance)
+
+
+def check_inpaint(case: Case, tensors: Tensors) -> None:
+    check_glide(case, tensors)
+    blank = cond_of({k: v for k, v in tensors.items() if "inpaint" not in k})
+    out = network_of(case, tensors)(tensors["in.x"], tensors["in.timesteps"], blank)
+    want = tensors["out.sample_without_inpaint"]
+    close("sample without a mask", out, want, case["tolerance_max_abs"])
+
+
+def check_classifier(case: Case, tensors: Tensors) -> None:
+    known = {field.name for field in fields(UNetConfig)}
+    config = UNetConfig(**{k: v for k, v in case["config"].items() if k in known})
+    net = Classifier(config, case["config"]["image_size"], case["config"]["pool"])
+    loaded(net, part(tensors, "sd.")).requires_grad_(False)
+    x = tensors["in.x"].clone().requires_grad_()
+    logits = net(x, tensors["in.timesteps"])
+    chosen = logits.log_softmax(-1).gather(1, tensors["in.y"][:, None])[:, 0]
+    (grad,) = torch.autograd.grad(case["classifier_scale"] * chosen.sum(), x)
+    for name, got in (("logits", logits), ("log_prob_selected", chosen), ("cond_grad", grad)):
+        want = tensors[f"out.{name}"]
+        close(name, got.detach(), want, case["tolerance_max_abs"][f"out.{name}"])
+
+
+def check_noised_clip(case: Case, tensors: Tensors) -> None:
+    given = case["config"]
+    assert given["n_head_state_text"] == given["n_head_state_image"], "one head width for both"
+    config = CLIPConfig(
+        embedding=given["n_embd"],
+        head_width=given["n_head_state_text"],
+        size=given["image_size"],
+        patch=given["patch_size"],
+        image_width=given["n_head_image"] * given["n_head_state_image"],
+        image_layers=given["n_xf_blocks_image"],
+        text_width=given["n_head_text"] * given["n_head_state_text"],
+        text_layers=given["n_xf_blocks_text"],
+        context=given["max_text_len"],
+        vocabulary=given["n_vocab"],
+        steps=given["n_timesteps"],
+        logit_scale=given["logit_scale"],
+    )
+    net = loaded(NoisedCLIP(config), part(tensors, "sd.")).requires_grad_(False)
+    x = tensors["in.x"].clone().requires_grad_()
+    words = (tensors["in.tokens"], tensors["in.token_lengths"])
+    text, image = net.text(*words), net.image(x, tensors["in.timesteps"])
+    scale = case["grad_scale"] * config.logit_scale
+    (grad,) = torch.autograd.grad(scale * (text * image).sum(), x)
+    made = {
+        "text_features": net.text_encoder(*words),
+        "text_embedding": text,
+        "image_features": net.image_encoder(x, tensors["in.timesteps"]).detach(),
+        "image_embedding": image.detach(),
+        "cond_grad": grad,
+    }
+    limits = case["tolerance_max_abs"]
+    for name, got in made.items():
+        close(name, got, tensors[f"out.{name}"], limits.get(f"out.{name}", limits["others"]))
 
 
 def check_adm_unet(case: Case, tensors: Tensors) -> None:
@@ -171,5 +241,9 @@ KINDS: dict[str, Callable[[Case, Tensors], None]] = {
     "adm-superres": check_adm_superres,
     "glide-text2im": check_glide_text2im,
     "glide-superres": check_glide_superres,
+    "glide-inpaint": check_inpaint,
+    "glide-superres-inpaint": check_inpaint,
+    "adm-classifier": check_classifier,
+    "noised-clip": check_noised_clip,
     "layers": check_layers,
 }

@@ -24,18 +24,14 @@ KINDS = {**GLIDE, **IMAGES, **NETWORKS, **SDEDIT, **TRAINING}
 
 # kinds of later work, by the letter of the issue that they belong to
 LATER = {
-    "adm-classifier": "C",
     "adm-sampler-steps": "C",
     "plms-steps": "C",
     "adm-loop-classifier-guided": "C",
     "checkpoint-keys": "C",
-    "glide-inpaint": "C",
-    "glide-superres-inpaint": "C",
     "glide-sampler-steps": "C",
     "glide-loop-clip-guided": "C",
     "glide-loop-inpaint-cfg": "C",
     "glide-loop-upsample": "C",
-    "noised-clip": "C",
     "tokenizers": "C",
     "resizer": "D",
     "resizer-matrices": "D",

@@ -33,7 +33,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """
     if q.is_cpu and torch.is_grad_enabled() and q.requires_grad:
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-        return scores.float().softmax(-1).to(v.dtype) @ v
+        out: Tensor = scores.float().softmax(-1).to(v.dtype) @ v
+        return out
     return F.scaled_dot_product_attention(q, k, v)
 
 

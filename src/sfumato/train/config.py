@@ -22,7 +22,9 @@ class ModelPart:
     """network: fields of the tuner's network; kind, schedule, table, learned_range: its reading.
 
     start: a model's folder, bundled name or safetensors file whose weights are taken over where
-    they fit; "" for fresh weights. vocabulary: tokens of a tokenizer made from the data's words.
+    they fit; "" for fresh weights. vocabulary: tokens of a tokenizer made from the data's words;
+    tokenizer: a folder, bundled name or file whose tokenizer is taken instead. factor: how much
+    larger than its low_res input.
     """
 
     network: Mapping[str, Any] = field(default_factory=dict)
@@ -32,6 +34,7 @@ class ModelPart:
     learned_range: bool = False
     start: str = ""
     vocabulary: int = 4096
+    tokenizer: str = ""
     factor: int = 1
 
 

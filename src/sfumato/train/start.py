@@ -51,10 +51,24 @@ def _said(concepts: Iterable[Concept]) -> list[str]:
     return [text for text in spoken + added * 20 if text]
 
 
+def _place(name: str) -> Path:
+    """A bundled model's folder, or the path itself."""
+    bundled = Path(next(iter(sfumato.models.__path__))) / name
+    return bundled if (bundled / "card.json").is_file() else Path(name)
+
+
+def words_of(name: str) -> Path:
+    """The tokenizer file of a bundled name, a model's folder, or itself."""
+    path = _place(name)
+    file = path / "tokenizer.json" if path.is_dir() else path
+    if not file.is_file():
+        raise SfumatoError(f"model.tokenizer {name}: there is no file {file}")
+    return file
+
+
 def earlier(name: str, low_res: bool) -> tuple[dict[str, Tensor], Path | None]:
     """Weights and tokenizer file of a bundled name, a model folder or a weights file."""
-    bundled = Path(next(iter(sfumato.models.__path__))) / name
-    folder = bundled if (bundled / "card.json").is_file() else Path(name)
+    folder = _place(name)
     if not folder.is_dir():
         return read_state_dict(folder), None
     card = read_card(folder)

@@ -8,11 +8,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from random import Random
 from typing import Any, cast
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,13 +21,12 @@ from sfumato.core.noise import keyed
 from sfumato.core.process import Process
 from sfumato.core.schedule import named
 from sfumato.models.devices import DTYPES, choose
-from sfumato.models.prompts import Prompts
+from sfumato.nn import lora
 from sfumato.nn.unet import UNet, UNetConfig
 from sfumato.train import start, state
 from sfumato.train.config import Config
-from sfumato.train.data import store
-from sfumato.train.data.captions import Wording
-from sfumato.train.data.compose import Composer, Mix, erased
+from sfumato.train.data.compose import erased
+from sfumato.train.feed import Feed, tiled
 from sfumato.train.tuners import Outcome
 
 QUARTERS = ("0-250", "250-500", "500-750", "750-1000")
@@ -51,36 +48,24 @@ class Diffusion:
     """Implements Tuner."""
 
     def __init__(self, config: Config, data: Path, folder: Path, device: str) -> None:
-        self.config, self.folder, self.device = config, folder, device
+        self.config, self.device = config, device
         self.seed = config.run.seed
-        styles = [name for name, _ in config.mix.styles]
-        wanted: dict[str, Any] = {"size": config.data.size, "styles": styles}
-        wanted["without"] = config.data.without
-        train = store.read(data, **wanted).to(device)
-        self.composer = Composer(train, config.mix, config.wording, self.seed)
-        self.words = self._words(train.concepts)
+        self.feed = Feed(config, data, folder, device)
         self.net = self._network()
+        self.adapter: dict[str, nn.Parameter] = {}
+        if config.adapter.rank:
+            given = config.adapter
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(keyed(f"{self.seed}/adapter"))
+                self.adapter = lora.attach(self.net, given.rank, given.alpha, given.targets)
         self.denoiser = Denoiser(
             self.net,
             named(config.model.schedule, config.model.table),
             cast(Kind, config.model.kind),
             config.model.learned_range,
         )
-        self.prompts = None
-        if self.net.config.xf_width:
-            self.prompts = Prompts(self.words, self.net.config.text_ctx, cut=True)
-        self.tests = [self._fixed(train)]
-        if train.styles[0]:
-            self.tests.append(self._fixed(store.read(data, split="test", **wanted).to(device)))
-
-    def _words(self, concepts: Sequence[store.Concept]) -> Path:
-        """The run's tokenizer, made once."""
-        file = self.folder / "tokenizer.json"
-        if not file.exists():
-            part = file.with_suffix(f".{os.getpid()}.part")
-            start.tokenizer(concepts, self.config.model.vocabulary).save(str(part))
-            part.replace(file)
-        return file
+        text = self.net.config.xf_width
+        self.prompts = self.feed.prompts(self.net.config.text_ctx) if text else None
 
     def _network(self) -> UNet:
         model = self.config.model
@@ -89,12 +74,12 @@ class Diffusion:
             net = UNet(UNetConfig(**model.network))
         if model.start:
             weights, old = start.earlier(model.start, net.config.low_res)
-            start.adopt(net, weights, old, self.words)
+            start.adopt(net, weights, old, self.feed.words)
         dtype = choose(self.device, self.config.optim.dtype).dtype
         return net.to(self.device).cast(DTYPES[dtype]).train()
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        return dict(self.net.named_parameters())
+        return self.adapter or dict(self.net.named_parameters())
 
     @property
     def low_res(self) -> bool:
@@ -106,14 +91,13 @@ class Diffusion:
 
     def batch(self, step: int, share: slice) -> Batch:
         data, n = self.config.data, self.config.optim.batch
-        plans = self.composer.plans(step, n)[share]
-        times = self.config.objective.times(
-            n, self.denoiser.schedule, Random(keyed(f"{self.seed}/times/{step}"))
-        )[share]
-        x0 = self.composer.render(plans, data.size)
+        plans = self.feed.plans(step, share)
+        rng = self.feed.rng("times", step)
+        times = self.config.objective.times(n, self.denoiser.schedule, rng)[share]
+        x0 = self.feed.pixels(plans)
         if data.crop:
             x0 = self._cropped(x0, step, share)
-        noise = self._randn((n, *x0.shape[1:]), "noise", step)[share]
+        noise = self.feed.randn((n, *x0.shape[1:]), "noise", step)[share]
         cond: dict[str, Tensor] = {}
         if self.prompts is not None:
             cond |= self.prompts([plan.caption for plan in plans]).map(lambda v: v.to(self.device))
@@ -124,15 +108,10 @@ class Diffusion:
             cond |= {"inpaint_image": x0 * known, "inpaint_mask": known}
         return Batch(x0, noise, Cond(cond), [t for t, _ in times], [w for _, w in times])
 
-    def _randn(self, shape: tuple[int, ...], purpose: str, step: int) -> Tensor:
-        generator = torch.Generator(self.device)
-        generator.manual_seed(keyed(f"{self.seed}/{purpose}/{step}"))
-        return torch.randn(shape, generator=generator, device=self.device)
-
     def _cropped(self, x0: Tensor, step: int, share: slice) -> Tensor:
         """Random squares whose corners lie on the low-resolution grid."""
         side, factor = self.config.data.crop, self.factor
-        rng = Random(keyed(f"{self.seed}/crop/{step}"))
+        rng = self.feed.rng("crop", step)
         places = (x0.shape[-1] - side) // factor
         corners = [
             (factor * rng.randint(0, places), factor * rng.randint(0, places))
@@ -148,9 +127,9 @@ class Diffusion:
         """The low-resolution input, noised by a random amount (arXiv 2205.11487)."""
         n = self.config.optim.batch
         small = F.avg_pool2d(x0, self.factor)
-        rng = Random(keyed(f"{self.seed}/low/{step}"))
+        rng = self.feed.rng("low", step)
         amounts = [rng.uniform(0, self.config.data.low_noise) for _ in range(n)][share]
-        noise = self._randn((n, *small.shape[1:]), "low", step)[share]
+        noise = self.feed.randn((n, *small.shape[1:]), "low", step)[share]
         return small + torch.tensor(amounts, device=self.device)[:, None, None, None] * noise
 
     def loss(self, batch: Batch, step: int) -> Outcome:
@@ -169,35 +148,21 @@ class Diffusion:
             parts["vb"] = float(loss.vb.mean())
         return Outcome(loss.total, parts)
 
-    def _fixed(self, pictures: store.Store) -> tuple[Tensor, list[str]]:
-        """Up to 160 plain pictures with their plain captions, the same at every measure."""
-        rng = Random(keyed("judge"))
-        chosen = sorted(rng.sample(range(len(pictures)), k=min(160, len(pictures))))
-        still = Mix(hue=0, background=0, pair=0, small=0, jitter=0)
-        plain = Composer(pictures, still, Wording())
-        texts = []
-        plans = []
-        for row in chosen:
-            english = store.STYLES.get(pictures.styles[row], ("",))[0]
-            texts.append(", ".join(p for p in (pictures.concepts[row].label, english) if p))
-            plans.append(plain.still(row))
-        return plain.render(plans, self.config.data.size), texts
-
     def judge(self) -> dict[str, float]:
         """MSE on the target at four levels: training and held-out pictures, without caption too."""
         made: dict[str, float] = {}
         self.net.eval()
-        for (x0, texts), who in zip(self.tests, ("train", "held-out"), strict=False):
+        for test, who in zip(self.feed.tests, ("train", "held-out"), strict=False):
             for worded in ("", " no caption") if self.prompts and who != "train" else ("",):
-                spoken = [""] * len(texts) if worded else texts
+                spoken = [""] * len(test.texts) if worded else test.texts
                 for t in (0.125, 0.375, 0.625, 0.875):
-                    made[f"{who}{worded} {t:g}"] = self._error(x0, spoken, t)
+                    made[f"{who}{worded} {t:g}"] = self._error(test.pixels, spoken, t)
         self.net.train()
         return made
 
     def _error(self, x0: Tensor, texts: Sequence[str], t: float, rows: int = 64) -> float:
         total = 0.0
-        noise = self._randn(tuple(x0.shape), "judge", 0)
+        noise = self.feed.randn(tuple(x0.shape), "judge", 0)
         for k in range(0, len(x0), rows):
             part = slice(k, k + rows)
             cond = dict(self.prompts(texts[part])) if self.prompts else {}
@@ -217,7 +182,7 @@ class Diffusion:
         tiled(rows).save(file)
 
     def _prompted(self) -> list[Tensor]:
-        prompts = list(self.config.run.prompts) or self.tests[0][1][:24]
+        prompts = list(self.config.run.prompts) or self.feed.tests[0].texts[:24]
         cond, null = Cond(), None
         if self.prompts is not None:
             cond = self.prompts(prompts).map(lambda v: v.to(self.device))
@@ -234,8 +199,7 @@ class Diffusion:
         return list(torch.split(torch.stack(columns, dim=1).flatten(0, 1), 12))
 
     def _upsampled(self) -> list[Tensor]:
-        x0, _ = self.tests[-1]
-        x0 = x0[:12]
+        x0 = self.feed.tests[-1].pixels[:12]
         low = F.avg_pool2d(x0, self.factor)
         process = Process(
             self.denoiser, tuple(x0.shape[1:]), Cond({"low_res": low}), n=len(x0), n_steps=6,
@@ -245,7 +209,13 @@ class Diffusion:
         return [F.interpolate(low, x0.shape[-2:]), made, x0]
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Shards in float16 and stage.json; with text also the tokenizer."""
+        """Shards in float16, stage.json and maybe the tokenizer; or the adapter's one file."""
+        if self.adapter:
+            given = self.config.adapter
+            note = {"alpha": given.alpha, "rank": given.rank, "training": dict(facts)}
+            folder.mkdir(parents=True, exist_ok=True)
+            state.write(folder / "adapter.safetensors", average, note)
+            return
         full = {**self.net.state_dict(), **average}
         half = {name: tensor.half() for name, tensor in full.items()}
         stem = "upsampler" if self.low_res else "base"
@@ -263,7 +233,7 @@ class Diffusion:
         }
         if self.prompts is not None:
             stage["tokenizer"] = "tokenizer.json"
-            (folder / "tokenizer.json").write_bytes(self.words.read_bytes())
+            (folder / "tokenizer.json").write_bytes(self.feed.words.read_bytes())
         (folder / "stage.json").write_text(json.dumps(stage, indent=1), encoding="utf-8")
 
 
@@ -276,17 +246,6 @@ class Clamp(Guide):
     def edit(self, pred: Prediction, x: Tensor, call: Call) -> Prediction:
         alpha, sigma = call.schedule.alpha(call.t), call.schedule.sigma(call.t)
         return pred.with_x0(pred.x0.clamp(-1, 1), x, alpha, sigma)
-
-
-def tiled(rows: Sequence[Tensor], least: int = 64) -> Image.Image:
-    """Rows of pictures (B, 3, S, S) in [-1, 1] side by side, enlarged to `least` pixels each."""
-    zoom = max(1, least // rows[0].shape[-1])
-    lines = [F.interpolate(row.float().cpu(), scale_factor=zoom) for row in rows]
-    width = max(len(line) for line in lines)
-    padded = [F.pad(line, (0, 0, 0, 0, 0, 0, 0, width - len(line)), value=1.0) for line in lines]
-    whole = torch.cat([torch.cat(list(line), dim=2) for line in padded], dim=1)
-    pixels = ((whole + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0)
-    return Image.fromarray(pixels.numpy())
 
 
 def tuner(config: Config, data: Path, folder: Path, device: str) -> Diffusion:

@@ -1,0 +1,145 @@
+"""A classifier of noisy pictures: which style, and which group of things (arXiv 2105.05233).
+
+One network with a softmax for each of the two; the first thing of a picture gives its group.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sfumato.core.noise import keyed
+from sfumato.core.schedule import named
+from sfumato.nn.classifier import Classifier
+from sfumato.nn.unet import UNetConfig
+from sfumato.train import state
+from sfumato.train.config import Config
+from sfumato.train.feed import Feed, Test, listed
+from sfumato.train.objective import column
+from sfumato.train.tuners import Outcome
+
+LEVELS = (0.001, 0.375, 0.75)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Noisy pictures, table indices, and the two labels of each."""
+
+    x: Tensor
+    time: Tensor
+    labels: Tensor
+
+
+class NoisyClassifier:
+    """Implements Tuner."""
+
+    def __init__(self, config: Config, data: Path, folder: Path, device: str) -> None:
+        self.config, self.device = config, device
+        self.feed = Feed(config, data, folder, device)
+        concepts = self.feed.composer.store.concepts
+        self.names = {
+            "style": self.feed.composer.styles,
+            "group": sorted({concept.group for concept in concepts}),
+        }
+        classes = sum(len(names) for names in self.names.values())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(keyed(f"{config.run.seed}/init"))
+            network = UNetConfig(**{**config.model.network, "out_channels": classes})
+            self.net = Classifier(network, config.data.size).to(device).train()
+        self.schedule = named(config.model.schedule, config.model.table)
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        return dict(self.net.named_parameters())
+
+    def batch(self, step: int, share: slice) -> Batch:
+        n = self.config.optim.batch
+        plans = self.feed.plans(step, share)
+        rng = self.feed.rng("times", step)
+        times = [t for t, _ in self.config.objective.times(n, self.schedule, rng)][share]
+        x0 = self.feed.pixels(plans)
+        noise = self.feed.randn((n, *x0.shape[1:]), "noise", step)[share]
+        said = [(plan.scene.style, plan.scene.things[0].concept.group) for plan in plans]
+        return self.noised(x0, noise, times, said)
+
+    def noised(
+        self, x0: Tensor, noise: Tensor, times: list[float], said: list[tuple[str, str]]
+    ) -> Batch:
+        alpha = column([self.schedule.alpha(t) for t in times], x0)
+        sigma = column([self.schedule.sigma(t) for t in times], x0)
+        index = [max(t * self.schedule.steps - 1, 0.0) for t in times]
+        styles, groups = self.names["style"], self.names["group"]
+        labels = [[styles.index(style), groups.index(group)] for style, group in said]
+        return Batch(
+            alpha * x0 + sigma * noise,
+            torch.tensor(index, device=self.device),
+            torch.tensor(labels, device=self.device),
+        )
+
+    def logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Of styles and of groups."""
+        out = self.net(batch.x, batch.time)
+        n = len(self.names["style"])
+        return out[:, :n], out[:, n:]
+
+    def loss(self, batch: Batch, step: int) -> Outcome:
+        style, group = self.logits(batch)
+        of_style = F.cross_entropy(style, batch.labels[:, 0])
+        of_group = F.cross_entropy(group, batch.labels[:, 1])
+        parts = {"style": float(of_style.detach()), "group": float(of_group.detach())}
+        return Outcome(of_style + of_group, parts)
+
+    def _seen(self, test: Test, t: float) -> tuple[Tensor, Batch]:
+        """Which classes the network sees, (N, 2), and the batch with the true ones."""
+        noise = self.feed.randn(tuple(test.pixels.shape), "judge", 0)
+        said = list(zip(test.styles, [c.group for c in test.concepts], strict=True))
+        batch = self.noised(test.pixels, noise, [t] * len(noise), said)
+        return torch.stack([part.argmax(1) for part in self.logits(batch)], dim=1), batch
+
+    def judge(self) -> dict[str, float]:
+        """Share of wrong styles and groups at three levels."""
+        made = {}
+        self.net.eval()
+        for test, who in zip(self.feed.tests, ("train", "held-out"), strict=False):
+            for t in LEVELS:
+                seen, batch = self._seen(test, t)
+                wrong = (seen != batch.labels).float().mean(0).tolist()
+                for name, share in zip(("style", "group"), wrong, strict=True):
+                    made[f"{who} {name} wrong {t:g}"] = max(share, 1e-3)
+        self.net.train()
+        return made
+
+    def show(self, file: Path) -> None:
+        """Held-out pictures and what the network takes them for."""
+        self.net.eval()
+        test = self.feed.tests[-1]
+        seen, _ = self._seen(test, LEVELS[0])
+        styles, groups = self.names["style"], self.names["group"]
+        texts = [f"{styles[s]}, {groups[g]}" for s, g in seen[:12].tolist()]
+        self.net.train()
+        listed(test.pixels[:12], texts).save(file)
+
+    def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Shards in float16 and classifier.json."""
+        half = {name: tensor.half() for name, tensor in average.items()}
+        made = {
+            "network": asdict(self.net.config),
+            "size": self.config.data.size,
+            "pool": self.net.pool,
+            "classes": self.names,
+            "weights": state.write_shards(folder, "classifier", half),
+            "schedule": self.config.model.schedule,
+            "training": dict(facts),
+        }
+        (folder / "classifier.json").write_text(json.dumps(made, indent=1), encoding="utf-8")
+
+
+def tuner(config: Config, data: Path, folder: Path, device: str) -> NoisyClassifier:
+    """What `tuner = "classifier"` in a recipe makes."""
+    return NoisyClassifier(config, data, folder, device)
