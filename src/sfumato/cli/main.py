@@ -45,6 +45,13 @@ RUN = [
     keyword("negative", str, "", "--negative", text="what to stay away from"),
     keyword("label", int | None, None, "--label", text="class of a class-conditional model"),
     keyword("model", str, "emoji", "--model", text="bundled name, folder or checkpoint file"),
+    keyword(
+        "adapt",
+        list[str],
+        [],
+        "--adapt",
+        text="adapter's name or FILE, maybe =STRENGTH; repeatable",
+    ),
     keyword("steps", int | None, None, "--steps", text="network calls of the base"),
     keyword("solver", str | None, None, "--solver", text="ddpm, ddim, dpmpp-2m"),
     keyword(
@@ -75,6 +82,25 @@ COMMON = [
     keyword("as_json", bool, False, "--json", text="results as one JSON object"),
     keyword("quiet", bool, False, "--quiet", "-q", text="no progress, no notices"),
     keyword("debug", bool, False, "--debug", text="show where an error came from"),
+]
+TRAIN_HELP = "Train by a recipe; started again, it goes on from its last checkpoint."
+TRAIN = [
+    keyword("data", str | None, None, "--data", text="packed set, or folder with captions"),
+    keyword("output", str | None, None, "-o", "--output", text="run folder; runs/NAME"),
+    keyword("steps", int | None, None, "--steps", text="replaces the recipe's optim.steps"),
+    keyword("until", int | None, None, "--until", text="stop after this step, to go on later"),
+]
+EVAL = [
+    keyword("model", str, "emoji", "--model", text="bundled name or folder"),
+    keyword("styles", str, "3d render,ink drawing", "--styles", text="styles that have a judge"),
+    keyword("scales", str | None, None, "--scales", text="guidance scales, such as 1,2,3,4"),
+    keyword("n", int, 200, "-n", text="how many of the 200 prompts"),
+    keyword("seed", int, 0, "--seed", text="picture k has seed + k"),
+    keyword("output", str | None, None, "-o", "--output", text="write the report as JSON"),
+]
+DATA = [
+    keyword("output", str | None, None, "-o", "--output", text="folder; SFUMATO_HOME/data/emoji"),
+    keyword("packages", str | None, None, "--packages", text="folder of the unpacked packages"),
 ]
 PLAN = keyword("plan", bool, False, "--plan", text="say what would run, and stop")
 
@@ -190,6 +216,11 @@ def build() -> typer.Typer:
     register(
         "info", later("info"), [shown, *COMMON[2:]], "Show a picture's recipe or a model's card."
     )
+    recipe = argument("recipe", "a training recipe; recipes/ holds the project's own")
+    register("train", later("train"), [recipe, *TRAIN, *COMMON[:1], *COMMON[3:]], TRAIN_HELP)
+    register("eval", later("evaluate"), [*EVAL, *COMMON], "Measure a text-to-image model.")
+    what = argument("what", "build-emoji")
+    register("data", later("data"), [what, *DATA, *COMMON[3:]], "Build the packed training set.")
     register("models", later("models"), COMMON[2:], "List bundled and known models.")
     register("doctor", later("doctor"), COMMON, "Versions, device, number format, and a self-test.")
 

@@ -31,6 +31,8 @@ from sfumato.models.result import Result, free
 def make(methods: Sequence[Method], values: dict[str, Any]) -> None:
     """Compose, run, save: `generate` and every method's verb."""
     model = library.load(values["model"], device=values["device"], dtype=values["dtype"])
+    for given in values["adapt"]:
+        model = model.adapt(*parse_adapter(given))
     process: Any = model.process(
         values["prompt"],
         negative=values["negative"],
@@ -88,6 +90,17 @@ def parse_size(text: str | None) -> Any:
     return sides[0] if len(sides) == 1 else (sides[0], sides[1])
 
 
+def parse_adapter(text: str) -> tuple[str, float]:
+    """NAME or FILE, maybe with =STRENGTH."""
+    name, equals, strength = text.rpartition("=")
+    if not equals:
+        return text, 1.0
+    try:
+        return name, float(strength)
+    except ValueError:
+        raise SfumatoError(f"--adapt {text}: strength {strength!r} is no number") from None
+
+
 def plan(process: Any, as_json: bool) -> None:
     """What would run: calls, times, work size, methods."""
     base = getattr(process, "base", None) if isinstance(process, Cascade) else process
@@ -143,6 +156,68 @@ def models(as_json: bool, quiet: bool) -> None:
         return
     for entry in found:
         print(f"{entry.name:32} {entry.where:8} {entry.title}")
+
+
+def train(
+    recipe: str,
+    data: str | None,
+    output: str | None,
+    steps: int | None,
+    until: int | None,
+    device: str,
+    quiet: bool,
+) -> None:
+    """`sfumato train`."""
+    from sfumato.train import program
+
+    pictures, target = (None if given is None else Path(given) for given in (data, output))
+    folder = program.train(Path(recipe), pictures, target, steps, until, device, quiet)
+    print(folder)
+
+
+def evaluate(
+    model: str,
+    styles: str,
+    scales: str | None,
+    n: int,
+    seed: int,
+    output: str | None,
+    device: str,
+    dtype: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """`sfumato eval`."""
+    from sfumato.measure.evaluate import evaluate as measured
+
+    try:
+        asked = [float(scale) for scale in scales.split(",")] if scales else [None]
+    except ValueError:
+        raise SfumatoError(f"--scales {scales}: write numbers, such as 1,2,3,4") from None
+    report = measured(
+        library.load(model, device=device, dtype=dtype),
+        styles=[style.strip() for style in styles.split(",")],
+        scales=asked,
+        n=n,
+        seed=seed,
+        say=(lambda line: None) if as_json else print,
+    )
+    if output is not None:
+        Path(output).write_text(json.dumps(report, indent=1), encoding="utf-8")
+    if as_json:
+        print(json.dumps(report))
+
+
+def data(what: str, output: str | None, packages: str | None, quiet: bool) -> None:
+    """`sfumato data build-emoji`."""
+    from sfumato.train.data import build
+
+    if what != "build-emoji":
+        raise SfumatoError(f"data {what}: unknown; there is build-emoji")
+    target = Path(output) if output else recipe.home() / "data" / "emoji"
+    source = None if packages is None else Path(packages)
+    build.build(target, source, say=(lambda line: None) if quiet else show.errors.print)
+    print(target)
 
 
 def doctor(device: str, dtype: str, as_json: bool, quiet: bool) -> None:

@@ -49,7 +49,8 @@ class StageCard:
 class Card:
     """native: (width, height) of the base; multiple: sides it takes; maximum: longest work side.
 
-    template: applied to a prompt that names none of `styles`.
+    template: applied to a prompt that names none of `styles`. clip, classifier: the networks beside
+    it, as training exports describe them; adapters: names and files.
     """
 
     name: str
@@ -64,6 +65,9 @@ class Card:
     styles: tuple[str, ...] = ()
     defaults: Defaults = field(default_factory=Defaults)
     upsamplers: tuple[StageCard, ...] = ()
+    clip: Mapping[str, Any] | None = None
+    classifier: Mapping[str, Any] | None = None
+    adapters: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def factor(self) -> int:

@@ -84,7 +84,16 @@ def _from_folder(name: str, folder: Path, choice: Choice) -> Model:
     text = None
     if card.base.tokenizer is not None:
         text = Prompts(folder / card.base.tokenizer, int(card.base.network["text_ctx"]))
-    return Model(name, card, denoisers[0], tuple(denoisers[1:]), text, choice, digest.hexdigest())
+    return Model(
+        name,
+        card,
+        denoisers[0],
+        tuple(denoisers[1:]),
+        text,
+        choice,
+        digest.hexdigest(),
+        folder=folder,
+    )
 
 
 def _from_file(path: Path, choice: Choice) -> Model:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -25,10 +26,12 @@ from sfumato.core.spacing import RULES
 from sfumato.core.starts import Place
 from sfumato.images import Picture
 from sfumato.methods import Method, from_data, to_data
+from sfumato.models import extras
 from sfumato.models.card import Card, Defaults
 from sfumato.models.devices import Choice
 from sfumato.models.prompts import Prompts
 from sfumato.models.result import Result
+from sfumato.nn.unet import UNet
 from sfumato.recipe import Recipe, home, keep
 
 if TYPE_CHECKING:
@@ -41,7 +44,8 @@ log = logging.getLogger("sfumato")
 class Model:
     """denoiser of the base, denoisers of the upsamplers, text, space, card.
 
-    name: what a recipe calls it; weights: digest of its files.
+    name: what a recipe calls it; weights: digest of its files; folder: where they are; loaded: what
+    `get` has read so far.
     """
 
     name: str
@@ -52,6 +56,9 @@ class Model:
     choice: Choice
     weights: str
     space: Space = IDENTITY
+    folder: Path | None = None
+    adapters: tuple[Mapping[str, Any], ...] = ()
+    loaded: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def process(
         self,
@@ -101,6 +108,32 @@ class Model:
         from sfumato.models.cascade import Cascade
 
         return Cascade(base, tuple(self.upsampler(k) for k in range(base.stages - 1)))
+
+    def get(self, what: Literal["clip", "classifier"]) -> Any:
+        """A network beside the denoisers (models.extras), None where the model has none."""
+        data = getattr(self.card, what)
+        if data is None or self.folder is None:
+            return None
+        if what not in self.loaded:
+            make = {"clip": extras.clip, "classifier": extras.classifier}[what]
+            self.loaded[what] = make(self.folder, data, self.choice.device)
+        return self.loaded[what]
+
+    def adapt(self, adapter: str | Path, scale: float = 1.0) -> Model:
+        """The model with a low-rank adapter on its base: a name on the card, or a file.
+
+        scale: strength, 1 as trained. Weights that the adapter does not touch are shared.
+        """
+        file = Path(adapter)
+        if self.folder is not None and str(adapter) in self.card.adapters:
+            file = self.folder / self.card.adapters[str(adapter)]
+        base = self.denoiser.network
+        if not isinstance(base, UNet):
+            raise SfumatoError(f"{adapter}: model {self.name} takes no adapter")
+        network, digest = extras.adapted(base, file, scale)
+        denoiser = replace(self.denoiser, network=network)
+        used = (*self.adapters, {"file": file.name, "sha256": digest, "scale": scale})
+        return replace(self, denoiser=denoiser, adapters=used)
 
     def upsampler(self, k: int) -> Process:
         """The process of upsampler k; its size and its low_res picture are set when it runs."""
@@ -205,6 +238,7 @@ class Model:
         assert process.solver is not None
         return Recipe(
             model=self.name,
+            adapters=self.adapters,
             prompt=process.prompt,
             negative=process.negative,
             label=process.label,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sfumato import images
 from sfumato.core.errors import SfumatoError
@@ -88,11 +89,26 @@ def run(
     recorded = str(recipe.run.get("dtype", "auto"))
     model = load(recipe.model, device=device, dtype=dtype or recorded)
     _compare(recipe, model)
+    for adapter in recipe.adapters:
+        model = _adapted(model, adapter, folders)
     result = compose(recipe, model, folders).sample(recipe.seed, progress=progress)
     if "index" not in recipe.run:
         return result
     picture = result.images[int(recipe.run["index"])]
     return replace(result, images=[picture], recipe=picture.recipe)
+
+
+def _adapted(model: Model, adapter: Mapping[str, Any], folders: list[Path]) -> Model:
+    """The model with a recorded adapter: one of its card's, or a file beside the recipe."""
+    named = {file: name for name, file in model.card.adapters.items()}
+    file = str(adapter["file"])
+    found = [folder / file for folder in folders if (folder / file).is_file()]
+    if file not in named and not found:
+        raise SfumatoError(f"adapter {file}: not found; put it beside the recipe")
+    made = model.adapt(named.get(file) or found[0], float(adapter["scale"]))
+    if made.adapters[-1]["sha256"] != adapter["sha256"]:
+        log.warning("adapter %s differs from the one recorded: another picture is likely", file)
+    return made
 
 
 def _compare(recipe: Recipe, model: Model) -> None:

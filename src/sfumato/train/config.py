@@ -23,8 +23,8 @@ class ModelPart:
 
     start: a model's folder, bundled name or safetensors file whose weights are taken over where
     they fit; "" for fresh weights. vocabulary: tokens of a tokenizer made from the data's words;
-    tokenizer: a folder, bundled name or file whose tokenizer is taken instead. factor: how much
-    larger than its low_res input.
+    tokenizer: a folder, bundled name or file whose tokenizer is taken instead, with pieces for
+    Korean added up to that number. factor: how much larger than its low_res input.
     """
 
     network: Mapping[str, Any] = field(default_factory=dict)
@@ -43,13 +43,16 @@ class DataPart:
     """size: side of the training pictures in pixels. without: groups and subgroups left out.
 
     crop: side of the random crops of an upsampler's pictures (0: none). low_noise: largest standard
-    deviation of the noise on its low_res input.
+    deviation of the noise on its low_res input. judged: the style a judge will judge, not among
+    those it learns from; lines: how often its pictures become line drawings.
     """
 
     size: int = 32
     without: tuple[str, ...] = ()
     crop: int = 0
     low_noise: float = 0.12
+    judged: str = ""
+    lines: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -44,14 +44,16 @@ class Feed:
             self.tests.append(Test(held, config.data.size))
 
     def _words(self, file: Path, concepts: Sequence[store.Concept]) -> Path:
-        """The run's tokenizer: that of the weights it starts from if it says so, else a new one."""
+        """The run's tokenizer: a given one, maybe with Korean pieces added, or a new one."""
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
             part = file.with_suffix(f".{os.getpid()}.part")
-            if given := self.config.model.tokenizer:
-                part.write_bytes(start.words_of(given).read_bytes())
+            model = self.config.model
+            if model.tokenizer:
+                words = start.words_of(model.tokenizer)
+                start.extended(words, concepts, model.vocabulary).save(str(part))
             else:
-                start.tokenizer(concepts, self.config.model.vocabulary).save(str(part))
+                start.tokenizer(concepts, model.vocabulary).save(str(part))
             part.replace(file)
         return file
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from sfumato.core.errors import SfumatoError
 from sfumato.models.devices import choose
 from sfumato.train.config import read
-from sfumato.train.trainer import Trainer
+from sfumato.train.trainer import Trainer, say
 
 
 def train(
@@ -18,6 +18,7 @@ def train(
     steps: int | None = None,
     until: int | None = None,
     device: str = "auto",
+    quiet: bool = False,
 ) -> Path:
     """Train by a recipe, from its checkpoint if the run folder has one; the run folder.
 
@@ -29,7 +30,8 @@ def train(
     if chosen == "cuda" and "LOCAL_RANK" in os.environ:
         chosen = f"cuda:{os.environ['LOCAL_RANK']}"
     folder = output or Path("runs") / config.name
-    trainer = Trainer(config, data or packed(), folder, device=chosen)
+    speak = (lambda line: None) if quiet else say
+    trainer = Trainer(config, data or packed(), folder, device=chosen, say=speak)
     trainer.run(until)
     return folder
 

@@ -5,6 +5,8 @@ Earlier weights may have fewer input channels, a shorter context or another voca
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -35,6 +37,32 @@ def tokenizer(concepts: Iterable[Concept], vocabulary: int) -> Tokenizer:
     )
     made.train_from_iterator(_said(concepts), trainer)
     return made
+
+
+def extended(file: Path, concepts: Iterable[Concept], vocabulary: int) -> Tokenizer:
+    """A tokenizer with pieces added for the Korean words of the data, up to `vocabulary`.
+
+    Its merges come after the old ones and join bytes that English has not, so that English texts
+    keep their tokens and a network that knows them forgets nothing.
+    """
+    data = json.loads(file.read_text(encoding="utf-8"))
+    vocab, merges = data["model"]["vocab"], data["model"]["merges"]
+    hangul = [" ".join(re.findall("[가-힣]+", text)) for text in _said(concepts)]
+    learned = models.BPE()
+    small = Tokenizer(learned)
+    small.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    small.train_from_iterator([text for text in hangul if text], trainer)
+    for pair in json.loads(small.to_str())["model"]["merges"]:
+        piece = "".join(pair)
+        if len(vocab) < vocabulary and piece not in vocab:
+            vocab[piece] = len(vocab)
+            merges.append(list(pair) if merges and isinstance(merges[0], list) else " ".join(pair))
+    return Tokenizer.from_str(json.dumps(data))
 
 
 def _said(concepts: Iterable[Concept]) -> list[str]:

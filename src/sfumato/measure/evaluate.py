@@ -1,0 +1,190 @@
+"""How good a model of the packed set's words is: accuracy, distance, agreement, held-out loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sfumato.core.denoiser import Cond
+from sfumato.core.errors import SfumatoError
+from sfumato.core.noise import keyed
+from sfumato.measure import distance, heldout
+from sfumato.measure.distance import Estimate
+from sfumato.methods.cfg import CFG
+from sfumato.models.model import Model
+from sfumato.train.data.store import STYLES
+from sfumato.train.objective import Objective
+
+ROWS = 50
+LEVELS = (0.125, 0.375, 0.625, 0.875)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model made of the questions in one style at one guidance scale.
+
+    top1, top5: share of pictures whose class the judge names first, or among its first five; real1,
+    real5: the same for real pictures, the judge's ceiling. kernel: distance of the judge's features
+    to those of real pictures of the same prompts; clip: mean 100 cos(picture, prompt), None without
+    a CLIP.
+    """
+
+    style: str
+    scale: float | None
+    top1: Estimate
+    top5: Estimate
+    real1: Estimate
+    real5: Estimate
+    kernel: Estimate
+    clip: Estimate | None
+
+
+def sampled(
+    model: Model, texts: Sequence[str], *, scale: float | None = None, seed: int = 0
+) -> Tensor:
+    """One base picture for each prompt, (N, 3, h, w) in [-1, 1]; picture k has seed + k."""
+    made = []
+    for k in range(0, len(texts), ROWS):
+        part = list(texts[k : k + ROWS])
+        process: Any = model.process(stages=1, n=len(part))
+        process = replace(process, cond=model.encode(part), null=model.encode([""]))
+        if scale is not None:
+            process = process | CFG(scale)
+        result = process.sample(seed + k)
+        made += [pixels(picture) for picture in result.images]
+    return torch.stack(made)
+
+
+def pixels(picture: Any) -> Tensor:
+    """A picture as (3, H, W) in [-1, 1]."""
+    import numpy as np
+
+    array = np.asarray(picture.convert("RGB"), dtype=np.float32)
+    return torch.from_numpy(array).permute(2, 0, 1) / 127.5 - 1
+
+
+def answers(
+    model: Model, style: str, *, n: int = 200, scale: float | None = None, seed: int = 0
+) -> Answers:
+    """Ask the first n questions in a style."""
+    bench = heldout.bench(style)
+    asked = heldout.questions()[:n]
+    if len(asked) < 5:
+        raise SfumatoError(f"--n {n}: ask at least 5 questions")
+    texts = [f"{question.label}, {style}" for question in asked]
+    pictures = sampled(model, texts, scale=scale, seed=seed)
+    features, logits = bench.look(pictures)
+    hits = bench.hits(logits, torch.arange(len(asked)))
+    clip = clip_score(model, pictures, texts)
+    real = bench.right[: len(asked)]
+    return Answers(
+        style=style,
+        scale=scale,
+        top1=distance.mean(hits[:, 0]),
+        top5=distance.mean(hits[:, 1]),
+        real1=distance.mean(real[:, 0]),
+        real5=distance.mean(real[:, 1]),
+        kernel=distance.kernel_estimate(features, bench.features[: len(asked)]),
+        clip=None if clip is None else distance.mean(clip),
+    )
+
+
+def clip_score(model: Model, pictures: Tensor, texts: Sequence[str]) -> Tensor | None:
+    """100 cos of each picture and its prompt, (N,), by the model's own CLIP at its cleanest level.
+
+    It is trained on the same pictures as the model: it compares settings of one model, and says
+    little about models of other data.
+    """
+    clip = model.get("clip")
+    if clip is None:
+        return None
+    side = clip.network.config.size
+    if pictures.shape[-1] != side:
+        pictures = F.interpolate(pictures, (side, side), mode="area")
+    with torch.no_grad():
+        image = clip.image(pictures, torch.zeros(len(pictures)))
+        cosines: Tensor = (image * clip.text(list(texts))).sum(1)
+    return 100 * cosines
+
+
+def denoising(model: Model, styles: Sequence[str] = ("fluent", "flat", "ink")) -> dict[str, Any]:
+    """MSE on the base's target at four levels, on held-out pictures with and without caption.
+
+    One noise seed, the mean over all pictures with its interval; "gain" is caption minus none.
+    """
+    side = model.card.native[0]
+    stores = [heldout.pictures(style, side) for style in styles]
+    x0 = torch.cat([s.pixels for s in stores]).float() / 255
+    x0 = (x0[:, :3] + 1 - x0[:, 3:]) * 2 - 1
+    texts = [
+        f"{concept.label}, {STYLES[style][0]}"
+        for s in stores
+        for concept, style in zip(s.concepts, s.styles, strict=True)
+    ]
+    generator = torch.Generator().manual_seed(keyed("denoising"))
+    noise = torch.randn(x0.shape, generator=generator)
+    made: dict[str, Any] = {}
+    for t in LEVELS:
+        with_caption = _errors(model, x0, noise, texts, t)
+        without = _errors(model, x0, noise, [""] * len(texts), t)
+        made[f"{t:g}"] = {
+            "caption": distance.mean(with_caption),
+            "none": distance.mean(without),
+            "gain": distance.mean(with_caption - without),
+        }
+    return made
+
+
+def _errors(model: Model, x0: Tensor, noise: Tensor, texts: Sequence[str], t: float) -> Tensor:
+    found = []
+    device = model.choice.device
+    for k in range(0, len(x0), ROWS):
+        part = slice(k, k + ROWS)
+        cond: Cond = model.encode(texts[part])
+        clean, drawn = x0[part].to(device), noise[part].to(device)
+        with torch.no_grad():
+            times = [t] * len(clean)
+            found.append(Objective().at(model.denoiser, clean, cond, drawn, times).mse.cpu())
+    return torch.cat(found)
+
+
+def evaluate(
+    model: Model,
+    *,
+    styles: Sequence[str] = tuple(heldout.JUDGED),
+    scales: Sequence[float | None] = (None,),
+    n: int = 200,
+    seed: int = 0,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """All measures as plain data: {"answers": [...], "denoising": {...}}."""
+    rows = []
+    for style in styles:
+        for scale in scales:
+            found = answers(model, style, n=n, scale=scale, seed=seed)
+            say(line(found))
+            rows.append(asdict(found))
+    losses = denoising(model)
+    for t, parts in losses.items():
+        say(f"held-out loss at t {t}: caption {parts['caption']}, none {parts['none']}")
+    plain: Mapping[str, Any] = {
+        t: {name: asdict(value) for name, value in parts.items()} for t, parts in losses.items()
+    }
+    return {"model": model.name, "weights": model.weights, "answers": rows, "denoising": plain}
+
+
+def line(found: Answers) -> str:
+    """One line for people."""
+    scale = "card's" if found.scale is None else f"{found.scale:g}"
+    clip = "" if found.clip is None else f", CLIP {found.clip}"
+    part = found.top1.value / max(found.real1.value, 1e-9)
+    return (
+        f"{found.style}, guidance {scale}: top-1 {found.top1}, {part:.0%} of the judge's "
+        f"{found.real1.value:.3g}; top-5 {found.top5} of {found.real5.value:.3g}; "
+        f"kernel distance {found.kernel}{clip}"
+    )
