@@ -121,7 +121,10 @@ class Weights:
                 state = {}
                 for key in ("step", "exp_avg", "exp_avg_sq"):
                     if f"adam.{key}/{name}" in tensors:
-                        state[key] = tensors[f"adam.{key}/{name}"].to(master.device)
+                        value = tensors[f"adam.{key}/{name}"].to(master.device)
+                        # the fused update walks memory, so layouts must be the weight's own
+                        held = value if key == "step" else torch.empty_like(master).copy_(value)
+                        state[key] = held.detach()
                 if state:
                     self.adam.state[master] = state
         self.cast(self.masters)
