@@ -1,0 +1,75 @@
+"""Assemble a bundled cascade from finished runs, and check its size.
+
+    python tools/bundle.py TARGET base=RUN upsampler=RUN clip=RUN classifier=RUN art=RUN
+
+TARGET already holds a card.json, whose texts and defaults stay; what is not given stays as it is.
+Each RUN is a run folder whose `model/` the trainer exported.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+LIMIT = 40_000_000
+SHARD = 15 * 2**20
+
+
+def take(run: Path, target: Path, pattern: str) -> None:
+    """Copy a run's weights in place of the old ones."""
+    for old in target.glob(pattern):
+        old.unlink()
+    for file in sorted((run / "model").glob(pattern)):
+        shutil.copy(file, target / file.name)
+
+
+def stage(run: Path, defaults: dict[str, Any]) -> dict[str, Any]:
+    """A run's stage for the card."""
+    data = json.loads((run / "model" / "stage.json").read_text(encoding="utf-8"))
+    return {**data, **({"defaults": defaults} if defaults else {})}
+
+
+def bundle(target: Path, runs: dict[str, Path]) -> dict[str, Any]:
+    """The new card; weights are copied beside it."""
+    card = json.loads((target / "card.json").read_text(encoding="utf-8"))
+    for name, run in runs.items():
+        if name == "base":
+            take(run, target, "base-*.safetensors")
+            shutil.copy(run / "model" / "tokenizer.json", target / "tokenizer.json")
+            card["base"] = stage(run, {})
+        elif name == "upsampler":
+            take(run, target, "upsampler-*.safetensors")
+            card["upsamplers"] = [stage(run, card["upsamplers"][0]["defaults"])]
+        elif name in ("clip", "classifier"):
+            take(run, target, f"{name}-*.safetensors")
+            described = run / "model" / f"{name}.json"
+            card[name] = json.loads(described.read_text(encoding="utf-8"))
+        elif name == "art":
+            shutil.copy(run / "model" / "adapter.safetensors", target / "art.safetensors")
+            card["adapters"] = {"art": "art.safetensors"}
+        else:
+            raise SystemExit(f"{name}: there are base, upsampler, clip, classifier, art")
+    (target / "card.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
+    return card
+
+
+def main() -> None:
+    """Bundle and say what it weighs."""
+    target = Path(sys.argv[1])
+    runs = dict(argument.split("=", 1) for argument in sys.argv[2:])
+    bundle(target, {name: Path(run) for name, run in runs.items()})
+    total = 0
+    for file in sorted(target.glob("*.safetensors")):
+        size = file.stat().st_size
+        total += size
+        print(f"{file.name:36} {size / 1e6:6.2f} MB")
+        assert size <= SHARD, f"{file.name} is larger than {SHARD} bytes"
+    print(f"{'all':36} {total / 1e6:6.2f} MB")
+    assert total <= LIMIT, f"the cascade is larger than {LIMIT} bytes"
+
+
+if __name__ == "__main__":
+    main()
