@@ -45,6 +45,18 @@ def test_kernel_distance_is_unbiased_and_grows_with_the_shift() -> None:
     assert estimate.low > 0
 
 
+def test_paired_sets_are_not_compared_question_by_question() -> None:
+    """Both sides answer 60 questions well: no distance, though each is near its own truth."""
+    truth = 3 * normal(60, 8)
+    made, real = truth + 0.1 * normal(60, 8, seed=1), truth + 0.1 * normal(60, 8, seed=2)
+    paired = kernel_estimate(made, real, paired=True)
+    assert paired.low < 0 < paired.high
+    assert kernel_estimate(made, real).value < paired.low, "unpaired, it looks better than perfect"
+    assert kernel_estimate(made + 1, real, paired=True).low > 0
+    with pytest.raises(SfumatoError, match="not paired"):
+        kernel_estimate(made, real[:9], paired=True)
+
+
 def test_frechet_distance_of_gaussians_is_exact() -> None:
     """|shift|^2 + d (1 - scale)^2 for scaled unit Gaussians, with the sample's own moments."""
     made = normal(4000, 4)

@@ -70,6 +70,15 @@ class Kernels:
         within = _between_different(self.made, rows) + _between_different(self.real, columns)
         return within - 2 * float(self.cross[rows][:, columns].mean())
 
+    def paired(self, rows: Tensor) -> float:
+        """Of sets that answer the same questions: no question is compared with itself.
+
+        The sets then are not independent, and a made picture next to the real one of its own
+        question would count for closeness that no two made pictures can have.
+        """
+        within = _between_different(self.made, rows) + _between_different(self.real, rows)
+        return within - 2 * _between_different(self.cross, rows)
+
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:
     return (a @ b.T / a.shape[1] + 1) ** 3
@@ -80,9 +89,15 @@ def _between_different(kernel: Tensor, rows: Tensor) -> float:
     return float(kernel[rows][:, rows][other].mean())
 
 
-def kernel_estimate(made: Tensor, real: Tensor, *, rounds: int = 200) -> Estimate:
-    """The kernel distance with an interval: both sets are resampled."""
+def kernel_estimate(
+    made: Tensor, real: Tensor, *, paired: bool = False, rounds: int = 200
+) -> Estimate:
+    """The kernel distance with an interval: both sets are resampled, paired ones together."""
     kernels = Kernels(made, real)
+    if paired:
+        if len(made) != len(real):
+            raise SfumatoError(f"kernel distance: {len(made)} made, {len(real)} real; not paired")
+        return bootstrap(kernels.paired, len(made), rounds=rounds)
     generator = torch.Generator().manual_seed(keyed("bootstrap/real"))
 
     def statistic(rows: Tensor) -> float:

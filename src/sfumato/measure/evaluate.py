@@ -29,9 +29,9 @@ class Answers:
     """What a model made of the questions in one style at one guidance scale.
 
     top1, top5: share of pictures whose class the judge names first, or among its first five; real1,
-    real5: the same for real pictures, the judge's ceiling. kernel: distance of the judge's features
-    to those of real pictures of the same prompts; clip: mean 100 cos(picture, prompt), None without
-    a CLIP.
+    real5: the same for real pictures, the judge's ceiling. kernel: distance of the judge's
+    features, scaled to unit spread, to those of real pictures of the same prompts; clip: mean
+    100 cos(picture, prompt), None without a CLIP.
     """
 
     style: str
@@ -89,7 +89,9 @@ def answers(
         top5=distance.mean(hits[:, 1]),
         real1=distance.mean(real[:, 0]),
         real5=distance.mean(real[:, 1]),
-        kernel=distance.kernel_estimate(features, bench.features[: len(asked)]),
+        kernel=distance.kernel_estimate(
+            features / bench.spread, bench.features[: len(asked)] / bench.spread, paired=True
+        ),
         clip=None if clip is None else distance.mean(clip),
     )
 

@@ -62,6 +62,11 @@ class Bench:
     right: Tensor
     size: int
 
+    @property
+    def spread(self) -> Tensor:
+        """Standard deviation of each feature over the real pictures, (64,)."""
+        return self.features.std(0)
+
     def look(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, 64), and logits over the questions' classes, of pictures in [-1, 1]."""
         side = pixels.shape[-1]
