@@ -375,3 +375,23 @@ def test_a_log_is_cut_where_a_run_resumes_and_can_be_drawn(tmp_path: Path) -> No
     with Image.open(tmp_path / "curves.png") as picture:
         colours: Sequence[Any] = picture.getcolors(1 << 16) or ()
         assert len(colours) > 4
+
+
+def test_the_trainer_needs_neither_pydantic_nor_the_command_line(
+    data: Path, tmp_path: Path
+) -> None:
+    """A bare GPU machine has torch, numpy, Pillow, safetensors and tokenizers."""
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(RECIPE.replace("steps = 24", "steps = 1"))
+    code = (
+        "import sys\n"
+        "for name in ('pydantic', 'typer', 'rich', 'platformdirs', 'click'):\n"
+        "    sys.modules[name] = None\n"
+        f"sys.argv = ['train', {str(recipe)!r}, '--data', {str(data)!r}, "
+        f"'-o', {str(tmp_path / 'run')!r}]\n"
+        "from sfumato.train.__main__ import main\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "model" / "stage.json").exists()
