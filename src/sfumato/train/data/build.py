@@ -169,7 +169,8 @@ def draw(
     icons = json.loads((folder / "icons.json").read_text(encoding="utf-8"))
     made: dict[str, Image.Image] = {}
     seen: set[bytes] = set()
-    for code, name in sorted(named(icons, rows, [table(folder), *tables]).items()):
+    found = named(icons, rows, [table(folder), *tables])
+    for code, name in sorted(found.items(), key=lambda item: item[1]):  # of twins the first stays
         picture = _render(icons, name, source.box)
         pixels = np.asarray(picture)
         if (pixels[..., 3] > 0).mean() < COVERED:
