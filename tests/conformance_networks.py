@@ -117,10 +117,10 @@ def check_classifier(case: Case, tensors: Tensors) -> None:
         close(name, got.detach(), want, case["tolerance_max_abs"][f"out.{name}"])
 
 
-def check_noised_clip(case: Case, tensors: Tensors) -> None:
-    given = case["config"]
+def clip_of(given: Mapping[str, Any]) -> CLIPConfig:
+    """The reference's CLIP configuration in our terms."""
     assert given["n_head_state_text"] == given["n_head_state_image"], "one head width for both"
-    config = CLIPConfig(
+    return CLIPConfig(
         embedding=given["n_embd"],
         head_width=given["n_head_state_text"],
         size=given["image_size"],
@@ -134,6 +134,10 @@ def check_noised_clip(case: Case, tensors: Tensors) -> None:
         steps=given["n_timesteps"],
         logit_scale=given["logit_scale"],
     )
+
+
+def check_noised_clip(case: Case, tensors: Tensors) -> None:
+    config = clip_of(case["config"])
     net = loaded(NoisedCLIP(config), part(tensors, "sd.")).requires_grad_(False)
     x = tensors["in.x"].clone().requires_grad_()
     words = (tensors["in.tokens"], tensors["in.token_lengths"])

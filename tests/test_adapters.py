@@ -153,7 +153,7 @@ def test_a_folder_brings_clip_and_classifier(tmp_path: Path) -> None:
             tmp_path, name, {k: v.half() for k, v in made.state_dict().items()}
         )
         card[name] = {"weights": names, "tokenizer": "tokenizer.json"}
-    card["clip"] |= {"network": asdict(config)}
+    card["clip"] |= {"network": asdict(config), "schedule": "squaredcos_cap_v2"}
     card["classifier"] |= {"network": asdict(network), "size": 32, "pool": "attention"}
     card["classifier"] |= {"classes": classes}
     (tmp_path / "card.json").unlink()

@@ -14,24 +14,21 @@ import pytest
 from safetensors.torch import load_file
 
 from conformance_glide import KINDS as GLIDE
+from conformance_guided import KINDS as GUIDED
 from conformance_images import KINDS as IMAGES
 from conformance_networks import KINDS as NETWORKS
 from conformance_sdedit import KINDS as SDEDIT
 from conformance_training import KINDS as TRAINING
 
 HERE = Path(__file__).parent
-KINDS = {**GLIDE, **IMAGES, **NETWORKS, **SDEDIT, **TRAINING}
+KINDS = {**GLIDE, **GUIDED, **IMAGES, **NETWORKS, **SDEDIT, **TRAINING}
 
 # kinds of later work, by the letter of the issue that they belong to
 LATER = {
     "adm-sampler-steps": "C",
     "plms-steps": "C",
-    "adm-loop-classifier-guided": "C",
     "checkpoint-keys": "C",
     "glide-sampler-steps": "C",
-    "glide-loop-clip-guided": "C",
-    "glide-loop-inpaint-cfg": "C",
-    "glide-loop-upsample": "C",
     "tokenizers": "C",
     "resizer": "D",
     "resizer-matrices": "D",

@@ -17,6 +17,9 @@ from sfumato.images import open_image as open_image
 from sfumato.images import sheet as sheet
 from sfumato.images import strokes as strokes
 from sfumato.methods.cfg import CFG as CFG
+from sfumato.methods.classifier import Classifier as Classifier
+from sfumato.methods.clip_guidance import CLIPGuidance as CLIPGuidance
+from sfumato.methods.inpaint import Inpaint as Inpaint
 from sfumato.methods.sdedit import SDEdit as SDEdit
 from sfumato.methods.threshold import Threshold as Threshold
 from sfumato.models.cascade import Cascade as Cascade

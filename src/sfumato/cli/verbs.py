@@ -18,6 +18,7 @@ from sfumato import images, recipe
 from sfumato.cli import show
 from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
+from sfumato.core.run import place_of
 from sfumato.core.solvers import solver, solver_data
 from sfumato.core.starts import PriorNoise
 from sfumato.methods import Method, to_data
@@ -107,7 +108,7 @@ def plan(process: Any, as_json: bool) -> None:
     assert isinstance(base, Process)
     resolved = base.resolved()
     start = resolved.start or PriorNoise()
-    frame, _ = resolved.frame(start.place())
+    frame, _ = resolved.frame(place_of(resolved, start))
     assert resolved.solver is not None
     data = {
         "prompt": resolved.prompt,

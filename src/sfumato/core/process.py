@@ -19,7 +19,7 @@ from sfumato.core.noise import Noise
 from sfumato.core.run import Loop, Run, Step, bind, invert, times_of
 from sfumato.core.solvers import Solver, solver
 from sfumato.core.spaces import IDENTITY, Space
-from sfumato.core.starts import Place, PriorNoise, Start
+from sfumato.core.starts import Canvas, Place, PriorNoise, Start
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,6 +79,7 @@ class Process:
     device: str = "cpu"
     rows_max: int | None = None
     start: Start | None = None
+    canvas: Canvas | None = None
     positives: tuple[Branch, ...] = ()
     aways: tuple[Branch, ...] = ()
     guides: tuple[Guide, ...] = ()
@@ -112,6 +113,7 @@ class Process:
         self,
         *,
         start: Start | None = None,
+        canvas: Canvas | None = None,
         solver: Solver | None = None,
         positives: Sequence[Branch] = (),
         aways: Sequence[Branch] = (),
@@ -120,11 +122,14 @@ class Process:
         """What methods call: put something into a slot, or append to the branches and guides."""
         if start is not None and self.start is not None:
             raise SfumatoError("start: the process already has one; a run begins in one place")
+        if canvas is not None and self.canvas is not None:
+            raise SfumatoError("canvas: the process already keeps a part of a picture")
         if solver is not None and self.solver is not None:
             raise SfumatoError("solver: the process already has one; leave its solver out")
         return replace(
             self,
             start=start or self.start,
+            canvas=canvas or self.canvas,
             solver=solver or self.solver,
             positives=(*self.positives, *positives),
             aways=(*self.aways, *aways),

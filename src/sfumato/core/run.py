@@ -22,7 +22,7 @@ from sfumato.core.schedule import Schedule, ratio
 from sfumato.core.solvers import Solver, solver
 from sfumato.core.spaces import Space
 from sfumato.core.spacing import Times, materialise, repeated
-from sfumato.core.starts import BoundStart, PriorNoise, Start
+from sfumato.core.starts import BoundCanvas, BoundStart, Place, PriorNoise, Start
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,6 +96,7 @@ class Run:
     memo: dict[Any, Any] = field(default_factory=dict)
     paste: Any = None
     start: BoundStart | None = None
+    canvas: BoundCanvas | None = None
     guides: tuple[Guide, ...] = ()
     mixture: Mixture | None = None
 
@@ -117,18 +118,29 @@ class Run:
 
 
 def times_of(process: Process, start: Start, level: float) -> Times:
-    """All times of a run: the spacing over [level, 0], then the start's passes."""
+    """All times of a run: the spacing over [level, 0], the canvas's path, the start's passes."""
     if level == 0:
         return (0.0,)
     schedule = process.denoiser.schedule
-    return repeated(materialise(process.spacing, process.n_steps, level, schedule), start.passes)
+    times = materialise(process.spacing, process.n_steps, level, schedule)
+    if process.canvas is not None:
+        times = process.canvas.path(times)
+    return repeated(times, start.passes)
+
+
+def place_of(process: Process, start: Start) -> Place:
+    """Where the run's picture is: the start's, else the canvas's."""
+    place = start.place()
+    if process.canvas is not None and place.size is None and place.shape is None:
+        return process.canvas.place()
+    return place
 
 
 def bind(process: Process, seed: int, noise: Noise | None) -> Run:
     """Bind in a fixed order: size, start level, times, branches, guides."""
     start = process.start or PriorNoise()
     schedule = process.denoiser.schedule
-    place = start.place()
+    place = place_of(process, start)
     frame, shape = process.frame(place)
     level = start.level(schedule)
     if process.solver is None:
@@ -147,6 +159,7 @@ def bind(process: Process, seed: int, noise: Noise | None) -> Run:
         solver=solver(process.solver),
     )
     run.start = start.bind(run)
+    run.canvas = None if process.canvas is None else process.canvas.bind(run)
     if not run.untouched:
         terms = [_term(run, b, False) for b in process.positives or (Branch("positive"),)]
         terms += [_term(run, b, True) for b in process.aways]
@@ -163,6 +176,8 @@ def _term(run: Run, branch: Branch, away: bool) -> Term:
         return Term(branch, denoiser, cond, away)
     if not isinstance(cond, Cond):
         cond = process.condition(cond, away)
+    if run.canvas is not None:
+        cond = run.canvas.condition(cond, denoiser)
     return Term(branch, denoiser, denoiser.prepare(cond).rows(run.n), away)
 
 

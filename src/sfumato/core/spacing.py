@@ -122,6 +122,27 @@ def _checked(times: Times) -> Times:
     return times
 
 
+def jumping(times: Times, length: int, repeats: int) -> Times:
+    """Move back up `length` transitions and down again, `repeats` - 1 times at every length-th one.
+
+    RePaint's resampling (arXiv 2201.09865): counted from the end, so that the jumps begin `length`
+    transitions below the top and the last one starts at the last time above 0.
+    """
+    if repeats == 1:
+        return times
+    last = len(times) - 2  # the position of the lowest time above 0
+    left = dict.fromkeys(range(0, last + 1 - length, length), repeats - 1)
+    path, height = [times[0]], last
+    while height > 0:
+        height -= 1
+        path.append(times[last - height])
+        if left.get(height, 0) > 0:
+            left[height] -= 1
+            path += [times[last - height - k] for k in range(1, length + 1)]
+            height += length
+    return (*path, times[-1])
+
+
 def repeated(times: Times, passes: int) -> Times:
     """The same pass several times; the move back up is forward noising (SDEdit's K)."""
     return times * passes

@@ -13,6 +13,7 @@ from sfumato.core.schedule import Schedule
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sfumato.core.denoiser import Cond, Denoiser
     from sfumato.core.guides import Call
     from sfumato.core.run import Run
 
@@ -53,15 +54,37 @@ class BoundStart(Protocol):
         ...
 
 
+class Canvas(Protocol):
+    """A picture of which a part is kept, whatever the run starts from (inpainting)."""
+
+    def place(self) -> Place:
+        """Sets the run's size where the Start has no picture."""
+        ...
+
+    def path(self, times: tuple[float, ...]) -> tuple[float, ...]:
+        """The times of the run, maybe with moves back up."""
+        ...
+
+    def bind(self, run: Run) -> BoundCanvas: ...
+
+
+class BoundCanvas(Protocol):
+    def condition(self, cond: Cond, denoiser: Denoiser) -> Cond:
+        """A branch's condition, with what this network reads of the picture."""
+        ...
+
+
 @dataclass(frozen=True)
 class PriorNoise:
     """Noise of the prior's standard deviation at the run's first time.
 
-    Its purpose "prior" is not the "start" that pictures are noised with: an edit with the seed that
-    made its input would meet that very noise again, which over-sharpens.
+    temperature scales it; GLIDE's upsampler starts from 0.997 of it. Its purpose "prior" is not the
+    "start" that pictures are noised with: an edit with the seed that made its input would meet that
+    very noise again, which over-sharpens.
     """
 
     passes: int = 1
+    temperature: float = 1.0
 
     def place(self) -> Place:
         return Place()
@@ -70,13 +93,14 @@ class PriorNoise:
         return 1.0
 
     def bind(self, run: Run) -> BoundStart:
-        return _Prior(run)
+        return _Prior(run, self.temperature)
 
 
 @dataclass(frozen=True)
 class _Prior:
     run: Any
+    temperature: float
 
     def state(self, call: Call, like: Tensor) -> Tensor:
-        std: float = self.run.schedule.prior(self.run.times[0])
+        std: float = self.run.schedule.prior(self.run.times[0]) * self.temperature
         return call.noise("prior", like) * std

@@ -74,6 +74,21 @@ def open_mask(source: Any, size: Sides, *, invert: bool = False) -> PILImage.Ima
     return ImageChops.invert(mask) if invert else mask
 
 
+def extended(
+    picture: Picture, margins: tuple[int, int, int, int]
+) -> tuple[Picture, PILImage.Image]:
+    """A picture with left, top, right, bottom margins of its border's colours; their edit mask."""
+    import numpy as np
+
+    if min(margins) < 0:
+        raise SfumatoError(f"extend {margins}: left, top, right, bottom must be 0 or more")
+    left, top, right, bottom = margins
+    pixels = np.pad(np.asarray(picture), ((top, bottom), (left, right), (0, 0)), mode="edge")
+    mask = PILImage.new("L", (pixels.shape[1], pixels.shape[0]), 255)
+    mask.paste(0, (left, top, left + picture.width, top + picture.height))
+    return Picture.of(PILImage.fromarray(pixels), name=picture.name), mask
+
+
 def alpha_mask(picture: Picture) -> PILImage.Image:
     """255 - alpha: transparent parts may change."""
     if picture.alpha is None:

@@ -17,6 +17,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.schedule import Schedule, named
 from sfumato.models.openai import read_state_dict
 from sfumato.models.prompts import Prompts
 from sfumato.nn import lora
@@ -29,10 +30,11 @@ Net = TypeVar("Net", bound=nn.Module)
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """A noised CLIP with its tokenizer."""
+    """A noised CLIP with its tokenizer and the schedule whose table indices it reads."""
 
     network: NoisedCLIP
     prompts: Prompts
+    schedule: Schedule
     device: str
 
     def text(self, texts: Sequence[str]) -> Tensor:
@@ -66,7 +68,7 @@ def clip(folder: Path, data: Mapping[str, Any], device: str) -> Clip:
     config = CLIPConfig(**data["network"])
     network = _loaded(NoisedCLIP(config), folder, data, device)
     words = Prompts(folder / data["tokenizer"], config.context, cut=True)
-    return Clip(network, words, device)
+    return Clip(network, words, named(data["schedule"], config.steps), device)
 
 
 def classifier(folder: Path, data: Mapping[str, Any], device: str) -> Labeller:

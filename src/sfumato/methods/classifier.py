@@ -1,0 +1,86 @@
+"""Classifier guidance (ADM, arXiv 2105.05233): steer by a noise-aware classifier's gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from sfumato.core.errors import SfumatoError
+from sfumato.core.guides import Call, Guide
+from sfumato.core.lazy import torch
+from sfumato.methods import Method, knob, method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.core.denoiser import Prediction
+    from sfumato.core.process import Process
+    from sfumato.core.run import Run
+
+
+@method
+class Classifier(Method):
+    """Adds scale * log p(class | x_t, t), by the names of the model's own classes."""
+
+    slot: ClassVar[str | None] = "classifier"
+
+    target: Annotated[str, knob("class to steer to, or several as a, b", main=True)]
+    scale: Annotated[float, knob("strength of the gradient", ge=0, le=1000)] = 1.0
+
+    def __call__(self, process: Process) -> Process:
+        return process.add(guides=[_Unbound(self)])
+
+
+class _Unbound(Guide):
+    """Becomes the gradient of the run's own classifier."""
+
+    name = "classifier"
+    through = "input"
+
+    def __init__(self, method: Classifier) -> None:
+        self.method = method
+
+    def bind(self, run: Run) -> Guide:
+        source: Any = run.process.source
+        labeller = None if source is None else source.get("classifier")
+        if labeller is None:
+            raise SfumatoError("classifier: this model has none; `sfumato models` tells which")
+        wanted = [name.strip() for name in self.method.target.split(",")]
+        places = []
+        for name in wanted:
+            found = [
+                (kind, names.index(name))
+                for kind, names in labeller.classes.items()
+                if name in names
+            ]
+            if not found:
+                known = ", ".join(n for names in labeller.classes.values() for n in names)
+                raise SfumatoError(f"classifier: no class {name!r}; there are {known}")
+            places += found
+
+        def log_probability(x: Tensor, time: Tensor) -> Tensor:
+            parts = labeller.log_probabilities(x, time)
+            return torch.stack([parts[kind][:, k] for kind, k in places]).sum(0)
+
+        return LogProbability(log_probability, self.method.scale)
+
+    def logp(self, x: Tensor, pred: Prediction, call: Call) -> Tensor:
+        raise TypeError("classifier is bound when a run begins")
+
+
+@dataclass(frozen=True, eq=False)
+class LogProbability(Guide):
+    """scale * log_probability(x_t, original timestep), (B,)."""
+
+    log_probability: Callable[[Tensor, Tensor], Tensor]
+    scale: float
+
+    name = "classifier"
+    through = "input"
+
+    def logp(self, x: Tensor, pred: Prediction, call: Call) -> Tensor:
+        index = max(call.t * call.schedule.steps - 1, 0.0)
+        index = float(round(index)) if abs(index - round(index)) < 1e-6 else index
+        time = torch.full((len(x),), index, dtype=torch.float32, device=x.device)
+        return self.scale * self.log_probability(x, time)
