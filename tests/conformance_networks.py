@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfumato.models import openai
 from sfumato.models.openai import load_unet
 from sfumato.nn.blocks import (
     Attention,
@@ -240,7 +242,43 @@ def check_layers(case: Case, tensors: Tensors) -> None:
         close(name, got, tensors[f"out.{name}"], layer["tolerance_max_abs"])
 
 
+def check_keys(case: Case, tensors: Tensors) -> None:
+    """Names, shapes and counts of every released checkpoint, without memory for its weights."""
+    if "checkpoints" not in case:
+        pytest.skip(f"keys of these networks belong to issue {case['issue']}")
+    assert case["checkpoints"]
+    for names, listed in case["checkpoints"].items():
+        for name in names.split(" / "):
+            with torch.device("meta"):
+                state = released(name).state_dict()
+            shapes = {key: list(tensor.shape) for key, tensor in state.items()}
+            assert shapes == listed["state_dict"], name
+            assert sum(t.numel() for t in state.values()) == listed["parameters"], name
+            assert len(state) == listed["count"], name
+
+
+def released(name: str) -> nn.Module:
+    """The network of a released checkpoint."""
+    if name in openai.PRESETS:
+        return UNet(openai.PRESETS[name].config)
+    if name in openai.CLASSIFIERS:
+        return Classifier(*openai.CLASSIFIERS[name])
+    clip = NoisedCLIP(openai.CLIP)
+    return {"clip/image-enc": clip.image_encoder, "clip/text-enc": clip.text_encoder}[name]
+
+
+UNETS = (
+    "adm-unet",
+    "adm-superres",
+    "glide-text2im",
+    "glide-superres",
+    "glide-inpaint",
+    "glide-superres-inpaint",
+)
+"""Kinds whose case is one UNet."""
+
 KINDS: dict[str, Callable[[Case, Tensors], None]] = {
+    "checkpoint-keys": check_keys,
     "adm-unet": check_adm_unet,
     "adm-superres": check_adm_superres,
     "glide-text2im": check_glide_text2im,

@@ -27,7 +27,6 @@ KINDS = {**GLIDE, **GUIDED, **IMAGES, **NETWORKS, **SDEDIT, **TRAINING}
 LATER = {
     "adm-sampler-steps": "C",
     "plms-steps": "C",
-    "checkpoint-keys": "C",
     "glide-sampler-steps": "C",
     "tokenizers": "C",
     "resizer": "D",

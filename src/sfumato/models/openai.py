@@ -20,11 +20,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
+from sfumato.nn.clip import CLIPConfig
 from sfumato.nn.unet import UNet, UNetConfig
 
 # configuration fields that no shape tells; a preset of equal shapes or a hint fills them
 HEADS = ("num_heads", "num_head_channels", "num_heads_upsample")
-UNTOLD = (*HEADS, "use_new_attention_order", "xf_heads", "dropout", "low_res")
+UNTOLD = (*HEADS, "use_new_attention_order", "xf_heads", "dropout", "low_res", "inpaint")
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ MULTIPLIERS: dict[int, tuple[float, ...]] = {
 RELEASED = UNetConfig(out_channels=6, use_scale_shift_norm=True, resblock_updown=True)
 
 
-def _glide(size: int, blocks: int, low_res: bool = False) -> UNetConfig:
+def _glide(size: int, blocks: int, low_res: bool = False, inpaint: bool = False) -> UNetConfig:
     """arXiv 2112.10741 and its released code: head width 64, text of 128 positions."""
     return replace(
         RELEASED,
@@ -71,6 +72,7 @@ def _glide(size: int, blocks: int, low_res: bool = False) -> UNetConfig:
         xf_padding=True,
         n_vocab=50257,
         low_res=low_res,
+        inpaint=inpaint,
     )
 
 
@@ -101,6 +103,12 @@ ADM_128_512 = _adm(
 PRESETS: dict[str, Preset] = {
     "base": Preset("GLIDE (filtered) base", _glide(64, 3), 64, "squaredcos_cap_v2"),
     "upsample": Preset("GLIDE (filtered) upsampler", _glide(256, 2, True), 256, "linear", 4),
+    "base-inpaint": Preset(
+        "GLIDE (filtered) base, inpainting", _glide(64, 3, inpaint=True), 64, "squaredcos_cap_v2"
+    ),
+    "upsample-inpaint": Preset(
+        "GLIDE (filtered) upsampler, inpainting", _glide(256, 2, True, True), 256, "linear", 4
+    ),
     "64x64_diffusion": Preset("ADM ImageNet", ADM_64, 64, "squaredcos_cap_v2"),
     "128x128_diffusion": Preset("ADM ImageNet", _adm(128, **LABELS, **FOUR_HEADS), 128, "linear"),
     "256x256_diffusion": Preset("ADM ImageNet", _adm(256, **LABELS), 256, "linear"),
@@ -113,7 +121,23 @@ PRESETS: dict[str, Preset] = {
     "lsun_horse": _lsun("horse"),
     "lsun_horse_nodropout": _lsun("horse", dropout=0.0),
 }
-"""Released checkpoints by the stem of their file names."""
+"""Released diffusion checkpoints by the stem of their file names."""
+
+
+def _classifier(size: int, depth: int) -> UNetConfig:
+    return _adm(
+        size, model_channels=128, out_channels=1000, num_res_blocks=depth, num_head_channels=64
+    )
+
+
+CLASSIFIERS: dict[str, tuple[UNetConfig, int]] = {
+    f"{size}x{size}_classifier": (_classifier(size, 4 if size == 64 else 2), size)
+    for size in (64, 128, 256, 512)
+}
+"""Released noise-aware classifiers: configuration and size; their pool is attention."""
+
+CLIP = CLIPConfig()
+"""The released noised CLIP: files clip/image-enc and clip/text-enc."""
 
 
 def preset(name: str) -> Preset:
@@ -141,7 +165,9 @@ def infer(state_dict: Mapping[str, Tensor], **hints: Any) -> UNetConfig:
     stem = told.pop("stem_channels")
     values = known | told | hints
     _ask(values, stem)
-    return UNetConfig(**({"in_channels": stem // 2 if values.get("low_res") else stem} | values))
+    mask = bool(values.get("inpaint"))
+    pictures = 1 + mask + bool(values.get("low_res"))
+    return UNetConfig(**({"in_channels": (stem - mask) // pictures} | values))
 
 
 def _ask(values: Mapping[str, Any], stem: int) -> None:
