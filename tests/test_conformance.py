@@ -18,16 +18,14 @@ from conformance_guided import KINDS as GUIDED
 from conformance_images import KINDS as IMAGES
 from conformance_networks import KINDS as NETWORKS
 from conformance_sdedit import KINDS as SDEDIT
+from conformance_steps import KINDS as STEPS
 from conformance_training import KINDS as TRAINING
 
 HERE = Path(__file__).parent
-KINDS = {**GLIDE, **GUIDED, **IMAGES, **NETWORKS, **SDEDIT, **TRAINING}
+KINDS = {**GLIDE, **GUIDED, **IMAGES, **NETWORKS, **SDEDIT, **STEPS, **TRAINING}
 
 # kinds of later work, by the letter of the issue that they belong to
 LATER = {
-    "adm-sampler-steps": "C",
-    "plms-steps": "C",
-    "glide-sampler-steps": "C",
     "tokenizers": "C",
     "resizer": "D",
     "resizer-matrices": "D",

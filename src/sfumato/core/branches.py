@@ -81,7 +81,7 @@ class Mixture:
             groups.setdefault((id(term.denoiser), cond.shapes()), []).append(term)
         found: dict[str, Prediction] = {}
         for group in groups.values():
-            self._evaluate(group, x, t, fresh, found)
+            self._evaluate(group, x, t, call, fresh, found)
         return found
 
     def mix(self, parts: dict[str, Prediction], t: float) -> Prediction:
@@ -95,7 +95,8 @@ class Mixture:
                 part, push = parts[term.branch.name], term.branch.at(t) - 1
                 mixed_x0 = torch.add(mixed_x0, x0 - part.x0, alpha=push)
                 mixed_eps = torch.add(mixed_eps, eps - part.eps, alpha=push)
-        return Prediction(mixed_x0, mixed_eps, parts[positives[0].name].frac)
+        first = parts[positives[0].name]
+        return Prediction(mixed_x0, mixed_eps, first.frac, log_variance=first.log_variance)
 
     @property
     def tied(self) -> bool:
@@ -118,40 +119,49 @@ class Mixture:
         group: list[Term],
         x: Tensor,
         t: float,
+        call: Call,
         fresh: dict[str, Cond],
         found: dict[str, Prediction],
     ) -> None:
-        denoiser = group[0].denoiser
+        denoiser, to = group[0].denoiser, call.s
         if denoiser.schedule is not self.schedule:  # matched at equal sigma/alpha
             other = denoiser.schedule
             alpha, r = self.schedule.alpha(t), ratio(self.schedule, t)
+            to = other.at(ratio(self.schedule, to))
             t = other.at(r)
             x = x * (other.alpha(t) / alpha)
         n = len(x)
         batch = torch.cat([x] * len(group)) if len(group) > 1 else x
-        pred = self._split_call(denoiser, batch, t, self._cond(group, fresh))
+        pred = self._split_call(denoiser, batch, t, self._cond(group, fresh), to)
         for k, term in enumerate(group):
             found[term.branch.name] = (
                 pred if len(group) == 1 else pred.map(lambda v, k=k: v[k * n : (k + 1) * n])  # type: ignore[misc]
             )
 
-    def _split_call(self, denoiser: Denoiser, x: Tensor, t: float, cond: Cond) -> Prediction:
+    def _split_call(
+        self, denoiser: Denoiser, x: Tensor, t: float, cond: Cond, s: float
+    ) -> Prediction:
         rows = self.rows_max or len(x)
         if len(x) <= rows:
             self.calls += 1
-            return denoiser(x, t, cond)
+            return denoiser(x, t, cond, s)
         pieces = []
         for k in range(0, len(x), rows):
             self.calls += 1
             part = cond.map(lambda v, k=k: v[k : k + rows])  # type: ignore[misc]
-            pieces.append(denoiser(x[k : k + rows], t, part))
+            pieces.append(denoiser(x[k : k + rows], t, part, s))
         return Prediction(
             torch.cat([p.x0 for p in pieces]),
             torch.cat([p.eps for p in pieces]),
-            None
-            if pieces[0].frac is None
-            else torch.cat([p.frac for p in pieces if p.frac is not None]),
+            _cat([p.frac for p in pieces]),
+            log_variance=_cat([p.log_variance for p in pieces]),
         )
+
+
+def _cat(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """All of them one after the other, or None where there are none."""
+    there = [part for part in parts if part is not None]
+    return torch.cat(there) if there else None
 
 
 def _weighted(parts: list[tuple[float, Tensor]]) -> Tensor:

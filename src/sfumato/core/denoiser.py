@@ -18,7 +18,7 @@ from sfumato.core.schedule import Schedule
 if TYPE_CHECKING:
     from torch import Tensor
 
-Kind = Literal["eps", "v", "x0", "edm"]
+Kind = Literal["eps", "v", "x0", "edm", "previous"]
 
 
 class Network(Protocol):
@@ -74,13 +74,15 @@ class Prediction:
     """Two values, usually tied by x_t = alpha x0 + sigma eps, but never assumed to be.
 
     x0, eps: like the state. frac: learned-range variance fraction (v + 1) / 2, unclamped
-    (arXiv 2102.09672, eq. 15). grad: a score left to a solver that shifts its mean.
+    (arXiv 2102.09672, eq. 15). grad: a score left to a solver that shifts its mean. log_variance:
+    of the transition, from a network that learned it directly.
     """
 
     x0: Tensor
     eps: Tensor
     frac: Tensor | None = None
     grad: Tensor | None = None
+    log_variance: Tensor | None = None
 
     def with_x0(self, x0: Tensor, x: Tensor, alpha: float, sigma: float) -> Prediction:
         """Replace x0 and let eps follow from x_t, for edits of a tied prediction."""
@@ -96,7 +98,8 @@ class Prediction:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Prediction:
         frac = None if self.frac is None else change(self.frac)
-        return Prediction(change(self.x0), change(self.eps), frac)
+        log = None if self.log_variance is None else change(self.log_variance)
+        return Prediction(change(self.x0), change(self.eps), frac, log_variance=log)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +107,9 @@ class Denoiser:
     """(x_t, t, cond) -> Prediction.
 
     The network's output is read as `kind`: eps; v = alpha eps - sigma x0; x0; or EDM's F with
-    x0 = c_skip x + c_out F(c_in x) (arXiv 2206.00364, table 1). With `learned_range` it has twice
-    the channels and the second half is the variance fraction.
+    x0 = c_skip x + c_out F(c_in x) (arXiv 2206.00364, table 1); "previous" is the mean of the
+    transition to the next time, s. With `learned_range` it has twice the channels and the second
+    half is the variance fraction; with `learned_log` it is the logarithm of the variance.
 
     `code` maps t to the number the network reads: by default the table index t T - 1 (for edm
     ln(sigma)/4); indices within 1e-6 of an integer are that integer. The network is evaluated at
@@ -116,6 +120,7 @@ class Denoiser:
     schedule: Schedule
     kind: Kind = "eps"
     learned_range: bool = False
+    learned_log: bool = False
     code: Callable[[float], float] | None = None
     t_min: float | None = None
     t_max: float = 1.0
@@ -137,26 +142,32 @@ class Denoiser:
         index = t * self.schedule.steps - 1
         return float(round(index)) if abs(index - round(index)) < 1e-6 else index
 
-    def __call__(self, x: Tensor, t: float, cond: Cond) -> Prediction:
-        """x (B, C, ...) at time t, cond of B rows (raw or prepared) -> Prediction of B rows."""
+    def __call__(self, x: Tensor, t: float, cond: Cond, s: float | None = None) -> Prediction:
+        """x (B, C, ...) at time t, cond of B rows (raw or prepared) -> Prediction of B rows.
+
+        s: the time that the step goes to, which kind "previous" needs.
+        """
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
         time = torch.full((len(x),), self.time(t), dtype=torch.float32, device=x.device)
         if self.kind == "edm":
             return self._edm(x, time, cond, alpha, sigma)
         out = self.network(x, time, cond).to(x.dtype)
-        frac = None
-        if self.learned_range:
+        frac = log = None
+        if self.learned_range or self.learned_log:
             out, var = out.chunk(2, dim=1)
-            frac = (var + 1) / 2
+            frac, log = ((var + 1) / 2, None) if self.learned_range else (None, var)
         if self.kind == "eps":
-            return Prediction((x - sigma * out) / alpha, out, frac)
+            return Prediction((x - sigma * out) / alpha, out, frac, log_variance=log)
         if self.kind == "v":
             return Prediction(
                 torch.add(alpha * x, out, alpha=-sigma),
                 torch.add(alpha * out, x, alpha=sigma),
                 frac,
+                log_variance=log,
             )
-        return Prediction(out, self._eps(x, out, t), frac)
+        if self.kind == "previous":
+            out = self._unfolded(x, out, t, s)
+        return Prediction(out, self._eps(x, out, t), frac, log_variance=log)
 
     def _edm(self, x: Tensor, time: Tensor, cond: Cond, alpha: float, sigma: float) -> Prediction:
         r, data = sigma / alpha, self.sigma_data
@@ -166,6 +177,18 @@ class Denoiser:
         # (x / alpha - x0) / r, written so that it is finite at r = 0
         eps = (r * x / alpha - data * scale * out) / scale**2
         return Prediction(x0, eps)
+
+    def _unfolded(self, x: Tensor, mean: Tensor, t: float, s: float | None) -> Tensor:
+        """x0 of the mean of q(x_s | x_t, x0)."""
+        if s is None or s >= t:
+            raise SfumatoError(
+                "this network predicts the mean of a downward step; it cannot be run without one"
+            )
+        schedule = self.schedule
+        shrink = schedule.alpha(t) / schedule.alpha(s)
+        sigma2, sigma2_s = schedule.sigma(t) ** 2, schedule.sigma(s) ** 2
+        of_x0 = schedule.alpha(s) * (sigma2 - shrink**2 * sigma2_s) / sigma2
+        return torch.add(mean, x, alpha=-shrink * sigma2_s / sigma2) / of_x0
 
     def _eps(self, x: Tensor, x0: Tensor, t: float) -> Tensor:
         """eps of an x0 prediction; at t = 0, where it is 0/0, that of the clamped time."""

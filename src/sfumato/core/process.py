@@ -153,11 +153,11 @@ class Process:
         process = self.resolved()
         if process.solver is None:
             raise SfumatoError("solver: not given, and no model card here that would say")
-        times = process.times
-        downward = sum(s < t for t, s in itertools.pairwise(times))
+        chosen = solver(process.solver)
+        calls = sum(chosen.calls(n) for n in _passes(process.times))
         branches = (*process.positives, *process.aways)
         networks = {id(b.denoiser or process.denoiser) for b in branches} or {0}
-        return downward * solver(process.solver).evaluations * len(networks)
+        return calls * len(networks)
 
     def begin(self, seed: int = 0, noise: Noise | None = None) -> Run:
         """Bind everything of one run: sizes, times, prompts, guides."""
@@ -224,6 +224,17 @@ class Process:
         if self.source is None:
             return None, self.shape
         return self.source.frame(self, place)
+
+
+def _passes(times: Sequence[float]) -> list[int]:
+    """Lengths of the stretches downwards between moves up."""
+    lengths = [0]
+    for t, s in itertools.pairwise(times):
+        if s < t:
+            lengths[-1] += 1
+        elif lengths[-1]:
+            lengths.append(0)
+    return [n for n in lengths if n]
 
 
 def walk(

@@ -32,7 +32,6 @@ class Solver(Protocol):
 
     id: ClassVar[str]
     needs: ClassVar[frozenset[str]]  # what it reads of a Prediction
-    evaluations: ClassVar[int]  # calls of denoise in one step
     mean_shift: ClassVar[bool]  # takes a guidance score as Sigma g on its mean, not in x0 and eps
     eps_history: ClassVar[
         bool
@@ -40,6 +39,10 @@ class Solver(Protocol):
 
     @property
     def stochastic(self) -> bool: ...
+
+    def calls(self, n: int) -> int:
+        """Calls of denoise in one pass of n transitions down to 0."""
+        ...
 
     def step(
         self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
@@ -64,7 +67,6 @@ class DDPM:
 
     id: ClassVar[str] = "ddpm"
     needs: ClassVar[frozenset[str]] = frozenset({"x0"})
-    evaluations: ClassVar[int] = 1
     mean_shift: ClassVar[bool] = True
     eps_history: ClassVar[bool] = False
     variance: Variance = "auto"
@@ -78,6 +80,9 @@ class DDPM:
     @property
     def stochastic(self) -> bool:
         return True
+
+    def calls(self, n: int) -> int:
+        return n
 
     def step(
         self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
@@ -93,15 +98,27 @@ class DDPM:
             return mean, None
         variance = self._variance(pred, t, s, call)
         if pred.grad is not None:
-            mean = mean + variance * pred.grad
+            mean = mean + self._steering(variance, s, call) * pred.grad
         if noisy:
             std = math.sqrt(variance) if isinstance(variance, float) else variance.sqrt()
             mean = mean + std * call.noise("step", x)
         return mean, None
 
+    def _steering(self, variance: Tensor | float, s: float, call: Call) -> Tensor | float:
+        """What a score is multiplied by: the variance, except at the last transition.
+
+        There the large one would be many times what the transition can still change; the published
+        tables put the small one of the pair before in its place.
+        """
+        if s > 0 or not isinstance(variance, float) or self.variance == "small":
+            return variance
+        return self._small_before(call) or variance
+
     def _variance(self, pred: Prediction, t: float, s: float, call: Call) -> Tensor | float:
         large, small = variances(call.schedule, t, s)
         kind = self.variance
+        if kind in ("auto", "learned") and pred.log_variance is not None:
+            return pred.log_variance.exp()
         if kind == "auto":
             kind = "large" if pred.frac is None else "learned"
         if kind == "large":
@@ -136,7 +153,6 @@ class DDIM:
 
     id: ClassVar[str] = "ddim"
     needs: ClassVar[frozenset[str]] = frozenset({"x0", "eps"})
-    evaluations: ClassVar[int] = 1
     mean_shift: ClassVar[bool] = False
     eps_history: ClassVar[bool] = False
     eta: float = 0.0
@@ -148,6 +164,9 @@ class DDIM:
     @property
     def stochastic(self) -> bool:
         return self.eta > 0
+
+    def calls(self, n: int) -> int:
+        return n
 
     def step(
         self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
@@ -173,13 +192,15 @@ class DPMpp2M:
 
     id: ClassVar[str] = "dpmpp-2m"
     needs: ClassVar[frozenset[str]] = frozenset({"x0"})
-    evaluations: ClassVar[int] = 1
     mean_shift: ClassVar[bool] = False
     eps_history: ClassVar[bool] = False
 
     @property
     def stochastic(self) -> bool:
         return False
+
+    def calls(self, n: int) -> int:
+        return n
 
     def step(
         self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
@@ -203,7 +224,65 @@ class DPMpp2M:
         return x, (pred.x0, lam_t)
 
 
-SOLVERS: dict[str, type[Any]] = {cls.id: cls for cls in (DDPM, DDIM, DPMpp2M)}
+ADAMS_BASHFORTH: tuple[tuple[float, ...], ...] = (
+    (1.0,),
+    (3 / 2, -1 / 2),
+    (23 / 12, -16 / 12, 5 / 12),
+    (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+)
+"""Weights of the newest eps first, by order."""
+
+
+@dataclass(frozen=True)
+class PLMS:
+    """Pseudo linear multistep on eps (arXiv 2202.09778), as the ADM fork runs it; order 1 is DDIM.
+
+    The first transition averages eps here and after an Euler step; later ones are Adams-Bashforth
+    of what history allows. The last transition returns x0 of its own evaluation alone.
+    """
+
+    id: ClassVar[str] = "plms"
+    needs: ClassVar[frozenset[str]] = frozenset({"x0", "eps"})
+    mean_shift: ClassVar[bool] = False
+    eps_history: ClassVar[bool] = True
+    order: int = 4
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.order <= len(ADAMS_BASHFORTH):
+            raise SfumatoError(f"solver plms: order {self.order} must be 1 to 4")
+
+    @property
+    def stochastic(self) -> bool:
+        return False
+
+    def calls(self, n: int) -> int:
+        return n + (self.order > 1 and n > 1)
+
+    def step(
+        self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        schedule = call.schedule
+        pred = denoise(x, t)
+        sigma_s, alpha_s = schedule.sigma(s), schedule.alpha(s)
+        if sigma_s == 0:
+            return alpha_s * pred.x0, ()
+        history: tuple[Tensor, ...] = carry or ()
+        euler = torch.add(alpha_s * pred.x0, pred.eps, alpha=sigma_s)
+        if self.order == 1:
+            return euler, ()
+        if history:
+            recent = (pred.eps, *history)[: self.order]
+            weights = ADAMS_BASHFORTH[len(recent) - 1]
+            eps = sum(w * e for w, e in zip(weights, recent, strict=True))
+        else:
+            eps = (pred.eps + denoise(euler, s).eps) / 2
+        alpha_t, sigma_t = schedule.alpha(t), schedule.sigma(t)
+        x0 = torch.add(x, eps, alpha=-sigma_t) / alpha_t
+        moved = torch.add(alpha_s * x0, eps, alpha=sigma_s)
+        return moved, (pred.eps, *history)[: self.order - 1]
+
+
+SOLVERS: dict[str, type[Any]] = {cls.id: cls for cls in (DDPM, DDIM, DPMpp2M, PLMS)}
 
 
 def solver(value: str | Mapping[str, Any] | Solver) -> Solver:
