@@ -21,7 +21,9 @@ from sfumato.methods.classifier import Classifier as Classifier
 from sfumato.methods.clip_guidance import CLIPGuidance as CLIPGuidance
 from sfumato.methods.inpaint import Inpaint as Inpaint
 from sfumato.methods.sdedit import SDEdit as SDEdit
+from sfumato.methods.temperature import Temperature as Temperature
 from sfumato.methods.threshold import Threshold as Threshold
+from sfumato.methods.upscale import Upscale as Upscale
 from sfumato.models.cascade import Cascade as Cascade
 from sfumato.models.library import load as load
 from sfumato.models.model import Model as Model

@@ -23,12 +23,14 @@ class Place:
     """What a Start says of its picture before the run has a size.
 
     size: (width, height) of the picture; box: the part (left, top, right, bottom) worth working on,
-    None for all of it; shape: of a state that is given as a tensor.
+    None for all of it; shape: of a state that is given as a tensor; exact: worked on at its own
+    size, whatever the model's is.
     """
 
     size: tuple[int, int] | None = None
     box: tuple[int, int, int, int] | None = None
     shape: tuple[int, ...] | None = None
+    exact: bool = False
 
 
 class Start(Protocol):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sfumato.images.contact import sheet
-    from sfumato.images.frame import Frame, plan_frame
+    from sfumato.images.frame import Frame, plan_frame, whole_frame
     from sfumato.images.inputs import Image, ImageInput, inputs_of, open_image, resolver
     from sfumato.images.masks import (
         alpha_mask,
@@ -64,6 +64,7 @@ _HOME = {
     "sheet": "sfumato.images.contact",
     "strokes": "sfumato.images.stroke",
     "to_work": "sfumato.images.work",
+    "whole_frame": "sfumato.images.frame",
 }
 
 
@@ -100,4 +101,5 @@ __all__ = [
     "sheet",
     "strokes",
     "to_work",
+    "whole_frame",
 ]

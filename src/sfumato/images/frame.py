@@ -102,6 +102,19 @@ def plan_frame(
     return frame if plain else Frame(picture, box, scaled, work, offset, target, _note(frame))
 
 
+def whole_frame(picture: Sides, multiple: int, maximum: int, factor: int) -> Frame:
+    """A picture worked on at its own size, its result `factor` times as large."""
+    if max(picture) > maximum:
+        raise SfumatoError(
+            f"picture {_text(picture)}: its sides may be up to {maximum} px here; make it smaller "
+            "or cut it into parts"
+        )
+    work = (_padded(picture[0], multiple), _padded(picture[1], multiple))
+    offset = ((work[0] - picture[0]) // 2, (work[1] - picture[1]) // 2)
+    target = (picture[0] * factor, picture[1] * factor)
+    return Frame(picture, (0, 0, *picture), picture, work, offset, target)
+
+
 def _asked(size: Any) -> Any:
     """None, "input", "native", a number or a pair, checked."""
     if size is None or size in ("input", "native"):

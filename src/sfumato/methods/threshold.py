@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from sfumato.core.denoiser import Prediction
@@ -19,32 +19,58 @@ if TYPE_CHECKING:
 
 @method
 class Threshold(Method):
-    """Keep x0 in the range of pixels: "static" clamps it (arXiv 2205.11487), "none" leaves it."""
+    """Keep x0 in the range of pixels (arXiv 2205.11487, section 2.3).
+
+    "static" clamps it; "dynamic" clamps each picture at the quantile of its absolute values, if
+    that lies outside the range, and scales it back, which keeps large guidance from saturating.
+    """
 
     slot: ClassVar[str | None] = "threshold"
 
-    mode: Annotated[Literal["none", "static"], knob("how x0 is kept in range", main=True)] = (
-        "static"
+    mode: Annotated[
+        Literal["none", "static", "dynamic"], knob("how x0 is kept in range", main=True)
+    ] = "static"
+    quantile: Annotated[float, knob("of dynamic: share of values kept unclamped", gt=0, le=1)] = (
+        0.995
     )
 
     def __call__(self, process: Process) -> Process:
-        return process if self.mode == "none" else process.add(guides=(_Clamp(),))
+        if self.mode == "none":
+            return process
+        quantile = self.quantile if self.mode == "dynamic" else None
+        return process.add(guides=(_Threshold(quantile),))
 
 
-class _Clamp(Guide):
+@dataclass(frozen=True, eq=False)
+class _Threshold(Guide):
+    """low, high: the range in state units; quantile: None for static."""
+
+    quantile: float | None
+    low: float = -1.0
+    high: float = 1.0
+    tied: bool = True
+
     name = "threshold"
     edit_rank = THRESHOLD
-
-    def __init__(self, low: float = -1.0, high: float = 1.0, tied: bool = True) -> None:
-        self.low, self.high, self.tied = low, high, tied
 
     def bind(self, run: Run) -> Guide:
         assert run.mixture is not None
         low, high = run.space.encode(torch.tensor([-1.0, 1.0])).tolist()
-        return _Clamp(low, high, run.mixture.tied)
+        return _Threshold(self.quantile, low, high, run.mixture.tied)
 
     def edit(self, pred: Prediction, x: Tensor, call: Call) -> Prediction:
-        x0 = pred.x0.clamp(self.low, self.high)
+        if self.quantile is None:
+            x0 = pred.x0.clamp(self.low, self.high)
+        else:
+            x0 = self.dynamic(pred.x0, self.quantile)
         if not self.tied:
             return replace(pred, x0=x0)
         return pred.with_x0(x0, x, call.schedule.alpha(call.t), call.schedule.sigma(call.t))
+
+    def dynamic(self, x0: Tensor, quantile: float) -> Tensor:
+        """clamp(x0, -s, s) / s with s = max(1, quantile of |x0|), about the middle of the range."""
+        middle, half = (self.high + self.low) / 2, (self.high - self.low) / 2
+        unit = (x0 - middle) / half
+        s = torch.quantile(unit.abs().flatten(1).float(), quantile, dim=1).clamp_min(1)
+        s = s.to(x0.dtype).view(-1, *[1] * (x0.ndim - 1))
+        return unit.clamp(-s, s) / s * half + middle

@@ -46,7 +46,7 @@ class Cascade:
     @property
     def calls(self) -> list[int]:
         """Network calls that each stage will make."""
-        if self.base.times == (0.0,):
+        if self.base.times == (0.0,) and not goes_on(self.base):
             return [0] * (1 + len(self.upsamplers))
         return [self.base.calls, *(process.calls for process in self.upsamplers)]
 
@@ -107,8 +107,13 @@ class Walk:
     def steps(self, x: Tensor | None) -> Iterator[Step]:
         run = self.runs[0]
         if run.untouched:
-            return
-        yield from self.walk(run, x)
+            if not goes_on(run.process):
+                return
+            assert run.start is not None
+            like = torch.empty((run.n, *run.shape), device=run.device)
+            self.pixels = run.space.decode(run.start.state(run.begin(-1, 0.0, 0.0, 0), like))
+        else:
+            yield from self.walk(run, x)
         for process in self.cascade.upsamplers:
             assert self.pixels is not None
             run = self.enter(process, quantised(self.pixels))
@@ -131,6 +136,11 @@ class Walk:
         run.frame = base.frame
         run.process = replace(run.process, source=model)  # for previews only, after binding
         return run
+
+
+def goes_on(base: Process) -> bool:
+    """Whether the upsamplers run although the base does not (the start says `upsamples`)."""
+    return bool(getattr(base.start, "upsamples", False))
 
 
 def quantised(pixels: Tensor) -> Tensor:

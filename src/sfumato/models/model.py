@@ -168,6 +168,10 @@ class Model:
     def frame(self, process: Process, place: Place) -> tuple[images.Frame, tuple[int, ...]]:
         """Work size by the card's native size, multiple and maximum."""
         card = self.card
+        if place.exact:
+            assert place.size is not None
+            frame = images.whole_frame(place.size, card.multiple, 4 * card.maximum, card.factor)
+            return frame, (3, frame.work[1], frame.work[0])
         cascade = process.stages > 1
         factor = card.factor if cascade else 1
         frame = images.plan_frame(
