@@ -19,14 +19,14 @@ from conformance_images import KINDS as IMAGES
 from conformance_networks import KINDS as NETWORKS
 from conformance_sdedit import KINDS as SDEDIT
 from conformance_steps import KINDS as STEPS
+from conformance_tokens import KINDS as TOKENS
 from conformance_training import KINDS as TRAINING
 
 HERE = Path(__file__).parent
-KINDS = {**GLIDE, **GUIDED, **IMAGES, **NETWORKS, **SDEDIT, **STEPS, **TRAINING}
+KINDS = {**GLIDE, **GUIDED, **IMAGES, **NETWORKS, **SDEDIT, **STEPS, **TOKENS, **TRAINING}
 
 # kinds of later work, by the letter of the issue that they belong to
 LATER = {
-    "tokenizers": "C",
     "resizer": "D",
     "resizer-matrices": "D",
     "ilvr-loop": "D",

@@ -9,6 +9,7 @@ import torch
 
 from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError
+from sfumato.models.vocabularies import too_long
 
 
 class Prompts:
@@ -33,10 +34,7 @@ class Prompts:
             ids = self.tokenizer.encode(text).ids if text.strip() else []
             ids = ids[: self.context] if self.cut else ids
             if len(ids) > self.context:
-                raise SfumatoError(
-                    f"prompt {text[:40]!r}…: {len(ids)} tokens, this model reads {self.context}; "
-                    f"shorten it by {len(ids) - self.context}"
-                )
+                raise SfumatoError(too_long(text, len(ids), self.context))
             tokens[row, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
             mask[row, : len(ids)] = True
         return Cond({"tokens": tokens, "mask": mask})
