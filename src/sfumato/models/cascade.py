@@ -131,7 +131,11 @@ class Walk:
         model: Any = base.process.source
         factor = model.card.upsamplers[process.stage - 1].factor
         shape = (low.shape[1], low.shape[2] * factor, low.shape[3] * factor)
-        bound = replace(process, cond=Cond({"low_res": low}), shape=shape, n=base.n)
+        cond = Cond({"low_res": low})
+        if process.denoiser.network.config.xf_width:  # type: ignore[attr-defined]
+            words = model.encode([base.process.prompt]).rows(base.n)  # GLIDE's reads the text too
+            cond = Cond({**words, **cond})
+        bound = replace(process, cond=cond, shape=shape, n=base.n)
         run = bound.begin(self.seed, self.noise)
         run.frame = base.frame
         run.process = replace(run.process, source=model)  # for previews only, after binding

@@ -6,7 +6,7 @@ Loaded when first asked for, from the model's folder; the card names them.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -16,10 +16,13 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import Schedule, named
+from sfumato.models import vocabularies
 from sfumato.models.openai import read_state_dict
 from sfumato.models.prompts import Prompts
+from sfumato.models.vocabularies import ClipPrompts
 from sfumato.nn import lora
 from sfumato.nn.classifier import Classifier
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
@@ -33,14 +36,15 @@ class Clip:
     """A noised CLIP with its tokenizer and the schedule whose table indices it reads."""
 
     network: NoisedCLIP
-    prompts: Prompts
+    prompts: Callable[[Sequence[str]], Cond]
     schedule: Schedule
     device: str
 
     def text(self, texts: Sequence[str]) -> Tensor:
         """Unit vectors (B, embedding)."""
         cond = self.prompts(texts).map(lambda v: v.to(self.device))
-        return self.network.text(cond["tokens"], cond["mask"].sum(1).clamp_min(1))
+        lengths = cond["lengths"] if "lengths" in cond else cond["mask"].sum(1).clamp_min(1)
+        return self.network.text(cond["tokens"], lengths)
 
     def image(self, x: Tensor, time: Tensor) -> Tensor:
         """Unit vectors of pictures (B, 3, S, S) in [-1, 1] at table indices (B,)."""
@@ -64,10 +68,15 @@ class Labeller:
 
 
 def clip(folder: Path, data: Mapping[str, Any], device: str) -> Clip:
-    """By the card's entry: network, weights, tokenizer."""
+    """By the card's entry: network, weights (or the parts of the released files), tokenizer."""
     config = CLIPConfig(**data["network"])
     network = _loaded(NoisedCLIP(config), folder, data, device)
-    words = Prompts(folder / data["tokenizer"], config.context, cut=True)
+    file = folder / data["tokenizer"]
+    words: Callable[[Sequence[str]], Cond]
+    if file.suffix == ".gz":
+        words = ClipPrompts(vocabularies.clip(file), config.context)
+    else:
+        words = Prompts(file, config.context, cut=True)
     return Clip(network, words, named(data["schedule"], config.steps), device)
 
 
@@ -79,8 +88,16 @@ def classifier(folder: Path, data: Mapping[str, Any], device: str) -> Labeller:
 
 
 def _loaded(net: Net, folder: Path, data: Mapping[str, Any], device: str) -> Net:
-    files = [folder / name for name in data["weights"]]
-    weights = {name: value.float() for name, value in read_state_dict(files).items()}
+    if "parts" in data:
+        files = [folder / name for name in data["parts"].values()]
+        weights = {
+            f"{part}.{name}": value.float()
+            for part, file in zip(data["parts"], files, strict=True)
+            for name, value in read_state_dict(file).items()
+        }
+    else:
+        files = [folder / name for name in data["weights"]]
+        weights = {name: value.float() for name, value in read_state_dict(files).items()}
     try:
         net.load_state_dict(weights)
     except RuntimeError as error:

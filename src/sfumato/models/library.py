@@ -11,7 +11,7 @@ from typing import Any, cast
 from sfumato.core.denoiser import Denoiser, Kind
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import named
-from sfumato.models import openai
+from sfumato.models import glide, openai
 from sfumato.models.card import Card, Defaults, StageCard, read
 from sfumato.models.devices import DTYPES, Choice, choose
 from sfumato.models.model import Model
@@ -54,9 +54,10 @@ def _cached() -> list[Path]:
 
 
 def load(name: str = "emoji", *, device: str = "auto", dtype: str = "auto") -> Model:
-    """A model: a bundled or cached name, a folder with card.json, or a released checkpoint's file.
+    """A model: a bundled or cached name, a folder with card.json, or released checkpoints.
 
-    A file is recognised by its name (sfumato models lists them). Nothing is downloaded.
+    Those are a folder of GLIDE's files (models.glide says which), or one file, recognised by its
+    name (sfumato models lists them). Nothing is downloaded.
     """
     choice = choose(device, dtype)
     path = Path(name)
@@ -75,13 +76,16 @@ def load(name: str = "emoji", *, device: str = "auto", dtype: str = "auto") -> M
 
 
 def _from_folder(name: str, folder: Path, choice: Choice) -> Model:
-    card = read(folder)
+    text: Any = None
+    if glide.is_glide(folder):
+        card, text = glide.card(folder), glide.prompts(folder)
+    else:
+        card = read(folder)
     digest = sha256()
     denoisers = []
     for stage in (card.base, *card.upsamplers):
         files = [folder / file for file in stage.weights]
         denoisers.append(_denoiser(files, UNetConfig(**stage.network), stage, choice, digest))
-    text = None
     if card.base.tokenizer is not None:
         text = Prompts(folder / card.base.tokenizer, int(card.base.network["text_ctx"]))
     return Model(

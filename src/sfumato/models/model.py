@@ -6,7 +6,7 @@ Loading lives in library.py, the stages of a cascade in cascade.py.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,7 +29,6 @@ from sfumato.methods import Method, from_data, to_data
 from sfumato.models import extras
 from sfumato.models.card import Card, Defaults
 from sfumato.models.devices import Choice
-from sfumato.models.prompts import Prompts
 from sfumato.models.result import Result
 from sfumato.nn.unet import UNet
 from sfumato.recipe import Recipe, home, keep
@@ -52,7 +51,7 @@ class Model:
     card: Card
     denoiser: Denoiser
     upsamplers: tuple[Denoiser, ...]
-    text: Prompts | None
+    text: Callable[[Sequence[str]], Cond] | None
     choice: Choice
     weights: str
     space: Space = IDENTITY
