@@ -56,8 +56,9 @@ class Process:
 
     prompt, negative, label: text and class; cond, null: given tensors instead, for a process
     without a source. n: pictures in the batch. n_steps: downward transitions of one pass; spacing:
-    its times. size: pixels, (width, height), "input" or "native". rows_max: most rows in one
-    network call. methods: what was composed, in order.
+    its times. size: pixels, (width, height), "input" or "native". geometry: of a picture against
+    the work size, for a process without a source (a cascade's upsampler). rows_max: most rows in
+    one network call. methods: what was composed, in order.
     """
 
     denoiser: Denoiser
@@ -80,6 +81,7 @@ class Process:
     rows_max: int | None = None
     start: Start | None = None
     canvas: Canvas | None = None
+    geometry: Any = None
     positives: tuple[Branch, ...] = ()
     aways: tuple[Branch, ...] = ()
     guides: tuple[Guide, ...] = ()
@@ -222,7 +224,7 @@ class Process:
         if place.shape is not None:
             return None, place.shape
         if self.source is None:
-            return None, self.shape
+            return self.geometry, self.shape
         return self.source.frame(self, place)
 
 

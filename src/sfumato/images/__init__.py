@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sfumato.images.contact import sheet
-    from sfumato.images.frame import Frame, plan_frame, whole_frame
+    from sfumato.images.frame import Frame, larger_frame, plan_frame, whole_frame
     from sfumato.images.inputs import Image, ImageInput, inputs_of, open_image, resolver
     from sfumato.images.masks import (
         alpha_mask,
@@ -52,6 +52,7 @@ _HOME = {
     "from_work": "sfumato.images.work",
     "grow": "sfumato.images.masks",
     "inputs_of": "sfumato.images.inputs",
+    "larger_frame": "sfumato.images.frame",
     "mask_box": "sfumato.images.masks",
     "mask_to_work": "sfumato.images.work",
     "open_image": "sfumato.images.inputs",
@@ -89,6 +90,7 @@ __all__ = [
     "from_work",
     "grow",
     "inputs_of",
+    "larger_frame",
     "mask_box",
     "mask_to_work",
     "open_image",

@@ -6,7 +6,7 @@ Geometry only, all sizes (width, height); pixels are resized and padded in work.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from PIL import Image as PILImage
@@ -113,6 +113,17 @@ def whole_frame(picture: Sides, multiple: int, maximum: int, factor: int) -> Fra
     offset = ((work[0] - picture[0]) // 2, (work[1] - picture[1]) // 2)
     target = (picture[0] * factor, picture[1] * factor)
     return Frame(picture, (0, 0, *picture), picture, work, offset, target)
+
+
+def larger_frame(frame: Frame, factor: int) -> Frame:
+    """The same part of the same picture, worked on `factor` times as large."""
+
+    def times(sides: Sides) -> Sides:
+        return (sides[0] * factor, sides[1] * factor)
+
+    return replace(
+        frame, scaled=times(frame.scaled), work=times(frame.work), offset=times(frame.offset)
+    )
 
 
 def _asked(size: Any) -> Any:

@@ -34,6 +34,7 @@ class Inpaint(Method):
 
     verb: ClassVar[bool] = True
     slot: ClassVar[str | None] = "canvas"
+    stages: ClassVar[Literal["base", "all"]] = "all"
 
     image: Annotated[Image, knob("the picture")]
     mask: Annotated[Image | None, knob("edit mask: white is drawn anew, black is kept")] = None

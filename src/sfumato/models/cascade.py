@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfumato import images
 from sfumato.core.denoiser import Cond
 from sfumato.core.noise import Noise
 from sfumato.core.process import Method, Process
@@ -135,7 +136,10 @@ class Walk:
         if process.denoiser.network.config.xf_width:  # type: ignore[attr-defined]
             words = model.encode([base.process.prompt]).rows(base.n)  # GLIDE's reads the text too
             cond = Cond({**words, **cond})
-        bound = replace(process, cond=cond, shape=shape, n=base.n)
+        geometry = None
+        if base.frame is not None:
+            geometry = images.larger_frame(base.frame, shape[2] // base.frame.work[0])
+        bound = replace(process, cond=cond, shape=shape, n=base.n, geometry=geometry)
         run = bound.begin(self.seed, self.noise)
         run.frame = base.frame
         run.process = replace(run.process, source=model)  # for previews only, after binding

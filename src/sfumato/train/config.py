@@ -70,7 +70,8 @@ class OptimPart:
 
     rate and floor: peak, and what the decay ends at as a part of it. clip: largest norm of the
     gradient. ema: decay of the averaged weights, which are the result. dtype: auto, float32,
-    bfloat16 (weights then have float32 masters).
+    bfloat16 (weights then have float32 masters). compile: torch.compile the network; it pays on a
+    GPU, on two cores it was slower.
     """
 
     batch: int = 64
@@ -84,6 +85,7 @@ class OptimPart:
     clip: float = 1.0
     ema: float = 0.999
     dtype: str = "auto"
+    compile: bool = False
 
 
 @dataclass(frozen=True)

@@ -79,10 +79,11 @@ class Weights:
 
     def cast(self, values: Mapping[str, Tensor]) -> None:
         """Put values into the network, in its own number format."""
+        names = [name for name, p in self.parameters.items() if values[name] is not p]
         with torch.no_grad():
-            for name, p in self.parameters.items():
-                if values[name] is not p:
-                    p.copy_(values[name])
+            torch._foreach_copy_(
+                [self.parameters[name] for name in names], [values[name] for name in names]
+            )
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import torch
+
 from sfumato.core.errors import SfumatoError
 from sfumato.models.devices import choose
 from sfumato.train.config import read
@@ -29,6 +31,7 @@ def train(
     chosen = choose(device).device
     if chosen == "cuda" and "LOCAL_RANK" in os.environ:
         chosen = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(chosen)
     folder = output or Path("runs") / config.name
     speak = (lambda line: None) if quiet else say
     trainer = Trainer(config, data or packed(), folder, device=chosen, say=speak)

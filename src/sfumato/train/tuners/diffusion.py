@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -64,6 +64,9 @@ class Diffusion:
             cast(Kind, config.model.kind),
             config.model.learned_range,
         )
+        self.trained = self.denoiser
+        if config.optim.compile:
+            self.trained = replace(self.denoiser, network=torch.compile(self.net))
         text = self.net.config.xf_width
         self.prompts = self.feed.prompts(self.net.config.text_ctx) if text else None
 
@@ -135,7 +138,7 @@ class Diffusion:
     def loss(self, batch: Batch, step: int) -> Outcome:
         torch.manual_seed(keyed(f"{self.seed}/dropout/{step}/{os.environ.get('RANK', '0')}"))
         loss = self.config.objective.at(
-            self.denoiser, batch.x0, batch.cond, batch.noise, batch.times, batch.importance
+            self.trained, batch.x0, batch.cond, batch.noise, batch.times, batch.importance
         )
         found: list[list[float]] = [[] for _ in QUARTERS]
         for t, mse in zip(loss.times, loss.mse.tolist(), strict=True):
