@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
+from flops import counted
 from sfumato.train.config import read
 from sfumato.train.trainer import Trainer
 
@@ -36,13 +36,6 @@ def rate(body: Callable[[], object], device: str, seconds: float = 8.0) -> float
         wait()
         n += 1
     return n / (time.perf_counter() - began)
-
-
-def flops(body: Callable[[], object]) -> float:
-    """Multiplications and additions of one run."""
-    with FlopCounterMode(display=False) as counter:
-        body()
-    return float(counter.get_total_flops())
 
 
 def main() -> None:
@@ -65,7 +58,7 @@ def main() -> None:
         tuner.loss(ready, 0).total.backward()
         trainer.weights.drop()
 
-    counted = flops(bare)
+    work = counted(bare)
     side = 4096 if given.device.startswith("cuda") else 1536
     a = torch.randn(side, side, dtype=dtype, device=given.device)
     width, size = 128, config.data.size // 4
@@ -78,7 +71,7 @@ def main() -> None:
         * rate(lambda: F.conv2d(x, weight, padding=1), given.device),
     }  # fmt: skip
     print(f"{config.name}, {dtype}, batch {batch}, {torch.get_num_threads()} threads")
-    print(f"{counted / batch / 1e9:.2f} GFLOP a training picture")
+    print(f"{work / batch / 1e9:.2f} GFLOP a training picture")
     for name, peak in peaks.items():
         print(f"peak of a {name}: {peak / 1e12:.3f} TFLOP/s")
     top = peaks["matrix product"]
@@ -89,14 +82,14 @@ def main() -> None:
 
     for name, body in (("forward and backward", bare), ("whole step with its data", full)):
         speed = rate(body, given.device)
-        reached = speed * counted
+        reached = speed * work
         print(
             f"training, {name}: {speed * batch:.1f} pictures/s, "
             f"{reached / 1e12:.3f} TFLOP/s, {reached / top:.0%} of the matrix peak"
         )
     tuner.net.eval().requires_grad_(False)
     with torch.no_grad():
-        one = flops(
+        one = counted(
             lambda: tuner.net(ready.x0, torch.zeros(batch, device=given.device), ready.cond)
         )
         speed = rate(
