@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from conformance_glide import KINDS as GLIDE
 from conformance_guided import KINDS as GUIDED
+from conformance_ilvr import KINDS as ILVR
 from conformance_images import KINDS as IMAGES
 from conformance_networks import KINDS as NETWORKS
 from conformance_sdedit import KINDS as SDEDIT
@@ -23,16 +24,10 @@ from conformance_tokens import KINDS as TOKENS
 from conformance_training import KINDS as TRAINING
 
 HERE = Path(__file__).parent
-KINDS = {**GLIDE, **GUIDED, **IMAGES, **NETWORKS, **SDEDIT, **STEPS, **TOKENS, **TRAINING}
+KINDS = {**GLIDE, **GUIDED, **ILVR, **IMAGES, **NETWORKS, **SDEDIT, **STEPS, **TOKENS, **TRAINING}
 
 # kinds of later work, by the letter of the issue that they belong to
 LATER = {
-    "resizer": "D",
-    "resizer-matrices": "D",
-    "ilvr-loop": "D",
-    "ilvr-loop-unet": "D",
-    "closed-forms-ilvr": "D",
-    "closed-forms-ilvr-cubic": "D",
     "vdiffusion-sampling": "D",
     "vdiffusion-schedules": "D",
     "sdedit-vp-ddpm-unet": "E",

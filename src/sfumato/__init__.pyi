@@ -19,6 +19,7 @@ from sfumato.images import strokes as strokes
 from sfumato.methods.cfg import CFG as CFG
 from sfumato.methods.classifier import Classifier as Classifier
 from sfumato.methods.clip_guidance import CLIPGuidance as CLIPGuidance
+from sfumato.methods.ilvr import ILVR as ILVR
 from sfumato.methods.inpaint import Inpaint as Inpaint
 from sfumato.methods.sdedit import SDEdit as SDEdit
 from sfumato.methods.temperature import Temperature as Temperature

@@ -129,11 +129,13 @@ def times_of(process: Process, start: Start, level: float) -> Times:
 
 
 def place_of(process: Process, start: Start) -> Place:
-    """Where the run's picture is: the start's, else the canvas's."""
-    place = start.place()
-    if process.canvas is not None and place.size is None and place.shape is None:
-        return process.canvas.place()
-    return place
+    """Where the run's picture is: the start's, else the canvas's, else a reference's."""
+    for part in (start, process.canvas, *process.guides):
+        ask = getattr(part, "place", None)
+        place: Place = ask() if ask is not None else Place()
+        if place.size is not None or place.shape is not None:
+            return place
+    return Place()
 
 
 def bind(process: Process, seed: int, noise: Noise | None) -> Run:
