@@ -12,9 +12,10 @@ from sfumato.core.denoiser import Cond, Denoiser, Prediction
 from sfumato.core.guides import Call, Guide
 from sfumato.core.noise import Tape
 from sfumato.core.process import Process
+from sfumato.core.pseudo import PLMS
 from sfumato.core.run import Loop, Run
 from sfumato.core.schedule import named
-from sfumato.core.solvers import DDIM, DDPM, PLMS, Solver
+from sfumato.core.solvers import DDIM, DDPM, Solver
 from sfumato.core.spacing import respaced
 from sfumato.methods.inpaint import _Overwrite
 from sfumato.methods.threshold import Threshold

@@ -8,10 +8,14 @@ from sfumato.core.errors import SfumatoError as SfumatoError
 from sfumato.core.guides import Call as Call
 from sfumato.core.guides import Guide as Guide
 from sfumato.core.process import Process as Process
+from sfumato.core.pseudo import EDM as EDM
+from sfumato.core.pseudo import PLMS as PLMS
+from sfumato.core.pseudo import RungeKutta as RungeKutta
 from sfumato.core.run import Step as Step
 from sfumato.core.solvers import DDIM as DDIM
 from sfumato.core.solvers import DDPM as DDPM
 from sfumato.core.solvers import DPMpp2M as DPMpp2M
+from sfumato.core.solvers import DPMpp2MSDE as DPMpp2MSDE
 from sfumato.images import Picture as Picture
 from sfumato.images import open_image as open_image
 from sfumato.images import sheet as sheet

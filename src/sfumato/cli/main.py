@@ -14,6 +14,7 @@ import sfumato
 from sfumato.cli import show
 from sfumato.cli.options import method_parameters, methods_of, other_parameters
 from sfumato.core.errors import SfumatoError
+from sfumato.core.solvers import SOLVERS
 from sfumato.methods import Method, registry
 
 # libgomp's threads spin while they wait: with another process on a core that makes torch tens of
@@ -53,7 +54,7 @@ RUN = [
         text="adapter's name or FILE, maybe =STRENGTH; repeatable",
     ),
     keyword("steps", int | None, None, "--steps", text="network calls of the base"),
-    keyword("solver", str | None, None, "--solver", text="ddpm, ddim, dpmpp-2m"),
+    keyword("solver", str | None, None, "--solver", text=f"one of {', '.join(SOLVERS)}"),
     keyword(
         "spacing", str | None, None, "--spacing", text="uniform, karras, logsnr, or ddim50, 27"
     ),

@@ -11,11 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args
 
 from sfumato.core.denoiser import Prediction
 from sfumato.core.errors import SfumatoError
 from sfumato.core.lazy import torch
+from sfumato.core.pseudo import EDM, PLMS, RungeKutta
 from sfumato.core.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -224,65 +226,66 @@ class DPMpp2M:
         return x, (pred.x0, lam_t)
 
 
-ADAMS_BASHFORTH: tuple[tuple[float, ...], ...] = (
-    (1.0,),
-    (3 / 2, -1 / 2),
-    (23 / 12, -16 / 12, 5 / 12),
-    (55 / 24, -59 / 24, 37 / 24, -9 / 24),
-)
-"""Weights of the newest eps first, by order."""
-
-
 @dataclass(frozen=True)
-class PLMS:
-    """Pseudo linear multistep on eps (arXiv 2202.09778), as the ADM fork runs it; order 1 is DDIM.
+class DPMpp2MSDE:
+    """DPM-Solver++(2M) for the reverse SDE, midpoint form (arXiv 2211.01095, appendix).
 
-    The first transition averages eps here and after an Euler step; later ones are Adams-Bashforth
-    of what history allows. The last transition returns x0 of its own evaluation alone.
+    x_s = (sigma_s/sigma_t) e^(-eta h) x + alpha_s (1 - e^(-(1 + eta) h)) (D + h/(2 h_before)
+    (D - D_before)) + sigma_s sqrt(1 - e^(-2 eta h)) z, h as in dpmpp-2m. eta 0 is dpmpp-2m.
     """
 
-    id: ClassVar[str] = "plms"
-    needs: ClassVar[frozenset[str]] = frozenset({"x0", "eps"})
+    id: ClassVar[str] = "dpmpp-2m-sde"
+    needs: ClassVar[frozenset[str]] = frozenset({"x0"})
     mean_shift: ClassVar[bool] = False
-    eps_history: ClassVar[bool] = True
-    order: int = 4
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.order <= len(ADAMS_BASHFORTH):
-            raise SfumatoError(f"solver plms: order {self.order} must be 1 to 4")
+    eps_history: ClassVar[bool] = False
+    eta: float = 1.0
 
     @property
     def stochastic(self) -> bool:
-        return False
+        return self.eta > 0
 
     def calls(self, n: int) -> int:
-        return n + (self.order > 1 and n > 1)
+        return n
 
     def step(
         self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    ) -> tuple[Tensor, tuple[Tensor, float] | None]:
         schedule = call.schedule
         pred = denoise(x, t)
-        sigma_s, alpha_s = schedule.sigma(s), schedule.alpha(s)
+        alpha_s, sigma_s = schedule.alpha(s), schedule.sigma(s)
         if sigma_s == 0:
-            return alpha_s * pred.x0, ()
-        history: tuple[Tensor, ...] = carry or ()
-        euler = torch.add(alpha_s * pred.x0, pred.eps, alpha=sigma_s)
-        if self.order == 1:
-            return euler, ()
-        if history:
-            recent = (pred.eps, *history)[: self.order]
-            weights = ADAMS_BASHFORTH[len(recent) - 1]
-            eps = sum(w * e for w, e in zip(weights, recent, strict=True))
-        else:
-            eps = (pred.eps + denoise(euler, s).eps) / 2
-        alpha_t, sigma_t = schedule.alpha(t), schedule.sigma(t)
-        x0 = torch.add(x, eps, alpha=-sigma_t) / alpha_t
-        moved = torch.add(alpha_s * x0, eps, alpha=sigma_s)
-        return moved, (pred.eps, *history)[: self.order - 1]
+            return alpha_s * pred.x0, None
+        lam_t = math.log(schedule.alpha(t) / schedule.sigma(t))
+        h = math.log(alpha_s / sigma_s) - lam_t
+        target = pred.x0
+        if carry is not None:
+            before, lam_before = carry
+            weight = h / (2 * (lam_t - lam_before))
+            target = torch.add(target, target - before, alpha=weight)
+        shrink = sigma_s / schedule.sigma(t) * math.exp(-self.eta * h)
+        x = torch.add(shrink * x, target, alpha=-alpha_s * math.expm1(-(1 + self.eta) * h))
+        if self.eta > 0:
+            spread = sigma_s * math.sqrt(-math.expm1(-2 * self.eta * h))
+            x = torch.add(x, call.noise("step", x), alpha=spread)
+        return x, (pred.x0, lam_t)
 
 
-SOLVERS: dict[str, type[Any]] = {cls.id: cls for cls in (DDPM, DDIM, DPMpp2M, PLMS)}
+SOLVERS: dict[str, Callable[..., Any]] = {
+    "ddpm": DDPM,
+    "ddim": DDIM,
+    "euler-a": partial(DDIM, eta=1.0),  # ancestral Euler is DDIM with eta 1, written in sigma/alpha
+    "heun": RungeKutta,
+    "edm": EDM,
+    "dpmpp-2m": DPMpp2M,
+    "dpmpp-2m-sde": DPMpp2MSDE,
+    "plms": PLMS,
+    "plms-prk": partial(PLMS, start="prk"),
+    "plms2": partial(PLMS, order=2, start="pie"),
+    "iplms": partial(PLMS, start="euler"),
+    "pie": partial(RungeKutta, full=True),
+    "prk": partial(RungeKutta, stages=4, full=True),
+}
+"""Every solver by what users call it."""
 
 
 def solver(value: str | Mapping[str, Any] | Solver) -> Solver:
@@ -293,11 +296,12 @@ def solver(value: str | Mapping[str, Any] | Solver) -> Solver:
     name = value if isinstance(value, str) else options.pop("solver", None)
     if name not in SOLVERS:
         raise SfumatoError(f"solver {name!r}: unknown; known are {', '.join(SOLVERS)}")
-    known = [f.name for f in fields(SOLVERS[name])]
+    make: Any = SOLVERS[name]
+    known = [f.name for f in fields(getattr(make, "func", make))]
     if wrong := [key for key in options if key not in known]:
         has = ", ".join(known) or "none"
         raise SfumatoError(f"solver {name}: no option {wrong[0]!r}; its options: {has}")
-    made: Solver = SOLVERS[name](**options)
+    made: Solver = make(**options)
     return made
 
 

@@ -1,0 +1,211 @@
+"""Pseudo numerical methods: classical ODE solvers on eps, with the exact transfer of constant eps.
+
+phi(x, e; t -> s) = alpha_s (x - sigma_t e) / alpha_t + sigma_s e takes the place of x + h f (PNDM,
+arXiv 2202.09778). In x/alpha over sigma/alpha it is a plain Euler step, so these are also Heun's
+method of EDM (arXiv 2206.00364). All run upwards too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from sfumato.core.denoiser import Prediction
+from sfumato.core.errors import SfumatoError
+from sfumato.core.lazy import torch
+from sfumato.core.schedule import Schedule, ratio
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.core.guides import Call
+
+Denoise = Callable[["Tensor", float], Prediction]
+BOTH = frozenset({"x0", "eps"})
+
+
+def transfer(x: Tensor, eps: Tensor, t: float, s: float, schedule: Schedule) -> Tensor:
+    """phi: exact for an eps that does not change between t and s."""
+    scale = schedule.alpha(s) / schedule.alpha(t)
+    return torch.add(scale * x, eps, alpha=schedule.sigma(s) - scale * schedule.sigma(t))
+
+
+def improved(x: Tensor, eps: Tensor, t: float, s: float, denoise: Denoise, call: Call) -> Tensor:
+    """Improved Euler: the mean of eps here and where a transfer with it leads."""
+    there = denoise(transfer(x, eps, t, s, call.schedule), s).eps
+    return (eps + there) / 2
+
+
+def fourth(x: Tensor, eps: Tensor, t: float, s: float, denoise: Denoise, call: Call) -> Tensor:
+    """Runge and Kutta's fourth order, the middle evaluations at (t + s) / 2."""
+    middle, schedule = (t + s) / 2, call.schedule
+    second = denoise(transfer(x, eps, t, middle, schedule), middle).eps
+    third = denoise(transfer(x, second, t, middle, schedule), middle).eps
+    last = denoise(transfer(x, third, t, s, schedule), s).eps
+    return (eps + 2 * second + 2 * third + last) / 6
+
+
+ADAMS_BASHFORTH: tuple[tuple[float, ...], ...] = (
+    (1.0,),
+    (3 / 2, -1 / 2),
+    (23 / 12, -16 / 12, 5 / 12),
+    (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+)
+"""Weights of the newest eps first, by order."""
+
+NAMES = {"fork": "plms", "prk": "plms-prk", "pie": "plms2", "euler": "iplms"}
+
+
+@dataclass(frozen=True)
+class PLMS:
+    """Pseudo linear multistep: Adams-Bashforth on eps, of order 1 (DDIM) to 4.
+
+    start: how a pass begins. "fork" averages eps over the first transition and ends with x0 of the
+    last evaluation, as the ADM fork does; "prk" and "pie" take order - 1 steps of those methods and
+    keep their combined eps (PNDM); "euler" grows its order from 1; "improved" is that with one pie
+    step first, which keeps round trips up and down together.
+    """
+
+    needs: ClassVar[frozenset[str]] = BOTH
+    mean_shift: ClassVar[bool] = False
+    eps_history: ClassVar[bool] = True
+    order: int = 4
+    start: Literal["fork", "prk", "pie", "euler", "improved"] = "fork"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.order <= len(ADAMS_BASHFORTH):
+            raise SfumatoError(f"solver plms: order {self.order} must be 1 to 4")
+
+    @property
+    def id(self) -> str:
+        return NAMES.get(self.start, "iplms")
+
+    @property
+    def stochastic(self) -> bool:
+        return False
+
+    def calls(self, n: int) -> int:
+        first = min(self.order - 1, n)
+        if self.start == "fork":
+            return n + (self.order > 1 and n > 1)
+        extra = {"prk": 3 * first, "pie": first, "improved": min(first, 1), "euler": 0}
+        return n + extra[self.start]
+
+    def step(
+        self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        pred = denoise(x, t)
+        history: tuple[Tensor, ...] = carry or ()
+        if self.start == "fork" and call.schedule.sigma(s) == 0:
+            return call.schedule.alpha(s) * pred.x0, ()
+        recent = (pred.eps, *history)[: self.order]
+        eps, kept = self._combined(x, recent, t, s, denoise, call)
+        return transfer(x, eps, t, s, call.schedule), (kept, *history)[: self.order - 1]
+
+    def _combined(
+        self,
+        x: Tensor,
+        recent: tuple[Tensor, ...],
+        t: float,
+        s: float,
+        denoise: Denoise,
+        call: Call,
+    ) -> tuple[Tensor, Tensor]:
+        """eps of this step, and what the history keeps of it."""
+        here, first = recent[0], len(recent) == 1 and self.order > 1
+        if first and self.start in ("fork", "improved"):
+            return improved(x, here, t, s, denoise, call), here
+        if len(recent) < self.order and self.start in ("prk", "pie"):
+            way = fourth if self.start == "prk" else improved
+            eps = way(x, here, t, s, denoise, call)
+            return eps, eps
+        weights = ADAMS_BASHFORTH[len(recent) - 1]
+        total: Tensor = sum(w * e for w, e in zip(weights, recent, strict=True))  # type: ignore[assignment]
+        return total, here
+
+
+@dataclass(frozen=True)
+class RungeKutta:
+    """Heun's method (2 stages) or the classical one of 4, each step on its own.
+
+    full: evaluate at time 0 too ("pie" and "prk" of v-diffusion); else the transition to 0 is an
+    Euler step, as in EDM's algorithm 1 (2 n - 1 calls).
+    """
+
+    needs: ClassVar[frozenset[str]] = BOTH
+    mean_shift: ClassVar[bool] = False
+    eps_history: ClassVar[bool] = False
+    stages: Literal[2, 4] = 2
+    full: bool = False
+
+    def __post_init__(self) -> None:
+        if self.stages not in (2, 4):
+            raise SfumatoError(f"solver heun: stages {self.stages} must be 2 or 4")
+
+    @property
+    def id(self) -> str:
+        if not self.full:
+            return "heun"
+        return "pie" if self.stages == 2 else "prk"
+
+    @property
+    def stochastic(self) -> bool:
+        return False
+
+    def calls(self, n: int) -> int:
+        return self.stages * n - (0 if self.full or n == 0 else self.stages - 1)
+
+    def step(
+        self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
+    ) -> tuple[Tensor, None]:
+        pred = denoise(x, t)
+        if call.schedule.sigma(s) == 0 and not self.full:
+            return call.schedule.alpha(s) * pred.x0, None
+        way = improved if self.stages == 2 else fourth
+        eps = way(x, pred.eps, t, s, denoise, call)
+        return transfer(x, eps, t, s, call.schedule), None
+
+
+@dataclass(frozen=True)
+class EDM:
+    """Heun with churn (arXiv 2206.00364, algorithm 2): noise is added inside a step, then removed.
+
+    churn: S_churn of the whole run; s_min, s_max: where it acts, as sigma/alpha; s_noise: factor on
+    the added noise. Defaults are the paper's for ImageNet 64. churn 0 is "heun".
+    """
+
+    id: ClassVar[str] = "edm"
+    needs: ClassVar[frozenset[str]] = BOTH
+    mean_shift: ClassVar[bool] = False
+    eps_history: ClassVar[bool] = False
+    churn: float = 40.0
+    s_min: float = 0.05
+    s_max: float = 50.0
+    s_noise: float = 1.003
+
+    @property
+    def stochastic(self) -> bool:
+        return self.churn > 0
+
+    def calls(self, n: int) -> int:
+        return max(2 * n - 1, 0)
+
+    def step(
+        self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
+    ) -> tuple[Tensor, None]:
+        schedule = call.schedule
+        here = ratio(schedule, t)
+        gamma = min(self.churn / call.n, math.sqrt(2) - 1) if self.churn else 0.0
+        if gamma and self.s_min <= here <= self.s_max and s < t:
+            up = schedule.at(here * (1 + gamma))
+            there, scale = ratio(schedule, up), schedule.alpha(up)
+            added = self.s_noise * scale * math.sqrt(max(there**2 - here**2, 0.0))
+            x = torch.add(scale / schedule.alpha(t) * x, call.noise("step", x), alpha=added)
+            t = up
+        pred = denoise(x, t)
+        if schedule.sigma(s) == 0:
+            return schedule.alpha(s) * pred.x0, None
+        eps = improved(x, pred.eps, t, s, denoise, call)
+        return transfer(x, eps, t, s, schedule), None

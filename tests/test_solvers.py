@@ -1,0 +1,137 @@
+"""Every solver against the exact flow of Gaussian data, its stated order, calls and composition."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from sfumato.core.denoiser import Denoiser
+from sfumato.core.errors import SfumatoError
+from sfumato.core.process import Process
+from sfumato.core.schedule import VP
+from sfumato.core.solvers import SOLVERS, solver, solver_data
+
+SCHEDULE = VP()
+V = 0.25
+END = 0.05
+
+
+def eps(x: torch.Tensor, time: torch.Tensor, cond: Any) -> torch.Tensor:
+    t = float(time[0])
+    a, s = SCHEDULE.alpha(t), SCHEDULE.sigma(t)
+    return s * x / (a**2 * V + s**2)
+
+
+def process(name: Any, times: tuple[float, ...], n: int = 1) -> Process:
+    denoiser = Denoiser(eps, SCHEDULE, code=float, t_min=0.0)
+    return Process(denoiser, (1, 1, 4), n=n, solver=name, spacing=times)
+
+
+def ladder(n: int, top: float, scale: Any, back: Any) -> tuple[float, ...]:
+    """n transitions from top to END, even in a function of sigma/alpha."""
+    high, low = (scale(SCHEDULE.sigma(t) / SCHEDULE.alpha(t)) for t in (top, END))
+    return tuple(SCHEDULE.at(back(high + (low - high) * k / n)) for k in range(n + 1))
+
+
+def error(name: Any, n: int, even: str) -> float:
+    """Distance from the exact flow of the first state, relative."""
+    scale, back = (math.log, math.exp) if even == "log" else (float, float)
+    times = ladder(n, 0.9 if even == "log" else 0.4, scale, back)
+    steps = list(process(name, times).steps(seed=0))
+    first, last = steps[0].x.double(), steps[-1].x.double()
+    spread = [SCHEDULE.alpha(t) ** 2 * V + SCHEDULE.sigma(t) ** 2 for t in (times[0], times[-1])]
+    exact = first * math.sqrt(spread[1] / spread[0])
+    return float((last - exact).norm() / exact.norm())
+
+
+@pytest.mark.parametrize(
+    ("name", "even", "order"),
+    [
+        ("ddim", "log", 1),
+        ("heun", "log", 2),
+        ("pie", "log", 2),
+        ({"solver": "edm", "churn": 0.0}, "log", 2),
+        ("dpmpp-2m", "log", 2),
+        ({"solver": "dpmpp-2m-sde", "eta": 0.0}, "log", 2),
+        ("plms2", "ratio", 2),
+        ("iplms", "ratio", 4),
+        ("plms", "ratio", 4),
+        ("plms-prk", "ratio", 4),
+    ],
+    ids=str,
+)
+def test_the_measured_order_is_the_stated_one(name: Any, even: str, order: int) -> None:
+    """Slope of the error over the number of transitions, at times even in what the method needs."""
+    few, many = (8, 16) if order == 4 else (64, 256)  # above float32's rounding, below the start's
+    slope = math.log(error(name, few, even) / error(name, many, even)) / math.log(many / few)
+    assert slope == pytest.approx(order, abs=0.5 if order == 4 else 0.2)
+
+
+def test_more_evaluations_are_more_exact_at_equal_steps() -> None:
+    """prk's order is 2, since its middle is one of t; its error still is a fraction of Heun's."""
+    assert error("prk", 32, "log") < 0.2 * error("heun", 32, "log")
+    assert error("plms-prk", 32, "ratio") < 0.5 * error("plms2", 32, "ratio")
+
+
+def test_every_solver_is_listed_once_and_is_made_again_from_its_record() -> None:
+    assert list(SOLVERS) == (
+        [
+            "ddpm",
+            "ddim",
+            "euler-a",
+            "heun",
+            "edm",
+            "dpmpp-2m",
+            "dpmpp-2m-sde",
+            "plms",
+            "plms-prk",
+            "plms2",
+            "iplms",
+            "pie",
+            "prk",
+        ]
+    )
+    for name in SOLVERS:
+        made = solver(name)
+        assert made.id == ("ddim" if name == "euler-a" else name)
+        assert solver(solver_data(made)) == made
+
+
+@pytest.mark.parametrize("name", list(SOLVERS))
+def test_plans_and_counts_of_calls_agree(name: str) -> None:
+    for n in (1, 2, 7):
+        run = process(name, tuple((n - k) / n for k in range(n + 1)))
+        assert [step.calls for step in run.steps(seed=0)][-1] == run.calls
+
+
+@pytest.mark.parametrize("name", [n for n in SOLVERS if not solver(n).stochastic])
+def test_deterministic_solvers_go_up_and_come_back(name: str) -> None:
+    x0 = torch.randn(2, 1, 1, 4, generator=torch.Generator().manual_seed(0)) * 0.5
+    denoiser = Denoiser(eps, SCHEDULE, code=float, t_min=0.0)
+    run = Process(denoiser, (1, 1, 4), n=2, solver=name, n_steps=50)
+    top = run.invert(x0)[-1]
+    down = list(run.steps(top, seed=0))[-1].x
+    assert float((down - x0).norm() / x0.norm()) < (0.2 if name == "ddim" else 0.05)
+
+
+@pytest.mark.parametrize("name", [n for n in SOLVERS if solver(n).stochastic])
+def test_stochastic_solvers_keep_the_datas_spread_and_refuse_to_invert(name: str) -> None:
+    made = process(name, tuple((80 - k) / 80 for k in range(81)), n=1500).sample(seed=0)
+    assert float(made.std()) == pytest.approx(0.5, abs=0.04)
+    again = process(name, (1.0, 0.5, 0.0)).sample(seed=3)
+    assert torch.equal(again, process(name, (1.0, 0.5, 0.0)).sample(seed=3))
+    assert not torch.equal(again, process(name, (1.0, 0.5, 0.0)).sample(seed=4))
+    with pytest.raises(SfumatoError, match="is stochastic"):
+        Process(Denoiser(eps, SCHEDULE), (1, 1, 4), solver=name, n_steps=4).invert(made[:1])
+
+
+def test_options_that_do_not_exist_are_named() -> None:
+    with pytest.raises(SfumatoError, match="no option 'eta'; its options: stages, full"):
+        solver({"solver": "heun", "eta": 1.0})
+    with pytest.raises(SfumatoError, match="order 5 must be 1 to 4"):
+        solver({"solver": "plms", "order": 5})
+    with pytest.raises(SfumatoError, match="stages 3 must be 2 or 4"):
+        solver({"solver": "heun", "stages": 3})
