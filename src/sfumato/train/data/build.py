@@ -211,7 +211,9 @@ def _render(icons: Mapping[str, Any], name: str, box: float) -> Image.Image:
     try:
         import resvg_py
     except ImportError:
-        raise SfumatoError("data build-emoji: resvg-py is missing; pip install resvg-py") from None
+        raise SfumatoError(
+            "data build-emoji: resvg-py is missing; pip install resvg-py (extra 'data')"
+        ) from None
     icon = icons["icons"].get(name)
     while icon is None:
         name = icons["aliases"][name]["parent"]
