@@ -80,6 +80,8 @@ class Weights:
     def cast(self, values: Mapping[str, Tensor]) -> None:
         """Put values into the network, in its own number format."""
         names = [name for name, p in self.parameters.items() if values[name] is not p]
+        if not names:  # all parameters are their own masters
+            return
         with torch.no_grad():
             torch._foreach_copy_(
                 [self.parameters[name] for name in names], [values[name] for name in names]
