@@ -98,5 +98,5 @@ def test_a_judge_knows_real_pictures_it_never_saw_and_nothing_in_noise() -> None
 
 
 def test_an_unknown_style_has_no_judge() -> None:
-    with pytest.raises(SfumatoError, match="no judge for it; there are 3d render, ink drawing"):
+    with pytest.raises(SfumatoError, match="no judge for it; there are 3d render"):
         heldout.bench("watercolour")

@@ -93,7 +93,7 @@ TRAIN = [
 ]
 EVAL = [
     keyword("model", str, "emoji", "--model", text="bundled name or folder"),
-    keyword("styles", str, "3d render,ink drawing", "--styles", text="styles that have a judge"),
+    keyword("styles", str, "3d render", "--styles", text="styles that have a judge, a,b"),
     keyword("scales", str | None, None, "--scales", text="guidance scales, such as 1,2,3,4"),
     keyword("n", int, 200, "-n", text="how many of the 200 prompts"),
     keyword("seed", int, 0, "--seed", text="picture k has seed + k"),

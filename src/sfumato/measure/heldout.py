@@ -23,8 +23,12 @@ from sfumato.train.data import store
 
 HERE = Path(__file__).parent
 PICTURES = HERE / "heldout"
-JUDGED = {"3d render": "fluent", "ink drawing": "ink"}
-"""Styles that have a judge: what a prompt calls them, and their name in the packed set."""
+JUDGED = {
+    prompt: style
+    for prompt, style in (("3d render", "fluent"), ("ink drawing", "ink"))
+    if (HERE / "judges" / f"judge-{style}.json").is_file()
+}
+"""Styles that have a packaged judge: what a prompt calls them, and their name in the packed set."""
 
 
 def pictures(style: str = "fluent", size: int = 64) -> store.Store:
