@@ -22,14 +22,16 @@ from conformance_sdedit import KINDS as SDEDIT
 from conformance_steps import KINDS as STEPS
 from conformance_tokens import KINDS as TOKENS
 from conformance_training import KINDS as TRAINING
+from conformance_vdiffusion import KINDS as VDIFFUSION
 
 HERE = Path(__file__).parent
-KINDS = {**GLIDE, **GUIDED, **ILVR, **IMAGES, **NETWORKS, **SDEDIT, **STEPS, **TOKENS, **TRAINING}
+KINDS = {
+    **GLIDE, **GUIDED, **ILVR, **IMAGES, **NETWORKS, **SDEDIT, **STEPS, **TOKENS, **TRAINING,
+    **VDIFFUSION,
+}  # fmt: skip
 
 # kinds of later work, by the letter of the issue that they belong to
 LATER = {
-    "vdiffusion-sampling": "D",
-    "vdiffusion-schedules": "D",
     "sdedit-vp-ddpm-unet": "E",
     "prior-loss": "F",
     "personalisation-metrics": "F",

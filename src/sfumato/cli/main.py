@@ -15,6 +15,7 @@ from sfumato.cli import show
 from sfumato.cli.options import method_parameters, methods_of, other_parameters
 from sfumato.core.errors import SfumatoError
 from sfumato.core.solvers import SOLVERS
+from sfumato.core.spacing import RULES
 from sfumato.methods import Method, registry
 
 # libgomp's threads spin while they wait: with another process on a core that makes torch tens of
@@ -55,9 +56,7 @@ RUN = [
     ),
     keyword("steps", int | None, None, "--steps", text="network calls of the base"),
     keyword("solver", str | None, None, "--solver", text=f"one of {', '.join(SOLVERS)}"),
-    keyword(
-        "spacing", str | None, None, "--spacing", text="uniform, karras, logsnr, or ddim50, 27"
-    ),
+    keyword("spacing", str | None, None, "--spacing", text=f"{', '.join(RULES)}; or ddim50, 27"),
     keyword("size", str | None, None, "--size", text="N, WxH, input or native"),
     keyword("stages", int | None, None, "--stages", text="1 stops after the base"),
     keyword("seed", int, 0, "--seed", text="picture j of a batch has seed + j"),

@@ -147,14 +147,15 @@ def bind(process: Process, seed: int, noise: Noise | None) -> Run:
     level = start.level(schedule)
     if process.solver is None:
         raise SfumatoError("solver: not given, and no model card here that would say")
+    times = times_of(process, start, level)
     run = Run(
         process=process,
         schedule=schedule,
         space=process.space,
         shape=shape,
         frame=frame,
-        times=times_of(process, start, level),
-        level=level,
+        times=times,
+        level=times[0],
         n=process.n,
         seed=seed,
         noise=Seeded(seed, process.stage) if noise is None else noise,

@@ -202,6 +202,28 @@ class VE:
         return self.sigma(t)
 
 
+@dataclass(frozen=True)
+class Cosine:
+    """Continuous: alpha = cos(pi t / 2), sigma = sin(pi t / 2), as v-diffusion's networks know it.
+
+    Its last time has no signal left; networks that cannot be asked there say so by t_max.
+    """
+
+    steps: int = 1000
+
+    def alpha(self, t: float) -> float:
+        return math.cos(math.pi / 2 * t)
+
+    def sigma(self, t: float) -> float:
+        return math.sin(math.pi / 2 * t)
+
+    def at(self, ratio: float) -> float:
+        return 2 / math.pi * math.atan(max(ratio, 0.0))
+
+    def prior(self, t: float) -> float:
+        return 1.0
+
+
 def linear(steps: int = 1000, start: float | None = None, end: float | None = None) -> Table:
     """Betas in a line from 1e-4 to 0.02, both scaled by 1000 / steps (arXiv 2006.11239)."""
     scale = 1000 / steps

@@ -1,6 +1,6 @@
 """Time grids: which times one pass visits, from its start level down. Repeats and jumps on top.
 
-A spacing is a name ("uniform", "karras", "logsnr"), a respacing string of the OpenAI programs
+A spacing is a name (RULES), a respacing string of the OpenAI programs
 ("27", "ddim50", "10,10,3,2,2", "fast27"), or an explicit tuple of times.
 """
 
@@ -44,7 +44,71 @@ def _even(
     return (t_start, *inner, 0.0)
 
 
-RULES: dict[str, Rule] = {"uniform": uniform, "karras": karras, "logsnr": logsnr}
+def trailing(n: int, t_start: float, schedule: Schedule) -> Times:
+    """Uniform, rounded to times of the table (2305.08891, table 2)."""
+    steps = schedule.steps
+    times = (round(t * steps) / steps for t in uniform(n, t_start, schedule)[1:-1])
+    return (t_start, *times, 0.0)
+
+
+def leading(n: int, t_start: float, schedule: Schedule) -> Times:
+    """t_k = t_start (n - 1 - k) / n, one table step higher: starts below t_start (2305.08891).
+
+    What Stable Diffusion's DDIM and PNDM take; only here because results were published with it.
+    """
+    first = 1 / schedule.steps
+    return (*(t_start * (n - 1 - k) / n + first for k in range(n)), 0.0)
+
+
+DDPM_FROM, COSINE_TO = 0.48536712, 0.80074257  # where v-diffusion's two halves meet
+
+
+def _ddpm(u: float) -> float:
+    """alpha^2 / sigma^2 = 1 / (e^(1e-4 + 10 u^2) - 1), a DDPM's betas in continuous form."""
+    return math.sqrt(math.expm1(1e-4 + 10 * u * u))
+
+
+def _spliced(u: float) -> float:
+    """Even in the angle atan(sigma/alpha) for small u, DDPM's above."""
+    b = u * (1 + COSINE_TO - DDPM_FROM)
+    return math.tan(math.pi / 2 * b) if b < COSINE_TO else _ddpm(b + DDPM_FROM - COSINE_TO)
+
+
+def _log(u: float) -> float:
+    """log(alpha^2 / sigma^2) from 10 down to -10."""
+    return math.exp(10 * u - 5)
+
+
+def _rising(ratio_at: Callable[[float], float], text: str) -> Rule:
+    """Even in u in [0, 1], where sigma/alpha = ratio_at(u); u = 1 is the highest time there is."""
+
+    def rule(n: int, t_start: float, schedule: Schedule) -> Times:
+        top = ratio(schedule, t_start)
+        low, high = 0.0, 1.0
+        if top < ratio_at(1.0):
+            for _ in range(60):  # u of t_start: the functions rise, but none has a short inverse
+                u = (low + high) / 2
+                low, high = (u, high) if ratio_at(u) < top else (low, u)
+        times = [schedule.at(ratio_at(high * (n - k) / n)) for k in range(n)]
+        if high < 1.0:
+            times[0] = t_start
+        return (*times, 0.0)
+
+    rule.__doc__ = text
+    return rule
+
+
+RULES: dict[str, Rule] = {
+    "uniform": uniform,
+    "leading": leading,
+    "trailing": trailing,
+    "karras": karras,
+    "logsnr": logsnr,
+    "v-spliced": _rising(_spliced, "v-diffusion's default: linear angle, then DDPM's times."),
+    "v-ddpm": _rising(_ddpm, "DDPM's times in v-diffusion."),
+    "v-log": _rising(_log, "v-diffusion's times even in log SNR, from 10 to -10."),
+}
+"""Every named spacing. Those of v-diffusion end below t = 1: a run then starts at their highest."""
 
 
 def respaced(text: str, steps: int) -> list[int]:
@@ -104,16 +168,22 @@ def materialise(
             raise SfumatoError("steps: not given, and no model card here that would say")
         if n < 1:
             raise SfumatoError(f"steps {n}: must be at least 1")
-        return RULES[spacing or "uniform"](n, t_start, schedule)
+        times = RULES[spacing or "uniform"](n, t_start, schedule)
+        if any(s >= t for t, s in zip((t_start + 1e-9, *times), times, strict=False)):
+            raise SfumatoError(
+                f"steps {n}: spacing {spacing} cannot place as many below t = {t_start:g}; give "
+                "fewer, or spacing uniform"
+            )
+        return times
     if n is not None:
         raise SfumatoError(f"steps {n} and spacing {spacing!r}: each fixes the steps, give one")
     if not isinstance(spacing, str):
         return _checked(tuple(float(t) for t in spacing))
     steps = schedule.steps
-    times = [(k + 1) / steps for k in reversed(respaced(spacing, steps))]
+    kept = [(k + 1) / steps for k in reversed(respaced(spacing, steps))]
     if t_start < 1:
-        times = [t_start, *(t for t in times if t < t_start - 1e-9)]
-    return (*times, 0.0)
+        kept = [t_start, *(t for t in kept if t < t_start - 1e-9)]
+    return (*kept, 0.0)
 
 
 def _checked(times: Times) -> Times:

@@ -1,0 +1,32 @@
+"""Named spacings: where they begin and end, and what they refuse."""
+
+from __future__ import annotations
+
+import pytest
+
+from conformance_sdedit import gaussian
+from sfumato.core.errors import SfumatoError
+from sfumato.core.process import Process
+from sfumato.core.run import reported
+from sfumato.core.schedule import Cosine, linear
+from sfumato.core.spacing import RULES, materialise
+
+
+@pytest.mark.parametrize("name", [name for name in RULES if name != "leading"])
+def test_every_spacing_begins_at_the_start_level_and_takes_its_steps(name: str) -> None:
+    for schedule in (Cosine(), linear()):
+        times = materialise(name, 12, 0.6, schedule)
+        assert (times[0], times[-1], len(times)) == (0.6, 0.0, 13)
+        assert list(times) == sorted(set(times), reverse=True)
+
+
+def test_leading_starts_below_and_the_run_says_so() -> None:
+    """Stable Diffusion's DDIM at 50 steps begins at table index 980."""
+    assert materialise("leading", 50, 1.0, linear())[:2] == pytest.approx((0.981, 0.961))
+    made = Process(gaussian(linear(), 1.0), (1, 2, 2), n_steps=50, solver="ddim", spacing="leading")
+    assert reported(made.begin())["t0"] == pytest.approx(0.981)
+
+
+def test_more_steps_than_a_spacing_can_place_is_an_error() -> None:
+    with pytest.raises(SfumatoError, match="spacing trailing cannot place"):
+        materialise("trailing", 600, 0.5, linear())
