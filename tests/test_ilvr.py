@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,22 @@ def test_a_cascade_is_held_in_its_base_and_takes_the_references_size(reference: 
     found = np.asarray(held.resize((5, 4), Image.Resampling.BOX), dtype=float)
     free = base.sample(seed=2).images[0].resize((80, 64)).resize((5, 4), Image.Resampling.BOX)
     assert np.abs(found - goal).mean() < 0.4 * np.abs(np.asarray(free, dtype=float) - goal).mean()
+
+
+def test_all_orders_of_four_methods_give_the_same_bits(reference: Path) -> None:
+    model = sf.load("emoji", dtype="float32")
+    base = model.process("red apple", steps=2, stages=1)
+    mask = Image.new("L", (80, 64))
+    mask.paste(255, (20, 10, 60, 50))
+    parts = (sf.SDEdit(reference, t0=0.6), sf.ILVR(reference), sf.CFG(2),
+             sf.Inpaint(reference, mask=mask, network="plain", resample=2, stretch=1))  # fmt: skip
+    made = set()
+    for order in itertools.permutations(parts):
+        process = base
+        for method in order:
+            process = process | method
+        made.add(process.sample(seed=1).images[0].tobytes())
+    assert len(made) == 1
 
 
 def test_ilvr_composes_with_sdedit_in_either_order(reference: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from sfumato.core.denoiser import Denoiser
 from sfumato.core.errors import SfumatoError
+from sfumato.core.guides import Guide
 from sfumato.core.process import Process
 from sfumato.core.schedule import VP
 from sfumato.core.solvers import SOLVERS, solver, solver_data
@@ -135,3 +137,22 @@ def test_options_that_do_not_exist_are_named() -> None:
         solver({"solver": "plms", "order": 5})
     with pytest.raises(SfumatoError, match="stages 3 must be 2 or 4"):
         solver({"solver": "heun", "stages": 3})
+
+
+class Apart(Guide):
+    """Moves eps without x0, as a method with `needs` may."""
+
+    id = "apart"
+    needs = frozenset({"eps"})
+
+    def edit(self, pred: Any, x: torch.Tensor, call: Any) -> Any:
+        return replace(pred, eps=pred.eps * 0.9)
+
+
+def test_a_method_that_a_solver_would_ignore_is_refused_when_composed() -> None:
+    assert process("ddim", (1.0, 0.5)) | Apart()
+    with pytest.raises(SfumatoError, match="apart: changes eps apart, which solver dpmpp-2m does"):
+        process("dpmpp-2m", (1.0, 0.5)) | Apart()
+    late = process(None, (1.0, 0.5)) | Apart()
+    with pytest.raises(SfumatoError, match="take one of ddim, euler-a, heun"):
+        late.add(solver=solver("ddpm"))

@@ -35,6 +35,7 @@ _HOME = {
     "Result": "sfumato.models.result",
     "load": "sfumato.models.library",
     "run": "sfumato.models.replay",
+    "sweep": "sfumato.measure.sweep",
 }
 
 

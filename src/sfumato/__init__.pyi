@@ -20,6 +20,7 @@ from sfumato.images import Picture as Picture
 from sfumato.images import open_image as open_image
 from sfumato.images import sheet as sheet
 from sfumato.images import strokes as strokes
+from sfumato.measure.sweep import sweep as sweep
 from sfumato.methods.cfg import CFG as CFG
 from sfumato.methods.classifier import Classifier as Classifier
 from sfumato.methods.clip_guidance import CLIPGuidance as CLIPGuidance

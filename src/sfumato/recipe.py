@@ -89,6 +89,13 @@ class Recipe:
             raise SfumatoError(f"{where}: is not JSON ({error})") from None
         return cls.from_data(data, where)
 
+    @property
+    def id(self) -> str:
+        """Digest of what was asked for, whatever ran: what children name among their parents."""
+        data = {**self.to_data(), "run": {}, "versions": {}, "embedded": {}}
+        text = json.dumps(data, sort_keys=True, ensure_ascii=False)
+        return f"sha256 {sha256(text.encode()).hexdigest()}"
+
     def inputs(self) -> list[tuple[str, str]]:
         """(sha256, name) of every picture among the methods' values."""
         return [

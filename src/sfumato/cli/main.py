@@ -43,10 +43,23 @@ def keyword(
 
 
 RUN = [
-    keyword("prompt", str, "", "-p", "--prompt", text="what to show"),
-    keyword("negative", str, "", "--negative", text="what to stay away from"),
+    keyword("prompt", str | None, None, "-p", "--prompt", text="what to show"),
+    keyword("negative", str | None, None, "--negative", text="what to stay away from"),
+    keyword(
+        "recipe",
+        str | None,
+        None,
+        "--recipe",
+        text="begin with a recipe or a saved picture; options and methods go on top",
+    ),
     keyword("label", int | None, None, "--label", text="class of a class-conditional model"),
-    keyword("model", str, "emoji", "--model", text="bundled name, folder or checkpoint file"),
+    keyword(
+        "model",
+        str | None,
+        None,
+        "--model",
+        text="bundled name, folder or checkpoint file; emoji if none is given",
+    ),
     keyword(
         "adapt",
         list[str],
@@ -59,8 +72,15 @@ RUN = [
     keyword("spacing", str | None, None, "--spacing", text=f"{', '.join(RULES)}; or ddim50, 27"),
     keyword("size", str | None, None, "--size", text="N, WxH, input or native"),
     keyword("stages", int | None, None, "--stages", text="1 stops after the base"),
-    keyword("seed", int, 0, "--seed", text="picture j of a batch has seed + j"),
-    keyword("n", int, 1, "-n", text="pictures in one batch"),
+    keyword("seed", int | None, None, "--seed", text="picture j of a batch has seed + j; 0"),
+    keyword("n", int | None, None, "-n", text="pictures in one batch; 1"),
+    keyword(
+        "target",
+        str,
+        "rms",
+        "--target",
+        text="what a field given as auto is searched by: MEASURE or MEASURE=NUMBER",
+    ),
     keyword("extra", list[str], [], "--with", text="METHOD.FIELD=VALUE of any method; repeatable"),
 ]
 OUT = [
@@ -102,6 +122,25 @@ DATA = [
     keyword("output", str | None, None, "-o", "--output", text="folder; SFUMATO_HOME/data/emoji"),
     keyword("packages", str | None, None, "--packages", text="folder of the unpacked packages"),
 ]
+SWEEP = [
+    keyword("over", str, ..., "--over", text="FIELD=LOW:HIGH:COUNT or FIELD=A,B,C; any method's"),
+    keyword("seeds", int, 3, "--seeds", text="pictures of each value and prompt"),
+    keyword("prompts", list[str], [], "--prompts", text="sweep these too; repeatable"),
+    keyword("choose", float | None, None, "--choose", text="value to mark; else the knee"),
+    keyword("folder", str, "sweep", "-o", "--output", text="folder; a stopped sweep goes on in it"),
+    OUT[3],
+]
+BATCH = [
+    keyword(
+        "output",
+        str,
+        "batch/{name}-{seed}.png",
+        "-o",
+        "--output",
+        text="pattern with {name} {row} {prompt} {seed} {i}; what exists is skipped",
+    ),
+    OUT[3],
+]
 PLAN = keyword("plan", bool, False, "--plan", text="say what would run, and stop")
 
 
@@ -131,15 +170,21 @@ def fail(line: str, debug: bool) -> None:
     raise typer.Exit(1) from None
 
 
-def register(name: str, body: Callable[..., None], parameters: list[Parameter], text: str) -> None:
-    """Make `body` a verb whose options are the parameters."""
+def register(
+    name: str,
+    body: Callable[..., None],
+    parameters: list[Parameter],
+    text: str,
+    group: typer.Typer | None = None,
+) -> None:
+    """Make `body` a verb, or a verb of a group, whose options are the parameters."""
 
     def command(**values: Any) -> None:
         guarded(body, values, values.pop("debug"))
 
     command.__signature__ = Signature(sorted(parameters, key=lambda p: p.kind))  # type: ignore[attr-defined]
     command.__doc__ = text
-    app.command(name)(command)
+    (group or app).command(name)(command)
 
 
 def maker(cls: type[Method] | None) -> Callable[..., None]:
@@ -149,6 +194,29 @@ def maker(cls: type[Method] | None) -> Callable[..., None]:
         from sfumato.cli import verbs
 
         verbs.make(methods_of(cls, values, values["extra"], values.get("preset")), values)
+
+    return body
+
+
+def sweeper(cls: type[Method] | None) -> Callable[..., None]:
+    """The body of `sweep VERB`."""
+
+    def body(**values: Any) -> None:
+        from sfumato.cli import many
+
+        wanted = methods_of(cls, values, values["extra"], values.get("preset"))
+        many.sweep(cls, wanted, values)
+
+    return body
+
+
+def batcher(cls: type[Method] | None) -> Callable[..., None]:
+    """The body of `batch VERB`."""
+
+    def body(**values: Any) -> None:
+        from sfumato.cli import many
+
+        many.batch(cls, values)
 
     return body
 
@@ -201,6 +269,26 @@ def root(
     """Guided image synthesis and editing with diffusion models."""
 
 
+def grouped() -> None:
+    """`sweep` and `batch`: groups in which every verb that makes pictures is there again."""
+    verbs: dict[str, type[Method] | None] = {"generate": None}
+    verbs |= {name: cls for name, cls in sorted(registry().items()) if cls.verb}
+    shared = [*RUN, *COMMON, *other_parameters()]
+    sweeps = typer.Typer(help="Vary one field: pictures, contact sheet, page, curve.")
+    batches = typer.Typer(help="A verb for every row of a folder or manifest.")
+    rows = argument("source", "folder of pictures, or .csv, .jsonl, .txt; README says how")
+    single = [p for p in shared if p.name != "n"]
+    for name, cls in verbs.items():
+        own = method_parameters(cls) if cls else []
+        named = preset(cls) if cls else []
+        text = summary(cls) if cls else "Make pictures from a prompt."
+        register(name, sweeper(cls), [*own, *single, *SWEEP, *named], text, sweeps)
+        fields = [p for p in own if p.kind is Parameter.KEYWORD_ONLY]
+        register(name, batcher(cls), [rows, *fields, *shared, *BATCH, *named], text, batches)
+    app.add_typer(sweeps, name="sweep", no_args_is_help=True)
+    app.add_typer(batches, name="batch", no_args_is_help=True)
+
+
 def build() -> typer.Typer:
     """Register every verb: the installed methods' own, then the fixed ones."""
     run = [*RUN, *OUT, PLAN, *COMMON, *other_parameters()]
@@ -208,6 +296,7 @@ def build() -> typer.Typer:
     for name, cls in sorted(registry().items()):
         if cls.verb:
             register(name, maker(cls), [*method_parameters(cls), *run, *preset(cls)], summary(cls))
+    grouped()
     again = argument("source", "a recipe (.json) or a picture that sfumato saved")
     register(
         "run", later("replay"), [again, *OUT[:2], *COMMON], "Make a picture again, bit for bit."

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from inspect import Parameter
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -17,6 +17,24 @@ from sfumato.images import ImageInput
 from sfumato.methods import Method, find, registry
 
 PANEL = "Of this method"
+AUTO = "auto"
+
+
+def number_or_auto(kind: type, low: float | None, high: float | None) -> Callable[[str], Any]:
+    """Parser of a number in a range, or "auto": found by a search (sfumato.measure.auto)."""
+
+    def parse(text: str | float) -> Any:
+        if text == AUTO:
+            return text
+        try:
+            value = kind(text)
+        except ValueError:
+            raise typer.BadParameter(f"{text!r} is neither a number nor auto") from None
+        if (low is not None and value < low) or (high is not None and value > high):
+            raise typer.BadParameter(f"{text} is not in the range {low}<=x<={high}")
+        return value
+
+    return parse
 
 
 def described(cls: type[Method]) -> dict[str, FieldInfo]:
@@ -60,6 +78,18 @@ def parameter(name: str, info: FieldInfo, flag: str | None = None, panel: str = 
         )
     low, high = limit(info, "ge", "gt"), limit(info, "le", "lt")
     number = kind in (int, float)
+    if extra.get("auto"):
+        option = typer.Option(
+            f"--{name.replace('_', '-')}",
+            help=text,
+            rich_help_panel=panel,
+            show_default=info.default is not None,
+            parser=number_or_auto(kind, low, high),
+            metavar=f"NUMBER|auto [{low}<=x<={high}]",
+        )
+        return Parameter(
+            name, Parameter.KEYWORD_ONLY, default=info.default, annotation=Annotated[Any, option]
+        )
     option = typer.Option(
         flag or f"--{name.replace('_', '-')}",
         help=text,
@@ -119,9 +149,32 @@ def parsed(value: str) -> Any:
         return value
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """A method that a command line asks for, with the fields it gives."""
+
+    cls: type[Method]
+    values: Mapping[str, Any]
+    preset: str | None = None
+
+    @property
+    def searched(self) -> list[str]:
+        """Fields given as "auto", which a search must turn into numbers."""
+        return [name for name, value in self.values.items() if value == AUTO]
+
+    def onto(self, process: Any) -> Any:
+        """The process with this method, or with these fields if it has the method already."""
+        values = {name: value for name, value in self.values.items() if value != AUTO}
+        if self.cls.id in {getattr(method, "id", None) for method in process.methods}:
+            named = dict(self.cls.presets.get(self.preset or "", {}))
+            return process.revised(self.cls.id, **{**named, **values})
+        made = self.cls.preset(self.preset, **values) if self.preset else self.cls(**values)
+        return process | made
+
+
 def methods_of(
     verb: type[Method] | None, values: Mapping[str, Any], extra: Sequence[str], preset: str | None
-) -> list[Method]:
+) -> list[Wanted]:
     """The methods that a command line asks for."""
     chosen = assignments(extra)
     for name, cls in registry().items():
@@ -129,7 +182,14 @@ def methods_of(
             chosen.setdefault(name, {})[main_field(cls)] = values[name]
     made = []
     if verb is not None:
-        own = {n: values[n] for n, info in described(verb).items() if values[n] != info.default}
+        if preset is not None and preset not in verb.presets:
+            known = ", ".join(verb.presets) or "none"
+            raise SfumatoError(f"--preset: {verb.id} has no preset {preset!r}; it has {known}")
+        own = {
+            n: values[n]
+            for n, info in described(verb).items()
+            if n in values and values[n] != info.default
+        }
         own |= chosen.pop(verb.id, {})
-        made.append(verb.preset(preset, **own) if preset else verb(**own))
-    return made + [find(name)(**fields_) for name, fields_ in chosen.items()]
+        made.append(Wanted(verb, own, preset))
+    return made + [Wanted(find(name), fields_) for name, fields_ in chosen.items()]

@@ -18,9 +18,16 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class Notices(logging.Handler):
-    """The library's notices as lines on stderr."""
+    """The library's notices as lines on stderr, each said once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage() in self.said:
+            return
+        self.said.add(record.getMessage())
         errors.print(record.getMessage(), style="dim", markup=False)
 
 

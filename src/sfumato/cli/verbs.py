@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,46 +17,124 @@ import torch
 
 from sfumato import images, recipe
 from sfumato.cli import show
+from sfumato.cli.options import Wanted
 from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
 from sfumato.core.run import place_of
 from sfumato.core.solvers import solver, solver_data
+from sfumato.core.spacing import RULES
 from sfumato.core.starts import PriorNoise
-from sfumato.methods import Method, to_data
+from sfumato.methods import to_data
 from sfumato.models import library
 from sfumato.models import replay as replays
-from sfumato.models.cascade import Cascade
+from sfumato.models.cascade import base_of
 from sfumato.models.devices import choose
+from sfumato.models.model import Model
 from sfumato.models.result import Result, free
+from sfumato.recipe import Recipe
 
 
-def make(methods: Sequence[Method], values: dict[str, Any]) -> None:
-    """Compose, run, save: `generate` and every method's verb."""
-    model = library.load(values["model"], device=values["device"], dtype=values["dtype"])
-    for given in values["adapt"]:
-        model = model.adapt(*parse_adapter(given))
-    process: Any = model.process(
-        values["prompt"],
-        negative=values["negative"],
-        label=values["label"],
-        n=values["n"],
-        steps=values["steps"],
-        solver=values["solver"],
-        spacing=values["spacing"],
-        size=parse_size(values["size"]),
-        stages=values["stages"],
-    )
+@dataclass(frozen=True)
+class Composed:
+    """What a command line describes: the process, its first seed, the recipes it stems from."""
+
+    process: Any
+    seed: int
+    parents: tuple[str, ...] = ()
+
+    @property
+    def base(self) -> Process:
+        """The process itself, or of a cascade its base."""
+        return base_of(self.process)
+
+
+ASKED = (
+    "model",
+    "prompt",
+    "negative",
+    "label",
+    "stages",
+    "seed",
+    "n",
+    "steps",
+    "solver",
+    "spacing",
+)
+
+
+def composed(
+    methods: Sequence[Wanted], values: dict[str, Any], models: dict[str, Model] | None = None
+) -> Composed:
+    """--recipe, then the options, then the methods; those already there get the given fields.
+
+    models: those loaded so far, by name, for callers that compose many.
+    """
+    given = values["recipe"]
+    start = Recipe(model="emoji") if given is None else replays.read(given)
+    if "index" in start.run:  # a picture of a batch: that one, not its batch
+        start = replace(start, seed=start.seed + int(start.run["index"]), n=1)
+    asked = {name: values[name] for name in ASKED if values.get(name) is not None}
+    if values["size"] is not None:
+        asked["size"] = parse_size(values["size"])
+    if ("spacing" in asked) != ("steps" in asked):  # each may fix what the recipe's other says
+        fixed = asked.get("spacing", start.spacing)
+        if fixed is not None and fixed not in RULES:
+            asked |= {"steps": asked.get("steps"), "spacing": asked.get("spacing")}
+    wanted = replace(start, **asked)
+    folders = [Path.cwd()] if given is None else [Path(given).resolve().parent, Path.cwd()]
+    loaded = {} if models is None else models
+    if wanted.model not in loaded:
+        model = library.load(wanted.model, device=values["device"], dtype=values["dtype"])
+        model = replays.adapted(wanted, model, folders)
+        for text in values["adapt"]:
+            model = model.adapt(*parse_adapter(text))
+        loaded[wanted.model] = model
+    model = loaded[wanted.model]
+    process: Any = replays.compose(wanted, model, folders)
     for method in methods:
-        process = process | method
+        process = method.onto(process)
+    parents = () if given is None else (start.id,)
+    for method in methods:
+        for field in method.searched:
+            found = searched(process, f"{method.cls.id}.{field}", values)
+            process = process.revised(method.cls.id, **{field: found.value})
+            parents = (*parents, found.curve.id)
+    return Composed(process, wanted.seed, parents)
+
+
+def searched(process: Any, name: str, values: dict[str, Any]) -> Any:
+    """The number for a field given as "auto"."""
+    from sfumato.measure import auto
+
+    measure, equals, target = values["target"].partition("=")
+    try:
+        goal = float(target) if equals else None
+    except ValueError:
+        raise SfumatoError(
+            f"--target {values['target']}: write MEASURE or MEASURE=NUMBER"
+        ) from None
+    found = auto(
+        process, name, measure=measure, target=goal, seed=values["seed"] or 0,
+        say=logging.getLogger("sfumato").info,
+    )  # fmt: skip
+    show.errors.print(f"{name} = {found.value:g} ({found.curve.rule})", markup=False)
+    return found
+
+
+def make(methods: Sequence[Wanted], values: dict[str, Any]) -> None:
+    """Compose, run, save: `generate` and every method's verb."""
+    made = composed(methods, values)
+    process = made.process
     if values["plan"]:
-        plan(process, values["as_json"])
+        plan(made, values["as_json"])
         return
     store = recipe.unstored() if values["no_store"] else nullcontext()
     with store, show.progress(process.calls, values["quiet"]) as update:
-        result = process.sample(values["seed"], progress=update)
-    inputs = [image for method in methods for image in images.inputs_of(method)]
+        result = process.sample(made.seed, progress=update)
+    if made.parents:
+        result = result.descended(made.parents)
     if values["embed"]:
-        result = embedded(result, inputs)
+        result = embedded(result, [i for m in process.methods for i in images.inputs_of(m)])
     deliver(result, values["output"], values["sheet"], values["as_json"])
 
 
@@ -102,10 +181,9 @@ def parse_adapter(text: str) -> tuple[str, float]:
         raise SfumatoError(f"--adapt {text}: strength {strength!r} is no number") from None
 
 
-def plan(process: Any, as_json: bool) -> None:
-    """What would run: calls, times, work size, methods."""
-    base = getattr(process, "base", None) if isinstance(process, Cascade) else process
-    assert isinstance(base, Process)
+def plan(made: Composed, as_json: bool) -> None:
+    """What would run: calls, times, work size, methods; as JSON also the recipe."""
+    process, base = made.process, made.base
     resolved = base.resolved()
     start = resolved.start or PriorNoise()
     frame, _ = resolved.frame(place_of(resolved, start))
@@ -120,7 +198,8 @@ def plan(process: Any, as_json: bool) -> None:
         "methods": [to_data(method) for method in resolved.methods],
     }
     if as_json:
-        print(json.dumps(data))
+        source: Any = base.source
+        print(json.dumps({**data, "recipe": source.asked(base, made.seed).to_data()}))
         return
     for name, value in data.items():
         print(f"{name}: {value}")

@@ -6,7 +6,7 @@ Reading a process does nothing: sizes, times and prompts are bound when a run be
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,7 +17,7 @@ from sfumato.core.guides import Guide
 from sfumato.core.lazy import torch
 from sfumato.core.noise import Noise
 from sfumato.core.run import Loop, Run, Step, bind, invert, times_of
-from sfumato.core.solvers import Solver, solver
+from sfumato.core.solvers import SOLVERS, Solver, solver
 from sfumato.core.spaces import IDENTITY, Space
 from sfumato.core.starts import Canvas, Place, PriorNoise, Start
 
@@ -97,6 +97,7 @@ class Process:
                     f"{name_of(method)}: the process already has {name_of(other)} as its {slot}; "
                     f"remove that first with process.without({name_of(other)!r})"
                 )
+        check_needs(method, self.solver)
         changed = method(self)
         return replace(changed, methods=(*self.methods, method), base=self.base or self)
 
@@ -105,10 +106,28 @@ class Process:
         names = [name_of(method) for method in self.methods]
         if name not in names:
             raise SfumatoError(f"without({name!r}): this process has {', '.join(names) or 'none'}")
+        return self.refolded(method for method in self.methods if name_of(method) != name)
+
+    def revised(self, name: str, **values: Any) -> Process:
+        """The same process with fields of its method of that name changed."""
+        names = [name_of(method) for method in self.methods]
+        if name not in names:
+            raise SfumatoError(f"revised({name!r}): this process has {', '.join(names) or 'none'}")
+        return self.refolded(
+            replace(method, **values) if name_of(method) == name else method  # type: ignore[type-var]
+            for method in self.methods
+        )
+
+    def based(self, **values: Any) -> Process:
+        """The same methods on a base with other fields: n, n_steps, prompt, size, ..."""
+        base = replace(self.base or self, **values)
+        return replace(self, base=base).refolded(self.methods) if self.methods else base
+
+    def refolded(self, methods: Iterable[Method]) -> Process:
+        """The base with these methods composed anew."""
         process = self.base or self
-        for method in self.methods:
-            if name_of(method) != name:
-                process = process | method
+        for method in methods:
+            process = process | method
         return process
 
     def add(
@@ -128,6 +147,8 @@ class Process:
             raise SfumatoError("canvas: the process already keeps a part of a picture")
         if solver is not None and self.solver is not None:
             raise SfumatoError("solver: the process already has one; leave its solver out")
+        for method in self.methods if solver is not None else ():
+            check_needs(method, solver)
         return replace(
             self,
             start=start or self.start,
@@ -140,7 +161,10 @@ class Process:
 
     def resolved(self) -> Process:
         """With the model card's defaults in every empty slot; unchanged without a model."""
-        return self if self.source is None else self.source.complete(self)
+        process = self if self.source is None else self.source.complete(self)
+        for method in process.methods:
+            check_needs(method, process.solver)
+        return process
 
     @property
     def times(self) -> tuple[float, ...]:
@@ -237,6 +261,20 @@ def _passes(times: Sequence[float]) -> list[int]:
         elif lengths[-1]:
             lengths.append(0)
     return [n for n in lengths if n]
+
+
+def check_needs(method: Method, chosen: str | Mapping[str, Any] | Solver | None) -> None:
+    """A method whose `needs` the solver does not read would do nothing, or half of what it says."""
+    needs: frozenset[str] = getattr(method, "needs", frozenset())
+    if not needs or chosen is None:
+        return
+    made = solver(chosen)
+    if missing := sorted(needs - made.needs):
+        able = [name for name in SOLVERS if needs <= solver(name).needs]
+        raise SfumatoError(
+            f"{name_of(method)}: changes {' and '.join(missing)} apart, which solver {made.id} "
+            f"does not read; take one of {', '.join(able)}"
+        )
 
 
 def walk(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,13 +29,18 @@ class Estimate:
 def bootstrap(
     statistic: Callable[[Tensor], float], n: int, *, rounds: int = 200, seed: int = 0
 ) -> Estimate:
-    """Percentile interval of statistic(indices), over resamples of n things with replacement."""
+    """Percentile interval of statistic(indices), over resamples of n things with replacement.
+
+    Resamples of which it says nothing (nan: of a few pictures, one drawn every time) are left out.
+    """
     if n < 2:
         raise SfumatoError(f"interval: {n} values are too few; give at least 2")
     generator = torch.Generator().manual_seed(keyed(f"bootstrap/{seed}"))
-    values = sorted(statistic(torch.randint(n, (n,), generator=generator)) for _ in range(rounds))
-    low, high = values[int(0.025 * rounds)], values[int(0.975 * rounds) - 1]
-    return Estimate(statistic(torch.arange(n)), low, high, n)
+    drawn = (statistic(torch.randint(n, (n,), generator=generator)) for _ in range(rounds))
+    value = statistic(torch.arange(n))
+    values = sorted(v for v in drawn if not math.isnan(v)) or [value]
+    low, high = values[int(0.025 * len(values))], values[max(int(0.975 * len(values)) - 1, 0)]
+    return Estimate(value, low, high, n)
 
 
 def mean(values: Tensor, **options: int) -> Estimate:

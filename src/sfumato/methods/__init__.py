@@ -19,6 +19,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from sfumato.core.errors import SfumatoError
+from sfumato.images import ImageInput, inputs_of
 
 if TYPE_CHECKING:
     from sfumato.core.process import Process
@@ -31,7 +32,8 @@ class Method:
 
     verb: has a CLI verb of its own instead of being an option of others. slot: at most one method
     of a slot fits in a process. stages: "base", or "all" stages of a cascade. presets: named field
-    values.
+    values. needs: what it changes of a prediction without keeping x0 and eps together, such as
+    {"eps"}; solvers that do not read it are refused.
     """
 
     id: ClassVar[str]
@@ -39,12 +41,18 @@ class Method:
     slot: ClassVar[str | None] = None
     stages: ClassVar[Literal["base", "all"]] = "base"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    needs: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls) -> None:
         cls.id = cls.__module__.rpartition(".")[2]
 
     def __call__(self, process: Process) -> Process:
         raise TypeError(f"{type(self).__name__} does not say what it does to a process")
+
+    @property
+    def guide(self) -> ImageInput | None:
+        """The picture that results are to stay close to: the first one among the fields."""
+        return next(iter(inputs_of(self)), None)
 
     @classmethod
     def preset(cls, name: str, **values: Any) -> Self:
@@ -84,11 +92,17 @@ def knob(
     ge: float | None = None,
     le: float | None = None,
     gt: float | None = None,
+    auto: tuple[float, float] | None = None,
 ) -> Any:
-    """Describe a field: help text, range, unit, and whether it is the one to show first."""
-    return Field(
-        description=text, ge=ge, le=le, gt=gt, json_schema_extra={"main": main, "unit": unit}
-    )
+    """Describe a field: help text, range, unit, and whether it is the one to show first.
+
+    auto: the range in which measure.auto may search it; the distance to the picture that the method
+    was given must grow with it.
+    """
+    extra: dict[str, Any] = {"main": main, "unit": unit}
+    if auto is not None:
+        extra["auto"] = list(auto)
+    return Field(description=text, ge=ge, le=le, gt=gt, json_schema_extra=extra)
 
 
 def _line(cls: type, error: ValidationError) -> str:

@@ -43,10 +43,20 @@ class ILVR(Method):
 
     image: Annotated[Image, knob("the reference")]
     factor: Annotated[
-        float, knob("low-pass: shrinks by this and back", main=True, unit="px", ge=1, le=4096)
+        float,
+        knob(
+            "low-pass: shrinks by this and back",
+            main=True,
+            unit="px",
+            ge=1,
+            le=4096,
+            auto=(1.0, 32.0),
+        ),
     ] = 8.0
     start: Annotated[float, knob("first time that is held", gt=0, le=1)] = 1.0
-    stop: Annotated[float, knob("time below which the run is free", ge=0, le=1)] = 0.0
+    stop: Annotated[
+        float, knob("time below which the run is free", ge=0, le=1, auto=(0.0, 0.95))
+    ] = 0.0
     kernel: Annotated[
         Literal["cubic", "linear", "lanczos2", "lanczos3", "box"], knob("shape of the low-pass")
     ] = "cubic"

@@ -45,7 +45,8 @@ class SDEdit(Method):
 
     image: Annotated[Image, knob("the guide: a stroke painting, a photo, a collage")]
     t0: Annotated[
-        float | None, knob("start level, 0.5 if none is given", main=True, ge=0, le=1)
+        float | None,
+        knob("start level, 0.5 if none is given", main=True, ge=0, le=1, auto=(0.05, 1.0)),
     ] = None
     ratio: Annotated[float | None, knob("start level as sigma/alpha instead", ge=0)] = None
     alpha_bar: Annotated[float | None, knob("start level as alpha^2 instead", gt=0, le=1)] = None
@@ -95,6 +96,10 @@ class SDEdit(Method):
         return process.add(start=_Start(self), guides=guides)
 
     @property
+    def guide(self) -> Any:
+        return self.strokes or self.image
+
+    @property
     def masked(self) -> bool:
         return bool(self.mask or self.alpha_mask or self.strokes)
 
@@ -123,6 +128,11 @@ class _Start:
             grow=m.grow,
             feather=m.feather,
         )
+
+    @property
+    def parts(self) -> tuple[Any, Any] | None:
+        """The picture that is kept outside the edit mask, and that mask."""
+        return None if self.edit is None else (self.method.image.picture(), self.edit)
 
     def place(self) -> Place:
         image = self.method.image

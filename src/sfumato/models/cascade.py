@@ -40,6 +40,17 @@ class Cascade:
         )
         return Cascade(base, upsamplers)
 
+    def revised(self, name: str, **values: Any) -> Cascade:
+        """The same cascade with fields of the method of that name changed in every stage."""
+        upsamplers = (
+            p.revised(name, **values) if name in _names(p) else p for p in self.upsamplers
+        )
+        return Cascade(self.base.revised(name, **values), tuple(upsamplers))
+
+    def based(self, **values: Any) -> Cascade:
+        """The same methods on a base with other fields: n, n_steps, prompt, size, ..."""
+        return Cascade(self.base.based(**values), self.upsamplers)
+
     @property
     def methods(self) -> tuple[Method, ...]:
         return self.base.methods
@@ -144,6 +155,11 @@ class Walk:
         run.frame = base.frame
         run.process = replace(run.process, source=model)  # for previews only, after binding
         return run
+
+
+def base_of(process: Process | Cascade) -> Process:
+    """The process itself, or of a cascade its base."""
+    return process.base if isinstance(process, Cascade) else process
 
 
 def goes_on(base: Process) -> bool:

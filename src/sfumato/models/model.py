@@ -235,9 +235,9 @@ class Model:
             else images.paste(made, original, edit, run.frame, opaque=alpha is None)
         )
 
-    def recipe(self, run: Run, calls: list[int]) -> Recipe:
-        """What was asked for and what ran."""
-        process = run.process
+    def asked(self, process: Process, seed: int = 0) -> Recipe:
+        """The recipe of a process that has not run: all that was asked for, defaults filled in."""
+        process = process.resolved()
         assert process.solver is not None
         return Recipe(
             model=self.name,
@@ -246,13 +246,19 @@ class Model:
             negative=process.negative,
             label=process.label,
             stages=process.stages,
-            seed=run.seed,
-            n=run.n,
+            seed=seed,
+            n=process.n,
             steps=process.n_steps,
             solver=solver_data(solver(process.solver)),
             spacing=process.spacing,
             size=process.size,
             methods=tuple(to_data(method) for method in process.methods),
+        )
+
+    def recipe(self, run: Run, calls: list[int]) -> Recipe:
+        """What was asked for and what ran."""
+        return replace(
+            self.asked(run.process, run.seed),
             run={
                 "dtype": self.choice.dtype,
                 "device": self.choice.device,

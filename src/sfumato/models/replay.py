@@ -89,13 +89,20 @@ def run(
     recorded = str(recipe.run.get("dtype", "auto"))
     model = load(recipe.model, device=device, dtype=dtype or recorded)
     _compare(recipe, model)
-    for adapter in recipe.adapters:
-        model = _adapted(model, adapter, folders)
+    model = adapted(recipe, model, folders)
     result = compose(recipe, model, folders).sample(recipe.seed, progress=progress)
+    result = result.descended(recipe.parents)
     if "index" not in recipe.run:
         return result
     picture = result.images[int(recipe.run["index"])]
     return replace(result, images=[picture], recipe=picture.recipe)
+
+
+def adapted(recipe: Recipe, model: Model, folders: list[Path]) -> Model:
+    """The model with every adapter that a recipe names."""
+    for adapter in recipe.adapters:
+        model = _adapted(model, adapter, folders)
+    return model
 
 
 def _adapted(model: Model, adapter: Mapping[str, Any], folders: list[Path]) -> Model:

@@ -6,7 +6,7 @@ import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,29 +40,34 @@ class Result:
         `pattern` may hold {i} (from 1), {seed} and {prompt}; several pictures without {i} or
         {seed} get -1, -2, ... before the suffix. A folder gets {prompt}-{seed}.png.
         """
-        text = str(pattern)
-        if Path(text).is_dir() or text.endswith("/"):
-            text = str(Path(text) / "{prompt}-{seed}.png")
-        path = Path(text)
-        if len(self.images) > 1 and "{i}" not in text and "{seed}" not in text:
-            text = str(path.with_name(f"{path.stem}-{{i}}{path.suffix}"))
-        slug = re.sub(r"\W+", "-", self.recipe.prompt.lower()).strip("-")[:40] or "picture"
+        indices = [
+            image.recipe.run.get("index", i) if image.recipe else i
+            for i, image in enumerate(self.images)
+        ]
         saved = []
-        for i, image in enumerate(self.images):
-            index = image.recipe.run.get("index", i) if image.recipe else i
-            values = {"{i}": index + 1, "{seed}": self.recipe.seed + index, "{prompt}": slug}
-            name = text
-            for key, value in values.items():
-                name = name.replace(key, str(value))
-            target = free(Path(name))
+        for image, path in zip(
+            self.images, named(pattern, self.recipe.prompt, self.recipe.seed, indices), strict=True
+        ):
+            target = free(path)
             image.save(target)
             saved.append(target)
         return saved
 
-    def sheet(self, **options: Any) -> Any:
-        """A contact sheet of the pictures, captioned with their seeds."""
-        seeds = [f"seed {self.recipe.seed + i}" for i in range(len(self.images))]
-        return images.sheet(list(self.images), seeds, **options)
+    def descended(self, parents: Sequence[str]) -> Result:
+        """The same result whose recipes name these parents."""
+        recipe = replace(self.recipe, parents=tuple(parents))
+        for image in self.images:
+            image.recipe = replace(image.recipe, parents=tuple(parents))
+        return replace(self, recipe=recipe)
+
+    def sheet(self, before: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        """A contact sheet of the pictures, captioned with their seeds.
+
+        before: caption -> picture to show in front, such as what was edited. options: images.sheet.
+        """
+        shown = dict(before or {})
+        shown |= {f"seed {self.recipe.seed + i}": image for i, image in enumerate(self.images)}
+        return images.sheet(list(shown.values()), list(shown), **options)
 
     def _repr_html_(self) -> str:
         shown = "".join(
@@ -72,6 +77,27 @@ class Result:
         )
         calls = " + ".join(str(n) for n in self.calls)
         return f'<div style="display:flex;flex-wrap:wrap">{shown}</div><p>{calls} network calls</p>'
+
+
+def named(
+    pattern: str | Path, prompt: str, seed: int, indices: Sequence[int], **extra: str
+) -> list[Path]:
+    """A path for each picture of a batch, as Result.save says; extra: more {names}."""
+    text = str(pattern)
+    if Path(text).is_dir() or text.endswith("/"):
+        text = str(Path(text) / "{prompt}-{seed}.png")
+    path = Path(text)
+    if len(indices) > 1 and "{i}" not in text and "{seed}" not in text:
+        text = str(path.with_name(f"{path.stem}-{{i}}{path.suffix}"))
+    slug = re.sub(r"\W+", "-", prompt.lower()).strip("-")[:40] or "picture"
+    made = []
+    for index in indices:
+        name = text
+        values = {"i": index + 1, "seed": seed + index, "prompt": slug, **extra}
+        for key, value in values.items():
+            name = name.replace(f"{{{key}}}", str(value))
+        made.append(Path(name))
+    return made
 
 
 def data_url(image: Any) -> str:

@@ -1,0 +1,154 @@
+"""Curves: measures over the values of one field, how a point is chosen, and how they are drawn."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from sfumato.core.errors import SfumatoError
+from sfumato.images.picture import write_whole
+from sfumato.measure.distance import Estimate
+from sfumato.recipe import home
+
+LABELS = {
+    "kernel": "kernel distance (lower: more real)",
+    "rms": "distance to the guide, rms",
+    "l2": "distance to the guide, L2",
+    "outside": "distance outside the mask, rms",
+    "low": "low-band error, rms",
+    "diversity": "diversity over seeds, rms",
+    "clip": "agreement with the text, 100 cos",
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of the field, how many pictures, and each measure with its 95 % interval."""
+
+    value: float
+    pictures: int
+    measures: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """axis: what was varied, such as sdedit.t0; parent: id of the recipe; rule: why `chosen`."""
+
+    axis: str
+    parent: str
+    points: tuple[Point, ...]
+    chosen: float | None = None
+    rule: str = ""
+
+    @property
+    def id(self) -> str:
+        """Digest of everything in the curve."""
+        return f"sha256 {sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()}"
+
+    def names(self) -> list[str]:
+        """Measures that at least one point has, in their usual order."""
+        return [name for name in LABELS if any(name in p.measures for p in self.points)]
+
+    def keep(self) -> Path:
+        """Write the curve where recipes that name its id find it, under SFUMATO_HOME/curves."""
+        path = home() / "curves" / f"{self.id.removeprefix('sha256 ')}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(asdict(self), indent=1).encode())
+        return path
+
+    def to_csv(self) -> str:
+        """One row a value: each measure with the ends of its interval."""
+        stream = io.StringIO()
+        columns = [f"{name}{end}" for name in self.names() for end in ("", " low", " high")]
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow([self.axis, "pictures", *columns, "chosen"])
+        for point in self.points:
+            row: list[Any] = [f"{point.value:g}", point.pictures]
+            for name in self.names():
+                found = point.measures.get(name)
+                ends = (found.value, found.low, found.high) if found else ("", "", "")
+                row += [f"{end:.6g}" if end != "" else "" for end in ends]
+            writer.writerow([*row, "x" if point.value == self.chosen else ""])
+        return stream.getvalue()
+
+
+def knee(points: Sequence[Point]) -> tuple[float, str] | None:
+    """The value nearest to being both as real and as faithful as any: both scaled to [0, 1]."""
+    rows = [p for p in points if {"kernel", "rms"} <= set(p.measures)]
+    if len(rows) < 3:
+        return None
+    scaled = []
+    for name in ("kernel", "rms"):
+        values = [p.measures[name].value for p in rows]
+        low, high = min(values), max(values)
+        scaled.append([(v - low) / ((high - low) or 1.0) for v in values])
+    best = min(range(len(rows)), key=lambda k: scaled[0][k] ** 2 + scaled[1][k] ** 2)
+    return rows[best].value, "nearest to the most real and the most faithful, each scaled to [0, 1]"
+
+
+def crossing(points: Sequence[Point], measure: str, target: float) -> float:
+    """Where the measure first reaches the target, linear between neighbours.
+
+    Raises SfumatoError when the curve does not reach it.
+    """
+    rows = sorted((p.value, p.measures[measure].value) for p in points if measure in p.measures)
+    for (a, low), (b, high) in itertools.pairwise(rows):
+        if (low - target) * (high - target) <= 0 and low != high:
+            return a + (b - a) * (target - low) / (high - low)
+    if not rows:
+        raise SfumatoError(f"measure {measure!r}: not on this curve")
+    values = [value for _, value in rows]
+    raise SfumatoError(
+        f"target {measure} = {target:g}: the curve goes from {min(values):g} to {max(values):g}"
+    )
+
+
+def plot(curve: Curve, target: Path) -> None:
+    """PNG: realism against faithfulness where both are known, then every measure by value."""
+    from matplotlib.figure import Figure  # no pyplot: it would choose a window system
+
+    names = curve.names()
+    both = {"kernel", "rms"} <= set(names)
+    count = len(names) + both
+    figure = Figure(figsize=(4.2 * min(count, 3), 3.2 * -(-count // 3)), layout="constrained")
+    axes = figure.subplots(-(-count // 3), min(count, 3), squeeze=False).flat
+    if both:
+        _trade(next(axes), curve)
+    for name in names:
+        _single(next(axes), curve, name)
+    for unused in axes:
+        unused.set_axis_off()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    write_whole(target, buffer.getvalue())
+
+
+def _trade(axes: Any, curve: Curve) -> None:
+    rows = [p for p in curve.points if {"kernel", "rms"} <= set(p.measures)]
+    x = [p.measures["rms"].value for p in rows]
+    y = [p.measures["kernel"].value for p in rows]
+    axes.plot(x, y, "-o", color="#1b6ca8", markersize=4)
+    for p, a, b in zip(rows, x, y, strict=True):
+        axes.annotate(f"{p.value:g}", (a, b), textcoords="offset points", xytext=(5, 4), fontsize=8)
+        if p.value == curve.chosen:
+            axes.plot([a], [b], "o", color="#d1495b", markersize=9, fillstyle="none", mew=2)
+    axes.set(xlabel=LABELS["rms"], ylabel=LABELS["kernel"], title=f"by {curve.axis}")
+    axes.grid(alpha=0.3)
+
+
+def _single(axes: Any, curve: Curve, name: str) -> None:
+    rows = [(p.value, p.measures[name]) for p in curve.points if name in p.measures]
+    x = [value for value, _ in rows]
+    axes.fill_between(x, [e.low for _, e in rows], [e.high for _, e in rows], alpha=0.18)
+    axes.plot(x, [e.value for _, e in rows], "-o", markersize=4)
+    if curve.chosen is not None:
+        axes.axvline(curve.chosen, color="#d1495b", linewidth=1)
+    axes.set(xlabel=curve.axis, title=LABELS[name])
+    axes.grid(alpha=0.3)

@@ -1,0 +1,105 @@
+"""What one picture says of its run: distance to its guide, outside the mask, in the low band.
+
+Distances are on values in [0, 1]. Realism and agreement with words need many pictures or a network
+and are in distance.py and evaluate.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image as PILImage
+from torch import Tensor
+
+from sfumato import images
+from sfumato.methods import Method
+from sfumato.models.cascade import base_of
+from sfumato.nn.resize import LowPass
+
+BAND = 8.0
+"""The low band is what shrinking by this many pixels of the base leaves."""
+
+MEASURES = {
+    "rms": "root mean square distance to the guide, values in [0, 1]",
+    "l2": "distance to the guide as a norm over pixels and channels (arXiv 2108.01073, section 5)",
+    "outside": "root mean square distance to the original where the edit mask keeps",
+    "low": f"root mean square distance to the guide after shrinking by {BAND:g} base pixels",
+}
+
+
+def tensor(picture: Any, size: tuple[int, int] | None = None) -> Tensor:
+    """(3, H, W) in [0, 1], transparent parts on white, resized to (width, height) if given."""
+    import numpy as np
+
+    made = images.open_image(picture)
+    if made.alpha is not None:
+        made = images.Picture.of(_on_white(made))
+    if size is not None and made.size != size:
+        made = images.Picture.of(made.resize(size, PILImage.Resampling.LANCZOS))
+    array = np.array(made.convert("RGB"), dtype=np.float32)
+    return torch.from_numpy(array).permute(2, 0, 1) / 255
+
+
+def _on_white(picture: images.Picture) -> PILImage.Image:
+    white = PILImage.new("RGB", picture.size, "white")
+    assert picture.alpha is not None
+    return PILImage.composite(picture.convert("RGB"), white, picture.alpha)
+
+
+def rms(a: Tensor, b: Tensor) -> float:
+    return float((a - b).square().mean().sqrt())
+
+
+@dataclass(frozen=True, eq=False)
+class Guide:
+    """What a process was given to stay close to, and where it may change it (None: everywhere)."""
+
+    picture: Any
+    original: Any
+    edit: Any = None
+
+    @classmethod
+    def of(cls, process: Any) -> Guide | None:
+        """The first picture that a method of the process takes as its guide."""
+        base = base_of(process)
+        for method in base.methods:
+            guide = method.guide if isinstance(method, Method) else None
+            if guide is None or guide.is_tensor:
+                continue
+            picture = guide.picture()
+            kept = (getattr(part, "parts", None) for part in (base.start, base.canvas))
+            return cls(picture, *(next((parts for parts in kept if parts), (picture, None))))
+        return None
+
+    def measures(self, picture: Any) -> dict[str, float]:
+        """Every measure of a made picture; the guide is brought to its size."""
+        made = tensor(picture)
+        size = picture.size
+        guide = tensor(self.picture, size)
+        found = {"rms": rms(made, guide)}
+        found["l2"] = found["rms"] * made.numel() ** 0.5
+        if self.edit is not None:
+            kept = tensor(self.edit.convert("RGB"), size)[:1] == 0
+            if kept.any():
+                gap = (made - tensor(self.original, size)) * kept
+                found["outside"] = float((gap.square().sum() / (3 * kept.sum())).sqrt())
+        work = picture.recipe.run.get("work_size") if picture.recipe else None
+        small = (min(size[0], work[0]), min(size[1], work[1])) if work else size
+        phi = LowPass(BAND)
+        found["low"] = rms(
+            phi(tensor(picture, small)[None]), phi(tensor(self.picture, small)[None])
+        )
+        return found
+
+
+def diversity(pictures: Sequence[Any]) -> float | None:
+    """Mean root mean square distance between all pairs; None of fewer than two."""
+    made = torch.stack([tensor(picture, pictures[0].size) for picture in pictures])
+    if len(made) < 2:
+        return None
+    flat = made.flatten(1)
+    pairs = torch.cdist(flat, flat) / flat.shape[1] ** 0.5
+    return float(pairs.sum() / (len(made) * (len(made) - 1)))

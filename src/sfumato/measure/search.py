@@ -1,0 +1,106 @@
+"""auto(): a field's number found by bisection on its curve, before anything is composed with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sfumato.core.errors import SfumatoError
+from sfumato.measure.curve import Curve, Point
+from sfumato.measure.faithful import MEASURES, Guide
+from sfumato.measure.sweep import Axis, spread
+from sfumato.methods import find
+from sfumato.models.cascade import base_of
+
+
+@dataclass(frozen=True)
+class Found:
+    """The number, the curve it was found on, the measure and the target it meets."""
+
+    value: float
+    curve: Curve
+    measure: str
+    target: float
+
+
+def auto(
+    process: Any,
+    name: str = "sdedit.t0",
+    *,
+    measure: str = "rms",
+    target: float | None = None,
+    between: tuple[float, float] | None = None,
+    seeds: int = 2,
+    seed: int = 0,
+    probes: int = 5,
+    say: Callable[[str], None] = lambda line: None,
+) -> Found:
+    """The value of METHOD.FIELD at which a measure of faithfulness reaches the target.
+
+    SDEdit's authors bisect by asking a person (arXiv 2108.01073, section 4); here the question is
+    the distance to the guide. target: by default half-way between both ends of the field's range:
+    at the upper one the guide has least to say. between: another range. Runs the base alone,
+    `probes` + 2 times `seeds` pictures. The curve is kept under SFUMATO_HOME/curves.
+    """
+    method, _, field = name.rpartition(".")
+    low, high = between or search_range(method, field)
+    if measure not in MEASURES:
+        raise SfumatoError(f"auto: no measure {measure!r}; there are {', '.join(MEASURES)}")
+    base = base_of(process).based(stages=1, n=seeds)
+    model: Any = base.source
+    guide = Guide.of(base)
+    if guide is None:
+        raise SfumatoError(f"auto: {name} is searched by the distance to a picture; there is none")
+    points: dict[float, Point] = {}
+
+    def probe(value: float) -> float:
+        made = Axis(method, field, (value,)).at(base, value).sample(seed)
+        each = [guide.measures(picture) for picture in made.images]
+        if measure not in each[0]:
+            raise SfumatoError(f"auto: measure {measure!r} needs an edit mask; there is none")
+        found = {key: spread([row[key] for row in each]) for key in each[0]}
+        points[value] = Point(value, len(each), found)
+        say(f"{name} = {value:.4g}: {measure} {found[measure].value:.4g}")
+        return found[measure].value
+
+    bottom, top = probe(low), probe(high)
+    goal = (bottom + top) / 2 if target is None else target
+    if not min(bottom, top) <= goal <= max(bottom, top):
+        raise SfumatoError(
+            f"auto: {measure} = {goal:g} is not reached; {name} gives {bottom:.4g} at {low:g} and "
+            f"{top:.4g} at {high:g}"
+        )
+    for _ in range(probes):
+        middle = (low + high) / 2
+        if (probe(middle) < goal) == (bottom < top):
+            low = middle
+        else:
+            high = middle
+    value = round((low + high) / 2, 4)
+    rule = f"bisection to {measure} = {goal:.6g} over {seeds} seeds"
+    curve = Curve(name, model.asked(base, seed).id, _sorted(points), value, rule)
+    curve.keep()
+    return Found(value, curve, measure, goal)
+
+
+def search_range(method: str, field: str) -> tuple[float, float]:
+    """Where a field may be searched, as its method says."""
+    cls: Any = find(method)
+    if field in {f.name for f in fields(cls)}:
+        extra = cls.__pydantic_fields__[field].json_schema_extra or {}
+        if "auto" in extra:
+            low, high = extra["auto"]
+            return low, high
+    able = [
+        f"{method}.{f}"
+        for f, info in cls.__pydantic_fields__.items()
+        if "auto" in (info.json_schema_extra or {})
+    ]
+    raise SfumatoError(
+        f"{method}.{field}: cannot be searched; {method} has {', '.join(able) or 'no such field'}"
+    )
+
+
+def _sorted(points: dict[float, Point]) -> tuple[Point, ...]:
+    return tuple(points[value] for value in sorted(points))

@@ -1,0 +1,288 @@
+"""A sweep: one numeric field over values, times seeds, times prompts; pictures and their curve.
+
+Every picture is an ordinary result whose recipe names the sweep's as its parent. What is there
+already is not made again, so a sweep that was stopped goes on. The pages are in pages.py.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sfumato import images
+from sfumato.core.errors import SfumatoError
+from sfumato.images.picture import write_whole
+from sfumato.measure import distance, evaluate, heldout
+from sfumato.measure.curve import Curve, Point, knee, plot
+from sfumato.measure.distance import Estimate
+from sfumato.measure.faithful import Guide, diversity
+from sfumato.methods import find
+from sfumato.models.cascade import base_of
+from sfumato.recipe import Recipe
+
+log = logging.getLogger("sfumato")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A numeric field of a method, or "steps" of the process (method ""), and its values."""
+
+    method: str
+    field: str
+    values: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.method}.{self.field}" if self.method else self.field
+
+    def at(self, process: Any, value: float) -> Any:
+        """The process with the field at a value; a method that is missing is composed."""
+        if not self.method:
+            return process.based(n_steps=int(value))
+        if self.method in {getattr(method, "id", None) for method in process.methods}:
+            return process.revised(self.method, **{self.field: value})
+        return process | find(self.method)(**{self.field: value})
+
+
+def axis(text: str, method: str = "") -> Axis:
+    """From METHOD.FIELD=LOW:HIGH:COUNT or =A,B,C; without METHOD, the given one's field or steps.
+
+    Whole values stay whole, for fields that are.
+    """
+    name, equals, spread = text.partition("=")
+    if not equals:
+        raise SfumatoError(f"--over {text}: write FIELD=LOW:HIGH:COUNT or FIELD=A,B,C")
+    owner, dot, field = name.rpartition(".")
+    if not dot and name != "steps":
+        owner = method
+    if owner:
+        known = {f.name for f in fields(find(owner))}  # type: ignore[arg-type]
+        if field not in known:
+            raise SfumatoError(f"--over {text}: {owner} has no {field!r}, only {', '.join(known)}")
+    elif name != "steps":
+        raise SfumatoError(f"--over {text}: write METHOD.FIELD=…, or steps=…")
+    values = sorted({_whole(value) for value in _numbers(spread, text)})
+    if len(values) < 2:
+        raise SfumatoError(f"--over {text}: gives {len(values)} value; give at least 2")
+    return Axis(owner, field, tuple(values))
+
+
+def _numbers(spread: str, text: str) -> list[float]:
+    parts = spread.split(":") if ":" in spread else spread.split(",")
+    try:
+        numbers = [float(part) for part in parts]
+    except ValueError:
+        raise SfumatoError(f"--over {text}: {spread!r} are no numbers") from None
+    if ":" not in spread:
+        return numbers
+    if len(numbers) != 3 or not 2 <= numbers[2] <= 1000 or numbers[2] % 1:
+        raise SfumatoError(f"--over {text}: write LOW:HIGH:COUNT, such as 0.1:0.9:9")
+    low, high, count = numbers[0], numbers[1], int(numbers[2])
+    return [round(low + (high - low) * k / (count - 1), 6) for k in range(count)]
+
+
+def _whole(value: float) -> float:
+    return int(value) if value == int(value) else value
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value and a prompt with its pictures, one a seed; error: why there are none."""
+
+    value: float
+    prompt: str
+    files: tuple[Path, ...]
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A finished sweep: its folder, cells by prompt and value, and the curve."""
+
+    folder: Path
+    parent: Recipe
+    axis: Axis
+    prompts: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    curve: Curve
+
+
+def sweep(
+    process: Any,
+    over: str | Axis,
+    folder: str | Path,
+    *,
+    seeds: int = 3,
+    seed: int = 0,
+    prompts: Sequence[str] = (),
+    choose: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Sweep:
+    """Vary one numeric field of a process (or Cascade) of a model.
+
+    over: an Axis, or "sdedit.t0=0.1:0.9:9". seeds: pictures of each value and prompt. choose: the
+    value to mark; else the knee of realism and faithfulness. progress: (done, of) cells. Writes
+    pictures, sweep.json, pictures.csv, curve.csv, curve.png, sheet.png and index.html.
+    """
+    axis_ = axis(over) if isinstance(over, str) else over
+    base = base_of(process)
+    model: Any = base.source
+    if model is None:
+        raise SfumatoError("sweep: needs a process of a model, which keeps recipes")
+    if seeds < 1:
+        raise SfumatoError(f"seeds = {seeds}: must be at least 1")
+    asked = tuple(prompts) or (base.prompt,)
+    parent: Recipe = model.asked(base.based(n=seeds), seed)
+    place = Path(folder)
+    _claim(place, parent, axis_, asked)
+    cells = []
+    total = len(asked) * len(axis_.values)
+    for k, (p, v, text, value) in enumerate(_grid(asked, axis_)):
+        files = tuple(place / "pictures" / f"{p + 1}-{v + 1}-{seed + j}.png" for j in range(seeds))
+        cells.append(_cell(process, axis_, value, text, files, parent, seed))
+        if progress is not None:
+            progress(k + 1, total)
+    full = " ".join(model.card.full_prompt(text) for text in asked)
+    points = tuple(measured(process, axis_, cells, text=full, folder=place))
+    mark: tuple[float | None, str] = knee(points) or (None, "")
+    curve = Curve(axis_.name, parent.id, points, *(mark if choose is None else (choose, "given")))
+    done = Sweep(place, parent, axis_, asked, tuple(cells), curve)
+    _report(done)
+    return done
+
+
+def _grid(prompts: Sequence[str], axis_: Axis) -> Iterator[tuple[int, int, str, float]]:
+    for p, text in enumerate(prompts):
+        for v, value in enumerate(axis_.values):
+            yield p, v, text, value
+
+
+def _claim(folder: Path, parent: Recipe, axis_: Axis, prompts: Sequence[str]) -> None:
+    """Make the folder this sweep's, or go on with it; another sweep's is refused."""
+    # through JSON, so that what is compared is what is read back
+    data = json.loads(json.dumps({"recipe": parent.to_data(), "over": asdict(axis_),
+                                  "prompts": list(prompts)}))  # fmt: skip
+    file = folder / "sweep.json"
+    if file.exists():
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        if kept != data:
+            what = next(name for name in data if kept.get(name) != data[name])
+            raise SfumatoError(
+                f"{folder}: holds a sweep of another {what}; choose another folder, or remove it"
+            )
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise SfumatoError(f"{folder}: is not empty and holds no sweep; choose another folder")
+    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    write_whole(file, json.dumps(data, indent=1, ensure_ascii=False).encode())
+    write_whole(folder / "recipe.json", parent.to_json(indent=1).encode())
+
+
+def _cell(
+    process: Any,
+    axis_: Axis,
+    value: float,
+    text: str,
+    files: tuple[Path, ...],
+    parent: Recipe,
+    seed: int,
+) -> Cell:
+    if all(file.is_file() for file in files):
+        return Cell(value, text, files)
+    try:
+        model: Any = base_of(process).source
+        full = model.card.full_prompt(text)
+        made = axis_.at(process, value).based(prompt=full, n=len(files))
+        result = made.sample(seed).descended([parent.id])
+    except SfumatoError as error:
+        log.warning("%s = %g, %s: %s", axis_.name, value, text, error)
+        return Cell(value, text, (), str(error))
+    for picture, file in zip(result.images, files, strict=True):
+        picture.save(file)
+    return Cell(value, text, files)
+
+
+def measured(
+    process: Any, axis_: Axis, cells: Sequence[Cell], text: str, folder: Path
+) -> list[Point]:
+    """The points of the curve, and pictures.csv with what each picture says."""
+    guide = Guide.of(process)
+    bench = judge_of(text)
+    model: Any = base_of(process).source
+    rows, points = [], []
+    for value in axis_.values:
+        mine = [cell for cell in cells if cell.value == value and cell.files]
+        shown = {cell: [images.open_image(file) for file in cell.files] for cell in mine}
+        singles: dict[str, list[float]] = {}
+        for cell, pictures in shown.items():
+            for file, picture in zip(cell.files, pictures, strict=True):
+                picture.recipe = Recipe.from_json(images.read_metadata(file)["sfumato"])
+                found = guide.measures(picture) if guide else {}
+                pixels = evaluate.pixels(picture)[None]
+                if (score := evaluate.clip_score(model, pixels, [cell.prompt])) is not None:
+                    found["clip"] = float(score)
+                for name, number in found.items():
+                    singles.setdefault(name, []).append(number)
+                rows.append({"value": value, "prompt": cell.prompt,
+                             "seed": picture.recipe.seed + picture.recipe.run["index"],
+                             "file": file.relative_to(folder).as_posix(), **found})  # fmt: skip
+        everything = [picture for pictures in shown.values() for picture in pictures]
+        if not everything:
+            continue
+        found_ = {name: spread(numbers) for name, numbers in singles.items()}
+        spreads = [d for pictures in shown.values() if (d := diversity(pictures)) is not None]
+        if spreads:
+            found_["diversity"] = spread(spreads)
+        if bench is not None and len(everything) >= 2:
+            found_["kernel"] = realism(bench, everything)
+        points.append(Point(value, len(everything), found_))
+    _write_rows(folder / "pictures.csv", rows)
+    return points
+
+
+def spread(numbers: Sequence[float]) -> Estimate:
+    """Mean with its interval; of a single number, itself."""
+    if len(numbers) == 1:
+        return Estimate(numbers[0], numbers[0], numbers[0], 1)
+    return distance.mean(torch.tensor(numbers))
+
+
+def judge_of(text: str) -> heldout.Bench | None:
+    """The packaged judge of a style that the prompts name."""
+    named = [style for style in heldout.JUDGED if style in text]
+    return heldout.bench(named[0]) if named else None
+
+
+def realism(bench: heldout.Bench, pictures: Sequence[Any]) -> Estimate:
+    """Kernel distance of the pictures to the real ones of the judge's style."""
+    features = torch.cat([bench.look(evaluate.pixels(p)[None])[0] for p in pictures])
+    return distance.kernel_estimate(
+        features / bench.spread, bench.features / bench.spread, rounds=100
+    )
+
+
+def _write_rows(file: Path, rows: Sequence[dict[str, Any]]) -> None:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(file, stream.getvalue().encode())
+
+
+def _report(done: Sweep) -> None:
+    from sfumato.measure import pages
+
+    write_whole(done.folder / "curve.csv", done.curve.to_csv().encode())
+    if done.curve.names():
+        plot(done.curve, done.folder / "curve.png")
+    pages.sheet(done)
+    pages.html(done)

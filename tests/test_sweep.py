@@ -1,0 +1,179 @@
+"""Sweeps, curves and the search on them: what they write, that they go on, what they refuse."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+import pytest
+
+import sfumato as sf
+from sfumato.core.errors import SfumatoError
+from sfumato.measure import auto
+from sfumato.measure.curve import Curve, Point, crossing, knee
+from sfumato.measure.distance import Estimate
+from sfumato.measure.sweep import Axis, axis, sweep
+from sfumato.models.replay import read
+
+STROKES = Path(__file__).parent.parent / "examples" / "strokes"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SFUMATO_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def model() -> sf.Model:
+    return sf.load("emoji")
+
+
+def rose(model: sf.Model) -> Any:
+    process = model.process("rose, 3d render", steps=2, stages=1, size="native")
+    return process | sf.SDEdit(STROKES / "rose.png", t0=0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("sdedit.t0=0.1:0.9:5", (0.1, 0.3, 0.5, 0.7, 0.9)),
+        ("t0=0.5,0.25", (0.25, 0.5)),
+        ("ilvr.factor=2:8:3", (2, 5, 8)),
+        ("steps=4,8", (4, 8)),
+    ],
+)
+def test_what_over_means(text: str, values: tuple[float, ...]) -> None:
+    assert axis(text, "sdedit").values == values
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("t0", "write FIELD="),
+        ("sdedit.t9=1,2", "has no 't9'"),
+        ("sdedit.t0=a,b", "are no numbers"),
+        ("sdedit.t0=0:1", "LOW:HIGH:COUNT"),
+        ("sdedit.t0=0.5,0.5", "at least 2"),
+        ("nothing.t0=1,2", "unknown"),
+    ],
+)
+def test_what_over_refuses(text: str, message: str) -> None:
+    with pytest.raises(SfumatoError, match=message):
+        axis(text)
+
+
+def test_a_sweep_writes_pictures_that_name_their_parent_and_goes_on(
+    model: sf.Model, tmp_path: Path
+) -> None:
+    folder = tmp_path / "sweep"
+    over = "sdedit.t0=0.2,0.9"
+    done = sweep(rose(model), over, folder, seeds=2, seed=5, prompts=["rose", "red apple"])
+    pictures = sorted((folder / "pictures").iterdir())
+    assert len(pictures) == 8
+    recipe = read(pictures[-1])
+    assert recipe.parents == (done.parent.id,)
+    assert recipe.prompt == "red apple, 3d render"
+    assert next(m for m in recipe.methods if m["method"] == "sdedit")["t0"] == 0.9
+    with (folder / "pictures.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [int(row["seed"]) for row in rows[:2]] == [5, 6]
+    gap = [float(row["rms"]) for row in rows]
+    assert max(gap[:4]) < min(gap[4:]), "a larger t0 leaves the guide"
+    low, high = done.curve.points
+    assert low.measures["diversity"].value < high.measures["diversity"].value
+    assert low.measures["kernel"].n == 4, "the judge of the style looked at all of them"
+    assert (folder / "sheet.png").stat().st_size > 1000
+    assert PIL.Image.open(folder / "curve.png").size[0] > 500
+    page = (folder / "index.html").read_text()
+    assert page.count("data:image/png;base64,") == 9, "eight pictures and the curve, all inside"
+    assert "http" not in page.replace("http://ns.adobe.com", "")
+
+    kept = pictures[0].stat().st_mtime_ns
+    pictures[-1].unlink()
+    again = sweep(rose(model), over, folder, seeds=2, seed=5, prompts=["rose", "red apple"])
+    assert pictures[0].stat().st_mtime_ns == kept, "what is there is not made again"
+    assert pictures[-1].is_file()
+    assert again.curve == done.curve
+    with pytest.raises(SfumatoError, match="holds a sweep of another over"):
+        sweep(rose(model), "sdedit.t0=0.2,0.8", folder, seeds=2, seed=5)
+
+
+def test_a_cell_that_fails_leaves_the_others(model: sf.Model, tmp_path: Path) -> None:
+    done = sweep(rose(model), "sdedit.t0=0.2,1.5", tmp_path / "s", seeds=1)
+    assert [bool(cell.error) for cell in done.cells] == [False, True]
+    assert "less than or equal to 1" in (tmp_path / "s" / "index.html").read_text()
+
+
+def test_a_missing_method_is_composed_and_steps_are_swept(model: sf.Model, tmp_path: Path) -> None:
+    process = model.process("rose", steps=2, stages=1)
+    made = Axis("cfg", "scale", (1.0, 2.0)).at(process, 2.0)
+    assert [method.id for method in made.methods] == ["cfg"]
+    done = sweep(process, "steps=1,3", tmp_path / "steps", seeds=1)
+    assert [read(cell.files[0]).steps for cell in done.cells] == [1, 3]
+
+
+def test_measures_outside_a_mask_are_zero_where_it_keeps(model: sf.Model, tmp_path: Path) -> None:
+    mask = PIL.Image.new("L", (256, 256))
+    mask.paste(255, (64, 64, 192, 192))
+    process = model.process("rose", steps=2, stages=1) | sf.SDEdit(STROKES / "rose.png", mask=mask)
+    done = sweep(process, "sdedit.t0=0.3,0.9", tmp_path / "s", seeds=1)
+    for point in done.curve.points:
+        assert point.measures["outside"].value == 0
+        assert point.measures["rms"].value > 0
+
+
+def estimate(value: float) -> Estimate:
+    return Estimate(value, value, value, 1)
+
+
+def curve(kernels: list[float], distances: list[float]) -> tuple[Point, ...]:
+    pairs = zip(kernels, distances, strict=True)
+    return tuple(
+        Point(k / 10, 1, {"kernel": estimate(a), "rms": estimate(b)})
+        for k, (a, b) in enumerate(pairs)
+    )
+
+
+def test_the_knee_is_nearest_to_both_ideals() -> None:
+    found = knee(curve([1.0, 0.2, 0.1, 0.0], [0.0, 0.1, 0.6, 1.0]))
+    assert found is not None
+    assert found[0] == 0.1
+    assert knee(curve([1.0, 0.2], [0.0, 0.1])) is None, "two points have no knee"
+
+
+def test_a_crossing_is_interpolated_or_refused() -> None:
+    points = curve([0.0] * 3, [0.0, 0.2, 0.4])
+    assert crossing(points, "rms", 0.3) == pytest.approx(0.15)
+    with pytest.raises(SfumatoError, match=r"from 0 to 0\.4"):
+        crossing(points, "rms", 0.5)
+
+
+def test_a_curves_id_changes_with_what_is_in_it() -> None:
+    points = curve([0.0] * 3, [0.0, 0.2, 0.4])
+    one, other = Curve("a", "p", points), Curve("a", "p", points[:2])
+    assert one.id == Curve("a", "p", points).id != other.id
+    assert one.to_csv().splitlines()[0] == (
+        "a,pictures,kernel,kernel low,kernel high,rms,rms low,rms high,chosen"
+    )
+
+
+def test_auto_meets_its_target_and_keeps_its_curve(model: sf.Model, tmp_path: Path) -> None:
+    found = auto(rose(model), "sdedit.t0", target=0.15, probes=4, seeds=1)
+    values = [p.measures["rms"].value for p in found.curve.points]
+    assert values == sorted(values)
+    near = crossing(found.curve.points, "rms", 0.15)
+    assert found.value == pytest.approx(near, abs=0.06)
+    kept = tmp_path / "home" / "curves" / f"{found.curve.id.removeprefix('sha256 ')}.json"
+    assert json.loads(kept.read_text())["chosen"] == found.value
+    with pytest.raises(SfumatoError, match="is not reached"):
+        auto(rose(model), "sdedit.t0", target=5.0, seeds=1)
+    with pytest.raises(SfumatoError, match=r"sdedit has sdedit\.t0"):
+        auto(rose(model), "sdedit.grow")
+    with pytest.raises(SfumatoError, match="needs an edit mask"):
+        auto(rose(model), "sdedit.t0", measure="outside", seeds=1)
+    with pytest.raises(SfumatoError, match="there is none"):
+        auto(model.process("rose", steps=1), "cfg.scale", between=(1, 3))
