@@ -1,58 +1,115 @@
 """Claim (GLIDE, arXiv 2112.10741, figure 6): guidance without a classifier beats CLIP guidance.
 
 Over scales of classifier-free, noised-CLIP, classifier and combined guidance: kernel distance to
-real pictures of the same prompts against CLIP score and prompt accuracy, with intervals; also a
-noised against a clean CLIP, which looks at the predicted picture. Writes a CSV and a plot.
-`python benchmarks/guidance.py [-n 100] [-o out/guidance]`. Needs a model that has CLIP and
-classifier.
+real pictures of the same prompts against CLIP score and prompt accuracy, with intervals. With
+--clean also: a CLIP of equal size that never saw noise, looking at the predicted picture or at the
+noisy state, against the noised one. Writes a CSV and plots.
+`python benchmarks/guidance.py [-n 100] [--clean RUN] [-o out/guidance]`.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from matplotlib.figure import Figure
 
 import sfumato as sf
+from sfumato.core.noise import Seeded
 from sfumato.measure import distance, heldout
-from sfumato.measure.evaluate import clip_score, pixels
-from sfumato.methods import Method
+from sfumato.measure.evaluate import clip_score, on_white, pixels
+from sfumato.methods.clip_guidance import Agreement
+from sfumato.models import extras
 
-STYLE = "3d render"
-SEED = 0
+STYLE, SEED, STEPS, ROWS = "3d render", 0, 20, 25
 
-WAYS: dict[str, list[tuple[str, list[Method]]]] = {
-    "cfg": [(f"{s:g}", [sf.CFG(s)]) for s in (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)],
-    "noised CLIP": [
-        (f"{s:g}", [sf.CFG(1.0), sf.CLIPGuidance(s)]) for s in (0.25, 0.5, 1.0, 2.0, 4.0)
-    ],
-    "clean CLIP": [
-        (f"{s:g}", [sf.CFG(1.0), sf.CLIPGuidance(s, noised=False)]) for s in (0.25, 0.5, 1.0, 2.0)
-    ],
-    "classifier": [(f"{s:g}", [sf.CFG(1.0), sf.Classifier("fluent", s)]) for s in (1.0, 3.0, 10.0)],
-    "cfg 2 + CLIP": [(f"{s:g}", [sf.CFG(2.0), sf.CLIPGuidance(s)]) for s in (0.25, 0.5, 1.0, 2.0)],
-}
+Make = Callable[[Sequence[str]], list[Any]]
+"""The prompts of a batch -> what is composed for it."""
 
 
-def sampled(model: sf.Model, labels: Sequence[str], methods: Sequence[Method]) -> torch.Tensor:
-    """One base picture a prompt; CLIP guidance knows one text a run, so runs have one prompt."""
+def ways(model: sf.Model, clean: extras.Clip | None) -> dict[str, list[tuple[float, Make]]]:
+    """Every way to guide, with its scales."""
+    noised = model.get("clip")
+    if noised is None or model.get("classifier") is None:
+        raise SystemExit(f"{model.name} has no CLIP or no classifier")
+
+    def agreement(clip: extras.Clip, strength: float, look: bool, cfg: float = 1.0) -> Make:
+        config = clip.network.config
+
+        def make(texts: Sequence[str]) -> list[Any]:
+            guide = Agreement(
+                clip.image, clip.text(texts), clip.schedule, strength * config.logit_scale,
+                noised=look, size=config.size,
+            )  # fmt: skip
+            return [sf.CFG(cfg), guide]  # sf.CLIPGuidance with a text for each picture
+
+        return make
+
+    def plain(*methods: Any) -> Make:
+        return lambda texts: list(methods)
+
+    made = {
+        "cfg": [(s, plain(sf.CFG(s))) for s in (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)],
+        "noised CLIP": [(s, agreement(noised, s, True)) for s in (0.5, 1.0, 2.0, 4.0, 8.0)],
+        "classifier": [
+            (s, plain(sf.CFG(1.0), sf.Classifier("fluent", s))) for s in (1.0, 3.0, 10.0)
+        ],
+        "cfg 2 + CLIP": [(s, agreement(noised, s, True, 2.0)) for s in (0.5, 1.0, 2.0, 4.0)],
+    }
+    if clean is not None:
+        made["clean CLIP on x0"] = [
+            (s, agreement(clean, s, False)) for s in (0.5, 1.0, 2.0, 4.0, 8.0)
+        ]
+        made["clean CLIP on x_t"] = [(s, agreement(clean, s, True)) for s in (1.0, 4.0)]
+    return made
+
+
+def sampled(model: sf.Model, labels: Sequence[str], make: Make) -> torch.Tensor:
+    """One base picture a prompt, in batches."""
     made = []
-    texted = any(isinstance(method, sf.CLIPGuidance) for method in methods)
-    size = 1 if texted else 25
-    for k in range(0, len(labels), size):
-        part = [f"{label}, {STYLE}" for label in labels[k : k + size]]
-        process: Any = model.process(part[0] if texted else "", stages=1, n=len(part))
+    for k in range(0, len(labels), ROWS):
+        part = [f"{label}, {STYLE}" for label in labels[k : k + ROWS]]
+        process: Any = model.process("", stages=1, n=len(part), steps=STEPS)
         process = replace(process, cond=model.encode(part), null=model.encode([""]))
-        for method in methods:
+        for method in make(part):
             process = process | method
         made += [pixels(picture) for picture in process.sample(SEED + k).images]
     return torch.stack(made)
+
+
+def untimed(clip: extras.Clip) -> extras.Clip:
+    """A clean CLIP knows one timestep only, whatever it is shown."""
+
+    class Untimed(extras.Clip):
+        def image(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+            return super().image(x, torch.zeros_like(time))
+
+    return Untimed(clip.network, clip.prompts, clip.schedule, clip.device)
+
+
+def agreement_of_real(clips: dict[str, extras.Clip]) -> None:
+    """How often each CLIP tells the real picture's words from the other 76, by noise level."""
+    store = heldout.pictures("fluent", 32)
+    x0 = on_white(store.pixels)
+    texts = [f"{concept.label}, {STYLE}" for concept in store.concepts]
+    noise = Seeded(SEED).draw("prior", 0, 0, x0)
+    print("held-out pictures whose own words come first, of 77, by t:")
+    for name, clip in clips.items():
+        found = []
+        for t in (0.001, 0.25, 0.5, 0.75):
+            schedule = clip.schedule
+            x = schedule.alpha(t) * x0 + schedule.sigma(t) * noise
+            index = torch.full((len(x),), max(round(t * schedule.steps) - 1, 0))
+            with torch.no_grad():
+                match = clip.image(x, index) @ clip.text(texts).T
+            found.append(f"t {t:g}: {int((match.argmax(1) == torch.arange(len(x))).sum())}")
+        print(f"  {name:12} {', '.join(found)}", flush=True)
 
 
 def main() -> None:
@@ -60,14 +117,21 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=100)
     parser.add_argument("-o", "--output", type=Path, default=Path("out/guidance"))
     parser.add_argument("--model", default="emoji")
+    parser.add_argument("--clean", type=Path, help="the run folder of recipes/clip-clean-32.toml")
     given = parser.parse_args()
     model = sf.load(given.model)
+    clean = None
+    if given.clean is not None:
+        folder = given.clean / "model"
+        described = json.loads((folder / "clip.json").read_text(encoding="utf-8"))
+        clean = untimed(extras.clip(folder, described, model.choice.device))
+        agreement_of_real({"noised CLIP": model.get("clip"), "clean CLIP": clean})
     bench, asked = heldout.bench(STYLE), heldout.questions()[: given.n]
     texts = [f"{question.label}, {STYLE}" for question in asked]
     rows = []
-    for way, settings in WAYS.items():
-        for scale, methods in settings:
-            pictures = sampled(model, [question.label for question in asked], methods)
+    for way, settings in ways(model, clean).items():
+        for scale, make in settings:
+            pictures = sampled(model, [question.label for question in asked], make)
             features, logits = bench.look(pictures)
             hits = bench.hits(logits, torch.arange(len(asked)))[:, 0]
             real = bench.features[: len(asked)]
@@ -76,62 +140,46 @@ def main() -> None:
             )
             scores = clip_score(model, pictures, texts)
             assert scores is not None, "this model has no CLIP"
-            clip = distance.mean(scores)
-            top1 = distance.mean(hits)
-            print(f"{way:14} {scale:>5}  kernel {kernel}  CLIP {clip}  top-1 {top1}", flush=True)
-            rows.append(
-                {"way": way, "scale": scale}
-                | {f"kernel{k}": getattr(kernel, v) for k, v in ENDS.items()}
-                | {f"clip{k}": getattr(clip, v) for k, v in ENDS.items()}
-                | {f"top1{k}": getattr(top1, v) for k, v in ENDS.items()}
-            )
+            clip, top1 = distance.mean(scores), distance.mean(hits)
+            print(f"| {way} | {scale:g} | {kernel} | {clip} | {top1} |", flush=True)
+            found = {"kernel": kernel, "clip": clip, "top1": top1}
+            rows.append({"way": way, "scale": f"{scale:g}"} | {
+                f"{name}{end}": getattr(value, field)
+                for name, value in found.items() for end, field in ENDS.items()
+            })  # fmt: skip
     given.output.mkdir(parents=True, exist_ok=True)
     with (given.output / "guidance.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    draw(rows).save(given.output / "guidance.png")
+    cleaner = [row for row in rows if "clean" in row["way"] or row["way"] == "noised CLIP"]
+    draw([row for row in rows if "clean" not in row["way"]], given.output / "guidance.png")
+    draw(cleaner, given.output / "clean.png")
 
 
 ENDS = {"": "value", " low": "low", " high": "high"}
-INKS = ("#1b6ca8", "#d1495b", "#2e8b57", "#b8860b", "#6a4c93")
 
 
-def draw(rows: Sequence[dict[str, Any]], size: tuple[int, int] = (900, 620)) -> Image.Image:
+def draw(rows: Sequence[dict[str, Any]], target: Path) -> None:
     """Kernel distance (down is better) over CLIP score, a line a way, crosses for intervals."""
-    image = Image.new("RGB", size, "white")
-    pen, font = ImageDraw.Draw(image), ImageFont.load_default(13)
-    left, top, right, bottom = 70, 20, size[0] - 180, size[1] - 50
-    xs = [row[k] for row in rows for k in ("clip low", "clip high")]
-    ys = [row[k] for row in rows for k in ("kernel low", "kernel high")]
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = (x - min(xs)) / (max(xs) - min(xs))
-        down = (y - min(ys)) / (max(ys) - min(ys))
-        return left + across * (right - left), bottom - down * (bottom - top)
-
-    for k, way in enumerate(dict.fromkeys(row["way"] for row in rows)):
-        ink = INKS[k % len(INKS)]
+    figure = Figure(figsize=(7.5, 5), layout="constrained")
+    axes = figure.subplots()
+    for way in dict.fromkeys(row["way"] for row in rows):
         mine = [row for row in rows if row["way"] == way]
-        pen.line([place(row["clip"], row["kernel"]) for row in mine], fill=ink, width=2)
-        for row in mine:
-            x, y = place(row["clip"], row["kernel"])
-            across = [place(row[f"clip {end}"], row["kernel"]) for end in ("low", "high")]
-            down = [place(row["clip"], row[f"kernel {end}"]) for end in ("low", "high")]
-            pen.line(across, fill=ink)
-            pen.line(down, fill=ink)
-            pen.text((x + 4, y - 16), row["scale"], fill=ink, font=font)
-        pen.text((right + 14, top + 20 * k), way, fill=ink, font=font)
-    pen.rectangle([left, top, right, bottom], outline="#888")
-    for part in (0.0, 0.5, 1.0):
-        x, y = min(xs) + part * (max(xs) - min(xs)), min(ys) + part * (max(ys) - min(ys))
-        pen.text(
-            (place(x, min(ys))[0], bottom + 8), f"{x:.1f}", fill="#444", font=font, anchor="ma"
-        )
-        pen.text((left - 8, place(min(xs), y)[1]), f"{y:.2f}", fill="#444", font=font, anchor="rm")
-    pen.text(((left + right) / 2, bottom + 28), "CLIP score", fill="black", font=font, anchor="ma")
-    pen.text((left, 4), "kernel distance", fill="black", font=font)
-    return image
+        x, y = ([row[name] for row in mine] for name in ("clip", "kernel"))
+        spreads = [
+            [[abs(row[name] - row[f"{name} {end}"]) for row in mine] for end in ("low", "high")]
+            for name in ("clip", "kernel")
+        ]
+        axes.errorbar(x, y, xerr=spreads[0], yerr=spreads[1], fmt="-o", markersize=4,
+                      elinewidth=0.6, label=way)  # fmt: skip
+        for row, a, b in zip(mine, x, y, strict=True):
+            axes.annotate(row["scale"], (a, b), textcoords="offset points", xytext=(4, 4),
+                          fontsize=8)  # fmt: skip
+    axes.set(xlabel="CLIP score", ylabel="kernel distance")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.savefig(target, dpi=110)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from sfumato.models import openai
 from sfumato.models.library import BUNDLED
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "examples"))
+import gallery  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +52,15 @@ def test_paintings_are_those_of_their_script(tmp_path: Path) -> None:
         kept = PIL.Image.open(ROOT / "examples" / "strokes" / f"{name.replace(' ', '-')}.png")
         gap = np.asarray(paint.paint(strokes, seed)).astype(int) - np.asarray(kept).astype(int)
         assert abs(gap).max() <= 2
+
+
+@pytest.mark.parametrize("script", gallery.examples(), ids=lambda path: path.stem)
+def test_example(script: Path, tmp_path: Path) -> None:
+    sheet = PIL.Image.open(gallery.run(script, tmp_path))
+    assert np.asarray(sheet).std() > 20
+    code = [line for line in script.read_text().split('"""', 2)[2].splitlines() if line.strip()]
+    assert len([line for line in code if "import" not in line]) <= 10
+    assert (ROOT / "docs" / "gallery" / f"{script.stem}.png").is_file()
 
 
 @pytest.mark.slow

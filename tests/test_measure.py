@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from sfumato.cli import verbs
 from sfumato.core.errors import SfumatoError
-from sfumato.measure import heldout
+from sfumato.measure import features, heldout
 from sfumato.measure.distance import (
     bootstrap,
     frechet_distance,
@@ -100,3 +104,65 @@ def test_a_judge_knows_real_pictures_it_never_saw_and_nothing_in_noise() -> None
 def test_an_unknown_style_has_no_judge() -> None:
     with pytest.raises(SfumatoError, match="no judge for it; there are 3d render"):
         heldout.bench("watercolour")
+
+
+class Inception(nn.Module):
+    """Called as StyleGAN's file is: values 0 to 255, features on request."""
+
+    def forward(self, pixels: Tensor, return_features: bool = False) -> Tensor:
+        means = pixels.mean((2, 3))
+        return means if return_features else means[:, :1]
+
+
+def test_a_torchscript_file_gives_its_features(tmp_path: Path) -> None:
+    torch.jit.script(Inception()).save(str(tmp_path / "inception.pt"))
+    found = features.load(tmp_path / "inception.pt")(torch.tensor([-1.0, 1.0])[:, None, None, None]
+                                                     .expand(2, 3, 8, 8))  # fmt: skip
+    assert found.tolist() == [[0.0] * 3, [255.0] * 3]
+    (tmp_path / "text.pt").write_text("hello")
+    with pytest.raises(SfumatoError, match=r"text\.pt: not a TorchScript file"):
+        features.load(tmp_path / "text.pt")
+    with pytest.raises(SfumatoError, match="no such file or folder"):
+        features.load(tmp_path / "nowhere")
+
+
+def test_a_transformers_folder_gives_its_features(tmp_path: Path) -> None:
+    from transformers import CLIPConfig, CLIPModel, Dinov2Config, Dinov2Model
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+             "intermediate_size": 16, "image_size": 28, "patch_size": 14}  # fmt: skip
+    text = {**small, "vocab_size": 99, "bos_token_id": 1, "eos_token_id": 2}
+    networks = {
+        "dino": Dinov2Model(Dinov2Config(**small)),
+        "clip": CLIPModel(CLIPConfig(text_config=text, vision_config=small, projection_dim=24)),
+    }
+    for name, network in networks.items():
+        network.save_pretrained(tmp_path / name)
+        sides = {"height": 28, "width": 28}
+        CLIPImageProcessorPil(size=sides, crop_size=sides).save_pretrained(tmp_path / name)
+    pixels = torch.rand(3, 3, 40, 40) * 2 - 1
+    assert features.load(tmp_path / "dino")(pixels).shape == (3, 16)
+    found = features.load(tmp_path / "clip")(pixels)
+    assert found.shape == (3, 24)
+    assert not torch.allclose(found[0], found[1], atol=1e-4), "it looks at the pictures"
+
+
+def test_eval_reports_every_measure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SFUMATO_HOME", str(tmp_path / "home"))
+    torch.jit.script(Inception()).save(str(tmp_path / "inception.pt"))
+    verbs.evaluate(
+        "emoji", "3d render", "1", 5, 0, str(tmp_path / "inception.pt"), None,
+        str(tmp_path / "report.json"), "cpu", "auto", True, True,
+    )  # fmt: skip
+    shown = json.loads(capsys.readouterr().out)
+    assert shown == json.loads((tmp_path / "report.json").read_text())
+    (row,) = shown["answers"]
+    assert row["scale"] == 1
+    for name in ("top1", "top5", "kernel", "own"):
+        assert row[name]["low"] <= row[name]["value"] <= row[name]["high"]
+    assert row["real1"]["value"] >= 0.6
+    assert row["own"]["value"] > 0
+    assert set(shown["denoising"]) == {"0.125", "0.375", "0.625", "0.875"}

@@ -29,6 +29,7 @@ from sfumato.train.levels import (
     P2,
     Constant,
     LogNormal,
+    Lowest,
     MinSNR,
     Plain,
     SoftTruncation,
@@ -343,6 +344,7 @@ def test_time_samplers_have_their_distributions() -> None:
     assert max(smallest) > 10 * min(smallest), "one smallest time a batch"
     parts = sorted(t for t, _ in Stratified()(8, SCHEDULE, rng))
     assert all(k / 8 < t <= (k + 1) / 8 + 1e-9 for k, t in enumerate(parts))
+    assert Lowest()(3, SCHEDULE, rng) == [(0.001, 1.0)] * 3
     drawn = [t for t, _ in Uniform()(4000, SCHEDULE, rng)]
     assert all(
         float(t * 1000).is_integer() or abs(t * 1000 - round(t * 1000)) < 1e-9 for t in drawn

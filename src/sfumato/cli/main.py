@@ -116,6 +116,8 @@ EVAL = [
     keyword("scales", str | None, None, "--scales", text="guidance scales, such as 1,2,3,4"),
     keyword("n", int, 200, "-n", text="how many of the 200 prompts"),
     keyword("seed", int, 0, "--seed", text="picture k has seed + k"),
+    keyword("features", str | None, None, "--features", text="your Inception, DINO or CLIP"),
+    keyword("data", str | None, None, "--data", text="the packed set, for --features"),
     keyword("output", str | None, None, "-o", "--output", text="write the report as JSON"),
 ]
 DATA = [

@@ -261,6 +261,8 @@ def evaluate(
     scales: str | None,
     n: int,
     seed: int,
+    features: str | None,
+    data: str | None,
     output: str | None,
     device: str,
     dtype: str,
@@ -268,14 +270,20 @@ def evaluate(
     quiet: bool,
 ) -> None:
     """`sfumato eval`."""
+    from sfumato.measure.evaluate import Own
     from sfumato.measure.evaluate import evaluate as measured
+    from sfumato.measure.features import load as load_features
 
     try:
         asked = [float(scale) for scale in scales.split(",")] if scales else [None]
     except ValueError:
         raise SfumatoError(f"--scales {scales}: write numbers, such as 1,2,3,4") from None
+    own = None
+    if features is not None:
+        own = Own(load_features(features), None if data is None else Path(data))
     report = measured(
         library.load(model, device=device, dtype=dtype),
+        own=own,
         styles=[style.strip() for style in styles.split(",")],
         scales=asked,
         n=n,

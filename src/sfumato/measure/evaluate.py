@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,8 +16,10 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import keyed
 from sfumato.measure import distance, heldout
 from sfumato.measure.distance import Estimate
+from sfumato.measure.features import Features
 from sfumato.methods.cfg import CFG
 from sfumato.models.model import Model
+from sfumato.train.data import store
 from sfumato.train.data.store import STYLES
 from sfumato.train.objective import Objective
 
@@ -31,7 +34,7 @@ class Answers:
     top1, top5: share of pictures whose class the judge names first, or among its first five; real1,
     real5: the same for real pictures, the judge's ceiling. kernel: distance of the judge's
     features, scaled to unit spread, to those of real pictures of the same prompts; clip: mean
-    100 cos(picture, prompt), None without a CLIP.
+    100 cos(picture, prompt), None without a CLIP; own: kernel distance of a user's own features.
     """
 
     style: str
@@ -42,6 +45,38 @@ class Answers:
     real5: Estimate
     kernel: Estimate
     clip: Estimate | None
+    own: Estimate | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Own:
+    """A user's features, and where the real pictures are to compare with.
+
+    data: the packed set, whose pictures of the same prompts and style are taken; None: the packaged
+    held-out pictures, of other prompts, so that settings compare, and values are larger.
+    """
+
+    features: Features
+    data: Path | None = None
+
+    def distance(self, made: Tensor, asked: Sequence[heldout.Question], style: str) -> Estimate:
+        """Kernel distance of made pictures (N, 3, h, w) to the real ones."""
+        name, side = heldout.JUDGED[style], made.shape[-1]
+        if self.data is None:
+            real = on_white(heldout.pictures(name, min(side, 64)).pixels)
+            return distance.kernel_estimate(self.features(made), self.features(real))
+        packed = store.read(self.data, size=side, styles=[name])
+        rows = packed.index()
+        if missing := [q.label for q in asked if (q.key, name) not in rows]:
+            raise SfumatoError(f"data {self.data}: has no {name} picture of {missing[0]!r}")
+        real = on_white(packed.pixels[[rows[q.key, name] for q in asked]])
+        return distance.kernel_estimate(self.features(made), self.features(real), paired=True)
+
+
+def on_white(pixels: Tensor) -> Tensor:
+    """A store's pictures (N, 4, S, S) as (N, 3, S, S) in [-1, 1] on white."""
+    x0 = pixels.float() / 255
+    return (x0[:, :3] + 1 - x0[:, 3:]) * 2 - 1
 
 
 def sampled(
@@ -69,7 +104,13 @@ def pixels(picture: Any) -> Tensor:
 
 
 def answers(
-    model: Model, style: str, *, n: int = 200, scale: float | None = None, seed: int = 0
+    model: Model,
+    style: str,
+    *,
+    n: int = 200,
+    scale: float | None = None,
+    seed: int = 0,
+    own: Own | None = None,
 ) -> Answers:
     """Ask the first n questions in a style."""
     bench = heldout.bench(style)
@@ -93,6 +134,7 @@ def answers(
             features / bench.spread, bench.features[: len(asked)] / bench.spread, paired=True
         ),
         clip=None if clip is None else distance.mean(clip),
+        own=None if own is None else own.distance(pictures, asked, style),
     )
 
 
@@ -121,8 +163,7 @@ def denoising(model: Model, styles: Sequence[str] = ("fluent", "flat", "ink")) -
     """
     side = model.card.native[0]
     stores = [heldout.pictures(style, side) for style in styles]
-    x0 = torch.cat([s.pixels for s in stores]).float() / 255
-    x0 = (x0[:, :3] + 1 - x0[:, 3:]) * 2 - 1
+    x0 = on_white(torch.cat([s.pixels for s in stores]))
     texts = [
         f"{concept.label}, {STYLES[style][0]}"
         for s in stores
@@ -162,13 +203,14 @@ def evaluate(
     scales: Sequence[float | None] = (None,),
     n: int = 200,
     seed: int = 0,
+    own: Own | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """All measures as plain data: {"answers": [...], "denoising": {...}}."""
     rows = []
     for style in styles:
         for scale in scales:
-            found = answers(model, style, n=n, scale=scale, seed=seed)
+            found = answers(model, style, n=n, scale=scale, seed=seed, own=own)
             say(line(found))
             rows.append(asdict(found))
     losses = denoising(model)
@@ -184,9 +226,10 @@ def line(found: Answers) -> str:
     """One line for people."""
     scale = "card's" if found.scale is None else f"{found.scale:g}"
     clip = "" if found.clip is None else f", CLIP {found.clip}"
+    own = "" if found.own is None else f", by your features {found.own}"
     part = found.top1.value / max(found.real1.value, 1e-9)
     return (
         f"{found.style}, guidance {scale}: top-1 {found.top1}, {part:.0%} of the judge's "
         f"{found.real1.value:.3g}; top-5 {found.top5} of {found.real5.value:.3g}; "
-        f"kernel distance {found.kernel}{clip}"
+        f"kernel distance {found.kernel}{clip}{own}"
     )

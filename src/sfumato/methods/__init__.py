@@ -55,12 +55,12 @@ class Method:
         return next(iter(inputs_of(self)), None)
 
     @classmethod
-    def preset(cls, name: str, **values: Any) -> Self:
-        """The method with a preset's fields; those given here win."""
+    def preset(cls, name: str, *positional: Any, **values: Any) -> Self:
+        """The method with a preset's fields; those given here, as the class takes them, win."""
         if name not in cls.presets:
             known = ", ".join(cls.presets) or "none"
             raise SfumatoError(f"{cls.id}: no preset {name!r}; there are {known}")
-        return cls(**{**cls.presets[name], **values})
+        return cls(*positional, **{**cls.presets[name], **values})
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(Field,))

@@ -42,6 +42,14 @@ class Stratified:
 
 
 @dataclass(frozen=True)
+class Lowest:
+    """The table's first time alone: for networks that see pictures as they are."""
+
+    def __call__(self, n: int, schedule: Schedule, rng: Random) -> list[tuple[float, float]]:
+        return [(1 / schedule.steps, 1.0)] * n
+
+
+@dataclass(frozen=True)
 class LogNormal:
     """ln(sigma/alpha) normal (EDM, arXiv 2206.00364, table 1)."""
 
@@ -81,6 +89,7 @@ class SoftTruncation:
 TIMES: dict[str, Callable[..., TimeSampler]] = {
     "uniform": Uniform,
     "stratified": Stratified,
+    "lowest": Lowest,
     "lognormal": LogNormal,
     "soft-truncation": SoftTruncation,
 }
