@@ -153,30 +153,35 @@ def main() -> None:
         writer.writeheader()
         writer.writerows(rows)
     cleaner = [row for row in rows if "clean" in row["way"] or row["way"] == "noised CLIP"]
-    draw([row for row in rows if "clean" not in row["way"]], given.output / "guidance.png")
-    draw(cleaner, given.output / "clean.png")
+    own = [row for row in rows if "clean" not in row["way"]]
+    draw(own, "clip", given.output / "guidance.png")
+    if clean is not None:  # by the judge, since the score is that of one of the two CLIPs
+        draw(cleaner, "top1", given.output / "clean.png")
 
 
 ENDS = {"": "value", " low": "low", " high": "high"}
 
 
-def draw(rows: Sequence[dict[str, Any]], target: Path) -> None:
-    """Kernel distance (down is better) over CLIP score, a line a way, crosses for intervals."""
+AXES = {"clip": "CLIP score (of the model's own CLIP)", "top1": "prompt accuracy, top 1"}
+
+
+def draw(rows: Sequence[dict[str, Any]], over: str, target: Path) -> None:
+    """Kernel distance (down is better) over another measure, a line a way, with intervals."""
     figure = Figure(figsize=(7.5, 5), layout="constrained")
     axes = figure.subplots()
     for way in dict.fromkeys(row["way"] for row in rows):
         mine = [row for row in rows if row["way"] == way]
-        x, y = ([row[name] for row in mine] for name in ("clip", "kernel"))
+        x, y = ([row[name] for row in mine] for name in (over, "kernel"))
         spreads = [
             [[abs(row[name] - row[f"{name} {end}"]) for row in mine] for end in ("low", "high")]
-            for name in ("clip", "kernel")
+            for name in (over, "kernel")
         ]
         axes.errorbar(x, y, xerr=spreads[0], yerr=spreads[1], fmt="-o", markersize=4,
                       elinewidth=0.6, label=way)  # fmt: skip
         for row, a, b in zip(mine, x, y, strict=True):
             axes.annotate(row["scale"], (a, b), textcoords="offset points", xytext=(4, 4),
                           fontsize=8)  # fmt: skip
-    axes.set(xlabel="CLIP score", ylabel="kernel distance")
+    axes.set(xlabel=AXES[over], ylabel="kernel distance")
     axes.legend()
     axes.grid(alpha=0.3)
     figure.savefig(target, dpi=110)

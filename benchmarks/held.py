@@ -53,8 +53,7 @@ class Realism:
         """made (k N, 3, 32, 32): k batches over the held-out pictures, in their order."""
         spread = self.bench.spread
         features = self.bench.look(made.clamp(-1, 1))[0] / spread
-        real = (self.features / spread).repeat(len(made) // len(self.features), 1)
-        return distance.kernel_estimate(features, real, paired=True)
+        return distance.kernel_estimate(features, self.features / spread, paired=True)
 
 
 def l2(made: Tensor, guides: Tensor) -> Estimate:

@@ -3,7 +3,7 @@
 Held-out pictures as simulated strokes, t0 = 0.5. The reference procedure (arXiv 2108.01073) is the
 ancestral loop through every table step; ours are this package's solvers at few steps, on the same
 weights, guides and seeds in one run. Prints kernel distance and L2 against network calls, and the
-fewest calls whose kernel distance lies within the reference's interval.
+fewest calls whose both lie within the reference's intervals, or below.
 `python benchmarks/sdedit_nfe.py`.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from typing import Any
 
 import sfumato as sf
 from held import Realism, fewest, l2, painted, process
@@ -38,7 +39,7 @@ def main() -> None:
     print("| solver | spacing | calls | kernel distance | L2 | s |")
     print("|---|---|---|---|---|---|")
 
-    def run(name: str, spacing: str, steps: int | None) -> dict[str, object]:
+    def run(name: str, spacing: str, steps: int | None) -> dict[str, Any]:
         planned = process(model, len(guides), solver=name, spacing=spacing, n_steps=steps)
         planned = planned | sf.SDEdit(guides, t0=T0)
         began = time.perf_counter()
@@ -55,9 +56,9 @@ def main() -> None:
     reference = run("ddpm", str(model.denoiser.schedule.steps), None)
     rows = [run(name, spacing, steps) for name, spacing in WAYS for steps in STEPS]
     rows.append(run("ddpm", "uniform", 20))
-    bound = reference["kernel"]
-    print("fewest calls with a kernel distance within the reference's interval or below: "
-          + fewest(rows, lambda row: row["kernel"].value <= bound.high))  # fmt: skip
+    print("fewest calls whose kernel distance and L2 are not above the reference's intervals: "
+          + fewest(rows, lambda row: all(row[name].value <= reference[name].high
+                                         for name in ("kernel", "l2"))))  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -101,8 +100,7 @@ def refined(
     rows["reference"] = known[:6]
     for value, given in options.items():
         made = held(model, known, **given)
-        everything = torch.cat(made)
-        low = low_band(everything, known.repeat(SEEDS, 1, 1, 1), BAND)
+        low = low_band(made, known, BAND)
         points.append((value, {"diversity": diversity(made), "low": low}))
         rows[say(value)] = made[0][:6]
     keep(folder, f"ilvr-{name}", curve(f"ilvr.{name}", points, SEEDS * REFERENCES), rows)

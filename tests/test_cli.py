@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import sfumato
 from sfumato import methods
 from sfumato.cli import main, verbs
+from sfumato.images import read_metadata
 from sfumato.recipe import Recipe, json_schema
 
 STROKES = Path(__file__).parent.parent / "examples" / "strokes"
@@ -122,6 +123,49 @@ def test_recipe_file_runs(app: Any, tmp_path: Path) -> None:
     recipe["extra"] = 1
     Path("r.json").write_text(json.dumps(recipe))
     assert "unknown key 'extra'" in fails(app, 1, "run", "r.json")
+
+
+def test_a_recipe_that_never_ran_runs_through_all_stages(app: Any, tmp_path: Path) -> None:
+    Path("r.json").write_text(json.dumps({"model": "emoji", "prompt": "rose", "steps": 2}))
+    done = call(app, "run", "r.json", "-o", "a.png")
+    assert done.exit_code == 0, done.output
+    assert len(json.loads(call(app, "info", "a.png", "--json").stdout)["run"]["calls"]) == 2
+
+
+def test_a_given_default_wins_over_presets_and_recipes(app: Any, tmp_path: Path) -> None:
+    rose = str(STROKES / "rose.png")
+    words = ["ilvr", rose, "-p", "rose", *FAST]
+    done = call(app, *words, "--preset", "paint", "--factor", "8", "-o", "a.png")
+    assert done.exit_code == 0, done.output
+    assert held("a.png")["factor"] == 8
+    assert call(app, *words, "--preset", "paint", "-o", "b.png").exit_code == 0
+    assert held("b.png")["factor"] == 16
+    assert (
+        call(app, "ilvr", rose, "--recipe", "b.png", "--factor", "8", "-o", "c.png").exit_code == 0
+    )
+    assert held("c.png")["factor"] == 8
+    done = call(app, "sdedit", rose, *FAST, "--with", "sdedit.noise=auto", "-o", "d.png")
+    assert done.exit_code == 0, "auto is also a name among a field's choices: " + done.output
+
+
+def held(name: str) -> dict[str, Any]:
+    methods = json.loads(read_metadata(Path(name))["sfumato"])["methods"]
+    return next(method for method in methods if method["method"] == "ilvr")
+
+
+def test_names_that_cannot_be_saved_are_refused_before_sampling(
+    app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*args: Any, **options: Any) -> None:
+        raise AssertionError("sampled")
+
+    monkeypatch.setattr(verbs.Composed, "sample", never)
+    assert "unknown picture suffix '.foo'" in fails(app, 1, "generate", *FAST, "-o", "a.foo")
+    assert "does not exist" in fails(app, 1, "generate", *FAST, "-o", "no/such/x.png")
+    (Path("in")).mkdir()
+    Path("in/rose.png").write_bytes((STROKES / "rose.png").read_bytes())
+    line = fails(app, 1, "batch", "sdedit", "in", *FAST, "-o", "out/{name}")
+    assert "unknown picture suffix ''" in line
 
 
 def test_embedded_inputs_travel_with_the_picture(app: Any, tmp_path: Path) -> None:

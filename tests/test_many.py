@@ -56,6 +56,64 @@ def test_one_failure_does_not_stop_the_rest_and_can_be_run_again(app: Any, tmp_p
     assert "1 made, 0 there already, 1 failed" in line
 
 
+def test_failed_rows_of_a_text_file_keep_their_numbers(app: Any, tmp_path: Path) -> None:
+    long = "word " * 500
+    (tmp_path / "p.txt").write_text(f"rose, flat\n{long}\n", encoding="utf-8")
+    assert "1 made" in fails_late(app, "batch", "generate", "p.txt", *FAST)
+    row = json.loads(Path("batch/failed.jsonl").read_text())
+    assert (row["row"], row["name"]) == (2, "0002")
+    Path("batch/failed.jsonl").write_text(json.dumps({**row, "prompt": "red apple, flat"}))
+    done = call(app, "batch", "generate", "batch/failed.jsonl", *FAST)
+    assert done.exit_code == 0, done.output
+    assert read("batch/0002-0.png").prompt == "red apple, flat"
+    assert not Path("batch/failed.jsonl").exists()
+
+
+def test_a_stopped_batch_notes_what_it_did_not_reach(tmp_path: Path) -> None:
+    rows = [batch.Row(k, f"line {k}", {"prompt": str(k)}, folder=tmp_path) for k in (1, 2, 3)]
+
+    def compose(row: batch.Row) -> batch.Job:
+        if row.number == 1:
+            raise sf.SfumatoError("no")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        batch.run(rows, compose, tmp_path)
+    found = batch.rows(tmp_path / "failed.jsonl")
+    assert [row.number for row in found] == [1, 2, 3]
+    assert [row.values["prompt"] for row in found] == ["1", "2", "3"]
+    # another source's run into the same folder leaves them
+    other = [batch.Row(9, "line 9", {}, folder=tmp_path)]
+    batch.run(other, lambda row: batch.Job([], lambda: None), tmp_path)  # type: ignore[arg-type, return-value]
+    assert len(batch.rows(tmp_path / "failed.jsonl")) == 3
+
+
+def test_what_exists_is_never_written_again(app: Any, tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("rose, flat\n")
+    assert call(app, "batch", "generate", "p.txt", *FAST).exit_code == 0
+    kept = Path("batch/0001-0.png").read_bytes()
+    done = call(app, "batch", "generate", "p.txt", "--steps", "3", "--stages", "1", "-n", "2")
+    assert done.stdout.split() == ["batch/0001-1.png"]
+    assert Path("batch/0001-0.png").read_bytes() == kept
+
+
+def test_pictures_in_columns_are_relative_to_the_manifest(app: Any, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "rose.png").write_bytes((STROKES / "rose.png").read_bytes())
+    PIL.Image.new("L", (256, 256), 255).save(data / "m.png")
+    (data / "rows.jsonl").write_text(
+        '{"image": "rose.png", "sdedit.mask": "m.png", "cfg.window": [0.2, 0.9], "seed": 3}\n'
+    )
+    done = call(app, "batch", "sdedit", "data/rows.jsonl", *FAST)
+    assert done.exit_code == 0, done.output
+    fields = {m["method"]: m for m in read("batch/rose-3.png").methods}
+    assert fields["sdedit"]["mask"]["name"] == "m.png"
+    assert fields["cfg"]["window"] == [0.2, 0.9]
+    (data / "rose.txt").write_bytes(b"\xff\xfe\xff")
+    assert "rose.txt: is not UTF-8" in fails_late(app, "batch", "sdedit", "data", *FAST)
+
+
 def fails_late(app: Any, *words: str) -> str:
     result = call(app, *words)
     assert result.exit_code == 1, result.output
@@ -109,7 +167,7 @@ def test_a_recipe_composes_on_the_command_line(app: Any, tmp_path: Path) -> None
     assert done.exit_code == 0, done.output
     made, before = read("b.png"), read("a-5.png")
     assert (made.prompt, made.seed, made.n, made.steps) == ("rose, flat", 5, 1, 2)
-    assert len(made.parents) == 1
+    assert made.parents == (before.id,)
     more = ["--cfg", "2.5", "--with", "sdedit.t0=0.3", "--spacing", "ddim10"]
     done = call(app, "ilvr", rose, "--recipe", "b.png", *more, "-o", "c.png")
     assert done.exit_code == 0, done.output
@@ -140,6 +198,7 @@ def test_a_searched_field_is_recorded_as_its_number(app: Any, tmp_path: Path) ->
 def test_the_sweep_verb_prints_its_page_and_marks_a_value(app: Any, tmp_path: Path) -> None:
     rose = str(STROKES / "rose.png")
     words = ["sweep", "ilvr", rose, "-p", "rose", "--over", "factor=2,8", "--seeds", "1", *FAST]
+    assert "not among the values 2, 8" in fails_late(app, *words, "--choose", "5", "-o", "r")
     done = call(app, *words, "--choose", "8", "-o", "s", "--json")
     assert done.exit_code == 0, done.output
     data = json.loads(done.stdout)

@@ -16,6 +16,7 @@ from sfumato.measure.distance import (
     bootstrap,
     frechet_distance,
     kernel_distance,
+    kernel_each,
     kernel_estimate,
     mean,
 )
@@ -57,8 +58,21 @@ def test_paired_sets_are_not_compared_question_by_question() -> None:
     assert paired.low < 0 < paired.high
     assert kernel_estimate(made, real).value < paired.low, "unpaired, it looks better than perfect"
     assert kernel_estimate(made + 1, real, paired=True).low > 0
+    again = kernel_estimate(torch.cat([made, made]), real, paired=True)
+    assert again.value == pytest.approx(paired.value), "two batches of the same say no more"
+    assert again.high - again.low == pytest.approx(paired.high - paired.low)
     with pytest.raises(SfumatoError, match="not paired"):
         kernel_estimate(made, real[:9], paired=True)
+
+
+def test_single_pictures_have_a_distance_that_means_to_the_sets() -> None:
+    """Mean |phi(x) - m|^2 is the sets' distance plus the made ones' own spread."""
+    made, real = normal(40, 8, 0.5), normal(50, 8, seed=1)
+    kernels = (made.double() @ made.double().T / 8 + 1) ** 3
+    other = ~torch.eye(40, dtype=torch.bool)
+    spread = float(kernels.diag().mean() - kernels[other].mean())
+    expected = kernel_distance(made, real) + spread
+    assert float(kernel_each(made, real).mean()) == pytest.approx(expected)
 
 
 def test_frechet_distance_of_gaussians_is_exact() -> None:

@@ -423,3 +423,24 @@ def test_card_template() -> None:
     assert card.full_prompt("red apple") == "red apple, 3d render"
     assert card.full_prompt("Red apple, Ink Drawing") == "Red apple, Ink Drawing"
     assert card.full_prompt("") == ""
+
+
+def test_a_stages_own_defaults_are_not_what_without_and_revised_mean() -> None:
+    """The upsampler's card has its own threshold; replay knows the base's methods alone."""
+    cascade = sf.load("emoji").process("rose, flat") | sf.Threshold("static") | sf.CFG(2)
+    own = [[m.id for m in process.methods] for process in cascade.upsamplers]
+    for changed in (cascade.revised("threshold", mode="none"), cascade.without("threshold")):
+        assert [[m.id for m in process.methods] for process in changed.upsamplers] == own
+        assert changed.upsamplers[0].methods == cascade.upsamplers[0].methods
+    mask = PIL.Image.new("L", (256, 256), 255)
+    rose = Path(__file__).parent.parent / "examples" / "strokes" / "rose.png"
+    edited = cascade | sf.Inpaint(rose, mask=mask)
+    for process in edited.revised("inpaint", grow=3).upsamplers:
+        assert next(m for m in process.methods if m.id == "inpaint").grow == 3
+    assert "inpaint" not in [m.id for m in edited.without("inpaint").upsamplers[0].methods]
+
+
+def test_another_prompt_gets_the_template_too() -> None:
+    process = sf.load("emoji").process("rose, flat")
+    assert process.based(prompt="rose").base.prompt == "rose, 3d render"
+    assert process.based(prompt="rose, ink drawing").base.prompt == "rose, ink drawing"

@@ -15,7 +15,8 @@ from sfumato.core.errors import SfumatoError
 from sfumato.measure import auto
 from sfumato.measure.curve import Curve, Point, crossing, knee
 from sfumato.measure.distance import Estimate
-from sfumato.measure.sweep import Axis, axis, sweep
+from sfumato.measure.faithful import Guide
+from sfumato.measure.sweep import Axis, axis, judge_of, sweep
 from sfumato.models.replay import read
 
 STROKES = Path(__file__).parent.parent / "examples" / "strokes"
@@ -58,6 +59,7 @@ def test_what_over_means(text: str, values: tuple[float, ...]) -> None:
         ("sdedit.t0=a,b", "are no numbers"),
         ("sdedit.t0=0:1", "LOW:HIGH:COUNT"),
         ("sdedit.t0=0.5,0.5", "at least 2"),
+        ("sdedit.t0=nan,0.5", "not finite"),
         ("nothing.t0=1,2", "unknown"),
     ],
 )
@@ -86,6 +88,8 @@ def test_a_sweep_writes_pictures_that_name_their_parent_and_goes_on(
     low, high = done.curve.points
     assert low.measures["diversity"].value < high.measures["diversity"].value
     assert low.measures["kernel"].n == 4, "the judge of the style looked at all of them"
+    wanted = json.loads((folder / "sweep.json").read_text())
+    assert wanted["weights"] == model.weights
     assert (folder / "sheet.png").stat().st_size > 1000
     assert PIL.Image.open(folder / "curve.png").size[0] > 500
     page = (folder / "index.html").read_text()
@@ -100,6 +104,38 @@ def test_a_sweep_writes_pictures_that_name_their_parent_and_goes_on(
     assert again.curve == done.curve
     with pytest.raises(SfumatoError, match="holds a sweep of another over"):
         sweep(rose(model), "sdedit.t0=0.2,0.8", folder, seeds=2, seed=5)
+
+
+def test_realism_of_a_sweep_does_not_grow_with_the_number_of_seeds(
+    model: sf.Model, tmp_path: Path
+) -> None:
+    """A single picture has a kernel distance, and more of the same do not change it."""
+    one = sweep(rose(model), "sdedit.t0=0.1,0.5", tmp_path / "one", seeds=1)
+    two = sweep(rose(model), "sdedit.t0=0.1,0.5", tmp_path / "two", seeds=3)
+    near, far = (s.curve.points[0].measures["kernel"].value for s in (one, two))
+    assert near == pytest.approx(far, rel=0.1), "at t0 = 0.1 all seeds look alike"
+
+
+def test_each_prompt_is_judged_by_its_own_style() -> None:
+    assert judge_of("rose, 3d render") is not None
+    assert judge_of("rose, no style") is None
+
+
+def test_steps_between_whole_numbers_fail(model: sf.Model, tmp_path: Path) -> None:
+    process = model.process("rose", steps=2, stages=1)
+    done = sweep(process, "steps=2:5:3", tmp_path / "s", seeds=1)
+    assert [cell.error for cell in done.cells] == ["", "steps = 3.5: must be a whole number", ""]
+
+
+def test_the_guide_is_the_searched_methods_own_and_as_large_as_the_result(
+    model: sf.Model,
+) -> None:
+    start, reference = STROKES / "rose.png", STROKES / "mushroom.png"
+    process = model.process("rose") | sf.SDEdit(start) | sf.ILVR(reference)
+    names = [Guide.of(process, owner).picture.name for owner in ("ilvr", "sdedit", "")]
+    assert names == ["mushroom.png", "rose.png", "rose.png"]
+    wide = model.process("rose") | sf.Inpaint(start, extend=(64, 0, 0, 0))
+    assert Guide.of(wide).picture.size == (320, 256)
 
 
 def test_a_cell_that_fails_leaves_the_others(model: sf.Model, tmp_path: Path) -> None:

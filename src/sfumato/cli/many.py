@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from sfumato import recipe
 from sfumato.cli import show, verbs
-from sfumato.cli.options import Wanted, methods_of
+from sfumato.cli.options import Wanted, described, field_of, methods_of, plain
 from sfumato.core.errors import SfumatoError
 from sfumato.images import ImageInput
 from sfumato.methods import Method
 from sfumato.models import batch as batches
-
-
-@contextmanager
-def bar(what: str, total: int, quiet: bool) -> Iterator[Any]:
-    """A progress bar over things; yields update(done)."""
-    if quiet:
-        yield lambda done: None
-        return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=show.errors, transient=True) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda done: progress.update(task, completed=done)
+from sfumato.models.result import checked, folder_of, named
 
 
 def sweep(cls: type[Method] | None, wanted: list[Wanted], values: dict[str, Any]) -> None:
@@ -42,10 +24,10 @@ def sweep(cls: type[Method] | None, wanted: list[Wanted], values: dict[str, Any]
     from sfumato.measure.sweep import sweep as swept
 
     over = axis(values["over"], cls.id if cls else "")
-    made = verbs.composed(wanted, values)
+    made = verbs.composed(wanted, values).found(values)
     store = recipe.unstored() if values["no_store"] else nullcontext()
     total = len(over.values) * max(1, len(values["prompts"]))
-    with store, bar(f"{over.name}", total, values["quiet"]) as update:
+    with store, show.counted(over.name, total, values["quiet"]) as update:
         done = swept(
             made.process,
             over,
@@ -54,6 +36,7 @@ def sweep(cls: type[Method] | None, wanted: list[Wanted], values: dict[str, Any]
             seed=made.seed,
             prompts=values["prompts"],
             choose=values["choose"],
+            parents=made.parents,
             progress=lambda k, n: update(k),
         )
     if values["as_json"]:
@@ -79,16 +62,18 @@ COLUMNS = ("prompt", "negative", "label", "seed", "name")
 def batch(cls: type[Method] | None, values: dict[str, Any]) -> None:
     """`sfumato batch VERB SOURCE`: the verb for every row of a folder or manifest."""
     given = batches.rows(values["source"])
+    folder = folder_of(checked(values["output"]))
     shared = Shared(cls, values)
     store = recipe.unstored() if values["no_store"] else nullcontext()
-    with store, bar("pictures", len(given), values["quiet"]) as update:
+    with store, show.counted("pictures", len(given), values["quiet"]) as update:
+        count = itertools.count(1)
 
         def done(row: batches.Row, state: str) -> None:
-            update(row.number)
+            update(next(count))
             if state not in ("made", "skipped"):
                 show.errors.print(f"{row.where}: {state}", markup=False)
 
-        report = batches.run(given, shared.compose, values["output"], done=done)
+        report = batches.run(given, shared.compose, folder, done=done)
     failures = [{"row": row.number, "where": row.where, "error": e} for row, e in report.failed]
     if values["as_json"]:
         print(json.dumps({"paths": [str(p) for p in report.made], "skipped": report.skipped,
@@ -113,16 +98,16 @@ class Shared:
         self.values = values
         self.models: dict[str, Any] = {}
 
-    def compose(self, row: batches.Row) -> tuple[Any, int]:
-        """A row's process and seed."""
+    def compose(self, row: batches.Row) -> batches.Job:
+        """A row's paths, and how its pictures are made."""
         values = {**self.values, "extra": list(self.values["extra"])}
         for name, value in row.values.items():
             if name in COLUMNS:
                 values[name] = self.column(name, value, row)
             elif "." in name:
-                values["extra"].append(f"{name}={value}")
+                values["extra"].append(f"{name}={self.text(name, value, row)}")
             else:
-                known = ", ".join(("image", *COLUMNS))
+                known = ", ".join(("image", "row", *COLUMNS))
                 raise SfumatoError(
                     f"{row.where}: unknown column {name!r}; there are {known}, and METHOD.FIELD"
                 )
@@ -134,15 +119,31 @@ class Shared:
         elif row.image is not None:
             raise SfumatoError(f"{row.where}: has a picture, which generate does not take")
         made = verbs.composed(wanted, values, self.models)
-        return made.process, made.seed
+        base = made.base
+        paths = named(
+            values["output"], base.prompt, made.seed, range(base.n), name=row.name,
+            row=str(row.number),
+        )  # fmt: skip
+        return batches.Job(paths, lambda: made.found(values).sample())
 
     def column(self, name: str, value: Any, row: batches.Row) -> Any:
+        """A column of the run: text, or a whole number."""
         if name not in ("seed", "label"):
             return str(value)
         try:
-            return int(value)
-        except (TypeError, ValueError):
+            return int(str(value))
+        except ValueError:
             raise SfumatoError(f"{row.where}: {name} = {value!r} is no whole number") from None
+
+    def text(self, name: str, value: Any, row: batches.Row) -> str:
+        """A METHOD.FIELD column as --with takes it; pictures are relative to the manifest."""
+        method, _, field = name.partition(".")
+        kind = plain(field_of(method, field, row.where).annotation)
+        if isinstance(value, list):
+            return ",".join(map(str, value))
+        if kind is ImageInput:
+            return str(row.folder / str(value))
+        return str(value)
 
     def prompt(self, row: batches.Row) -> str | None:
         """-p, in which {prompt} and {name} stand for the row's own; else the row's prompt."""
@@ -166,8 +167,6 @@ class Shared:
 
 def picture_field(cls: type[Method] | None) -> str | None:
     """The required picture of a verb's method, which the rows of a batch bring."""
-    from sfumato.cli.options import described, plain
-
     known: Mapping[str, Any] = {} if cls is None else described(cls)
     return next(
         (n for n, i in known.items() if i.is_required() and plain(i.annotation) is ImageInput), None

@@ -64,7 +64,8 @@ def plain(annotation: Any) -> Any:
 def parameter(name: str, info: FieldInfo, flag: str | None = None, panel: str = PANEL) -> Parameter:
     """One field as a typer parameter; a required picture is an argument.
 
-    With `flag` the field stands for its whole method, so leaving it out means: not this method.
+    With `flag` the field stands for its whole method. An option that is not given is None, so that
+    a default never wins over a preset or a recipe; the help shows the default all the same.
     """
     kind = plain(info.annotation)
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
@@ -78,30 +79,37 @@ def parameter(name: str, info: FieldInfo, flag: str | None = None, panel: str = 
         )
     low, high = limit(info, "ge", "gt"), limit(info, "le", "lt")
     number = kind in (int, float)
+    default = False if info.default is None or flag else str(shown(info.default))
     if extra.get("auto"):
         option = typer.Option(
             f"--{name.replace('_', '-')}",
             help=text,
             rich_help_panel=panel,
-            show_default=info.default is not None,
+            show_default=default,
             parser=number_or_auto(kind, low, high),
             metavar=f"NUMBER|auto [{low}<=x<={high}]",
         )
         return Parameter(
-            name, Parameter.KEYWORD_ONLY, default=info.default, annotation=Annotated[Any, option]
+            name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[Any, option]
         )
     option = typer.Option(
         flag or f"--{name.replace('_', '-')}",
         help=text,
         rich_help_panel=panel,
-        show_default=info.default is not None and flag is None,
+        show_default=default,
         min=low if number else None,
         max=high if number else None,
     )
-    default = None if flag else info.default
     return Parameter(
-        name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind | None, option]
+        name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
     )
+
+
+def shown(default: Any) -> Any:
+    """A default as one would type it."""
+    if isinstance(default, bool):
+        return "yes" if default else "no"
+    return " ".join(map(str, default)) if isinstance(default, tuple) else default
 
 
 def limit(info: FieldInfo, *names: str) -> float | None:
@@ -133,13 +141,17 @@ def assignments(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
         name, dot, field = target.partition(".")
         if not (equals and dot):
             raise SfumatoError(f"--with {text}: write METHOD.FIELD=VALUE, such as cfg.window=0.2,1")
-        cls = find(name)
-        known = described(cls)
-        if field not in known:
-            raise SfumatoError(f"--with {text}: {name} has no {field!r}, only {', '.join(known)}")
-        kind = plain(known[field].annotation)
+        kind = plain(field_of(name, field, f"--with {text}").annotation)
         found.setdefault(name, {})[field] = parsed(value) if get_origin(kind) is tuple else value
     return found
+
+
+def field_of(method: str, field: str, where: str) -> FieldInfo:
+    """A method's field; where: what an error calls the place that asks."""
+    known = described(find(method))
+    if field not in known:
+        raise SfumatoError(f"{where}: {method} has no {field!r}, only {', '.join(known)}")
+    return known[field]
 
 
 def parsed(value: str) -> Any:
@@ -159,12 +171,14 @@ class Wanted:
 
     @property
     def searched(self) -> list[str]:
-        """Fields given as "auto", which a search must turn into numbers."""
-        return [name for name, value in self.values.items() if value == AUTO]
+        """Numeric fields given as "auto", which a search must turn into numbers."""
+        kinds = {name: plain(info.annotation) for name, info in described(self.cls).items()}
+        return [n for n, value in self.values.items() if value == AUTO and kinds[n] is float]
 
     def onto(self, process: Any) -> Any:
         """The process with this method, or with these fields if it has the method already."""
-        values = {name: value for name, value in self.values.items() if value != AUTO}
+        left = self.searched
+        values = {name: value for name, value in self.values.items() if name not in left}
         if self.cls.id in {getattr(method, "id", None) for method in process.methods}:
             named = dict(self.cls.presets.get(self.preset or "", {}))
             return process.revised(self.cls.id, **{**named, **values})
@@ -185,11 +199,7 @@ def methods_of(
         if preset is not None and preset not in verb.presets:
             known = ", ".join(verb.presets) or "none"
             raise SfumatoError(f"--preset: {verb.id} has no preset {preset!r}; it has {known}")
-        own = {
-            n: values[n]
-            for n, info in described(verb).items()
-            if n in values and values[n] != info.default
-        }
+        own = {n: values[n] for n in described(verb) if values.get(n) is not None}
         own |= chosen.pop(verb.id, {})
         made.append(Wanted(verb, own, preset))
     return made + [Wanted(find(name), fields_) for name, fields_ in chosen.items()]

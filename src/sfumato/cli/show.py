@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from sfumato.core.run import Step
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -38,12 +40,8 @@ def listen(quiet: bool) -> None:
     log.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
-@contextmanager
-def progress(calls: int | Sequence[int], quiet: bool) -> Iterator[Any]:
-    """A callback for sample(): one bar for each stage, with its own ETA."""
-    if quiet:
-        yield None
-        return
+def bars() -> Progress:
+    """Progress bars with ETA on stderr, gone when done."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -52,21 +50,37 @@ def progress(calls: int | Sequence[int], quiet: bool) -> Iterator[Any]:
         TimeRemainingColumn,
     )
 
+    text = TextColumn("{task.description}")
+    columns = (text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=errors, transient=True)
+
+
+@contextmanager
+def progress(calls: int | Sequence[int], quiet: bool) -> Iterator[Any]:
+    """A callback for sample(): one bar for each stage, with its own ETA; calls: the plan."""
+    if quiet:
+        yield None
+        return
     stages = [calls] if isinstance(calls, int) else list(calls)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=errors, transient=True) as bars:
+    with bars() as shown:
         names = ["base", *(f"upsampler {k}" for k in range(1, len(stages)))]
-        tasks = [bars.add_task(f"{n} calls", total=c) for n, c in zip(names, stages, strict=True)]
+        tasks = [shown.add_task(f"{n} calls", total=c) for n, c in zip(names, stages, strict=True)]
 
         def update(step: Step) -> None:
-            bars.update(tasks[step.stage], completed=step.calls)
+            shown.update(tasks[step.stage], completed=step.calls)
 
         yield update
+
+
+@contextmanager
+def counted(what: str, total: int, quiet: bool) -> Iterator[Any]:
+    """A bar over things; yields update(done)."""
+    if quiet:
+        yield lambda done: None
+        return
+    with bars() as shown:
+        task = shown.add_task(what, total=total)
+        yield lambda done: shown.update(task, completed=done)
 
 
 def saved(paths: Sequence[Path], recipe: Any, as_json: bool) -> None:

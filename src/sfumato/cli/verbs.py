@@ -30,22 +30,41 @@ from sfumato.models import replay as replays
 from sfumato.models.cascade import base_of
 from sfumato.models.devices import choose
 from sfumato.models.model import Model
-from sfumato.models.result import Result, free
+from sfumato.models.result import Result, checked, folder_of, free
 from sfumato.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Composed:
-    """What a command line describes: the process, its first seed, the recipes it stems from."""
+    """What a command line describes: the process, its first seed, the recipes it stems from.
+
+    searches: METHOD.FIELD of every number that is still to be found (`found`).
+    """
 
     process: Any
     seed: int
     parents: tuple[str, ...] = ()
+    searches: tuple[str, ...] = ()
 
     @property
     def base(self) -> Process:
         """The process itself, or of a cascade its base."""
         return base_of(self.process)
+
+    def found(self, values: dict[str, Any]) -> Composed:
+        """With every search done: its number in the process, its curve among the parents."""
+        process, parents = self.process, self.parents
+        for name in self.searches:
+            result = searched(process, name, values, self.seed)
+            method, _, field = name.partition(".")
+            process = process.revised(method, **{field: result.value})
+            parents = (*parents, result.curve.id)
+        return Composed(process, self.seed, parents)
+
+    def sample(self, progress: Any = None) -> Result:
+        """Run it; the recipes name their parents."""
+        result: Result = self.process.sample(self.seed, progress=progress)
+        return result.descended(self.parents) if self.parents else result
 
 
 ASKED = (
@@ -71,6 +90,7 @@ def composed(
     """
     given = values["recipe"]
     start = Recipe(model="emoji") if given is None else replays.read(given)
+    parents = () if given is None else (start.id,)
     if "index" in start.run:  # a picture of a batch: that one, not its batch
         start = replace(start, seed=start.seed + int(start.run["index"]), n=1)
     asked = {name: values[name] for name in ASKED if values.get(name) is not None}
@@ -93,16 +113,11 @@ def composed(
     process: Any = replays.compose(wanted, model, folders)
     for method in methods:
         process = method.onto(process)
-    parents = () if given is None else (start.id,)
-    for method in methods:
-        for field in method.searched:
-            found = searched(process, f"{method.cls.id}.{field}", values)
-            process = process.revised(method.cls.id, **{field: found.value})
-            parents = (*parents, found.curve.id)
-    return Composed(process, wanted.seed, parents)
+    searches = (f"{m.cls.id}.{field}" for m in methods for field in m.searched)
+    return Composed(process, wanted.seed, parents, tuple(searches))
 
 
-def searched(process: Any, name: str, values: dict[str, Any]) -> Any:
+def searched(process: Any, name: str, values: dict[str, Any], seed: int) -> Any:
     """The number for a field given as "auto"."""
     from sfumato.measure import auto
 
@@ -114,7 +129,7 @@ def searched(process: Any, name: str, values: dict[str, Any]) -> Any:
             f"--target {values['target']}: write MEASURE or MEASURE=NUMBER"
         ) from None
     found = auto(
-        process, name, measure=measure, target=goal, seed=values["seed"] or 0,
+        process, name, measure=measure, target=goal, seed=seed,
         say=logging.getLogger("sfumato").info,
     )  # fmt: skip
     show.errors.print(f"{name} = {found.value:g} ({found.curve.rule})", markup=False)
@@ -123,18 +138,18 @@ def searched(process: Any, name: str, values: dict[str, Any]) -> Any:
 
 def make(methods: Sequence[Wanted], values: dict[str, Any]) -> None:
     """Compose, run, save: `generate` and every method's verb."""
-    made = composed(methods, values)
-    process = made.process
+    folder = folder_of(checked(values["output"]))
+    if not folder.is_dir():
+        raise SfumatoError(f"{values['output']}: the folder {folder} does not exist; make it first")
+    made = composed(methods, values).found(values)
     if values["plan"]:
         plan(made, values["as_json"])
         return
     store = recipe.unstored() if values["no_store"] else nullcontext()
-    with store, show.progress(process.calls, values["quiet"]) as update:
-        result = process.sample(made.seed, progress=update)
-    if made.parents:
-        result = result.descended(made.parents)
+    with store, show.progress(made.process.calls, values["quiet"]) as update:
+        result = made.sample(update)
     if values["embed"]:
-        result = embedded(result, [i for m in process.methods for i in images.inputs_of(m)])
+        result = embedded(result, [i for m in made.process.methods for i in images.inputs_of(m)])
     deliver(result, values["output"], values["sheet"], values["as_json"])
 
 
@@ -209,11 +224,10 @@ def replay(
     source: str, output: str, sheet: bool, device: str, dtype: str, as_json: bool, quiet: bool
 ) -> None:
     """`sfumato run`."""
-    made = replays.read(source)
-    with show.progress([int(c) for c in made.run.get("calls", [0])] or 0, quiet) as update:
-        result = replays.run(
-            source, device=device, dtype=None if dtype == "auto" else dtype, progress=update
-        )
+    checked(output)
+    again = replays.Replay.of(source, device=device, dtype=None if dtype == "auto" else dtype)
+    with show.progress(again.process.calls, quiet) as update:
+        result = again.sample(update)
     deliver(result, output, sheet, as_json)
 
 

@@ -35,6 +35,10 @@ class Source(Protocol):
         """One row for each text; "" is the null condition."""
         ...
 
+    def phrase(self, prompt: str) -> str:
+        """The prompt that is encoded: with the card's template where it names no style."""
+        ...
+
     def complete(self, process: Process) -> Process:
         """Fill empty slots with the card's defaults."""
         ...
@@ -119,7 +123,12 @@ class Process:
         )
 
     def based(self, **values: Any) -> Process:
-        """The same methods on a base with other fields: n, n_steps, prompt, size, ..."""
+        """The same methods on a base with other fields: n, n_steps, prompt, size, ...
+
+        A prompt gets the model's template, as in Model.process.
+        """
+        if "prompt" in values and self.source is not None:
+            values["prompt"] = self.source.phrase(values["prompt"])
         base = replace(self.base or self, **values)
         return replace(self, base=base).refolded(self.methods) if self.methods else base
 

@@ -75,7 +75,7 @@ class Picture(PILImage.Image):
             self._save_open(fp, format, params)
             return
         path = Path(os.fsdecode(fp))
-        kind = format or _format_of(path.suffix, path)
+        kind = format or format_of(path)
         write_whole(path, self.encode(kind, name=str(path), **params))
 
     def encode(self, format: str, *, name: str | None = None, **params: Any) -> bytes:
@@ -101,7 +101,7 @@ class Picture(PILImage.Image):
     def _save_open(self, file: IO[bytes], format: str | None, params: dict[str, Any]) -> None:
         name = getattr(file, "name", None)
         path = Path(name) if isinstance(name, str) else Path("picture")
-        kind = format or _format_of(path.suffix, path)
+        kind = format or format_of(path)
         file.write(self.encode(kind, name=path.name, **params))
 
     def _carried(self) -> dict[str, Any]:
@@ -141,8 +141,11 @@ def write_whole(path: Path, data: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def _format_of(suffix: str, path: Path) -> str:
-    kind = PILImage.registered_extensions().get(suffix.lower())
-    if kind is None:
-        raise SfumatoError(f"{path}: unknown picture suffix {suffix!r}; use .png, .jpg or .webp")
+def format_of(path: Path) -> str:
+    """Pillow's name of the format that a file name asks for."""
+    kind = PILImage.registered_extensions().get(path.suffix.lower())
+    if kind not in PILImage.SAVE:
+        raise SfumatoError(
+            f"{path}: unknown picture suffix {path.suffix!r}; use .png, .jpg or .webp"
+        )
     return kind

@@ -58,17 +58,29 @@ def kernel_distance(made: Tensor, real: Tensor) -> float:
     return kernels.distance(torch.arange(len(made)), torch.arange(len(real)))
 
 
+def kernel_each(made: Tensor, real: Tensor) -> Tensor:
+    """Squared kernel distance of every single picture to the real ones, (N,).
+
+    |phi(x) - mean phi(real)|^2: how untypical it is. Unlike the distance of sets it says nothing
+    about their variety, so it is what a few pictures of one prompt can be asked.
+    """
+    kernels = Kernels(made, real)
+    own = (made.double().square().sum(1) / made.shape[1] + 1) ** 3
+    within = _between_different(kernels.real, torch.arange(len(real)))
+    return own - 2 * kernels.cross.mean(1) + within
+
+
 class Kernels:
     """Kernel values of two sets, so that resampling costs no new products."""
 
     def __init__(self, made: Tensor, real: Tensor) -> None:
-        if min(len(made), len(real)) < 2:
-            raise SfumatoError("kernel distance: needs at least 2 pictures on both sides")
+        if len(real) < 2 or not len(made):
+            raise SfumatoError("kernel distance: needs at least 2 real pictures and 1 made one")
         a, b = made.double(), real.double()
         self.made, self.real, self.cross = _kernel(a, a), _kernel(b, b), _kernel(a, b)
 
     def distance(self, rows: Tensor, columns: Tensor) -> float:
-        """Of the chosen made and real pictures.
+        """Of the chosen made and real pictures, at least 2 on both sides.
 
         A picture drawn twice by a resample is not compared with itself: that pair says nothing
         about the distribution and would push the distance up.
@@ -80,10 +92,15 @@ class Kernels:
         """Of sets that answer the same questions: no question is compared with itself.
 
         The sets then are not independent, and a made picture next to the real one of its own
-        question would count for closeness that no two made pictures can have.
+        question would count for closeness that no two made pictures can have. rows: of the real
+        ones; the made may be several batches over the same questions, in their order.
         """
-        within = _between_different(self.made, rows) + _between_different(self.real, rows)
-        return within - 2 * _between_different(self.cross, rows)
+        n, batches = len(self.real), len(self.made) // len(self.real)
+        asked = rows.repeat(batches)
+        made = torch.cat([rows + n * k for k in range(batches)])
+        within = _different(self.made[made][:, made], asked, asked)
+        within += _different(self.real[rows][:, rows], rows, rows)
+        return within - 2 * _different(self.cross[made][:, rows], asked, rows)
 
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:
@@ -91,19 +108,26 @@ def _kernel(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _between_different(kernel: Tensor, rows: Tensor) -> float:
-    other = rows[:, None] != rows[None, :]
-    return float(kernel[rows][:, rows][other].mean())
+    return _different(kernel[rows][:, rows], rows, rows)
+
+
+def _different(values: Tensor, first: Tensor, second: Tensor) -> float:
+    """Mean of the values whose row and column differ in what they stand for."""
+    return float(values[first[:, None] != second[None, :]].mean())
 
 
 def kernel_estimate(
     made: Tensor, real: Tensor, *, paired: bool = False, rounds: int = 200
 ) -> Estimate:
-    """The kernel distance with an interval: both sets are resampled, paired ones together."""
+    """The kernel distance with an interval: both sets are resampled, paired ones together.
+
+    paired: made (k N, d) are k batches of answers to the questions of real (N, d).
+    """
     kernels = Kernels(made, real)
     if paired:
-        if len(made) != len(real):
+        if len(made) % len(real):
             raise SfumatoError(f"kernel distance: {len(made)} made, {len(real)} real; not paired")
-        return bootstrap(kernels.paired, len(made), rounds=rounds)
+        return bootstrap(kernels.paired, len(real), rounds=rounds)
     generator = torch.Generator().manual_seed(keyed("bootstrap/real"))
 
     def statistic(rows: Tensor) -> float:

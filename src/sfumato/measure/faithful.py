@@ -15,6 +15,7 @@ from PIL import Image as PILImage
 from torch import Tensor
 
 from sfumato import images
+from sfumato.core.process import name_of
 from sfumato.methods import Method
 from sfumato.models.cascade import base_of
 from sfumato.nn.resize import LowPass
@@ -62,16 +63,20 @@ class Guide:
     edit: Any = None
 
     @classmethod
-    def of(cls, process: Any) -> Guide | None:
-        """The first picture that a method of the process takes as its guide."""
+    def of(cls, process: Any, owner: str = "") -> Guide | None:
+        """The picture that the method called owner takes as its guide, else the first one's."""
         base = base_of(process)
-        for method in base.methods:
+        ordered = sorted(base.methods, key=lambda method: name_of(method) != owner)
+        for method in ordered:
             guide = method.guide if isinstance(method, Method) else None
             if guide is None or guide.is_tensor:
                 continue
             picture = guide.picture()
-            kept = (getattr(part, "parts", None) for part in (base.start, base.canvas))
-            return cls(picture, *(next((parts for parts in kept if parts), (picture, None))))
+            parts = (getattr(part, "parts", None) for part in (base.start, base.canvas))
+            original, edit = next((found for found in parts if found), (picture, None))
+            if picture.size != original.size:  # a canvas larger than its picture
+                picture = original
+            return cls(picture, original, edit)
         return None
 
     def measures(self, picture: Any) -> dict[str, float]:

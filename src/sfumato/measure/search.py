@@ -49,7 +49,7 @@ def auto(
         raise SfumatoError(f"auto: no measure {measure!r}; there are {', '.join(MEASURES)}")
     base = base_of(process).based(stages=1, n=seeds)
     model: Any = base.source
-    guide = Guide.of(base)
+    guide = Guide.of(base, method)
     if guide is None:
         raise SfumatoError(f"auto: {name} is searched by the distance to a picture; there is none")
     points: dict[float, Point] = {}

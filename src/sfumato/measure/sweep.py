@@ -10,8 +10,9 @@ import csv
 import io
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ class Axis:
     def at(self, process: Any, value: float) -> Any:
         """The process with the field at a value; a method that is missing is composed."""
         if not self.method:
+            if value != int(value):
+                raise SfumatoError(f"steps = {value:g}: must be a whole number")
             return process.based(n_steps=int(value))
         if self.method in {getattr(method, "id", None) for method in process.methods}:
             return process.revised(self.method, **{self.field: value})
@@ -81,6 +84,8 @@ def _numbers(spread: str, text: str) -> list[float]:
         numbers = [float(part) for part in parts]
     except ValueError:
         raise SfumatoError(f"--over {text}: {spread!r} are no numbers") from None
+    if not all(map(math.isfinite, numbers)):
+        raise SfumatoError(f"--over {text}: {spread!r} is not finite")
     if ":" not in spread:
         return numbers
     if len(numbers) != 3 or not 2 <= numbers[2] <= 1000 or numbers[2] % 1:
@@ -124,12 +129,14 @@ def sweep(
     seed: int = 0,
     prompts: Sequence[str] = (),
     choose: float | None = None,
+    parents: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Sweep:
     """Vary one numeric field of a process (or Cascade) of a model.
 
     over: an Axis, or "sdedit.t0=0.1:0.9:9". seeds: pictures of each value and prompt. choose: the
-    value to mark; else the knee of realism and faithfulness. progress: (done, of) cells. Writes
+    value to mark; else the knee of realism and faithfulness. parents: ids of what the process was
+    made from. progress: (done, of) cells. Writes
     pictures, sweep.json, pictures.csv, curve.csv, curve.png, sheet.png and index.html.
     """
     axis_ = axis(over) if isinstance(over, str) else over
@@ -139,10 +146,13 @@ def sweep(
         raise SfumatoError("sweep: needs a process of a model, which keeps recipes")
     if seeds < 1:
         raise SfumatoError(f"seeds = {seeds}: must be at least 1")
-    asked = tuple(prompts) or (base.prompt,)
-    parent: Recipe = model.asked(base.based(n=seeds), seed)
+    if choose is not None and choose not in axis_.values:
+        known = ", ".join(f"{value:g}" for value in axis_.values)
+        raise SfumatoError(f"choose = {choose:g}: not among the values {known}")
+    asked = tuple(dict.fromkeys(map(model.phrase, prompts))) or (base.prompt,)
+    parent: Recipe = replace(model.asked(base.based(n=seeds), seed), parents=tuple(parents))
     place = Path(folder)
-    _claim(place, parent, axis_, asked)
+    _claim(place, parent, axis_, asked, model)
     cells = []
     total = len(asked) * len(axis_.values)
     for k, (p, v, text, value) in enumerate(_grid(asked, axis_)):
@@ -150,8 +160,7 @@ def sweep(
         cells.append(_cell(process, axis_, value, text, files, parent, seed))
         if progress is not None:
             progress(k + 1, total)
-    full = " ".join(model.card.full_prompt(text) for text in asked)
-    points = tuple(measured(process, axis_, cells, text=full, folder=place))
+    points = tuple(measured(process, axis_, cells, folder=place))
     mark: tuple[float | None, str] = knee(points) or (None, "")
     curve = Curve(axis_.name, parent.id, points, *(mark if choose is None else (choose, "given")))
     done = Sweep(place, parent, axis_, asked, tuple(cells), curve)
@@ -165,11 +174,12 @@ def _grid(prompts: Sequence[str], axis_: Axis) -> Iterator[tuple[int, int, str, 
             yield p, v, text, value
 
 
-def _claim(folder: Path, parent: Recipe, axis_: Axis, prompts: Sequence[str]) -> None:
+def _claim(folder: Path, parent: Recipe, axis_: Axis, prompts: Sequence[str], model: Any) -> None:
     """Make the folder this sweep's, or go on with it; another sweep's is refused."""
     # through JSON, so that what is compared is what is read back
     data = json.loads(json.dumps({"recipe": parent.to_data(), "over": asdict(axis_),
-                                  "prompts": list(prompts)}))  # fmt: skip
+                                  "prompts": list(prompts), "weights": model.weights,
+                                  "dtype": model.choice.dtype}))  # fmt: skip
     file = folder / "sweep.json"
     if file.exists():
         kept = json.loads(file.read_text(encoding="utf-8"))
@@ -198,9 +208,7 @@ def _cell(
     if all(file.is_file() for file in files):
         return Cell(value, text, files)
     try:
-        model: Any = base_of(process).source
-        full = model.card.full_prompt(text)
-        made = axis_.at(process, value).based(prompt=full, n=len(files))
+        made = axis_.at(process, value).based(prompt=text, n=len(files))
         result = made.sample(seed).descended([parent.id])
     except SfumatoError as error:
         log.warning("%s = %g, %s: %s", axis_.name, value, text, error)
@@ -210,12 +218,9 @@ def _cell(
     return Cell(value, text, files)
 
 
-def measured(
-    process: Any, axis_: Axis, cells: Sequence[Cell], text: str, folder: Path
-) -> list[Point]:
+def measured(process: Any, axis_: Axis, cells: Sequence[Cell], folder: Path) -> list[Point]:
     """The points of the curve, and pictures.csv with what each picture says."""
-    guide = Guide.of(process)
-    bench = judge_of(text)
+    guide = Guide.of(process, axis_.method)
     model: Any = base_of(process).source
     rows, points = [], []
     for value in axis_.values:
@@ -223,10 +228,13 @@ def measured(
         shown = {cell: [images.open_image(file) for file in cell.files] for cell in mine}
         singles: dict[str, list[float]] = {}
         for cell, pictures in shown.items():
+            bench = judge_of(cell.prompt)
             for file, picture in zip(cell.files, pictures, strict=True):
                 picture.recipe = Recipe.from_json(images.read_metadata(file)["sfumato"])
                 found = guide.measures(picture) if guide else {}
                 pixels = evaluate.pixels(picture)[None]
+                if bench is not None:
+                    found["kernel"] = realism(bench, pixels)
                 if (score := evaluate.clip_score(model, pixels, [cell.prompt])) is not None:
                     found["clip"] = float(score)
                 for name, number in found.items():
@@ -234,16 +242,13 @@ def measured(
                 rows.append({"value": value, "prompt": cell.prompt,
                              "seed": picture.recipe.seed + picture.recipe.run["index"],
                              "file": file.relative_to(folder).as_posix(), **found})  # fmt: skip
-        everything = [picture for pictures in shown.values() for picture in pictures]
-        if not everything:
+        if not shown:
             continue
         found_ = {name: spread(numbers) for name, numbers in singles.items()}
         spreads = [d for pictures in shown.values() if (d := diversity(pictures)) is not None]
         if spreads:
             found_["diversity"] = spread(spreads)
-        if bench is not None and len(everything) >= 2:
-            found_["kernel"] = realism(bench, everything)
-        points.append(Point(value, len(everything), found_))
+        points.append(Point(value, sum(map(len, shown.values())), found_))
     _write_rows(folder / "pictures.csv", rows)
     return points
 
@@ -261,12 +266,10 @@ def judge_of(text: str) -> heldout.Bench | None:
     return heldout.bench(named[0]) if named else None
 
 
-def realism(bench: heldout.Bench, pictures: Sequence[Any]) -> Estimate:
-    """Kernel distance of the pictures to the real ones of the judge's style."""
-    features = torch.cat([bench.look(evaluate.pixels(p)[None])[0] for p in pictures])
-    return distance.kernel_estimate(
-        features / bench.spread, bench.features / bench.spread, rounds=100
-    )
+def realism(bench: heldout.Bench, pixels: torch.Tensor) -> float:
+    """Kernel distance of one picture (1, 3, h, w) to the real ones of the judge's style."""
+    features = bench.look(pixels)[0] / bench.spread
+    return float(distance.kernel_each(features, bench.features / bench.spread))
 
 
 def _write_rows(file: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -15,8 +15,7 @@ from typing import Any
 
 from sfumato.core.errors import SfumatoError
 from sfumato.images.picture import write_whole
-from sfumato.models.cascade import base_of
-from sfumato.models.result import named
+from sfumato.models.result import Result
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
 FAILED = "failed.jsonl"
@@ -26,13 +25,14 @@ FAILED = "failed.jsonl"
 class Row:
     """number: from 1; where: what errors call it; values: column -> text, as the manifest says.
 
-    image: the row's picture, its name relative to the manifest resolved.
+    image: the row's picture. folder: what other pictures of the row are relative to.
     """
 
     number: int
     where: str
     values: Mapping[str, Any]
     image: Path | None = None
+    folder: Path = Path()
 
     @property
     def name(self) -> str:
@@ -46,7 +46,8 @@ def rows(source: str | Path) -> list[Row]:
     """Rows of a folder of pictures (NAME.txt beside one is its prompt), or of a manifest.
 
     Manifests: CSV with a header, JSONL, or TXT with a prompt on every line. Paths in them are
-    relative to the manifest. Raises SfumatoError when nothing can be read.
+    relative to the manifest; columns name and row stand for {name} and {row}. Raises SfumatoError
+    when nothing can be read.
     """
     path = Path(source)
     if path.is_dir():
@@ -67,16 +68,13 @@ def _folder(path: Path) -> list[Row]:
     made = []
     for k, file in enumerate(files, 1):
         caption = file.with_suffix(".txt")
-        text = caption.read_text(encoding="utf-8").strip() if caption.is_file() else None
+        text = _text(caption).strip() if caption.is_file() else None
         made.append(Row(k, file.name, {"prompt": text} if text else {}, file))
     return made
 
 
 def _manifest(path: Path) -> Iterator[Row]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise SfumatoError(f"{path.name}: is not UTF-8 text; save it as UTF-8") from None
+    text = _text(path)
     suffix = path.suffix.lower()
     if suffix == ".csv":
         given: Sequence[tuple[int, Any]] = list(enumerate(csv.DictReader(text.splitlines()), 2))
@@ -93,8 +91,20 @@ def _manifest(path: Path) -> Iterator[Row]:
             raise SfumatoError(f"{where}: has more fields than the header has names")
         values = {k: v for k, v in data.items() if v not in (None, "")}
         image = values.pop("image", None)
-        values.pop("error", None)  # what failed.jsonl adds
-        yield Row(number, where, values, None if image is None else path.parent / str(image))
+        values.pop("error", None)  # failed.jsonl has it, and folder
+        row = str(values.pop("row", number))
+        if not row.isdigit():
+            raise SfumatoError(f"{where}: row = {row!r} is no whole number")
+        folder = Path(str(values.pop("folder", path.parent)))
+        picture = None if image is None else folder / str(image)
+        yield Row(int(row), where, values, picture, folder)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise SfumatoError(f"{path.name}: is not UTF-8 text; save it as UTF-8") from None
 
 
 def _object(line: str, where: str) -> dict[str, Any]:
@@ -105,6 +115,14 @@ def _object(line: str, where: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise SfumatoError(f"{where}: is no JSON object")
     return data
+
+
+@dataclass(frozen=True)
+class Job:
+    """A row composed: where its pictures go, and how they are made if they are missing."""
+
+    paths: Sequence[Path]
+    make: Callable[[], Result]
 
 
 @dataclass
@@ -118,69 +136,70 @@ class Report:
 
 def run(
     given: Sequence[Row],
-    compose: Callable[[Row], tuple[Any, int]],
-    output: str,
+    compose: Callable[[Row], Job],
+    folder: Path,
     *,
     done: Callable[[Row, str], None] = lambda row, state: None,
 ) -> Report:
-    """Run every row. compose: a row's process and seed; output: pattern of Result.save and {name}.
+    """Run every row; what exists is never written again.
 
-    done: told each row's state, "made", "skipped" or what went wrong. Failed rows are written as a
-    manifest, failed.jsonl, into the pattern's folder.
+    done: told each row's state, "made", "skipped" or what went wrong. Failed rows, and those not
+    reached when the run is stopped, are a manifest in `folder`: failed.jsonl.
     """
     report = Report()
     claimed: dict[Path, Row] = {}
-    folder = Path(output).parent if not output.endswith("/") else Path(output)
-    if "{" in str(folder):
-        folder = Path.cwd()
     folder.mkdir(parents=True, exist_ok=True)
+    left = list(given)
     try:
-        for row in given:
+        while left:
+            row = left[0]
             try:
-                state = _row(row, compose, output, claimed, report)
+                state = _row(row, compose(row), claimed, report)
             except (SfumatoError, OSError) as error:
                 state = " ".join(str(error).split())
                 report.failed.append((row, state))
+            left.pop(0)
             done(row, state)
     finally:
-        _note(folder / FAILED, report.failed)
+        _note(folder / FAILED, given, [*report.failed, *((row, "not reached") for row in left)])
     return report
 
 
-def _row(
-    row: Row,
-    compose: Callable[[Row], tuple[Any, int]],
-    output: str,
-    claimed: dict[Path, Row],
-    report: Report,
-) -> str:
-    process, seed = compose(row)
-    base = base_of(process)
-    paths = named(output, base.prompt, seed, range(base.n), name=row.name, row=str(row.number))
-    for path in paths:
+def _row(row: Row, job: Job, claimed: dict[Path, Row], report: Report) -> str:
+    for path in job.paths:
         if path in claimed:
             raise SfumatoError(
                 f"{path}: was already made from {claimed[path].where}; put {{row}} into -o"
             )
         claimed[path] = row
-    if all(path.is_file() for path in paths):
+    missing = [path for path in job.paths if not path.is_file()]
+    if not missing:
         report.skipped += 1
         return "skipped"
-    result = process.sample(seed)
-    for picture, path in zip(result.images, paths, strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path)
-    report.made += paths
+    result = job.make()
+    for picture, path in zip(result.images, job.paths, strict=True):
+        if path in missing:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(path)
+    report.made += missing
     return "made"
 
 
-def _note(file: Path, failed: Sequence[tuple[Row, str]]) -> None:
-    if not failed:
-        file.unlink(missing_ok=True)
-        return
+def _note(file: Path, given: Sequence[Row], failed: Sequence[tuple[Row, str]]) -> None:
+    """Rows of other sources that an earlier run noted in the same file stay."""
+    tried = {row.name for row in given}
     lines = []
+    if file.is_file():
+        earlier = file.read_text(encoding="utf-8").splitlines()
+        lines = [line for line in earlier if json.loads(line).get("name") not in tried]
     for row, error in failed:
         image = {} if row.image is None else {"image": str(row.image.resolve())}
-        data = {**image, **row.values, "error": error}
+        data = {
+            **image, **row.values, "name": row.name, "row": row.number,
+            "folder": str(row.folder.resolve()), "error": error,
+        }  # fmt: skip
         lines.append(json.dumps(data, ensure_ascii=False))
-    write_whole(file, "\n".join([*lines, ""]).encode())
+    if lines:
+        write_whole(file, "\n".join([*lines, ""]).encode())
+    else:
+        file.unlink(missing_ok=True)

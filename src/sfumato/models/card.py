@@ -78,8 +78,11 @@ class Card:
         return product
 
     def full_prompt(self, prompt: str) -> str:
-        """The prompt with the card's template, unless it names a style or is empty."""
+        """The prompt with the card's template, unless it names a style, is empty, or has it."""
         if not prompt.strip() or any(style in prompt.lower() for style in self.styles):
+            return prompt
+        before, _, after = self.template.partition("{prompt}")
+        if before + after and prompt.startswith(before) and prompt.endswith(after):
             return prompt
         return self.template.format(prompt=prompt)
 

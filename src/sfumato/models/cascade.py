@@ -12,7 +12,7 @@ from torch import Tensor
 from sfumato import images
 from sfumato.core.denoiser import Cond
 from sfumato.core.noise import Noise
-from sfumato.core.process import Method, Process
+from sfumato.core.process import Method, Process, name_of
 from sfumato.core.run import Loop, Run, Step
 from sfumato.models.result import Result
 
@@ -31,21 +31,27 @@ class Cascade:
         return Cascade(self.base | method, upsamplers)
 
     def without(self, name: str) -> Cascade:
-        """The same cascade with the method of that name left out of every stage."""
-        base = self.base.without(name)
-        composed = {getattr(method, "id", None) for method in base.methods}
-        upsamplers = tuple(
-            process if name in composed or name not in _names(process) else process.without(name)
-            for process in self.upsamplers
+        """The same cascade with the method of that name left out wherever it was composed."""
+        reached = self._reached(name)
+        return Cascade(
+            self.base.without(name),
+            tuple(p.without(name) if reached else p for p in self.upsamplers),
         )
-        return Cascade(base, upsamplers)
 
     def revised(self, name: str, **values: Any) -> Cascade:
-        """The same cascade with fields of the method of that name changed in every stage."""
-        upsamplers = (
-            p.revised(name, **values) if name in _names(p) else p for p in self.upsamplers
+        """The same cascade with fields of the method of that name changed where it was composed."""
+        reached = self._reached(name)
+        return Cascade(
+            self.base.revised(name, **values),
+            tuple(p.revised(name, **values) if reached else p for p in self.upsamplers),
         )
-        return Cascade(self.base.revised(name, **values), tuple(upsamplers))
+
+    def _reached(self, name: str) -> bool:
+        """Whether the base's method of that name went to the upsamplers too."""
+        return any(
+            name_of(method) == name and getattr(method, "stages", "base") == "all"
+            for method in self.base.methods
+        )
 
     def based(self, **values: Any) -> Cascade:
         """The same methods on a base with other fields: n, n_steps, prompt, size, ..."""
@@ -173,7 +179,3 @@ def quantised(pixels: Tensor) -> Tensor:
     A run that diverged is not hidden by it: that is found when the picture is made.
     """
     return ((pixels + 1) * 127.5).round() / 127.5 - 1
-
-
-def _names(process: Process) -> set[Any]:
-    return {getattr(method, "id", None) for method in process.methods}

@@ -80,9 +80,7 @@ class Model:
             raise SfumatoError(f"prompt: model {self.name} reads no text; leave it out")
         if n < 1:
             raise SfumatoError(f"n = {n}: must be at least 1")
-        full = self.card.full_prompt(prompt)
-        if full != prompt:
-            log.info("prompt: %r, by the template of %s", full, self.name)
+        full = self.phrase(prompt)
         total = 1 + len(self.upsamplers)
         if stages is not None and not 1 <= stages <= total:
             raise SfumatoError(f"stages = {stages}: model {self.name} has {total}")
@@ -234,6 +232,13 @@ class Model:
             if original is None
             else images.paste(made, original, edit, run.frame, opaque=alpha is None)
         )
+
+    def phrase(self, prompt: str) -> str:
+        """The prompt with the card's template where it names none of the card's styles."""
+        full = self.card.full_prompt(prompt)
+        if full != prompt:
+            log.info("prompt: %r, by the template of %s", full, self.name)
+        return full
 
     def asked(self, process: Process, seed: int = 0) -> Recipe:
         """The recipe of a process that has not run: all that was asked for, defaults filled in."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,37 @@ def inputs_from(recipe: Recipe, folders: list[Path]) -> Iterator[None]:
         images.resolver.reset(token)
 
 
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """A recipe composed again on its model."""
+
+    recipe: Recipe
+    process: Process | Cascade
+
+    @classmethod
+    def of(
+        cls, source: str | Path | Recipe, *, device: str = "auto", dtype: str | None = None
+    ) -> Replay:
+        """From a recipe, its file, or a picture; dtype defaults to the one recorded."""
+        recipe = read(source)
+        folders = [Path.cwd()]
+        if not isinstance(source, Recipe):
+            folders.insert(0, Path(source).resolve().parent)
+        recorded = str(recipe.run.get("dtype", "auto"))
+        model = load(recipe.model, device=device, dtype=dtype or recorded)
+        _compare(recipe, model)
+        return cls(recipe, compose(recipe, adapted(recipe, model, folders), folders))
+
+    def sample(self, progress: Callable[[Step], None] | None = None) -> Result:
+        """Run the whole batch; of a picture, its own index is returned."""
+        result: Result = self.process.sample(self.recipe.seed, progress=progress)
+        result = result.descended(self.recipe.parents)
+        if "index" not in self.recipe.run:
+            return result
+        picture = result.images[int(self.recipe.run["index"])]
+        return replace(result, images=[picture], recipe=picture.recipe)
+
+
 def run(
     source: str | Path | Recipe,
     *,
@@ -82,20 +113,7 @@ def run(
 
     The same bits on the same machine. dtype and device default to those recorded.
     """
-    recipe = read(source)
-    folders = [Path.cwd()]
-    if not isinstance(source, Recipe):
-        folders.insert(0, Path(source).resolve().parent)
-    recorded = str(recipe.run.get("dtype", "auto"))
-    model = load(recipe.model, device=device, dtype=dtype or recorded)
-    _compare(recipe, model)
-    model = adapted(recipe, model, folders)
-    result = compose(recipe, model, folders).sample(recipe.seed, progress=progress)
-    result = result.descended(recipe.parents)
-    if "index" not in recipe.run:
-        return result
-    picture = result.images[int(recipe.run["index"])]
-    return replace(result, images=[picture], recipe=picture.recipe)
+    return Replay.of(source, device=device, dtype=dtype).sample(progress)
 
 
 def adapted(recipe: Recipe, model: Model, folders: list[Path]) -> Model:

@@ -13,6 +13,7 @@ from typing import Any
 from sfumato import images
 from sfumato.core.errors import SfumatoError
 from sfumato.images import Picture
+from sfumato.images.picture import format_of
 from sfumato.recipe import Recipe
 
 
@@ -98,6 +99,20 @@ def named(
             name = name.replace(f"{{{key}}}", str(value))
         made.append(Path(name))
     return made
+
+
+def checked(pattern: str | Path) -> str:
+    """The pattern, if pictures can be saved under such names; called before anything is made."""
+    text = str(pattern)
+    if not (Path(text).is_dir() or text.endswith("/")):
+        format_of(Path(text))
+    return text
+
+
+def folder_of(pattern: str) -> Path:
+    """The folder of a pattern; the current one where the folder depends on the picture."""
+    folder = Path(pattern) if pattern.endswith("/") else Path(pattern).parent
+    return Path.cwd() if "{" in str(folder) else folder
 
 
 def data_url(image: Any) -> str:
