@@ -21,6 +21,7 @@ import torch
 from matplotlib.figure import Figure
 
 import sfumato as sf
+from sfumato.core.guides import FAINTEST
 from sfumato.core.noise import Seeded
 from sfumato.measure import distance, heldout
 from sfumato.measure.evaluate import clip_score, on_white, pixels
@@ -45,7 +46,7 @@ def ways(model: sf.Model, clean: extras.Clip | None) -> dict[str, list[tuple[flo
         def make(texts: Sequence[str]) -> list[Any]:
             guide = Agreement(
                 clip.image, clip.text(texts), clip.schedule, strength * config.logit_scale,
-                noised=look, size=config.size,
+                noised=look, size=config.size, faintest=FAINTEST,
             )  # fmt: skip
             return [sf.CFG(cfg), guide]  # sf.CLIPGuidance with a text for each picture
 

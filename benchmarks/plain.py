@@ -30,7 +30,8 @@ class Plain:
         text, pooled = self.text(tokens, mask)
         emb = emb + pooled
         skips = []
-        h = x
+        # a network tuned for inpainting reads the known part too; here nothing is known
+        h = F.pad(x, (0, 0, 0, 0, 0, self.w["input_blocks.0.0.weight"].shape[1] - x.shape[1]))
         for i in range(self.count("input_blocks")):
             h = self.entry(f"input_blocks.{i}", h, emb, text)
             skips.append(h)

@@ -17,7 +17,7 @@ import sfumato as sf
 from held import Realism, fewest, l2, painted, process
 
 T0, SEED = 0.5, 7
-STEPS = (3, 5, 10, 20, 50)
+STEPS = (5, 10, 20)
 WAYS = (
     ("ddim", "uniform"),
     ("euler-a", "uniform"),

@@ -1,15 +1,14 @@
 """Inpainting: what the mask leaves black is kept bit for bit, the rest is drawn by the prompt."""
 
-from pathlib import Path
-
 from PIL import Image, ImageDraw
 
 import sfumato as sf
 
-bear = Path(__file__).parent / "pictures" / "teddy-bear.png"
 model = sf.load("emoji")
-mask = Image.new("L", sf.open_image(bear).size)
-ImageDraw.Draw(mask).rectangle((128, 0, 256, 256), fill=255)
-result = (model.process("bear, 3d render", n=3) | sf.Inpaint(bear, mask=mask)).sample(seed=0)
-before = {"picture": bear, "mask": mask}
+picture = model.process("red apple, 3d render").sample(seed=0).images[0]
+mask = Image.new("L", picture.size)
+ImageDraw.Draw(mask).rectangle((64, 0, 128, 128), fill=255)
+edit = sf.Inpaint(picture, mask=mask)
+result = (model.process("red apple, 3d render", n=3) | edit).sample(seed=3)
+before = {"picture": picture, "mask": mask}
 result.sheet(before, columns=5).save("inpaint.png")

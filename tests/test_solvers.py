@@ -11,9 +11,9 @@ import torch
 
 from sfumato.core.denoiser import Denoiser
 from sfumato.core.errors import SfumatoError
-from sfumato.core.guides import Guide
+from sfumato.core.guides import FAINTEST, Guide
 from sfumato.core.process import Process
-from sfumato.core.schedule import VP
+from sfumato.core.schedule import VP, named
 from sfumato.core.solvers import SOLVERS, solver, solver_data
 
 SCHEDULE = VP()
@@ -156,3 +156,33 @@ def test_a_method_that_a_solver_would_ignore_is_refused_when_composed() -> None:
     late = process(None, (1.0, 0.5)) | Apart()
     with pytest.raises(SfumatoError, match="take one of ddim, euler-a, heun"):
         late.add(solver=solver("ddpm"))
+
+
+class Upwards(Guide):
+    """A constant score: what a network's noise at t = 1 amounts to."""
+
+    name = "upwards"
+    through = "input"
+    faintest = FAINTEST
+
+    def logp(self, x: torch.Tensor, pred: Any, call: Any) -> torch.Tensor:
+        return x.sum((1, 2, 3))
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpmpp-2m", "euler-a", "ddpm"])
+def test_a_score_where_nothing_is_visible_does_not_blow_up_the_run(name: str) -> None:
+    """At t = 1 of a cosine schedule sigma^2/alpha is 20,000: DDIM's x0 would move by that."""
+    schedule = named("squaredcos_cap_v2", 1000)
+    assert schedule.alpha(1.0) < 1e-4
+
+    def exact(x: torch.Tensor, time: torch.Tensor, cond: Any) -> torch.Tensor:
+        t = float(time[0])
+        a, s = schedule.alpha(t), schedule.sigma(t)
+        return s * x / (a**2 * V + s**2)
+
+    denoiser = Denoiser(exact, schedule, code=float, t_min=0.0)
+    plain = Process(denoiser, (1, 1, 4), solver=name, n_steps=20)
+    states = [step.x for step in (plain | Upwards()).steps(seed=0)]
+    free = [step.x for step in plain.steps(seed=0)]
+    assert float((states[-1] - free[-1]).mean()) > 0.1, "it still steers"
+    assert max(float((a - b).abs().max()) for a, b in zip(states, free, strict=True)) < 3

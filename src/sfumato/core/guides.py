@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 REPLACE, RESCALE, THRESHOLD = 0, 10, 20
 REFERENCE, OTHER, PASTE = 0, 10, 20
 
+FAINTEST = 0.005
+"""Below this alpha (t = 1 of a cosine schedule, never of a linear one) a state holds no picture:
+the noise of a network's gradient there, times sigma^2/alpha, would be all that is left of a run."""
+
 
 @dataclass(frozen=True, eq=False)
 class Call:
@@ -78,6 +82,7 @@ class Guide:
     name: str = "guide"
     edit_rank: int = REPLACE
     arrive_rank: int = OTHER
+    faintest: float = 0.0  # smallest alpha at which its score moves x0, by sigma^2/alpha
     after: bool = False  # edit after the gradient was absorbed instead of before
 
     def __call__(self, process: Process) -> Process:

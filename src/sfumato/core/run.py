@@ -271,7 +271,12 @@ class Loop:
         run = self.run
         assert run.mixture is not None
         alpha, sigma = run.schedule.alpha(t), run.schedule.sigma(t)
-        scorers = [g for g in self.scorers if g.active(call)]
+        shifts_mean = run.solver.mean_shift
+        scorers = [
+            g
+            for g in self.scorers
+            if g.active(call) and (alpha >= g.faintest or (shifts_mean and g.on == "mixture"))
+        ]
         leaf = x if x.requires_grad or not scorers else x.detach().requires_grad_()
         through = any(g.through == "model" for g in scorers)
         with torch.enable_grad() if through else nullcontext():
@@ -291,10 +296,7 @@ class Loop:
         on_mixture = [g for g in scorers if g.on == "mixture"]
         if on_mixture:
             score = self.gradient(on_mixture, leaf, mixed, call)
-            if run.solver.mean_shift:
-                pred = replace(pred, grad=score)
-            else:
-                pred = pred.shifted(score, alpha, sigma)
+            pred = replace(pred, grad=score) if shifts_mean else pred.shifted(score, alpha, sigma)
         for guide in self.after:
             if guide.active(call):
                 pred = guide.edit(pred, x, call)

@@ -18,7 +18,7 @@ from sfumato.measure.distance import Estimate
 from sfumato.recipe import home
 
 LABELS = {
-    "kernel": "kernel distance of single pictures (lower: more real)",
+    "kernel": "kernel distance (lower: more real)",
     "rms": "distance to the guide, rms",
     "l2": "distance to the guide, L2",
     "outside": "distance outside the mask, rms",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from sfumato.core.errors import SfumatoError
-from sfumato.core.guides import Call, Guide
+from sfumato.core.guides import FAINTEST, Call, Guide
 from sfumato.core.lazy import torch
 from sfumato.methods import Method, knob, method
 
@@ -27,6 +27,9 @@ class Classifier(Method):
 
     target: Annotated[str, knob("class to steer to, or several as a, b", main=True)]
     scale: Annotated[float, knob("strength of the gradient", ge=0, le=1000)] = 1.0
+    faintest: Annotated[
+        float, knob("smallest alpha at which it acts, but for solver ddpm", ge=0, le=1)
+    ] = FAINTEST
 
     def __call__(self, process: Process) -> Process:
         return process.add(guides=[_Unbound(self)])
@@ -63,7 +66,7 @@ class _Unbound(Guide):
             parts = labeller.log_probabilities(x, time)
             return torch.stack([parts[kind][:, k] for kind, k in places]).sum(0)
 
-        return LogProbability(log_probability, self.method.scale)
+        return LogProbability(log_probability, self.method.scale, self.method.faintest)
 
     def logp(self, x: Tensor, pred: Prediction, call: Call) -> Tensor:
         raise TypeError("classifier is bound when a run begins")
@@ -75,6 +78,7 @@ class LogProbability(Guide):
 
     log_probability: Callable[[Tensor, Tensor], Tensor]
     scale: float
+    faintest: float = 0.0
 
     name = "classifier"
     through = "input"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from sfumato.core.errors import SfumatoError
-from sfumato.core.guides import Call, Guide
+from sfumato.core.guides import FAINTEST, Call, Guide
 from sfumato.core.lazy import torch
 from sfumato.core.schedule import Schedule, ratio
 from sfumato.methods import Method, knob, method
@@ -32,6 +32,9 @@ class CLIPGuidance(Method):
     scale: Annotated[float, knob("strength of the gradient", main=True, ge=0, le=1000)] = 1.0
     prompt: Annotated[str | None, knob("text to steer to; the process's own if not given")] = None
     noised: Annotated[bool, knob("look at the noisy state, not at the predicted picture")] = True
+    faintest: Annotated[
+        float, knob("smallest alpha at which it acts, but for solver ddpm", ge=0, le=1)
+    ] = FAINTEST
 
     def __call__(self, process: Process) -> Process:
         return process.add(guides=[_Unbound(self)])
@@ -64,6 +67,7 @@ class _Unbound(Guide):
             self.method.scale * config.logit_scale,
             noised=self.method.noised,
             size=config.size,
+            faintest=self.method.faintest,
         )
 
     def logp(self, x: Tensor, pred: Prediction, call: Call) -> Tensor:
@@ -84,6 +88,7 @@ class Agreement(Guide):
     strength: float
     noised: bool = True
     size: int | None = None
+    faintest: float = 0.0
 
     name = "clip_guidance"
 
