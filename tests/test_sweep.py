@@ -7,15 +7,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import PIL.Image
 import pytest
 
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
 from sfumato.measure import auto
-from sfumato.measure.curve import Curve, Point, crossing, knee
+from sfumato.measure.curve import Curve, Point, knee
 from sfumato.measure.distance import Estimate
-from sfumato.measure.faithful import Guide
+from sfumato.measure.faithful import Reference
 from sfumato.measure.sweep import Axis, axis, judge_of, sweep
 from sfumato.models.replay import read
 
@@ -132,10 +133,10 @@ def test_the_guide_is_the_searched_methods_own_and_as_large_as_the_result(
 ) -> None:
     start, reference = STROKES / "rose.png", STROKES / "mushroom.png"
     process = model.process("rose") | sf.SDEdit(start) | sf.ILVR(reference)
-    names = [Guide.of(process, owner).picture.name for owner in ("ilvr", "sdedit", "")]
+    names = [Reference.of(process, owner).picture.name for owner in ("ilvr", "sdedit", "")]
     assert names == ["mushroom.png", "rose.png", "rose.png"]
     wide = model.process("rose") | sf.Inpaint(start, extend=(64, 0, 0, 0))
-    assert Guide.of(wide).picture.size == (320, 256)
+    assert Reference.of(wide).picture.size == (320, 256)
 
 
 def test_a_cell_that_fails_leaves_the_others(model: sf.Model, tmp_path: Path) -> None:
@@ -181,13 +182,6 @@ def test_the_knee_is_nearest_to_both_ideals() -> None:
     assert knee(curve([1.0, 0.2], [0.0, 0.1])) is None, "two points have no knee"
 
 
-def test_a_crossing_is_interpolated_or_refused() -> None:
-    points = curve([0.0] * 3, [0.0, 0.2, 0.4])
-    assert crossing(points, "rms", 0.3) == pytest.approx(0.15)
-    with pytest.raises(SfumatoError, match=r"from 0 to 0\.4"):
-        crossing(points, "rms", 0.5)
-
-
 def test_a_curves_id_changes_with_what_is_in_it() -> None:
     points = curve([0.0] * 3, [0.0, 0.2, 0.4])
     one, other = Curve("a", "p", points), Curve("a", "p", points[:2])
@@ -201,7 +195,7 @@ def test_auto_meets_its_target_and_keeps_its_curve(model: sf.Model, tmp_path: Pa
     found = auto(rose(model), "sdedit.t0", target=0.15, probes=4, seeds=1)
     values = [p.measures["rms"].value for p in found.curve.points]
     assert values == sorted(values)
-    near = crossing(found.curve.points, "rms", 0.15)
+    near = float(np.interp(0.15, values, [p.value for p in found.curve.points]))
     assert found.value == pytest.approx(near, abs=0.06)
     kept = tmp_path / "home" / "curves" / f"{found.curve.id.removeprefix('sha256 ')}.json"
     assert json.loads(kept.read_text())["chosen"] == found.value

@@ -10,10 +10,10 @@ from typing import Any
 
 from sfumato import recipe
 from sfumato.cli import show, verbs
-from sfumato.cli.options import Wanted, described, field_of, methods_of, plain
+from sfumato.cli.options import Wanted, methods_of, plain
 from sfumato.core.errors import SfumatoError
 from sfumato.images import ImageInput
-from sfumato.methods import Method
+from sfumato.methods import Method, described, field_of
 from sfumato.models import batch as batches
 from sfumato.models.result import checked, folder_of, named
 

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from sfumato.core.errors import SfumatoError
 from sfumato.images import ImageInput
-from sfumato.methods import Method, find, registry
+from sfumato.methods import Method, described, field_of, find, registry
 
 PANEL = "Of this method"
 AUTO = "auto"
@@ -35,12 +35,6 @@ def number_or_auto(kind: type, low: float | None, high: float | None) -> Callabl
         return value
 
     return parse
-
-
-def described(cls: type[Method]) -> dict[str, FieldInfo]:
-    """Field name -> pydantic's description of it."""
-    found: dict[str, FieldInfo] = cls.__pydantic_fields__  # type: ignore[attr-defined]
-    return found
 
 
 def main_field(cls: type[Method]) -> str:
@@ -144,14 +138,6 @@ def assignments(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
         kind = plain(field_of(name, field, f"--with {text}").annotation)
         found.setdefault(name, {})[field] = parsed(value) if get_origin(kind) is tuple else value
     return found
-
-
-def field_of(method: str, field: str, where: str) -> FieldInfo:
-    """A method's field; where: what an error calls the place that asks."""
-    known = described(find(method))
-    if field not in known:
-        raise SfumatoError(f"{where}: {method} has no {field!r}, only {', '.join(known)}")
-    return known[field]
 
 
 def parsed(value: str) -> Any:

@@ -117,9 +117,9 @@ class Process:
         names = [name_of(method) for method in self.methods]
         if name not in names:
             raise SfumatoError(f"revised({name!r}): this process has {', '.join(names) or 'none'}")
+        methods: Sequence[Any] = self.methods
         return self.refolded(
-            replace(method, **values) if name_of(method) == name else method  # type: ignore[type-var]
-            for method in self.methods
+            replace(method, **values) if name_of(method) == name else method for method in methods
         )
 
     def based(self, **values: Any) -> Process:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +11,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from sfumato.core.errors import SfumatoError
 from sfumato.images.picture import write_whole
 from sfumato.measure.distance import Estimate
 from sfumato.recipe import home
@@ -91,23 +89,6 @@ def knee(points: Sequence[Point]) -> tuple[float, str] | None:
         scaled.append([(v - low) / ((high - low) or 1.0) for v in values])
     best = min(range(len(rows)), key=lambda k: scaled[0][k] ** 2 + scaled[1][k] ** 2)
     return rows[best].value, "nearest to the most real and the most faithful, each scaled to [0, 1]"
-
-
-def crossing(points: Sequence[Point], measure: str, target: float) -> float:
-    """Where the measure first reaches the target, linear between neighbours.
-
-    Raises SfumatoError when the curve does not reach it.
-    """
-    rows = sorted((p.value, p.measures[measure].value) for p in points if measure in p.measures)
-    for (a, low), (b, high) in itertools.pairwise(rows):
-        if (low - target) * (high - target) <= 0 and low != high:
-            return a + (b - a) * (target - low) / (high - low)
-    if not rows:
-        raise SfumatoError(f"measure {measure!r}: not on this curve")
-    values = [value for _, value in rows]
-    raise SfumatoError(
-        f"target {measure} = {target:g}: the curve goes from {min(values):g} to {max(values):g}"
-    )
 
 
 def plot(curve: Curve, target: Path) -> None:

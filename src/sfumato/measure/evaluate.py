@@ -114,9 +114,9 @@ def answers(
 ) -> Answers:
     """Ask the first n questions in a style."""
     bench = heldout.bench(style)
-    asked = heldout.questions()[: max(n, 0)]
     if not 5 <= n <= len(heldout.questions()):
         raise SfumatoError(f"n = {n}: ask 5 to {len(heldout.questions())} questions")
+    asked = heldout.questions()[:n]
     texts = [f"{question.label}, {style}" for question in asked]
     pictures = sampled(model, texts, scale=scale, seed=seed)
     features, logits = bench.look(pictures)

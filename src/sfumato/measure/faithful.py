@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sfumato import images
 from sfumato.core.process import name_of
+from sfumato.images.work import flattened
 from sfumato.methods import Method
 from sfumato.models.cascade import base_of
 from sfumato.nn.resize import LowPass
@@ -35,19 +36,11 @@ def tensor(picture: Any, size: tuple[int, int] | None = None) -> Tensor:
     """(3, H, W) in [0, 1], transparent parts on white, resized to (width, height) if given."""
     import numpy as np
 
-    made = images.open_image(picture)
-    if made.alpha is not None:
-        made = images.Picture.of(_on_white(made))
+    made = flattened(images.open_image(picture), "white")
     if size is not None and made.size != size:
-        made = images.Picture.of(made.resize(size, PILImage.Resampling.LANCZOS))
-    array = np.array(made.convert("RGB"), dtype=np.float32)
+        made = made.resize(size, PILImage.Resampling.LANCZOS)
+    array = np.array(made, dtype=np.float32)
     return torch.from_numpy(array).permute(2, 0, 1) / 255
-
-
-def _on_white(picture: images.Picture) -> PILImage.Image:
-    white = PILImage.new("RGB", picture.size, "white")
-    assert picture.alpha is not None
-    return PILImage.composite(picture.convert("RGB"), white, picture.alpha)
 
 
 def rms(a: Tensor, b: Tensor) -> float:
@@ -55,7 +48,7 @@ def rms(a: Tensor, b: Tensor) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Guide:
+class Reference:
     """What a process was given to stay close to, and where it may change it (None: everywhere)."""
 
     picture: Any
@@ -63,7 +56,7 @@ class Guide:
     edit: Any = None
 
     @classmethod
-    def of(cls, process: Any, owner: str = "") -> Guide | None:
+    def of(cls, process: Any, owner: str = "") -> Reference | None:
         """The picture that the method called owner takes as its guide, else the first one's."""
         base = base_of(process)
         ordered = sorted(base.methods, key=lambda method: name_of(method) != owner)

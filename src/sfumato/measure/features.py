@@ -48,7 +48,8 @@ def batched(features: Features) -> Features:
 
 def _script(path: Path, device: str) -> Features:
     try:
-        network = torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call]
+        jit: Any = torch.jit  # without types
+        network = jit.load(str(path), map_location=device).eval()
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0]
         raise SfumatoError(f"features {path}: not a TorchScript file ({reason})") from None

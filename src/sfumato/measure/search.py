@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
+
+from pydantic.fields import FieldInfo
 
 from sfumato.core.errors import SfumatoError
 from sfumato.measure.curve import Curve, Point
-from sfumato.measure.faithful import MEASURES, Guide
+from sfumato.measure.faithful import MEASURES, Reference
 from sfumato.measure.sweep import Axis, spread
-from sfumato.methods import find
+from sfumato.methods import described, find
 from sfumato.models.cascade import base_of
 
 
@@ -49,7 +51,7 @@ def auto(
         raise SfumatoError(f"auto: no measure {measure!r}; there are {', '.join(MEASURES)}")
     base = base_of(process).based(stages=1, n=seeds)
     model: Any = base.source
-    guide = Guide.of(base, method)
+    guide = Reference.of(base, method)
     if guide is None:
         raise SfumatoError(f"auto: {name} is searched by the distance to a picture; there is none")
     points: dict[float, Point] = {}
@@ -86,20 +88,18 @@ def auto(
 
 def search_range(method: str, field: str) -> tuple[float, float]:
     """Where a field may be searched, as its method says."""
-    cls: Any = find(method)
-    if field in {f.name for f in fields(cls)}:
-        extra = cls.__pydantic_fields__[field].json_schema_extra or {}
-        if "auto" in extra:
-            low, high = extra["auto"]
-            return low, high
-    able = [
-        f"{method}.{f}"
-        for f, info in cls.__pydantic_fields__.items()
-        if "auto" in (info.json_schema_extra or {})
-    ]
+    ranges = {name: _range(info) for name, info in described(find(method)).items()}
+    if found := ranges.get(field):
+        return found
+    able = [f"{method}.{name}" for name, between in ranges.items() if between]
     raise SfumatoError(
         f"{method}.{field}: cannot be searched; {method} has {', '.join(able) or 'no such field'}"
     )
+
+
+def _range(info: FieldInfo) -> tuple[float, float] | None:
+    extra: Any = info.json_schema_extra or {}
+    return tuple(extra["auto"]) if "auto" in extra else None
 
 
 def _sorted(points: dict[float, Point]) -> tuple[Point, ...]:

@@ -12,7 +12,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ from sfumato.images.picture import write_whole
 from sfumato.measure import distance, evaluate, heldout
 from sfumato.measure.curve import Curve, Point, knee, plot
 from sfumato.measure.distance import Estimate
-from sfumato.measure.faithful import Guide, diversity
-from sfumato.methods import find
+from sfumato.measure.faithful import Reference, diversity
+from sfumato.methods import field_of, find
 from sfumato.models.cascade import base_of
 from sfumato.recipe import Recipe
 
@@ -67,9 +67,7 @@ def axis(text: str, method: str = "") -> Axis:
     if not dot and name != "steps":
         owner = method
     if owner:
-        known = {f.name for f in fields(find(owner))}  # type: ignore[arg-type]
-        if field not in known:
-            raise SfumatoError(f"--over {text}: {owner} has no {field!r}, only {', '.join(known)}")
+        field_of(owner, field, f"--over {text}")
     elif name != "steps":
         raise SfumatoError(f"--over {text}: write METHOD.FIELD=…, or steps=…")
     values = sorted({_whole(value) for value in _numbers(spread, text)})
@@ -136,8 +134,8 @@ def sweep(
 
     over: an Axis, or "sdedit.t0=0.1:0.9:9". seeds: pictures of each value and prompt. choose: the
     value to mark; else the knee of realism and faithfulness. parents: ids of what the process was
-    made from. progress: (done, of) cells. Writes
-    pictures, sweep.json, pictures.csv, curve.csv, curve.png, sheet.png and index.html.
+    made from. progress: (done, of) cells. Writes pictures, sweep.json, recipe.json, pictures.csv,
+    curve.csv, curve.png, sheet.png and index.html.
     """
     axis_ = axis(over) if isinstance(over, str) else over
     base = base_of(process)
@@ -220,7 +218,7 @@ def _cell(
 
 def measured(process: Any, axis_: Axis, cells: Sequence[Cell], folder: Path) -> list[Point]:
     """The points of the curve, and pictures.csv with what each picture says."""
-    guide = Guide.of(process, axis_.method)
+    guide = Reference.of(process, axis_.method)
     model: Any = base_of(process).source
     rows, points = [], []
     for value in axis_.values:

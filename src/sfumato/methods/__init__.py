@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, datacla
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic.fields import FieldInfo
 
 from sfumato.core.errors import SfumatoError
 from sfumato.images import ImageInput, inputs_of
@@ -142,6 +143,21 @@ def find(name: str) -> type[Method]:
             f"method {name!r}: unknown; installed are {', '.join(sorted(registry()))}"
         )
     return registry()[name]
+
+
+def described(cls: type[Method]) -> Mapping[str, FieldInfo]:
+    """Field name -> pydantic's description of it."""
+    made: Any = cls
+    found: Mapping[str, FieldInfo] = made.__pydantic_fields__
+    return found
+
+
+def field_of(method: str, field: str, where: str) -> FieldInfo:
+    """A method's field; where: what an error calls the place that asks."""
+    known = described(find(method))
+    if field not in known:
+        raise SfumatoError(f"{where}: {method} has no {field!r}, only {', '.join(known)}")
+    return known[field]
 
 
 def to_data(value: Any) -> dict[str, Any]:
