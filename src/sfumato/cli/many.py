@@ -9,7 +9,8 @@ from contextlib import nullcontext
 from typing import Any
 
 from sfumato import recipe
-from sfumato.cli import show, verbs
+from sfumato.cli import show
+from sfumato.cli.compose import composed
 from sfumato.cli.options import Wanted, methods_of, plain
 from sfumato.core.errors import SfumatoError
 from sfumato.images import ImageInput
@@ -24,7 +25,7 @@ def sweep(cls: type[Method] | None, wanted: list[Wanted], values: dict[str, Any]
     from sfumato.measure.sweep import sweep as swept
 
     over = axis(values["over"], cls.id if cls else "")
-    made = verbs.composed(wanted, values).found(values)
+    made = composed(wanted, values).found(values)
     store = recipe.unstored() if values["no_store"] else nullcontext()
     total = len(over.values) * max(1, len(values["prompts"]))
     with store, show.counted(over.name, total, values["quiet"]) as update:
@@ -118,7 +119,7 @@ class Shared:
             wanted = [self.pictured(w, picture, row) for w in wanted]
         elif row.image is not None:
             raise SfumatoError(f"{row.where}: has a picture, which generate does not take")
-        made = verbs.composed(wanted, values, self.models)
+        made = composed(wanted, values, self.models)
         base = made.base
         paths = named(
             values["output"], base.prompt, made.seed, range(base.n), name=row.name,

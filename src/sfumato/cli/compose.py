@@ -1,0 +1,147 @@
+"""What a command line describes, composed: a recipe, options and methods become a process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sfumato.cli import show
+from sfumato.cli.options import Wanted
+from sfumato.core.errors import SfumatoError
+from sfumato.core.process import Process
+from sfumato.core.spacing import RULES
+from sfumato.models import library
+from sfumato.models import replay as replays
+from sfumato.models.cascade import base_of
+from sfumato.models.model import Model
+from sfumato.models.result import Result
+from sfumato.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Composed:
+    """What a command line describes: the process, its first seed, the recipes it stems from.
+
+    searches: METHOD.FIELD of every number that is still to be found (`found`).
+    """
+
+    process: Any
+    seed: int
+    parents: tuple[str, ...] = ()
+    searches: tuple[str, ...] = ()
+
+    @property
+    def base(self) -> Process:
+        """The process itself, or of a cascade its base."""
+        return base_of(self.process)
+
+    def found(self, values: dict[str, Any]) -> Composed:
+        """With every search done: its number in the process, its curve among the parents."""
+        process, parents = self.process, self.parents
+        for name in self.searches:
+            result = searched(process, name, values, self.seed)
+            method, _, field = name.partition(".")
+            process = process.revised(method, **{field: result.value})
+            parents = (*parents, result.curve.id)
+        return Composed(process, self.seed, parents)
+
+    def sample(self, progress: Any = None) -> Result:
+        """Run it; the recipes name their parents."""
+        result: Result = self.process.sample(self.seed, progress=progress)
+        return result.descended(self.parents) if self.parents else result
+
+
+ASKED = (
+    "model",
+    "prompt",
+    "negative",
+    "label",
+    "stages",
+    "seed",
+    "n",
+    "steps",
+    "solver",
+    "spacing",
+)
+
+
+def composed(
+    methods: Sequence[Wanted], values: dict[str, Any], models: dict[str, Model] | None = None
+) -> Composed:
+    """--recipe, then the options, then the methods; those already there get the given fields.
+
+    models: those loaded so far, by name, for callers that compose many.
+    """
+    given = values["recipe"]
+    start = Recipe(model="emoji") if given is None else replays.read(given)
+    parents = () if given is None else (start.id,)
+    if "index" in start.run:  # a picture of a batch: that one, not its batch
+        start = replace(start, seed=start.seed + int(start.run["index"]), n=1)
+    asked = {name: values[name] for name in ASKED if values.get(name) is not None}
+    if values["size"] is not None:
+        asked["size"] = parse_size(values["size"])
+    if ("spacing" in asked) != ("steps" in asked):  # each may fix what the recipe's other says
+        fixed = asked.get("spacing", start.spacing)
+        if fixed is not None and fixed not in RULES:
+            asked |= {"steps": asked.get("steps"), "spacing": asked.get("spacing")}
+    wanted = replace(start, **asked)
+    folders = [Path.cwd()] if given is None else [Path(given).resolve().parent, Path.cwd()]
+    loaded = {} if models is None else models
+    if wanted.model not in loaded:
+        model = library.load(wanted.model, device=values["device"], dtype=values["dtype"])
+        model = replays.adapted(wanted, model, folders)
+        for text in values["adapt"]:
+            model = model.adapt(*parse_adapter(text))
+        loaded[wanted.model] = model
+    model = loaded[wanted.model]
+    process: Any = replays.compose(wanted, model, folders)
+    for method in methods:
+        process = method.onto(process)
+    searches = (f"{m.cls.id}.{field}" for m in methods for field in m.searched)
+    return Composed(process, wanted.seed, parents, tuple(searches))
+
+
+def searched(process: Any, name: str, values: dict[str, Any], seed: int) -> Any:
+    """The number for a field given as "auto"."""
+    from sfumato.measure import auto
+
+    measure, equals, target = values["target"].partition("=")
+    try:
+        goal = float(target) if equals else None
+    except ValueError:
+        raise SfumatoError(
+            f"--target {values['target']}: write MEASURE or MEASURE=NUMBER"
+        ) from None
+    found = auto(
+        process, name, measure=measure, target=goal, seed=seed,
+        say=logging.getLogger("sfumato").info,
+    )  # fmt: skip
+    show.errors.print(f"{name} = {found.value:g} ({found.curve.rule})", markup=False)
+    return found
+
+
+def parse_size(text: str | None) -> Any:
+    """N, WxH, "input" or "native"."""
+    if text is None or text in ("input", "native"):
+        return text
+    try:
+        sides = [int(side) for side in text.lower().split("x")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2):
+        raise SfumatoError(f"--size {text}: write N, WxH, input or native")
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+
+def parse_adapter(text: str) -> tuple[str, float]:
+    """NAME or FILE, maybe with =STRENGTH."""
+    name, equals, strength = text.rpartition("=")
+    if not equals:
+        return text, 1.0
+    try:
+        return name, float(strength)
+    except ValueError:
+        raise SfumatoError(f"--adapt {text}: strength {strength!r} is no number") from None
