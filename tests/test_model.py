@@ -188,9 +188,12 @@ def test_transparent_parts_as_the_mask(model: sf.Model) -> None:
     assert (np.asarray(made.images[0].convert("RGB"))[kept] == np.asarray(picture())[kept]).all()
 
 
-def test_t0_zero_is_the_input(model: sf.Model, seen: Any) -> None:
-    result = (model.process("castle", n=2) | sf.SDEdit(picture(), t0=0)).sample()
-    assert list(result.calls) == [0, 0]
+@pytest.mark.parametrize("stages", [1, 2])
+def test_t0_zero_is_the_input(model: sf.Model, seen: Any, stages: int) -> None:
+    process = model.process("castle", n=2, steps=4, stages=stages) | sf.SDEdit(picture(), t0=0)
+    assert list(process.steps()) == []
+    result = process.sample()
+    assert list(result.calls) == [0] * stages
     assert seen["base"] == seen["up"] == []
     assert (np.asarray(result.images[1]) == np.asarray(picture())).all()
 

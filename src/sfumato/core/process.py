@@ -225,7 +225,7 @@ class Process:
             run = self.begin(seed, noise)
             x, trace = walk(run, progress)
             if self.source is None:
-                return run.space.decode(x)
+                return None if x is None else run.space.decode(x)
             return self.source.finish(x, run, trace)
 
     def invert(self, x0: Tensor, *, t: float = 1.0, guided: bool = False) -> list[Tensor]:
@@ -288,16 +288,21 @@ def check_needs(method: Method, chosen: str | Mapping[str, Any] | Solver | None)
 
 def walk(
     run: Run, progress: Callable[[Step], None] | None = None
-) -> tuple[Tensor, list[dict[str, Any]]]:
-    """Run to the end: last state and the trace, a dict of scalars for each transition."""
+) -> tuple[Tensor | None, list[dict[str, Any]]]:
+    """Run to the end: last state and the trace, a dict of scalars for each transition.
+
+    The state is None where a picture stays untouched.
+    """
     trace: list[dict[str, Any]] = []
+    x: Tensor | None = None
     for step in Loop(run).steps(None):
         if step.i >= 0:
             scores = {name: score.tolist() for name, score in step.scores.items()}
             trace.append({"t": step.t, "s": step.s, "calls": step.calls, **scores})
         if progress is not None:
             progress(step)
-    return step.x, trace
+        x = step.x
+    return x, trace
 
 
 def name_of(method: Any) -> str:

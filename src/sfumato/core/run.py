@@ -211,8 +211,10 @@ class Loop:
         self.pred: Prediction | None = None
 
     def steps(self, x: Tensor | None) -> Iterator[Step]:
-        """The start as i = -1, then every transition."""
+        """The start as i = -1, then every transition; none where a picture stays untouched."""
         run = self.run
+        if run.untouched and run.paste is not None:
+            return
         times = run.times
         call = run.begin(-1, times[0], times[0], 0)
         if x is None:
