@@ -41,12 +41,10 @@ def ways(model: sf.Model, clean: extras.Clip | None) -> dict[str, list[tuple[flo
         raise SystemExit(f"{model.name} has no CLIP or no classifier")
 
     def agreement(clip: extras.Clip, strength: float, look: bool, cfg: float = 1.0) -> Make:
-        config = clip.network.config
-
         def make(texts: Sequence[str]) -> list[Any]:
             guide = Agreement(
-                clip.image, clip.text(texts), clip.schedule, strength * config.logit_scale,
-                noised=look, size=config.size, faintest=FAINTEST,
+                clip.image, clip.text(texts), clip.schedule, strength * clip.logit_scale,
+                noised=look, size=clip.size, faintest=FAINTEST,
             )  # fmt: skip
             return [sf.CFG(cfg), guide]  # sf.CLIPGuidance with a text for each picture
 

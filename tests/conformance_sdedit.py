@@ -67,7 +67,20 @@ def close(found: Tensor, wanted: Tensor, tolerance: float) -> None:
     assert float((found - wanted).abs().max()) <= tolerance
 
 
-def check_vp(case: Case, t: Tensors) -> None:
+def check_ddpm_unet(case: Case, t: Tensors) -> None:
+    """The authors' network through the renaming, one call and their loop."""
+    from sfumato.models.latents import Traits, Unconditional
+    from sfumato.models.single import ddpm_unet
+
+    weights = {k.removeprefix("model."): v for k, v in t.items() if k.startswith("model.")}
+    network = Unconditional(ddpm_unet(weights, case["model"]["image_size"]), Traits())
+    with torch.no_grad():
+        found = network(t["fwd.x"], t["fwd.t"].float(), {})
+        close(found, t["fwd.eps"], case["tolerance"]["out_abs"])
+        check_vp(case, t, network)
+
+
+def check_vp(case: Case, t: Tensors, network: Any = None) -> None:
     given = case["schedule"]
     table = Table.from_betas(
         np.linspace(given["beta_start"], given["beta_end"], given["T"])
@@ -75,7 +88,7 @@ def check_vp(case: Case, t: Tensors) -> None:
         .astype(float)
         .tolist()
     )
-    network = toy_eps(
+    network = network or toy_eps(
         case["model"], t, lambda index: table.alpha_bar[round(index)], lambda index: index / 1000
     )
     steps, count = case["t"], case["K"]
@@ -326,6 +339,7 @@ def law(
 
 KINDS = {
     "sdedit-vp": check_vp,
+    "sdedit-vp-ddpm-unet": check_ddpm_unet,
     "sdedit-vp-paper": check_vp_paper,
     "sdedit-ve": check_ve,
     "closed-forms-sdedit": check_closed_forms,

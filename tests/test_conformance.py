@@ -32,7 +32,6 @@ KINDS = {
 
 # kinds of later work, by the letter of the issue that they belong to
 LATER = {
-    "sdedit-vp-ddpm-unet": "E",
     "prior-loss": "F",
     "personalisation-metrics": "F",
     "vdiffusion-network": "G",

@@ -27,7 +27,8 @@ class Branch:
 
     cond: a Cond, a prompt, a function of Call, or None for the process's own prompt (its negative
     prompt on an away). weight: w of a positive, s of an away; may depend on t. denoiser: None for
-    the process's own. role: which of x0 and eps it feeds.
+    the process's own. source: whose `encode` reads its prompt, None for the process's. role: which
+    of x0 and eps it feeds.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Branch:
     weight: Weight = 1.0
     denoiser: Denoiser | None = None
     role: Literal["both", "x0", "eps"] = "both"
+    source: Any = None
 
     def at(self, t: float) -> float:
         return self.weight(t) if callable(self.weight) else self.weight

@@ -31,8 +31,10 @@ Size = int | tuple[int, int] | str
 class Source(Protocol):
     """What a process asks of the model it came from."""
 
-    def encode(self, texts: Sequence[str], label: int | None = None) -> Cond:
-        """One row for each text; "" is the null condition."""
+    def encode(
+        self, texts: Sequence[str], label: int | None = None, beside: Sequence[str] = ()
+    ) -> Cond:
+        """One row for each text; "" is the null condition. beside: the run's other texts."""
         ...
 
     def phrase(self, prompt: str) -> str:
@@ -45,6 +47,11 @@ class Source(Protocol):
 
     def frame(self, process: Process, place: Place) -> tuple[Any, tuple[int, ...]]:
         """Geometry of the run and the shape of its state."""
+        ...
+
+    @property
+    def plain(self) -> Any:
+        """The model without its adapters (its denoiser and encode), None where it has none."""
         ...
 
     def preview(self, step: Step, run: Run) -> Any: ...
@@ -190,8 +197,8 @@ class Process:
             raise SfumatoError("solver: not given, and no model card here that would say")
         chosen = solver(process.solver)
         calls = sum(chosen.calls(n) for n in _passes(process.times))
-        branches = (*process.positives, *process.aways)
-        networks = {id(b.denoiser or process.denoiser) for b in branches} or {0}
+        branches = (*(process.positives or (Branch("positive"),)), *process.aways)
+        networks = {id(b.denoiser or process.denoiser) for b in branches}
         return calls * len(networks)
 
     def begin(self, seed: int = 0, noise: Noise | None = None) -> Run:
@@ -225,7 +232,7 @@ class Process:
             run = self.begin(seed, noise)
             x, trace = walk(run, progress)
             if self.source is None:
-                return None if x is None else run.space.decode(x)
+                return None if x is None else run.decode(x)
             return self.source.finish(x, run, trace)
 
     def invert(self, x0: Tensor, *, t: float = 1.0, guided: bool = False) -> list[Tensor]:
@@ -239,7 +246,7 @@ class Process:
         with torch.no_grad():
             return invert(process, x0, t)
 
-    def condition(self, text: str | None, away: bool) -> Cond:
+    def condition(self, text: str | None, away: bool, source: Source | None = None) -> Cond:
         """The condition of a branch: its own text, else the process's prompt or negative prompt."""
         given = self.null if away else self.cond
         if text is None and given is not None:
@@ -250,7 +257,15 @@ class Process:
             return Cond()
         if text is None:
             text = self.negative if away else self.prompt
-        return self.source.encode([text], None if away else self.label)
+        reads = source or self.source
+        return reads.encode([text], None if away else self.label, self.texts)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Every text of a run: where lengths differ, all are brought to the longest."""
+        branches = (*self.positives, *self.aways)
+        own = [b.cond for b in branches if isinstance(b.cond, str)]
+        return (self.prompt, *([self.negative] if self.aways else []), *own)
 
     def frame(self, place: Place) -> tuple[Any, tuple[int, ...]]:
         """Geometry and state shape of the run; a tensor given to the Start has the say."""

@@ -65,7 +65,9 @@ class PLMS:
     start: how a pass begins. "fork" averages eps over the first transition and ends with x0 of the
     last evaluation, as the ADM fork does; "prk" and "pie" take order - 1 steps of those methods and
     keep their combined eps (PNDM); "euler" grows its order from 1; "improved" is that with one pie
-    step first, which keeps round trips up and down together.
+    step first, which keeps round trips up and down together. of: what is combined; "v" is combined
+    and then read as eps at the state, which is what diffusers' PNDM does with networks that predict
+    v (with "fork" and "euler" only).
     """
 
     needs: ClassVar[frozenset[str]] = BOTH
@@ -73,8 +75,11 @@ class PLMS:
     eps_history: ClassVar[bool] = True
     order: int = 4
     start: Literal["fork", "prk", "pie", "euler", "improved"] = "fork"
+    of: Literal["eps", "v"] = "eps"
 
     def __post_init__(self) -> None:
+        if self.of not in ("eps", "v") or (self.of == "v" and self.start not in ("fork", "euler")):
+            raise SfumatoError(f"solver {self.id}: of {self.of!r} must be eps; plms takes v too")
         if not 1 <= self.order <= len(ADAMS_BASHFORTH):
             raise SfumatoError(f"solver plms: order {self.order} must be 1 to 4")
 
@@ -100,9 +105,17 @@ class PLMS:
         history: tuple[Tensor, ...] = carry or ()
         if self.start == "fork" and call.schedule.sigma(s) == 0:
             return call.schedule.alpha(s) * pred.x0, ()
-        recent = (pred.eps, *history)[: self.order]
+        recent = (self._told(pred, t, call.schedule), *history)[: self.order]
         eps, kept = self._combined(x, recent, t, s, denoise, call)
+        if self.of == "v":
+            eps = torch.add(call.schedule.alpha(t) * eps, x, alpha=call.schedule.sigma(t))
         return transfer(x, eps, t, s, call.schedule), (kept, *history)[: self.order - 1]
+
+    def _told(self, pred: Prediction, t: float, schedule: Schedule) -> Tensor:
+        """eps, or v = alpha eps - sigma x0."""
+        if self.of == "eps":
+            return pred.eps
+        return torch.add(schedule.alpha(t) * pred.eps, pred.x0, alpha=-schedule.sigma(t))
 
     def _combined(
         self,
@@ -116,7 +129,12 @@ class PLMS:
         """eps of this step, and what the history keeps of it."""
         here, first = recent[0], len(recent) == 1 and self.order > 1
         if first and self.start in ("fork", "improved"):
-            return improved(x, here, t, s, denoise, call), here
+            if self.of == "eps":
+                return improved(x, here, t, s, denoise, call), here
+            schedule = call.schedule
+            eps = torch.add(schedule.alpha(t) * here, x, alpha=schedule.sigma(t))
+            there = denoise(transfer(x, eps, t, s, schedule), s)
+            return (here + self._told(there, s, schedule)) / 2, here
         if len(recent) < self.order and self.start in ("prk", "pie"):
             way = fourth if self.start == "prk" else improved
             eps = way(x, here, t, s, denoise, call)

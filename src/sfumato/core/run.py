@@ -79,7 +79,8 @@ class Run:
     """Everything of one run that is bound when it begins.
 
     shape: of the state without its batch axis; frame: geometry of a picture's size against the work
-    size, made by the source; paste: (picture in uint8, edit mask, alpha) when a Start had one.
+    size, made by the source; paste: (picture in uint8, edit mask, alpha) when a Start had one;
+    finishers: what methods do to the decoded pixels (n, 3, H, W) in [-1, 1].
     """
 
     process: Process
@@ -95,6 +96,7 @@ class Run:
     solver: Solver
     memo: dict[Any, Any] = field(default_factory=dict)
     paste: Any = None
+    finishers: list[Callable[[Tensor], Tensor]] = field(default_factory=list)
     start: BoundStart | None = None
     canvas: BoundCanvas | None = None
     guides: tuple[Guide, ...] = ()
@@ -112,6 +114,13 @@ class Run:
     @property
     def calls(self) -> int:
         return self.mixture.calls if self.mixture else 0
+
+    def decode(self, x: Tensor) -> Tensor:
+        """The pixels of a last state."""
+        pixels = self.space.decode(x)
+        for finish in self.finishers:
+            pixels = finish(pixels)
+        return pixels
 
     def begin(self, i: int, t: float, s: float, last_up: int) -> Call:
         return Call(t, s, i, self.times, self.schedule, last_up, self.noise, self.memo)
@@ -178,7 +187,7 @@ def _term(run: Run, branch: Branch, away: bool) -> Term:
     if callable(cond):
         return Term(branch, denoiser, cond, away)
     if not isinstance(cond, Cond):
-        cond = process.condition(cond, away)
+        cond = process.condition(cond, away, branch.source)
     if run.canvas is not None:
         cond = run.canvas.condition(cond, denoiser)
     return Term(branch, denoiser, denoiser.prepare(cond).rows(run.n), away)

@@ -273,6 +273,7 @@ class DPMpp2MSDE:
 SOLVERS: dict[str, Callable[..., Any]] = {
     "ddpm": DDPM,
     "ddim": DDIM,
+    "euler": DDIM,  # Euler's method in x/alpha over sigma/alpha is DDIM without noise
     "euler-a": partial(DDIM, eta=1.0),  # ancestral Euler is DDIM with eta 1, written in sigma/alpha
     "heun": RungeKutta,
     "edm": EDM,

@@ -6,14 +6,24 @@ An autoencoder is a Space too, with its model family; here are the ones that are
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Space(Protocol):
-    """encode: pixels (B, 3, H, W) -> state; decode: state -> pixels."""
+    """encode: pixels (B, 3, H, W) -> state (B, channels, H/stride, W/stride); decode: back.
+
+    Both let gradients through. A stride above 1 means latents: their cells are not pixels, their
+    values have no bounds, and what is kept of a picture must be pasted back in pixels.
+    """
+
+    @property
+    def stride(self) -> int: ...
+
+    @property
+    def channels(self) -> int: ...
 
     def encode(self, pixels: Tensor) -> Tensor: ...
 
@@ -24,6 +34,8 @@ class Space(Protocol):
 class Affine:
     """state = (pixels - shift) / scale, elementwise; the whitening of PriorGrad (2106.06406)."""
 
+    stride: ClassVar[int] = 1
+    channels: ClassVar[int] = 3
     shift: float | Tensor = 0.0
     scale: float | Tensor = 1.0
 

@@ -51,6 +51,16 @@ def mask_to_work(mask: PILImage.Image, frame: Frame) -> Tensor:
     return torch.from_numpy(padded / np.float32(255))[None]
 
 
+def mask_to_cells(mask: Tensor, stride: int) -> Tensor:
+    """(..., H, W) pixels to latent cells, each the largest value of its stride x stride pixels.
+
+    The nearest pixel would leave cells untouched that the mask reaches into.
+    """
+    import torch
+
+    return mask if stride == 1 else torch.nn.functional.max_pool2d(mask, stride)
+
+
 def from_work(pixels: Tensor, frame: Frame, factor: int | None = None) -> Picture:
     """(3, H factor, W factor) in [-1, 1] to the picture of the frame's `place`, at its size.
 

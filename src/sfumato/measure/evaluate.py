@@ -147,7 +147,7 @@ def clip_score(model: Model, pictures: Tensor, texts: Sequence[str]) -> Tensor |
     clip = model.get("clip")
     if clip is None:
         return None
-    side = clip.network.config.size
+    side = clip.size
     if pictures.shape[-1] != side:
         pictures = F.interpolate(pictures, (side, side), mode="area")
     with torch.no_grad():

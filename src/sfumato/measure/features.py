@@ -64,12 +64,8 @@ def _script(path: Path, device: str) -> Features:
 
 
 def _folder(path: Path, device: str) -> Features:
-    try:
-        from transformers import AutoImageProcessor, AutoModel
-    except ImportError:
-        raise SfumatoError(
-            f"features {path}: needs transformers; pip install 'sfumato[metrics]'"
-        ) from None
+    from transformers import AutoImageProcessor, AutoModel
+
     try:
         network = AutoModel.from_pretrained(path, local_files_only=True, dtype=torch.float32)
         processor: Any = AutoImageProcessor

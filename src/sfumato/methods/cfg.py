@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from sfumato.core.branches import Branch
 from sfumato.core.denoiser import Prediction
@@ -33,6 +33,11 @@ class CFG(Method):
         float, knob("0 to 1: how far contrast is brought back (arXiv 2305.08891)", ge=0, le=1)
     ] = 0.0
 
+    adapters: Annotated[
+        Literal["both", "prompt"],
+        knob("whether adapters act on both branches, or on the prompt's alone"),
+    ] = "both"
+
     def __post_init__(self) -> None:
         if not 0 <= self.window[0] <= self.window[1] <= 1:
             raise SfumatoError(f"cfg: window {self.window}: needs 0 <= low <= high <= 1")
@@ -42,7 +47,13 @@ class CFG(Method):
         weight = (
             (lambda t: self.scale if low <= t <= high else 1.0) if (low, high) != (0, 1) else None
         )
-        away = Branch("away", weight=weight or self.scale)
+        plain = None if process.source is None or self.adapters == "both" else process.source.plain
+        away = Branch(
+            "away",
+            weight=weight or self.scale,
+            denoiser=None if plain is None else plain.denoiser,
+            source=plain,
+        )
         return process.add(aways=(away,), guides=(_Rescale(self.rescale),) if self.rescale else ())
 
 

@@ -7,7 +7,7 @@ looks at the prediction of x0 instead (`noised=False`); the paper says why that 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import FAINTEST, Call, Guide
@@ -35,6 +35,13 @@ class CLIPGuidance(Method):
     faintest: Annotated[
         float, knob("smallest alpha at which it acts, but for solver ddpm", ge=0, le=1)
     ] = FAINTEST
+    clip: Annotated[
+        str | None, knob("folder or org/name of a clean CLIP; the model's own if not given")
+    ] = None
+    decoder: Annotated[
+        Literal["full", "tiny"],
+        knob("of a latent model: what a clean CLIP sees x0 through; tiny is faster"),
+    ] = "full"
 
     def __call__(self, process: Process) -> Process:
         return process.add(guides=[_Unbound(self)])
@@ -51,23 +58,38 @@ class _Unbound(Guide):
 
     def bind(self, run: Run) -> Guide:
         source: Any = run.process.source
-        clip = None if source is None else source.get("clip")
+        m = self.method
+        clip = None if source is None else source.get("clip", m.clip)
         if clip is None:
             raise SfumatoError(
-                "clip_guidance: this model has no CLIP; `sfumato models` tells which"
+                "clip_guidance: this model has no CLIP; give clip, a folder or org/name"
+            )
+        if m.noised and (run.space.stride > 1 or not clip.noised):
+            what = "latents" if run.space.stride > 1 else "noise"
+            raise SfumatoError(
+                f"clip_guidance: this CLIP has never seen {what}; give noised=false, so that it "
+                "looks at the predicted picture"
             )
         text = self.method.prompt if self.method.prompt is not None else run.process.prompt
         if not text.strip():
             raise SfumatoError("clip_guidance: no text to steer to; give a prompt")
-        config = clip.network.config
+        space = run.space
+        if space.stride > 1 and m.decoder == "tiny":
+            space = source.get("tiny")
+            if space is None:
+                raise SfumatoError(
+                    "clip_guidance: no tiny autoencoder of this model here; `sfumato models pull` "
+                    "madebyollin/taesd (SDXL: madebyollin/taesdxl), or take decoder=full"
+                )
         return Agreement(
             clip.image,
             clip.text([text]),
-            clip.schedule,
-            self.method.scale * config.logit_scale,
-            noised=self.method.noised,
-            size=config.size,
-            faintest=self.method.faintest,
+            clip.schedule or run.schedule,
+            m.scale * clip.logit_scale,
+            noised=m.noised,
+            size=clip.size,
+            faintest=m.faintest,
+            decode=space.decode if space.stride > 1 else None,
         )
 
     def logp(self, x: Tensor, pred: Prediction, call: Call) -> Tensor:
@@ -79,7 +101,7 @@ class Agreement(Guide):
     """strength * cos(text, image(x_t, timestep)); image gives unit vectors (B, E), text is (1, E).
 
     A state of another schedule is brought to the CLIP's own at equal sigma/alpha; another size is
-    averaged or interpolated to the CLIP's.
+    averaged or interpolated to the CLIP's. decode: latents to pixels, gradients go through it.
     """
 
     image: Any
@@ -89,6 +111,7 @@ class Agreement(Guide):
     noised: bool = True
     size: int | None = None
     faintest: float = 0.0
+    decode: Any = None
 
     name = "clip_guidance"
 
@@ -102,7 +125,7 @@ class Agreement(Guide):
             t = own.at(ratio(call.schedule, call.t))
             seen = x if own is call.schedule else x * (own.alpha(t) / call.schedule.alpha(call.t))
         else:
-            t, seen = 1 / own.steps, pred.x0
+            t, seen = 1 / own.steps, pred.x0 if self.decode is None else self.decode(pred.x0)
         if self.size is not None and seen.shape[-2:] != (self.size, self.size):
             resize = torch.nn.functional.interpolate
             seen = resize(seen, (self.size, self.size), mode="bilinear", antialias=True)

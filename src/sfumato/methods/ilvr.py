@@ -6,6 +6,7 @@ phi shrinks by `factor` and back. It acts on the state, so it runs with any solv
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from sfumato.core.process import Process
     from sfumato.core.run import Run
+
+log = logging.getLogger("sfumato")
 
 
 @method
@@ -107,7 +110,24 @@ class _Unbound(Guide):
                 )
             pixels = images.to_work(picture, run.frame, m.background)[None]
             known = run.space.encode(pixels.to(run.device))
-        return Refine(m, known, LowPass(m.factor, m.kernel))
+        return Refine(m, known, LowPass(self.cells(run.space.stride), m.kernel))
+
+    def cells(self, stride: int) -> float:
+        """The factor counted in the state's cells (of latents: factor / stride)."""
+        factor = self.method.factor
+        if factor < stride:
+            raise SfumatoError(
+                f"ilvr: factor {factor:g} is less than a cell of this model's latents, which is "
+                f"{stride} px wide; give {stride} or more"
+            )
+        if factor == stride > 1:
+            log.warning(
+                "ilvr: factor %g holds every cell of the latents, so the result is the reference; "
+                "give more than %d to leave something free",
+                factor,
+                stride,
+            )
+        return factor / stride
 
 
 @dataclass(frozen=True, eq=False)

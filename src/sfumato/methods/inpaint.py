@@ -102,7 +102,8 @@ class _Canvas:
             known = m.image.tensor().to(run.device)
             assert m.mask is not None
             mask = m.mask.tensor().to(run.device)
-            return _Bound(m, known, 1 - mask if m.invert else mask)
+            mask = 1 - mask if m.invert else mask
+            return _Bound(m, known, mask, known * (mask == 0))
         picture, edit = self.parts
         if run.frame.picture != picture.size:
             width, height = run.frame.picture
@@ -113,16 +114,26 @@ class _Canvas:
         run.paste = (picture, edit, None if m.alpha_mask else picture.alpha)
         pixels = images.to_work(picture, run.frame, m.background)[None].to(run.device)
         mask = images.mask_to_work(edit, run.frame).to(run.device)
-        return _Bound(m, run.space.encode(pixels), mask)
+        cells = images.mask_to_cells(mask, run.space.stride)
+        known = run.space.encode(pixels)
+        # an autoencoder sees around it: what the network reads must not know what is to be drawn
+        shown = known * (cells == 0)
+        if run.space.stride > 1:
+            shown = run.space.encode(pixels * (mask == 0))
+        return _Bound(m, known, cells, shown)
 
 
 @dataclass(frozen=True)
 class _Bound:
-    """known: clean state (1, C, H, W); mask (1, 1, H, W) or (1, H, W): 1 = may change."""
+    """known: clean state (1, C, H, W); mask (1, 1, H, W) or (1, H, W): 1 = may change.
+
+    shown: what a network with mask channels reads of the picture, a state too.
+    """
 
     method: Inpaint
     known: Any
     mask: Any
+    shown: Any
 
     def tuned(self, denoiser: Denoiser) -> bool:
         """Whether this network reads the known part."""
@@ -138,8 +149,8 @@ class _Bound:
         mask = self.mask.view(-1, 1, *self.mask.shape[-2:])
         known = (mask == 0).to(self.known.dtype)
         rows = len(next(iter(cond.values()))) if cond else 1
-        picture = self.known.view(-1, *self.known.shape[-3:])
-        given = {"inpaint_image": picture * known, "inpaint_mask": known}
+        shown = self.shown.view(-1, *self.shown.shape[-3:])
+        given = {"inpaint_image": shown, "inpaint_mask": known}
         most = max(rows, *(len(value) for value in given.values()))
         made = {**cond, **given}
         return type(cond)({k: v.expand(most, *v.shape[1:]) for k, v in made.items()})
@@ -155,9 +166,17 @@ class _Known(Guide):
         bound = run.canvas
         assert isinstance(bound, _Bound)
         if bound.tuned(run.process.denoiser):
+            if run.space.stride > 1:  # latents of a masked picture differ outside the mask too
+                return _Read()
             assert run.mixture is not None
             return _Overwrite(bound.known, bound.mask, run.mixture.tied)
         return Composite(bound.known, bound.mask, "step" if run.solver.stochastic else "start")
+
+
+class _Read(Guide):
+    """Nothing to steer: the network reads the known part, which is pasted back in pixels."""
+
+    name = "inpaint"
 
 
 @dataclass(frozen=True, eq=False)

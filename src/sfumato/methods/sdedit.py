@@ -90,10 +90,7 @@ class SDEdit(Method):
             raise SfumatoError("sdedit: invert, grow and feather need a mask; give one")
 
     def __call__(self, process: Process) -> Process:
-        guides: list[Guide] = [_Keep(self)] if self.masked else []
-        if self.match_colour:
-            guides.append(_MatchColour())
-        return process.add(start=_Start(self), guides=guides)
+        return process.add(start=_Start(self), guides=[_Keep(self)] if self.masked else [])
 
     @property
     def guide(self) -> Any:
@@ -152,28 +149,35 @@ class _Start:
         if m.image.is_tensor:
             known = m.image.tensor().to(run.device)
             mask = None if m.mask is None else m.mask.tensor().to(run.device)
-            return _Bound(run, m, known, known, 1 - mask if mask is not None and m.invert else mask)
+            mask = 1 - mask if mask is not None and m.invert else mask
+            if m.match_colour:
+                run.finishers.append(_MatchColour(run.space.decode(known), mask))
+            return _Bound(run, m, known, known, mask)
         picture = m.image.picture()
         # what was transparent and is painted now must show
         run.paste = (picture, self.edit, None if m.alpha_mask else picture.alpha)
-        known = self.encode(run, picture)
-        guide = known if m.strokes is None else self.encode(run, m.strokes.picture())
-        mask = None
+        if run.untouched:
+            return _Bound(run, m, None, None, None)
+        known = self.pixels(run, picture)
+        guide = known if m.strokes is None else self.pixels(run, m.strokes.picture())
+        mask = cells = None
         if self.edit is not None:
             mask = images.mask_to_work(self.edit, run.frame).to(run.device)
-        return _Bound(run, m, guide, known, mask)
+            cells = images.mask_to_cells(mask, run.space.stride)
+        if m.match_colour:
+            run.finishers.append(_MatchColour(guide, mask))
+        state = run.space.encode(known)
+        return _Bound(run, m, state if guide is known else run.space.encode(guide), state, cells)
 
-    def encode(self, run: Run, picture: Any) -> Any:
-        """The picture's state; nothing is encoded for a run that leaves it untouched."""
-        if run.untouched:
-            return None
-        pixels = images.to_work(picture, run.frame, self.method.background)
-        return run.space.encode(pixels[None].to(run.device))
+    def pixels(self, run: Run, picture: Any) -> Tensor:
+        """(1, 3, H, W) in [-1, 1] at the work size."""
+        return images.to_work(picture, run.frame, self.method.background)[None].to(run.device)
 
 
 @dataclass(frozen=True)
 class _Bound:
-    """guide and known: clean states (B or 1, C, H, W); mask: 1 = may change, or None."""
+    """guide and known: clean states (B or 1, C, H, W), None of a run that leaves its picture
+    untouched; mask: 1 = may change, or None."""
 
     run: Run
     method: SDEdit
@@ -207,26 +211,21 @@ class _Keep(Guide):
 
 
 @dataclass(frozen=True, eq=False)
-class _MatchColour(Guide):
-    """At the end, gives each channel of the edited part the guide's mean and deviation."""
+class _MatchColour:
+    """Gives each channel of the edited part of the pixels the guide's mean and deviation."""
 
-    start: _Bound | None = None
-    name = "match_colour"
+    guide: Tensor
+    mask: Tensor | None
 
-    def bind(self, run: Run) -> Guide:
-        assert isinstance(run.start, _Bound)
-        return _MatchColour(run.start)
-
-    def active(self, call: Call) -> bool:
-        return call.i == call.n - 1
-
-    def arrive(self, x: Tensor, t: float, call: Call) -> Tensor:
-        assert self.start is not None
-        guide, mask = self.start.guide.expand_as(x), self.start.mask
-        weight = torch.ones_like(x) if mask is None else (mask > 0).to(x).expand_as(x)
-        mean, std = _moments(x, weight)
+    def __call__(self, pixels: Tensor) -> Tensor:
+        guide = self.guide.expand_as(pixels)
+        weight = torch.ones_like(pixels)
+        if self.mask is not None:
+            weight = (self.mask > 0).to(pixels).expand_as(pixels)
+        mean, std = _moments(pixels, weight)
         goal, spread = _moments(guide, weight)
-        return torch.where(weight > 0, (x - mean) * (spread / std.clamp_min(1e-6)) + goal, x)
+        matched = (pixels - mean) * (spread / std.clamp_min(1e-6)) + goal
+        return torch.where(weight > 0, matched, pixels)
 
 
 def _moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

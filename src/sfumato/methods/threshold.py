@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from sfumato.core.denoiser import Prediction
+from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import THRESHOLD, Call, Guide
 from sfumato.core.lazy import torch
 from sfumato.methods import Method, knob, method
@@ -55,6 +56,10 @@ class _Threshold(Guide):
 
     def bind(self, run: Run) -> Guide:
         assert run.mixture is not None
+        if run.space.stride > 1:
+            raise SfumatoError(
+                "threshold: this model works on latents, which have no bounds; leave it out"
+            )
         low, high = run.space.encode(torch.tensor([-1.0, 1.0])).tolist()
         return _Threshold(self.quantile, low, high, run.mixture.tied)
 

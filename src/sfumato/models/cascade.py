@@ -129,7 +129,7 @@ class Walk:
                 return
             assert run.start is not None
             like = torch.empty((run.n, *run.shape), device=run.device)
-            self.pixels = run.space.decode(run.start.state(run.begin(-1, 0.0, 0.0, 0), like))
+            self.pixels = run.decode(run.start.state(run.begin(-1, 0.0, 0.0, 0), like))
         else:
             yield from self.walk(run, x)
         for process in self.cascade.upsamplers:
@@ -141,7 +141,7 @@ class Walk:
     def walk(self, run: Run, x: Tensor | None) -> Iterator[Step]:
         for step in Loop(run, self.detach).steps(x):
             yield step
-        self.pixels = run.space.decode(step.x)
+        self.pixels = run.decode(step.x)
 
     def enter(self, process: Process, low: Tensor) -> Run:
         """An upsampler's run on the picture of the stage before."""

@@ -11,7 +11,7 @@ from typing import Any, cast
 from sfumato.core.denoiser import Denoiser, Kind
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import named
-from sfumato.models import glide, openai
+from sfumato.models import diffusers, glide, hub, openai, single
 from sfumato.models.card import Card, Defaults, StageCard, read
 from sfumato.models.devices import DTYPES, Choice, choose
 from sfumato.models.model import Model
@@ -28,8 +28,8 @@ BUNDLED = {"emoji": Path(__file__).parent / "emoji"}
 class Entry:
     """A line of `sfumato models`.
 
-    where: "bundled", "cached" (a folder under SFUMATO_HOME/models), or "known" for a released
-    checkpoint that the user must have as a file.
+    where: "bundled", "cached" (a folder under SFUMATO_HOME/models), "pulled" (in the hub's cache),
+    or "known" for a released checkpoint that the user must have as a file.
     """
 
     name: str
@@ -38,14 +38,16 @@ class Entry:
 
 
 def entries() -> list[Entry]:
-    """Bundled models, cached folders, then released checkpoints that load from a file."""
+    """Bundled models, cached folders, pulled pipelines, then released checkpoints to be given as
+    files."""
     bundled = [Entry(name, "bundled", read(folder).title) for name, folder in BUNDLED.items()]
     cached = [Entry(folder.name, "cached", read(folder).title) for folder in _cached()]
     known = [
         Entry(name, "known", f"{p.title}; load it from {name}.pt")
         for name, p in openai.PRESETS.items()
     ]
-    return bundled + cached + known
+    pulled = [Entry(name, "pulled", kind) for name, kind in hub.pulled()]
+    return bundled + cached + pulled + known
 
 
 def _cached() -> list[Path]:
@@ -53,26 +55,40 @@ def _cached() -> list[Path]:
     return sorted(card.parent for card in (home() / "models").glob("*/card.json"))
 
 
-def load(name: str = "emoji", *, device: str = "auto", dtype: str = "auto") -> Model:
-    """A model: a bundled or cached name, a folder with card.json, or released checkpoints.
+def load(
+    name: str = "emoji", *, device: str = "auto", dtype: str = "auto", download: bool = False
+) -> Model:
+    """A model: a bundled or cached name, a folder, org/name of the hub, or a checkpoint's file.
 
-    Those are a folder of GLIDE's files (models.glide says which), or one file, recognised by its
-    name (sfumato models lists them). Nothing is downloaded.
+    Folders are those with card.json, pipelines of diffusers, and GLIDE's released files
+    (models.glide says which). Files are Stable Diffusion's single ones, the DDPM networks that
+    SDEdit uses, and released ADM checkpoints, recognised by their name (sfumato models lists them).
+    The network is used only with `download`, and only where the model is not here already.
     """
     choice = choose(device, dtype)
-    path = Path(name)
-    named_folders = {folder.name: folder for folder in _cached()} | BUNDLED
-    if name in named_folders:
-        return _from_folder(name, named_folders[name], choice)
-    if path.is_dir():
-        return _from_folder(name, path, choice)
+    path = folder_of(name)
+    if path is None and download and hub.is_name(name):
+        path = hub.pull(name)
+    if path is None:
+        known = ", ".join([*BUNDLED, *(folder.name for folder in _cached())])
+        hint = "`sfumato models` lists what can be loaded"
+        if hub.is_name(name):
+            hint = f"`sfumato models pull {name}` or --download fetches it from the hub"
+        raise SfumatoError(f"model {name!r}: not one of {known}, nor a folder or a file; {hint}")
     if path.is_file():
         return _from_file(path, choice)
-    known = ", ".join(named_folders)
-    raise SfumatoError(
-        f"model {name!r}: not one of {known}, nor a folder or a file; "
-        "`sfumato models` lists what can be loaded"
-    )
+    if diffusers.is_pipeline(path):
+        return diffusers.load(name, path, choice)
+    return _from_folder(name, path, choice)
+
+
+def folder_of(name: str) -> Path | None:
+    """Where a model is on this machine: its folder or file, None where it is not."""
+    named_folders = {folder.name: folder for folder in _cached()} | BUNDLED
+    if name in named_folders:
+        return named_folders[name]
+    path = Path(name)
+    return path if path.is_dir() or path.is_file() else hub.find(name)
 
 
 def _from_folder(name: str, folder: Path, choice: Choice) -> Model:
@@ -101,11 +117,15 @@ def _from_folder(name: str, folder: Path, choice: Choice) -> Model:
 
 
 def _from_file(path: Path, choice: Choice) -> Model:
-    """A released checkpoint on its own: its preset says what its shapes cannot."""
+    """A checkpoint on its own: its family, or its preset, says what its shapes cannot."""
     if path.stem not in openai.PRESETS:
+        weights = openai.read_state_dict(path)
+        if single.is_stable(weights) or single.is_ddpm(weights):
+            return single.load(path, weights, choice)
         raise SfumatoError(
-            f"{path.name}: not named like a released checkpoint, and shapes tell neither heads nor "
-            f"schedule; rename it to one of {', '.join(openai.PRESETS)}"
+            f"{path.name}: neither Stable Diffusion nor DDPM, nor named like a released ADM "
+            "checkpoint, whose shapes tell neither heads nor schedule; rename it to one of "
+            f"{', '.join(openai.PRESETS)}"
         )
     preset = openai.PRESETS[path.stem]
     if preset.config.low_res or preset.config.xf_width:

@@ -30,7 +30,6 @@ from sfumato.models import extras
 from sfumato.models.card import Card, Defaults
 from sfumato.models.devices import Choice
 from sfumato.models.result import Result
-from sfumato.nn.unet import UNet
 from sfumato.recipe import Recipe, home, keep
 
 if TYPE_CHECKING:
@@ -43,20 +42,21 @@ log = logging.getLogger("sfumato")
 class Model:
     """denoiser of the base, denoisers of the upsamplers, text, space, card.
 
-    name: what a recipe calls it; weights: digest of its files; folder: where they are; loaded: what
-    `get` has read so far.
+    name: what a recipe calls it; weights: digest of its files; folder: where they are; plain: the
+    model without its adapters, where it has some; loaded: what `get` has read so far.
     """
 
     name: str
     card: Card
     denoiser: Denoiser
     upsamplers: tuple[Denoiser, ...]
-    text: Callable[[Sequence[str]], Cond] | None
+    text: Callable[[Sequence[str], Sequence[str]], Cond] | None
     choice: Choice
     weights: str
     space: Space = IDENTITY
     folder: Path | None = None
     adapters: tuple[Mapping[str, Any], ...] = ()
+    plain: Model | None = None
     loaded: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def process(
@@ -86,7 +86,7 @@ class Model:
             raise SfumatoError(f"stages = {stages}: model {self.name} has {total}")
         base = Process(
             denoiser=self.denoiser,
-            shape=(3, self.card.native[1], self.card.native[0]),
+            shape=self.shape(self.card.native),
             source=self,
             prompt=full,
             negative=negative,
@@ -106,31 +106,25 @@ class Model:
 
         return Cascade(base, tuple(self.upsampler(k) for k in range(base.stages - 1)))
 
-    def get(self, what: Literal["clip", "classifier"]) -> Any:
-        """A network beside the denoisers (models.extras), None where the model has none."""
-        data = getattr(self.card, what)
-        if data is None or self.folder is None:
-            return None
-        if what not in self.loaded:
-            make = {"clip": extras.clip, "classifier": extras.classifier}[what]
-            self.loaded[what] = make(self.folder, data, self.choice.device)
-        return self.loaded[what]
+    def get(self, what: Literal["clip", "classifier", "tiny"], name: str | None = None) -> Any:
+        """What is beside the denoisers (models.extras), None where the model has none.
+
+        "tiny" is a small autoencoder of the same latents. name: a CLIP's folder or org/name.
+        """
+        key = f"{what} {name or ''}"
+        if key not in self.loaded:
+            self.loaded[key] = extras.found(self, what, name)
+        return self.loaded[key]
 
     def adapt(self, adapter: str | Path, scale: float = 1.0) -> Model:
-        """The model with a low-rank adapter on its base: a name on the card, or a file.
+        """The model with an adapter: LoRA, learned word, autoencoder (models.adapters says more).
 
-        scale: strength, 1 as trained. Weights that the adapter does not touch are shared.
+        A name on the card, a file, a folder or org/name; scale: strength, 1 as trained. Weights
+        that the adapter does not touch are shared, and this model stays as it is.
         """
-        file = Path(adapter)
-        if self.folder is not None and str(adapter) in self.card.adapters:
-            file = self.folder / self.card.adapters[str(adapter)]
-        base = self.denoiser.network
-        if not isinstance(base, UNet):
-            raise SfumatoError(f"{adapter}: model {self.name} takes no adapter")
-        network, digest = extras.adapted(base, file, scale)
-        denoiser = replace(self.denoiser, network=network)
-        used = (*self.adapters, {"file": file.name, "sha256": digest, "scale": scale})
-        return replace(self, denoiser=denoiser, adapters=used)
+        from sfumato.models import adapters
+
+        return adapters.adapted(self, adapter, scale)
 
     def upsampler(self, k: int) -> Process:
         """The process of upsampler k; its size and its low_res picture are set when it runs."""
@@ -144,8 +138,15 @@ class Model:
         )
         return fill(process, stage.defaults)
 
-    def encode(self, texts: Sequence[str], label: int | None = None) -> Cond:
-        """Tokens of prompts, or class labels; one row each."""
+    def shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
+        """Of the state of a picture (width, height)."""
+        stride = self.space.stride
+        return (self.space.channels, size[1] // stride, size[0] // stride)
+
+    def encode(
+        self, texts: Sequence[str], label: int | None = None, beside: Sequence[str] = ()
+    ) -> Cond:
+        """Tokens or vectors of prompts, or class labels; one row each."""
         config = self.denoiser.network.config  # type: ignore[attr-defined]
         classes = config.num_classes
         if label is not None and not (classes and 0 <= label < classes):
@@ -153,7 +154,7 @@ class Model:
             raise SfumatoError(f"label {label}: model {self.name} knows {known}")
         if classes and label is None:
             raise SfumatoError(f"label: model {self.name} needs one, 0 to {classes - 1}")
-        tensors = dict(self.text(texts)) if self.text else {}
+        tensors = dict(self.text(texts, beside)) if self.text else {}
         if label is not None:
             tensors["label"] = torch.full((len(texts),), label)
         return Cond(tensors).map(lambda v: v.to(self.choice.device))
@@ -168,7 +169,7 @@ class Model:
         if place.exact:
             assert place.size is not None
             frame = images.whole_frame(place.size, card.multiple, 4 * card.maximum, card.factor)
-            return frame, (3, frame.work[1], frame.work[0])
+            return frame, self.shape(frame.work)
         cascade = process.stages > 1
         factor = card.factor if cascade else 1
         frame = images.plan_frame(
@@ -183,11 +184,15 @@ class Model:
         )
         if frame.note:
             log.info("%s", frame.note)
-        return frame, (3, frame.work[1], frame.work[0])
+        return frame, self.shape(frame.work)
 
     def preview(self, step: Step, run: Run) -> Picture:
-        """The predicted picture of the batch's first row, at the work size without padding."""
-        pixels = run.space.decode(step.pixels()[:1].float())[0]
+        """The predicted picture of the batch's first row, at the work size without padding.
+
+        Latents go through the tiny autoencoder where there is one.
+        """
+        space = (self.get("tiny") if run.space.stride > 1 else None) or run.space
+        pixels = space.decode(step.pixels()[:1].float())[0]
         if run.frame is None:
             return images.from_tensor(pixels)
         factor = pixels.shape[-1] // run.frame.work[0]
@@ -195,7 +200,7 @@ class Model:
 
     def finish(self, x: Tensor | None, run: Run, trace: list[dict[str, Any]]) -> Result:
         """Decode, crop, resize to the target, paste what was kept."""
-        return self.results(None if x is None else run.space.decode(x), run, trace, [run.calls])
+        return self.results(None if x is None else run.decode(x), run, trace, [run.calls])
 
     def results(
         self, pixels: Tensor | None, run: Run, trace: list[dict[str, Any]], calls: list[int]

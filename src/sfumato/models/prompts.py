@@ -26,8 +26,11 @@ class Prompts:
         self.pad = pad
         self.cut = cut
 
-    def __call__(self, texts: Sequence[str]) -> Cond:
-        """tokens (B, context) int64 and mask (B, context) bool, true on real tokens."""
+    def __call__(self, texts: Sequence[str], beside: Sequence[str] = ()) -> Cond:
+        """tokens (B, context) int64 and mask (B, context) bool, true on real tokens.
+
+        beside: other texts of the run, which change nothing since all have the same length.
+        """
         tokens = torch.full((len(texts), self.context), self.pad)
         mask = torch.zeros(len(texts), self.context, dtype=torch.bool)
         for row, text in enumerate(texts):

@@ -97,7 +97,7 @@ class GlidePrompts:
     tokenizer: Tokenizer
     context: int = 128
 
-    def __call__(self, texts: Sequence[str]) -> Cond:
+    def __call__(self, texts: Sequence[str], beside: Sequence[str] = ()) -> Cond:
         tokens = torch.full((len(texts), self.context), GPT2_END)
         mask = torch.zeros(len(texts), self.context, dtype=torch.bool)
         for row, text in enumerate(texts):

@@ -1,0 +1,388 @@
+"""What changes a loaded model: low-rank adapters, added words, another autoencoder.
+
+A model and its adapted one share every weight that the adapter does not touch. Read are adapters
+that sfumato trained, LoRA files of diffusers (peft's names and the older ones) and of kohya's
+scripts, textual-inversion files, and folders of autoencoders.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from sfumato.core.errors import SfumatoError
+from sfumato.models import hub, parts, renaming
+from sfumato.models.encoders import Encoder, Encoders
+from sfumato.models.latents import Conditional, Latents
+from sfumato.models.openai import read_state_dict
+from sfumato.nn import lora
+from sfumato.nn.unet import UNet
+
+if TYPE_CHECKING:
+    from sfumato.models.model import Model
+
+log = logging.getLogger("sfumato")
+
+FILES = ("pytorch_lora_weights.safetensors", "learned_embeds.safetensors", "learned_embeds.bin")
+UNSUPPORTED = {
+    "hada_": "LoHa",
+    "lokr_": "LoKr",
+    "dora_scale": "DoRA",
+    "lora_magnitude_vector": "DoRA",
+    "lora_mid": "CP-decomposed LoCon",
+    "oft_": "OFT",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Low:
+    """One layer of a LoRA file: W + scale up down. layer: as the file calls it."""
+
+    part: str
+    layer: str
+    down: Tensor
+    up: Tensor
+    scale: float
+
+
+def adapted(model: Model, adapter: str | Path, scale: float = 1.0) -> Model:
+    """The model with an adapter: a name on its card, a file, a folder, or org/name in the hub's
+    cache. scale: strength, 1 as trained."""
+    given = located(model, adapter)
+    if given.is_dir() and (kind := _autoencoder_kind(given)):
+        return _with_autoencoder(model, given, kind, str(adapter), scale)
+    file = _only_file(given) if given.is_dir() else given
+    tensors, header = read(file)
+    base: Any = model.denoiser.network
+    if isinstance(base, UNet):
+        made = _own(model, file, tensors, header, scale)
+    elif words := words_of(tensors, file):
+        made = _with_words(model, file, words, scale)
+    else:
+        made = _with_lora(model, file, tensors, header, scale)
+    name = str(adapter) if hub.is_name(str(adapter)) and not Path(adapter).exists() else file.name
+    entry = {"file": name, "sha256": sha256(file.read_bytes()).hexdigest(), "scale": scale}
+    return replace(made, adapters=(*model.adapters, entry), plain=model.plain or model)
+
+
+def located(model: Model, adapter: str | Path) -> Path:
+    """Where an adapter is."""
+    if model.folder is not None and str(adapter) in model.card.adapters:
+        return model.folder / model.card.adapters[str(adapter)]
+    path = Path(adapter)
+    if path.exists():
+        return path
+    if (found := hub.find(str(adapter))) is not None:
+        return found
+    hint = f"; `sfumato models pull {adapter}` fetches it" if hub.is_name(str(adapter)) else ""
+    raise SfumatoError(f"adapter {adapter}: no such file, nor a name on the model's card{hint}")
+
+
+def _only_file(folder: Path) -> Path:
+    """The file of a folder that holds one adapter."""
+    found = [folder / name for name in FILES if (folder / name).is_file()]
+    found = found or sorted(folder.glob("*.safetensors"))
+    if len(found) != 1:
+        names = ", ".join(file.name for file in found) or "no safetensors file"
+        raise SfumatoError(f"adapter {folder}: {names} there; give the path of one file")
+    return found[0]
+
+
+def read(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Tensors of an adapter's file, dictionaries in it flattened, and its header."""
+    header: dict[str, str] = {}
+    if file.suffix == ".safetensors":
+        tensors: dict[str, Any] = dict(read_state_dict(file))
+        try:
+            with safe_open(file, "pt") as opened:
+                header = opened.metadata() or {}
+        except SafetensorError as error:
+            raise SfumatoError(f"adapter {file}: cannot be read ({error})") from None
+        return tensors, header
+    if file.suffix not in (".pt", ".bin", ".ckpt", ".pth"):
+        raise SfumatoError(f"adapter {file.name}: give a .safetensors, .pt or .bin file")
+    try:
+        data = torch.load(file, "cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged pickle raises
+        raise SfumatoError(
+            f"adapter {file}: cannot be read as weights ({type(error).__name__})"
+        ) from None
+    return dict(data), header
+
+
+def overlaid(net: nn.Module, weights: Mapping[str, Tensor]) -> Any:
+    """A copy of a network that shares every tensor but these."""
+    shared = {id(t): t for t in chain(net.parameters(), net.buffers())}
+    made = copy.deepcopy(net, memo=shared)
+    for name, tensor in weights.items():
+        owner, _, leaf = name.rpartition(".")
+        setattr(made.get_submodule(owner), leaf, nn.Parameter(tensor, requires_grad=False))
+    return made
+
+
+def _own(
+    model: Model, file: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str], scale: float
+) -> Model:
+    """An adapter that sfumato trained, on the base of a model of its own family."""
+    base = model.denoiser.network
+    assert isinstance(base, UNet)
+    note = json.loads(header.get("note", "{}"))
+    if not {"alpha", "rank"} <= note.keys():
+        raise SfumatoError(f"adapter {file}: not one that sfumato trained (no rank in its note)")
+    weights = lora.merged(base.state_dict(), tensors, scale * note["alpha"] / note["rank"])
+    with torch.device("meta"):
+        net = UNet(base.config).cast(base.dtype)
+    net.load_state_dict(weights, assign=True)
+    net.eval().requires_grad_(False)
+    return replace(model, denoiser=replace(model.denoiser, network=net))
+
+
+def _with_lora(
+    model: Model, file: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str], scale: float
+) -> Model:
+    """A LoRA file on a latent model's network and text encoders."""
+    layers = list(lows(tensors, header, file))
+    network: Any = model.denoiser.network
+    nets = {"unet": network.net}
+    text = model.text
+    if isinstance(text, Encoders):
+        names = ("text_encoder", "text_encoder_2")
+        nets |= {name: e.network for name, e in zip(names, text.encoders, strict=False)}
+    changed: dict[str, dict[str, Tensor]] = {}
+    strange: list[str] = []
+    known = {part: layer_names(net, part) for part, net in nets.items()}
+    for low in layers:
+        name = known.get(low.part, {}).get(flat(low.layer))
+        if name is None:
+            strange.append(f"{low.part}.{low.layer}")
+            continue
+        weights = changed.setdefault(low.part, {})
+        key = f"{name}.weight"
+        weight = weights[key] if key in weights else nets[low.part].get_parameter(key)
+        weights[key] = _merged(weight, low, scale, file)
+    if not changed:
+        first = strange[0] if strange else "none"
+        raise SfumatoError(
+            f"adapter {file.name}: none of its {len(layers)} layers ({first}) is one of "
+            f"{model.name}'s; it belongs to another model"
+        )
+    if strange:
+        log.warning(
+            "adapter %s: %d of its %d layers are not in this model, left out: %s",
+            file.name, len(strange), len(layers), strange[0],
+        )  # fmt: skip
+    counts = ", ".join(f"{len(weights)} layers of the {part}" for part, weights in changed.items())
+    log.info("adapter %s: %s, strength %g", file.name, counts, scale)
+    made = {part: overlaid(nets[part], weights) for part, weights in changed.items()}
+    if "unet" in made:
+        model = _with_network(model, replace(network, net=made["unet"]))
+    if isinstance(text, Encoders):
+        pairs = zip(("text_encoder", "text_encoder_2"), text.encoders, strict=False)
+        encoders = tuple(replace(e, network=made.get(name, e.network)) for name, e in pairs)
+        model = replace(model, text=replace(text, encoders=encoders))
+    return model
+
+
+def _with_network(model: Model, network: Any) -> Model:
+    return replace(model, denoiser=replace(model.denoiser, network=network))
+
+
+def _merged(weight: Tensor, low: Low, scale: float, file: Path) -> Tensor:
+    down, up = (part.to(weight.device).float().flatten(1) for part in (low.down, low.up))
+    if up.shape[0] != weight.shape[0] or down.shape[1] != weight[0].numel():
+        raise SfumatoError(
+            f"adapter {file.name}: {low.layer} changes a weight of {up.shape[0]}x{down.shape[1]}, "
+            f"the model's is {weight.shape[0]}x{weight[0].numel()}; it belongs to another model"
+        )
+    added = lora.delta(down, up, scale * low.scale, weight.float())
+    return (weight.float() + added).to(weight.dtype)
+
+
+def flat(name: str) -> str:
+    """A layer's name without what tells its writers apart."""
+    name = name.removeprefix("base_model.model.").removeprefix("text_model.")
+    name = name.replace(".processor.", ".").replace("to_out_lora", "to_out.0")
+    name = re.sub(r"\.to_out$", ".to_out.0", re.sub(r"(to_[qkv])_lora", r"\1", name))
+    return name.replace(".", "_").removeprefix("text_model_")
+
+
+def layer_names(net: nn.Module, part: str) -> dict[str, str]:
+    """What files call the layers (`flat`) -> their names here."""
+    names = [name for name, module in net.named_modules() if hasattr(module, "weight")]
+    made = {flat(name): name for name in names}
+    if part == "unet" and hasattr(net.config, "layers_per_block"):
+        sgm = {
+            k.rpartition(".")[0]: v.rpartition(".")[0] for k, v in renaming.sgm_names(net).items()
+        }
+        made |= {flat(sgm[name]): name for name in names if name in sgm}
+    return made
+
+
+DOWN = re.compile(
+    r"^(.*?)[._](?:lora_A|lora_down|lora\.down|lora_linear_layer\.down|down)(?:\.default)?\.weight$"
+)
+UPS = {
+    "lora_A": "lora_B",
+    "lora_down": "lora_up",
+    "lora.down": "lora.up",
+    "lora_linear_layer.down": "lora_linear_layer.up",
+    ".down.weight": ".up.weight",
+}
+KOHYA = {
+    "lora_unet_": "unet",
+    "lora_te_": "text_encoder",
+    "lora_te1_": "text_encoder",
+    "lora_te2_": "text_encoder_2",
+}
+
+
+def lows(tensors: Mapping[str, Any], header: Mapping[str, str], file: Path) -> Iterator[Low]:
+    """The layers of a LoRA file of either format."""
+    for mark, kind in UNSUPPORTED.items():
+        if any(mark in name for name in tensors):
+            raise SfumatoError(f"adapter {file.name}: {kind} is not supported, LoRA and LoCon are")
+    noted = json.loads(header.get("lora_adapter_metadata", "{}"))
+    found = False
+    for name in sorted(tensors):
+        matched = DOWN.match(name)
+        if matched is None:
+            continue
+        found = True
+        for word, other in UPS.items():
+            if word in name:
+                partner = name.replace(word, other)
+                break
+        if partner not in tensors:
+            raise SfumatoError(f"adapter {file.name}: {partner} is missing; the file is damaged")
+        part, layer = part_of(matched[1])
+        down, up = tensors[name], tensors[partner]
+        alpha = tensors.get(f"{matched[1]}.alpha")
+        rank = down.shape[0]
+        if alpha is not None:
+            strength = float(alpha) / rank
+        else:
+            strength = noted_scale(noted, part, layer, rank)
+        yield Low(part, layer, down, up, strength)
+    if not found:
+        some = ", ".join(sorted(tensors)[:2])
+        raise SfumatoError(
+            f"adapter {file.name}: no LoRA layers in it ({some}); sfumato reads LoRA files of "
+            "diffusers and kohya, and textual-inversion files"
+        )
+
+
+def part_of(name: str) -> tuple[str, str]:
+    """(part of the model, layer) of a layer's full name; a network's own names have no prefix."""
+    for prefix, part in KOHYA.items():
+        if name.startswith(prefix):
+            return part, name.removeprefix(prefix)
+    for part in ("unet", "text_encoder_2", "text_encoder"):
+        if name.startswith(f"{part}."):
+            return part, name.removeprefix(f"{part}.")
+    return "unet", name
+
+
+def noted_scale(noted: Mapping[str, Any], part: str, layer: str, rank: int) -> float:
+    """alpha / rank of diffusers' header; without one alpha is the rank."""
+    own = {
+        key.removeprefix(f"{part}."): v for key, v in noted.items() if key.startswith(f"{part}.")
+    }
+    alpha = own.get("lora_alpha")
+    for pattern, value in (own.get("alpha_pattern") or {}).items():
+        if layer == pattern or layer.endswith(f".{pattern}"):
+            alpha = value
+    if alpha is None:
+        return 1.0
+    return float(alpha) / (rank**0.5 if own.get("use_rslora") else rank)
+
+
+def words_of(tensors: Mapping[str, Any], file: Path) -> dict[str, tuple[Tensor, ...]]:
+    """word -> its vectors (k, width) for each text encoder; empty where the file is no such."""
+    if "string_to_param" in tensors:  # of the web interface, pickled
+        name = str(tensors.get("name") or file.stem)
+        return {name: (next(iter(tensors["string_to_param"].values())).detach(),)}
+    if "emb_params" in tensors:
+        return {file.stem: (tensors["emb_params"],)}
+    if {"clip_l", "clip_g"} <= tensors.keys():
+        return {file.stem: (tensors["clip_l"], tensors["clip_g"])}
+    if tensors and all(isinstance(v, Tensor) and v.ndim <= 2 for v in tensors.values()):
+        plain = [name for name in tensors if "lora" not in name and "." not in name]
+        if len(plain) == len(tensors):
+            return {name: (value,) for name, value in tensors.items()}
+    return {}
+
+
+def _with_words(
+    model: Model, file: Path, words: Mapping[str, tuple[Tensor, ...]], scale: float
+) -> Model:
+    """Words whose vectors were learned (textual inversion, arXiv 2208.01618)."""
+    text = model.text
+    if not isinstance(text, Encoders):
+        raise SfumatoError(f"adapter {file.name}: model {model.name} reads no text")
+    if scale != 1:
+        raise SfumatoError(f"adapter {file.name}: a learned word has no strength; leave it out")
+    encoders = list(text.encoders)
+    for word, given in words.items():
+        vectors = [v if v.ndim == 2 else v[None] for v in given]
+        if len(vectors) != len(encoders):
+            raise SfumatoError(
+                f"adapter {file.name}: vectors for {len(vectors)} text encoders, model "
+                f"{model.name} has {len(encoders)}; it belongs to another model"
+            )
+        for k, vector in enumerate(vectors):
+            encoders[k] = _knowing(encoders[k], word, vector, file)
+        log.info("adapter %s: word %s of %d vectors", file.name, word, len(vectors[0]))
+    return replace(model, text=replace(text, encoders=tuple(encoders)))
+
+
+def _knowing(encoder: Encoder, word: str, vectors: Tensor, file: Path) -> Encoder:
+    width = encoder.vectors.shape[1]
+    if vectors.shape[1] != width:
+        raise SfumatoError(
+            f"adapter {file.name}: vectors of {vectors.shape[1]}, the text encoder's have {width}; "
+            "it belongs to another model"
+        )
+    return replace(encoder, words={**encoder.words, word: vectors.float()})
+
+
+def _autoencoder_kind(folder: Path) -> str:
+    """Class of the autoencoder that a folder holds, "" where it is none."""
+    config = folder / "config.json"
+    if not config.is_file():
+        return ""
+    kind = str(json.loads(config.read_text(encoding="utf-8")).get("_class_name", ""))
+    return kind if kind in parts.AUTOENCODERS else ""
+
+
+def _with_autoencoder(model: Model, folder: Path, kind: str, name: str, scale: float) -> Model:
+    """The model with another autoencoder of the same latents."""
+    if model.space.stride == 1:
+        raise SfumatoError(f"adapter {name}: model {model.name} works on pixels, not on latents")
+    if scale != 1:
+        raise SfumatoError(f"adapter {name}: an autoencoder has no strength; leave it out")
+    digest = sha256()
+    space = Latents.of(parts.autoencoder(folder, kind, model.choice, digest))
+    if (space.stride, space.channels) != (model.space.stride, model.space.channels):
+        raise SfumatoError(
+            f"adapter {name}: latents of {space.channels} channels at stride {space.stride}, model "
+            f"{model.name} has {model.space.channels} at {model.space.stride}"
+        )
+    network: Any = model.denoiser.network
+    if isinstance(network, Conditional):
+        model = _with_network(model, replace(network, space=space, blanks={}))
+    entry = {"file": name, "sha256": digest.hexdigest(), "scale": scale}
+    return replace(
+        model, space=space, adapters=(*model.adapters, entry), plain=model.plain or model
+    )

@@ -1,0 +1,178 @@
+"""Prompts for latent models: CLIP text encoders, weighted words, and prompts of any length.
+
+A prompt longer than the encoder's context is encoded in chunks, whose rows follow each other.
+"(words:1.3)" weights words: their rows are multiplied, then all rows brought back to their mean.
+Brackets without a number are plain text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from sfumato.core.denoiser import Cond
+from sfumato.core.errors import SfumatoError
+
+WEIGHTED = re.compile(r"\(((?:[^()\\]|\\.)+?):\s*([0-9]*\.?[0-9]+)\s*\)")
+HEAVIEST = 5.0
+
+
+def weighted(prompt: str) -> list[tuple[str, float]]:
+    r"""The prompt's pieces with their weights; \( and \) are brackets that mean nothing."""
+    pieces, at = [], 0
+    for found in WEIGHTED.finditer(prompt):
+        pieces.append((prompt[at : found.start()], 1.0))
+        weight = float(found[2])
+        if weight > HEAVIEST:
+            raise SfumatoError(f"prompt: weight {weight:g} of {found[1]!r}; at most {HEAVIEST:g}")
+        pieces.append((found[1], weight))
+        at = found.end()
+    pieces.append((prompt[at:], 1.0))
+    return [(re.sub(r"\\([()])", r"\1", text), weight) for text, weight in pieces if text.strip()]
+
+
+@dataclass(frozen=True, eq=False)
+class Encoder:
+    """One CLIP text encoder with its tokenizer.
+
+    layer: which hidden state is read, "last" after the final norm (SD 1.x, 2.x) or "second" last
+    before it (SDXL). words: vectors (k, width) of added words (textual inversion), by name.
+    """
+
+    tokenizer: Any
+    network: Any
+    layer: Literal["last", "second"] = "last"
+    words: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def context(self) -> int:
+        return int(self.network.config.max_position_embeddings)
+
+    @property
+    def embedding(self) -> str:
+        """Name of the parameter that holds the token vectors."""
+        names = (name for name, _ in self.network.named_parameters())
+        return next(str(name) for name in names if name.endswith("token_embedding.weight"))
+
+    @property
+    def vectors(self) -> Tensor:
+        found: Tensor = self.network.get_parameter(self.embedding)
+        return found
+
+    def chunks(self, prompt: str) -> list[list[tuple[int, float]]]:
+        """(token, weight) of the prompt, cut where the context is full; at least one chunk."""
+        tokens = [
+            (token, weight)
+            for text, weight in weighted(prompt)
+            for token in self.tokens(text.strip())
+        ]
+        room = self.context - 2
+        return [tokens[k : k + room] for k in range(0, len(tokens), room)] or [[]]
+
+    def tokens(self, text: str) -> list[int]:
+        """Token ids; those of added words follow the vocabulary."""
+        if not self.words:
+            return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+        first, ids = len(self.vectors), {}
+        for name, vectors in self.words.items():
+            ids[name] = list(range(first, first + len(vectors)))
+            first += len(vectors)
+        pattern = "|".join(re.escape(name) for name in sorted(ids, key=len, reverse=True))
+        found: list[int] = []
+        for piece in re.split(f"({pattern})", text):
+            if piece in ids:
+                found += ids[piece]
+            elif piece.strip():
+                found += self.tokenizer(piece.strip(), add_special_tokens=False).input_ids
+        return found
+
+    def encode(self, prompt: str, chunks: int) -> tuple[Tensor, Tensor | None]:
+        """(chunks x context, width) rows and, where the encoder has one, its pooled vector."""
+        rows: list[Tensor] = []
+        pooled: Tensor | None = None
+        pieces = self.chunks(prompt)
+        pieces += [[]] * (chunks - len(pieces))
+        start, end, pad = (
+            getattr(self.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")
+        )
+        for piece in pieces:
+            ids = [start, *(token for token, _ in piece), end]
+            ids += [pad if pad is not None else end] * (self.context - len(ids))
+            weights = [1.0, *(weight for _, weight in piece)]
+            weights += [1.0] * (self.context - len(weights))
+            hidden, vector = self.run(ids)
+            if any(weight != 1 for weight in weights):
+                heavy = hidden * torch.tensor(weights).to(hidden)[:, None]
+                hidden = heavy * (hidden.mean() / heavy.mean())
+            rows.append(hidden)
+            pooled = vector if pooled is None else pooled  # of the first chunk
+        return torch.cat(rows), pooled
+
+    def run(self, ids: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        """One chunk of token ids -> rows (context, width), pooled (projection) or None."""
+        table, ids = self.table(ids)
+        given = torch.tensor([ids], device=table.device)
+        with torch.no_grad():
+            out = torch.func.functional_call(
+                self.network, {self.embedding: table}, (given,), {"output_hidden_states": True}
+            )
+        hidden = out.last_hidden_state if self.layer == "last" else out.hidden_states[-2]
+        vector = getattr(out, "text_embeds", None)
+        return hidden[0].float(), None if vector is None else vector[0].float()
+
+    def table(self, ids: Sequence[int]) -> tuple[Tensor, list[int]]:
+        """Token vectors and ids in which added words have taken rows that this chunk does not use.
+
+        Rows behind the vocabulary would be higher than the end token, which some encoders find as
+        the highest id.
+        """
+        table, size = self.vectors, len(self.vectors)
+        used = sorted({i for i in ids if i >= size})
+        if not used:
+            return table, list(ids)
+        free = iter(sorted(set(range(size)) - set(ids)))
+        place = {i: next(free) for i in used}
+        added = torch.cat([vectors.to(table) for vectors in self.words.values()])
+        table = table.detach().clone()
+        for i, row in place.items():
+            table[row] = added[i - size]
+        return table, [place.get(i, i) for i in ids]
+
+
+@dataclass(frozen=True, eq=False)
+class Encoders:
+    """The text side of a latent model: one encoder, or SDXL's two side by side.
+
+    zeros: an empty prompt is all zeros, as SDXL was trained with.
+    """
+
+    encoders: tuple[Encoder, ...]
+    zeros: bool = False
+
+    def __call__(self, texts: Sequence[str], beside: Sequence[str] = ()) -> Cond:
+        """ "context" (B, L, D), maybe "pooled" (B, P).
+
+        L holds the longest of the texts and of those beside them, so that a prompt and its negative
+        share one call of the network.
+        """
+        everything = [*texts, *beside]
+        chunks = max(len(e.chunks(text)) for e in self.encoders for text in everything)
+        rows, pooled = [], []
+        for text in texts:
+            found = [e.encode(text, chunks) for e in self.encoders]
+            width = torch.cat([row for row, _ in found], dim=-1)
+            vector = found[-1][1]
+            if self.zeros and not text.strip():
+                width = torch.zeros_like(width)
+                vector = None if vector is None else torch.zeros_like(vector)
+            rows.append(width)
+            pooled += [] if vector is None else [vector]
+        made = {"context": torch.stack(rows)}
+        if pooled:
+            made["pooled"] = torch.stack(pooled)
+        return Cond(made)

@@ -1,0 +1,164 @@
+"""Autoencoders as spaces, and latent UNets as networks: thin adapters of the diffusers classes.
+
+Which files they come from is diffusers.py's matter; nothing here reads a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sfumato.core.spaces import Space
+
+
+@dataclass(frozen=True, eq=False)
+class Latents:
+    """state = (latent - mean) / std * scale, of an AutoencoderKL, AutoencoderTiny or VQModel.
+
+    Encoding takes the mode of the posterior, so the same picture has always the same latent. The
+    autoencoder works in float32 whatever the network's type: in float16 that of SDXL overflows,
+    which is where black pictures come from. Pictures are coded one by one, so that their bits do
+    not depend on the batch.
+    """
+
+    autoencoder: Any
+    scale: float = 1.0
+    shift: float = 0.0
+    mean: Tensor | None = None
+    std: Tensor | None = None
+
+    @classmethod
+    def of(cls, autoencoder: Any) -> Latents:
+        """With the constants of its configuration."""
+        config = autoencoder.config
+
+        def column(name: str) -> Tensor | None:
+            values = getattr(config, name, None)
+            made = None if values is None else torch.tensor(values).view(1, -1, 1, 1)
+            return None if made is None else made.to(autoencoder.device)
+
+        return cls(
+            autoencoder,
+            float(config.scaling_factor),
+            float(getattr(config, "shift_factor", None) or 0.0),
+            column("latents_mean"),
+            column("latents_std"),
+        )
+
+    @property
+    def stride(self) -> int:
+        config = self.autoencoder.config
+        blocks = getattr(config, "block_out_channels", None) or config.encoder_block_out_channels
+        return int(2 ** (len(blocks) - 1))
+
+    @property
+    def channels(self) -> int:
+        return int(self.autoencoder.config.latent_channels)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        return torch.cat([self._encode(row) for row in torch.split(pixels.float(), 1)])
+
+    def decode(self, state: Tensor) -> Tensor:
+        return torch.cat([self._decode(row) for row in torch.split(state.float(), 1)])
+
+    def _encode(self, pixels: Tensor) -> Tensor:
+        found = self.autoencoder.encode(pixels)
+        latent: Tensor
+        latent = found.latent_dist.mode() if hasattr(found, "latent_dist") else found.latents
+        latent = latent - self.shift
+        if self.mean is not None and self.std is not None:
+            latent = (latent - self.mean) / self.std
+        return latent * self.scale
+
+    def _decode(self, state: Tensor) -> Tensor:
+        latent = state / self.scale
+        if self.mean is not None and self.std is not None:
+            latent = latent * self.std + self.mean
+        pixels: Tensor = self.autoencoder.decode(latent + self.shift).sample
+        return pixels
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What the rest of the program asks of a network's configuration.
+
+    stride: pixels of a cell, for SDXL's size conditioning (None: not conditioned on sizes).
+    """
+
+    num_classes: int | None = None
+    inpaint: bool = False
+    xf_width: int = 0
+    stride: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Conditional:
+    """A UNet2DConditionModel. Conditions: "context" (B, L, D), and for SDXL "pooled" (B, P).
+
+    With mask channels it reads [x, mask, masked picture] as its training did; a run without a
+    canvas shows it a picture of which nothing is known: grey, encoded by `space` once for a size.
+    """
+
+    net: Any
+    config: Traits
+    space: Space
+    blanks: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        found: torch.dtype = self.net.dtype
+        return found
+
+    def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor:
+        if self.config.inpaint:
+            x = torch.cat([x, *self.canvas(x, cond)], dim=1)
+        added = None
+        if self.config.stride is not None:
+            added = {"text_embeds": cond["pooled"].to(self.dtype), "time_ids": self.sizes(x)}
+        made: Tensor = self.net(
+            x.to(self.dtype),
+            time,
+            encoder_hidden_states=cond["context"].to(self.dtype),
+            class_labels=cond.get("label"),
+            added_cond_kwargs=added,
+        ).sample
+        return made
+
+    def canvas(self, x: Tensor, cond: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Mask (1 = to be drawn) and what is known of the picture, as states."""
+        if "inpaint_mask" in cond:
+            return 1 - cond["inpaint_mask"].to(x), cond["inpaint_image"].to(x)
+        height, width = x.shape[-2:]
+        if (height, width) not in self.blanks:
+            sides = height * self.space.stride, width * self.space.stride
+            self.blanks[height, width] = self.space.encode(x.new_zeros(1, 3, *sides))
+        blank = self.blanks[height, width].to(x)
+        return torch.ones_like(x[:, :1]), blank.expand(len(x), *blank.shape[1:])
+
+    def sizes(self, x: Tensor) -> Tensor:
+        """SDXL's (height, width, top, left, height, width): of the picture that is made, uncut."""
+        assert self.config.stride is not None
+        height, width = (side * self.config.stride for side in x.shape[-2:])
+        row = torch.tensor([[height, width, 0, 0, height, width]], device=x.device)
+        return row.expand(len(x), 6).to(self.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Unconditional:
+    """A UNet2DModel, maybe with class labels; of pixels or of latents."""
+
+    net: Any
+    config: Traits
+
+    @property
+    def dtype(self) -> torch.dtype:
+        found: torch.dtype = self.net.dtype
+        return found
+
+    def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor:
+        made: Tensor = self.net(x.to(self.dtype), time, class_labels=cond.get("label")).sample
+        return made

@@ -1,0 +1,158 @@
+"""Parts of pipelines in their folders: configurations, tokenizers, networks; frozen and checked.
+
+Models are put together from them elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sfumato.core.errors import SfumatoError
+from sfumato.models import hub
+from sfumato.models.devices import DTYPES, Choice
+
+log = logging.getLogger("sfumato")
+
+AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny", "VQModel")
+
+
+def config_of(path: Path) -> dict[str, Any]:
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SfumatoError(
+            f"{path}: missing; the model is incomplete, `sfumato models pull` completes it"
+        ) from None
+    except ValueError as error:
+        raise SfumatoError(f"{path}: not valid JSON ({error})") from None
+    return data
+
+
+def autoencoder(folder: Path, kind: str, choice: Choice, digest: Any = None) -> Any:
+    """An autoencoder in float32, frozen."""
+    import diffusers
+
+    if kind not in AUTOENCODERS:
+        raise SfumatoError(f"{folder}: {kind} is not supported; {', '.join(AUTOENCODERS)} are")
+    return _loaded(getattr(diffusers, kind), folder, torch.float32, choice, digest)
+
+
+def network(folder: Path, kind: str, choice: Choice, digest: Any) -> Any:
+    import diffusers
+
+    return _loaded(getattr(diffusers, kind), folder, DTYPES[choice.dtype], choice, digest)
+
+
+def _loaded(cls: Any, folder: Path, dtype: torch.dtype, choice: Choice, digest: Any) -> Any:
+    """A part of the pipeline, frozen, from its safetensors or (weights only) its pickle."""
+    files = weights(folder)
+    variant = hub.variant_of(files[0].name)
+    given: dict[str, Any] = {"local_files_only": True, "output_loading_info": True}
+    given["dtype" if _says_dtype(cls) else "torch_dtype"] = dtype
+    if files[0].suffix == ".safetensors":
+        given["use_safetensors"] = True
+    try:
+        with quiet():
+            net, info = cls.from_pretrained(folder, variant=variant, **given)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise SfumatoError(f"{folder}: {' '.join(str(error).split())[:300]}") from None
+    report(folder.name, info)
+    if digest is not None:
+        for file in files:
+            digest.update(file_digest(file).encode())
+    return net.to(choice.device).eval().requires_grad_(False)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the two libraries' progress bars and load reports; `report` says what matters."""
+    import diffusers.utils.logging as first
+    import transformers.utils.logging as second
+
+    before = [(one, one.is_progress_bar_enabled(), one.get_verbosity()) for one in (first, second)]
+    for one, _, _ in before:
+        one.disable_progress_bar()
+        one.set_verbosity_error()
+    try:
+        yield
+    finally:
+        for one, shown, level in before:
+            one.set_verbosity(level)
+            if shown:
+                one.enable_progress_bar()
+
+
+def _says_dtype(cls: Any) -> bool:
+    """transformers 5 has renamed torch_dtype."""
+    import transformers
+
+    major = int(transformers.__version__.split(".")[0])
+    return major >= 5 and cls.__module__.startswith("transformers")
+
+
+def report(name: str, info: Mapping[str, Any]) -> None:
+    """Say what did not fit; weights that are missing are an error."""
+    missing = [key for key in info.get("missing_keys", ()) if not key.endswith("position_ids")]
+    if missing:
+        raise SfumatoError(
+            f"{name}: {len(missing)} weights are missing, such as {sorted(missing)[0]}; "
+            "the files belong to another configuration"
+        )
+    unexpected = [k for k in info.get("unexpected_keys", ()) if not k.endswith("position_ids")]
+    if unexpected:
+        log.warning("%s: %d unexpected weights, not used: %s", name, len(unexpected), unexpected[0])
+
+
+def weights(folder: Path) -> list[Path]:
+    """A part's weight files: safetensors before pickles, full precision before variants."""
+    stems = ("diffusion_pytorch_model", "model", "pytorch_model")
+    for ending in ("safetensors", "bin"):
+        found = [
+            file
+            for file in sorted(folder.glob(f"*.{ending}"))
+            if file.name.startswith(stems) and "non_ema" not in file.name
+        ]
+        for variant in (None, "fp16", "fp32", "bf16"):
+            chosen = [file for file in found if hub.variant_of(file.name) == variant]
+            if chosen:
+                return chosen
+    raise SfumatoError(
+        f"{folder}: no weights there; the model is incomplete, `sfumato models pull` completes it"
+    )
+
+
+def file_digest(file: Path) -> str:
+    """sha256 of a file; in the hub's cache it is the name of what the link leads to."""
+    name = file.resolve().name
+    if file.is_symlink() and len(name) == 64 and set(name) <= set("0123456789abcdef"):
+        return name
+    digest = sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def tokenizer(folder: Path) -> Any:
+    from transformers import CLIPTokenizer
+
+    if not (folder / "vocab.json").is_file() and not (folder / "tokenizer.json").is_file():
+        raise SfumatoError(f"{folder}: vocab.json is missing; the model is incomplete")
+    try:
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, TypeError) as error:
+        raise SfumatoError(f"{folder}: {' '.join(str(error).split())[:300]}") from None
+
+
+def encoder(folder: Path, kind: str, choice: Choice, digest: Any) -> Any:
+    import transformers
+
+    return _loaded(getattr(transformers, kind), folder, DTYPES[choice.dtype], choice, digest)

@@ -1,0 +1,153 @@
+"""How other programs name the weights of the networks that diffusers has: tables of names.
+
+Original latent-diffusion checkpoints ("sgm" names), the networks of the DDPM and VAE code, and
+open_clip's text encoders. Names and layouts only; files are read elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+TOP = {
+    "conv_in": "input_blocks.0.0",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+}
+
+
+def blocks(levels: int, layers: int, attended: Mapping[int, bool]) -> Iterator[tuple[str, str]]:
+    """(ours, sgm) prefixes of the blocks; attended: whether up block i has attention."""
+    for i in range(levels):
+        for j in range(layers):
+            n = 1 + i * (layers + 1) + j
+            yield f"down_blocks.{i}.resnets.{j}", f"input_blocks.{n}.0"
+            yield f"down_blocks.{i}.attentions.{j}", f"input_blocks.{n}.1"
+        yield f"down_blocks.{i}.downsamplers.0.conv", f"input_blocks.{(i + 1) * (layers + 1)}.0.op"
+    for ours, n in (("resnets.0", 0), ("attentions.0", 1), ("resnets.1", 2)):
+        yield f"mid_block.{ours}", f"middle_block.{n}"
+    for i in range(levels):
+        for j in range(layers + 1):
+            n = i * (layers + 1) + j
+            yield f"up_blocks.{i}.resnets.{j}", f"output_blocks.{n}.0"
+            yield f"up_blocks.{i}.attentions.{j}", f"output_blocks.{n}.1"
+        last = f"output_blocks.{i * (layers + 1) + layers}.{2 if attended.get(i) else 1}.conv"
+        yield f"up_blocks.{i}.upsamplers.0.conv", last
+
+
+def sgm_names(net: Any) -> dict[str, str]:
+    """Name of every weight of a UNet2DConditionModel -> its name in an original checkpoint."""
+    config, names = net.config, list(net.state_dict())
+    levels = len(config.block_out_channels)
+    attended = {
+        i: any(name.startswith(f"up_blocks.{i}.attentions.") for name in names)
+        for i in range(levels)
+    }
+    prefixes = {**dict(blocks(levels, config.layers_per_block, attended)), **TOP}
+    made = {}
+    for name in names:
+        prefix = next((p for p in prefixes if name.startswith(p + ".")), None)
+        if prefix is None:
+            made[name] = name
+            continue
+        rest = name[len(prefix) + 1 :]
+        if ".resnets." in prefix:
+            inner, _, leaf = rest.rpartition(".")
+            rest = f"{RESNET.get(inner, inner)}.{leaf}"
+        made[name] = f"{prefixes[prefix]}.{rest}"
+    return made
+
+
+DDPM_RULES = [
+    (r"^temb\.dense\.0\.", r"time_embedding.linear_1."),
+    (r"^temb\.dense\.1\.", r"time_embedding.linear_2."),
+    (r"\bdown\.(\d+)\.block\.", r"down_blocks.\1.resnets."),
+    (r"\bdown\.(\d+)\.attn\.", r"down_blocks.\1.attentions."),
+    (r"\bdown\.(\d+)\.downsample\.", r"down_blocks.\1.downsamplers.0."),
+    (r"\bup\.(\d+)\.block\.", r"up_blocks.\1.resnets."),
+    (r"\bup\.(\d+)\.attn\.", r"up_blocks.\1.attentions."),
+    (r"\bup\.(\d+)\.upsample\.", r"up_blocks.\1.upsamplers.0."),
+    (r"\bmid\.block_1\.", r"mid_block.resnets.0."),
+    (r"\bmid\.attn_1\.", r"mid_block.attentions.0."),
+    (r"\bmid\.block_2\.", r"mid_block.resnets.1."),
+    (r"\btemb_proj\.", r"time_emb_proj."),
+    (r"\bnin_shortcut\.", r"conv_shortcut."),
+    (r"\bnorm_out\.", r"conv_norm_out."),
+    (r"(attentions\.\d+)\.norm\.", r"\1.group_norm."),
+    (r"(attentions\.\d+)\.([qkv])\.", r"\1.to_\2."),
+    (r"(attentions\.\d+)\.proj_out\.", r"\1.to_out.0."),
+]
+
+
+def ddpm_renamed(weights: Mapping[str, Tensor], levels: int) -> dict[str, Tensor]:
+    """Weights of the DDPM code's UNet, or of a latent-diffusion autoencoder, with our names.
+
+    Its up blocks are numbered from the largest; attention there is of 1x1 convolutions.
+    """
+    made = {}
+    for name, value in weights.items():
+        for pattern, replacement in DDPM_RULES:
+            name = re.sub(pattern, replacement, name)
+        name = re.sub(r"\bup_blocks\.(\d+)", lambda m: f"up_blocks.{levels - 1 - int(m[1])}", name)
+        if re.search(r"attentions\.\d+\.to_", name) and value.ndim == 4:
+            value = value[:, :, 0, 0]
+        made[name] = value
+    return made
+
+
+OPEN_CLIP_RULES = [
+    (r"^transformer\.resblocks\.", "encoder.layers."),
+    (r"\.ln_1\.", ".layer_norm1."),
+    (r"\.ln_2\.", ".layer_norm2."),
+    (r"\.mlp\.c_fc\.", ".mlp.fc1."),
+    (r"\.mlp\.c_proj\.", ".mlp.fc2."),
+    (r"\.attn\.out_proj\.", ".self_attn.out_proj."),
+    (r"^positional_embedding$", "embeddings.position_embedding.weight"),
+    (r"^token_embedding\.", "embeddings.token_embedding."),
+    (r"^ln_final\.", "final_layer_norm."),
+]
+
+
+def open_clip_renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A text encoder of open_clip with the names of CLIPTextModel, without "text_model."."""
+    made = {}
+    for name, value in weights.items():
+        if name in ("logit_scale", "attn_mask"):
+            continue
+        if name == "text_projection":
+            made["text_projection.weight"] = value.T.contiguous()
+            continue
+        for pattern, replacement in OPEN_CLIP_RULES:
+            name = re.sub(pattern, replacement, name)
+        if found := re.match(r"(.*)\.attn\.in_proj_(weight|bias)$", name):
+            for which, part in zip("qkv", torch.chunk(value, 3), strict=True):
+                made[f"{found[1]}.self_attn.{which}_proj.{found[2]}"] = part
+            continue
+        made[name] = value
+    return made
+
+
+def with_text_model(weights: Mapping[str, Tensor], net: Any) -> dict[str, Tensor]:
+    """Names with or without the prefix "text_model.", as the installed transformers has them."""
+    own = set(net.state_dict())
+    made = {}
+    for name, value in weights.items():
+        bare = name.removeprefix("text_model.")
+        made[bare if bare in own else f"text_model.{bare}"] = value
+    return made

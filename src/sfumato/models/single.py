@@ -1,0 +1,308 @@
+"""Checkpoints in one file: Stable Diffusion 1.x, 2.x and XL as their authors publish them, and the
+DDPM networks of SDEdit's authors.
+
+Their networks are those of diffusers, built from what the shapes tell; names are in renaming.py.
+What no shape tells (heads, noise table) is that of the family. Such a file has no tokenizer: it is
+looked for beside it (vocab.json and merges.txt, or a folder tokenizer) and in the hub's cache.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sfumato.core.errors import SfumatoError
+from sfumato.core.spaces import IDENTITY
+from sfumato.models import diffusers, hub, parts, renaming
+from sfumato.models.devices import DTYPES, Choice
+from sfumato.models.encoders import Encoder, Encoders
+from sfumato.models.latents import Latents
+from sfumato.models.model import Model
+
+log = logging.getLogger("sfumato")
+
+UNET, VAE = "model.diffusion_model.", "first_stage_model."
+CLIP_1, OPEN_CLIP_2 = "cond_stage_model.transformer.", "cond_stage_model.model."
+XL_1, XL_2 = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
+WORDS = "openai/clip-vit-large-patch14"
+TABLE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+GROUPS = 32
+
+
+def is_stable(weights: Mapping[str, Tensor]) -> bool:
+    """Whether these are a latent-diffusion checkpoint's."""
+    return f"{UNET}input_blocks.0.0.weight" in weights
+
+
+def is_ddpm(weights: Mapping[str, Tensor]) -> bool:
+    """Whether these are a DDPM UNet's of the original code."""
+    return "temb.dense.0.weight" in weights and "down.0.block.0.conv1.weight" in weights
+
+
+def load(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> Model:
+    """The model in a file of either family."""
+    digest = parts.file_digest(path)
+    if is_ddpm(weights):
+        net = ddpm_unet(weights).to(choice.device, DTYPES[choice.dtype])
+        scheduler = {"beta_schedule": "linear", "clip_sample": True}
+        return diffusers.assembled(
+            str(path), net, scheduler, IDENTITY, None, choice, digest, title="DDPM (SDEdit)"
+        )
+    xl = f"{XL_2}token_embedding.weight" in weights
+    second = f"{OPEN_CLIP_2}token_embedding.weight" in weights
+    scheduler = {**TABLE, "prediction_type": _prediction(path, weights, second)}
+    if "ztsnr" in weights:
+        scheduler["rescale_betas_zero_snr"] = True
+    text = _encoders(path, weights, xl, second, choice)
+    pooled = weights[f"{XL_2}text_projection"].shape[1] if xl else 0
+    net = unet(_under(weights, UNET), None if xl or second else 8, pooled)
+    side = 128 if xl else 96 if scheduler["prediction_type"] == "v_prediction" else 64
+    net.register_to_config(sample_size=side)
+    space = Latents.of(
+        autoencoder(_under(weights, VAE), 0.13025 if xl else 0.18215).to(choice.device)
+    )
+    net = net.to(choice.device, DTYPES[choice.dtype])
+    return diffusers.assembled(str(path), net, scheduler, space, text, choice, digest)
+
+
+def _prediction(path: Path, weights: Mapping[str, Tensor], second: bool) -> str:
+    """What the network predicts: no shape tells it."""
+    if "v_pred" in weights:
+        return "v_prediction"
+    if not second:
+        return "epsilon"
+    if "768" in path.stem or "512" in path.stem:  # as the released 2.x files are called
+        return "v_prediction" if "768" in path.stem else "epsilon"
+    raise SfumatoError(
+        f"{path.name}: Stable Diffusion 2.x, but nothing tells whether it predicts v (768 px) or "
+        "eps (512 px); put 768 or 512 into its name"
+    )
+
+
+def _under(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The weights below a prefix, without it."""
+    found = {k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)}
+    if not found:
+        raise SfumatoError(
+            f"weights: nothing under {prefix}; the file holds only a part of a model"
+        )
+    return found
+
+
+def _count(names: Mapping[str, Any], pattern: str) -> int:
+    """One more than the highest number that the pattern finds."""
+    return max((int(m[1]) for name in names if (m := re.match(pattern, name))), default=-1) + 1
+
+
+def _filled(make: Any, weights: Mapping[str, Tensor], what: str) -> Any:
+    """The network that `make` builds, with these weights; frozen, in float32."""
+    with torch.device("meta"):
+        net = make()
+    wanted = net.state_dict()
+    found = {name: value.float() for name, value in weights.items() if name in wanted}
+    missing = [name for name in wanted if name not in found and not name.endswith("position_ids")]
+    if missing:
+        raise SfumatoError(
+            f"{what}: {len(missing)} of its {len(wanted)} weights are missing, such as {missing[0]}"
+        )
+    wrong = next((n for n, v in found.items() if v.shape != wanted[n].shape), None)
+    if wrong is not None:
+        raise SfumatoError(
+            f"{what}: {wrong} is {tuple(found[wrong].shape)}, not {tuple(wanted[wrong].shape)}"
+        )
+    extra = [name for name in weights if name not in wanted and "position_ids" not in name]
+    if extra:
+        log.warning("%s: %d unexpected weights, not used: %s", what, len(extra), extra[0])
+    net.load_state_dict(found, strict=False, assign=True)
+    for name, buffer in net.named_buffers():
+        if buffer.is_meta:  # position ids are counted, not stored
+            owner, _, leaf = name.rpartition(".")
+            counted = torch.arange(buffer.shape[-1]).expand(buffer.shape)
+            setattr(net.get_submodule(owner), leaf, counted)
+    return net.eval().requires_grad_(False)
+
+
+def _of(name: str) -> Any:
+    """A class of diffusers, imported when it is needed."""
+    import importlib
+
+    return getattr(importlib.import_module("diffusers"), name)
+
+
+def unet(weights: Mapping[str, Tensor], heads: int | None, pooled: int = 0) -> Any:
+    """A UNet2DConditionModel by its shapes.
+
+    heads: of every level, None for heads of width 64; pooled: width of the pooled text of XL.
+    """
+    shrinks = re.compile(r"input_blocks\.\d+\.0\.op\.weight")
+    levels = 1 + sum(bool(shrinks.match(name)) for name in weights)
+    layers = _count(weights, r"input_blocks\.(\d+)\.") // levels - 1
+    firsts = [f"input_blocks.{1 + i * (layers + 1)}" for i in range(levels)]
+    widths = [weights[f"{first}.0.in_layers.2.weight"].shape[0] for first in firsts]
+    attended = [f"{first}.1.norm.weight" in weights for first in firsts]
+    depths = [_count(weights, rf"{first}\.1\.transformer_blocks\.(\d+)\.") or 1 for first in firsts]
+    deepest = _count(weights, r"middle_block\.1\.transformer_blocks\.(\d+)\.")
+    depths[-1] = deepest or depths[-1]
+    context = next(v for k, v in weights.items() if k.endswith("attn2.to_k.weight")).shape[1]
+    flat = next(v for k, v in weights.items() if k.endswith("1.proj_in.weight")).ndim == 2
+    given: dict[str, Any] = {}
+    if "label_emb.0.0.weight" in weights:
+        size = weights["label_emb.0.0.weight"].shape[1]
+        given = {
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": (size - pooled) // 6,
+            "projection_class_embeddings_input_dim": size,
+        }
+    kinds = ["CrossAttnDownBlock2D" if there else "DownBlock2D" for there in attended]
+    ups = ["CrossAttnUpBlock2D" if there else "UpBlock2D" for there in reversed(attended)]
+
+    def make() -> Any:
+        return _of("UNet2DConditionModel")(
+            in_channels=weights["input_blocks.0.0.weight"].shape[1],
+            out_channels=weights["out.2.weight"].shape[0],
+            block_out_channels=tuple(widths),
+            layers_per_block=layers,
+            down_block_types=tuple(kinds),
+            up_block_types=tuple(ups),
+            cross_attention_dim=context,
+            transformer_layers_per_block=tuple(depths),
+            attention_head_dim=heads or tuple(max(width // 64, 1) for width in widths),
+            use_linear_projection=flat,
+            norm_num_groups=min(GROUPS, widths[0]),
+            **given,
+        )
+
+    with torch.device("meta"):
+        names = renaming.sgm_names(make())
+    return _filled(
+        make, {ours: weights[sgm] for ours, sgm in names.items() if sgm in weights}, "unet"
+    )
+
+
+def autoencoder(weights: Mapping[str, Tensor], scale: float) -> Any:
+    """An AutoencoderKL by its shapes."""
+    levels = _count(weights, r"encoder\.down\.(\d+)\.")
+    widths = [weights[f"encoder.down.{i}.block.0.conv1.weight"].shape[0] for i in range(levels)]
+    latent = weights["post_quant_conv.weight"].shape[0]
+
+    def make() -> Any:
+        return _of("AutoencoderKL")(
+            block_out_channels=tuple(widths),
+            down_block_types=("DownEncoderBlock2D",) * levels,
+            up_block_types=("UpDecoderBlock2D",) * levels,
+            layers_per_block=_count(weights, r"encoder\.down\.0\.block\.(\d+)\."),
+            latent_channels=latent,
+            norm_num_groups=min(GROUPS, widths[0]),
+            scaling_factor=scale,
+        )
+
+    return _filled(make, renaming.ddpm_renamed(weights, levels), "autoencoder")
+
+
+def ddpm_unet(weights: Mapping[str, Tensor], side: int | None = None) -> Any:
+    """A UNet2DModel of the DDPM code's weights. side: of its pictures; they attend at 16 px."""
+    levels = _count(weights, r"down\.(\d+)\.")
+    attended = [f"down.{i}.attn.0.q.weight" in weights for i in range(levels)]
+    widths = [weights[f"down.{i}.block.0.conv1.weight"].shape[0] for i in range(levels)]
+    kinds = ["AttnDownBlock2D" if there else "DownBlock2D" for there in attended]
+    ups = ["AttnUpBlock2D" if there else "UpBlock2D" for there in reversed(attended)]
+    if side is None:
+        side = 16 * 2 ** attended.index(True) if any(attended) else 256
+
+    def make() -> Any:
+        return _of("UNet2DModel")(
+            sample_size=side,
+            in_channels=weights["conv_in.weight"].shape[1],
+            out_channels=weights["conv_out.weight"].shape[0],
+            block_out_channels=tuple(widths),
+            layers_per_block=_count(weights, r"down\.0\.block\.(\d+)\."),
+            down_block_types=tuple(kinds),
+            up_block_types=tuple(ups),
+            attention_head_dim=None,
+            downsample_padding=0,
+            flip_sin_to_cos=False,
+            freq_shift=1,
+            norm_eps=1e-6,
+            norm_num_groups=min(GROUPS, widths[0]),
+        )
+
+    return _filled(make, renaming.ddpm_renamed(weights, levels), "DDPM network")
+
+
+def _encoders(
+    path: Path, weights: Mapping[str, Tensor], xl: bool, second: bool, choice: Choice
+) -> Encoders:
+    """The text encoders of a family."""
+    device, dtype = choice.device, DTYPES[choice.dtype]
+    made = []
+    if not second:
+        first = text_encoder(_under(weights, XL_1 if xl else CLIP_1), "quick_gelu")
+        layer: Any = "second" if xl else "last"
+        made.append(Encoder(tokenizer(path), first.to(device, dtype), layer))
+    if second or xl:
+        renamed = renaming.open_clip_renamed(_under(weights, XL_2 if xl else OPEN_CLIP_2))
+        other = text_encoder(renamed, "gelu", projected=xl, drop_last=not xl)
+        layer = "second" if xl else "last"
+        made.append(Encoder(tokenizer(path, "!"), other.to(device, dtype), layer))
+    return Encoders(tuple(made), zeros=xl)
+
+
+def text_encoder(
+    weights: Mapping[str, Tensor], act: str, *, projected: bool = False, drop_last: bool = False
+) -> Any:
+    """A CLIP text encoder by its shapes. drop_last: of 2.x, which reads the second last layer."""
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    plain = {name.removeprefix("text_model."): value for name, value in weights.items()}
+    vocabulary, width = plain["embeddings.token_embedding.weight"].shape
+    layers = _count(plain, r"encoder\.layers\.(\d+)\.")
+    if drop_last:
+        layers -= 1
+        plain = {k: v for k, v in plain.items() if not k.startswith(f"encoder.layers.{layers}.")}
+        plain.pop("text_projection.weight", None)
+    config = CLIPTextConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=plain["encoder.layers.0.mlp.fc1.weight"].shape[0],
+        num_hidden_layers=layers,
+        num_attention_heads=max(width // 64, 1),
+        max_position_embeddings=plain["embeddings.position_embedding.weight"].shape[0],
+        hidden_act=act,
+        projection_dim=plain["text_projection.weight"].shape[0] if projected else width,
+        bos_token_id=vocabulary - 2,
+        eos_token_id=vocabulary - 1,
+        pad_token_id=vocabulary - 1,
+    )
+    cls = CLIPTextModelWithProjection if projected else CLIPTextModel
+
+    def make() -> Any:
+        return cls(config)
+
+    with torch.device("meta"):
+        named = renaming.with_text_model(plain, make())
+    if "text_projection.weight" in plain:
+        named["text_projection.weight"] = named.pop(
+            "text_model.text_projection.weight", plain["text_projection.weight"]
+        )
+    return _filled(make, named, "text encoder")
+
+
+def tokenizer(path: Path, pad: str | None = None) -> Any:
+    """CLIP's tokenizer for a single file; pad: the token that fills the context, if not the end."""
+    folders = [path.parent / "tokenizer", path.parent, hub.find(WORDS)]
+    for folder in folders:
+        if folder is not None and (folder / "vocab.json").is_file():
+            made = parts.tokenizer(folder)
+            if pad is not None:
+                made.pad_token = pad
+            return made
+    raise SfumatoError(
+        f"{path.name}: needs CLIP's vocabulary; put its vocab.json and merges.txt beside the file, "
+        f"or `sfumato models pull {WORDS}`"
+    )

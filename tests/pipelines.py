@@ -1,0 +1,180 @@
+"""Tiny pipelines of the diffusers family with random weights, in the layout that the hub has."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+STRIDE = 4  # of the tiny autoencoder
+
+
+def words(folder: Path) -> Path:
+    """A CLIP tokenizer of single bytes and a few merges."""
+    folder.mkdir(parents=True, exist_ok=True)
+    from transformers.models.clip.tokenization_clip import CLIPTokenizer  # noqa: F401
+
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = [chr(i) for i in printable] + [chr(256 + i) for i in range(256 - len(printable))]
+    merges = [("r", "e"), ("re", "d</w>"), ("c", "a"), ("ca", "t</w>")]
+    vocabulary = letters + [letter + "</w>" for letter in letters]
+    vocabulary += ["".join(pair) for pair in merges]
+    vocabulary += ["<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(vocabulary)}))
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def tokenizer(folder: Path, **given: Any) -> Any:
+    from transformers import CLIPTokenizer
+
+    return CLIPTokenizer.from_pretrained(words(folder), model_max_length=16, **given)
+
+
+def scrambled(net: Any, seed: int) -> Any:
+    """Random weights everywhere, also where layers start at zero."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            fan = parameter[0].numel() if parameter.ndim > 1 else 100
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.ndim > 1:
+                parameter.copy_(noise * fan**-0.5)
+            else:
+                parameter.add_(noise * 0.05)
+    return net.eval()
+
+
+def autoencoder(
+    channels: int = 4, widths: tuple[int, ...] = (8, 8, 16), groups: int = 4, scale: float = 0.18215
+) -> Any:
+    """Without noise in its posterior, so that sampling it is taking its mode."""
+    from diffusers import AutoencoderKL
+
+    vae = AutoencoderKL(
+        block_out_channels=widths,
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=channels,
+        norm_num_groups=groups,
+        sample_size=32,
+        scaling_factor=scale,
+    )
+    scrambled(vae, 1)
+    with torch.no_grad():  # posterior of variance e^-30
+        vae.quant_conv.weight[channels:] = 0
+        vae.quant_conv.bias[channels:] = -100
+    return vae
+
+
+def encoder(
+    width: int, projected: bool = False, layers: int = 2, heads: int = 2, **given: Any
+) -> Any:
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    size = 256 * 2 + 4 + 2
+    config = CLIPTextConfig(
+        vocab_size=size, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers,
+        num_attention_heads=heads, max_position_embeddings=16, projection_dim=width,
+        bos_token_id=size - 2, eos_token_id=size - 1, pad_token_id=size - 1, **given,
+    )  # fmt: skip
+    return scrambled((CLIPTextModelWithProjection if projected else CLIPTextModel)(config), width)
+
+
+def unet(context: int, inputs: int = 4, widths: tuple[int, int] = (16, 32), **given: Any) -> Any:
+    from diffusers import UNet2DConditionModel
+
+    return scrambled(
+        UNet2DConditionModel(
+            sample_size=8, in_channels=inputs, out_channels=4, block_out_channels=widths,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), cross_attention_dim=context,
+            **{"attention_head_dim": 2, "layers_per_block": 1, "norm_num_groups": 8, **given},
+        ),
+        3,
+    )  # fmt: skip
+
+
+def scheduler(**given: Any) -> Any:
+    """As Stable Diffusion's own configuration."""
+    from diffusers import PNDMScheduler
+
+    return PNDMScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, skip_prk_steps=True,
+        set_alpha_to_one=False, steps_offset=1, **given,
+    )  # fmt: skip
+
+
+def stable(folder: Path, kind: str) -> Any:
+    """The pipeline "sd1", "sd2-v", "sdxl", "sd1-inpaint" or "sdxl-inpaint", saved to the folder."""
+    import diffusers
+
+    family, _, tuned = kind.partition("-")
+    inputs = 9 if tuned == "inpaint" else 4
+    parts: dict[str, Any] = {
+        "vae": autoencoder(),
+        "tokenizer": tokenizer(folder / "words"),
+        "scheduler": scheduler(prediction_type="v_prediction" if tuned == "v" else "epsilon"),
+    }
+    if family == "sdxl":
+        parts["text_encoder"] = encoder(32)
+        parts["text_encoder_2"] = encoder(48, projected=True)
+        parts["tokenizer_2"] = tokenizer(folder / "words2", pad_token="!")
+        parts["unet"] = unet(
+            80, inputs, addition_embed_type="text_time", addition_time_embed_dim=8,
+            transformer_layers_per_block=1, projection_class_embeddings_input_dim=48 + 6 * 8,
+            use_linear_projection=True, attention_head_dim=(2, 4),
+        )  # fmt: skip
+        name = "StableDiffusionXL"
+    else:
+        parts["text_encoder"] = encoder(32, hidden_act="gelu" if family == "sd2" else "quick_gelu")
+        linear = {"use_linear_projection": True} if family == "sd2" else {}
+        parts["unet"] = unet(32, inputs, **linear)
+        parts |= {"safety_checker": None, "feature_extractor": None}
+        name = "StableDiffusion"
+    cls = getattr(diffusers, name + ("InpaintPipeline" if tuned == "inpaint" else "Pipeline"))
+    extra = {"requires_safety_checker": False} if family != "sdxl" else {}
+    pipe = cls(**parts, **extra)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.save_pretrained(folder / "pipeline")
+    return pipe
+
+
+def single(folder: Path, kind: str) -> Any:
+    """A pipeline "sd1", "sd2" or "sdxl" whose sizes follow the family's rules for heads and groups,
+    as they must where only shapes tell them."""
+    import diffusers
+
+    clip = {"layers": 2, "heads": 1}
+    groups = {"widths": (32, 64), "norm_num_groups": 32, "layers_per_block": 2}
+    scale = 0.13025 if kind == "sdxl" else 0.18215
+    parts: dict[str, Any] = {"vae": autoencoder(widths=(32, 32, 64), groups=32, scale=scale)}
+    parts["scheduler"] = scheduler(prediction_type="v_prediction" if kind == "sd2" else "epsilon")
+    parts["tokenizer"] = tokenizer(
+        folder / "words", **({"pad_token": "!"} if kind == "sd2" else {})
+    )
+    if kind == "sdxl":
+        parts["text_encoder"] = encoder(64, **clip)
+        parts["text_encoder_2"] = encoder(
+            128, projected=True, **{**clip, "heads": 2}, hidden_act="gelu"
+        )
+        parts["tokenizer_2"] = tokenizer(folder / "words2", pad_token="!")
+        parts["unet"] = unet(
+            192, addition_embed_type="text_time", addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=128 + 6 * 8, use_linear_projection=True,
+            attention_head_dim=(1, 1), transformer_layers_per_block=(2, 3), **groups,
+        )  # fmt: skip
+        pipe = diffusers.StableDiffusionXLPipeline(**parts)
+    else:
+        act = "gelu" if kind == "sd2" else "quick_gelu"
+        parts["text_encoder"] = encoder(64, **clip, hidden_act=act)
+        linear = {"use_linear_projection": True, "attention_head_dim": (1, 1)}
+        given = linear if kind == "sd2" else {"attention_head_dim": 8}
+        parts["unet"] = unet(64, **given, **groups)
+        parts |= {"safety_checker": None, "feature_extractor": None}
+        pipe = diffusers.StableDiffusionPipeline(**parts, requires_safety_checker=False)
+    pipe.save_pretrained(folder / "pipeline")
+    return pipe

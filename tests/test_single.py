@@ -1,0 +1,184 @@
+"""Checkpoints in one file against the same weights as a pipeline, and against diffusers' names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import pipelines
+import sfumato as sf
+from sfumato.core.errors import SfumatoError
+from sfumato.models import renaming
+
+HERE = Path(__file__).parent
+VAE_BACK = [
+    (r"down_blocks\.(\d+)\.resnets", r"down.\1.block"),
+    (r"down_blocks\.(\d+)\.downsamplers\.0", r"down.\1.downsample"),
+    (r"up_blocks\.(\d+)\.resnets", r"up.\1.block"),
+    (r"up_blocks\.(\d+)\.upsamplers\.0", r"up.\1.upsample"),
+    (r"mid_block\.resnets\.0", "mid.block_1"),
+    (r"mid_block\.resnets\.1", "mid.block_2"),
+    (r"mid_block\.attentions\.0\.group_norm", "mid.attn_1.norm"),
+    (r"mid_block\.attentions\.0\.to_out\.0", "mid.attn_1.proj_out"),
+    (r"mid_block\.attentions\.0\.to_([qkv])", r"mid.attn_1.\1"),
+    (r"conv_shortcut", "nin_shortcut"),
+    (r"conv_norm_out", "norm_out"),
+]
+
+
+def original_vae(vae: Any) -> dict[str, Tensor]:
+    """The autoencoder's weights as a latent-diffusion checkpoint has them."""
+    last = len(vae.config.block_out_channels) - 1
+    made = {}
+    for name, value in vae.state_dict().items():
+        for pattern, replacement in VAE_BACK:
+            name = re.sub(pattern, replacement, name)
+        name = re.sub(r"\bup\.(\d+)", lambda m: f"up.{last - int(m[1])}", name)
+        if re.search(r"attn_1\.(q|k|v|proj_out)\.weight", name):
+            value = value[:, :, None, None]
+        made[name] = value
+    return made
+
+
+def open_clip(encoder: Any, projected: bool, spare: bool) -> dict[str, Tensor]:
+    """A text encoder as open_clip has it; spare: with the last layer that 2.x does not use."""
+    weights = {k.removeprefix("text_model."): v for k, v in encoder.state_dict().items()}
+    made: dict[str, Tensor] = {"logit_scale": torch.tensor(4.6)}
+    names = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc"}
+    names |= {"mlp.fc2": "mlp.c_proj", "self_attn.out_proj": "attn.out_proj"}
+    for name, value in weights.items():
+        if name == "text_projection.weight":
+            made["text_projection"] = value.T.contiguous()
+        elif m := re.match(r"encoder\.layers\.(\d+)\.self_attn\.q_proj\.(\w+)", name):
+            stem = f"encoder.layers.{m[1]}.self_attn"
+            parts = [weights[f"{stem}.{which}_proj.{m[2]}"] for which in "qkv"]
+            made[f"transformer.resblocks.{m[1]}.attn.in_proj_{m[2]}"] = torch.cat(parts)
+        m = re.match(r"encoder\.layers\.(\d+)\.(.*)\.(weight|bias)", name)
+        if m and m[2] in names:
+            made[f"transformer.resblocks.{m[1]}.{names[m[2]]}.{m[3]}"] = value
+    made["positional_embedding"] = weights["embeddings.position_embedding.weight"]
+    made["token_embedding.weight"] = weights["embeddings.token_embedding.weight"]
+    for which in ("weight", "bias"):
+        made[f"ln_final.{which}"] = weights[f"final_layer_norm.{which}"]
+    if spare:
+        layers = encoder.config.num_hidden_layers
+        last = {k: v for k, v in made.items() if f"resblocks.{layers - 1}." in k}
+        made |= {k.replace(f".{layers - 1}.", f".{layers}."): v * 0 + 7 for k, v in last.items()}
+        made["text_projection"] = torch.zeros(4, 4)
+    return made
+
+
+def single_file(pipe: Any, kind: str, path: Path) -> Path:
+    """The pipeline's weights as their authors would publish them."""
+    names = renaming.sgm_names(pipe.unet)
+    unet = {names[k]: v for k, v in pipe.unet.state_dict().items()}
+    groups: dict[str, Mapping[str, Tensor]] = {
+        "model.diffusion_model.": unet,
+        "first_stage_model.": original_vae(pipe.vae),
+    }
+    if kind == "sd1":
+        weights = pipe.text_encoder.state_dict()
+        named = {f"text_model.{k.removeprefix('text_model.')}": v for k, v in weights.items()}
+        groups["cond_stage_model.transformer."] = named
+    elif kind == "sd2":
+        groups["cond_stage_model.model."] = open_clip(pipe.text_encoder, False, True)
+    else:
+        weights = pipe.text_encoder.state_dict()
+        named = {f"text_model.{k.removeprefix('text_model.')}": v for k, v in weights.items()}
+        groups["conditioner.embedders.0.transformer."] = named
+        groups["conditioner.embedders.1.model."] = open_clip(pipe.text_encoder_2, True, False)
+    tensors = {f"{p}{k}": v.contiguous() for p, group in groups.items() for k, v in group.items()}
+    tensors["model_ema.decay"] = torch.tensor(0.999)
+    if path.suffix == ".ckpt":
+        torch.save({"state_dict": tensors, "global_step": 7}, path)
+    else:
+        save_file(tensors, path)
+    pipelines.words(path.parent / "tokenizer")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("sd1", "model.safetensors"), ("sd1", "model.ckpt"), ("sd2", "v2-1_768.safetensors"),
+     ("sdxl", "xl.safetensors")],
+)  # fmt: skip
+def test_a_single_file_is_the_pipeline(tmp_path: Path, kind: str, name: str) -> None:
+    pipe = pipelines.single(tmp_path, kind)
+    wanted = sf.load(str(tmp_path / "pipeline"), dtype="float32")
+    found = sf.load(str(single_file(pipe, kind, tmp_path / name)), dtype="float32")
+    assert found.denoiser.kind == wanted.denoiser.kind
+    made = []
+    for model in (wanted, found):
+        process = model.process("red cat", negative="dog", steps=3, size=32) | sf.CFG(3.0)
+        *_, last = process.steps(seed=2)
+        made.append(model.space.decode(last.x))
+    assert made[0].shape[-1] == 32
+    assert torch.equal(made[0], made[1])
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sd2", "sdxl"])
+def test_names_are_those_that_diffusers_converts(tmp_path: Path, kind: str) -> None:
+    """Their converter, given our names, finds every weight of its own network."""
+    from diffusers.loaders import single_file_utils as theirs
+
+    pipe = pipelines.single(tmp_path, kind)
+    path = single_file(pipe, kind, tmp_path / "768.safetensors")
+    weights = load_file(path)
+    unet = theirs.convert_ldm_unet_checkpoint(dict(weights), dict(pipe.unet.config))
+    same(unet, pipe.unet.state_dict())
+    vae = theirs.convert_ldm_vae_checkpoint(dict(weights), dict(pipe.vae.config))
+    same(vae, pipe.vae.state_dict())
+
+
+def same(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name].reshape(v.shape), v) for name, v in wanted.items())
+
+
+def test_what_a_single_file_lacks_is_said(tmp_path: Path) -> None:
+    pipe = pipelines.single(tmp_path, "sd2")
+    path = single_file(pipe, "sd2", tmp_path / "model.safetensors")
+    with pytest.raises(SfumatoError, match="put 768 or 512 into its name"):
+        sf.load(str(path))
+    named = path.rename(tmp_path / "512.safetensors")
+    for file in (tmp_path / "tokenizer").iterdir():
+        file.unlink()
+    with pytest.raises(SfumatoError, match=r"vocab\.json and merges\.txt beside the file"):
+        sf.load(str(named))
+    pipelines.words(tmp_path / "tokenizer")
+    weights = load_file(named)
+    save_file({k: v for k, v in weights.items() if "first_stage" not in k}, named)
+    with pytest.raises(SfumatoError, match="holds only a part"):
+        sf.load(str(named))
+    kept = {k: v for k, v in weights.items() if not k.endswith("out.2.weight")}
+    save_file({**kept, "model.diffusion_model.out.2.weight": torch.zeros(4, 99, 3, 3)}, named)
+    with pytest.raises(SfumatoError, match=r"conv_out\.weight is"):
+        sf.load(str(named))
+
+
+def test_the_networks_of_sdedits_authors_load(tmp_path: Path) -> None:
+    """The fixture's weights in a file, as theirs are published; attention says the size."""
+    weights = load_file(HERE / "fixtures" / "sdedit" / "vp_ddpm_unet.safetensors")
+    file = tmp_path / "celeba_hq.ckpt"
+    torch.save({k.removeprefix("model."): v for k, v in weights.items() if k[:6] == "model."}, file)
+    model = sf.load(str(file), dtype="float32")
+    assert model.card.native == (32, 32), "attention at the second level"
+    time, x = weights["fwd.t"].float(), weights["fwd.x"]
+    with torch.no_grad():
+        found = model.denoiser.network(x, time, {})
+    assert float((found - weights["fwd.eps"]).abs().max()) < 1e-4
+    result = (model.process(steps=2) | sf.SDEdit(torch_picture(), t0=0.3)).sample()
+    assert result.images[0].size == (40, 24)
+
+
+def torch_picture() -> Any:
+    from PIL import Image
+
+    return Image.new("RGB", (40, 24), (200, 90, 30))
