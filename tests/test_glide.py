@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -68,9 +69,9 @@ def test_the_upsampler_reads_the_prompt_too(folder: Path) -> None:
     seen = []
     encode = type(model).encode
 
-    def spy(self: sf.Model, texts: list[str], label: int | None = None) -> object:
+    def spy(self: sf.Model, texts: list[str], *rest: Any) -> object:
         seen.append(list(texts))
-        return encode(self, texts, label)
+        return encode(self, texts, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(model), "encode", spy)

@@ -91,7 +91,12 @@ def composed(
     folders = [Path.cwd()] if given is None else [Path(given).resolve().parent, Path.cwd()]
     loaded = {} if models is None else models
     if wanted.model not in loaded:
-        model = library.load(wanted.model, device=values["device"], dtype=values["dtype"])
+        model = library.load(
+            wanted.model,
+            device=values["device"],
+            dtype=values["dtype"],
+            download=values["download"],
+        )
         model = replays.adapted(wanted, model, folders)
         for text in values["adapt"]:
             model = model.adapt(*parse_adapter(text))

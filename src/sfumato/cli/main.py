@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -58,14 +59,17 @@ RUN = [
         str | None,
         None,
         "--model",
-        text="bundled name, folder or checkpoint file; emoji if none is given",
+        text="bundled name, folder, checkpoint file, or org/name that was pulled; emoji if none",
+    ),
+    keyword(
+        "download", bool, False, "--download", text="fetch org/name from the hub if it is not here"
     ),
     keyword(
         "adapt",
         list[str],
         [],
         "--adapt",
-        text="adapter's name or FILE, maybe =STRENGTH; repeatable",
+        text="LoRA, learned word or autoencoder: name or FILE, maybe =STRENGTH; repeatable",
     ),
     keyword("steps", int | None, None, "--steps", text="network calls of the base"),
     keyword("solver", str | None, None, "--solver", text=f"one of {', '.join(SOLVERS)}"),
@@ -223,13 +227,11 @@ def batcher(cls: type[Method] | None) -> Callable[..., None]:
     return body
 
 
-def later(name: str) -> Callable[..., None]:
+def later(name: str, module: str = "verbs") -> Callable[..., None]:
     """A verb's body, imported when it runs."""
 
     def body(**values: Any) -> None:
-        from sfumato.cli import verbs
-
-        getattr(verbs, name)(**values)
+        getattr(importlib.import_module(f"sfumato.cli.{module}"), name)(**values)
 
     return body
 
@@ -291,6 +293,36 @@ def grouped() -> None:
     app.add_typer(batches, name="batch", no_args_is_help=True)
 
 
+def modelled() -> None:
+    """`models` alone lists; its verbs fetch, copy and convert."""
+    group = typer.Typer(help="List models; pull, export and convert them.")
+    several = Parameter(
+        "names",
+        Parameter.POSITIONAL_OR_KEYWORD,
+        annotation=Annotated[list[str], typer.Argument(help="org/name or org/name@revision")],
+    )
+    name = argument("name", "bundled name, folder, file or org/name")
+    file = argument("file", "a .pt, .ckpt or .bin file")
+    own = COMMON[2:]
+    text = "Fetch from the hub: goes on where it stopped, verifies every file."
+    register("pull", later("pull", "models"), [several, *own], text, group)
+    text = "Copy a model into a new folder that loads anywhere, without a network."
+    folder = argument("folder", "a new folder")
+    register("export", later("export", "models"), [name, folder, *own], text, group)
+    text = "A pickled checkpoint as safetensors; nothing in it is run."
+    target = argument("target", "a new .safetensors file")
+    register("convert", later("convert", "models"), [file, target, *own], text, group)
+
+    def listing(context: typer.Context, **values: Any) -> None:
+        if context.invoked_subcommand is None:
+            guarded(later("listed", "models"), values, values.pop("debug"))
+
+    first = Parameter("context", Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+    listing.__signature__ = Signature([first, *own])  # type: ignore[attr-defined]
+    group.callback(invoke_without_command=True)(listing)
+    app.add_typer(group, name="models")
+
+
 def build() -> typer.Typer:
     """Register every verb: the installed methods' own, then the fixed ones."""
     run = [*RUN, *OUT, PLAN, *COMMON, *other_parameters()]
@@ -312,7 +344,7 @@ def build() -> typer.Typer:
     register("eval", later("evaluate"), [*EVAL, *COMMON], "Measure a text-to-image model.")
     what = argument("what", "build-emoji")
     register("data", later("data"), [what, *DATA, *COMMON[3:]], "Build the packed training set.")
-    register("models", later("models"), COMMON[2:], "List bundled and known models.")
+    modelled()
     register("doctor", later("doctor"), COMMON, "Versions, device, number format, and a self-test.")
 
     app.callback()(root)

@@ -111,16 +111,6 @@ def info(source: str, as_json: bool, quiet: bool) -> None:
     print(json.dumps(data, indent=None if as_json else 1, ensure_ascii=False))
 
 
-def models(as_json: bool, quiet: bool) -> None:
-    """`sfumato models`."""
-    found = library.entries()
-    if as_json:
-        print(json.dumps([asdict(entry) for entry in found]))
-        return
-    for entry in found:
-        print(f"{entry.name:32} {entry.where:8} {entry.title}")
-
-
 def train(
     recipe: str,
     data: str | None,

@@ -72,9 +72,18 @@ def adapted(model: Model, adapter: str | Path, scale: float = 1.0) -> Model:
         made = _with_words(model, file, words, scale)
     else:
         made = _with_lora(model, file, tensors, header, scale)
-    name = str(adapter) if hub.is_name(str(adapter)) and not Path(adapter).exists() else file.name
-    entry = {"file": name, "sha256": sha256(file.read_bytes()).hexdigest(), "scale": scale}
+    entry = {
+        "file": recorded(adapter, file),
+        "sha256": sha256(file.read_bytes()).hexdigest(),
+        "scale": scale,
+    }
     return replace(made, adapters=(*model.adapters, entry), plain=model.plain or model)
+
+
+def recorded(adapter: str | Path, file: Path) -> str:
+    """How a recipe calls it: org/name, else the file's own name without its folders."""
+    text = str(adapter)
+    return text if hub.is_name(text) and not Path(text).exists() else file.name
 
 
 def located(model: Model, adapter: str | Path) -> Path:
@@ -382,7 +391,7 @@ def _with_autoencoder(model: Model, folder: Path, kind: str, name: str, scale: f
     network: Any = model.denoiser.network
     if isinstance(network, Conditional):
         model = _with_network(model, replace(network, space=space, blanks={}))
-    entry = {"file": name, "sha256": digest.hexdigest(), "scale": scale}
+    entry = {"file": recorded(name, folder), "sha256": digest.hexdigest(), "scale": scale}
     return replace(
         model, space=space, adapters=(*model.adapters, entry), plain=model.plain or model
     )

@@ -88,7 +88,7 @@ def assembled(
         name=name,
         title=title or _title(net, text, traits, kind),
         base=StageCard(
-            dict(net.config),
+            {key: value for key, value in net.config.items() if not key.startswith("_")},
             (),
             str(scheduler.get("beta_schedule", "linear")),
             kind,

@@ -49,22 +49,31 @@ def parsed(name: str) -> tuple[str, str | None]:
     return repository, revision or None
 
 
+def cached(repository: str) -> Path:
+    """The cache's folder of a repository, in the layout that all programs of the hub share."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+
+
 def find(name: str) -> Path | None:
     """The local folder of a hub's model, None where it was not pulled. Asks nobody."""
     if not is_name(name):
         return None
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
     repository, revision = parsed(name)
-    try:
-        return Path(snapshot_download(repository, revision=revision, local_files_only=True))
-    except (LocalEntryNotFoundError, OSError):
-        return None
+    root = cached(repository)
+    ref = root / "refs" / (revision or "main")
+    commit = ref.read_text().strip() if ref.is_file() else revision or "main"
+    folder = root / "snapshots" / commit
+    return folder if folder.is_dir() else None
 
 
 def pull(name: str) -> Path:
-    """Download what a model needs, go on where an earlier pull stopped, and verify every file."""
+    """Download what a model needs, go on where an earlier pull stopped, and verify every file.
+
+    Large files first, each to a part beside its place in the cache; the snapshot, which is what
+    `find` looks for, is made when all are there.
+    """
     from huggingface_hub import HfApi, constants, snapshot_download
 
     if not is_name(name):
@@ -79,6 +88,9 @@ def pull(name: str) -> Path:
             raise SfumatoError(f"pull {name}: no weights there that sfumato reads")
         total = sum(file.size for file in files) / 1e6
         log.info("%s: %d files, %.1f MB, revision %s", name, len(files), total, info.sha)
+        for file in files:
+            if file.digest is not None:
+                fetch(repository, str(info.sha), file)
         folder = Path(
             snapshot_download(
                 repository, revision=revision or "main", allow_patterns=[f.path for f in files]
@@ -88,8 +100,39 @@ def pull(name: str) -> Path:
         raise
     except Exception as error:  # the hub's library raises whatever its transport does
         raise SfumatoError(f"pull {name}: {said(error)}; started again it goes on") from None
-    verify(folder, files)
+    for file in files:
+        if not matches(folder / file.path, file):
+            (folder / file.path).unlink()
+            raise SfumatoError(f"{file.path}: differs from its digest and was removed; pull again")
     return folder
+
+
+def fetch(repository: str, commit: str, file: Remote) -> None:
+    """A large file into the cache: what is there of it stays, and it counts when its digest is
+    right. The hub's library would begin anew."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils._headers import build_hf_headers
+
+    blobs = cached(repository) / "blobs"
+    target, part = blobs / str(file.digest), blobs / f"{file.digest}.part"
+    if target.is_file():
+        return
+    blobs.mkdir(parents=True, exist_ok=True)
+    there = part.stat().st_size if part.is_file() else 0
+    if there < file.size:
+        with part.open("ab") as stream:
+            http_get(
+                hf_hub_url(repository, file.path, revision=commit),
+                stream,
+                resume_size=there,
+                headers=build_hf_headers(),
+                expected_size=file.size,
+            )
+    if not matches(part, file):
+        part.unlink()
+        raise SfumatoError(f"{file.path}: differs from its digest and was removed; pull again")
+    part.replace(target)
 
 
 def said(error: Exception) -> str:
@@ -146,19 +189,6 @@ def variant_of(name: str) -> str | None:
     """ "fp16" of model.fp16.safetensors and of model.fp16-00001-of-00002.safetensors."""
     inner = name.split(".")[1:-1]
     return inner[0].split("-")[0] if inner else None
-
-
-def verify(folder: Path, files: Sequence[Remote]) -> None:
-    """Compare every file with the digest that the hub gave; a wrong one is removed."""
-    for file in files:
-        path = folder / file.path
-        if not path.is_file():
-            raise SfumatoError(f"{path}: was not downloaded; start the pull again")
-        if matches(path, file):
-            continue
-        path.resolve().unlink()
-        path.unlink(missing_ok=True)
-        raise SfumatoError(f"{file.path}: differs from its digest and was removed; pull it again")
 
 
 def matches(path: Path, file: Remote) -> bool:

@@ -61,7 +61,7 @@ def _loaded(cls: Any, folder: Path, dtype: torch.dtype, choice: Choice, digest: 
         given["use_safetensors"] = True
     try:
         with quiet():
-            net, info = cls.from_pretrained(folder, variant=variant, **given)
+            net, info = cls.from_pretrained(str(folder), variant=variant, **given)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise SfumatoError(f"{folder}: {' '.join(str(error).split())[:300]}") from None
     report(folder.name, info)

@@ -14,6 +14,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
 from sfumato.core.run import Step
 from sfumato.methods import from_data
+from sfumato.models import hub
 from sfumato.models.cascade import Cascade
 from sfumato.models.library import load
 from sfumato.models.model import Model
@@ -127,9 +128,12 @@ def _adapted(model: Model, adapter: Mapping[str, Any], folders: list[Path]) -> M
     """The model with a recorded adapter: one of its card's, or a file beside the recipe."""
     named = {file: name for name, file in model.card.adapters.items()}
     file = str(adapter["file"])
-    found = [folder / file for folder in folders if (folder / file).is_file()]
+    found: list[str | Path] = [f / file for f in folders if (f / file).exists()]
+    if hub.find(file) is not None:
+        found.append(file)
     if file not in named and not found:
-        raise SfumatoError(f"adapter {file}: not found; put it beside the recipe")
+        where = f"`sfumato models pull {file}`" if hub.is_name(file) else "put it beside the recipe"
+        raise SfumatoError(f"adapter {file}: not found; {where}")
     made = model.adapt(named.get(file) or found[0], float(adapter["scale"]))
     if made.adapters[-1]["sha256"] != adapter["sha256"]:
         log.warning("adapter %s differs from the one recorded: another picture is likely", file)

@@ -1,0 +1,76 @@
+"""Models as files to carry: a folder of everything a model needs, and pickles made safetensors."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from sfumato.core.errors import SfumatoError
+from sfumato.models import adapters, library
+from sfumato.models.openai import read_state_dict
+
+PICKLES = (".pt", ".ckpt", ".bin", ".pth")
+
+
+def export(name: str, folder: Path) -> Path:
+    """Copy a model's files into a new folder, from which `load` reads them without a network.
+
+    Links of the hub's cache are followed. A folder that is not empty is refused.
+    """
+    source = library.folder_of(name)
+    if source is None:
+        library.load(name)  # says why not
+    assert source is not None
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SfumatoError(f"{folder}: exists and is not empty; give a new folder")
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        if source.is_dir():
+            shutil.copytree(source, part)
+        else:
+            part.mkdir(parents=True)
+            shutil.copy2(source, part / source.name)
+        if folder.exists():
+            folder.rmdir()
+        part.replace(folder)
+    except (OSError, shutil.Error) as error:
+        said = getattr(error, "strerror", None) or str(error)
+        raise SfumatoError(f"{folder}: could not be written ({said:.200})") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def convert(file: Path, target: Path) -> tuple[Path, int]:
+    """A pickled checkpoint's tensors as safetensors; the file and how many there are.
+
+    The pickle is read with weights_only, so that nothing in it runs. Learned words of the web
+    interface become the form with emb_params.
+    """
+    if target.suffix != ".safetensors":
+        raise SfumatoError(f"{target}: give a name that ends in .safetensors")
+    if target.exists():
+        raise SfumatoError(f"{target}: exists; give another name, nothing is overwritten")
+    if file.suffix in PICKLES and file.is_file():
+        raw, _ = adapters.read(file)
+        words = adapters.words_of(raw, file)
+        if "string_to_param" in raw:
+            tensors = {"emb_params": next(iter(words.values()))[0]}
+        else:
+            tensors = read_state_dict(file)
+    else:
+        tensors = read_state_dict(file)
+    part = target.with_name(f".{target.name}.part")
+    try:
+        # clones: safetensors refuses tensors that share memory, which pickles allow
+        save_file({k: v.clone().contiguous() for k, v in tensors.items()}, part, {"format": "pt"})
+        part.replace(target)
+    except OSError as error:
+        said = error.strerror or str(error)
+        raise SfumatoError(f"{target}: could not be written ({said})") from None
+    finally:
+        part.unlink(missing_ok=True)
+    return target, len(tensors)
