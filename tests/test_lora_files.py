@@ -195,8 +195,11 @@ def test_several_at_once_are_their_sum(folders: Any, tmp_path: Path) -> None:
 
 def test_alpha_in_the_header_is_read(folders: Any, tmp_path: Path) -> None:
     """diffusers keeps rank and alpha of a trained adapter in its file's header."""
+    import diffusers
     from safetensors.torch import load_file
 
+    if tuple(int(part) for part in diffusers.__version__.split(".")[:2]) < (0, 34):
+        pytest.skip("this diffusers does not read the header, so it is no oracle for it")
     folder = folders("sd1")
     pipe = fresh(folder)
     file = diffusers_file(pipe, tmp_path / "mine.safetensors")
