@@ -114,6 +114,23 @@ TRAIN = [
     keyword("steps", int | None, None, "--steps", text="replaces the recipe's optim.steps"),
     keyword("until", int | None, None, "--until", text="stop after this step, to go on later"),
 ]
+DREAMBOOTH = [
+    keyword("noun", str | None, None, "--class", text="what the subject is, such as dog"),
+    keyword("name", str, "", "--name", text="its identifier; a rare word if none is given"),
+    keyword("output", str, ..., "-o", "--output", text="run folder, later given to --adapt"),
+    keyword("model", str, "emoji", "--model", text="the model that learns"),
+    keyword("steps", int | None, None, "--steps", text="120 of emoji, else 800"),
+    keyword("rank", int | None, None, "--rank", text="of the adapter; 0 trains the whole network"),
+    keyword("text", bool, False, "--text", text="train the text encoder too"),
+    keyword("rate", float | None, None, "--rate", text="learning rate; by model and rank"),
+    keyword("batch", int | None, None, "--batch", text="pictures of the subject in a step"),
+    keyword("prior", float, 1.0, "--prior", text="strength of prior preservation; 0 is none"),
+    keyword("class_pictures", int, 64, "--class-pictures", text="made once, kept and reused"),
+    keyword("class_folder", str, "", "--class-folder", text="class pictures of yours instead"),
+    keyword("seed", int, 0, "--seed", text="of everything that is drawn"),
+    keyword("resume", bool, False, "--resume", text="go on in the run folder, nothing else given"),
+    keyword("plan", bool, False, "--plan", text="say what would run, and stop"),
+]
 EVAL = [
     keyword("model", str, "emoji", "--model", text="bundled name or folder"),
     keyword("styles", str, "3d render", "--styles", text="styles that have a judge, a,b"),
@@ -341,6 +358,10 @@ def build() -> typer.Typer:
     )
     recipe = argument("recipe", "a training recipe; recipes/ holds the project's own")
     register("train", later("train"), [recipe, *TRAIN, *COMMON[:1], *COMMON[3:]], TRAIN_HELP)
+    pictures = argument("pictures", "folder with 3 to 5 pictures of the subject", None)
+    text = "Teach a model a subject from a few pictures (DreamBooth, arXiv 2208.12242)."
+    own = [pictures, *DREAMBOOTH, *COMMON[:1], *COMMON[3:]]
+    register("dreambooth", later("dreambooth", "dreambooth"), own, text)
     register("eval", later("evaluate"), [*EVAL, *COMMON], "Measure a text-to-image model.")
     what = argument("what", "build-emoji")
     register("data", later("data"), [what, *DATA, *COMMON[3:]], "Build the packed training set.")

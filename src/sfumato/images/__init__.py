@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sfumato.images.stroke import strokes
     from sfumato.images.work import (
         crop_work,
+        flattened,
         from_tensor,
         from_work,
         mask_to_cells,
@@ -49,6 +50,7 @@ _HOME = {
     "edit_mask": "sfumato.images.masks",
     "extended": "sfumato.images.masks",
     "feather": "sfumato.images.masks",
+    "flattened": "sfumato.images.work",
     "from_tensor": "sfumato.images.work",
     "from_work": "sfumato.images.work",
     "grow": "sfumato.images.masks",
@@ -88,6 +90,7 @@ __all__ = [
     "edit_mask",
     "extended",
     "feather",
+    "flattened",
     "from_tensor",
     "from_work",
     "grow",

@@ -35,7 +35,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sfumato")
 
-FILES = ("pytorch_lora_weights.safetensors", "learned_embeds.safetensors", "learned_embeds.bin")
+FILES = (
+    "adapter.safetensors",
+    "pytorch_lora_weights.safetensors",
+    "learned_embeds.safetensors",
+    "learned_embeds.bin",
+)
 UNSUPPORTED = {
     "hada_": "LoHa",
     "lokr_": "LoKr",

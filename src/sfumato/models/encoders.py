@@ -8,7 +8,9 @@ Brackets without a number are plain text.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -34,6 +36,19 @@ def weighted(prompt: str) -> list[tuple[str, float]]:
         at = found.end()
     pieces.append((prompt[at:], 1.0))
     return [(re.sub(r"\\([()])", r"\1", text), weight) for text, weight in pieces if text.strip()]
+
+
+_GRADIENTS: ContextVar[bool] = ContextVar("gradients", default=False)
+
+
+@contextmanager
+def with_gradients() -> Iterator[None]:
+    """While active, encoding keeps the encoders' graphs, for those who train them."""
+    token = _GRADIENTS.set(True)
+    try:
+        yield
+    finally:
+        _GRADIENTS.reset(token)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +132,7 @@ class Encoder:
         """One chunk of token ids -> rows (context, width), pooled (projection) or None."""
         table, ids = self.table(ids)
         given = torch.tensor([ids], device=table.device)
-        with torch.no_grad():
+        with torch.set_grad_enabled(_GRADIENTS.get()):
             out = torch.func.functional_call(
                 self.network, {self.embedding: table}, (given,), {"output_hidden_states": True}
             )

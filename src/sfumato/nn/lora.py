@@ -18,6 +18,8 @@ PARTS = {
     "attention": ("qkv", "encoder_kv", "proj_out", "c_qkv", "c_proj"),
     "conv": ("in_layers.2", "out_layers.3", "skip_connection", "op", "conv"),
     "embedding": ("emb_layers.1",),
+    "cross": ("to_q", "to_k", "to_v", "to_out.0"),
+    "text": ("q_proj", "k_proj", "v_proj", "out_proj"),
 }
 """What a target's name stands for: the ends of layers' names."""
 
@@ -41,13 +43,20 @@ def delta(down: Tensor, up: Tensor, scale: float, like: Tensor) -> Tensor:
     return (scale * (up @ down)).view_as(like).to(like.dtype)
 
 
-def layers(net: nn.Module, targets: Sequence[str]) -> dict[str, nn.Module]:
-    """Layers with a weight whose names end as the targets say (names of PARTS, or endings)."""
+def layers(
+    net: nn.Module, targets: Sequence[str], without: Sequence[str] = ()
+) -> dict[str, nn.Module]:
+    """Layers with a weight whose names end as the targets say (names of PARTS, or endings).
+
+    without: beginnings of names that are left out.
+    """
     ends = tuple(end for target in targets for end in PARTS.get(target, (target,)))
     found: dict[str, nn.Module] = {
         name: module
         for name, module in net.named_modules()
-        if name.endswith(ends) and isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
+        if name.endswith(ends)
+        and not name.startswith(tuple(without))
+        and isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
     }
     if not found:
         raise SfumatoError(f"adapter: no layer ends in {', '.join(ends)}")
@@ -55,20 +64,26 @@ def layers(net: nn.Module, targets: Sequence[str]) -> dict[str, nn.Module]:
 
 
 def attach(
-    net: nn.Module, rank: int, alpha: float, targets: Sequence[str]
+    net: nn.Module, rank: int, alpha: float, targets: Sequence[str], without: Sequence[str] = ()
 ) -> dict[str, nn.Parameter]:
     """Freeze the network and put adapters on its layers; their parameters by name."""
     if rank < 1:
         raise SfumatoError(f"adapter: rank {rank}; must be 1 or more")
     net.requires_grad_(False)
     made: dict[str, nn.Parameter] = {}
-    for name, layer in layers(net, targets).items():
+    for name, layer in layers(net, targets, without).items():
         weight = layer.weight
         assert isinstance(weight, Tensor)
         low = LowRank(weight, rank, alpha / rank)
         parametrize.register_parametrization(layer, "weight", low)
         made |= {f"{name}.down": low.down, f"{name}.up": low.up}
     return made
+
+
+def original(layer: nn.Module) -> Tensor:
+    """The frozen weight under an attached adapter."""
+    found: Tensor = layer.parametrizations.weight.original  # type: ignore[union-attr, assignment]
+    return found
 
 
 def merged(

@@ -65,6 +65,33 @@ class AdapterPart:
 
 
 @dataclass(frozen=True)
+class SubjectPart:
+    """What tuner "dreambooth" teaches (arXiv 2208.12242); model.start is the model it teaches.
+
+    pictures: folder; noun: what the subject is, such as dog; name: its identifier, "" for a rare
+    word of the model's tokenizer; wording: what stands around them in captions. prior: strength of
+    prior preservation (0: none) with class_pictures pictures of the untouched model, or those of
+    class_folder. convention: sum or mean (train.prior); weigh_prior: whether the weighting by noise
+    level counts for them too.
+    text: train the text encoder too. drop: share of captions left empty, which keeps guidance
+    alive. checkpoint: recompute activations instead of keeping them.
+    """
+
+    pictures: str = ""
+    noun: str = ""
+    name: str = ""
+    wording: str = "a {}"
+    prior: float = 1.0
+    class_pictures: int = 100
+    class_folder: str = ""
+    convention: str = "sum"
+    weigh_prior: bool = True
+    text: bool = False
+    drop: float = 0.1
+    checkpoint: bool = False
+
+
+@dataclass(frozen=True)
 class OptimPart:
     """AdamW with linear warm-up, a constant rate, and cosine decay from `decay_from` of the steps.
 
@@ -115,6 +142,7 @@ class Config:
     wording: Wording = field(default_factory=Wording)
     objective: Objective = field(default_factory=Objective)
     adapter: AdapterPart = field(default_factory=AdapterPart)
+    subject: SubjectPart = field(default_factory=SubjectPart)
     optim: OptimPart = field(default_factory=OptimPart)
     run: RunPart = field(default_factory=RunPart)
     text: str = ""
@@ -148,6 +176,7 @@ def parse(data: Mapping[str, Any], text: str = "") -> Config:
         "wording": _filled(Wording, values.pop("wording", {}), "wording"),
         "objective": _objective(values.pop("objective", {})),
         "adapter": _filled(AdapterPart, values.pop("adapter", {}), "adapter"),
+        "subject": _filled(SubjectPart, values.pop("subject", {}), "subject"),
         "optim": _filled(OptimPart, values.pop("optim", {}), "optim"),
         "run": _filled(RunPart, values.pop("run", {}), "run"),
     }

@@ -12,6 +12,7 @@ from random import Random
 from typing import Literal, Protocol
 
 from sfumato.core.denoiser import Kind
+from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import Schedule, ratio
 
 
@@ -153,7 +154,13 @@ class MinSNR:
     gamma: float = 5.0
     least: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.gamma <= 0:
+            raise SfumatoError(f"min-snr: gamma {self.gamma}; must be above 0, which would weigh 0")
+
     def __call__(self, snr: float, target: Target) -> float:
+        if snr >= self.least:  # the quotient below is 0/0 where a table ends in pure noise
+            return 1.0 if snr <= self.gamma else self.gamma / snr
         held = max(snr, self.least)
         of_v = min(held, self.gamma) / (held + 1)
         return of_v * (1 + snr) / snr

@@ -30,12 +30,19 @@ from sfumato.train.levels import (
 
 @dataclass(frozen=True)
 class Loss:
-    """total: what is minimised, a scalar. mse (B,): on the target, unweighted; vb (B,) in bits."""
+    """total: what is minimised, the mean of `rows` (B,), which are weighted and have their graph.
 
-    total: Tensor
+    mse (B,): on the target, unweighted; vb (B,) in bits.
+    """
+
+    rows: Tensor
     times: list[float]
     mse: Tensor
     vb: Tensor | None = None
+
+    @property
+    def total(self) -> Tensor:
+        return self.rows.mean()
 
 
 @dataclass(frozen=True)
@@ -81,13 +88,13 @@ class Objective:
         weight = weights(self.weighting, asked, schedule, times)
         if importance is not None:
             weight = [w * i for w, i in zip(weight, importance, strict=True)]
-        total = (column(weight, mse) * mse).mean()
+        rows = column(weight, mse) * mse
         if var is None or not self.vb:
-            return Loss(total, list(times), mse.detach())
+            return Loss(rows, list(times), mse.detach())
         mean_x0 = clean(denoiser, x, out.detach(), times)
         bound = variational_bound(schedule, x0, x, mean_x0, (var + 1) / 2, times)
-        total = total + self.vb * schedule.steps / 1000 * bound.mean()
-        return Loss(total, list(times), mse.detach(), bound.detach())
+        rows = rows + self.vb * schedule.steps / 1000 * bound
+        return Loss(rows, list(times), mse.detach(), bound.detach())
 
 
 def column(values: Sequence[float], like: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 
 from sfumato.core.errors import SfumatoError
 from sfumato.models.devices import choose
-from sfumato.train.config import read
+from sfumato.train.config import Config, read
 from sfumato.train.trainer import Trainer, say
 
 
@@ -28,13 +28,25 @@ def train(
     steps: replaces the recipe's. until: stop there, with the rate schedule unchanged.
     """
     config = read(recipe).with_steps(steps)
+    folder = output or Path("runs") / config.name
+    return work(config, data or packed(), folder, until, device, quiet)
+
+
+def work(
+    config: Config,
+    data: Path,
+    folder: Path,
+    until: int | None = None,
+    device: str = "auto",
+    quiet: bool = False,
+) -> Path:
+    """Train by a recipe that is read already; the run folder."""
     chosen = choose(device).device
     if chosen == "cuda" and "LOCAL_RANK" in os.environ:
         chosen = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(chosen)
-    folder = output or Path("runs") / config.name
     speak = (lambda line: None) if quiet else say
-    trainer = Trainer(config, data or packed(), folder, device=chosen, say=speak)
+    trainer = Trainer(config, data, folder, device=chosen, say=speak)
     trainer.run(until)
     return folder
 

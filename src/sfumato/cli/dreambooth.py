@@ -1,0 +1,155 @@
+"""`sfumato dreambooth`: options to a training recipe in the run folder, then the trainer."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from sfumato.core.errors import SfumatoError
+
+log = logging.getLogger("sfumato")
+
+# our own captions have no articles
+OWN: dict[str, Any] = {
+    "rate": 5e-3,
+    "whole": 3e-4,
+    "rank": 16,
+    "batch": 4,
+    "steps": 120,
+    "wording": "{}",
+    "targets": ["attention", "conv", "embedding"],
+}
+LATENT: dict[str, Any] = {
+    "rate": 1e-4,
+    "whole": 5e-6,
+    "rank": 8,
+    "batch": 1,
+    "steps": 800,
+    "wording": "a {}",
+    "targets": ["attention"],
+}
+
+
+def dreambooth(pictures: str | None, **given: Any) -> None:
+    """Write the recipe, or read it again with --resume; train; the run folder on stdout."""
+    folder, quiet = Path(given["output"]), bool(given["quiet"])
+    recipe = folder / "recipe.toml"
+    if given["resume"]:
+        if not recipe.is_file():
+            raise SfumatoError(f"--resume: {folder} holds no run; leave --resume out to begin one")
+    else:
+        written(recipe, pictures, given)
+    if given["plan"]:
+        print(planned(recipe))
+        return
+    from sfumato.train import program
+    from sfumato.train.config import read
+
+    config = read(recipe)
+    program.work(config, Path(config.subject.pictures), folder, None, given["device"], quiet)
+    print(folder)
+
+
+def written(recipe: Path, pictures: str | None, given: dict[str, Any]) -> None:
+    """The recipe of the options; another one in a folder with a run is refused."""
+    if pictures is None or not given["noun"]:
+        raise SfumatoError("dreambooth: give the folder of pictures and --class, what it shows")
+    text = toml(tables(pictures, given))
+    if (recipe.parent / "state.safetensors").is_file() and recipe.read_text("utf-8") != text:
+        raise SfumatoError(
+            f"{recipe.parent}: holds a run with other settings; give --resume to go on with those, "
+            "or another -o"
+        )
+    recipe.parent.mkdir(parents=True, exist_ok=True)
+    recipe.write_text(text, encoding="utf-8")
+
+
+def tables(pictures: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The recipe as tables."""
+    from sfumato.models.library import BUNDLED
+
+    name = given["model"]
+    kind = OWN if name in BUNDLED or (Path(name) / "card.json").is_file() else LATENT
+    steps = given["steps"] or kind["steps"]
+    rank = kind["rank"] if given["rank"] is None else given["rank"]
+    rate = given["rate"] or kind["rate" if rank else "whole"]
+    return {
+        "name": Path(given["output"]).name,
+        "tuner": "dreambooth",
+        "model": {"start": given["model"]},
+        "subject": {
+            "pictures": str(Path(pictures).resolve()),
+            "noun": given["noun"],
+            "name": given["name"],
+            "wording": kind["wording"],
+            "prior": float(given["prior"]),
+            "class_pictures": given["class_pictures"],
+            "class_folder": given["class_folder"],
+            "text": given["text"],
+        },
+        "adapter": {"rank": rank, "alpha": float(rank or 8), "targets": kind["targets"]},
+        "objective": {"times": "uniform", "weighting": "min-snr"},
+        "optim": {
+            "batch": int(given["batch"] or kind["batch"]),
+            "steps": steps,
+            "rate": float(rate),
+            "warmup": min(20, steps),
+            "decay_from": 0.5,
+            "ema": 0.99,
+            "weight_decay": 0.01,
+            "dtype": "float32",
+        },
+        "run": {
+            "seed": given["seed"],
+            "log": 10,
+            "grid": max(steps // 4, 1),
+            "judge": max(steps // 4, 1),
+            "save_minutes": 1.0,
+        },
+    }
+
+
+def toml(data: dict[str, Any]) -> str:
+    """Tables as TOML; strings, numbers and booleans are written alike in JSON."""
+    tables = {name: table for name, table in data.items() if isinstance(table, dict)}
+    top = {name: value for name, value in data.items() if name not in tables}
+    lines = _pairs(top)
+    for name, table in tables.items():
+        lines += ["", f"[{name}]", *_pairs(table)]
+    return "\n".join(lines) + "\n"
+
+
+def _pairs(table: dict[str, Any]) -> list[str]:
+    return [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in table.items()]
+
+
+def planned(recipe: Path) -> str:
+    """What would run, without making a class picture or touching the run."""
+    from sfumato.models.library import load
+    from sfumato.train import classes, subject
+    from sfumato.train.config import read
+    from sfumato.train.tuners import dreambooth as tuner
+
+    config = read(recipe)
+    given, optim, rank = config.subject, config.optim, config.adapter.rank
+    model = load(config.model.start, dtype="float32")
+    shots = subject.shots(Path(given.pictures))
+    tokens = tuner.tokens_of(model)
+    name = given.name or tuner.named(model, config.run.seed)
+    count = len(subject.inspected(tokens, name))
+    text = model.phrase(given.wording.format(given.noun))
+    said = model.phrase(given.wording.format(f"{name} {given.noun}"))
+    missing: list[int] = []
+    if given.prior and not given.class_folder:
+        missing = classes.missing(model, text, given.class_pictures, config.run.seed)
+    rows = f"{optim.batch} + {optim.batch}" if given.prior else str(optim.batch)
+    what = f"an adapter of rank {rank}" if rank else "the whole network"
+    lines = [
+        f"pictures: {', '.join(shot.name for shot in shots)}",
+        f"subject: {said!r}; its name is {count} token(s)",
+        f"class: {text!r}, {len(missing)} pictures to make",
+        f"training: {what}, {optim.steps} steps of {rows} pictures, rate {optim.rate:g}",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,305 @@
+"""DreamBooth (arXiv 2208.12242): teach a model a subject from a few pictures and a class noun.
+
+The subject's pictures are called "a NAME NOUN"; pictures of "a NOUN" by the untouched model keep
+the class what it was (prior preservation). Works on the bundled pixel model's base and on latent
+text-to-image models, as a low-rank adapter or whole.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sfumato.core.errors import SfumatoError
+from sfumato.core.noise import keyed
+from sfumato.core.process import walk
+from sfumato.images import Picture
+from sfumato.methods.cfg import CFG
+from sfumato.models import encoders
+from sfumato.models.library import load
+from sfumato.models.model import Model
+from sfumato.models.prompts import Prompts
+from sfumato.train import classes, personal, subject
+from sfumato.train.config import Config
+from sfumato.train.feed import tiled
+from sfumato.train.levels import Plain
+from sfumato.train.objective import Objective
+from sfumato.train.prior import preserved
+from sfumato.train.tuned import Tuned
+from sfumato.train.tuners import Outcome
+
+log = logging.getLogger("sfumato")
+
+LEVELS = (0.125, 0.375, 0.625, 0.875)
+SCENES = ("{}", "blue {}", "{}, blue background")
+SHOWN, JUDGED, STEPS = 4, 8, 16
+
+
+@dataclass(frozen=True)
+class Rows:
+    """States and noise (B, C, h, w), their texts, and each row's time and importance."""
+
+    x0: Tensor
+    noise: Tensor
+    texts: list[str]
+    times: list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of the subject, and of its class where there is prior preservation."""
+
+    subject: Rows
+    classes: Rows | None
+
+
+class DreamBooth:
+    """Implements Tuner."""
+
+    def __init__(self, config: Config, data: Path, folder: Path, device: str) -> None:
+        self.config, self.device, self.folder = config, device, folder
+        self.seed = config.run.seed
+        given = config.subject
+        if not given.noun.strip():
+            raise SfumatoError("dreambooth: no class noun; say what the subject is, such as dog")
+        if given.convention not in ("sum", "mean"):
+            raise SfumatoError(f"subject.convention {given.convention!r}: must be sum or mean")
+        model = load(config.model.start or "emoji", device=device, dtype="float32")
+        if model.text is None:
+            raise SfumatoError(f"model {model.name}: reads no text, so it cannot learn a name")
+        self.shots = subject.shots(Path(given.pictures) if given.pictures else data)
+        self.name = given.name or named(model, self.seed)
+        self.tokens = subject.inspected(tokens_of(model), self.name)
+        if given.wording.count("{}") != 1:
+            raise SfumatoError(f"subject.wording {given.wording!r}: write it with one {{}}")
+        self.spoken = model.phrase(given.wording.format(f"{self.name} {given.noun}"))
+        self.class_text = model.phrase(given.wording.format(given.noun))
+        self.texts = (self.spoken, self.class_text, "")
+        class_pictures = self._class_pictures(model) if given.prior else []
+        sizes = subject.buckets(model.card.native, model.card.multiple)
+        with torch.no_grad():
+            fitted = [subject.fitted(shot, sizes).to(device) for shot in self.shots]
+            self.rows = [model.space.encode(x[None])[0] for x in fitted]
+            self.class_rows = [
+                model.space.encode(classes.pixels(p).to(device)[None])[0] for p in class_pictures
+            ]
+        self.real = fitted
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(keyed(f"{self.seed}/adapter"))
+            self.tuned = Tuned(model, config, self.texts)
+        self.tuned.train(True)
+        self.best = float("-inf")
+
+    def _class_pictures(self, model: Model) -> list[Picture]:
+        given = self.config.subject
+        if given.class_folder:
+            return [shot.picture for shot in subject.shots(Path(given.class_folder))]
+        return classes.made(model, self.class_text, given.class_pictures, self.seed)
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        return self.tuned.trained
+
+    def batch(self, step: int, share: slice) -> Batch:
+        """B of the subject and, with prior preservation, B of the class."""
+        mine = self._rows("subject", self.rows, self.spoken, step, share)
+        if not self.class_rows:
+            return Batch(mine, None)
+        return Batch(mine, self._rows("class", self.class_rows, self.class_text, step, share))
+
+    def _rows(
+        self, purpose: str, states: Sequence[Tensor], text: str, step: int, share: slice
+    ) -> Rows:
+        """Rows of one shape: a bucket by its share of the pictures, then its pictures in turns."""
+        n, config = self.config.optim.batch, self.config
+        rng = self._rng(f"{purpose} rows", step)
+        shape = states[rng.randrange(len(states))].shape
+        able = [k for k, state in enumerate(states) if state.shape == shape]
+        first = step * n
+        order = [self._turn(purpose, able, first + j) for j in range(n)]
+        x0 = torch.stack([states[k] for k in order])
+        dropped = [rng.random() < config.subject.drop for _ in range(n)]
+        texts = ["" if drop else text for drop in dropped]
+        times = config.objective.times(n, self.denoiser.schedule, self._rng(f"{purpose} t", step))
+        generator = torch.Generator(self.device)
+        generator.manual_seed(keyed(f"{self.seed}/{purpose} noise/{step}"))
+        noise = torch.randn(x0.shape, generator=generator, device=self.device)
+        return Rows(x0[share], noise[share], texts[share], times[share])
+
+    def _turn(self, purpose: str, able: Sequence[int], position: int) -> int:
+        """Every picture once in an epoch, in an order of its own."""
+        epoch, place = divmod(position, len(able))
+        order = list(able)
+        Random(keyed(f"{self.seed}/{purpose} order/{epoch}")).shuffle(order)
+        return order[place]
+
+    def _rng(self, purpose: str, step: int) -> Random:
+        return Random(keyed(f"{self.seed}/{purpose}/{step}"))
+
+    @property
+    def denoiser(self) -> Any:
+        return self.tuned.denoiser
+
+    def loss(self, batch: Batch, step: int) -> Outcome:
+        torch.manual_seed(keyed(f"{self.seed}/dropout/{step}/{os.environ.get('RANK', '0')}"))
+        given = self.config.subject
+        mine, mse = self._weighted(batch.subject, self.config.objective)
+        parts = {"subject": mse}
+        rows, of_class = [mine], [False] * len(mine)
+        if batch.classes is not None:
+            objective = self.config.objective
+            if not given.weigh_prior:
+                objective = Objective(objective.times, Plain(), objective.norm, objective.vb)
+            prior, parts["class"] = self._weighted(batch.classes, objective)
+            rows.append(prior)
+            of_class += [True] * len(prior)
+        convention = cast(Literal["sum", "mean"], given.convention)
+        return Outcome(preserved(torch.cat(rows), of_class, given.prior, convention), parts)
+
+    def _weighted(self, rows: Rows, objective: Objective) -> tuple[Tensor, float]:
+        times, importance = zip(*rows.times, strict=True)
+        cond = self.tuned.condition(rows.texts)
+        loss = objective.at(self.denoiser, rows.x0, cond, rows.noise, times, importance)
+        return loss.rows, float(loss.mse.mean())
+
+    def judge(self) -> dict[str, float]:
+        """Errors on fixed noise of the subject's and the class's pictures; with a CLIP at hand how
+        much the made pictures are the subject's, the text's, and each other's."""
+        self.tuned.train(False)
+        made = {f"subject {t:g}": self._error(self.rows, self.spoken, t) for t in LEVELS}
+        if self.class_rows:
+            rows = self.class_rows[:JUDGED]
+            made |= {f"class {t:g}": self._error(rows, self.class_text, t) for t in LEVELS}
+        made |= self._agreement()
+        self.tuned.train(True)
+        return made
+
+    def _error(self, states: Sequence[Tensor], text: str, t: float) -> float:
+        total = 0.0
+        for k, state in enumerate(states):
+            generator = torch.Generator(self.device)
+            generator.manual_seed(keyed(f"judge/{k}/{t}"))
+            noise = torch.randn(state[None].shape, generator=generator, device=self.device)
+            cond = self.tuned.condition([text])
+            total += float(
+                self.config.objective.at(self.denoiser, state[None], cond, noise, [t]).mse
+            )
+        return total / len(states)
+
+    def _agreement(self) -> dict[str, float]:
+        clip = self.tuned.model.get("clip")
+        if clip is None:
+            return {}
+        real = self._seen(clip, [x[None] for x in self.real])
+        mine = self._seen(clip, self._sampled(self.spoken, JUDGED))
+        others = self._seen(clip, self._sampled(self.class_text, JUDGED))
+        said = clip.text([self.class_text]).expand(len(mine), -1)
+        found = {
+            "subject fidelity": float(personal.subject_fidelity(mine, real).mean()),
+            "text fidelity": float(personal.prompt_fidelity(mine, said).mean()),
+            "class as subject": float(personal.pres(others, real).mean()),
+            "diversity": personal.diversity(1 - mine @ mine.T),
+        }
+        balance = found["subject fidelity"] + found["text fidelity"] - found["class as subject"]
+        found["balance"] = balance
+        if balance > self.best:
+            self.best = balance
+            self.tuned.export(self.folder / "best", dict(self.parameters()), self.note({}))
+        return found
+
+    def _seen(self, clip: Any, pictures: Sequence[Tensor]) -> Tensor:
+        """A CLIP's vectors of pictures (1, 3, H, W) in [-1, 1]."""
+        sides = (clip.size, clip.size)
+        sized = [F.interpolate(x, sides, mode="bilinear", antialias=True) for x in pictures]
+        whole = torch.cat(sized)
+        vectors: Tensor = clip.image(whole, torch.zeros(len(whole), device=whole.device))
+        return vectors
+
+    def _sampled(self, text: str, n: int) -> list[Tensor]:
+        """Pictures of a prompt with fixed seeds."""
+        model = self.tuned.model
+        cond, null = (self.tuned.condition([words]) for words in (text, ""))
+        process: Any = model.process(text, n=n, steps=STEPS, stages=1)
+        process = replace(process, cond=cond, null=null) | CFG(guidance_of(model))
+        run = process.begin(seed=0)
+        x, _ = walk(run)
+        return list(run.decode(cast(Tensor, x)).clamp(-1, 1).split(1))
+
+    def show(self, file: Path) -> None:
+        """The subject's pictures; then scenes with its name, and the class alone."""
+        self.tuned.train(False)
+        size = self.real[0].shape[-2:]
+        real = torch.cat([F.interpolate(x[None], size) for x in self.real[: 2 * SHOWN]])
+        noun = self.config.subject.noun
+        around = self.config.subject.wording
+        prompts = [scene.format(f"{self.name} {noun}") for scene in SCENES]
+        prompts = [around.format(prompt) for prompt in (*prompts, noun)]
+        rows = [real]
+        for prompt in prompts:
+            text = self.tuned.model.phrase(prompt)
+            made = self._sampled(text, SHOWN)
+            rows.append(torch.cat([F.interpolate(x, size) for x in made]))
+        self.tuned.train(True)
+        tiled(rows, least=96).save(file)
+
+    def note(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """What a file says of itself."""
+        given = self.config.subject
+        said: dict[str, Any] = {"name": self.name, "noun": given.noun, "prompt": self.spoken}
+        said |= {"tokens": self.tokens, "model": self.tuned.model.name, "prior": given.prior}
+        said |= {"pictures": [shot.name for shot in self.shots], "training": dict(facts)}
+        return said
+
+    def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Beside the checkpoint, so that `--adapt FOLDER` finds it; and run.json."""
+        line = self.tuned.export(folder.parent, average, self.note(facts))
+        log.info("%s", line)
+        text = json.dumps({**self.note(facts), "file": line}, indent=1, ensure_ascii=False)
+        (folder.parent / "run.json").write_text(text, encoding="utf-8")
+
+
+def named(model: Model, seed: int) -> str:
+    """A rare word of the model's tokenizer, the same whenever the run is started again."""
+    return subject.pick_identifier(tokens_of(model), vocabulary_of(model), seed)
+
+
+def guidance_of(model: Model) -> float:
+    """The card's guidance scale."""
+    scales = [m["scale"] for m in model.card.defaults.methods if m.get("method") == "cfg"]
+    return float(scales[0]) if scales else 1.0
+
+
+def tokens_of(model: Model) -> subject.Tokens:
+    """The model's tokenizer as a function; of several encoders the first one's."""
+    text = model.text
+    if isinstance(text, encoders.Encoders):
+        return text.encoders[0].tokens
+    tokenizer: Any = text
+    return lambda words: list(tokenizer.tokenizer.encode(words).ids)
+
+
+def vocabulary_of(model: Model) -> list[str]:
+    """Whole words of the tokenizer, common ones first."""
+    text = model.text
+    if isinstance(text, encoders.Encoders):
+        known = text.encoders[0].tokenizer.get_vocab()
+        ends = {word.removesuffix("</w>"): i for word, i in known.items() if word.endswith("</w>")}
+    else:
+        assert isinstance(text, Prompts) or hasattr(text, "tokenizer")
+        known = cast(Any, text).tokenizer.get_vocab()
+        ends = {word.removeprefix("Ġ"): i for word, i in known.items() if word.startswith("Ġ")}
+    return sorted(ends, key=lambda word: ends[word])
+
+
+def tuner(config: Config, data: Path, folder: Path, device: str) -> DreamBooth:
+    """What `tuner = "dreambooth"` in a recipe makes."""
+    return DreamBooth(config, data, folder, device)
