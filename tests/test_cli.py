@@ -30,14 +30,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture
-def app(monkeypatch: pytest.MonkeyPatch) -> Any:
-    fresh = main.app.__class__(pretty_exceptions_enable=False)
-    monkeypatch.setattr(main, "app", fresh)
-    main.build()
-    return fresh
-
-
 def call(app: Any, *words: str) -> Any:
     return CliRunner().invoke(app, list(words))
 

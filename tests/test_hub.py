@@ -202,6 +202,7 @@ def test_pull_fetches_what_loads_and_then_needs_no_network(
     assert "HF_HUB_OFFLINE is set" in offline.stderr
 
 
+@pytest.mark.slow
 def test_download_is_a_pull_where_it_is_needed(served: tuple[Served, str], tmp_path: Path) -> None:
     remote, endpoint = served
     args = ["generate", "-p", "red cat", "--steps", "1", "--size", "32", "--quiet"]

@@ -12,9 +12,9 @@ import pytest
 import sfumato as sf
 from sfumato.models import batch
 from sfumato.models.replay import read
-from test_cli import FAST, STROKES, app, call, fails, home
+from test_cli import FAST, STROKES, call, fails, home
 
-__all__ = ["app", "home"]
+__all__ = ["home"]
 
 
 def test_a_folder_with_captions_is_a_batch(app: Any, tmp_path: Path) -> None:

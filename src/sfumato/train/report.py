@@ -56,10 +56,15 @@ class Log:
         if not self.file.exists():
             return
         rows = read(self.file)
-        kept = [row for row in rows if row["step"] <= step]
-        self.file.unlink()
-        for row in kept:
-            self.put(row)
+        part = Log(self.file.with_name(f".{self.file.name}.part"))
+        part.file.unlink(missing_ok=True)
+        for row in rows:
+            if row["step"] <= step:
+                part.put(row)
+        if part.file.exists():
+            part.file.replace(self.file)  # at once: a kill here loses no row
+        else:
+            self.file.unlink()
 
 
 def read(file: Path) -> list[dict[str, float]]:

@@ -70,7 +70,7 @@ def buckets(native: tuple[int, int], multiple: int) -> list[tuple[int, int]]:
     for width in range(step, 2 * max(native) + 1, step):
         height = round(area / width / step) * step
         if height and max(width, height) <= 2 * min(width, height):
-            found.add((width, height))
+            found |= {(width, height), (height, width)}
     return sorted(found | {native})
 
 

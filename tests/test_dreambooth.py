@@ -1,0 +1,319 @@
+"""DreamBooth: what is trained, what survives, what is written, and what bad input gets."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image as PILImage
+from safetensors.torch import load_file
+
+import pipelines
+import sfumato as sf
+from sfumato.core.errors import SfumatoError
+from sfumato.train import classes, config, program, subject
+from sfumato.train.tuners import dreambooth
+from test_cli import call, fails
+from test_diffusers import photo
+from test_lora_files import fresh, ours, theirs
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("sd1")
+    pipelines.stable(root, "sd1")
+    return root / "pipeline"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SFUMATO_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Three pictures of two shapes, one of them on its side by its EXIF note."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    photo(64, 64).save(folder / "a.png")
+    photo(96, 64).save(folder / "b.png")
+    turned = PILImage.Exif()
+    turned[0x0112] = 6
+    photo(64, 96).transpose(PILImage.Transpose.ROTATE_90).save(folder / "c.jpg", exif=turned)
+    return folder
+
+
+def recipe(model: Path, pictures: Path, **given: Any) -> config.Config:
+    """A short run on a tiny pipeline."""
+    tables: dict[str, Any] = {
+        "name": "mine", "tuner": "dreambooth", "model": {"start": str(model)},
+        "subject": {"pictures": str(pictures), "noun": "dog", "class_pictures": 9},
+        "adapter": {"rank": 2, "alpha": 3.0},
+        "objective": {"times": "uniform", "weighting": "min-snr"},
+        "optim": {"batch": 2, "steps": 4, "rate": 0.05, "warmup": 1, "ema": 0.5,
+                  "dtype": "float32"},
+        "run": {"log": 1, "grid": 1000, "judge": 1000},
+    }  # fmt: skip
+    for name, table in given.items():
+        tables[name] = {**tables[name], **table}
+    return config.parse(tables, json.dumps(tables))
+
+
+def trained(config_: config.Config, folder: Path) -> dict[str, torch.Tensor]:
+    """The state of a finished run."""
+    program.work(config_, Path(config_.subject.pictures), folder, device="cpu", quiet=True)
+    return load_file(folder / "state.safetensors")
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_a_lora_trained_here_changes_diffusers_output_exactly_as_ours(
+    pipeline: Path, pictures: Path, tmp_path: Path, text: bool
+) -> None:
+    """The file for load_lora_weights and the one in kohya's form, network and text encoder."""
+    state = trained(recipe(pipeline, pictures, subject={"text": text}), tmp_path / "run")
+    parts = {name.split("/")[1].split(".")[0] for name in state}
+    assert parts == ({"unet", "text_encoder"} if text else {"unet"})
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    prompt = run["prompt"]
+    model = sf.load(str(pipeline), dtype="float32")
+    names = ["pytorch_lora_weights.safetensors", f"{run['name']}.kohya.safetensors"]
+    for name in names:
+        pipe = fresh(pipeline)
+        before = theirs(pipe, prompt)
+        pipe.load_lora_weights(tmp_path / "run" / name)
+        wanted = theirs(pipe, prompt)
+        assert float((wanted - before).abs().max()) > 1e-3, "the adapter does nothing"
+        found = ours(model.adapt(tmp_path / "run" / name), pipe, prompt)
+        assert float((found - wanted).abs().max()) < 1e-5
+    whole = ours(model.adapt(tmp_path / "run"), pipe, prompt)
+    assert torch.equal(whole, ours(model.adapt(tmp_path / "run" / names[0]), pipe, prompt))
+
+
+def test_a_whole_pipeline_trained_here_is_diffusers_own(
+    pipeline: Path, pictures: Path, tmp_path: Path
+) -> None:
+    given = recipe(pipeline, pictures, adapter={"rank": 0}, optim={"rate": 1e-3},
+                   subject={"text": True})  # fmt: skip
+    trained(given, tmp_path / "run")
+    pipe = fresh(tmp_path / "run" / "model")
+    wanted, before = theirs(pipe), theirs(fresh(pipeline))
+    model = sf.load(str(tmp_path / "run" / "model"), dtype="float32")
+    assert float((wanted - before).abs().max()) > 1e-3
+    assert float((ours(model, pipe) - wanted).abs().max()) < 1e-5
+    keys = load_file(tmp_path / "run" / "model" / "text_encoder" / "model.safetensors")
+    assert all(name.startswith("text_model.") for name in keys), "what the older stack reads"
+
+
+def test_class_pictures_are_made_once_and_are_the_same(
+    pipeline: Path, pictures: Path, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second run makes none; a damaged one is made again alone; the result is equal."""
+    made: list[int] = []
+    sample = sf.Process.sample
+
+    def counted(self: sf.Process, seed: int = 0, **given: Any) -> Any:
+        made.append(self.n)
+        return sample(self, seed, **given)
+
+    monkeypatch.setattr(sf.Process, "sample", counted)
+    first = trained(recipe(pipeline, pictures), tmp_path / "one")
+    assert sum(made) == 16, "9 pictures in batches of 8"
+    made.clear()
+    second = trained(recipe(pipeline, pictures), tmp_path / "two")
+    assert made == []
+    files = sorted((home / "classes").rglob("*.png"))
+    kept = files[3].read_bytes()
+    files[3].write_bytes(b"cut")
+    files[12].unlink()  # beyond the nine
+    third = trained(recipe(pipeline, pictures), tmp_path / "three")
+    assert made == [8]
+    assert files[3].read_bytes() == kept
+    for other in (second, third):
+        assert first.keys() == other.keys()
+        assert all(torch.equal(first[name], other[name]) for name in first)
+    model = sf.load(str(pipeline), dtype="float32")
+    assert classes.place(model, "a dog", 0) != classes.place(model, "a cat", 0)
+    assert classes.place(model, "a dog", 0) != classes.place(model, "a dog", 1)
+
+
+def test_without_a_prior_there_are_no_class_rows(
+    pipeline: Path, pictures: Path, tmp_path: Path, home: Path
+) -> None:
+    trained(recipe(pipeline, pictures, subject={"prior": 0.0}), tmp_path / "run")
+    assert not (home / "classes").exists()
+    log = (tmp_path / "run" / "log.csv").read_text().splitlines()
+    assert "class" not in log[0]
+
+
+def killed(folder: Path, pictures: Path, model: Path, rank: int, kills: int) -> int:
+    """The program on a run, killed at random moments and resumed; how often it was killed."""
+    command = [sys.executable, "-m", "sfumato.cli.main", "dreambooth"]
+    done, moments = 0, random.Random(rank)
+    while True:
+        process = subprocess.Popen(
+            [*command, "--resume", "-o", str(folder), "-q"], stderr=subprocess.PIPE, text=True
+        )
+        began = time.monotonic()
+        lines = len(rows(folder))
+        while process.poll() is None and done < kills:
+            if len(rows(folder)) > lines + moments.randint(1, 4) or time.monotonic() - began > 60:
+                time.sleep(moments.random() * 0.2)
+                os.kill(process.pid, signal.SIGKILL)
+                done += 1
+                break
+        said = process.communicate(timeout=300)[1]
+        if process.returncode == 0:
+            return done
+        assert process.returncode == -signal.SIGKILL, said
+
+
+def rows(folder: Path) -> list[str]:
+    try:
+        return (folder / "log.csv").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("rank", "kills"),
+    [(2, 1), pytest.param(2, 5, marks=SLOW), pytest.param(0, 5, marks=SLOW)],
+)
+def test_killed_and_resumed_is_bit_identical(
+    pipeline: Path, pictures: Path, tmp_path: Path, rank: int, kills: int
+) -> None:
+    from sfumato.cli.dreambooth import toml
+
+    given = recipe(pipeline, pictures, adapter={"rank": rank},
+                   optim={"steps": 30 * kills, "rate": 1e-3})  # fmt: skip
+    tables = {**json.loads(given.text), "run": {"log": 1, "grid": 10**6, "judge": 10**6}}
+    tables["run"]["save_minutes"] = 1e-9
+    for name in ("straight", "killed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.toml").write_text(toml(tables))
+    assert killed(tmp_path / "killed", pictures, pipeline, rank, kills) >= kills - 1
+    assert killed(tmp_path / "straight", pictures, pipeline, rank, 0) == 0
+    one, two = (load_file(tmp_path / n / "state.safetensors") for n in ("straight", "killed"))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_pictures_keep_their_shape(pictures: Path) -> None:
+    """Buckets of about the native area; upright; never stretched."""
+    shots = subject.shots(pictures)
+    assert [shot.picture.size for shot in shots] == [(64, 64), (96, 64), (64, 96)]
+    sizes = subject.buckets((64, 64), 8)
+    assert (64, 64) in sizes
+    assert all(0.7 < w * h / 64**2 < 1.4 and max(w, h) <= 2 * min(w, h) for w, h in sizes)
+    shapes = [tuple(subject.fitted(shot, sizes).shape[:0:-1]) for shot in shots]
+    assert shapes[0] == (64, 64)
+    assert shapes[1] == shapes[2][::-1]
+    assert shapes[1][0] > shapes[1][1]
+    disc = subject.fitted(shots[1], sizes)[2] > 0  # of blue: round where nothing was stretched
+    height, width = (int(disc.any(axis).sum()) for axis in (1, 0))
+    assert abs(height - width) <= 2
+
+
+def test_a_name_is_one_rare_token() -> None:
+    model = sf.load("emoji", dtype="float32")
+    tokens, words = dreambooth.tokens_of(model), dreambooth.vocabulary_of(model)
+    names = {subject.pick_identifier(tokens, words, seed) for seed in range(20)}
+    assert len(names) > 5
+    for name in names:
+        assert len(tokens(f"a {name} dog")) == len(tokens("a dog")) + 1
+        assert 2 <= len(name) <= 3
+        assert words.index(name) > len(words) // 2
+    assert subject.pick_identifier(tokens, words, 7) == subject.pick_identifier(tokens, words, 7)
+
+
+def test_bad_names_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    model = sf.load("emoji", dtype="float32")
+    tokens = dreambooth.tokens_of(model)
+    with caplog.at_level(logging.WARNING, "sfumato"):
+        assert len(subject.inspected(tokens, "xxy5syt00")) > 4
+        assert "each with a meaning of its own" in caplog.text
+        subject.inspected(tokens, "sks")
+        assert "rifle" in caplog.text
+    with pytest.raises(SfumatoError, match="is empty"):
+        subject.inspected(tokens, " ")
+
+
+def test_bad_input_is_one_line(
+    pipeline: Path, pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (pictures / "broken.png").write_bytes((pictures / "a.png").read_bytes()[:60])
+    (pictures / "notes.txt").write_text("not a picture")
+    with caplog.at_level(logging.WARNING, "sfumato"):
+        assert len(subject.shots(pictures)) == 3
+        assert "broken.png" in caplog.text
+        assert "left out" in caplog.text
+        one = tmp_path / "one"
+        one.mkdir()
+        photo().save(one / "only.png")
+        subject.shots(one)
+        assert "1 picture of the subject: its pose and background will come back" in caplog.text
+        for k in range(200):
+            (one / f"{k}.png").write_bytes((one / "only.png").read_bytes())
+        assert len(subject.shots(one)) == 201
+        assert "201 pictures: more than 5 seldom help" in caplog.text
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for folder, said in ((empty, "no picture there"), (tmp_path / "gone", "not a folder")):
+        with pytest.raises(SfumatoError, match=said):
+            subject.shots(folder)
+    with pytest.raises(SfumatoError, match="no class noun"):
+        trained(recipe(pipeline, pictures, subject={"noun": " "}), tmp_path / "run")
+    with pytest.raises(SfumatoError, match="wording"):
+        trained(recipe(pipeline, pictures, subject={"wording": "a dog"}), tmp_path / "run")
+    with pytest.raises(SfumatoError, match="must be sum or mean"):
+        trained(recipe(pipeline, pictures, subject={"convention": "both"}), tmp_path / "run")
+    with pytest.raises(SfumatoError, match="gamma"):
+        recipe(pipeline, pictures, objective={"weighting": {"name": "min-snr", "gamma": 0.0}})
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_state(
+    pipeline: Path, pictures: Path, tmp_path: Path
+) -> None:
+    given = recipe(pipeline, pictures, optim={"rate": 1e30, "steps": 30, "clip": 1e30})
+    with pytest.raises(SfumatoError, match=r"the state before it is kept"):
+        trained(given, tmp_path / "run")
+    state = load_file(tmp_path / "run" / "state.safetensors")
+    assert state
+
+
+def test_the_program_plans_trains_and_refuses_other_settings(
+    pipeline: Path, pictures: Path, tmp_path: Path, app: Any
+) -> None:
+    run = tmp_path / "my-dog"
+    common = ["dreambooth", str(pictures), "--class", "dog", "-o", str(run)]
+    common += ["--model", str(pipeline), "--class-pictures", "8"]
+    plan = call(app, *common, "--plan")
+    assert plan.exit_code == 0, plan.output
+    assert "class: 'a dog', 8 pictures to make" in plan.stdout
+    assert "an adapter of rank 8, 800 steps of 1 + 1 pictures" in plan.stdout
+    assert call(app, *common, "--steps", "3").exit_code == 0
+    assert "other settings; give --resume" in fails(app, 1, *common, "--steps", "5")
+    again = call(app, "dreambooth", "--resume", "-o", str(run))
+    assert again.exit_code == 0, again.output
+    picture = call(
+        app, "generate", "-p", "a dog", "--model", str(pipeline), "--steps", "1", "--size", "32",
+        "--adapt", str(run), "-o", str(tmp_path / "out.png"),
+    )  # fmt: skip
+    assert picture.exit_code == 0, picture.output
+    assert sf.open_image(tmp_path / "out.png").size == (32, 32)
+    lost = fails(app, 1, "dreambooth", "--resume", "-o", str(tmp_path / "none"))
+    assert "holds no run" in lost
+    assert "give the folder of pictures and --class" in fails(app, 1, "dreambooth", "-o", "x")
