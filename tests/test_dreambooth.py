@@ -294,6 +294,24 @@ def test_a_loss_that_is_not_finite_keeps_the_last_state(
     assert state
 
 
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
+    from sfumato.train import state
+
+    kept = tmp_path / "state.safetensors"
+    state.write(kept, {"a": torch.ones(2)}, {"step": 1})
+    with pytest.raises(SfumatoError, match=r"could not be written .*what was there is kept"):
+        state.put(Path("/dev/full/state.safetensors"), {"a": torch.ones(2)}, {})
+    limit = "import resource, signal, torch; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
+    limit += "from pathlib import Path; from sfumato.train import state; "
+    limit += f"state.write(Path({str(kept)!r}), {{'a': torch.ones(10**5)}}, {{}})"
+    done = subprocess.run([sys.executable, "-c", limit], capture_output=True, text=True)
+    assert "SfumatoError" in done.stderr
+    assert "could not be written" in done.stderr
+    assert torch.equal(state.read(kept)[0]["a"], torch.ones(2))
+    assert [file.name for file in tmp_path.iterdir()] == ["state.safetensors"]
+
+
 def test_the_program_plans_trains_and_refuses_other_settings(
     pipeline: Path, pictures: Path, tmp_path: Path, app: Any
 ) -> None:

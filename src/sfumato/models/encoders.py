@@ -7,6 +7,7 @@ Brackets without a number are plain text.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from torch import Tensor
 
 from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError
+
+log = logging.getLogger("sfumato")
 
 WEIGHTED = re.compile(r"\(((?:[^()\\]|\\.)+?):\s*([0-9]*\.?[0-9]+)\s*\)")
 HEAVIEST = 5.0
@@ -177,6 +180,11 @@ class Encoders:
         """
         everything = [*texts, *beside]
         chunks = max(len(e.chunks(text)) for e in self.encoders for text in everything)
+        for text in texts:
+            parts = self.encoders[0].chunks(text)
+            if len(parts) > 1:
+                count = sum(len(part) for part in parts)
+                log.info("prompt: %d tokens, read in %d chunks", count, len(parts))
         rows, pooled = [], []
         for text in texts:
             found = [e.encode(text, chunks) for e in self.encoders]

@@ -23,12 +23,24 @@ SHARD = 15 * 2**20
 
 def write(path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
     """Save tensors and a JSON note atomically."""
+    put(path, tensors, {"note": json.dumps(note)})
+
+
+def put(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
+    """Save tensors with a header beside the file, then in its place; a full disk leaves the old."""
     part = path.with_name(f".{path.name}.part")
     dense = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(dense, part, {"note": json.dumps(note)})
-    with part.open("rb") as stream:
-        os.fsync(stream.fileno())
-    part.replace(path)
+    try:
+        save_file(dense, part, dict(header))
+        with part.open("rb") as stream:
+            os.fsync(stream.fileno())
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        raise SfumatoError(
+            f"{path}: could not be written ({error}); what was there is kept, free some space and "
+            "give the same command again"
+        ) from None
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

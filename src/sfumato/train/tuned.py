@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sfumato.core.denoiser import Cond, Denoiser
@@ -143,8 +142,8 @@ class Tuned:
             folder / "pytorch_lora_weights.safetensors",
             folder / f"{name}.kohya.safetensors",
         )
-        _write(first, own, {"format": "pt"})
-        _write(second, kohya, told)
+        state.put(first, own, {"format": "pt"})
+        state.put(second, kohya, told)
         counts = [self.counted(file) for file in (first, second)]
         if len(set(counts)) != 1 or counts[0] != len(own) // 2:
             raise SfumatoError(f"{first}: {counts} layers were read back of {len(own) // 2}")
@@ -192,7 +191,7 @@ class Tuned:
                 old.unlink()
             for old in (folder / part).glob("*.bin*"):
                 old.unlink()
-            _write(folder / part / f"{stem}.safetensors", weights, {"format": "pt"})
+            state.put(folder / part / f"{stem}.safetensors", weights, {"format": "pt"})
 
 
 def _of(part: str, average: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -203,10 +202,3 @@ def _of(part: str, average: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _text_name(name: str) -> str:
     bare = name.startswith(("text_model.", "text_projection."))
     return name if bare else f"text_model.{name}"
-
-
-def _write(file: Path, tensors: Mapping[str, Tensor], header: dict[str, str]) -> None:
-    """Written beside, then put in its place."""
-    part = file.with_name(f".{file.name}.part")
-    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, header)
-    part.replace(file)
