@@ -137,7 +137,7 @@ class Table:
     def save(self, file: Path) -> None:
         shown = [row.resize((96, 96), Image.Resampling.NEAREST) for row in self.rows]
         whole = [sf.images.Picture.of(picture) for picture in shown]
-        sheet(whole, self.captions, columns=3).save(file)
+        sheet(whole, self.captions, columns=3).convert("RGB").quantize(256).save(file)
 
 
 def main() -> None:

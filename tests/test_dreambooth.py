@@ -147,6 +147,22 @@ def test_class_pictures_are_made_once_and_are_the_same(
     assert classes.place(model, "a dog", 0) != classes.place(model, "a dog", 1)
 
 
+def test_class_pictures_of_the_users_own(
+    pipeline: Path, pictures: Path, tmp_path: Path, home: Path
+) -> None:
+    """Fitted as the subject's are, of whatever size; nothing is made."""
+    folder = tmp_path / "dogs"
+    folder.mkdir()
+    for k, size in enumerate(((300, 300), (640, 400), (90, 120))):
+        photo(*size).save(folder / f"{k}.png")
+    given = recipe(pipeline, pictures, subject={"class_folder": str(folder)})
+    tuner = dreambooth.tuner(given, pictures, tmp_path / "run", "cpu")
+    assert len(tuner.class_rows) == 3
+    assert max(max(row.shape[-2:]) for row in tuner.class_rows) <= 16, "of 8 native cells"
+    trained(given, tmp_path / "run")
+    assert not (home / "classes").exists()
+
+
 def test_without_a_prior_there_are_no_class_rows(
     pipeline: Path, pictures: Path, tmp_path: Path, home: Path
 ) -> None:

@@ -23,7 +23,6 @@ from torch.nn import functional as F
 from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import keyed
 from sfumato.core.process import walk
-from sfumato.images import Picture
 from sfumato.methods.cfg import CFG
 from sfumato.models import encoders
 from sfumato.models.library import load
@@ -85,14 +84,12 @@ class DreamBooth:
         self.spoken = model.phrase(given.wording.format(f"{self.name} {given.noun}"))
         self.class_text = model.phrase(given.wording.format(given.noun))
         self.texts = (self.spoken, self.class_text, "")
-        class_pictures = self._class_pictures(model) if given.prior else []
         sizes = subject.buckets(model.card.native, model.card.multiple)
+        of_class = self._class_pictures(model, sizes) if given.prior else []
         with torch.no_grad():
             fitted = [subject.fitted(shot, sizes).to(device) for shot in self.shots]
             self.rows = [model.space.encode(x[None])[0] for x in fitted]
-            self.class_rows = [
-                model.space.encode(classes.pixels(p).to(device)[None])[0] for p in class_pictures
-            ]
+            self.class_rows = [model.space.encode(x.to(device)[None])[0] for x in of_class]
         self.real = fitted
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(keyed(f"{self.seed}/adapter"))
@@ -100,11 +97,14 @@ class DreamBooth:
         self.tuned.train(True)
         self.best = float("-inf")
 
-    def _class_pictures(self, model: Model) -> list[Picture]:
+    def _class_pictures(self, model: Model, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
+        """Their pixels (3, H, W) at work sizes."""
         given = self.config.subject
         if given.class_folder:
-            return [shot.picture for shot in subject.shots(Path(given.class_folder))]
-        return classes.made(model, self.class_text, given.class_pictures, self.seed)
+            shots = subject.shots(Path(given.class_folder))
+            return [subject.fitted(shot, sizes) for shot in shots]
+        made = classes.made(model, self.class_text, given.class_pictures, self.seed)
+        return [classes.pixels(picture) for picture in made]
 
     def parameters(self) -> dict[str, nn.Parameter]:
         return self.tuned.trained
