@@ -154,8 +154,8 @@ def plain(root: Path, steps: int) -> tuple[float, list[float]]:
 def row_order(tuner: Any, step: int) -> tuple[int, int]:
     """Which pictures a step takes."""
     found = []
-    for purpose, states in (("subject", tuner.rows), ("class", tuner.class_rows)):
-        found.append(tuner._turn(purpose, range(len(states)), step))
+    for album in (tuner.album, tuner.class_album):
+        found.append(album.turn(range(len(album.states)), step))
     return found[0], found[1]
 
 

@@ -77,7 +77,7 @@ def taught(pictures: Path, noun: str, folder: Path, steps: int, prior: float) ->
     given = {
         "model": "emoji", "output": str(folder), "steps": steps, "rank": None, "rate": None,
         "noun": noun, "name": "", "prior": prior, "class_pictures": 64, "class_folder": "",
-        "text": False, "batch": None, "seed": 0,
+        "text": False, "word": False, "vectors": 1, "batch": None, "seed": 0,
     }  # fmt: skip
     recipe = tables(str(pictures), given)
     recipe["run"] |= {"grid": 10**6, "judge": 10**6}

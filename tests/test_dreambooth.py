@@ -22,7 +22,7 @@ import pipelines
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
 from sfumato.train import classes, config, program, subject
-from sfumato.train.tuners import dreambooth
+from sfumato.train.tuners import dreambooth, textual_inversion
 from test_cli import call, fails
 from test_diffusers import photo
 from test_lora_files import fresh, ours, theirs
@@ -308,6 +308,55 @@ def test_a_loss_that_is_not_finite_keeps_the_last_state(
         trained(given, tmp_path / "run")
     state = load_file(tmp_path / "run" / "state.safetensors")
     assert state
+
+
+@pytest.mark.parametrize(("kind", "count"), [("sd1", 1), ("sd1", 3), ("sdxl", 2)])
+def test_a_learned_word_is_diffusers_own(
+    kind: str, count: int, pictures: Path, tmp_path: Path
+) -> None:
+    """Only the word's rows move; the file does the same in diffusers and here."""
+    root = tmp_path / kind
+    pipelines.stable(root, kind)
+    given = recipe(root / "pipeline", pictures, subject={"vectors": count, "noun": "red"},
+                   optim={"rate": 0.05, "weight_decay": 0.0, "ema": 0.0})  # fmt: skip
+    given = config.parse({**json.loads(given.text), "tuner": "textual_inversion"})
+    plain = sf.load(str(root / "pipeline"), dtype="float32")
+    before = plain.text.encoders[0].vectors.clone()  # type: ignore[union-attr]
+    state = trained(given, tmp_path / "run")
+    assert {name.split("/")[1] for name in state} == ({"0"} if kind == "sd1" else {"0", "1"})
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    file = tmp_path / "run" / run["file"]
+    learned = load_file(file)
+    assert all(value.shape[0] == count for value in learned.values())
+    model = plain.adapt(file)
+    assert torch.equal(model.text.encoders[0].vectors, before)  # type: ignore[union-attr]
+    prompt, pipe = f"a {run['name']} cat", fresh(root / "pipeline")
+    if kind == "sd1":
+        pipe.load_textual_inversion(str(file))
+    else:
+        for part, name in (("clip_l", ""), ("clip_g", "_2")):
+            pipe.load_textual_inversion(
+                learned[part], token=run["name"], tokenizer=getattr(pipe, f"tokenizer{name}"),
+                text_encoder=getattr(pipe, f"text_encoder{name}"),
+            )  # fmt: skip
+    assert float((ours(model, pipe, prompt) - theirs(pipe, prompt)).abs().max()) < 1e-5
+    assert float((ours(model, pipe, prompt) - ours(model, pipe, "a cat")).abs().max()) > 1e-3
+
+
+def test_a_learned_word_lowers_its_loss(pipeline: Path, pictures: Path, tmp_path: Path) -> None:
+    """And a pixel model, whose tokens are inside its network, says that it has none to learn."""
+    given = recipe(pipeline, pictures, optim={"rate": 0.02, "steps": 40, "weight_decay": 0.0})
+    given = config.parse({**json.loads(given.text), "tuner": "textual_inversion"})
+    tuner = textual_inversion.tuner(given, pictures, tmp_path / "fresh", "cpu")
+    with torch.no_grad():
+        before = {k: v for k, v in tuner.judge().items() if "subject" in k}
+    trained(given, tmp_path / "run")
+    held = (tmp_path / "run" / "heldout.csv").read_text().splitlines()
+    after = dict(zip(held[0].split(","), map(float, held[-1].split(",")), strict=True))
+    assert sum(after[k] for k in before) < sum(before.values())
+    own = recipe(Path("emoji"), pictures)
+    with pytest.raises(SfumatoError, match="has no text encoder of its own"):
+        textual_inversion.tuner(own, pictures, tmp_path / "own", "cpu")
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:

@@ -363,6 +363,9 @@ def test_models_by_name_and_those_that_cannot_be_loaded(tmp_path: Path, home: Pa
         sf.load(str(tmp_path))
     odd = tmp_path / "weights.pt"
     odd.write_bytes(b"x")
+    with pytest.raises(SfumatoError, match="damaged, incomplete or no checkpoint"):
+        sf.load(str(odd))
+    torch.save({"some.weight": torch.zeros(2, 2)}, odd)
     with pytest.raises(SfumatoError, match="rename it to one of"):
         sf.load(str(odd))
     folder = tmp_path / "emoji"

@@ -30,6 +30,8 @@ LATENT: dict[str, Any] = {
     "wording": "a {}",
     "targets": ["attention"],
 }
+# no decay: it would pull the word's vectors to nothing
+WORD: dict[str, Any] = {**LATENT, "rate": 5e-3, "whole": 5e-3, "steps": 1500, "decay": 0.0}
 
 
 def dreambooth(pictures: str | None, **given: Any) -> None:
@@ -72,12 +74,14 @@ def tables(pictures: str, given: dict[str, Any]) -> dict[str, Any]:
 
     name = given["model"]
     kind = OWN if name in BUNDLED or (Path(name) / "card.json").is_file() else LATENT
+    if given["word"]:
+        kind = WORD
     steps = given["steps"] or kind["steps"]
     rank = kind["rank"] if given["rank"] is None else given["rank"]
     rate = given["rate"] or kind["rate" if rank else "whole"]
     return {
         "name": Path(given["output"]).name,
-        "tuner": "dreambooth",
+        "tuner": "textual_inversion" if given["word"] else "dreambooth",
         "model": {"start": given["model"]},
         "subject": {
             "pictures": str(Path(pictures).resolve()),
@@ -88,6 +92,7 @@ def tables(pictures: str, given: dict[str, Any]) -> dict[str, Any]:
             "class_pictures": given["class_pictures"],
             "class_folder": given["class_folder"],
             "text": given["text"],
+            "vectors": given["vectors"],
         },
         "adapter": {"rank": rank, "alpha": float(rank or 8), "targets": kind["targets"]},
         "objective": {"times": "uniform", "weighting": "min-snr"},
@@ -98,7 +103,7 @@ def tables(pictures: str, given: dict[str, Any]) -> dict[str, Any]:
             "warmup": min(20, steps),
             "decay_from": 0.5,
             "ema": 0.99,
-            "weight_decay": 0.01,
+            "weight_decay": kind.get("decay", 0.01),
             "dtype": "float32",
         },
         "run": {
@@ -141,6 +146,12 @@ def planned(recipe: Path) -> str:
     count = len(subject.inspected(tokens, name))
     text = model.phrase(given.wording.format(given.noun))
     said = model.phrase(given.wording.format(f"{name} {given.noun}"))
+    if config.tuner == "textual_inversion":
+        return (
+            f"pictures: {', '.join(shot.name for shot in shots)}\n"
+            f"training: {given.vectors} vector(s) of a word, {optim.steps} steps of {optim.batch}, "
+            f"rate {optim.rate:g}"
+        )
     missing: list[int] = []
     if given.prior and not given.class_folder:
         missing = classes.missing(model, text, given.class_pictures, config.run.seed)

@@ -273,7 +273,6 @@ class DPMpp2MSDE:
 SOLVERS: dict[str, Callable[..., Any]] = {
     "ddpm": DDPM,
     "ddim": DDIM,
-    "euler": DDIM,  # Euler's method in x/alpha over sigma/alpha is DDIM without noise
     "euler-a": partial(DDIM, eta=1.0),  # ancestral Euler is DDIM with eta 1, written in sigma/alpha
     "heun": RungeKutta,
     "edm": EDM,
@@ -286,7 +285,9 @@ SOLVERS: dict[str, Callable[..., Any]] = {
     "pie": partial(RungeKutta, full=True),
     "prk": partial(RungeKutta, stages=4, full=True),
 }
-"""Every solver by what users call it."""
+"""Every solver by its id."""
+
+ALIASES = {"euler": "ddim"}  # Euler's method in x/alpha over sigma/alpha is DDIM without noise
 
 
 def solver(value: str | Mapping[str, Any] | Solver) -> Solver:
@@ -295,6 +296,7 @@ def solver(value: str | Mapping[str, Any] | Solver) -> Solver:
         return value
     options = {} if isinstance(value, str) else dict(value)
     name = value if isinstance(value, str) else options.pop("solver", None)
+    name = ALIASES.get(str(name), name)
     if name not in SOLVERS:
         raise SfumatoError(f"solver {name!r}: unknown; known are {', '.join(SOLVERS)}")
     make: Any = SOLVERS[name]

@@ -73,8 +73,9 @@ class SubjectPart:
     prior preservation (0: none) with class_pictures pictures of the untouched model, or those of
     class_folder. convention: sum or mean (train.prior); weigh_prior: whether the weighting by noise
     level counts for them too.
-    text: train the text encoder too. drop: share of captions left empty, which keeps guidance
-    alive. checkpoint: recompute activations instead of keeping them.
+    text: train the text encoder too. vectors: of the word that tuner "textual_inversion" learns;
+    its pictures, noun (where it starts) and name are read alike. drop: share of captions left
+    empty, which keeps guidance alive. checkpoint: recompute activations instead of keeping them.
     """
 
     pictures: str = ""
@@ -87,6 +88,7 @@ class SubjectPart:
     convention: str = "sum"
     weigh_prior: bool = True
     text: bool = False
+    vectors: int = 1
     drop: float = 0.1
     checkpoint: bool = False
 

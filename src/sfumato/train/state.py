@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ def put(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) ->
             os.fsync(stream.fileno())
         part.replace(path)
     except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise SfumatoError(
             f"{path}: could not be written ({error}); what was there is kept, free some space and "
             "give the same command again"

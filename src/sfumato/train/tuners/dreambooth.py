@@ -13,7 +13,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from random import Random
 from typing import Any, Literal, cast
 
 import torch
@@ -23,12 +22,14 @@ from torch.nn import functional as F
 from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import keyed
 from sfumato.core.process import walk
+from sfumato.core.schedule import Schedule
 from sfumato.methods.cfg import CFG
 from sfumato.models import encoders
 from sfumato.models.library import load
 from sfumato.models.model import Model
 from sfumato.models.prompts import Prompts
 from sfumato.train import classes, personal, subject
+from sfumato.train.album import Album, Rows
 from sfumato.train.config import Config
 from sfumato.train.feed import tiled
 from sfumato.train.levels import Plain
@@ -42,16 +43,6 @@ log = logging.getLogger("sfumato")
 LEVELS = (0.125, 0.375, 0.625, 0.875)
 SCENES = ("{}", "blue {}", "{}, blue background")
 SHOWN, JUDGED, STEPS = 4, 8, 16
-
-
-@dataclass(frozen=True)
-class Rows:
-    """States and noise (B, C, h, w), their texts, and each row's time and importance."""
-
-    x0: Tensor
-    noise: Tensor
-    texts: list[str]
-    times: list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -91,6 +82,11 @@ class DreamBooth:
             self.rows = [model.space.encode(x[None])[0] for x in fitted]
             self.class_rows = [model.space.encode(x.to(device)[None])[0] for x in of_class]
         self.real = fitted
+        self.album = Album("subject", self.rows, [self.spoken], given.drop, self.seed)
+        self.class_album = None
+        if self.class_rows:
+            texts = [self.class_text]
+            self.class_album = Album("class", self.class_rows, texts, given.drop, self.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(keyed(f"{self.seed}/adapter"))
             self.tuned = Tuned(model, config, self.texts)
@@ -111,39 +107,18 @@ class DreamBooth:
 
     def batch(self, step: int, share: slice) -> Batch:
         """B of the subject and, with prior preservation, B of the class."""
-        mine = self._rows("subject", self.rows, self.spoken, step, share)
-        if not self.class_rows:
-            return Batch(mine, None)
-        return Batch(mine, self._rows("class", self.class_rows, self.class_text, step, share))
+        n, times, schedule = self.config.optim.batch, self.config.objective.times, self.schedule
+        mine, others = (
+            None if album is None else album.rows(step, n, share, times, schedule)
+            for album in (self.album, self.class_album)
+        )
+        assert mine is not None
+        return Batch(mine, others)
 
-    def _rows(
-        self, purpose: str, states: Sequence[Tensor], text: str, step: int, share: slice
-    ) -> Rows:
-        """Rows of one shape: a bucket by its share of the pictures, then its pictures in turns."""
-        n, config = self.config.optim.batch, self.config
-        rng = self._rng(f"{purpose} rows", step)
-        shape = states[rng.randrange(len(states))].shape
-        able = [k for k, state in enumerate(states) if state.shape == shape]
-        first = step * n
-        order = [self._turn(purpose, able, first + j) for j in range(n)]
-        x0 = torch.stack([states[k] for k in order])
-        dropped = [rng.random() < config.subject.drop for _ in range(n)]
-        texts = ["" if drop else text for drop in dropped]
-        times = config.objective.times(n, self.denoiser.schedule, self._rng(f"{purpose} t", step))
-        generator = torch.Generator(self.device)
-        generator.manual_seed(keyed(f"{self.seed}/{purpose} noise/{step}"))
-        noise = torch.randn(x0.shape, generator=generator, device=self.device)
-        return Rows(x0[share], noise[share], texts[share], times[share])
-
-    def _turn(self, purpose: str, able: Sequence[int], position: int) -> int:
-        """Every picture once in an epoch, in an order of its own."""
-        epoch, place = divmod(position, len(able))
-        order = list(able)
-        Random(keyed(f"{self.seed}/{purpose} order/{epoch}")).shuffle(order)
-        return order[place]
-
-    def _rng(self, purpose: str, step: int) -> Random:
-        return Random(keyed(f"{self.seed}/{purpose}/{step}"))
+    @property
+    def schedule(self) -> Schedule:
+        found: Schedule = self.denoiser.schedule
+        return found
 
     @property
     def denoiser(self) -> Any:

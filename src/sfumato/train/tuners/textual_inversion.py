@@ -1,0 +1,162 @@
+"""Textual Inversion (arXiv 2208.01618): learn a word that makes a frozen model draw a subject.
+
+Only the word's rows of the token table are trained; the network, the encoders and every other row
+stay as they are, since the rows are a parameter of their own that is put into the table for a run.
+Latent models only: the bundled one's tokens are inside its network.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sfumato.core.errors import SfumatoError
+from sfumato.core.noise import keyed
+from sfumato.core.process import walk
+from sfumato.methods.cfg import CFG
+from sfumato.models import encoders
+from sfumato.models.library import load
+from sfumato.train import state, subject
+from sfumato.train.album import Album, Rows
+from sfumato.train.config import Config
+from sfumato.train.feed import tiled
+from sfumato.train.tuners import Outcome
+from sfumato.train.tuners.dreambooth import LEVELS, SHOWN, STEPS, guidance_of
+
+log = logging.getLogger("sfumato")
+
+SPOKEN = (
+    "{}",
+    "a photo of {}",
+    "a close-up of {}",
+    "a picture of {}",
+    "a good photo of {}",
+    "{} in a photo",
+    "a bright photo of {}",
+    "a dark photo of {}",
+)
+JITTER = 0.05
+"""Spread of several vectors about their common start, in units of the table's own."""
+
+
+class TextualInversion:
+    """Implements Tuner."""
+
+    def __init__(self, config: Config, data: Path, folder: Path, device: str) -> None:
+        self.config, self.device, self.folder = config, device, folder
+        given = config.subject
+        model = load(config.model.start or "emoji", device=device, dtype="float32")
+        if not isinstance(model.text, encoders.Encoders):
+            raise SfumatoError(
+                f"textual_inversion: {model.name} has no text encoder of its own; take a latent "
+                "model, or dreambooth"
+            )
+        if not given.noun.strip():
+            raise SfumatoError("textual_inversion: no noun to start from; say what the subject is")
+        if given.vectors < 1:
+            raise SfumatoError(f"subject.vectors {given.vectors}: must be 1 or more")
+        noun = given.noun.replace(" ", "-")
+        # two encoders' vectors are in a file that cannot say the word, so its name does
+        self.word = given.name or (f"<{noun}>" if len(model.text.encoders) == 1 else f"my-{noun}")
+        self.words = {
+            str(k): nn.Parameter(self._start(encoder, k))
+            for k, encoder in enumerate(model.text.encoders)
+        }
+        known = tuple(
+            replace(encoder, words={**encoder.words, self.word: self.words[str(k)]})
+            for k, encoder in enumerate(model.text.encoders)
+        )
+        self.model = replace(model, text=replace(model.text, encoders=known))
+        self.shots = subject.shots(Path(given.pictures) if given.pictures else data)
+        sizes = subject.buckets(model.card.native, model.card.multiple)
+        with torch.no_grad():
+            self.real = [subject.fitted(shot, sizes).to(device) for shot in self.shots]
+            states = [model.space.encode(x[None])[0] for x in self.real]
+        texts = [text.format(self.word) for text in SPOKEN]
+        # none dropped: without the word there is nothing to learn from a row
+        self.album = Album("subject", states, texts, 0.0, config.run.seed)
+
+    def _start(self, encoder: encoders.Encoder, k: int) -> Tensor:
+        """The noun's vector, for each of the word's; several are spread a little."""
+        given, table = self.config.subject, encoder.vectors.detach().float()
+        row = table[encoder.tokens(given.noun)[0]]
+        generator = torch.Generator().manual_seed(keyed(f"{self.config.run.seed}/word/{k}"))
+        noise = torch.randn(given.vectors, len(row), generator=generator).to(row)
+        spread = JITTER * float(table.std()) if given.vectors > 1 else 0.0
+        return row + spread * noise
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        return self.words
+
+    def batch(self, step: int, share: slice) -> Rows:
+        schedule = self.model.denoiser.schedule
+        n, times = self.config.optim.batch, self.config.objective.times
+        return self.album.rows(step, n, share, times, schedule)
+
+    def loss(self, batch: Rows, step: int) -> Outcome:
+        times, importance = zip(*batch.times, strict=True)
+        with encoders.with_gradients():
+            cond = self.model.encode(batch.texts, beside=self.album.texts)
+        loss = self.config.objective.at(
+            self.model.denoiser, batch.x0, cond, batch.noise, times, importance
+        )
+        norms = [float(value.detach().norm(dim=1).mean()) for value in self.words.values()]
+        return Outcome(loss.total, {"mse": float(loss.mse.mean()), "norm": norms[0]})
+
+    def judge(self) -> dict[str, float]:
+        """Errors on fixed noise of the pictures, and the vectors' length over a usual word's."""
+        made = {}
+        cond = self.model.encode([SPOKEN[0].format(self.word)])
+        for t in LEVELS:
+            total = 0.0
+            for k, x0 in enumerate(self.album.states):
+                generator = torch.Generator(self.device).manual_seed(keyed(f"judge/{k}/{t}"))
+                noise = torch.randn(x0[None].shape, generator=generator, device=self.device)
+                loss = self.config.objective.at(self.model.denoiser, x0[None], cond, noise, [t])
+                total += float(loss.mse)
+            made[f"subject {t:g}"] = total / len(self.album.states)
+        text = cast(encoders.Encoders, self.model.text)
+        usual = float(text.encoders[0].vectors.norm(dim=1).mean())
+        made["length"] = float(self.words["0"].detach().norm(dim=1).mean()) / usual
+        return made
+
+    def show(self, file: Path) -> None:
+        """The subject's pictures, then the word in three sentences, fixed seeds."""
+        size = self.real[0].shape[-2:]
+        rows = [torch.cat([F.interpolate(x[None], size) for x in self.real[: 2 * SHOWN]])]
+        for text in SPOKEN[:3]:
+            process: Any = self.model.process(text.format(self.word), n=SHOWN, steps=STEPS)
+            run = (process | CFG(guidance_of(self.model))).begin(seed=0)
+            x, _ = walk(run)
+            rows.append(F.interpolate(run.decode(cast(Tensor, x)).clamp(-1, 1), size))
+        tiled(rows, least=96).save(file)
+
+    def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """learned_embeds.safetensors as diffusers writes it (two encoders: clip_l, clip_g)."""
+        folder = folder.parent
+        names = {"0": self.word} if len(average) == 1 else {"0": "clip_l", "1": "clip_g"}
+        tensors = {names[k]: value for k, value in average.items()}
+        file = folder / ("learned_embeds.safetensors" if len(average) == 1 else self._plain())
+        state.put(file, tensors, {"format": "pt"})
+        note = {"name": self.word, "noun": self.config.subject.noun, "training": dict(facts)}
+        note["pictures"] = [shot.name for shot in self.shots]
+        text = json.dumps({**note, "file": file.name}, indent=1, ensure_ascii=False)
+        (folder / "run.json").write_text(text, encoding="utf-8")
+        log.info("%s: word %s of %d vectors", file, self.word, self.config.subject.vectors)
+
+    def _plain(self) -> str:
+        """Of two encoders the file's name is the word."""
+        return f"{self.word}.safetensors"
+
+
+def tuner(config: Config, data: Path, folder: Path, device: str) -> TextualInversion:
+    """What `tuner = "textual_inversion"` in a recipe makes."""
+    return TextualInversion(config, data, folder, device)
