@@ -399,4 +399,20 @@ def test_the_program_plans_trains_and_refuses_other_settings(
     assert sf.open_image(tmp_path / "out.png").size == (32, 32)
     lost = fails(app, 1, "dreambooth", "--resume", "-o", str(tmp_path / "none"))
     assert "holds no run" in lost
-    assert "give the folder of pictures and --class" in fails(app, 1, "dreambooth", "-o", "x")
+    assert "give the folder with the subject's pictures" in fails(app, 1, "dreambooth", "-o", "x")
+    unsaid = fails(app, 1, "dreambooth", str(pictures), "-o", "x", "--model", str(pipeline))
+    assert "has no CLIP to guess by; give --class" in unsaid
+
+
+def test_the_class_is_guessed_where_it_is_not_said(tmp_path: Path, app: Any) -> None:
+    folder = tmp_path / "apple"
+    folder.mkdir()
+    model = sf.load("emoji", dtype="float32")
+    for k, picture in enumerate(
+        model.process("red apple", n=3, steps=12, stages=1).sample().images
+    ):
+        picture.save(folder / f"{k}.png")
+    plan = call(app, "dreambooth", str(folder), "-o", str(tmp_path / "run"), "--plan")
+    assert plan.exit_code == 0, plan.output
+    assert "class: apple, by the model's CLIP (then " in plan.stderr
+    assert "class: 'apple, 3d render'" in plan.stdout

@@ -274,6 +274,25 @@ def test_one_set_of_weights_for_each_part() -> None:
     assert [f.path for f in hub.chosen(plain)] == ["pytorch_lora_weights.safetensors"]
 
 
+def test_everything_local_loads_with_the_network_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bundled, pipeline, single file: no connection is even tried."""
+    from test_single import single_file
+
+    pipe = pipelines.single(tmp_path, "sd1")
+    file = single_file(pipe, "sd1", tmp_path / "model.safetensors")
+
+    def refused(*args: Any) -> None:
+        raise AssertionError(f"the network was asked: {args[1:]}")
+
+    monkeypatch.setattr(socket.socket, "connect", refused)
+    monkeypatch.setattr(socket, "getaddrinfo", refused)
+    for name in ("emoji", str(tmp_path / "pipeline"), str(file)):
+        model = sf.load(name, dtype="float32")
+        model.process("red cat", steps=1, size=32, stages=1).sample()
+
+
 def test_export_is_a_folder_that_loads(tmp_path: Path, app_home: Path) -> None:
     from sfumato.models import carry
 

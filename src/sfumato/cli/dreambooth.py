@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from sfumato.cli import show
 from sfumato.core.errors import SfumatoError
 
 log = logging.getLogger("sfumato")
@@ -56,8 +57,9 @@ def dreambooth(pictures: str | None, **given: Any) -> None:
 
 def written(recipe: Path, pictures: str | None, given: dict[str, Any]) -> None:
     """The recipe of the options; another one in a folder with a run is refused."""
-    if pictures is None or not given["noun"]:
-        raise SfumatoError("dreambooth: give the folder of pictures and --class, what it shows")
+    if pictures is None:
+        raise SfumatoError("dreambooth: give the folder with the subject's pictures")
+    given = {**given, "noun": given["noun"] or guessed(Path(pictures), given["model"])}
     text = toml(tables(pictures, given))
     if (recipe.parent / "state.safetensors").is_file() and recipe.read_text("utf-8") != text:
         raise SfumatoError(
@@ -66,6 +68,25 @@ def written(recipe: Path, pictures: str | None, given: dict[str, Any]) -> None:
         )
     recipe.parent.mkdir(parents=True, exist_ok=True)
     recipe.write_text(text, encoding="utf-8")
+
+
+def guessed(pictures: Path, name: str) -> str:
+    """What the model's CLIP takes the pictures for; without one the user must say it."""
+    from sfumato.models.library import load
+    from sfumato.train import subject
+
+    model = load(name, dtype="float32")
+    clip = model.get("clip")
+    if clip is None:
+        raise SfumatoError(f"dreambooth: {name} has no CLIP to guess by; give --class, such as dog")
+    native = [model.card.native]
+    shown = [subject.fitted(shot, native) for shot in subject.shots(pictures)]
+    first, *others = subject.guessed(clip, shown, model.phrase)
+    show.errors.print(
+        f"class: {first}, by the model's CLIP (then {', '.join(others)}); --class takes another",
+        highlight=False,
+    )
+    return first
 
 
 def tables(pictures: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -115,7 +115,13 @@ TRAIN = [
     keyword("until", int | None, None, "--until", text="stop after this step, to go on later"),
 ]
 DREAMBOOTH = [
-    keyword("noun", str | None, None, "--class", text="what the subject is, such as dog"),
+    keyword(
+        "noun",
+        str | None,
+        None,
+        "--class",
+        text="what it is, such as dog; else guessed",
+    ),
     keyword("name", str, "", "--name", text="its identifier; a rare word if none is given"),
     keyword("output", str, ..., "-o", "--output", text="run folder, later given to --adapt"),
     keyword("model", str, "emoji", "--model", text="the model that learns"),

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 from PIL import Image as PILImage
@@ -90,6 +91,36 @@ def fitted(shot: Shot, sizes: Sequence[tuple[int, int]]) -> Tensor:
 
     values = torch.from_numpy(np.asarray(pixels).astype(np.float32) / np.float32(127.5) - 1)
     return values.permute(2, 0, 1).contiguous()
+
+
+NOUNS = (
+    *("apple", "backpack", "bag", "ball", "banana", "bear", "bed", "bell", "bicycle", "bird"),
+    *("boat", "book", "boot", "bottle", "bowl", "bread", "bus", "butterfly", "cake"),
+    *("camera", "candle", "car", "castle", "cat", "chair", "clock", "coat", "computer"),
+    *("cow", "crown", "cup", "dog", "doll", "dress", "drum", "duck", "egg", "elephant"),
+    *("face", "fish", "flag", "flower", "fox", "frog", "glasses", "guitar", "hamburger"),
+    *("hammer", "hand", "hat", "heart", "horse", "house", "key", "knife", "lamp", "leaf"),
+    *("lion", "man", "monkey", "moon", "mouse", "mushroom", "octopus", "owl", "panda", "pen"),
+    *("penguin", "phone", "pig", "pizza", "plant", "rabbit", "ring", "robot", "rocket"),
+    *("rose", "sheep", "ship", "shirt", "shoe", "skateboard", "snake", "spoon", "star"),
+    *("sunglasses", "table", "teapot", "tiger", "toy", "train", "tree", "turtle", "umbrella"),
+    *("vase", "watch", "whale", "woman"),
+)
+"""What a subject may be, where nobody says it."""
+
+
+def guessed(clip: Any, pictures: Sequence[Tensor], spoken: Callable[[str], str]) -> list[str]:
+    """The three nouns whose texts a CLIP finds nearest to the pictures, the best first.
+
+    pictures (3, H, W) in [-1, 1]; spoken: a noun as the model's captions say it.
+    """
+    side = (clip.size, clip.size)
+    resize = torch.nn.functional.interpolate
+    with torch.no_grad():
+        seen = torch.cat([resize(x[None], side, mode="bilinear", antialias=True) for x in pictures])
+        vectors = clip.image(seen, torch.zeros(len(seen), device=seen.device))
+        found = (vectors @ clip.text([spoken(noun) for noun in NOUNS]).T).mean(0)
+    return [NOUNS[k] for k in found.topk(3).indices.tolist()]
 
 
 Tokens = Callable[[str], list[int]]
