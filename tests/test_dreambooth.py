@@ -405,14 +405,13 @@ def test_the_program_plans_trains_and_refuses_other_settings(
 
 
 def test_the_class_is_guessed_where_it_is_not_said(tmp_path: Path, app: Any) -> None:
-    folder = tmp_path / "apple"
+    folder = tmp_path / "burgers"
     folder.mkdir()
     model = sf.load("emoji", dtype="float32")
-    for k, picture in enumerate(
-        model.process("red apple", n=3, steps=12, stages=1).sample().images
-    ):
+    burgers = model.process("hamburger", n=3, steps=12, stages=1).sample().images
+    for k, picture in enumerate(burgers):
         picture.save(folder / f"{k}.png")
     plan = call(app, "dreambooth", str(folder), "-o", str(tmp_path / "run"), "--plan")
     assert plan.exit_code == 0, plan.output
-    assert "class: apple, by the model's CLIP (then " in plan.stderr
-    assert "class: 'apple, 3d render'" in plan.stdout
+    assert "class: hamburger, by the model's CLIP (then " in plan.stderr
+    assert "class: 'hamburger, 3d render'" in plan.stdout

@@ -193,7 +193,7 @@ def test_up_and_down_again_is_the_picture(model: sf.Model) -> None:
     x0 = model.space.encode(work(photo()))
     errors = []
     for n in (40, 160):
-        times = tuple(0.2 * (n - k) / n for k in range(n + 1))
+        times = tuple(0.05 * (n - k) / n for k in range(n + 1))
         process = model.process("cat", spacing=times, solver="ddim") | sf.CFG(1)
         path = process.invert(x0)
         assert len(path) == n + 1

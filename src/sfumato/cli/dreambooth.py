@@ -81,7 +81,7 @@ def guessed(pictures: Path, name: str) -> str:
         raise SfumatoError(f"dreambooth: {name} has no CLIP to guess by; give --class, such as dog")
     native = [model.card.native]
     shown = [subject.fitted(shot, native) for shot in subject.shots(pictures)]
-    first, *others = subject.guessed(clip, shown, model.phrase)
+    first, *others = subject.guessed(clip, shown, model.card.full_prompt)
     show.errors.print(
         f"class: {first}, by the model's CLIP (then {', '.join(others)}); --class takes another",
         highlight=False,
