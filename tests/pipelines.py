@@ -70,6 +70,17 @@ def autoencoder(
     return vae
 
 
+def tiny_autoencoder() -> Any:
+    """Of the same latents as the full one."""
+    from diffusers import AutoencoderTiny
+
+    tiny = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8, 8), decoder_block_out_channels=(8, 8, 8),
+        num_encoder_blocks=(1, 1, 1), num_decoder_blocks=(1, 1, 1),
+    )  # fmt: skip
+    return scrambled(tiny, 4)
+
+
 def encoder(
     width: int, projected: bool = False, layers: int = 2, heads: int = 2, **given: Any
 ) -> Any:

@@ -222,16 +222,11 @@ def clip(folder: Path) -> Path:
 @pytest.mark.parametrize("decoder", ["full", "tiny"])
 def test_clip_guidance_goes_through_the_decoder(folder: Path, tmp_path: Path, decoder: str) -> None:
     """A clean CLIP sees the predicted picture; its score rises with the scale."""
-    from diffusers import AutoencoderTiny
-
     carried = tmp_path / "model"
     carried.symlink_to(folder) if decoder == "full" else mirrored(folder, carried)
     if decoder == "tiny":
-        tiny = AutoencoderTiny(
-            encoder_block_out_channels=(8, 8, 8), decoder_block_out_channels=(8, 8, 8),
-            num_encoder_blocks=(1, 1, 1), num_decoder_blocks=(1, 1, 1),
-        )  # fmt: skip
-        pipelines.scrambled(tiny, 4).save_pretrained(carried / "vae_tiny")
+        tiny = pipelines.tiny_autoencoder()
+        tiny.save_pretrained(carried / "vae_tiny")
     model = sf.load(str(carried), dtype="float32")
     judge = str(clip(tmp_path / "clip"))
     scores = []
@@ -275,14 +270,9 @@ def test_what_makes_no_sense_on_latents_is_refused(model: sf.Model, tmp_path: Pa
 
 
 def test_previews_take_the_tiny_autoencoder(folder: Path, tmp_path: Path) -> None:
-    from diffusers import AutoencoderTiny
-
     mirrored(folder, tmp_path / "model")
-    tiny = AutoencoderTiny(
-        encoder_block_out_channels=(8, 8, 8), decoder_block_out_channels=(8, 8, 8),
-        num_encoder_blocks=(1, 1, 1), num_decoder_blocks=(1, 1, 1),
-    )  # fmt: skip
-    pipelines.scrambled(tiny, 4).save_pretrained(tmp_path / "model" / "vae_tiny")
+    tiny = pipelines.tiny_autoencoder()
+    tiny.save_pretrained(tmp_path / "model" / "vae_tiny")
     for root, expected in ((folder, "full"), (tmp_path / "model", "tiny")):
         model = sf.load(str(root), dtype="float32")
         steps = list(model.process("cat", steps=1).steps(seed=1))

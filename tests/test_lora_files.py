@@ -325,11 +325,8 @@ def test_another_autoencoder_decodes(folders: Any, tmp_path: Path) -> None:
     from diffusers import AutoencoderTiny
 
     folder = folders("sd1")
-    tiny = AutoencoderTiny(
-        encoder_block_out_channels=(8, 8, 8), decoder_block_out_channels=(8, 8, 8),
-        num_encoder_blocks=(1, 1, 1), num_decoder_blocks=(1, 1, 1),
-    )  # fmt: skip
-    pipelines.scrambled(tiny, 4).save_pretrained(tmp_path / "tiny")
+    tiny = pipelines.tiny_autoencoder()
+    tiny.save_pretrained(tmp_path / "tiny")
     model = sf.load(str(folder), dtype="float32")
     adapted = model.adapt(tmp_path / "tiny")
     state = torch.randn(1, 4, 8, 8)

@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from sfumato.core.errors import SfumatoError
-from sfumato.models import adapters, library
+from sfumato.models import adapter_files, library
 from sfumato.models.openai import read_state_dict
 
 PICKLES = (".pt", ".ckpt", ".bin", ".pth")
@@ -55,8 +55,8 @@ def convert(file: Path, target: Path) -> tuple[Path, int]:
     if target.exists():
         raise SfumatoError(f"{target}: exists; give another name, nothing is overwritten")
     if file.suffix in PICKLES and file.is_file():
-        raw, _ = adapters.read(file)
-        words = adapters.words_of(raw, file)
+        raw, _ = adapter_files.read(file)
+        words = adapter_files.words_of(raw, file)
         if "string_to_param" in raw:
             tensors = {"emb_params": next(iter(words.values()))[0]}
         else:

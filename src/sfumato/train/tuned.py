@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
-from sfumato.models import adapters, encoders
+from sfumato.models import adapter_files, adapters, encoders
 from sfumato.models.model import Model
 from sfumato.nn import lora
 from sfumato.nn.unet import UNet
@@ -151,10 +151,10 @@ class Tuned:
 
     def counted(self, file: Path) -> int:
         """How many of a LoRA file's layers are this model's."""
-        tensors, header = adapters.read(file)
+        tensors, header = adapter_files.read(file)
         known = {part: adapters.layer_names(net, part) for part, net in self.nets.items()}
-        found = adapters.lows(tensors, header, file)
-        return sum(adapters.flat(low.layer) in known.get(low.part, {}) for low in found)
+        found = adapter_files.lows(tensors, header, file)
+        return sum(adapter_files.flat(low.layer) in known.get(low.part, {}) for low in found)
 
     def _whole(self, folder: Path, average: Mapping[str, Tensor], note: Mapping[str, Any]) -> str:
         """The model's own folder with the trained weights in it."""
