@@ -95,7 +95,7 @@ class Encoder:
     def tokens(self, text: str) -> list[int]:
         """Token ids; those of added words follow the vocabulary."""
         if not self.words:
-            return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+            return list(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
         first, ids = len(self.vectors), {}
         for name, vectors in self.words.items():
             ids[name] = list(range(first, first + len(vectors)))
@@ -106,7 +106,9 @@ class Encoder:
             if piece in ids:
                 found += ids[piece]
             elif piece.strip():
-                found += self.tokenizer(piece.strip(), add_special_tokens=False).input_ids
+                found += self.tokenizer(
+                    piece.strip(), add_special_tokens=False, verbose=False
+                ).input_ids
         return found
 
     def encode(self, prompt: str, chunks: int) -> tuple[Tensor, Tensor | None]:
