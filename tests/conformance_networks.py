@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfumato.models import openai
+from sfumato.models import openai, vdiffusion
 from sfumato.models.openai import load_unet
 from sfumato.nn.blocks import (
     Attention,
@@ -29,6 +28,7 @@ from sfumato.nn.classifier import Classifier
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
 from sfumato.nn.text import LayerNorm, Transformer, encode
 from sfumato.nn.unet import UNet, UNetConfig
+from sfumato.nn.vdiffusion import VDiffusion
 
 Case = Mapping[str, Any]
 Tensors = Mapping[str, Tensor]
@@ -244,10 +244,9 @@ def check_layers(case: Case, tensors: Tensors) -> None:
 
 def check_keys(case: Case, tensors: Tensors) -> None:
     """Names, shapes and counts of every released checkpoint, without memory for its weights."""
-    if "checkpoints" not in case:
-        pytest.skip(f"keys of these networks belong to issue {case['issue']}")
-    assert case["checkpoints"]
-    for names, listed in case["checkpoints"].items():
+    checkpoints = checkpoints_of(case)
+    assert checkpoints
+    for names, listed in checkpoints.items():
         for name in names.split(" / "):
             with torch.device("meta"):
                 state = released(name).state_dict()
@@ -257,8 +256,22 @@ def check_keys(case: Case, tensors: Tensors) -> None:
             assert len(state) == listed["count"], name
 
 
+def checkpoints_of(case: Case) -> Mapping[str, Mapping[str, Any]]:
+    """Of a case with several checkpoints, or with the keys of the one that its title names."""
+    if "checkpoints" in case:
+        return case["checkpoints"]
+    name = next(name for name in vdiffusion.PRESETS if name in case["title"].split())
+    return {
+        name: {
+            "state_dict": dict(case["keys"]), "parameters": case["params"], "count": case["count"],
+        }
+    }  # fmt: skip
+
+
 def released(name: str) -> nn.Module:
     """The network of a released checkpoint."""
+    if name in vdiffusion.PRESETS:
+        return VDiffusion(vdiffusion.PRESETS[name].config)
     if name in openai.PRESETS:
         return UNet(openai.PRESETS[name].config)
     if name in openai.CLASSIFIERS:

@@ -1,11 +1,13 @@
-"""v-diffusion's times, steps, free diffusion and sampling, all through Process."""
+"""v-diffusion's networks; its times, steps, free diffusion and sampling, all through Process."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,6 +20,8 @@ from sfumato.core.pseudo import transfer
 from sfumato.core.run import Loop
 from sfumato.core.schedule import Cosine, ratio
 from sfumato.core.spacing import materialise
+from sfumato.models import vdiffusion
+from sfumato.nn.vdiffusion import VDiffusion
 
 Case = Mapping[str, Any]
 Tensors = Mapping[str, Tensor]
@@ -186,4 +190,78 @@ def check_sampling(case: Case, t: Tensors) -> None:
     check.guided()
 
 
-KINDS = {"vdiffusion-schedules": check_schedules, "vdiffusion-sampling": check_sampling}
+def filled(shape: tuple[int, ...], key: int) -> Tensor:
+    """U(shape, key): the case's splitmix64 numbers in (-1, 1), float64."""
+
+    def word(value: int) -> np.uint64:
+        return np.uint64(value % 2**64)
+
+    place = np.arange(1, int(np.prod(shape)) + 1, dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        z = place * word(0x9E3779B97F4A7C15) + word(key * 0xD1B54A32D192ED03)
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            z = (z ^ (z >> word(shift))) * word(factor)
+        z ^= z >> word(31)
+    return torch.from_numpy((z >> word(11)).astype(np.float64) * 2.0**-52 - 1).view(shape)
+
+
+def gaussian_like(shape: tuple[int, ...], key: int) -> Tensor:
+    return sum((filled(shape, 3 * key + k) for k in range(3)), torch.zeros(shape)).float()
+
+
+def formula_network(name: str, given: Case) -> VDiffusion:
+    """The released layout at the case's widths with its weights."""
+    config = next(p.config for stem, p in vdiffusion.PRESETS.items() if stem.startswith(name))
+    config = replace(config, width=given["base_channels"], head_width=given["head_dim"])
+    net = VDiffusion(config)
+    state = net.state_dict()
+    for i, key in enumerate(sorted(state)):
+        shape = tuple(state[key].shape)
+        scale, middle = 0.05, 0.0
+        if key.endswith("timestep_embed.weight"):
+            scale = given["fourier_scale"]
+        elif key.endswith("norm.weight"):
+            scale, middle = 0.1, 1.0
+        elif len(shape) > 1:
+            scale = given["gain"] * (3 / np.prod(shape[1:])) ** 0.5
+        values = filled(shape, given["fill_base"] * 100_000 + i)
+        state[key].copy_((middle + scale * values).float())
+    assert sum(p.numel() for p in net.parameters()) == given["params"]
+    return net.eval().requires_grad_(False)
+
+
+def check_network(case: Case, t: Tensors) -> None:
+    """Whole networks and what is on their way; a case may hold every k-th pixel only."""
+    x, embed = gaussian_like((3, 3, 64, 64), 5001), gaussian_like((3, 512), 5002)
+    embed[0] = 0
+    for name, given in case["models"].items():
+        net = formula_network(name, given)
+        made: dict[str, Tensor] = {}
+
+        def keep(what: str, module: Any, args: Any, out: Tensor, made: Any = made) -> None:
+            made[what] = out
+
+        cond = {"clip_embed": embed} if net.config.embedding else {}
+        if cond:
+            made["cond"] = net.mapped(t["t"], embed)
+        deep = "net.4.main.5.main.5.main.5.main.9"
+        for what, path in (("after_net3", "net.3"), ("after_net4", "net.4"), ("deep", deep)):
+            net.get_submodule(path).register_forward_hook(partial(keep, what))
+        for differentiable in (False, True):  # frozen convolutions have a way of their own
+            with torch.set_grad_enabled(differentiable):
+                made["out"] = net(x.clone().requires_grad_(differentiable), t["t"], cond)
+            assert {f"{name}.{what}" for what in made} == {k for k in t if k.startswith(f"{name}.")}
+            for what, got in made.items():
+                want = t[f"{name}.{what}"]
+                if got.ndim == 4:
+                    step = got.shape[-1] // want.shape[-1]
+                    got = got.detach()[..., ::step, ::step]
+                gap = float((got - want).norm() / want.norm())
+                assert gap <= case["tolerance"]["rel_l2"], f"{name}.{what}: off by {gap:.1e}"
+
+
+KINDS = {
+    "vdiffusion-network": check_network,
+    "vdiffusion-schedules": check_schedules,
+    "vdiffusion-sampling": check_sampling,
+}

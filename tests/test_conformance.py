@@ -17,25 +17,24 @@ from conformance_glide import KINDS as GLIDE
 from conformance_guided import KINDS as GUIDED
 from conformance_ilvr import KINDS as ILVR
 from conformance_images import KINDS as IMAGES
+from conformance_losses import KINDS as LOSSES
 from conformance_networks import KINDS as NETWORKS
 from conformance_personal import KINDS as PERSONAL
 from conformance_sdedit import KINDS as SDEDIT
 from conformance_steps import KINDS as STEPS
+from conformance_style import KINDS as STYLE
 from conformance_tokens import KINDS as TOKENS
 from conformance_training import KINDS as TRAINING
 from conformance_vdiffusion import KINDS as VDIFFUSION
 
 HERE = Path(__file__).parent
 KINDS = {
-    **GLIDE, **GUIDED, **ILVR, **IMAGES, **NETWORKS, **PERSONAL, **SDEDIT,
-    **STEPS, **TOKENS, **TRAINING, **VDIFFUSION,
+    **GLIDE, **GUIDED, **ILVR, **IMAGES, **LOSSES, **NETWORKS, **PERSONAL, **SDEDIT,
+    **STEPS, **STYLE, **TOKENS, **TRAINING, **VDIFFUSION,
 }  # fmt: skip
 
 # kinds of later work, by the letter of the issue that they belong to
 LATER = {
-    "vdiffusion-network": "G",
-    "style-losses": "G",
-    "diffstyler-dual-guided": "G",
     "strength-table": "J",
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from conformance_sdedit import gaussian
@@ -25,6 +27,14 @@ def test_leading_starts_below_and_the_run_says_so() -> None:
     assert materialise("leading", 50, 1.0, linear())[:2] == pytest.approx((0.981, 0.961))
     made = Process(gaussian(linear(), 1.0), (1, 2, 2), n_steps=50, solver="ddim", spacing="leading")
     assert reported(made.begin())["t0"] == pytest.approx(0.981)
+
+
+def test_crash_follows_its_definition_and_begins_without_signal() -> None:
+    """sigma = sin^2(pi u / 2), alpha = sqrt(1 - sigma^2), the time that of their angle."""
+    levels = [math.sin(math.pi / 2 * k / 8) ** 2 for k in range(8, -1, -1)]
+    times = [2 / math.pi * math.atan2(sigma, math.sqrt(1 - sigma**2)) for sigma in levels]
+    assert materialise("v-crash", 8, 1.0, Cosine()) == pytest.approx(times, abs=1e-12)
+    assert times[0] == 1
 
 
 def test_more_steps_than_a_spacing_can_place_is_an_error() -> None:

@@ -1,7 +1,8 @@
 """The mixture of predictions: Branch, and the batched evaluation of all branches of a run.
 
 e_pos = sum_b w_b e_b over positives (x0 and eps apart, by role), then
-e = e_pos + sum_k (s_k - 1)(e_pos - e_k) over aways; classifier-free guidance is one away.
+e = e_pos + sum_k (s_k - 1)(e_pos - e_k) over aways; classifier-free guidance is one away. Where one
+positive leads, aways are of that one: e = e_pos + sum_k (s_k - 1) w_lead (e_lead - e_k).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Branch:
     cond: a Cond, a prompt, a function of Call, or None for the process's own prompt (its negative
     prompt on an away). weight: w of a positive, s of an away; may depend on t. denoiser: None for
     the process's own. source: whose `encode` reads its prompt, None for the process's. role: which
-    of x0 and eps it feeds.
+    of x0 and eps it feeds. leads: a positive whose own guidance the aways are, beside others.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Branch:
     denoiser: Denoiser | None = None
     role: Literal["both", "x0", "eps"] = "both"
     source: Any = None
+    leads: bool = False
 
     def at(self, t: float) -> float:
         return self.weight(t) if callable(self.weight) else self.weight
@@ -92,9 +94,13 @@ class Mixture:
         x0 = _weighted([(b.at(t), parts[b.name].x0) for b in positives if b.role != "eps"])
         eps = _weighted([(b.at(t), parts[b.name].eps) for b in positives if b.role != "x0"])
         mixed_x0, mixed_eps = x0, eps
+        lead = next((b for b in positives if b.leads), None)
+        share = 1.0 if lead is None else lead.at(t)
+        if lead is not None:
+            x0, eps = parts[lead.name].x0, parts[lead.name].eps
         for term in self.terms:
             if term.away and term.active(t):
-                part, push = parts[term.branch.name], term.branch.at(t) - 1
+                part, push = parts[term.branch.name], share * (term.branch.at(t) - 1)
                 mixed_x0 = torch.add(mixed_x0, x0 - part.x0, alpha=push)
                 mixed_eps = torch.add(mixed_eps, eps - part.eps, alpha=push)
         first = parts[positives[0].name]

@@ -58,6 +58,10 @@ class Call:
         """Index in `times` of the time arrived at; the start is 0."""
         return self.i + 1
 
+    def count(self, what: str, n: int = 1) -> None:
+        """Add to what the run has cost besides its network calls (`Run.counts`)."""
+        count(self.memo, what, n)
+
     def noise(self, purpose: str, like: Tensor, visit: int | None = None) -> Tensor:
         """Standard normal noise shaped like `like`; the same key gives the same tensor."""
         visit = self.visit if visit is None else visit
@@ -71,7 +75,7 @@ class Call:
 
 
 class Guide:
-    """Override what is needed of logp, edit and arrive; `process | guide` adds it.
+    """Override what is needed of logp, weigh, edit and arrive; `process | guide` adds it.
 
     through: the graph that logp needs: "input" (of x, not through the network) or "model" (through
     the network); None for a guide without logp. on: "mixture", or the name of the branch it steers.
@@ -99,6 +103,10 @@ class Guide:
         """Log-probability of each picture, (B,); the core takes one gradient for all guides."""
         raise TypeError(f"{type(self).__name__} has no logp")
 
+    def weigh(self, score: Tensor, pred: Prediction, call: Call) -> Tensor:
+        """Change the summed gradient of all guides on one branch, or on the mixture; like x."""
+        return score
+
     def edit(self, pred: Prediction, x: Tensor, call: Call) -> Prediction:
         """Change the prediction at every evaluation."""
         return pred
@@ -108,6 +116,12 @@ class Guide:
         return x
 
 
+def count(memo: dict[Any, Any], what: str, n: int = 1) -> None:
+    """Add n to a run's count of something, such as "clip" or "backward"."""
+    counts = memo.setdefault("counts", {})
+    counts[what] = counts.get(what, 0) + n
+
+
 def overrides(guide: Guide, hook: str) -> bool:
-    """Whether the guide has its own version of logp, edit or arrive."""
+    """Whether the guide has its own version of a hook."""
     return getattr(type(guide), hook) is not getattr(Guide, hook)

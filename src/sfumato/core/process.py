@@ -19,6 +19,7 @@ from sfumato.core.noise import Noise
 from sfumato.core.run import Loop, Run, Step, bind, invert, times_of
 from sfumato.core.solvers import SOLVERS, Solver, solver
 from sfumato.core.spaces import IDENTITY, Space
+from sfumato.core.spacing import materialise
 from sfumato.core.starts import Canvas, Place, PriorNoise, Start
 
 if TYPE_CHECKING:
@@ -199,7 +200,10 @@ class Process:
         calls = sum(chosen.calls(n) for n in _passes(process.times))
         branches = (*(process.positives or (Branch("positive"),)), *process.aways)
         networks = {id(b.denoiser or process.denoiser) for b in branches}
-        return calls * len(networks)
+        before = getattr(
+            process.start, "before", None
+        )  # calls to find the start, such as inversion
+        return calls * len(networks) + (before(process) if before else 0)
 
     def begin(self, seed: int = 0, noise: Noise | None = None) -> Run:
         """Bind everything of one run: sizes, times, prompts, guides."""
@@ -244,7 +248,8 @@ class Process:
         if not guided:
             process = replace(process, aways=())
         with torch.no_grad():
-            return invert(process, x0, t)
+            times = materialise(process.spacing, process.n_steps, t, process.denoiser.schedule)
+            return invert(process, x0, times[::-1])
 
     def condition(self, text: str | None, away: bool, source: Source | None = None) -> Cond:
         """The condition of a branch: its own text, else the process's prompt or negative prompt."""

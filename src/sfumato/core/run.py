@@ -80,7 +80,8 @@ class Run:
 
     shape: of the state without its batch axis; frame: geometry of a picture's size against the work
     size, made by the source; paste: (picture in uint8, edit mask, alpha) when a Start had one;
-    finishers: what methods do to the decoded pixels (n, 3, H, W) in [-1, 1].
+    finishers: what methods do to the decoded pixels (n, 3, H, W) in [-1, 1]; before: network calls
+    made to find the start; report: what parts of the run have to say of it, kept in the recipe.
     """
 
     process: Process
@@ -97,6 +98,8 @@ class Run:
     memo: dict[Any, Any] = field(default_factory=dict)
     paste: Any = None
     finishers: list[Callable[[Tensor], Tensor]] = field(default_factory=list)
+    before: int = 0
+    report: dict[str, Any] = field(default_factory=dict)
     start: BoundStart | None = None
     canvas: BoundCanvas | None = None
     guides: tuple[Guide, ...] = ()
@@ -113,7 +116,12 @@ class Run:
 
     @property
     def calls(self) -> int:
-        return self.mixture.calls if self.mixture else 0
+        return self.before + (self.mixture.calls if self.mixture else 0)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Backward passes, and what guides looked at pictures with, so far."""
+        return dict(self.memo.get("counts", {}))
 
     def decode(self, x: Tensor) -> Tensor:
         """The pixels of a last state."""
@@ -216,6 +224,7 @@ class Loop:
         self.arrivals = [g for g in run.guides if overrides(g, "arrive")]
         self.arrivals.sort(key=lambda g: g.arrive_rank)
         self.scorers = [g for g in run.guides if overrides(g, "logp")]
+        self.weighers = [g for g in run.guides if overrides(g, "weigh")]
         self.scores: dict[str, Tensor] = {}
         self.pred: Prediction | None = None
 
@@ -283,19 +292,22 @@ class Loop:
         assert run.mixture is not None
         alpha, sigma = run.schedule.alpha(t), run.schedule.sigma(t)
         shifts_mean = run.solver.mean_shift
+        there = {"mixture", *(m.branch.name for m in run.mixture.terms if m.active(t))}
         scorers = [
             g
             for g in self.scorers
-            if g.active(call) and (alpha >= g.faintest or (shifts_mean and g.on == "mixture"))
+            if g.on in there
+            and g.active(call)
+            and (alpha >= g.faintest or (shifts_mean and g.on == "mixture"))
         ]
         leaf = x if x.requires_grad or not scorers else x.detach().requires_grad_()
         through = any(g.through == "model" for g in scorers)
         with torch.enable_grad() if through else nullcontext():
-            parts = run.mixture.parts(leaf, t, call)
-            for guide in scorers:
-                if guide.on in parts:
-                    score = self.gradient([guide], leaf, parts[guide.on], call)
-                    parts[guide.on] = parts[guide.on].shifted(score, alpha, sigma)
+            parts = run.mixture.parts(leaf if through else x, t, call)
+            for name, part in parts.items():
+                if own := [g for g in scorers if g.on == name]:
+                    score = self.gradient(own, leaf, part, call)
+                    parts[name] = part.shifted(score, alpha, sigma)
             mixed = run.mixture.mix(parts, t)
         call = replace(call, parts=parts)
         pred = mixed
@@ -315,16 +327,21 @@ class Loop:
 
     def gradient(self, guides: Sequence[Guide], x: Tensor, pred: Prediction, call: Call) -> Tensor:
         """Gradient in x of the sum of the guides' log-probabilities, shaped like x."""
+        bare = pred.map(lambda v: v.detach())
         with torch.enable_grad():
             total: Any = 0.0
             for guide in guides:
-                seen = pred if guide.through == "model" else pred.map(lambda v: v.detach())
+                seen = pred if guide.through == "model" else bare
                 logp = guide.logp(x, seen, call)
                 self.scores[guide.name] = logp.detach()
                 total = total + logp.sum()
             (score,) = torch.autograd.grad(
                 total, x, retain_graph=True, create_graph=self.keeps_graph(x)
             )
+        call.count("backward")
+        for weigher in self.weighers:
+            if weigher.active(call):
+                score = weigher.weigh(score, pred, call)
         return score
 
     @staticmethod
@@ -352,14 +369,12 @@ def reported(run: Run) -> dict[str, float]:
     }
 
 
-def invert(process: Process, x0: Tensor, t: float) -> list[Tensor]:
-    """States from x0 up to time t, along the reversed times of one pass of the process."""
+def invert(process: Process, x0: Tensor, times: Times) -> list[Tensor]:
+    """States from x0 along rising times that begin at 0."""
     assert process.solver is not None
     if solver(process.solver).stochastic:
         raise SfumatoError(f"invert: solver {process.solver} is stochastic; take ddim or dpmpp-2m")
     process = replace(process, n=len(x0))
-    schedule = process.denoiser.schedule
-    times = materialise(process.spacing, process.n_steps, t, schedule)[::-1]
     run = bind(process, 0, None)
     run.times = times
     loop = Loop(run)

@@ -79,6 +79,16 @@ def _log(u: float) -> float:
     return math.exp(10 * u - 5)
 
 
+def _crash(u: float) -> float:
+    """sigma = sin^2(pi u / 2), alpha = sqrt(1 - sigma^2) = cos(pi u / 2) sqrt(1 + sin^2(pi u / 2)).
+
+    Quadratic near both ends; from audio programs that share v-diffusion's samplers, not from it.
+    Its u = 1 has no signal left, which solvers that divide by alpha cannot start from.
+    """
+    sine = math.sin(math.pi / 2 * u)
+    return sine**2 / (math.cos(math.pi / 2 * u) * math.sqrt(1 + sine**2))
+
+
 def _rising(ratio_at: Callable[[float], float], text: str) -> Rule:
     """Even in u in [0, 1], where sigma/alpha = ratio_at(u); u = 1 is the highest time there is."""
 
@@ -107,6 +117,9 @@ RULES: dict[str, Rule] = {
     "v-spliced": _rising(_spliced, "v-diffusion's default: linear angle, then DDPM's times."),
     "v-ddpm": _rising(_ddpm, "DDPM's times in v-diffusion."),
     "v-log": _rising(_log, "v-diffusion's times even in log SNR, from 10 to -10."),
+    "v-crash": _rising(
+        _crash, "sigma = sin^2 of an even angle, from audio programs on v-diffusion."
+    ),
 }
 """Every named spacing. Those of v-diffusion end below t = 1: a run then starts at their highest."""
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
 from importlib.metadata import entry_points
+from inspect import isabstract
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, dataclass_transform
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -120,7 +121,10 @@ def _line(cls: type, error: ValidationError) -> str:
 
 @cache
 def registry() -> dict[str, type[Method]]:
-    """Every installed method by id: the files of this package, then entry points."""
+    """Every installed method by id: the files of this package, then entry points.
+
+    A class that leaves something abstract is what several methods share.
+    """
     found: dict[str, type[Method]] = {}
     for module in pkgutil.iter_modules(__path__):
         loaded = importlib.import_module(f"{__name__}.{module.name}")
@@ -129,6 +133,7 @@ def registry() -> dict[str, type[Method]]:
             for cls in vars(loaded).values()
             if isinstance(cls, type)
             and issubclass(cls, Method)
+            and not isabstract(cls)
             and cls.__module__ == loaded.__name__
         }
     for entry in entry_points(group="sfumato.methods"):

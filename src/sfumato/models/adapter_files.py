@@ -149,7 +149,8 @@ def noted_scale(noted: Mapping[str, Any], part: str, layer: str, rank: int) -> f
 
 
 def words_of(tensors: Mapping[str, Any], file: Path) -> dict[str, tuple[Tensor, ...]]:
-    """word -> its vectors (k, width) for each text encoder; empty where the file is no such."""
+    """word -> its vectors for each text encoder, (k, width) or for every cross-attention layer
+    (layers, k, width); empty where the file is no such."""
     if "string_to_param" in tensors:  # of the web interface, pickled
         name = str(tensors.get("name") or file.stem)
         return {name: (next(iter(tensors["string_to_param"].values())).detach(),)}
@@ -157,8 +158,28 @@ def words_of(tensors: Mapping[str, Any], file: Path) -> dict[str, tuple[Tensor, 
         return {file.stem: (tensors["emb_params"],)}
     if {"clip_l", "clip_g"} <= tensors.keys():
         return {file.stem: (tensors["clip_l"], tensors["clip_g"])}
-    if tensors and all(isinstance(v, Tensor) and v.ndim <= 2 for v in tensors.values()):
+    if tensors and all(isinstance(v, Tensor) and v.ndim <= 3 for v in tensors.values()):
         plain = [name for name in tensors if "lora" not in name and "." not in name]
         if len(plain) == len(tensors):
-            return {name: (value,) for name, value in tensors.items()}
+            found = layered(tensors, file) or tensors
+            return {name: (value,) for name, value in found.items()}
     return {}
+
+
+def layered(tensors: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """The word of a file {"<t>-0": (k, width), "<t>-1": ...}, a name for every layer, as one
+    tensor (layers, k, width); empty where the names are no such."""
+    found = [re.fullmatch(r"(.+)-(\d+)", name) for name in tensors]
+    numbers = {int(m[2]): tensors[m[0]] for m in found if m is not None}
+    words = {m[1] for m in found if m is not None}
+    if len(tensors) < 2 or len(numbers) < len(tensors) or len(words) > 1:
+        return {}
+    word = words.pop()
+    if missing := sorted(set(range(max(numbers))) - set(numbers)):
+        raise SfumatoError(
+            f"adapter {file.name}: {word}-{missing[0]} is missing; the file is damaged"
+        )
+    rows = [v[None] if v.ndim == 1 else v for _, v in sorted(numbers.items())]
+    if len({v.shape for v in rows}) > 1:
+        raise SfumatoError(f"adapter {file.name}: the layers of {word} differ in their vectors")
+    return {word: torch.stack(rows)}

@@ -20,24 +20,30 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from sfumato.core.denoiser import Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.models import hub, parts, renaming
 from sfumato.models.adapter_files import Low, flat, lows, read, words_of
 from sfumato.models.encoders import Encoder, Encoders
-from sfumato.models.latents import Conditional, Latents
+from sfumato.models.latents import Conditional, Latents, cross_attentions
 from sfumato.nn import lora
 from sfumato.nn.unet import UNet
+from sfumato.nn.vdiffusion import VDiffusion
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model
 
 log = logging.getLogger("sfumato")
 
+UPSAMPLER = "upsampler."
+"""How the names of an upsampler's layers begin in the file of an adapter of our own."""
+
 FILES = (
     "adapter.safetensors",
     "pytorch_lora_weights.safetensors",
     "learned_embeds.safetensors",
     "learned_embeds.bin",
+    "learned_layers.safetensors",
 )
 
 
@@ -50,6 +56,8 @@ def adapted(model: Model, adapter: str | Path, scale: float = 1.0) -> Model:
     file = _only_file(given) if given.is_dir() else given
     tensors, header = read(file)
     base: Any = model.denoiser.network
+    if isinstance(base, VDiffusion):
+        raise SfumatoError(f"adapter {file.name}: v-diffusion's networks take none")
     if isinstance(base, UNet):
         made = _own(model, file, tensors, header, scale)
     elif words := words_of(tensors, file):
@@ -83,6 +91,16 @@ def located(model: Model, adapter: str | Path) -> Path:
     raise SfumatoError(f"adapter {adapter}: no such file, nor a name on the model's card{hint}")
 
 
+def is_one(path: Path) -> bool:
+    """Whether a file or folder is an adapter rather than a model."""
+    if path.is_dir():
+        return any((path / name).is_file() for name in FILES)
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    names = read(path)[0]
+    return any(".down" in name or "lora" in name for name in names)
+
+
 def _only_file(folder: Path) -> Path:
     """The file of a folder that holds one adapter."""
     found = [folder / name for name in FILES if (folder / name).is_file()]
@@ -106,18 +124,37 @@ def overlaid(net: nn.Module, weights: Mapping[str, Tensor]) -> Any:
 def _own(
     model: Model, file: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str], scale: float
 ) -> Model:
-    """An adapter that sfumato trained, on the base of a model of its own family."""
-    base = model.denoiser.network
-    assert isinstance(base, UNet)
+    """An adapter that sfumato trained, on a model of its own family; UPSAMPLER: the upsampler's."""
     note = json.loads(header.get("note", "{}"))
     if not {"alpha", "rank"} <= note.keys():
         raise SfumatoError(f"adapter {file}: not one that sfumato trained (no rank in its note)")
-    weights = lora.merged(base.state_dict(), tensors, scale * note["alpha"] / note["rank"])
+    strength = scale * note["alpha"] / note["rank"]
+    large = {
+        name.removeprefix(UPSAMPLER): value
+        for name, value in tensors.items()
+        if name.startswith(UPSAMPLER)
+    }
+    small = {name: value for name, value in tensors.items() if not name.startswith(UPSAMPLER)}
+    if large and not model.upsamplers:
+        raise SfumatoError(f"adapter {file}: is for an upsampler too; model {model.name} has none")
+    if small:
+        model = replace(model, denoiser=_shifted(model.denoiser, small, strength))
+    if large:
+        first, *others = model.upsamplers
+        model = replace(model, upsamplers=(_shifted(first, large, strength), *others))
+    return model
+
+
+def _shifted(denoiser: Denoiser, adapter: Mapping[str, Tensor], strength: float) -> Denoiser:
+    """A denoiser of our own networks with an adapter added to its weights."""
+    net = denoiser.network
+    assert isinstance(net, UNet)
+    weights = lora.merged(net.state_dict(), adapter, strength)
     with torch.device("meta"):
-        net = UNet(base.config).cast(base.dtype)
-    net.load_state_dict(weights, assign=True)
-    net.eval().requires_grad_(False)
-    return replace(model, denoiser=replace(model.denoiser, network=net))
+        made = UNet(net.config).cast(net.dtype)
+    made.load_state_dict(weights, assign=True)
+    made.eval().requires_grad_(False)
+    return replace(denoiser, network=made)
 
 
 def _with_lora(
@@ -196,7 +233,8 @@ def layer_names(net: nn.Module, part: str) -> dict[str, str]:
 def _with_words(
     model: Model, file: Path, words: Mapping[str, tuple[Tensor, ...]], scale: float
 ) -> Model:
-    """Words whose vectors were learned (textual inversion, arXiv 2208.01618)."""
+    """Words whose vectors were learned (textual inversion, arXiv 2208.01618), also for each
+    cross-attention layer apart (P+, arXiv 2303.09522)."""
     text = model.text
     if not isinstance(text, Encoders):
         raise SfumatoError(f"adapter {file.name}: model {model.name} reads no text")
@@ -204,24 +242,48 @@ def _with_words(
         raise SfumatoError(f"adapter {file.name}: a learned word has no strength; leave it out")
     encoders = list(text.encoders)
     for word, given in words.items():
-        vectors = [v if v.ndim == 2 else v[None] for v in given]
+        vectors = [v[None] if v.ndim == 1 else v for v in given]
         if len(vectors) != len(encoders):
             raise SfumatoError(
                 f"adapter {file.name}: vectors for {len(vectors)} text encoders, model "
                 f"{model.name} has {len(encoders)}; it belongs to another model"
             )
+        if vectors[0].ndim == 3 and len(vectors[0]) != (layers := layers_of(model)):
+            raise SfumatoError(
+                f"adapter {file.name}: word {word} is for {len(vectors[0])} cross-attention "
+                f"layers, model {model.name} has {layers}; it belongs to another model"
+            )
         for k, vector in enumerate(vectors):
             encoders[k] = _knowing(encoders[k], word, vector, file)
-        log.info("adapter %s: word %s of %d vectors", file.name, word, len(vectors[0]))
+        log.info("adapter %s: word %s of %s", file.name, word, counted(vectors[0]))
     return replace(model, text=replace(text, encoders=tuple(encoders)))
+
+
+def counted(vectors: Tensor) -> str:
+    """How many vectors a word has."""
+    layers = f" for each of {len(vectors)} layers" if vectors.ndim == 3 else ""
+    return f"{vectors.shape[-2]} vectors{layers}"
+
+
+def layers_of(model: Model) -> int:
+    """The cross-attention layers of a latent model, each of which may read words of its own."""
+    network = model.denoiser.network
+    if not isinstance(network, Conditional):
+        raise SfumatoError(f"{model.name}: words for each layer are for latent models with text")
+    if network.config.stride is not None:
+        raise SfumatoError(
+            f"{model.name}: words with vectors for each layer are for Stable Diffusion 1.x and 2.x;"
+            " XL also reads one vector for the whole prompt, which belongs to no layer"
+        )
+    return len(cross_attentions(network.net))
 
 
 def _knowing(encoder: Encoder, word: str, vectors: Tensor, file: Path) -> Encoder:
     width = encoder.vectors.shape[1]
-    if vectors.shape[1] != width:
+    if vectors.shape[-1] != width:
         raise SfumatoError(
-            f"adapter {file.name}: vectors of {vectors.shape[1]}, the text encoder's have {width}; "
-            "it belongs to another model"
+            f"adapter {file.name}: vectors of {vectors.shape[-1]}, the text encoder's have "
+            f"{width}; it belongs to another model"
         )
     return replace(encoder, words={**encoder.words, word: vectors.float()})
 

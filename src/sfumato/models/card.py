@@ -6,6 +6,7 @@ Data only, read from card.json or made from a released checkpoint's preset.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,12 +80,21 @@ class Card:
 
     def full_prompt(self, prompt: str) -> str:
         """The prompt with the card's template, unless it names a style, is empty, or has it."""
-        if not prompt.strip() or any(style in prompt.lower() for style in self.styles):
+        if not prompt.strip() or any(says(prompt, style) for style in self.styles):
             return prompt
         before, _, after = self.template.partition("{prompt}")
         if before + after and prompt.startswith(before) and prompt.endswith(after):
             return prompt
         return self.template.format(prompt=prompt)
+
+    def adapter_of(self, prompt: str) -> str | None:
+        """The adapter whose name, words of a style, the prompt says; None where none is."""
+        return next((name for name in self.adapters if says(prompt, name)), None)
+
+
+def says(prompt: str, words: str) -> bool:
+    """Whether all the words are in the prompt: "ink drawing" in "an ink line drawing"."""
+    return set(words.lower().split()) <= set(re.findall(r"\w+", prompt.lower()))
 
 
 def read(folder: Path) -> Card:

@@ -2,17 +2,19 @@
 
 A prompt longer than the encoder's context is encoded in chunks, whose rows follow each other.
 "(words:1.3)" weights words: their rows are multiplied, then all rows brought back to their mean.
-Brackets without a number are plain text.
+Brackets without a number are plain text. A prompt with a word that has vectors for every
+cross-attention layer (P+, arXiv 2303.09522) is encoded once for each layer.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -25,6 +27,8 @@ log = logging.getLogger("sfumato")
 
 WEIGHTED = re.compile(r"\(((?:[^()\\]|\\.)+?):\s*([0-9]*\.?[0-9]+)\s*\)")
 HEAVIEST = 5.0
+TURN = threading.Lock()
+"""Held while encoding: added words stand in the network's own table for the length of a pass."""
 
 
 def weighted(prompt: str) -> list[tuple[str, float]]:
@@ -59,7 +63,8 @@ class Encoder:
     """One CLIP text encoder with its tokenizer.
 
     layer: which hidden state is read, "last" after the final norm (SD 1.x, 2.x) or "second" last
-    before it (SDXL). words: vectors (k, width) of added words (textual inversion), by name.
+    before it (SDXL). words: vectors of added words by name, (k, width) (textual inversion) or
+    (layers, k, width) (P+).
     """
 
     tokenizer: Any
@@ -96,10 +101,7 @@ class Encoder:
         """Token ids; those of added words follow the vocabulary."""
         if not self.words:
             return list(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
-        first, ids = len(self.vectors), {}
-        for name, vectors in self.words.items():
-            ids[name] = list(range(first, first + len(vectors)))
-            first += len(vectors)
+        ids = self.added
         pattern = "|".join(re.escape(name) for name in sorted(ids, key=len, reverse=True))
         found: list[int] = []
         for piece in re.split(f"({pattern})", text):
@@ -110,6 +112,29 @@ class Encoder:
                     piece.strip(), add_special_tokens=False, verbose=False
                 ).input_ids
         return found
+
+    @property
+    def added(self) -> dict[str, range]:
+        """Token ids of the added words."""
+        first, found = len(self.vectors), {}
+        for name, vectors in self.words.items():
+            found[name] = range(first, first + vectors.shape[-2])
+            first += vectors.shape[-2]
+        return found
+
+    def layers(self, prompt: str) -> int:
+        """How many layers the prompt is encoded for; 0 where all of them share one encoding."""
+        apart = {name: len(v) for name, v in self.words.items() if v.ndim == 3}
+        if not apart:
+            return 0
+        used = {token for chunk in self.chunks(prompt) for token, _ in chunk}
+        ids = self.added
+        return max((n for name, n in apart.items() if not used.isdisjoint(ids[name])), default=0)
+
+    def at(self, layer: int) -> Encoder:
+        """As one cross-attention layer reads it; they are numbered as they run."""
+        words = {name: v[layer] if v.ndim == 3 else v for name, v in self.words.items()}
+        return replace(self, words=words)
 
     def encode(self, prompt: str, chunks: int) -> tuple[Tensor, Tensor | None]:
         """(chunks x context, width) rows and, where the encoder has one, its pooled vector."""
@@ -178,8 +203,13 @@ class Encoders:
         """ "context" (B, L, D), maybe "pooled" (B, P).
 
         L holds the longest of the texts and of those beside them, so that a prompt and its negative
-        share one call of the network.
+        share one call of the network. Where one of them has a word with vectors for each of N
+        layers, "context" is (B, N, L, D).
         """
+        with TURN:
+            return self._encoded(texts, beside)
+
+    def _encoded(self, texts: Sequence[str], beside: Sequence[str]) -> Cond:
         everything = [*texts, *beside]
         chunks = max(len(e.chunks(text)) for e in self.encoders for text in everything)
         for text in texts:
@@ -187,17 +217,24 @@ class Encoders:
             if len(parts) > 1:
                 count = sum(len(part) for part in parts)
                 log.info("prompt: %d tokens, read in %d chunks", count, len(parts))
+        layers = max(e.layers(text) for e in self.encoders for text in everything)
         rows, pooled = [], []
         for text in texts:
-            found = [e.encode(text, chunks) for e in self.encoders]
-            width = torch.cat([row for row, _ in found], dim=-1)
-            vector = found[-1][1]
-            if self.zeros and not text.strip():
-                width = torch.zeros_like(width)
-                vector = None if vector is None else torch.zeros_like(vector)
-            rows.append(width)
+            own = max(e.layers(text) for e in self.encoders)
+            found = [self._row(text, chunks, layer) for layer in range(own or 1)]
+            width, vector = torch.stack([row for row, _ in found]), found[0][1]
+            rows.append(width.expand(layers, -1, -1) if layers else width[0])
             pooled += [] if vector is None else [vector]
         made = {"context": torch.stack(rows)}
         if pooled:
             made["pooled"] = torch.stack(pooled)
         return Cond(made)
+
+    def _row(self, text: str, chunks: int, layer: int) -> tuple[Tensor, Tensor | None]:
+        """(L, D) and the pooled vector of one text as one layer reads it."""
+        found = [e.at(layer).encode(text, chunks) for e in self.encoders]
+        width, vector = torch.cat([row for row, _ in found], dim=-1), found[-1][1]
+        if self.zeros and not text.strip():
+            width = torch.zeros_like(width)
+            vector = None if vector is None else torch.zeros_like(vector)
+        return width, vector

@@ -1,11 +1,11 @@
-"""What a model has beside its denoisers: noised CLIP, noise-aware classifier.
+"""What a model has beside its denoisers: noised CLIP, noise-aware classifier, features, heads.
 
-Loaded when first asked for, from the model's folder; the card names them.
+Loaded when first asked for: from the model's folder, as the card names them, or a user's own file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -23,7 +23,9 @@ from sfumato.models.prompts import Prompts
 from sfumato.models.vocabularies import ClipPrompts
 from sfumato.nn.classifier import Classifier
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
-from sfumato.nn.unet import UNetConfig
+from sfumato.nn.unet import UNet, UNetConfig
+from sfumato.nn.vgg import CONVOLUTIONS, VGG19
+from sfumato.recipe import home
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model
@@ -81,13 +83,18 @@ class CleanClip:
 
     def text(self, texts: Sequence[str]) -> Tensor:
         """Unit vectors (B, embedding)."""
+        return unit(self.embeddings(texts))
+
+    def embeddings(self, texts: Sequence[str]) -> Tensor:
+        """The same of their own lengths, as networks read them that are conditioned on a CLIP."""
         room = int(self.network.config.text_config.max_position_embeddings)
         given = self.tokenizer(
             list(texts), padding=True, truncation=True, max_length=room, return_tensors="pt"
         ).to(self.device)
         with torch.no_grad():
             found = self.network.text_model(**given).pooler_output
-            return unit(self.network.text_projection(found))
+            made: Tensor = self.network.text_projection(found)
+            return made
 
     def image(self, x: Tensor, time: Tensor) -> Tensor:
         """Unit vectors of pictures (B, 3, S, S) in [-1, 1]; `time` is for those that read it."""
@@ -166,14 +173,19 @@ def _loaded(net: Net, folder: Path, data: Mapping[str, Any], device: str) -> Net
     else:
         files = [folder / name for name in data["weights"]]
         weights = {name: value.float() for name, value in read_state_dict(files).items()}
+    _fitted(net, weights, files[0].name, "the card")
+    return net.to(device)
+
+
+def _fitted(net: nn.Module, weights: Mapping[str, Tensor], name: str, what: str) -> None:
+    """The weights in the network, frozen."""
     try:
         net.load_state_dict(weights)
     except RuntimeError as error:
         raise SfumatoError(
-            f"{files[0].name}: does not fit the card ({' '.join(str(error).split())[:200]})"
+            f"{name}: does not fit {what} ({' '.join(str(error).split())[:200]})"
         ) from None
     net.eval().requires_grad_(False)
-    return net.to(device)
 
 
 def found(model: Model, what: str, name: str | None) -> Any:
@@ -181,6 +193,11 @@ def found(model: Model, what: str, name: str | None) -> Any:
     device = model.choice.device
     if what == "tiny":
         return tiny(model)
+    if what == "vgg19":
+        return vgg19(Path(name or ""), device)
+    if what == "aesthetic":
+        file = Path(name or "").expanduser()
+        return head_of(read_state_dict(file), file.name, device)
     if name is not None:
         folder = Path(name) if Path(name).is_dir() else hub.find(name)
         if folder is None:
@@ -190,7 +207,155 @@ def found(model: Model, what: str, name: str | None) -> Any:
     data = getattr(model.card, what)
     if data is None or model.folder is None:
         return None
+    if "clean" in data:  # a folder beside the weights, else one in the hub's cache
+        beside = model.folder / data["clean"]
+        place = beside if (beside / "config.json").is_file() else hub.find(data["name"])
+        return None if place is None else clean_clip(place, device)
     return {"clip": clip, "classifier": classifier}[what](model.folder, data, device)
+
+
+class Maps(dict[str, Tensor]):
+    """Maps by name, each made when it is first asked for, with those before it and no others."""
+
+    def __init__(self, walk: Iterator[tuple[str, Tensor]]) -> None:
+        super().__init__()
+        self.walk = walk
+
+    def __missing__(self, wanted: str) -> Tensor:
+        for name, found in self.walk:
+            self[name] = found
+            if name == wanted:
+                return found
+        raise SfumatoError(f"features: no layer {wanted!r}; there are {', '.join(self)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """A network's maps of pictures (B, 3, H, W) in [-1, 1], by the names of its layers.
+
+    name: of the network; content, contrast: layers for a perceptual and for a contrastive loss.
+    """
+
+    name: str
+    walk: Callable[[Tensor], Iterator[tuple[str, Tensor]]]
+    content: tuple[str, ...]
+    contrast: tuple[str, ...]
+
+    def __call__(self, pixels: Tensor) -> Maps:
+        return Maps(self.walk(pixels))
+
+
+def features(model: Model, name: str | None) -> Features | None:
+    """VGG19 from a file, or "model": the denoiser's own; with no name that of SFUMATO_HOME first.
+
+    None where the denoiser has none to lend.
+    """
+    file = name
+    if name is None:
+        file = next((str(path) for path in sorted(home().glob("vgg19*"))), None)
+    if file is None or file == "model":
+        return own(model)
+    made: Features = model.get("vgg19", str(Path(file).expanduser()))
+    return made
+
+
+FEATURE_TIME = 0.1
+
+
+def own(model: Model) -> Features | None:
+    """The denoiser's way down at a small fixed time and without a prompt, on noiseless pictures.
+
+    On the bundled base, held-out 3D renders find their ink drawing among 77 in 79 % of the cases by
+    the second smallest maps at t = 0.1 (pixels: 27 %), less by others and at other times. So a
+    perceptual loss takes the level before the last, a contrastive one the last maps of every level
+    but the first and the last. Networks of latents and with class labels lend nothing.
+    """
+    denoiser = model.denoiser
+    network = denoiser.network
+    if not isinstance(network, UNet) or network.config.num_classes is not None:
+        return None
+    config, alpha = network.config, denoiser.schedule.alpha(FEATURE_TIME)
+    null = denoiser.prepare(model.encode([""]))
+
+    def walk(pixels: Tensor) -> Iterator[tuple[str, Tensor]]:
+        state = model.space.encode(pixels) * alpha
+        time = torch.full((len(state),), denoiser.time(FEATURE_TIME), device=state.device)
+        return network.encoding(state, time, null.rows(len(state)))
+
+    blocks = config.num_res_blocks + 1  # of a level, with the stem or the step down to it
+    levels = [
+        [f"input_blocks.{level * blocks + k}" for k in range(blocks)]
+        for level in range(len(config.widths))
+    ]
+    content = levels[-2:][0]
+    contrast = [level[-1] for level in levels[1:-1] or levels[-1:]]
+    return Features("denoiser", walk, tuple(content), tuple(contrast))
+
+
+def vgg19(file: Path, device: str) -> Features:
+    """From torchvision's state dict, whose classifier is left aside."""
+    weights = {
+        name: value.float()
+        for name, value in read_state_dict(file).items()
+        if name.startswith("features.")
+    }
+    names = [f"features.{index}.weight" for index in CONVOLUTIONS]
+    if missing := [name for name in names if name not in weights]:
+        raise SfumatoError(f"{file.name}: no weights of VGG19, it has no {missing[0]}")
+    net = VGG19([len(weights[name]) for name in names])
+    _fitted(net, weights, file.name, "VGG19")
+    contrast = tuple(f"relu{block}_1" for block in range(1, 5))
+    return Features(file.name, net.to(device), ("relu4_2", "relu5_2"), contrast)
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """Ratings of a CLIP's unit vectors (..., E) -> (...): w . (scale v) + b."""
+
+    weight: Tensor
+    bias: Tensor
+    scale: float
+
+    @property
+    def width(self) -> int:
+        return len(self.weight)
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        rating: Tensor = (vectors * self.scale) @ self.weight + self.bias
+        return rating
+
+
+def head_of(given: Mapping[str, Tensor], name: str, device: str = "cpu") -> Head:
+    """A linear head: keys linear.* read vectors of length sqrt(E) (SAC), bare keys unit ones (AVA).
+
+    name: of the file, for errors.
+    """
+    prefix = "linear." if "linear.weight" in given else ""
+    weight, bias = given.get(f"{prefix}weight"), given.get(f"{prefix}bias")
+    if weight is None or bias is None or weight.ndim != 2 or len(weight) != 1 or len(bias) != 1:
+        raise SfumatoError(
+            f"{name}: no head of ratings; one has weight (1, width) and bias (1), or the same as "
+            "linear.weight and linear.bias"
+        )
+    scale = weight.shape[1] ** 0.5 if prefix else 1.0
+    return Head(weight[0].float().to(device), bias[0].float().to(device), scale)
+
+
+def art(model: Model, name: str) -> Model:
+    """By the name of an adapter of the model, or of a model whose states are of the same kind."""
+    from sfumato.models import adapters, library
+
+    if name in model.card.adapters or adapters.is_one(Path(name)):
+        return model.adapt(name)
+    choice = model.choice
+    made = library.load(name, device=choice.device, dtype=choice.dtype)
+    own, other = model.space, made.space
+    if (own.stride, own.channels) != (other.stride, other.channels):
+        raise SfumatoError(
+            f"art {name}: works on {other.channels} channels at stride {other.stride}, "
+            f"{model.name} on {own.channels} at {own.stride}; the two cannot be mixed"
+        )
+    return made
 
 
 TINY = {False: "madebyollin/taesd", True: "madebyollin/taesdxl"}

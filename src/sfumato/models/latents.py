@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sfumato.core.errors import SfumatoError
 from sfumato.core.spaces import Space
 
 
@@ -95,9 +97,38 @@ class Traits:
     stride: int | None = None
 
 
+def cross_attentions(net: Any) -> list[Any]:
+    """The cross-attention layers in the order in which they run: downwards, middle, upwards.
+
+    The network lists its middle block last.
+    """
+    blocks = (*net.down_blocks, net.mid_block, *net.up_blocks)
+    named = [pair for block in blocks if block is not None for pair in block.named_modules()]
+    return [module for name, module in named if name.endswith("attn2")]
+
+
+@dataclass(frozen=True)
+class Own:
+    """A cross-attention layer's hook: of a context (B, N, L, D) it takes its own (B, L, D).
+
+    A context that all layers share passes through, so networks may keep the hook.
+    """
+
+    layer: int
+
+    def __call__(
+        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        context = kwargs["encoder_hidden_states"]
+        if context.ndim == 3:
+            return None
+        return args, {**kwargs, "encoder_hidden_states": context[:, self.layer]}
+
+
 @dataclass(frozen=True, eq=False)
 class Conditional:
-    """A UNet2DConditionModel. Conditions: "context" (B, L, D), and for SDXL "pooled" (B, P).
+    """A UNet2DConditionModel. Conditions: "context" (B, L, D), or (B, N, L, D) where each of its N
+    cross-attention layers has one of its own (P+, arXiv 2303.09522); for SDXL "pooled" (B, P).
 
     With mask channels it reads [x, mask, masked picture] as its training did; a run without a
     canvas shows it a picture of which nothing is known: grey, encoded by `space` once for a size.
@@ -119,14 +150,29 @@ class Conditional:
         added = None
         if self.config.stride is not None:
             added = {"text_embeds": cond["pooled"].to(self.dtype), "time_ids": self.sizes(x)}
+        context = cond["context"].to(self.dtype)
+        if context.ndim == 4 and context.shape[1] != self.apart:
+            raise SfumatoError(
+                f"condition: contexts for {context.shape[1]} cross-attention layers, the network "
+                f"has {self.apart}"
+            )
         made: Tensor = self.net(
             x.to(self.dtype),
             time,
-            encoder_hidden_states=cond["context"].to(self.dtype),
+            encoder_hidden_states=context,
             class_labels=cond.get("label"),
             added_cond_kwargs=added,
         ).sample
         return made
+
+    @cached_property
+    def apart(self) -> int:
+        """How many cross-attention layers there are; from then on each can read its own context."""
+        layers = cross_attentions(self.net)
+        for k, layer in enumerate(layers):
+            if not any(isinstance(hook, Own) for hook in layer._forward_pre_hooks.values()):
+                layer.register_forward_pre_hook(Own(k), with_kwargs=True)
+        return len(layers)
 
     def canvas(self, x: Tensor, cond: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Mask (1 = to be drawn) and what is known of the picture, as states."""

@@ -11,7 +11,7 @@ from typing import Any, cast
 from sfumato.core.denoiser import Denoiser, Kind
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import named
-from sfumato.models import diffusers, glide, hub, openai, single
+from sfumato.models import diffusers, glide, hub, openai, single, vdiffusion
 from sfumato.models.card import Card, Defaults, StageCard, read
 from sfumato.models.devices import DTYPES, Choice, choose
 from sfumato.models.model import Model
@@ -46,6 +46,10 @@ def entries() -> list[Entry]:
         Entry(name, "known", f"{p.title}; load it from {name}.pt")
         for name, p in openai.PRESETS.items()
     ]
+    known += [
+        Entry(name, "known", f"{p.title}; load it from {name}.pth")
+        for name, p in vdiffusion.PRESETS.items()
+    ]
     pulled = [Entry(name, "pulled", kind) for name, kind in hub.pulled()]
     return bundled + cached + pulled + known
 
@@ -62,7 +66,8 @@ def load(
 
     Folders are those with card.json, pipelines of diffusers, and GLIDE's released files
     (models.glide says which). Files are Stable Diffusion's single ones, the DDPM networks that
-    SDEdit uses, and released ADM checkpoints, recognised by their name (sfumato models lists them).
+    SDEdit uses, v-diffusion's (also a folder with one of them and its CLIP), and released ADM
+    checkpoints, recognised by their name (sfumato models lists them).
     The network is used only with `download`, and only where the model is not here already.
     """
     choice = choose(device, dtype)
@@ -79,6 +84,8 @@ def load(
         return _from_file(path, choice)
     if diffusers.is_pipeline(path):
         return diffusers.load(name, path, choice)
+    if not (path / "card.json").is_file() and (file := vdiffusion.find(path)) is not None:
+        return vdiffusion.load(name, file, openai.read_state_dict(file), choice)
     return _from_folder(name, path, choice)
 
 
@@ -122,9 +129,11 @@ def _from_file(path: Path, choice: Choice) -> Model:
         weights = openai.read_state_dict(path)
         if single.is_stable(weights) or single.is_ddpm(weights):
             return single.load(path, weights, choice)
+        if vdiffusion.is_vdiffusion(weights):
+            return vdiffusion.load(str(path), path, weights, choice)
         raise SfumatoError(
-            f"{path.name}: neither Stable Diffusion nor DDPM, nor named like a released ADM "
-            "checkpoint, whose shapes tell neither heads nor schedule; rename it to one of "
+            f"{path.name}: not Stable Diffusion, DDPM or v-diffusion, nor named like a released "
+            "ADM checkpoint, whose shapes tell neither heads nor schedule; rename it to one of "
             f"{', '.join(openai.PRESETS)}"
         )
     preset = openai.PRESETS[path.stem]

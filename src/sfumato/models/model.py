@@ -106,15 +106,36 @@ class Model:
 
         return Cascade(base, tuple(self.upsampler(k) for k in range(base.stages - 1)))
 
-    def get(self, what: Literal["clip", "classifier", "tiny"], name: str | None = None) -> Any:
+    def get(
+        self,
+        what: Literal["clip", "classifier", "tiny", "features", "vgg19", "aesthetic"],
+        name: str | None = None,
+    ) -> Any:
         """What is beside the denoisers (models.extras), None where the model has none.
 
-        "tiny" is a small autoencoder of the same latents. name: a CLIP's folder or org/name.
+        "tiny" is a small autoencoder of the same latents. name: a CLIP's folder or org/name, a file
+        of VGG19 or of an aesthetic head; of "features" such a file, or "model".
         """
+        if what == "features":  # a network's own must not outlive it in `loaded`
+            return extras.features(self, name)
         key = f"{what} {name or ''}"
         if key not in self.loaded:
             self.loaded[key] = extras.found(self, what, name)
         return self.loaded[key]
+
+    def art(self, prompt: str, name: str | None = None) -> Model | None:
+        """A second model beside this one, for DiffStyler: an adapter of this one, or another model.
+
+        Without a name the card's adapter for the style that the prompt names, None where none is.
+        """
+        name = name or self.card.adapter_of(prompt)
+        if name is None:
+            return None
+        key = f"art {name}"
+        if key not in self.loaded:
+            self.loaded[key] = extras.art(self.plain or self, name)
+        made: Model = self.loaded[key]
+        return made
 
     def adapt(self, adapter: str | Path, scale: float = 1.0) -> Model:
         """The model with an adapter: LoRA, learned word, autoencoder (models.adapters says more).
@@ -221,7 +242,7 @@ class Model:
             for name, values in (trace[-1] if trace else {}).items()
             if isinstance(values, list)
         }
-        return Result(made, recipe, trace, calls, scores)
+        return Result(made, recipe, trace, calls, scores, run.counts)
 
     def picture(self, pixels: Tensor | None, run: Run) -> Picture:
         """One picture of the batch at its final size, what was kept pasted back."""
@@ -275,10 +296,12 @@ class Model:
                 "batch": run.n,
                 "index": 0,
                 "calls": calls,
+                "evaluations": run.counts,
                 "work_size": list(run.frame.work) if run.frame else list(run.shape[:0:-1]),
                 "size": list(run.frame.target) if run.frame else None,
                 "start": reported(run),
                 "threads": torch.get_num_threads(),
+                **run.report,
             },
             versions={
                 "sfumato": sfumato.__version__,

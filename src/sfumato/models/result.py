@@ -22,7 +22,8 @@ class Result:
     """images: one Picture for each of the batch, each carrying its recipe.
 
     trace: scalars of every transition. calls: network calls of each stage. scores: last
-    log-probability of each guide, one value a picture.
+    log-probability of each guide, one value a picture. evaluations: what guides cost besides:
+    passes "backward", of "features", and of a "clip" (of each cutout of a picture).
     """
 
     images: Sequence[Picture]
@@ -30,10 +31,17 @@ class Result:
     trace: Sequence[Mapping[str, Any]] = ()
     calls: Sequence[int] = ()
     scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    evaluations: Mapping[str, int] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{image.width}x{image.height}" for image in self.images)
-        return f"Result({sizes}; {' + '.join(str(n) for n in self.calls)} network calls)"
+        return f"Result({sizes}; {self.cost})"
+
+    @property
+    def cost(self) -> str:
+        """Network calls and evaluations, in words."""
+        calls = f"{' + '.join(str(n) for n in self.calls)} network calls"
+        return ", ".join([calls, *(f"{n} {name}" for name, n in self.evaluations.items())])
 
     def save(self, pattern: str | Path) -> list[Path]:
         """Save every picture; never overwrites: a taken name gets -2, -3, ...
@@ -76,8 +84,7 @@ class Result:
             f"<figcaption>seed {self.recipe.seed + i}</figcaption></figure>"
             for i, image in enumerate(self.images)
         )
-        calls = " + ".join(str(n) for n in self.calls)
-        return f'<div style="display:flex;flex-wrap:wrap">{shown}</div><p>{calls} network calls</p>'
+        return f'<div style="display:flex;flex-wrap:wrap">{shown}</div><p>{self.cost}</p>'
 
 
 def named(

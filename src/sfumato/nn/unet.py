@@ -254,16 +254,7 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         """x (B, C, H, W), time (B,) = original timestep index, maybe fractional -> float32."""
-        cond = self.prepare(cond)
-        emb = self.time_embed(timestep_embedding(time, self.config.model_channels))
-        if self.config.num_classes is not None:
-            emb = emb + self.label_emb(cond["label"])
-        text: Iterator[TextKV | None] = repeat(None)
-        if self.config.xf_width:
-            emb = emb + cond["text_emb"]
-            text = iter([(cond[k], cond[v]) for k, v in self._text_kv_names])
-        emb = F.silu(emb)
-        h = self._stem_input(x, cond)
+        h, emb, text = self._enter(x, time, cond)
         skips = []
         for entry in self.input_blocks:
             h = run_entry(entry, h, emb, text)
@@ -273,6 +264,29 @@ class UNet(nn.Module):
             h = run_entry(entry, torch.cat([h, skips.pop()], dim=1), emb, text)
         out: Tensor = self.out(h.float())
         return out.to(torch.float32, memory_format=torch.contiguous_format)
+
+    def encoding(
+        self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor]
+    ) -> Iterator[tuple[str, Tensor]]:
+        """(name, activation) after each block of the way down, each made when it is asked for."""
+        h, emb, text = self._enter(x, time, cond)
+        for k, entry in enumerate(self.input_blocks):
+            h = run_entry(entry, h, emb, text)
+            yield f"input_blocks.{k}", h
+
+    def _enter(
+        self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor, Iterator[TextKV | None]]:
+        """What the first block reads, the embedding after its SiLU, each attention's text."""
+        cond = self.prepare(cond)
+        emb = self.time_embed(timestep_embedding(time, self.config.model_channels))
+        if self.config.num_classes is not None:
+            emb = emb + self.label_emb(cond["label"])
+        text: Iterator[TextKV | None] = repeat(None)
+        if self.config.xf_width:
+            emb = emb + cond["text_emb"]
+            text = iter([(cond[k], cond[v]) for k, v in self._text_kv_names])
+        return self._stem_input(x, cond), F.silu(emb), text
 
     def _stem_input(self, x: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         """The state and the conditions that are pictures, along the channels."""

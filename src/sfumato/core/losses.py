@@ -1,0 +1,137 @@
+"""A loss of the predicted picture as a guide: logp = -weight loss. No loss lives here.
+
+The core moves eps by -sigma d logp / dx, the form of classifier guidance (arXiv 2105.05233), and
+takes one gradient for all guides of a branch or of the mixture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from weakref import WeakKeyDictionary
+
+from sfumato.core.cutouts import Box, boxes, cutouts, shrunk
+from sfumato.core.guides import FAINTEST, Call, Guide
+from sfumato.core.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.core.denoiser import Prediction
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What a loss sees of a prediction: pixels (B, 3, H, W), in [-1, 1] but for overshoots.
+
+    What several losses need of it (`once`) is made once.
+    """
+
+    pixels: Tensor
+    call: Call
+    kept: dict[Any, Any] = field(default_factory=dict)
+
+    def once(self, key: Any, make: Callable[[], T]) -> T:
+        if key not in self.kept:
+            self.kept[key] = make()
+        found: T = self.kept[key]
+        return found
+
+    def maps(self, features: Any) -> Any:
+        """{name: map (B, C, h, w)} of a feature extractor (models.extras.Features)."""
+
+        def look() -> Any:
+            self.call.count("features")
+            return features(self.pixels)
+
+        return self.once(features, look)
+
+    def embeddings(self, eye: Eye) -> Tensor:
+        """(cutouts, B, E), unit vectors."""
+        return self.once(eye, lambda: eye(self.pixels, self.call))
+
+
+Measure = Callable[[View], "Tensor"]
+
+
+@dataclass(frozen=True, eq=False)
+class Penalty(Guide):
+    """logp = -weight measure(View of the prediction); measure gives (B,), smaller is better.
+
+    through "input": x0 is taken as a constant plus alpha x, so that no network is differentiated.
+    decode: state to pixels in [-1, 1]; mask (1 or B, 1, H, W) or (1, H, W), 1 = acts there: the
+    picture is seen whole, its gradient is multiplied by the mask. looks: guides of equal `looks`
+    and `through` share a View.
+    """
+
+    weight: float
+    measure: Measure
+    name: str = "loss"
+    on: str = "mixture"
+    window: tuple[float, float] = (0.0, 1.0)
+    through: Literal["input", "model"] = "model"
+    decode: Callable[[Any], Any] | None = None
+    mask: Any = None
+    looks: Any = None
+
+    faintest = FAINTEST
+
+    def active(self, call: Call) -> bool:
+        return self.weight != 0 and self.window[0] <= call.t <= self.window[1]
+
+    def logp(self, x: Tensor, pred: Prediction, call: Call) -> Tensor:
+        return -self.weight * self.measure(self.view(x, pred, call))
+
+    def view(self, x: Tensor, pred: Prediction, call: Call) -> View:
+        """One for all losses that look at this prediction alike; it lives as long as that does."""
+        views = call.memo.setdefault("views", WeakKeyDictionary()).setdefault(pred, {})
+        if self.looks not in views:
+            x0 = pred.x0
+            if self.through == "input":
+                x0 = torch.add(x0, x - x.detach(), alpha=call.schedule.alpha(call.t))
+            pixels = x0 if self.decode is None else self.decode(x0)
+            if self.mask is not None:
+                pixels = pixels.detach().lerp(pixels, self.mask.to(pixels).expand_as(pixels))
+            views[self.looks] = View(pixels, call)
+        found: View = views[self.looks]
+        return found
+
+
+@dataclass(frozen=True)
+class Eye:
+    """A CLIP and its cutouts: n for each picture, the same at every step unless `fresh`.
+
+    Square pictures that are no larger than the CLIP reads are seen whole, once; with n = 0 all are.
+    """
+
+    clip: Any
+    n: int = 0
+    power: float = 1.0
+    fresh: bool = False
+
+    def __call__(self, pixels: Tensor, call: Call) -> Tensor:
+        """Pixels (B, 3, H, W) -> unit vectors (cutouts, B, E); a noised CLIP at its cleanest."""
+        size = self.clip.size
+        height, width = pixels.shape[-2:]
+        if self.n == 0 or (height == width and height <= size):
+            seen = shrunk(pixels, size)[None]
+        else:
+            seen = cutouts(pixels, self.boxes(pixels, call), size)
+        call.count("clip", len(seen))
+        flat = seen.flatten(0, 1)
+        index = torch.zeros(len(flat), dtype=torch.long, device=flat.device)
+        found: Tensor = self.clip.image(flat, index).unflatten(0, seen.shape[:2])
+        return found
+
+    def boxes(self, pixels: Tensor, call: Call) -> list[tuple[Box, ...]]:
+        like = torch.empty(len(pixels), self.n, 3)
+        if self.fresh:
+            drawn = call.noise("cutouts", like)
+        else:
+            drawn = call.source.draw("cutouts", 0, 0, like)
+        uniform = torch.special.ndtr(drawn).clamp_max(1 - 1e-6)
+        height, width = pixels.shape[-2:]
+        return boxes(uniform, width, height, self.clip.size, self.power)

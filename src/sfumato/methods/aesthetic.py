@@ -1,0 +1,45 @@
+"""Aesthetic loss: a linear head on a CLIP's vectors that was fitted to people's ratings.
+
+Heads are fitted to AVA or to Simulacra Aesthetic Captions (SAC). DiffStyler's program adds the
+rating to what it makes smaller; here a higher rating is better.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from sfumato.core.errors import SfumatoError
+from sfumato.core.losses import Measure
+from sfumato.methods import knob, method
+from sfumato.methods.loss import CLIPLoss
+
+if TYPE_CHECKING:
+    from sfumato.core.run import Run
+
+
+@method
+class Aesthetic(CLIPLoss):
+    """logp = weight * rating, averaged over the cutouts."""
+
+    weight: Annotated[float, knob("strength", main=True, ge=0)] = 10.0
+    head: Annotated[
+        str | None,
+        knob("file of the head, fitted to the CLIP in use"),
+    ] = None
+
+    def measure(self, run: Run) -> Measure:
+        eye = self.eye(run)
+        if self.head is None:
+            raise SfumatoError(
+                "aesthetic: no head here; give head, a file such as "
+                "sac_public_2022_06_29_vit_b_16_linear.pth, and the CLIP it was fitted to"
+            )
+        source: Any = run.process.source
+        head = source.get("aesthetic", self.head)
+        width = eye.clip.text(["a"]).shape[-1]
+        if head.width != width:
+            raise SfumatoError(
+                f"aesthetic: {self.head} reads vectors of width {head.width}, this CLIP gives "
+                f"{width}; give clip, the one that the head was fitted to"
+            )
+        return lambda view: -head(view.embeddings(eye)).mean(0)

@@ -1,0 +1,237 @@
+"""What losses have in common as methods: their fields, and what they ask of a run.
+
+A loss is one file: a subclass of Loss whose `measure` says what is measured of a View.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from sfumato import images
+from sfumato.core.errors import SfumatoError
+from sfumato.core.guides import Guide, count
+from sfumato.core.lazy import torch
+from sfumato.core.losses import Eye, Measure, Penalty
+from sfumato.core.starts import Place
+from sfumato.images import Image, ImageInput
+from sfumato.methods import Method, knob, method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.core.process import Process
+    from sfumato.core.run import Run
+
+
+@method
+class Loss(Method, ABC):
+    """Fields of every loss. A subclass gives `weight` a default that fits the bundled model.
+
+    Weights mean something for one extractor and one size only; with Gradient, only their ratios.
+    The gradient of the prediction alone takes x0 for alpha x plus a constant, as if the network did
+    not move. On the bundled base it takes 1.1 to 1.3 times a plain run's time, the one through the
+    network 2.5 to 2.9 times; edits from t0 = 0.6 reach the same agreement at the same distance with
+    either. With the default weights the first moves eps by 5 to 25 % of its length at t = 0.8 and 1
+    to 4 % at 0.1, the second by 0.2 to 2 times it at 0.8 and 1 to 3 % at 0.1: from noise it burns
+    colours.
+    """
+
+    weight: Annotated[float, knob("strength", main=True, ge=0)] = 1.0
+    on: Annotated[
+        str, knob("whose prediction it looks at and steers: mixture, or a branch's name")
+    ] = "mixture"
+    window: Annotated[
+        tuple[float, float], knob("times low, high between which it acts", unit="t")
+    ] = (0.0, 1.0)
+    through: Annotated[
+        Literal["network", "prediction"],
+        knob("gradient through the network, as published, or of its prediction alone, cheaper"),
+    ] = "prediction"
+    mask: Annotated[Image | None, knob("where it acts: white; a picture of the result's size")] = (
+        None
+    )
+    decoder: Annotated[
+        Literal["full", "tiny"],
+        knob("of a latent model: what the loss sees x0 through; tiny is faster"),
+    ] = "full"
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.slot = cls.id
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.window[0] <= self.window[1] <= 1:
+            raise SfumatoError(f"{self.id}: window {self.window}: needs 0 <= low <= high <= 1")
+
+    def __call__(self, process: Process) -> Process:
+        return process.add(guides=(_Unbound(self),)) if self.weight else process
+
+    @property
+    def guide(self) -> ImageInput | None:
+        """The content picture, where the loss has one of its own."""
+        return getattr(self, "image", None)
+
+    @abstractmethod
+    def measure(self, run: Run) -> Measure:
+        """What is made smaller: a View -> (B,). Called once for a run, without gradients."""
+
+    def content(self, run: Run) -> Tensor:
+        """The content picture at the work size, (B or 1, 3, H, W) in [-1, 1].
+
+        The loss's own `image`, else what the run begins from or keeps. Tensors are states.
+        """
+        image = self.guide
+        if image is not None and not image.is_tensor:
+            picture = image.picture()
+            if run.frame is None or run.frame.picture != picture.size:
+                raise SfumatoError(
+                    f"{self.id}: {image.name} is {picture.width}x{picture.height}, the picture "
+                    "that is made is not; give both the same size"
+                )
+            return images.to_work(picture, run.frame)[None].to(run.device)
+        bound = (getattr(part, "known", None) for part in (run.start, run.canvas))
+        states = [image.tensor()] if image is not None else [k for k in bound if k is not None]
+        if not states:
+            raise SfumatoError(
+                f"{self.id}: no content picture; give image, or begin from one (such as sdedit)"
+            )
+        known = states[0].to(run.device)
+        return run.space.decode(known.reshape(-1, *known.shape[-3:]))
+
+
+@method
+class CLIPLoss(Loss, ABC):
+    """Fields of losses that look through a CLIP."""
+
+    clip: Annotated[
+        str | None, knob("folder or org/name of a clean CLIP; the model's own if not given")
+    ] = None
+    cutouts: Annotated[
+        int, knob("square cutouts that it looks at; 0 and small pictures: the whole", ge=0, le=256)
+    ] = 4
+    cut_power: Annotated[
+        float, knob("above 1 makes cutouts smaller, below 1 larger", gt=0, le=100)
+    ] = 1.0
+    fresh: Annotated[
+        bool, knob("other cutouts at every step; multistep solvers amplify that noise")
+    ] = False
+
+    def eye(self, run: Run) -> Eye:
+        source: Any = run.process.source
+        clip = None if source is None else source.get("clip", self.clip)
+        if clip is None:
+            raise SfumatoError(
+                f"{self.id}: this model has no CLIP; give clip, a folder or org/name"
+            )
+        return Eye(clip, self.cutouts, self.cut_power, self.fresh)
+
+
+@method
+class ContentLoss(Loss, ABC):
+    """The field of losses that compare with the content picture."""
+
+    image: Annotated[
+        Image | None, knob("the content picture; what the run begins from if not given")
+    ] = None
+
+
+@method
+class FeatureLoss(ContentLoss, ABC):
+    """Fields of losses that compare features of the result with those of the content picture."""
+
+    features: Annotated[
+        str | None,
+        knob("file of VGG19's weights, or model: the denoiser's own; vgg19* in SFUMATO_HOME first"),
+    ] = None
+    layers: Annotated[str | None, knob("layers as a, b, c; the extractor's own choice else")] = None
+
+    def extractor(self, run: Run) -> Any:
+        """models.features.Features, one object for all losses of a run that ask alike."""
+        key = ("features", self.features)
+        if key not in run.memo:
+            source: Any = run.process.source
+            found = None if source is None else source.get("features", self.features)
+            if found is None:
+                raise SfumatoError(
+                    f"{self.id}: this model lends no features; give features, a file of VGG19's "
+                    "weights (torchvision's vgg19-dcbb9e9d.pth)"
+                )
+            run.memo[key] = found
+            run.report["features"] = found.name
+        return run.memo[key]
+
+    def maps(self, features: Any, names: tuple[str, ...], run: Run) -> dict[str, Tensor]:
+        """The content picture's, made once for a run; names: where the field says nothing."""
+        if self.layers is not None:
+            names = tuple(name.strip() for name in self.layers.split(","))
+        key = ("content", features, self.image)
+        if key not in run.memo:
+            count(run.memo, "features")
+            run.memo[key] = features(self.content(run))
+        maps = run.memo[key]
+        return {name: maps[name].float() for name in names}
+
+
+class _Unbound(Guide):
+    """Becomes the Penalty of a run."""
+
+    def __init__(self, loss: Loss) -> None:
+        self.loss = loss
+        self.name = loss.id
+
+    def place(self) -> Place:
+        """A content picture sets the run's size where nothing else does."""
+        image = self.loss.guide
+        if image is None:
+            return Place()
+        if image.is_tensor:
+            return Place(shape=tuple(image.tensor().shape[-3:]))
+        return Place(image.picture().size)
+
+    def bind(self, run: Run) -> Guide:
+        m = self.loss
+        with torch.no_grad():
+            return Penalty(
+                m.weight,
+                m.measure(run),
+                m.id,
+                m.on,
+                m.window,
+                "model" if m.through == "network" else "input",
+                decode=_decoder(m, run),
+                mask=_mask(m, run),
+                looks=(m.decoder, m.mask),
+            )
+
+
+def _decoder(loss: Loss, run: Run) -> Callable[[Any], Any]:
+    """How a state becomes pixels: the model's autoencoder, or the tiny one of the same latents."""
+    if run.space.stride == 1 or loss.decoder == "full":
+        return run.space.decode
+    source: Any = run.process.source
+    tiny = source.get("tiny")
+    if tiny is None:
+        raise SfumatoError(
+            f"{loss.id}: no tiny autoencoder of this model here; `sfumato models pull` "
+            "madebyollin/taesd (SDXL: madebyollin/taesdxl), or take decoder=full"
+        )
+    decode: Callable[[Any], Any] = tiny.decode
+    return decode
+
+
+def _mask(loss: Loss, run: Run) -> Tensor | None:
+    """(1, H, W) in [0, 1], 1 = acts there, at the work size in pixels."""
+    given: Any = loss.mask
+    if given is None:
+        return None
+    if given.is_tensor:
+        made: Tensor = given.tensor().to(run.device)
+        return made
+    if run.frame is None:
+        raise SfumatoError(
+            f"{loss.id}: this run begins from a tensor; give its mask as one, (1, H, W)"
+        )
+    mask = images.open_mask(given, run.frame.picture)
+    return images.mask_to_work(mask, run.frame).to(run.device)

@@ -1,0 +1,615 @@
+"""Losses as guides: what acts, what costs nothing, where it acts, what it needs; and Gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import pipelines
+import sfumato as sf
+from conformance_sdedit import gaussian
+from sfumato.core.branches import Branch
+from sfumato.core.cutouts import boxes, cutouts, shrunk
+from sfumato.core.errors import SfumatoError
+from sfumato.core.losses import Penalty, View
+from sfumato.core.schedule import linear
+from sfumato.core.solvers import SOLVERS
+from sfumato.methods import instruction, registry
+from sfumato.methods.loss import Loss
+from sfumato.methods.total_variation import variation
+from sfumato.models import extras
+from sfumato.nn.unet import UNet, UNetConfig
+from sfumato.nn.vgg import VGG19
+
+TABLE = linear()
+CONTENT = torch.linspace(-1, 1, 3 * 16 * 16).reshape(3, 16, 16).sin()
+
+
+class Clip:
+    """Random linear vectors of 8 px pictures and of texts; counts its looks."""
+
+    size = 8
+    noised = False
+    schedule = None
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(1)
+        self.matrix = torch.randn(3 * 8 * 8, 5, generator=generator)
+        self.looks = 0
+
+    def text(self, texts: list[str]) -> Tensor:
+        rows = [torch.Generator().manual_seed(len(text)) for text in texts]
+        return F.normalize(torch.stack([torch.randn(5, generator=row) for row in rows]), dim=1)
+
+    def image(self, x: Tensor, index: Tensor) -> Tensor:
+        self.looks += 1
+        return F.normalize(x.flatten(1) @ self.matrix.to(x), dim=1)
+
+
+class Source:
+    """What losses ask of a model, in small."""
+
+    plain = None
+
+    def __init__(self) -> None:
+        self.clip = Clip()
+        generator = torch.Generator().manual_seed(2)
+        kernel = torch.randn(6, 3, 3, 3, generator=generator)
+
+        def walk(pixels: Tensor) -> Iterator[tuple[str, Tensor]]:
+            first = F.conv2d(pixels, kernel.to(pixels), stride=2, padding=1).tanh()
+            yield "fine", first
+            yield "coarse", F.avg_pool2d(first, 2)
+
+        self.features = extras.Features("toy", walk, ("coarse",), ("fine", "coarse"))
+        self.head = extras.Head(torch.randn(5, generator=generator), torch.zeros(()), 1.0)
+        self.asked: list[str] = []
+
+    def get(self, what: str, name: str | None = None) -> Any:
+        self.asked.append(what)
+        found = {"clip": self.clip, "features": self.features, "aesthetic": self.head}
+        return found.get(what)
+
+    def complete(self, process: sf.Process) -> sf.Process:
+        return process
+
+    def preview(self, step: Any, run: Any) -> None: ...
+
+
+class Backward(torch.autograd.Function):
+    """The identity; counts how often it is differentiated, and notes whether it could be."""
+
+    count = 0
+    tracked = False
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        Backward.count += 1
+        return grad
+
+
+EXACT = gaussian(TABLE, 0.25)
+
+
+def network(x: Tensor, time: Tensor, cond: Any) -> Tensor:
+    Backward.tracked |= x.requires_grad and torch.is_grad_enabled()
+    return EXACT.network(Backward.apply(x), time, cond) + 0.02 * x.tanh()
+
+
+DENOISER = replace(EXACT, network=network)
+
+
+def process(**values: Any) -> sf.Process:
+    made = {"n_steps": 4, "solver": "ddim", "source": Source(), "cond": sf.Cond(), "prompt": "cat"}
+    return sf.Process(DENOISER, (3, 16, 16), **{**made, **values}) | sf.SDEdit(CONTENT, t0=0.6)
+
+
+def last(made: sf.Process, seed: int = 0) -> sf.Step:
+    with torch.no_grad():
+        *_, step = made.steps(seed=seed)
+    return step
+
+
+def counts(made: sf.Process) -> dict[str, int]:
+    run = made.begin()
+    from sfumato.core.run import Loop
+
+    with torch.no_grad():
+        list(Loop(run).steps(None))
+    return run.counts
+
+
+LOSSES: list[Loss] = [
+    sf.Instruction(2.0, cutouts=2),
+    sf.Instruction(2.0, form="cosine", prompt="a dog:2|cat:-0.5"),
+    sf.Instruction(2.0, form="directional", source="photo", cutouts=2),
+    sf.Instruction(2.0, form="angle", source="photo", cutouts=2),
+    sf.Perceptual(5.0),
+    sf.PatchNCE(1.0, positions=9),
+    sf.Aesthetic(1.0, head="any"),
+    sf.TotalVariation(20.0),
+    sf.LowPass(20.0),
+]
+
+
+def test_every_loss_is_tried_here() -> None:
+    known = {cls for cls in registry().values() if issubclass(cls, Loss)}
+    assert {type(loss) for loss in LOSSES} == known
+
+
+@pytest.mark.parametrize("through", ["network", "prediction"])
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: getattr(loss, "form", loss.id))
+def test_a_loss_falls_when_its_weight_rises(loss: Any, through: str) -> None:
+    scores = []
+    for weight in (1e-6, loss.weight / 5, loss.weight):
+        step = last(process(n=2) | replace(loss, weight=weight, through=through))
+        scores.append(float(step.scores[loss.id].mean()) / -weight)
+    assert scores[0] > scores[1] > scores[2]
+
+
+def test_a_better_rating_is_wanted() -> None:
+    """The sign: the reference's program lowers it."""
+    plain, source = last(process()), Source()
+    rated = last(process() | sf.Aesthetic(1.0, head="any", cutouts=0))
+    seen = [shrunk(step.x, 8) for step in (plain, rated)]
+    before, after = (float(source.head(source.clip.image(x, x)).mean()) for x in seen)
+    assert after > before + 0.1
+    assert float(rated.scores["aesthetic"]) == pytest.approx(after, abs=0.1)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: getattr(loss, "form", loss.id))
+def test_what_does_not_act_costs_nothing(loss: Any) -> None:
+    """Weight 0, a window that is never met, a branch that is off: no look, no backward pass."""
+    plain = last(process()).x
+    made = process() | replace(loss, weight=0)
+    assert torch.equal(last(made).x, plain)
+    assert made.source.asked == []  # type: ignore[union-attr]
+    away = process() | replace(loss, window=(0.9, 1.0))
+    assert torch.equal(last(away).x, plain)
+    assert counts(away).keys() <= {"features"}, "the content may be looked at, when a run is bound"
+    assert away.source.clip.looks == 0  # type: ignore[union-attr]
+    branches = (Branch("own"), Branch("off", weight=0.0))
+    off = process().add(positives=branches) | replace(loss, on="off", through="network")
+    Backward.tracked = False
+    assert torch.equal(last(off).x, plain)
+    assert not Backward.tracked
+    assert counts(off).keys() <= {"features"}
+
+
+def test_window_counts_the_steps_inside() -> None:
+    made = process() | sf.TotalVariation(1.0, window=(0.3, 0.5))  # of 0.6, 0.45, 0.3, 0.15
+    assert counts(made) == {"backward": 2}
+
+
+def test_prediction_goes_back_through_no_network() -> None:
+    """And its gradient in x is alpha times the loss's gradient in x0."""
+    for through, most in (("network", 4), ("prediction", 0)):
+        Backward.count = 0
+        made = process() | sf.TotalVariation(30.0, through=through)  # type: ignore[arg-type]
+        last(made)
+        assert Backward.count == most, through
+        Backward.count, Backward.tracked = 0, False
+        list(made.steps())  # with gradients enabled
+        assert Backward.count == most, through
+        assert Backward.tracked == bool(most), through
+    one = process(n_steps=1)
+    plain = last(one).pred
+    steered = last(one | sf.TotalVariation(30.0, through="prediction")).pred
+    assert plain is not None
+    assert steered is not None
+    x0 = plain.x0.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(variation(x0).sum(), x0)
+    moved = steered.x0 - plain.x0
+    torch.testing.assert_close(moved, -30 * TABLE.sigma(0.6) ** 2 * slope, rtol=1e-4, atol=1e-6)
+
+
+def test_losses_share_what_they_look_at() -> None:
+    made = process() | sf.Perceptual(1.0) | sf.PatchNCE(1.0)
+    assert counts(made) == {"features": 5, "backward": 4}  # the content's, and one a step
+    both = process() | sf.Instruction(1.0, cutouts=3) | sf.Aesthetic(1.0, head="any", cutouts=3)
+    assert counts(both) == {"clip": 12, "backward": 4}
+    alone = process() | sf.Perceptual(1.0) | sf.PatchNCE(1.0, through="network")
+    assert counts(alone) == {"features": 9, "backward": 4}
+
+
+def test_the_gradient_is_the_sum_of_the_losses() -> None:
+    """Looking together, and one gradient for both, change nothing but the cost."""
+    one = process(n_steps=1)
+    plain = last(one).x
+    a, b = sf.Perceptual(3.0), sf.PatchNCE(2.0, positions=9)
+    apart = sum(last(one | loss).x - plain for loss in (a, b))
+    assert float(apart.abs().max()) > 0.1  # type: ignore[union-attr]
+    torch.testing.assert_close(last(one | a | b).x - plain, apart, rtol=1e-3, atol=5e-4)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: getattr(loss, "form", loss.id))
+def test_a_mask_leaves_the_rest_alone(loss: Any) -> None:
+    mask = torch.zeros(1, 16, 16)
+    mask[:, 4:10, 4:10] = 1
+    one = process(n_steps=1)
+    moved = last(one | replace(loss, mask=mask)).x - last(one).x
+    assert float(moved.abs().max()) > 0
+    moved[..., 4:10, 4:10] = 0
+    assert float(moved.abs().max()) == 0
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_same_seed_same_picture_whatever_the_batch(fresh: bool) -> None:
+    """Cutouts and positions are drawn for each picture by its own seed."""
+    made = process(n=3) | sf.Instruction(2.0, cutouts=2, fresh=fresh)
+    made = made | sf.PatchNCE(1.0, positions=9)
+    whole = last(made, seed=4).x
+    assert torch.equal(whole, last(made, seed=4).x)
+    alone = last(made.based(n=1), seed=5).x
+    torch.testing.assert_close(whole[1:2], alone, rtol=1e-4, atol=1e-5)
+    assert float((whole[0] - whole[1]).abs().max()) > 1e-3
+
+
+def test_cutouts_stay_through_a_run_unless_fresh() -> None:
+    for fresh, different in ((False, 1), (True, 4)):
+        eye = sf.Instruction(1.0, cutouts=2, fresh=fresh).eye(process().begin())
+        run = process().begin()
+        found = {
+            str(eye.boxes(torch.zeros(1, 3, 16, 16), run.begin(i, 0.5, 0.4, 0))) for i in range(4)
+        }
+        assert len(found) == different
+
+
+def test_boxes_lie_inside_and_follow_the_power() -> None:
+    uniform = torch.rand(200, 3, 3).clamp_max(1 - 1e-6)
+    sides = {}
+    for power in (1.0, 4.0):
+        found = [box for row in boxes(uniform, 26, 20, 8, power) for box in row]
+        assert all(8 <= s <= 20 and 0 <= x <= 26 - s and 0 <= y <= 20 - s for s, x, y in found)
+        assert {x for _, x, _ in found} >= set(range(10))
+        sides[power] = np.mean([s for s, _, _ in found])
+    assert sides[1.0] == pytest.approx(13.5, abs=0.5)
+    assert sides[4.0] == pytest.approx(8 + 12 / 5 - 0.5, abs=0.5)
+    pixels = torch.arange(2 * 3 * 6 * 6).reshape(2, 3, 6, 6).float()
+    cut = cutouts(pixels, [((2, 1, 3),), ((2, 4, 0),)], 2)
+    assert torch.equal(cut[0, 0], pixels[0, :, 3:5, 1:3])
+    assert torch.equal(cut[0, 1], pixels[1, :, 0:2, 4:6])
+
+
+def test_small_pictures_are_seen_whole() -> None:
+    made = sf.Process(DENOISER, (3, 8, 8), n_steps=4, solver="ddim", source=Source(),
+                      cond=sf.Cond(), prompt="cat")  # fmt: skip
+    made = made | sf.SDEdit(torch.zeros(3, 8, 8)) | sf.Instruction(1.0, cutouts=8)
+    assert counts(made) == {"clip": 4, "backward": 4}
+    assert counts(process() | sf.Instruction(1.0, cutouts=0)) == {"clip": 4, "backward": 4}
+
+
+# --- every parametrisation and solver
+
+
+@pytest.mark.parametrize("kind", ["eps", "v", "x0"])
+@pytest.mark.parametrize("through", ["network", "prediction"])
+def test_parametrisations_are_steered_alike(kind: Any, through: Any) -> None:
+    exact = gaussian(TABLE, 0.25)
+
+    def told(x: Tensor, time: Tensor, cond: Any) -> Tensor:
+        t = float(time[0].double())
+        pred = exact(x, t, sf.Cond())
+        v = TABLE.alpha(t) * pred.eps - TABLE.sigma(t) * pred.x0
+        return {"eps": pred.eps, "v": v, "x0": pred.x0}[kind]
+
+    results = []
+    for denoiser in (exact, replace(exact, network=told, kind=kind)):
+        made = sf.Process(denoiser, (1, 8, 8), n_steps=6, solver="ddim")
+        start = torch.randn(2, 1, 8, 8, dtype=torch.float64)
+        torch.manual_seed(0)
+        made = made | sf.TotalVariation(5.0, through=through)
+        *_, step = made.steps(torch.linspace(-1, 1, 64, dtype=torch.float64).view(1, 1, 8, 8) * 2)
+        results.append(step.x.detach())
+    assert torch.allclose(*results, atol=1e-6)
+    assert start.shape[1:] == results[0].shape[1:]
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_every_solver_can_be_steered(name: str) -> None:
+    made = sf.Process(gaussian(TABLE, 0.25), (3, 8, 8), n=8, n_steps=12, solver=name)
+    plain, steered = (
+        variation(way.sample(seed=1)).mean() for way in (made, made | sf.TotalVariation(60.0))
+    )
+    assert float(steered) < 0.9 * float(plain)
+
+
+# --- Gradient
+
+
+def pushes(*methods: Any) -> Tensor:
+    """RMS of the move of eps over the RMS of eps, for each picture of one step."""
+    one = process(n_steps=1, n=3)
+    plain, moved = last(one).pred, last_of(one, methods).pred
+    assert plain is not None
+    assert moved is not None
+    push = (moved.eps - plain.eps).square().mean((1, 2, 3)).sqrt()
+    return push / plain.eps.square().mean((1, 2, 3)).sqrt()
+
+
+def last_of(made: sf.Process, methods: tuple[Any, ...]) -> sf.Step:
+    for method in methods:
+        made = made | method
+    return last(made)
+
+
+def test_gradient_sets_the_length_of_the_push() -> None:
+    variation_, band = sf.TotalVariation(1e-3), sf.LowPass(5.0)
+    for losses in ((variation_,), (variation_, band)):
+        found = pushes(*losses, sf.Gradient(0.25))
+        torch.testing.assert_close(found, torch.full((3,), 0.25), rtol=1e-4, atol=0)
+    free = pushes(variation_, band)
+    assert float(free.min()) > 0
+    cut = float(free.sort().values[1])  # one picture is pushed harder, one less
+    clipped = pushes(variation_, band, sf.Gradient(cut, mode="clip"))
+    torch.testing.assert_close(clipped, free.clamp_max(cut), rtol=1e-3, atol=0)
+
+
+def test_gradient_weighs_the_sum_of_two_guides() -> None:
+    """Only their ratio matters: ten times both is the same push, in the same direction."""
+    one, methods = process(n_steps=1), (sf.TotalVariation(2.0), sf.LowPass(5.0), sf.Gradient(0.3))
+    scaled = (sf.TotalVariation(20.0), sf.LowPass(50.0), sf.Gradient(0.3))
+    a, b = last_of(one, methods).x, last_of(one, scaled).x
+    torch.testing.assert_close(a, b, rtol=1e-3, atol=5e-4)
+    other = last_of(one, (sf.TotalVariation(2.0), sf.LowPass(50.0), sf.Gradient(0.3))).x
+    assert float((a - other).abs().max()) > 1e-2
+
+
+# --- prompts
+
+
+def test_a_tail_is_a_weight_only_if_it_is_a_number() -> None:
+    assert instruction.weighted("An oil painting: a dog") == [("An oil painting: a dog", 1.0)]
+    assert instruction.weighted("a:2 | b:-.5|c") == [("a", 2.0), ("b", -0.5), ("c", 1.0)]
+    assert instruction.weighted("to infinity:inf") == [("to infinity:inf", 1.0)]
+    assert instruction.weighted("a:1e1") == [("a", 10.0)]
+
+
+def test_negative_weights_push_away() -> None:
+    vectors = F.normalize(torch.randn(2, 5), dim=1)
+    mixed = instruction.mixed(vectors, [1.0, -0.5])
+    torch.testing.assert_close(mixed[0], F.normalize(vectors[0] - 0.5 * vectors[1], dim=0))
+
+
+# --- what is missing is said in one line
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        (sf.Instruction(1.0, prompt=" "), "no text to steer to"),
+        (sf.Instruction(1.0, prompt="a:1|b:-1"), "sum to 0"),
+        (sf.Instruction(1.0, form="directional"), "needs source"),
+        (sf.Aesthetic(1.0), "no head here; give head"),
+        (sf.Perceptual(1.0, layers="fine,finest"), "no layer 'finest'; there are fine, coarse"),
+        (sf.TotalVariation(1.0, on="art"), "no branch 'art'; there are mixture, positive"),
+    ],
+)
+def test_what_is_missing_is_said(loss: Any, said: str) -> None:
+    with pytest.raises(SfumatoError, match=said):
+        last(process() | loss)
+
+
+def test_a_model_without_help_says_so() -> None:
+    bare = sf.Process(DENOISER, (3, 16, 16), n_steps=2, solver="ddim")
+    for loss, said in (
+        (sf.Instruction(1.0, prompt="cat"), "this model has no CLIP; give clip"),
+        (sf.Perceptual(1.0, image=CONTENT), "lends no features; give features, a file of VGG19"),
+        (sf.LowPass(1.0), "no content picture; give image, or begin from one"),
+    ):
+        with pytest.raises(SfumatoError, match=said):
+            last(bare | loss)
+    with pytest.raises(SfumatoError, match=r"total_variation: window \(0\.5, 0\.2\)"):
+        sf.TotalVariation(1.0, window=(0.5, 0.2))
+    with pytest.raises(SfumatoError, match=r"process\.without\('low_pass'\)"):
+        bare | sf.LowPass(1.0) | sf.LowPass(2.0)
+
+
+def test_a_content_picture_of_its_own_sets_the_size() -> None:
+    made = sf.Process(DENOISER, (3, 8, 8), n_steps=8, solver="ddim")
+    far, near = (
+        last(made | sf.LowPass(weight, image=CONTENT, factor=4, through="prediction")).x
+        for weight in (1e-6, 100.0)
+    )
+    assert near.shape == (1, 3, 16, 16)
+    assert float((near - CONTENT).square().mean()) < float((far - CONTENT).square().mean())
+
+
+# --- features and heads from files
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("SFUMATO_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model() -> sf.Model:
+    return sf.load("emoji", dtype="float32")
+
+
+def vgg(file: Path) -> Path:
+    """A narrow VGG19 as torchvision saves it, classifier included."""
+    torch.manual_seed(3)
+    weights = VGG19((4,) * 16).state_dict()
+    torch.save({**weights, "classifier.0.weight": torch.zeros(2, 2)}, file)
+    return file
+
+
+def test_features_come_from_a_users_file_first(model: sf.Model, home: Path) -> None:
+    assert model.get("features").name == "denoiser"
+    file = vgg(home / "vgg19-small.pth")
+    found = model.get("features")
+    assert found.name == "vgg19-small.pth"
+    assert model.get("features", "model").name == "denoiser"
+    maps = found(torch.zeros(1, 3, 32, 32))
+    assert maps["relu2_1"].shape == (1, 4, 16, 16)
+    assert list(maps) == ["relu1_1", "relu1_2", "relu2_1"], "nothing behind it is computed"
+    result = (model.process("cat", stages=1, steps=1) | sf.TotalVariation(1.0)).sample()
+    assert "features" not in result.recipe.run
+    photo = np.zeros((32, 32, 3), np.uint8)
+    made = model.process("cat", stages=1, steps=1) | sf.Perceptual(1.0, image=photo)
+    assert made.sample().recipe.run["features"] == file.name
+    torch.save({"features.0.weight": torch.zeros(4, 3, 3, 3)}, home / "other.pth")
+    with pytest.raises(
+        SfumatoError, match=r"other\.pth: no weights of VGG19, it has no features\."
+    ):
+        model.get("features", str(home / "other.pth"))
+
+
+def test_the_way_down_is_that_of_the_network() -> None:
+    net = UNet(UNetConfig(model_channels=32, channel_mult=(1, 2), num_res_blocks=1, out_channels=3))
+    seen: list[Tensor] = []
+    for entry in net.input_blocks:
+        list(entry.children())[-1].register_forward_hook(lambda m, i, o: seen.append(o))
+    x, time = torch.randn(2, 3, 8, 8), torch.tensor([7.0, 700.0])
+    net(x, time, {})
+    expected, seen = list(seen), []
+    walk = net.encoding(x, time, {})
+    assert [name for name, _ in walk] == [f"input_blocks.{k}" for k in range(4)]
+    for (_, found), wanted in zip(net.encoding(x, time, {}), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_heads_are_told_apart_by_their_keys(home: Path, model: sf.Model) -> None:
+    width = model.get("clip").text(["a"]).shape[1]
+    vectors = F.normalize(torch.randn(3, width), dim=1)
+    weight, bias = torch.randn(1, width), torch.tensor([4.0])
+    torch.save({"weight": weight, "bias": bias}, home / "ava.pth")
+    torch.save({"linear.weight": weight, "linear.bias": bias}, home / "sac.pth")
+    torch.save({"weight": weight[:, :7], "bias": bias}, home / "narrow.pth")
+    torch.save({"gain": bias}, home / "none.pth")
+    ava, sac = (model.get("aesthetic", str(home / f"{name}.pth")) for name in ("ava", "sac"))
+    torch.testing.assert_close(ava(vectors), (vectors @ weight.T)[:, 0] + 4)
+    torch.testing.assert_close(sac(vectors), (vectors @ weight.T)[:, 0] * width**0.5 + 4)
+    for name, said in (
+        ("narrow", f"reads vectors of width 7, this CLIP gives {width}; give clip"),
+        ("none", r"none\.pth: no head of ratings"),
+        ("lost", r"lost\.pth: no such file"),
+    ):
+        made = model.process("cat", stages=1, steps=1)
+        with pytest.raises(SfumatoError, match=said):
+            (made | sf.Aesthetic(1.0, head=str(home / f"{name}.pth"))).sample()
+
+
+# --- on the bundled model
+
+
+def disc(size: int = 32) -> Any:
+    """A red disc on white, as a picture."""
+    axis = np.linspace(-1, 1, size)
+    inside = (axis[:, None] ** 2 + axis[None] ** 2) < 0.5
+    pixels = np.full((size, size, 3), 255, np.uint8)
+    pixels[inside] = (200, 30, 30)
+    return pixels
+
+
+def test_results_say_what_guides_cost(model: sf.Model, home: Path) -> None:
+    made = model.process("red apple, ink drawing", steps=3) | sf.SDEdit(disc(), t0=0.5)
+    made = made | sf.Instruction(100.0) | sf.Perceptual(3.0) | sf.Gradient(0.2)
+    result = made.sample(seed=1)
+    wanted = {"features": 4, "clip": 3, "backward": 3}
+    assert dict(result.evaluations) == wanted == result.recipe.run["evaluations"]
+    assert "4 features" in repr(result)
+    assert set(result.scores) == {"instruction", "perceptual"}
+    again = sf.run(result.save(home / "apple.png")[0])
+    assert np.array_equal(np.asarray(again.images[0]), np.asarray(result.images[0]))
+
+
+def test_masks_of_pictures_must_fit(model: sf.Model, home: Path) -> None:
+    made = model.process("cat", stages=1, steps=1) | sf.SDEdit(disc(), t0=0.5)
+    small = PIL.Image.new("L", (16, 16), 255)
+    with pytest.raises(SfumatoError, match="is 16x16, the picture is 32x32"):
+        (made | sf.TotalVariation(1.0, mask=small)).sample()
+    with pytest.raises(SfumatoError, match="is 40x40, the picture that is made is not"):
+        (made | sf.LowPass(1.0, image=disc(40))).sample()
+    half = PIL.Image.new("L", (32, 32), 0)
+    half.paste(255, (0, 0, 16, 32))
+    plain = np.asarray(made.sample().images[0]).astype(int)
+    method = sf.TotalVariation(300.0, mask=half, through="prediction")
+    moved = abs(np.asarray((made | method).sample().images[0]).astype(int) - plain).max(2)
+    assert moved[:, :16].max() > 0
+    assert moved[:, 16:].max() == 0
+
+
+def test_losses_see_latents_through_the_decoder(tmp_path: Path, home: Path) -> None:
+    pipelines.stable(tmp_path, "sd1")
+    latent = sf.load(str(tmp_path / "pipeline"), dtype="float32")
+    made = latent.process("red cat", steps=3) | sf.CFG(1) | sf.SDEdit(disc(), t0=0.6)
+    with pytest.raises(SfumatoError, match="perceptual: this model lends no features"):
+        (made | sf.Perceptual(1.0)).sample()
+    with pytest.raises(SfumatoError, match="low_pass: no tiny autoencoder"):
+        (made | sf.LowPass(1.0, decoder="tiny")).sample()
+    vgg(home / "vgg19.pth")
+    for loss in (sf.LowPass(factor=2), sf.Perceptual(layers="relu1_2")):
+        found = []
+        for weight in (1e-6, 200.0):
+            *_, step = (made | replace(loss, weight=weight)).steps(seed=1)
+            found.append(-float(step.scores[loss.id]) / weight)
+        assert found[0] > found[1], loss.id
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("through", ["network", "prediction"])
+@pytest.mark.parametrize(
+    ("loss", "weights"),
+    [
+        (sf.Instruction(prompt="ink drawing"), (1e-6, 100.0, 1000.0)),
+        (sf.Perceptual(), (1e-6, 10.0, 60.0)),
+        (sf.PatchNCE(), (1e-6, 10.0, 60.0)),
+        (sf.LowPass(), (1e-6, 30.0, 300.0)),
+        (sf.TotalVariation(), (1e-6, 30.0, 300.0)),
+    ],
+    ids=lambda value: getattr(value, "id", ""),
+)
+def test_a_larger_weight_is_a_smaller_loss(
+    loss: Any, weights: Any, through: Any, model: sf.Model, home: Path
+) -> None:
+    """Mean of four seeds on the bundled model."""
+    base = model.process("hamburger, flat", stages=1, steps=10, n=4) | sf.SDEdit(disc(), t0=0.6)
+    means = []
+    for weight in weights:
+        result = (base | replace(loss, weight=weight, through=through)).sample(seed=1)
+        means.append(-np.mean(result.scores[loss.id]) / weight)
+    assert means[0] > means[1] > means[2]
+
+
+@pytest.mark.slow
+def test_a_larger_weight_is_a_better_rating(model: sf.Model, home: Path) -> None:
+    width = model.get("clip").text(["a"]).shape[1]
+    generator = torch.Generator().manual_seed(1)
+    head = {"weight": torch.randn(1, width, generator=generator), "bias": torch.zeros(1)}
+    torch.save(head, home / "head.pth")
+    base = model.process("hamburger, flat", stages=1, steps=10, n=4) | sf.SDEdit(disc(), t0=0.6)
+    clip, rate = model.get("clip"), model.get("aesthetic", str(home / "head.pth"))
+    ratings = []
+    for weight in (0, 3.0, 30.0):
+        step = last(base | sf.Aesthetic(weight, head=str(home / "head.pth")), seed=1)
+        ratings.append(float(rate(clip.image(step.x, torch.zeros(4).long())).mean()))
+    assert ratings[0] < ratings[1] < ratings[2]
+
+
+def test_a_penalty_needs_no_method() -> None:
+    """A user's own loss in three lines."""
+
+    def redness(view: View) -> Tensor:
+        return -view.pixels[:, 0].mean((1, 2))
+
+    plain = last(process()).x[:, 0].mean()
+    assert float(last(process() | Penalty(50.0, redness)).x[:, 0].mean()) > float(plain)
