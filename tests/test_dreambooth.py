@@ -10,17 +10,22 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image as PILImage
+from PIL import ImageDraw
 from safetensors.torch import load_file
+from torch.nn import functional as F
 
 import pipelines
 import sfumato as sf
+from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError
+from sfumato.models import adapters
 from sfumato.train import classes, config, program, subject
 from sfumato.train.tuners import dreambooth, textual_inversion
 from test_cli import call, fails
@@ -170,6 +175,61 @@ def test_without_a_prior_there_are_no_class_rows(
     assert not (home / "classes").exists()
     log = (tmp_path / "run" / "log.csv").read_text().splitlines()
     assert "class" not in log[0]
+
+
+def test_the_upsampler_learns_the_subjects_detail(tmp_path: Path) -> None:
+    """One run, one file for both networks; the upsampled picture gets nearer to the truth."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for k, x in enumerate((60, 75)):
+        image = PILImage.new("RGB", (128, 128), "white")
+        draw = ImageDraw.Draw(image)
+        draw.ellipse([x - 40, 24, x + 40, 104], fill="#43b868")
+        draw.ellipse([x - 12, 44, x + 12, 76], fill="white")
+        draw.arc([x - 20, 70, x + 20, 96], 20, 160, "#1d2a44", 4)
+        image.save(pictures / f"{k}.png")
+    given = recipe(
+        Path("emoji"), pictures,
+        subject={"upsampler": True, "prior": 0.0, "wording": "{}"},
+        adapter={"rank": 8, "alpha": 8.0, "targets": ["conv", "embedding"]},
+        optim={"steps": 20, "rate": 5e-3, "warmup": 3, "ema": 0.9},
+    )  # fmt: skip
+    state = trained(given, tmp_path / "run")
+    assert {name.split("/")[1].split(".")[0] for name in state} == {"unet", "upsampler"}
+    plain = sf.load("emoji", dtype="float32")
+    tuned = plain.adapt(tmp_path / "run")
+    shot = subject.fitted(subject.shots(pictures)[0], [(128, 128)])[None]
+    errors = []
+    for model in (plain, tuned):
+        process = replace(
+            model.upsampler(0), cond=Cond({"low_res": F.avg_pool2d(shot, 4)}), shape=(3, 128, 128)
+        )
+        errors.append(float((process.sample(seed=0) - shot).square().mean()))
+    assert errors[1] < 0.95 * errors[0]
+    with pytest.raises(SfumatoError, match="has none"):
+        adapters.adapted(replace(plain, upsamplers=()), tmp_path / "run")
+
+
+def test_two_processes_teach_as_one(pipeline: Path, pictures: Path, tmp_path: Path) -> None:
+    """The same batch on two devices: the same adapter but for rounding."""
+    from sfumato.cli.dreambooth import toml
+
+    given = json.loads(recipe(pipeline, pictures, optim={"rate": 1e-3}).text)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.toml").write_text(toml(given))
+    command = [sys.executable, "-m", "sfumato.cli.main", "dreambooth", "--resume", "-q", "-o"]
+    subprocess.run([*command, str(tmp_path / "one")], check=True)
+    runs = []
+    for rank in range(2):
+        places = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+        env = {**os.environ, **places, "MASTER_PORT": str(30500 + os.getpid() % 1000)}
+        runs.append(subprocess.Popen([*command, str(tmp_path / "two")], env=env))
+    assert [run.wait(timeout=300) for run in runs] == [0, 0]
+    one, two = (load_file(tmp_path / n / "state.safetensors") for n in ("one", "two"))
+    for name in one:
+        if name.startswith("weight/"):
+            torch.testing.assert_close(one[name], two[name], rtol=0, atol=2e-4)
 
 
 def killed(folder: Path, pictures: Path, model: Path, rank: int, kills: int) -> int:

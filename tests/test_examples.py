@@ -54,7 +54,17 @@ def test_paintings_are_those_of_their_script(tmp_path: Path) -> None:
         assert abs(gap).max() <= 2
 
 
-@pytest.mark.parametrize("script", gallery.examples(), ids=lambda path: path.stem)
+SLOW = ("dreambooth",)  # two minutes of training
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(path, marks=pytest.mark.slow if path.stem in SLOW else ())
+        for path in gallery.examples()
+    ],
+    ids=lambda path: path.stem,
+)
 def test_example(script: Path, tmp_path: Path) -> None:
     sheet = PIL.Image.open(gallery.run(script, tmp_path))
     assert np.asarray(sheet).std() > 20

@@ -12,7 +12,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 OLDEST = ROOT / "tests" / "oldest.txt"
-FILES = ("test_diffusers", "test_latents", "test_single", "test_lora_files", "test_hub")
+FILES = (
+    "test_diffusers",
+    "test_latents",
+    "test_single",
+    "test_lora_files",
+    "test_hub",
+    "test_p_plus",
+)
 
 
 def environment() -> Path:

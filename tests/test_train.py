@@ -40,7 +40,7 @@ from sfumato.train.levels import (
 )
 from sfumato.train.objective import Objective, clean, pose, x_in
 from sfumato.train.optim import rate
-from sfumato.train.report import Log, plot
+from sfumato.train.report import Log, memory, plot
 from sfumato.train.trainer import Trainer
 
 ROOT = Path(__file__).parent.parent
@@ -147,6 +147,24 @@ def test_resume_is_bit_identical_through_five_kills(text: str, data: Path, tmp_p
     rows = [[row["loss"] for row in table(folder)] for folder in (whole, broken)]
     assert rows[0] == rows[1], "the log is not that of one run"
     assert len(rows[0]) == 60
+
+
+def test_eight_bit_moments_resume_to_the_same_bits(data: Path, tmp_path: Path) -> None:
+    """bitsandbytes keeps counts as numbers and its tables beside the moments; all must come back.
+
+    It ranks blocks of 4,096 values; smaller weights keep float32 moments, so both are here.
+    """
+    pytest.importorskip("bitsandbytes", reason="8-bit moments need bitsandbytes (make test has it)")
+    made = config(optimizer="adamw-8bit", steps=6)
+    trained(made, data, tmp_path / "whole")
+    trained(made, data, tmp_path / "broken", until=3)
+    trained(made, data, tmp_path / "broken")
+    one, two = (load_file(tmp_path / name / "state.safetensors") for name in ("whole", "broken"))
+    assert {v.dtype for k, v in one.items() if k.startswith("adam.state1")} == {
+        torch.uint8, torch.float32,
+    }  # fmt: skip
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def table(folder: Path) -> list[dict[str, str]]:
@@ -356,6 +374,25 @@ def test_time_samplers_have_their_distributions() -> None:
     mean = sum(logs) / len(logs)
     assert mean == pytest.approx(-1.2, abs=0.08)
     assert sum((v - mean) ** 2 for v in logs) / len(logs) == pytest.approx(1.44, abs=0.12)
+
+
+def test_the_best_step_is_marked_and_memory_is_told(tmp_path: Path) -> None:
+    log = Log(tmp_path / "heldout.csv")
+    for step, balance in ((1, 0.2), (2, 0.9), (3, 0.4)):
+        log.put({"step": step, "subject": 0.5, "balance": balance})
+    plot(tmp_path / "heldout.csv", tmp_path / "marked.png")
+    (tmp_path / "heldout.csv").unlink()
+    for step in (1, 2, 3):
+        log.put({"step": step, "subject": 0.5, "other": 0.4})
+    plot(tmp_path / "heldout.csv", tmp_path / "plain.png")
+    # at 2 of 3 steps, between the legend's and the axis's ink, only the mark is nearly black
+    columns = []
+    for name in ("marked", "plain"):
+        image = Image.open(tmp_path / f"{name}.png").convert("L")
+        dark = [x for x in range(70, 700) if max(image.getpixel((x, y)) for y in (60, 250)) < 60]  # type: ignore[type-var, operator]
+        columns.append(dark)
+    assert columns == [[495], []]
+    assert 0.05 < memory("cpu") < 100
 
 
 def test_the_rate_warms_up_stays_and_decays_to_its_floor() -> None:

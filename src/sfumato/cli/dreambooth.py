@@ -14,6 +14,7 @@ log = logging.getLogger("sfumato")
 
 # our own captions have no articles
 OWN: dict[str, Any] = {
+    "tuner": "dreambooth",
     "rate": 5e-3,
     "whole": 3e-4,
     "rank": 16,
@@ -23,6 +24,7 @@ OWN: dict[str, Any] = {
     "targets": ["attention", "conv", "embedding"],
 }
 LATENT: dict[str, Any] = {
+    "tuner": "dreambooth",
     "rate": 1e-4,
     "whole": 5e-6,
     "rank": 8,
@@ -32,7 +34,16 @@ LATENT: dict[str, Any] = {
     "targets": ["attention"],
 }
 # no decay: it would pull the word's vectors to nothing
-WORD: dict[str, Any] = {**LATENT, "rate": 5e-3, "whole": 5e-3, "steps": 1500, "decay": 0.0}
+WORD: dict[str, Any] = {
+    **LATENT,
+    "tuner": "textual_inversion",
+    "rate": 5e-3,
+    "whole": 5e-3,
+    "steps": 1500,
+    "decay": 0.0,
+}
+# a public implementation's but for its batch of 8; a step is sixteen passes of the text encoder
+PER_LAYER: dict[str, Any] = {**WORD, "tuner": "p_plus", "batch": 2, "steps": 500}
 
 
 def dreambooth(pictures: str | None, **given: Any) -> None:
@@ -96,13 +107,15 @@ def tables(pictures: str, given: dict[str, Any]) -> dict[str, Any]:
     name = given["model"]
     kind = OWN if name in BUNDLED or (Path(name) / "card.json").is_file() else LATENT
     if given["word"]:
-        kind = WORD
+        kind = PER_LAYER if given["per_layer"] else WORD
+    elif given["per_layer"]:
+        raise SfumatoError("--per-layer: is of a learned word; give --word too")
     steps = given["steps"] or kind["steps"]
     rank = kind["rank"] if given["rank"] is None else given["rank"]
     rate = given["rate"] or kind["rate" if rank else "whole"]
     return {
         "name": Path(given["output"]).name,
-        "tuner": "textual_inversion" if given["word"] else "dreambooth",
+        "tuner": kind["tuner"],
         "model": {"start": given["model"]},
         "subject": {
             "pictures": str(Path(pictures).resolve()),
@@ -113,6 +126,7 @@ def tables(pictures: str, given: dict[str, Any]) -> dict[str, Any]:
             "class_pictures": given["class_pictures"],
             "class_folder": given["class_folder"],
             "text": given["text"],
+            "upsampler": given["upsampler"],
             "vectors": given["vectors"],
         },
         "adapter": {"rank": rank, "alpha": float(rank or 8), "targets": kind["targets"]},
@@ -153,6 +167,7 @@ def _pairs(table: dict[str, Any]) -> list[str]:
 
 def planned(recipe: Path) -> str:
     """What would run, without making a class picture or touching the run."""
+    from sfumato.models.adapters import layers_of
     from sfumato.models.library import load
     from sfumato.train import classes, subject
     from sfumato.train.config import read
@@ -167,11 +182,12 @@ def planned(recipe: Path) -> str:
     count = len(subject.inspected(tokens, name))
     text = model.phrase(given.wording.format(given.noun))
     said = model.phrase(given.wording.format(f"{name} {given.noun}"))
-    if config.tuner == "textual_inversion":
+    if config.tuner != "dreambooth":
+        apart = f" for each of {layers_of(model)} layers" if config.tuner == "p_plus" else ""
         return (
             f"pictures: {', '.join(shot.name for shot in shots)}\n"
-            f"training: {given.vectors} vector(s) of a word, {optim.steps} steps of {optim.batch}, "
-            f"rate {optim.rate:g}"
+            f"training: {given.vectors} vector(s) of a word{apart}, {optim.steps} steps of "
+            f"{optim.batch}, rate {optim.rate:g}"
         )
     missing: list[int] = []
     if given.prior and not given.class_folder:

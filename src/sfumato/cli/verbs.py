@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import platform
 import time
@@ -103,7 +104,7 @@ def replay(
 def info(source: str, as_json: bool, quiet: bool) -> None:
     """`sfumato info`: a recipe as JSON, or a model's card."""
     path = Path(source)
-    if path.is_file() and path.suffix.lower() not in (".pt", ".ckpt", ".safetensors"):
+    if path.is_file() and path.suffix.lower() not in (".pt", ".pth", ".ckpt", ".safetensors"):
         print(replays.read(path).to_json(indent=None if as_json else 1))
         return
     model = library.load(source)
@@ -129,10 +130,10 @@ def train(
 
 
 def evaluate(
-    model: str,
+    model: str | None,
     styles: str,
     scales: str | None,
-    n: int,
+    n: int | None,
     seed: int,
     features: str | None,
     data: str | None,
@@ -141,8 +142,20 @@ def evaluate(
     dtype: str,
     as_json: bool,
     quiet: bool,
+    protocol: str | None = None,
+    **given: Any,
 ) -> None:
-    """`sfumato eval`."""
+    """`sfumato eval`; given: what belongs to --protocol alone."""
+    if protocol is not None:
+        if protocol != "dreambooth":
+            raise SfumatoError(f"--protocol {protocol}: unknown; there is dreambooth")
+        if scales is not None or features is not None:
+            raise SfumatoError("--protocol: takes neither --scales nor --features; leave them out")
+        given |= {"model": model, "n": n, "seed": seed, "device": device, "dtype": dtype}
+        subjects_measured(data, output, given, as_json, quiet)
+        return
+    if used := [name for name, value in given.items() if value is not None]:
+        raise SfumatoError(f"--{used[0]}: needs --protocol dreambooth")
     from sfumato.measure.evaluate import Own
     from sfumato.measure.evaluate import evaluate as measured
     from sfumato.measure.features import load as load_features
@@ -155,11 +168,11 @@ def evaluate(
     if features is not None:
         own = Own(load_features(features), None if data is None else Path(data))
     report = measured(
-        library.load(model, device=device, dtype=dtype),
+        library.load(model or "emoji", device=device, dtype=dtype),
         own=own,
         styles=[style.strip() for style in styles.split(",")],
         scales=asked,
-        n=n,
+        n=200 if n is None else n,
         seed=seed,
         say=(lambda line: None) if as_json else print,
     )
@@ -167,6 +180,45 @@ def evaluate(
         Path(output).write_text(json.dumps(report, indent=1), encoding="utf-8")
     if as_json:
         print(json.dumps(report))
+
+
+def subjects_measured(
+    data: str | None, output: str | None, given: dict[str, Any], as_json: bool, quiet: bool
+) -> None:
+    """`sfumato eval --protocol dreambooth`."""
+    from sfumato.images.picture import write_whole
+    from sfumato.measure import protocol
+
+    if data is None:
+        raise SfumatoError("--protocol: give --data, the folder of the public data set")
+    runs, generated, n = given["runs"], given["generated"], given["n"]
+    if (runs is None) == (generated is None):
+        raise SfumatoError("--protocol: give --runs or --generated, one of them")
+    if runs is not None and output is None:
+        raise SfumatoError("--runs: give -o, the folder that keeps the pictures")
+    if idle := [k for k in ("n", "steps", "model") if runs is None and given[k] is not None]:
+        raise SfumatoError(f"--generated: makes no pictures, so {idle[0]} says nothing")
+    source: Any = Path(str(generated))
+    if runs is not None:
+        how = {name: given[name] for name in ("seed", "steps", "model", "device", "dtype")}
+        source = protocol.Runs(Path(runs), Path(str(output)), 4 if n is None else n, **how)
+    left: list[str] = []
+    asked = protocol.subjects(data, left)
+    files = {name: given[name] for name in ("dino", "clip", "lpips")}
+    device = choose(given["device"], given["dtype"]).device
+    networks = protocol.Networks.of(**files, device=device)
+    total = sum(len(one.templates) + protocol.CLASS_BATCHES for one in asked)
+    with show.counted("prompts", total, quiet or runs is None) as update:
+        count = itertools.count(1)
+        report = protocol.evaluate(asked, networks, source, left, lambda: update(next(count)))
+    report["networks"] = {name: Path(file).name for name, file in files.items() if file}
+    shown = protocol.table(report)
+    if output is not None:
+        folder = Path(output)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / "report.json", json.dumps(report, indent=1).encode())
+        write_whole(folder / "report.txt", f"{shown}\n".encode())
+    print(json.dumps(report) if as_json else shown)
 
 
 def data(what: str, output: str | None, packages: str | None, quiet: bool) -> None:

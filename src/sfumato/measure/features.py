@@ -7,14 +7,16 @@ Nothing is downloaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sfumato.core.errors import SfumatoError
+from sfumato.models import extras, parts
 
 Features = Callable[[Tensor], Tensor]
 """Pictures (B, 3, H, W) in [-1, 1] -> features (B, d)."""
@@ -22,17 +24,55 @@ Features = Callable[[Tensor], Tensor]
 ROWS = 32
 
 
-def load(source: str | Path, device: str = "cpu") -> Features:
-    """The features of a folder or a TorchScript file."""
+def load(source: str | Path, device: str = "cpu", *, token: bool = False) -> Features:
+    """The features of a folder or a TorchScript file.
+
+    token: of a folder's transformer its class token, as DINO is used, whatever pools it.
+    """
     path = Path(source).expanduser()
     if (path / "config.json").is_file():
-        return batched(_folder(path, device))
+        return batched(_folder(path, device, token))
     if path.is_file():
-        return batched(_script(path, device))
+        return batched(_script(path, device, {"return_features": True}))
     raise SfumatoError(
         f"features {source}: no such file or folder; give a TorchScript file, or a folder with "
         "config.json, preprocessor_config.json and the weights"
     )
+
+
+def lpips(file: str | Path, device: str = "cpu") -> Features:
+    """Vectors whose squared Euclidean distance is LPIPS (arXiv 1801.03924), at the pictures' size.
+
+    Of a TorchScript file that gives them by return_lpips, such as StyleGAN's VGG16.
+    """
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise SfumatoError(f"lpips {file}: no such file; give a TorchScript file")
+    options = {"return_lpips": True, "resize_images": False}
+    return batched(_script(path, device, options, needed="return_lpips"))
+
+
+def clip(
+    folder: str | Path, device: str = "cpu"
+) -> tuple[Features, Callable[[Sequence[str]], Tensor]]:
+    """Unit vectors of pictures and of texts, by a CLIP as transformers saves one.
+
+    Pictures are prepared as its own were: bicubic until the short side fits, then the middle.
+    """
+    network = extras.clean_clip(Path(folder).expanduser(), device)
+    network.network.float()
+    side = network.size
+
+    def seen(pixels: Tensor) -> Tensor:
+        height, width = pixels.shape[-2:]
+        short = min(height, width)
+        size = (height * side // short, width * side // short)
+        x = F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(-1, 1)
+        top, left = (size[0] - side) // 2, (size[1] - side) // 2
+        x = x[..., top : top + side, left : left + side].to(device)
+        return network.image(x, torch.zeros(len(x), device=device))
+
+    return batched(seen), lambda texts: network.text(texts).cpu()
 
 
 def batched(features: Features) -> Features:
@@ -40,13 +80,16 @@ def batched(features: Features) -> Features:
 
     def run(pixels: Tensor) -> Tensor:
         with torch.no_grad():
-            parts = [features(part).flatten(1).float().cpu() for part in torch.split(pixels, ROWS)]
-        return torch.cat(parts)
+            found = [features(part).flatten(1).float().cpu() for part in torch.split(pixels, ROWS)]
+        return torch.cat(found)
 
     return run
 
 
-def _script(path: Path, device: str) -> Features:
+def _script(
+    path: Path, device: str, wanted: Mapping[str, bool], needed: str | None = None
+) -> Features:
+    """wanted: arguments that are given where the file's forward has them; needed: must be there."""
     try:
         jit: Any = torch.jit  # without types
         network = jit.load(str(path), map_location=device).eval()
@@ -54,7 +97,9 @@ def _script(path: Path, device: str) -> Features:
         reason = str(error).strip().splitlines()[0]
         raise SfumatoError(f"features {path}: not a TorchScript file ({reason})") from None
     names = {argument.name for argument in network.forward.schema.arguments}
-    options = {"return_features": True} if "return_features" in names else {}
+    if needed is not None and needed not in names:
+        raise SfumatoError(f"features {path}: its forward takes no {needed}; give one that does")
+    options = {name: value for name, value in wanted.items() if name in names}
 
     def features(pixels: Tensor) -> Tensor:
         found: Tensor = network(((pixels + 1) * 127.5).round().clamp(0, 255).to(device), **options)
@@ -63,33 +108,41 @@ def _script(path: Path, device: str) -> Features:
     return features
 
 
-def _folder(path: Path, device: str) -> Features:
+def _folder(path: Path, device: str, token: bool) -> Features:
     from transformers import AutoImageProcessor, AutoModel
 
+    reader: Any = AutoModel
     try:
-        network = AutoModel.from_pretrained(path, local_files_only=True, dtype=torch.float32)
+        with parts.quiet():
+            network, report = reader.from_pretrained(
+                path, local_files_only=True, dtype=torch.float32, output_loading_info=True
+            )
         processor: Any = AutoImageProcessor
         prepare = processor.from_pretrained(path, local_files_only=True)
     except (OSError, ValueError) as error:
         raise SfumatoError(f"features {path}: {str(error).strip().splitlines()[0]}") from None
     network = network.to(device).eval()
+    # a pooler that the weights lack was drawn at random just now: DINO's folders have none
+    token = token or any("pooler." in name for name in report["missing_keys"])
 
     def features(pixels: Tensor) -> Tensor:
         shown = ((pixels + 1) * 127.5).round().clamp(0, 255).byte()
         given = prepare(images=list(shown.cpu()), return_tensors="pt")["pixel_values"].to(device)
         if hasattr(network, "get_image_features"):
-            return _tensor(network.get_image_features(pixel_values=given))
-        return _tensor(network(pixel_values=given))
+            return _tensor(network.get_image_features(pixel_values=given), False)
+        return _tensor(network(pixel_values=given), token)
 
     return features
 
 
-def _tensor(found: Any) -> Tensor:
-    """A tensor; of a model's output the pooled one, else its class token."""
+def _tensor(found: Any, token: bool) -> Tensor:
+    """A tensor; of a model's output the pooled one, else or if asked for its class token."""
     if isinstance(found, Tensor):
         return found
     pooled: Tensor | None = getattr(found, "pooler_output", None)
-    if pooled is not None:
+    states: Any = getattr(found, "last_hidden_state", None)
+    tokens = states is not None and states.ndim == 3  # of a convolutional network: (B, d, h, w)
+    if pooled is not None and not (token and tokens):
         return pooled
-    token: Tensor = found.last_hidden_state[:, 0]
-    return token
+    first: Tensor = states[:, 0]
+    return first

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class Instruction(CLIPLoss):
     """Looks at the predicted picture, so any CLIP will do; a noised one is told it is clean.
 
-    3D renders redrawn as ink on the bundled base (t0 = 0.6): cosine 0.09, at weight 100 0.17, at 500
-    0.29, at 2000 0.44; of real ink drawings 0.48. From noise it finds colours, not things.
+    3D renders redrawn as ink on the bundled base (t0 = 0.6): cosine 0.09; at weight 100 0.17, at
+    500 0.29, at 2000 0.44; of real ink drawings 0.48. From noise it finds colours, not things.
     """
 
     weight: Annotated[float, knob("strength", main=True, ge=0)] = 500.0

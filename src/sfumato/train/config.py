@@ -76,6 +76,9 @@ class SubjectPart:
     text: train the text encoder too. vectors: of the word that tuner "textual_inversion" learns;
     its pictures, noun (where it starts) and name are read alike. drop: share of captions left
     empty, which keeps guidance alive. checkpoint: recompute activations instead of keeping them.
+    upsampler: train the model's upsampler too, on squares of `crop` pixels and without a prior;
+    low_noise: deviation of the noise on its input, far less than it was made with, which keeps
+    detail sharp.
     """
 
     pictures: str = ""
@@ -91,6 +94,9 @@ class SubjectPart:
     vectors: int = 1
     drop: float = 0.1
     checkpoint: bool = False
+    upsampler: bool = False
+    crop: int = 64
+    low_noise: float = 1e-3
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,8 @@ class OptimPart:
     rate and floor: peak, and what the decay ends at as a part of it. clip: largest norm of the
     gradient. ema: decay of the averaged weights, which are the result. dtype: auto, float32,
     bfloat16 (weights then have float32 masters). compile: torch.compile the network; it pays on a
-    GPU, on two cores it was slower.
+    GPU, on two cores it was slower. optimizer: adamw, or adamw-8bit, whose moments take a quarter
+    of the memory (needs bitsandbytes).
     """
 
     batch: int = 64
@@ -115,6 +122,7 @@ class OptimPart:
     ema: float = 0.999
     dtype: str = "auto"
     compile: bool = False
+    optimizer: str = "adamw"
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +26,34 @@ def rate(optim: OptimPart, step: int) -> float:
     return optim.rate * warm * (optim.floor + (1 - optim.floor) * cosine)
 
 
+def optimizer(optim: OptimPart, masters: Sequence[Tensor]) -> torch.optim.Optimizer:
+    """AdamW, or the one of bitsandbytes that keeps its two moments in 8 bits."""
+    beta1, beta2 = optim.betas
+    given: Any = {"lr": optim.rate, "betas": (beta1, beta2), "weight_decay": optim.weight_decay}
+    if optim.optimizer == "adamw":
+        return torch.optim.AdamW(masters, **given, fused=True)
+    if optim.optimizer != "adamw-8bit":
+        raise SfumatoError(f"optim.optimizer {optim.optimizer!r}: must be adamw or adamw-8bit")
+    try:
+        eight: Any = importlib.import_module("bitsandbytes.optim")
+    except ImportError:
+        raise SfumatoError(
+            "optim.optimizer adamw-8bit: needs bitsandbytes; pip install bitsandbytes, or adamw"
+        ) from None
+    made: torch.optim.Optimizer = eight.AdamW8bit(masters, **given)
+    return made
+
+
+def _like(value: Tensor, master: Tensor) -> Any:
+    """A saved part of an optimiser's state where and how the optimiser keeps it."""
+    if value.ndim == 0:  # a count: of torch a float tensor, of bitsandbytes a number
+        return value.to(master.device) if value.is_floating_point() else int(value)
+    if value.shape != master.shape:
+        return value.to(master.device)
+    # the fused update walks memory, so layouts must be the weight's own
+    return torch.empty_like(master, dtype=value.dtype).copy_(value)
+
+
 class Weights:
     """Trained parameters by name, their masters, optimiser state and moving average.
 
@@ -40,14 +70,7 @@ class Weights:
             for name, p in self.parameters.items()
         }
         self.average = {name: m.detach().clone() for name, m in self.masters.items()}
-        beta1, beta2 = optim.betas
-        self.adam = torch.optim.AdamW(
-            list(self.masters.values()),
-            lr=optim.rate,
-            betas=(beta1, beta2),
-            weight_decay=optim.weight_decay,
-            fused=True,
-        )
+        self.adam = optimizer(optim, list(self.masters.values()))
 
     def gather(self) -> Tensor:
         """Move gradients to the masters; their norm."""
@@ -104,7 +127,9 @@ class Weights:
             made[f"weight/{name}"] = master
             made[f"average/{name}"] = self.average[name]
             for key, value in self.adam.state.get(master, {}).items():
-                made[f"adam.{key}/{name}"] = value
+                value = torch.as_tensor(value)
+                own = value.shape == master.shape  # bitsandbytes' tables belong to all weights
+                made[f"adam.{key}/{name}"] = value if own else value.clone()
         return made
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
@@ -121,13 +146,12 @@ class Weights:
             for name, master in self.masters.items():
                 master.copy_(tensors[f"weight/{name}"])
                 self.average[name].copy_(tensors[f"average/{name}"])
-                state = {}
-                for key in ("step", "exp_avg", "exp_avg_sq"):
-                    if f"adam.{key}/{name}" in tensors:
-                        value = tensors[f"adam.{key}/{name}"].to(master.device)
-                        # the fused update walks memory, so layouts must be the weight's own
-                        held = value if key == "step" else torch.empty_like(master).copy_(value)
-                        state[key] = held.detach()
-                if state:
-                    self.adam.state[master] = state
+            moments: dict[str, dict[str, Tensor]] = {}
+            for full, value in tensors.items():
+                key, _, name = full.removeprefix("adam.").partition("/")
+                if full.startswith("adam."):
+                    moments.setdefault(name, {})[key] = value
+            for name, kept in moments.items():
+                master = self.masters[name]
+                self.adam.state[master] = {k: _like(v, master) for k, v in kept.items()}
         self.cast(self.masters)

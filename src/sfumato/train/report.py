@@ -1,12 +1,14 @@
-"""What a run shows of itself: a CSV of means and a picture of its curves. Needs Pillow alone."""
+"""What a run shows of itself: a CSV of means, a picture of its curves, the memory it takes."""
 
 from __future__ import annotations
 
 import csv
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
 INKS = ("#1b6ca8", "#d1495b", "#2e8b57", "#b8860b", "#6a4c93", "#444444", "#e07a1f", "#008080")
@@ -67,6 +69,18 @@ class Log:
             self.file.unlink()
 
 
+def memory(device: str) -> float:
+    """Most memory that the process has held so far, in GiB: the accelerator's, else its own."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated() / 2**30
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return math.nan
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
 def read(file: Path) -> list[dict[str, float]]:
     """A log's rows as numbers."""
     with file.open(newline="", encoding="utf-8") as stream:
@@ -76,6 +90,8 @@ def read(file: Path) -> list[dict[str, float]]:
 
 
 NOT_CURVES = ("step", "seconds", "pictures/s", "rate", "gradient")
+CHOSEN = "balance"
+"""The column whose highest value marks a step: what the tuner keeps as its best."""
 
 
 def plot(source: Path, target: Path, size: tuple[int, int] = (900, 520)) -> None:
@@ -116,6 +132,11 @@ def plot(source: Path, target: Path, size: tuple[int, int] = (900, 520)) -> None
         step = end * k / 4
         x, _ = place(step, 10**low)
         draw.text((x, bottom + 6), f"{step:,.0f}", fill="#444", font=font, anchor="ma")
+    if marked := [row for row in rows if math.isfinite(row.get(CHOSEN, math.nan))]:
+        best = max(marked, key=lambda row: row[CHOSEN])
+        x, _ = place(best["step"], 10**low)
+        draw.line([(x, top), (x, bottom)], fill="#222", width=1)
+        draw.text((x + 4, top + 4), f"best {best['step']:,.0f}", fill="#222", font=font)
     for k, (name, points) in enumerate(curves.items()):
         ink = INKS[k % len(INKS)]
         path = [place(*point) for point in points]

@@ -25,7 +25,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.train import state
 from sfumato.train.config import Config
 from sfumato.train.optim import Weights, rate
-from sfumato.train.report import Log, plot
+from sfumato.train.report import Log, memory, plot
 from sfumato.train.tuners import Outcome, Tuner, make
 
 Say = Callable[[str], None]
@@ -70,7 +70,7 @@ class Trainer:
     ) -> None:
         self.config = config
         self.folder = folder
-        self.group = Group(device)
+        self.group, self.device = Group(device), device
         self.say = say if self.group.rank == 0 else lambda line: None
         folder.mkdir(parents=True, exist_ok=True)
         self._keep_recipe()
@@ -212,8 +212,8 @@ class Trainer:
         )
         plot(self.folder / "log.csv", self.folder / "curves.png")
         self.say(
-            f"step {self.step}/{last}  loss {row['loss']:.4f}  {pace * batch:.1f} pictures/s  "
-            f"{clock(left)} left"
+            f"step {self.step}/{last}  loss {row['loss']:.4f}  {pace:.2f} steps/s  "
+            f"{pace * batch:.1f} pictures/s  {memory(self.device):.1f} GiB  {clock(left)} left"
         )
 
     def _judge(self) -> None:

@@ -10,7 +10,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from sfumato.models import adapter_files, adapters, encoders
 from sfumato.models.model import Model
 from sfumato.nn import lora
 from sfumato.nn.unet import UNet
+from sfumato.nn.vdiffusion import VDiffusion
 from sfumato.train import state
 from sfumato.train.config import Config
 
@@ -35,9 +36,17 @@ class Tuned:
     def __init__(self, model: Model, config: Config, texts: Sequence[str]) -> None:
         self.model, self.config, self.texts = model, config, tuple(texts)
         self.own = isinstance(model.denoiser.network, UNet)
+        if isinstance(model.denoiser.network, VDiffusion):
+            raise SfumatoError(f"{model.name}: v-diffusion's networks cannot be tuned here")
         network: Any = model.denoiser.network
         self.net: nn.Module = network if self.own else network.net
         self.nets: dict[str, nn.Module] = {"unet": self.net}
+        if config.subject.upsampler:
+            if not (self.own and model.upsamplers):
+                raise SfumatoError(
+                    f"subject.upsampler: model {model.name} has no upsampler; leave it out"
+                )
+            self.nets["upsampler"] = cast(nn.Module, model.upsamplers[0].network)
         if config.subject.text and not self.own:
             assert isinstance(model.text, encoders.Encoders)
             pairs = zip(TEXT_ENCODERS, model.text.encoders, strict=False)
@@ -72,7 +81,7 @@ class Tuned:
     def _targets(self, part: str) -> tuple[Sequence[str], Sequence[str]]:
         """Ends of the adapted layers' names, and beginnings of those left out."""
         targets = self.config.adapter.targets
-        if part != "unet":
+        if part in TEXT_ENCODERS:
             return ("text",), ()
         if self.own:
             return targets, () if self.config.subject.text else TEXT
@@ -166,20 +175,29 @@ class Tuned:
         part = target.with_name(".model.part")
         shutil.rmtree(part, ignore_errors=True)
         shutil.copytree(source, part)
-        weights = {**self.net.state_dict(), **_of("unet", average)}
         if self.own:
-            names = state.write_shards(part, "base", {k: v.half() for k, v in weights.items()})
-            card = json.loads((part / "card.json").read_text(encoding="utf-8"))
-            for old in set(card["base"]["weights"]) - set(names):
-                (part / old).unlink()
-            card["base"]["weights"], card["base"]["training"] = names, dict(note)
-            text = json.dumps(card, indent=1, ensure_ascii=False)
-            (part / "card.json").write_text(text, encoding="utf-8")
+            self._cascade(part, average, note)
         else:
             self._pipeline(part, average)
         shutil.rmtree(target, ignore_errors=True)
         part.replace(target)
         return f"{target}: the whole model, {len(average)} weights trained"
+
+    def _cascade(
+        self, folder: Path, average: Mapping[str, Tensor], note: Mapping[str, Any]
+    ) -> None:
+        """Our own networks: shards in float16, and what the card says of them."""
+        file = folder / "card.json"
+        card = json.loads(file.read_text(encoding="utf-8"))
+        for part, net in self.nets.items():
+            weights = {k: v.half() for k, v in {**net.state_dict(), **_of(part, average)}.items()}
+            own = part == "unet"
+            stage = card["base"] if own else card["upsamplers"][0]
+            names = state.write_shards(folder, "base" if own else part, weights)
+            for old in set(stage["weights"]) - set(names):
+                (folder / old).unlink()
+            stage["weights"], stage["training"] = names, dict(note)
+        file.write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
 
     def _pipeline(self, folder: Path, average: Mapping[str, Tensor]) -> None:
         for part, net in self.nets.items():

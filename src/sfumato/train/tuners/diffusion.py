@@ -23,7 +23,7 @@ from sfumato.core.schedule import named
 from sfumato.models.devices import DTYPES, choose
 from sfumato.nn import lora
 from sfumato.nn.unet import UNet, UNetConfig
-from sfumato.train import start, state
+from sfumato.train import pairs, start, state
 from sfumato.train.config import Config
 from sfumato.train.data.compose import erased
 from sfumato.train.feed import Feed, tiled
@@ -113,27 +113,18 @@ class Diffusion:
 
     def _cropped(self, x0: Tensor, step: int, share: slice) -> Tensor:
         """Random squares whose corners lie on the low-resolution grid."""
-        side, factor = self.config.data.crop, self.factor
-        rng = self.feed.rng("crop", step)
-        places = (x0.shape[-1] - side) // factor
-        corners = [
-            (factor * rng.randint(0, places), factor * rng.randint(0, places))
-            for _ in range(self.config.optim.batch)
-        ][share]
-        pieces = [
-            picture[:, y : y + side, x : x + side]
-            for picture, (y, x) in zip(x0, corners, strict=True)
-        ]
-        return torch.stack(pieces)
+        side, n = self.config.data.crop, self.config.optim.batch
+        places = pairs.corners(x0.shape, side, self.factor, n, self.feed.rng("crop", step))
+        return pairs.cut(x0, side, places[share])
 
     def _lowered(self, x0: Tensor, step: int, share: slice) -> Tensor:
         """The low-resolution input, noised by a random amount (arXiv 2205.11487)."""
         n = self.config.optim.batch
-        small = F.avg_pool2d(x0, self.factor)
         rng = self.feed.rng("low", step)
         amounts = [rng.uniform(0, self.config.data.low_noise) for _ in range(n)][share]
-        noise = self.feed.randn((n, *small.shape[1:]), "low", step)[share]
-        return small + torch.tensor(amounts, device=self.device)[:, None, None, None] * noise
+        shape = (n, x0.shape[1], *(side // self.factor for side in x0.shape[2:]))
+        noise = self.feed.randn(shape, "low", step)[share]
+        return pairs.lowered(x0, self.factor, amounts, noise)
 
     def loss(self, batch: Batch, step: int) -> Outcome:
         torch.manual_seed(keyed(f"{self.seed}/dropout/{step}/{os.environ.get('RANK', '0')}"))

@@ -12,28 +12,32 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
+from random import Random
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import keyed
 from sfumato.core.process import walk
 from sfumato.core.schedule import Schedule
 from sfumato.methods.cfg import CFG
 from sfumato.models import encoders
+from sfumato.models.cascade import quantised
 from sfumato.models.library import load
 from sfumato.models.model import Model
 from sfumato.models.prompts import Prompts
-from sfumato.train import classes, personal, subject
+from sfumato.train import classes, pairs, personal, report, subject
 from sfumato.train.album import Album, Rows
 from sfumato.train.config import Config
 from sfumato.train.feed import tiled
 from sfumato.train.levels import Plain
-from sfumato.train.objective import Objective
+from sfumato.train.objective import Loss, Objective
 from sfumato.train.prior import preserved
 from sfumato.train.tuned import Tuned
 from sfumato.train.tuners import Outcome
@@ -47,10 +51,12 @@ SHOWN, JUDGED, STEPS = 4, 8, 16
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of the subject, and of its class where there is prior preservation."""
+    """Rows of the subject, of its class where there is prior preservation, and, for an upsampler,
+    of the subject's large pictures."""
 
     subject: Rows
     classes: Rows | None
+    large: Rows | None
 
 
 class DreamBooth:
@@ -87,11 +93,19 @@ class DreamBooth:
         if self.class_rows:
             texts = [self.class_text]
             self.class_album = Album("class", self.class_rows, texts, given.drop, self.seed)
+        self.large_album = None
+        if given.upsampler and model.upsamplers:
+            factor = model.card.factor
+            larger = [(factor * width, factor * height) for width, height in sizes]
+            large = [subject.fitted(shot, larger).to(device) for shot in self.shots]
+            self.large_album = Album("large", large, [""], 0.0, self.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(keyed(f"{self.seed}/adapter"))
             self.tuned = Tuned(model, config, self.texts)
         self.tuned.train(True)
-        self.best = float("-inf")
+        measured = folder / "heldout.csv"
+        past = report.read(measured) if measured.exists() else []
+        self.best = max((row[report.CHOSEN] for row in past if report.CHOSEN in row), default=-inf)
 
     def _class_pictures(self, model: Model, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
         """Their pixels (3, H, W) at work sizes."""
@@ -113,7 +127,24 @@ class DreamBooth:
             for album in (self.album, self.class_album)
         )
         assert mine is not None
-        return Batch(mine, others)
+        large = None
+        if self.large_album is not None:
+            levels = self.upsampler.schedule
+            large = self._cut(self.large_album.rows(step, n, share, times, levels), step, share)
+        return Batch(mine, others, large)
+
+    def _cut(self, rows: Rows, step: int, share: slice) -> Rows:
+        """Random squares of the large pictures and of their noise."""
+        side = min(self.config.subject.crop, *rows.x0.shape[-2:])
+        rng, n = Random(keyed(f"{self.seed}/crop/{step}")), self.config.optim.batch
+        factor = self.tuned.model.card.factor
+        places = pairs.corners(rows.x0.shape, side, factor, n, rng)[share]
+        x0, noise = (pairs.cut(pictures, side, places) for pictures in (rows.x0, rows.noise))
+        return replace(rows, x0=x0, noise=noise)
+
+    @property
+    def upsampler(self) -> Any:
+        return self.tuned.model.upsamplers[0]
 
     @property
     def schedule(self) -> Schedule:
@@ -138,7 +169,24 @@ class DreamBooth:
             rows.append(prior)
             of_class += [True] * len(prior)
         convention = cast(Literal["sum", "mean"], given.convention)
-        return Outcome(preserved(torch.cat(rows), of_class, given.prior, convention), parts)
+        total = preserved(torch.cat(rows), of_class, given.prior, convention)
+        if batch.large is not None:
+            loss = self._sharpened(batch.large)
+            total, parts["upsampler"] = total + loss.total, float(loss.mse.mean())
+        return Outcome(total, parts)
+
+    def _sharpened(self, rows: Rows) -> Loss:
+        """The upsampler's loss on large pictures and what small ones keep of them.
+
+        Small ones are rounded to 8 bits, as between the stages of a run.
+        """
+        small = quantised(F.avg_pool2d(rows.x0, self.tuned.model.card.factor))
+        low = small + self.config.subject.low_noise * torch.randn(small.shape).to(small)
+        times, importance = zip(*rows.times, strict=True)
+        cond = Cond({"low_res": low})
+        return self.config.objective.at(
+            self.upsampler, rows.x0, cond, rows.noise, times, importance
+        )
 
     def _weighted(self, rows: Rows, objective: Objective) -> tuple[Tensor, float]:
         times, importance = zip(*rows.times, strict=True)
@@ -154,17 +202,33 @@ class DreamBooth:
         if self.class_rows:
             rows = self.class_rows[:JUDGED]
             made |= {f"class {t:g}": self._error(rows, self.class_text, t) for t in LEVELS}
+        if self.large_album is not None:
+            made |= {f"upsampler {t:g}": self._blur(t) for t in LEVELS}
         made |= self._agreement()
         self.tuned.train(True)
         return made
 
+    def _blur(self, t: float) -> float:
+        """The upsampler's error on fixed noise of the subject's large pictures, whole."""
+        assert self.large_album is not None
+        total = 0.0
+        for k, x0 in enumerate(self.large_album.states):
+            cond = Cond(
+                {"low_res": quantised(F.avg_pool2d(x0[None], self.tuned.model.card.factor))}
+            )
+            noise = self._fixed(x0, k, t)
+            total += float(self.config.objective.at(self.upsampler, x0[None], cond, noise, [t]).mse)
+        return total / len(self.large_album.states)
+
+    def _fixed(self, state: Tensor, k: int, t: float) -> Tensor:
+        generator = torch.Generator(self.device)
+        generator.manual_seed(keyed(f"judge/{k}/{t}"))
+        return torch.randn(state[None].shape, generator=generator, device=self.device)
+
     def _error(self, states: Sequence[Tensor], text: str, t: float) -> float:
         total = 0.0
         for k, state in enumerate(states):
-            generator = torch.Generator(self.device)
-            generator.manual_seed(keyed(f"judge/{k}/{t}"))
-            noise = torch.randn(state[None].shape, generator=generator, device=self.device)
-            cond = self.tuned.condition([text])
+            noise, cond = self._fixed(state, k, t), self.tuned.condition([text])
             total += float(
                 self.config.objective.at(self.denoiser, state[None], cond, noise, [t]).mse
             )
@@ -185,7 +249,7 @@ class DreamBooth:
             "diversity": personal.diversity(1 - mine @ mine.T),
         }
         balance = found["subject fidelity"] + found["text fidelity"] - found["class as subject"]
-        found["balance"] = balance
+        found[report.CHOSEN] = balance
         if balance > self.best:
             self.best = balance
             self.tuned.export(self.folder / "best", dict(self.parameters()), self.note({}))

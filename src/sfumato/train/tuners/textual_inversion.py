@@ -22,8 +22,9 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import keyed
 from sfumato.core.process import walk
 from sfumato.methods.cfg import CFG
-from sfumato.models import encoders
+from sfumato.models import adapter_files, adapters, encoders
 from sfumato.models.library import load
+from sfumato.models.model import Model
 from sfumato.train import state, subject
 from sfumato.train.album import Album, Rows
 from sfumato.train.config import Config
@@ -56,18 +57,23 @@ class TextualInversion:
         model = load(config.model.start or "emoji", device=device, dtype="float32")
         if not isinstance(model.text, encoders.Encoders):
             raise SfumatoError(
-                f"textual_inversion: {model.name} has no text encoder of its own; take a latent "
+                f"{config.tuner}: {model.name} has no text encoder of its own; take a latent "
                 "model, or dreambooth"
             )
         if not given.noun.strip():
-            raise SfumatoError("textual_inversion: no noun to start from; say what the subject is")
+            raise SfumatoError(f"{config.tuner}: no noun to start from; say what the subject is")
         if given.vectors < 1:
             raise SfumatoError(f"subject.vectors {given.vectors}: must be 1 or more")
         noun = given.noun.replace(" ", "-")
         # two encoders' vectors are in a file that cannot say the word, so its name does
         self.word = given.name or (f"<{noun}>" if len(model.text.encoders) == 1 else f"my-{noun}")
+        if "." in self.word or "lora" in self.word:
+            raise SfumatoError(
+                f"subject.name {self.word!r}: leave dots and 'lora' out, by which programs tell "
+                "other files"
+            )
         self.words = {
-            str(k): nn.Parameter(self._start(encoder, k))
+            str(k): nn.Parameter(self.start(model, encoder, k))
             for k, encoder in enumerate(model.text.encoders)
         }
         known = tuple(
@@ -84,7 +90,7 @@ class TextualInversion:
         # none dropped: without the word there is nothing to learn from a row
         self.album = Album("subject", states, texts, 0.0, config.run.seed)
 
-    def _start(self, encoder: encoders.Encoder, k: int) -> Tensor:
+    def start(self, model: Model, encoder: encoders.Encoder, k: int) -> Tensor:
         """The noun's vector, for each of the word's; several are spread a little."""
         given, table = self.config.subject, encoder.vectors.detach().float()
         row = table[encoder.tokens(given.noun)[0]]
@@ -108,7 +114,7 @@ class TextualInversion:
         loss = self.config.objective.at(
             self.model.denoiser, batch.x0, cond, batch.noise, times, importance
         )
-        norms = [float(value.detach().norm(dim=1).mean()) for value in self.words.values()]
+        norms = [float(value.detach().norm(dim=-1).mean()) for value in self.words.values()]
         return Outcome(loss.total, {"mse": float(loss.mse.mean()), "norm": norms[0]})
 
     def judge(self) -> dict[str, float]:
@@ -125,7 +131,7 @@ class TextualInversion:
             made[f"subject {t:g}"] = total / len(self.album.states)
         text = cast(encoders.Encoders, self.model.text)
         usual = float(text.encoders[0].vectors.norm(dim=1).mean())
-        made["length"] = float(self.words["0"].detach().norm(dim=1).mean()) / usual
+        made["length"] = float(self.words["0"].detach().norm(dim=-1).mean()) / usual
         return made
 
     def show(self, file: Path) -> None:
@@ -140,21 +146,28 @@ class TextualInversion:
         tiled(rows, least=96).save(file)
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """learned_embeds.safetensors as diffusers writes it (two encoders: clip_l, clip_g)."""
+        """The files, each read again, and run.json."""
         folder = folder.parent
-        names = {"0": self.word} if len(average) == 1 else {"0": "clip_l", "1": "clip_g"}
-        tensors = {names[k]: value for k, value in average.items()}
-        file = folder / ("learned_embeds.safetensors" if len(average) == 1 else self._plain())
-        state.put(file, tensors, {"format": "pt"})
+        files = self.files(average)
+        for name, tensors in files.items():
+            file = folder / name
+            state.put(file, tensors, {"format": "pt"})
+            found = adapter_files.words_of(adapter_files.read(file)[0], file).get(self.word, ())
+            same = [torch.equal(a, b.cpu()) for a, b in zip(found, average.values(), strict=False)]
+            if len(same) != len(average) or not all(same):
+                raise SfumatoError(f"{file}: the word {self.word} was not read back as it was")
+            log.info("%s: word %s of %s", file, self.word, adapters.counted(found[0]))
         note = {"name": self.word, "noun": self.config.subject.noun, "training": dict(facts)}
         note["pictures"] = [shot.name for shot in self.shots]
-        text = json.dumps({**note, "file": file.name}, indent=1, ensure_ascii=False)
+        text = json.dumps({**note, "file": next(iter(files))}, indent=1, ensure_ascii=False)
         (folder / "run.json").write_text(text, encoding="utf-8")
-        log.info("%s: word %s of %d vectors", file, self.word, self.config.subject.vectors)
 
-    def _plain(self) -> str:
-        """Of two encoders the file's name is the word."""
-        return f"{self.word}.safetensors"
+    def files(self, average: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """learned_embeds.safetensors as diffusers writes it; of two encoders, clip_l and clip_g in
+        a file whose name is the word."""
+        if len(average) == 1:
+            return {"learned_embeds.safetensors": {self.word: average["0"]}}
+        return {f"{self.word}.safetensors": {"clip_l": average["0"], "clip_g": average["1"]}}
 
 
 def tuner(config: Config, data: Path, folder: Path, device: str) -> TextualInversion:
