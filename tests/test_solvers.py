@@ -13,7 +13,7 @@ from sfumato.core.denoiser import Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import FAINTEST, Guide
 from sfumato.core.process import Process
-from sfumato.core.schedule import VP, named
+from sfumato.core.schedule import VP, Cosine, named
 from sfumato.core.solvers import SOLVERS, solver, solver_data
 
 SCHEDULE = VP()
@@ -186,3 +186,23 @@ def test_a_score_where_nothing_is_visible_does_not_blow_up_the_run(name: str) ->
     free = [step.x for step in plain.steps(seed=0)]
     assert float((states[-1] - free[-1]).mean()) > 0.1, "it still steers"
     assert max(float((a - b).abs().max()) for a, b in zip(states, free, strict=True)) < 3
+
+
+@pytest.mark.parametrize("name", ["iplms", "plms", "plms2", "plms-prk", "heun", "pie", "prk"])
+def test_no_eps_can_be_stepped_where_no_signal_is_left(name: str) -> None:
+    """At t = 1 of the cosine alpha is 0 but for rounding; dividing by it gave 1e22 in silence."""
+    cosine = Cosine()
+
+    def still(x: torch.Tensor, time: torch.Tensor, cond: Any) -> torch.Tensor:
+        t = float(time[0])
+        a, s = cosine.alpha(t), cosine.sigma(t)
+        return a * s * (1 - V) / (a * a * V + s * s) * x
+
+    given = Process(
+        Denoiser(still, cosine, "v", code=float, t_min=0.0), (1, 1, 4), solver=name, n_steps=6
+    )
+    with pytest.raises(SfumatoError, match="time 1: nothing of the picture is left"):
+        given.sample()
+    lower = replace(given, spacing="v-spliced").sample()
+    assert torch.isfinite(lower).all()
+    assert float(replace(given, solver="ddim").sample().abs().max()) < 10

@@ -26,8 +26,16 @@ Denoise = Callable[["Tensor", float], Prediction]
 BOTH = frozenset({"x0", "eps"})
 
 
+NOTHING = 1e-9  # an alpha that is 0 but for rounding, as at t = 1 of the cosine schedule
+
+
 def transfer(x: Tensor, eps: Tensor, t: float, s: float, schedule: Schedule) -> Tensor:
     """phi: exact for an eps that does not change between t and s."""
+    if schedule.alpha(t) < NOTHING:
+        raise SfumatoError(
+            f"time {t:g}: nothing of the picture is left in the state there, so this solver cannot "
+            "leave it; take ddim or dpmpp-2m, or a spacing that begins lower, such as v-spliced"
+        )
     scale = schedule.alpha(s) / schedule.alpha(t)
     return torch.add(scale * x, eps, alpha=schedule.sigma(s) - scale * schedule.sigma(t))
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Aesthetic(CLIPLoss):
     """logp = weight * rating, averaged over the cutouts."""
 
-    weight: Annotated[float, knob("strength", main=True, ge=0)] = 10.0
+    weight: Annotated[float, knob("strength: rating by a linear head", main=True, ge=0)] = 10.0
     head: Annotated[
         str | None,
         knob("file of the head, fitted to the CLIP in use"),

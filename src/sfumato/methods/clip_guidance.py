@@ -130,6 +130,7 @@ class Agreement(Guide):
             resize = torch.nn.functional.interpolate
             seen = resize(seen, (self.size, self.size), mode="bilinear", antialias=True)
         index = max(round(t * own.steps) - 1, 0)
+        call.count("clip")
         found = self.image(seen, torch.full((len(x),), index, device=x.device))
         cosine: Tensor = (found * self.text).sum(1)
         return self.strength * cosine

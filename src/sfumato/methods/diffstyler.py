@@ -237,10 +237,8 @@ class _Start:
             run.paste = (picture, None, picture.alpha)
             pixels = images.to_work(picture, run.frame, m.background)[None]
             known = run.space.encode(pixels.to(run.device))
-        if run.n > 1 and m.vary == 0 and not run.solver.stochastic:
-            log.warning(
-                "diffstyler: nothing is drawn at random, all %d are alike; give vary", run.n
-            )
+        if run.n > len(known) and m.vary == 0 and not run.solver.stochastic:
+            log.warning("diffstyler: all %d will be alike, nothing is drawn; give vary", run.n)
         found = self.found(run, known)
         run.report["inversion"] = {"calls": found.calls, "top": self.top}
         if found.error is not None:
@@ -250,9 +248,9 @@ class _Start:
     def found(self, run: Run, known: Tensor) -> Inverted:
         """The inversion, of the last few that the model remembers where it is among them."""
         process, source = run.process, cast(Any, run.process.source)
-        cond = (
-            process.condition(self.method.caption, False) if process.cond is None else process.null
-        )
+        cond = process.null
+        if process.cond is None:
+            cond = process.condition(self.method.caption, False)
         # without its source: the card's guidance would come back
         alone = replace(process, source=None, cond=cond, null=None, shape=run.shape)
         inversion = self.inversion(alone, run.times)

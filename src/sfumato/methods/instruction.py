@@ -31,7 +31,9 @@ class Instruction(CLIPLoss):
     500 0.29, at 2000 0.44; of real ink drawings 0.48. From noise it finds colours, not things.
     """
 
-    weight: Annotated[float, knob("strength", main=True, ge=0)] = 500.0
+    weight: Annotated[
+        float, knob("strength: agreement with a text, by a CLIP", main=True, ge=0)
+    ] = 500.0
     prompt: Annotated[
         str | None,
         knob("text to steer to, or several as a:2|b:-1; the process's own if not given"),

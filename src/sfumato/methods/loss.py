@@ -32,10 +32,10 @@ class Loss(Method, ABC):
     Weights mean something for one extractor and one size only; with Gradient, only their ratios.
     The gradient of the prediction alone takes x0 for alpha x plus a constant, as if the network did
     not move. On the bundled base it takes 1.1 to 1.3 times a plain run's time, the one through the
-    network 2.5 to 2.9 times; edits from t0 = 0.6 reach the same agreement at the same distance with
-    either. With the default weights the first moves eps by 5 to 25 % of its length at t = 0.8 and 1
-    to 4 % at 0.1, the second by 0.2 to 2 times it at 0.8 and 1 to 3 % at 0.1: from noise it burns
-    colours.
+    network 2.4 to 2.9 times; edits from t0 = 0.6 reach the same agreement at the same distance with
+    either. By default Instruction, Perceptual and PatchNCE then move eps by 16 to 25 % of its length
+    at t = 0.8 and by 2 to 4 % at 0.1; through the network by 130 to 210 % and 0.5 to 3 %, which from
+    noise burns colours.
     """
 
     weight: Annotated[float, knob("strength", main=True, ge=0)] = 1.0
@@ -49,9 +49,9 @@ class Loss(Method, ABC):
         Literal["network", "prediction"],
         knob("gradient through the network, as published, or of its prediction alone, cheaper"),
     ] = "prediction"
-    mask: Annotated[Image | None, knob("where it acts: white; a picture of the result's size")] = (
-        None
-    )
+    mask: Annotated[
+        Image | None, knob("where it acts: white; the rest moves only as the network makes it")
+    ] = None
     decoder: Annotated[
         Literal["full", "tiny"],
         knob("of a latent model: what the loss sees x0 through; tiny is faster"),

@@ -25,7 +25,9 @@ class LowPass(ContentLoss):
     0.027, with 3000 0.013.
     """
 
-    weight: Annotated[float, knob("strength", main=True, ge=0)] = 1000.0
+    weight: Annotated[
+        float, knob("strength: colours and layout stay the content's", main=True, ge=0)
+    ] = 1000.0
     factor: Annotated[
         float, knob("low-pass: shrinks by this and back", unit="px", ge=1, le=4096)
     ] = 8.0

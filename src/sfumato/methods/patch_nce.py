@@ -28,7 +28,9 @@ class PatchNCE(FeatureLoss):
     weight 10 3.2, with 30 1.8, with 100 1.1.
     """
 
-    weight: Annotated[float, knob("strength", main=True, ge=0)] = 30.0
+    weight: Annotated[
+        float, knob("strength: every place stays most like itself", main=True, ge=0)
+    ] = 30.0
     tau: Annotated[float, knob("temperature of the softmax", gt=0, le=10)] = 0.07
     positions: Annotated[int, knob("of each layer, the same at every step", ge=2, le=4096)] = 256
 
