@@ -35,7 +35,7 @@ from sfumato.methods import patch_nce
 
 STYLES = {"ink drawing": "ink", "flat": "flat", "cartoon": "noto"}
 ROWS = 26
-T0 = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9)
+T0 = (0.6, 0.7, 0.8, 0.9)
 Methods = Callable[[Tensor], Sequence[Any]]
 
 
@@ -52,7 +52,8 @@ def released(x: Tensor) -> list[Any]:
         x, t_start=0.9957, style=0.5, general=0.5, normalise=False, inversion="iplms",
         contrast=0.0,
     )  # fmt: skip
-    return [art, sf.Instruction(weight=500.0, on="art"), sf.Perceptual(weight=3.0, on="art")]
+    exact: dict[str, Any] = {"on": "art", "through": "network"}
+    return [art, sf.Instruction(weight=500.0, **exact), sf.Perceptual(weight=3.0, **exact)]
 
 
 class Bench:
@@ -131,7 +132,7 @@ def aligned(bench: Bench, folder: Path) -> None:
             "ink drawing", lambda v, f=factor: [sf.ILVR(v, factor=f)], n
         )
     rows["as released"] = bench.made("ink drawing", released, n, **RELEASED)
-    for content in (0.8, 0.5, 0.2):
+    for content in (0.75, 0.5, 0.25):
         rows[f"DiffStyler {content}"] = bench.made(
             "ink drawing", lambda v, c=content: ours(v, content=c), n
         )
@@ -155,9 +156,8 @@ def styles(bench: Bench, folder: Path) -> None:
             made = bench.made(prompt, lambda v, t=t0: [sf.SDEdit(v, t0=t)], n)
             curve.append((made, bench.style(made, name)))
         for what, methods, given in (
-            ("DiffStyler 0.8", lambda v: ours(v, content=0.8), {}),
             ("DiffStyler 0.5", lambda v: ours(v, content=0.5), {}),
-            ("DiffStyler 0.2", lambda v: ours(v, content=0.2), {}),
+            ("DiffStyler 0.25", lambda v: ours(v, content=0.25), {}),
             ("as released", released, RELEASED),
         ):
             made = bench.made(prompt, methods, n, **given)

@@ -33,9 +33,9 @@ class Loss(Method, ABC):
     The gradient of the prediction alone takes x0 for alpha x plus a constant, as if the network did
     not move. On the bundled base it takes 1.1 to 1.3 times a plain run's time, the one through the
     network 2.4 to 2.9 times; edits from t0 = 0.6 reach the same agreement at the same distance with
-    either. By default Instruction, Perceptual and PatchNCE then move eps by 16 to 25 % of its length
-    at t = 0.8 and by 2 to 4 % at 0.1; through the network by 130 to 210 % and 0.5 to 3 %, which from
-    noise burns colours.
+    either. By default Instruction, Perceptual and PatchNCE then move eps by 16 to 25 % of its own
+    length at t = 0.8, by 2 to 4 % at 0.1; through the network by 130 to 210 % and 0.5 to 3 %, which
+    from noise burns colours.
     """
 
     weight: Annotated[float, knob("strength", main=True, ge=0)] = 1.0
