@@ -23,9 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 import sfumato as sf
+from flops import counted
 from sfumato.core.process import walk
 from sfumato.images import from_tensor
 from sfumato.measure import heldout
@@ -44,7 +44,7 @@ def ours(x: Tensor, **given: Any) -> list[Any]:
     return [sf.DiffStyler(x, **given)]
 
 
-def released(x: Tensor) -> list[Any]:
+def released(x: Tensor, on: str = "art") -> list[Any]:
     """The published program's settings: 50 steps each way to the top of v-diffusion's times, both
     denoisers at 0.5, losses on the second one's own prediction at every step, no contrastive loss
     (it has no gradient there)."""
@@ -52,8 +52,9 @@ def released(x: Tensor) -> list[Any]:
         x, t_start=0.9957, style=0.5, general=0.5, normalise=False, inversion="iplms",
         contrast=0.0,
     )  # fmt: skip
-    exact: dict[str, Any] = {"on": "art", "through": "network"}
-    return [art, sf.Instruction(weight=500.0, **exact), sf.Perceptual(weight=3.0, **exact)]
+    exact: dict[str, Any] = {"on": on, "through": "network"}
+    text = sf.Instruction(weight=500.0, cutouts=1, fresh=True, **exact)
+    return [art, text, sf.Perceptual(weight=3.0, **exact)]
 
 
 class Bench:
@@ -149,7 +150,7 @@ def styles(bench: Bench, folder: Path) -> None:
     n, kept = bench.n, {}
     print("styles: prompt, method        style             content              patches")
     for prompt, name in STYLES.items():
-        x = bench.inputs[:n]
+        x, on = bench.inputs[:n], "art" if bench.model.art(prompt) else "mixture"
         shown: dict[str, Tensor] = {"input": x}
         curve = []
         for t0 in T0:
@@ -158,27 +159,35 @@ def styles(bench: Bench, folder: Path) -> None:
         for what, methods, given in (
             ("DiffStyler 0.5", lambda v: ours(v, content=0.5), {}),
             ("DiffStyler 0.25", lambda v: ours(v, content=0.25), {}),
-            ("as released", released, RELEASED),
+            ("as released", lambda v, on=on: released(v, on), RELEASED),
         ):
             made = bench.made(prompt, methods, n, **given)
             style = bench.style(made, name)
             line(f"{prompt}, {what}", bench, made, x, style)
             shown[what] = made
-            t0, other = equal(curve, float(style.mean()))
-            line(f"  SDEdit t0 {t0:.2f}", bench, other, x, bench.style(other, name))
-            gain = bench.content(made, x) - bench.content(other, x)
-            print(f"  content gained {mean(gain)}", flush=True)
-            shown[f"SDEdit {t0:.2f}"] = other
+            t0, weight, pair = equal(curve, float(style.mean()))
+            mixed = [bench.content(v, x) for v in pair]
+            part = min(weight, 1.0)
+            content = (1 - part) * mixed[0] + part * mixed[1]
+            reached = "" if 0 <= weight <= 1 else "; it never gets as much style"
+            print(f"  SDEdit at equal style, t0 {t0:.2f}: {mean(content)}{reached}", flush=True)
+            print(f"  content gained {mean(bench.content(made, x) - content)}", flush=True)
+            shown[f"SDEdit {t0:.2f}"] = pair[round(min(max(weight, 0), 1))]
         kept[prompt] = shown
         sheet(folder / f"styles-{name}.png", list(shown), list(shown.values()))
 
 
-def equal(curve: Sequence[tuple[Tensor, Tensor]], wanted: float) -> tuple[float, Tensor]:
-    """SDEdit's results at the t0 whose style is nearest from above, else the strongest."""
+def equal(
+    curve: Sequence[tuple[Tensor, Tensor]], wanted: float
+) -> tuple[float, float, tuple[Tensor, Tensor]]:
+    """Where SDEdit's mean style is the wanted one: t0, its place between two neighbours of the
+    grid (from 0 to 1, beyond where none reaches it), and their results."""
     means = [float(style.mean()) for _, style in curve]
-    able = [k for k, value in enumerate(means) if value >= wanted]
-    k = able[0] if able else max(range(len(means)), key=lambda k: means[k])
-    return T0[k], curve[k][0]
+    k = next((k for k in range(1, len(means)) if means[k] >= wanted), len(means) - 1)
+    weight = (wanted - means[k - 1]) / max(means[k] - means[k - 1], 1e-6)
+    inside = min(max(weight, 0.0), 1.0)
+    t0 = (1 - inside) * T0[k - 1] + inside * T0[k]
+    return t0, inside if weight < 0 else weight, (curve[k - 1][0], curve[k][0])
 
 
 def line(what: str, bench: Bench, made: Tensor, x: Tensor, style: Tensor) -> None:
@@ -189,15 +198,15 @@ def line(what: str, bench: Bench, made: Tensor, x: Tensor, style: Tensor) -> Non
 def starts(bench: Bench, folder: Path) -> None:
     """What climbing above the start, and learning it, change."""
     print("starts: T1 / T, learn         round trip  after    style           content", flush=True)
-    x = bench.inputs[: bench.n]
-    level = sf.DiffStyler(x).level(held=True)
+    x = bench.inputs[: min(bench.n, ROWS)]
+    level = 0.7  # 1.3 times it is a level too
     for factor, learn in ((1.0, 0), (1.1, 0), (1.3, 0), (1.0, 5)):
-        top = min(factor * level, 1.0)
+        top = factor * level
         rows, errors = [], []
         for first in range(0, len(x), ROWS):
             part = x[first : first + ROWS]
             process: Any = bench.model.process("ink drawing", n=len(part), stages=1)
-            method = sf.DiffStyler(part, t_invert=top, learn=learn, measure=True)
+            method = sf.DiffStyler(part, t_start=level, t_invert=top, learn=learn, measure=True)
             with torch.no_grad():
                 run = (process | method).begin(seed=first)
                 made, _ = walk(run)
@@ -225,18 +234,17 @@ def cost(bench: Bench, folder: Path) -> None:
             if not again:
                 bench.model.loaded.pop("inversions", None)
             kept = dict(bench.model.loaded.get("inversions", {}))
-            with torch.no_grad(), FlopCounterMode(display=False) as flops:
-                run = process.begin(seed=0)
-                walk(run)
+            with torch.no_grad():
+                total = counted(lambda p=process: walk(p.begin(seed=0))) / 1e9
             bench.model.loaded["inversions"] = kept if again else {}
             began = time.perf_counter()
             with torch.no_grad():
-                walk(process.begin(seed=0))
+                run = process.begin(seed=0)
+                walk(run)
             seconds = time.perf_counter() - began
             counts = run.counts
             name = f"{what}{', its inversion known' if again else ''}"
             numbers = [counts.get(k, 0) for k in ("clip", "features", "backward")]
-            total = flops.get_total_flops() / 1e9
             print("{:29} {:5} {:5} {:8} {:8} {:7.1f} {:7.2f}".format(
                 name, run.calls, *numbers, total, seconds), flush=True)  # fmt: skip
 

@@ -225,6 +225,55 @@ def test_weights_that_do_not_sum_to_one_turn_the_path_only_where_asked() -> None
             assert abs(spread - (1.0 if normalise else wanted)) < 0.02, (total, normalise)
 
 
+def test_guidance_ends_where_the_leading_denoiser_does() -> None:
+    """The second alone is drawn as by itself, whatever the guidance of the first."""
+    x0, a, b = pixels(), toy(1), toy(2)
+    method = DiffStyler(x0, t_start=0.6, style=1.0)
+    run = (paired(a, b) | method | sf.CFG(5)).begin()
+    found = list(Loop(run).steps(None))[-1].x
+    assert torch.equal(found, (paired(a, b) | method).sample())
+    assert run.calls - run.before == 10
+
+
+def test_an_own_push_replaces_the_methods_whatever_the_order() -> None:
+    """Gradient beside DiffStyler sets the length of all guides' push, before or after it."""
+    model = sf.load("emoji", dtype="float32")
+    given: Any = model.process("ink drawing", steps=4, stages=1)
+    x0 = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    art, push = DiffStyler(x0, content=0.5), sf.Gradient(0.4)
+    one, two, plain = (
+        (given | m | n).begin() for m, n in ((art, push), (push, art), (art, sf.CFG(3)))
+    )
+    last = [list(Loop(run).steps(None))[-1].x for run in (one, two, plain)]
+    assert torch.equal(last[0], last[1])
+    assert not torch.allclose(last[0], last[2], atol=1e-3)
+
+
+def test_a_picture_may_be_kept_in_part(photo: Path) -> None:
+    """Inpainting beside it: what the mask keeps stays, and the inversion does not know of it."""
+    mask = PILImage.new("L", (96, 96), 0)
+    ImageDraw.Draw(mask).rectangle([48, 0, 96, 96], fill=255)
+    model = sf.load("emoji", dtype="float32")
+    given: Any = model.process("ink drawing", steps=6, stages=1) | DiffStyler(photo, content=0.3)
+    made = (given | sf.Inpaint(photo, mask=mask, resample=2, stretch=2)).sample(seed=0).images[0]
+    plain = given.sample(seed=0).images[0]
+    before = PILImage.open(photo).convert("RGB")
+    left, right = (0, 0, 44, 96), (52, 0, 96, 96)
+    assert made.crop(left).tobytes() == before.crop(left).tobytes()
+    assert made.crop(right).tobytes() != before.crop(right).tobytes()
+    assert plain.crop(left).tobytes() != before.crop(left).tobytes()
+
+
+def test_the_start_is_where_the_spacing_begins() -> None:
+    """No climb that was not asked for, and no inversion from a time above 0."""
+    x0 = pixels()
+    lower = process(toy(1), n_steps=None, spacing=(0.6, 0.4, 0.2, 0.0))
+    assert (lower | DiffStyler(x0, t_start=0.9, art="none")).begin().before == 4
+    open_end = process(toy(1), n_steps=None, spacing=(0.6, 0.4))
+    with pytest.raises(SfumatoError, match=r"spacing ends at 0\.4"):
+        (open_end | DiffStyler(x0, t_start=0.9, art="none")).begin()
+
+
 def test_the_second_acts_in_its_window_and_its_calls_are_saved() -> None:
     x0, a, b = pixels(), toy(1), toy(2)
     counts, pictures = [], []

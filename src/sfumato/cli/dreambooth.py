@@ -107,8 +107,10 @@ def tables(pictures: str, given: dict[str, Any]) -> dict[str, Any]:
     name = given["model"]
     kind = OWN if name in BUNDLED or (Path(name) / "card.json").is_file() else LATENT
     if given["word"]:
-        kind = PER_LAYER if given["per_layer"] else WORD
-    elif given["per_layer"]:
+        kind = PER_LAYER if given.get("per_layer") else WORD
+        if given.get("upsampler"):
+            raise SfumatoError("--upsampler: goes with pictures, not with --word; leave one out")
+    elif given.get("per_layer"):
         raise SfumatoError("--per-layer: is of a learned word; give --word too")
     steps = given["steps"] or kind["steps"]
     rank = kind["rank"] if given["rank"] is None else given["rank"]
@@ -126,7 +128,7 @@ def tables(pictures: str, given: dict[str, Any]) -> dict[str, Any]:
             "class_pictures": given["class_pictures"],
             "class_folder": given["class_folder"],
             "text": given["text"],
-            "upsampler": given["upsampler"],
+            "upsampler": given.get("upsampler", False),
             "vectors": given["vectors"],
         },
         "adapter": {"rank": rank, "alpha": float(rank or 8), "targets": kind["targets"]},
@@ -140,6 +142,7 @@ def tables(pictures: str, given: dict[str, Any]) -> dict[str, Any]:
             "ema": 0.99,
             "weight_decay": kind.get("decay", 0.01),
             "dtype": "float32",
+            "optimizer": "adamw-8bit" if given.get("eight_bit") else "adamw",
         },
         "run": {
             "seed": given["seed"],
@@ -193,7 +196,10 @@ def planned(recipe: Path) -> str:
     if given.prior and not given.class_folder:
         missing = classes.missing(model, text, given.class_pictures, config.run.seed)
     rows = f"{optim.batch} + {optim.batch}" if given.prior else str(optim.batch)
+    if given.upsampler and not model.upsamplers:
+        raise SfumatoError(f"--upsampler: model {model.name} has none; leave it out")
     what = f"an adapter of rank {rank}" if rank else "the whole network"
+    what += " and its upsampler" if given.upsampler else ""
     lines = [
         f"pictures: {', '.join(shot.name for shot in shots)}",
         f"subject: {said!r}; its name is {count} token(s)",

@@ -129,6 +129,7 @@ DREAMBOOTH = [
     keyword("rank", int | None, None, "--rank", text="of the adapter; 0 trains the whole network"),
     keyword("text", bool, False, "--text", text="train the text encoder too"),
     keyword("upsampler", bool, False, "--upsampler", text="train the model's upsampler too"),
+    keyword("eight_bit", bool, False, "--eight-bit", text="AdamW's moments in 8 bits"),
     keyword("word", bool, False, "--word", text="learn a word alone (Textual Inversion)"),
     keyword("per_layer", bool, False, "--per-layer", text="a word for every layer apart (P+)"),
     keyword("vectors", int, 1, "--vectors", text="of the learned word"),

@@ -68,11 +68,12 @@ class Mixture:
         self.n = n
         self.rows_max = rows_max
         self.calls = 0
+        self.lead = next((t.branch for t in terms if t.branch.leads and not t.away), None)
         self._grouped: dict[tuple[str, ...], Cond] = {}
 
     def parts(self, x: Tensor, t: float, call: Call) -> dict[str, Prediction]:
         """Every active branch's prediction, by name."""
-        active = [term for term in self.terms if term.active(t)]
+        active = [term for term in self.terms if self.acts(term, t)]
         fresh = {
             term.branch.name: term.denoiser.prepare(term.cond(call)).rows(self.n)
             for term in active
@@ -88,18 +89,22 @@ class Mixture:
             self._evaluate(group, x, t, call, fresh, found)
         return found
 
+    def acts(self, term: Term, t: float) -> bool:
+        """Whether a term counts at t; aways of a leading branch only where that one does."""
+        guided = self.lead is None or self.lead.at(t) != 0
+        return term.active(t) and (guided or not term.away)
+
     def mix(self, parts: dict[str, Prediction], t: float) -> Prediction:
         """The mixture rule of this module's docstring; the variance is the first positive's."""
         positives = [term.branch for term in self.terms if not term.away and term.active(t)]
         x0 = _weighted([(b.at(t), parts[b.name].x0) for b in positives if b.role != "eps"])
         eps = _weighted([(b.at(t), parts[b.name].eps) for b in positives if b.role != "x0"])
         mixed_x0, mixed_eps = x0, eps
-        lead = next((b for b in positives if b.leads), None)
-        share = 1.0 if lead is None else lead.at(t)
-        if lead is not None:
-            x0, eps = parts[lead.name].x0, parts[lead.name].eps
+        share = 1.0 if self.lead is None else self.lead.at(t)
+        if self.lead is not None and share:
+            x0, eps = parts[self.lead.name].x0, parts[self.lead.name].eps
         for term in self.terms:
-            if term.away and term.active(t):
+            if term.away and self.acts(term, t):
                 part, push = parts[term.branch.name], share * (term.branch.at(t) - 1)
                 mixed_x0 = torch.add(mixed_x0, x0 - part.x0, alpha=push)
                 mixed_eps = torch.add(mixed_eps, eps - part.eps, alpha=push)

@@ -24,7 +24,7 @@ Times = tuple[float, ...]
 
 @dataclass(frozen=True, eq=False)
 class Inverted:
-    """x: the state (1, C, H, W) at times[0] of the way down; path: the states from 0 to the top.
+    """x: the states (B, C, H, W) at times[0] of the way down; path: the states from 0 to the top.
 
     calls: of the network; error: relative root mean square distance of the unguided return to the
     picture, before and after learning, None where it was not walked.
@@ -39,11 +39,11 @@ class Inverted:
 @dataclass(frozen=True, eq=False)
 class Inversion:
     """process: unguided, with the solver of both ways and no start; down: the falling times that
-    the picture will be sampled along; top: where the way up ends, times[0] or above it."""
+    the pictures will be sampled along; top: where the way up ends, None: at the first of them."""
 
     process: Process
     down: Times
-    top: float
+    top: float | None = None
     learn: int = 0
     measure: bool = False
 
@@ -51,74 +51,74 @@ class Inversion:
     def above(self) -> Times:
         """Falling times from the top to down[0], about as dense as the way down; () without any."""
         start, n = self.down[0], len(self.down) - 1
-        if self.top <= start:
+        if self.top is None or self.top <= start:
             return ()
         m = max(round(n * (self.top - start) / start), 1)
         return tuple(self.top + (start - self.top) * k / m for k in range(m + 1))
 
     @property
     def calls(self) -> int:
-        """What `of` will make; learning stops earlier where it has converged."""
+        """The plan for `of`; learning may stop a return or two earlier."""
         chosen: Any = solver(self.process.solver or "ddim")
-        back, over = chosen.calls(len(self.down) - 1), len(self.above) - 1
-        total: int = chosen.calls(len(self.down) - 1 + max(over, 0))
-        if over > 0:
-            total += chosen.calls(over)
-        returns = 2 + self.evaluations if self.learn else int(self.measure)
-        return total + returns * int(back)
+        n, over = len(self.down) - 1, max(len(self.above) - 1, 0)
+        returns = 3 + self.evaluations if self.learn else int(self.measure)
+        return int(chosen.calls(n + over) + chosen.calls(over) + returns * chosen.calls(n))
 
     @property
     def evaluations(self) -> int:
-        """Most returns that learning walks: one for each step and a quarter for line searches."""
+        """Most returns that learning asks for: one a step and a quarter for line searches."""
         return self.learn * 5 // 4
 
     def of(self, known: Tensor) -> Inverted:
-        """known: the picture's clean state (1, C, H, W)."""
-        chosen: Any = solver(self.process.solver or "ddim")
-        rising = (*self.down[::-1], *self.above[::-1][1:])
-        path = invert(self.process, known, rising)
-        x, calls = path[-1], chosen.calls(len(rising) - 1)
+        """known: the pictures' clean states (B, C, H, W)."""
+        path, calls = invert(self.process, known, (*self.down[::-1], *self.above[::-1][1:]))
+        x = path[-1]
         if self.above:
-            x = self.walked(x, self.above)
-            calls += chosen.calls(len(self.above) - 1)
+            x, more = self.walked(x, self.above)
+            calls += more
         if not (self.learn or self.measure):
             return Inverted(x, tuple(path), calls)
-        first = distance(self.walked(x, self.down), known)
-        last, returns = first, 1
-        if self.learn:
-            x, walked = self.learned(x, known)
-            last, returns = distance(self.walked(x, self.down), known), walked + 2
-        calls += returns * chosen.calls(len(self.down) - 1)
-        return Inverted(x, tuple(path), calls, (first, last))
+        back, more = self.walked(x, self.down)
+        first, calls = distance(back, known), calls + more
+        if not self.learn:
+            return Inverted(x, tuple(path), calls, (first, first))
+        learned = [
+            self.learned(*pair)
+            for pair in zip(torch.split(x, 1), torch.split(known, 1), strict=True)
+        ]
+        x, calls = torch.cat([row for row, _ in learned]), calls + sum(n for _, n in learned)
+        back, more = self.walked(x, self.down)
+        return Inverted(x, tuple(path), calls + more, (first, distance(back, known)))
 
-    def walked(self, x: Tensor, times: Times) -> Tensor:
-        """The state at times[-1], from x at times[0]."""
+    def walked(self, x: Tensor, times: Times) -> tuple[Tensor, int]:
+        """The state at times[-1], from x at times[0], and the network calls."""
         process = replace(self.process, spacing=times, n_steps=None, n=len(x))
         for step in process.steps(x):
-            found = step.x
-        return found
+            found = step
+        return found.x, found.calls
 
     def learned(self, x: Tensor, known: Tensor) -> tuple[Tensor, int]:
-        """The start whose return is nearest to the picture after `learn` steps of L-BFGS, and how
-        many returns that took."""
+        """The start whose return is nearest to the picture after `learn` steps of L-BFGS, and the
+        network calls that took."""
         made = x.detach().clone().requires_grad_()
         descent = torch.optim.LBFGS(
             [made], max_iter=self.learn, max_eval=self.evaluations, line_search_fn="strong_wolfe",
             tolerance_grad=0, tolerance_change=0,
         )  # fmt: skip
-        returns = 0
+        calls = 0
 
         def loss() -> Any:
-            nonlocal returns
-            returns += 1
+            nonlocal calls
             descent.zero_grad()
             with torch.enable_grad():
-                value = (self.walked(made, self.down) - known).square().sum()
+                back, n = self.walked(made, self.down)
+                value = (back - known).square().sum()
                 value.backward()  # type: ignore[no-untyped-call]
+            calls += n
             return value
 
         descent.step(loss)  # type: ignore[no-untyped-call]
-        return made.detach(), returns
+        return made.detach(), calls
 
 
 def distance(a: Tensor, b: Tensor) -> float:

@@ -249,7 +249,7 @@ class Process:
             process = replace(process, aways=())
         with torch.no_grad():
             times = materialise(process.spacing, process.n_steps, t, process.denoiser.schedule)
-            return invert(process, x0, times[::-1])
+            return invert(process, x0, times[::-1])[0]
 
     def condition(self, text: str | None, away: bool, source: Source | None = None) -> Cond:
         """The condition of a branch: its own text, else the process's prompt or negative prompt."""

@@ -369,8 +369,8 @@ def reported(run: Run) -> dict[str, float]:
     }
 
 
-def invert(process: Process, x0: Tensor, times: Times) -> list[Tensor]:
-    """States from x0 along rising times that begin at 0."""
+def invert(process: Process, x0: Tensor, times: Times) -> tuple[list[Tensor], int]:
+    """States from x0 along rising times that begin at 0, and how many network calls that took."""
     assert process.solver is not None
     if solver(process.solver).stochastic:
         raise SfumatoError(f"invert: solver {process.solver} is stochastic; take ddim or dpmpp-2m")
@@ -383,4 +383,4 @@ def invert(process: Process, x0: Tensor, times: Times) -> list[Tensor]:
         call = run.begin(i, low, high, 0)
         x, carry = run.solver.step(path[-1], low, high, loop.denoiser(call), call, carry)
         path.append(x)
-    return path
+    return path, run.calls

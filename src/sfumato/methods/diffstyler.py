@@ -18,8 +18,10 @@ from sfumato.core.branches import Branch
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Call, Guide
 from sfumato.core.inversion import Inversion, Inverted
+from sfumato.core.process import name_of
 from sfumato.core.schedule import Schedule
 from sfumato.core.solvers import solver
+from sfumato.core.spacing import materialise
 from sfumato.core.starts import Place
 from sfumato.images import Image
 from sfumato.methods import Method, knob, method
@@ -118,9 +120,11 @@ class DiffStyler(Method):
         if process.solver is None:
             process = replace(process, solver={"solver": "iplms", "start": "euler"})
         losses = self.losses(process)
-        process = process.add(start=_Start(self, held=bool(losses) or self.content == 0))
+        held = bool(losses) or self.content == 0
+        process = process.add(start=_Start(self, held, art))
         for loss in losses:
-            process = loss(process)
+            added = loss(process).guides[len(process.guides) :]
+            process = process.add(guides=[_Unless(loss.id, guide) for guide in added])
         if art is None:
             return process
         low, high = self.window
@@ -141,12 +145,13 @@ class DiffStyler(Method):
     def losses(self, process: Process) -> list[Method]:
         """The loss, of the prediction alone, so that no denoiser is walked back; and its push."""
         push = 0.25 * self.content if self.push is None else self.push
+        asked: list[Method] = [] if self.push is None else [Gradient(self.push)]
         source: Any = process.source
         if source is None or not (self.contrast and push):
-            return []
+            return asked
         if source.get("features") is None:
             log.info("diffstyler: the model lends no features, so its start alone keeps content")
-            return []
+            return asked
         low = 0.45 - 0.15 * self.content if self.until is None else self.until
         contrast = PatchNCE(weight=self.contrast, window=(low, 1.0), through="prediction")
         return [contrast, Gradient(push)]
@@ -161,6 +166,17 @@ class DiffStyler(Method):
         if found is None:
             log.info("diffstyler: no second denoiser for %r; the first one alone", process.prompt)
         return found
+
+
+class _Unless(Guide):
+    """A guide of this method's own, unless the process has that method by itself."""
+
+    def __init__(self, other: str, guide: Guide) -> None:
+        self.other, self.guide, self.name = other, guide, guide.name
+
+    def bind(self, run: Run) -> Guide:
+        named = [name_of(method) for method in run.process.methods]
+        return Guide() if self.other in named else self.guide.bind(run)
 
 
 class Velocity(Guide):
@@ -187,18 +203,8 @@ class _Start:
 
     method: DiffStyler
     held: bool = False
+    art: Any = None
     passes: int = 1
-
-    @property
-    def top(self) -> float:
-        """T1."""
-        m, level = self.method, self.method.level(self.held)
-        if m.t_invert is not None and m.t_invert < level:
-            raise SfumatoError(
-                f"diffstyler: t_invert {m.t_invert:g} is below t_start {level:g}; it must be at "
-                "least that"
-            )
-        return level if m.t_invert is None else m.t_invert
 
     def place(self) -> Place:
         image = self.method.image
@@ -211,10 +217,11 @@ class _Start:
 
     def before(self, process: Process) -> int:
         """Calls that finding the start takes."""
-        return self.inversion(process, process.times).calls
+        return self.inversion(process).calls
 
-    def inversion(self, process: Process, times: tuple[float, ...]) -> Inversion:
-        m = self.method
+    def inversion(self, process: Process) -> Inversion:
+        """Along one pass of the process, whatever a canvas adds to it."""
+        m, schedule = self.method, process.denoiser.schedule
         up: Any = m.inversion
         if up == "iplms-pie":
             up = {"solver": "iplms", "start": "improved"}
@@ -222,10 +229,22 @@ class _Start:
             raise SfumatoError(
                 f"diffstyler: inversion by {m.inversion} draws noise; take iplms-pie"
             )
+        down = materialise(process.spacing, process.n_steps, self.level(schedule), schedule)
+        if m.t_invert is not None and m.t_invert < down[0]:
+            raise SfumatoError(
+                f"diffstyler: t_invert {m.t_invert:g} is below t_start {down[0]:g}; it must be at "
+                "least that"
+            )
+        if down[-1] > 0:
+            raise SfumatoError(
+                f"diffstyler: spacing ends at {down[-1]:g}; the inversion begins from the clean "
+                "picture, so it must end at 0"
+            )
         plain = replace(
-            process, start=None, guides=(), aways=(), positives=(), solver=up, methods=(),
+            process, start=None, canvas=None, guides=(), aways=(), positives=(), solver=up,
+            methods=(),
         )  # fmt: skip
-        return Inversion(plain, times, self.top, m.learn, m.measure)
+        return Inversion(plain, down, m.t_invert, m.learn, m.measure)
 
     def bind(self, run: Run) -> _Bound:
         m = self.method
@@ -240,7 +259,10 @@ class _Start:
         if run.n > len(known) and m.vary == 0 and not run.solver.stochastic:
             log.warning("diffstyler: all %d will be alike, nothing is drawn; give vary", run.n)
         found = self.found(run, known)
-        run.report["inversion"] = {"calls": found.calls, "top": self.top}
+        run.report["inversion"] = {"calls": run.before, "top": self.method.t_invert or run.times[0]}
+        if self.art is not None:
+            digests = [adapter["sha256"] for adapter in self.art.adapters]
+            run.report["art"] = {"weights": self.art.weights, "adapters": digests}
         if found.error is not None:
             run.report["inversion"] |= {"round_trip": found.error[0], "learned": found.error[1]}
         return _Bound(run, m, known, found)
@@ -249,14 +271,14 @@ class _Start:
         """The inversion, of the last few that the model remembers where it is among them."""
         process, source = run.process, cast(Any, run.process.source)
         cond = process.null
-        if process.cond is None:
-            cond = process.condition(self.method.caption, False)
+        if process.cond is None and source is not None:
+            cond = source.encode([self.method.caption], process.label)
         # without its source: the card's guidance would come back
         alone = replace(process, source=None, cond=cond, null=None, shape=run.shape)
-        inversion = self.inversion(alone, run.times)
+        inversion = self.inversion(alone)
         kept: dict[Any, Any] = {} if source is None else source.loaded.setdefault("inversions", {})
-        asked = [run.times, inversion.top, self.method.learn, self.method.measure]
-        asked += [self.method.inversion, self.method.caption, list(known.shape)]
+        asked: list[Any] = [inversion.down, inversion.top, self.method.learn, self.method.measure]
+        asked += [self.method.inversion, self.method.caption, process.label, list(known.shape)]
         if source is not None:
             asked += [source.weights, list(map(dict, source.adapters)), source.choice.dtype]
         digest = sha256(json.dumps(asked).encode())

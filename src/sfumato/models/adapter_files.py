@@ -175,6 +175,8 @@ def layered(tensors: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
     if len(tensors) < 2 or len(numbers) < len(tensors) or len(words) > 1:
         return {}
     word = words.pop()
+    if 0 not in numbers:  # two words that end in numbers
+        return {}
     if missing := sorted(set(range(max(numbers))) - set(numbers)):
         raise SfumatoError(
             f"adapter {file.name}: {word}-{missing[0]} is missing; the file is damaged"

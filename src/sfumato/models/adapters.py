@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from sfumato.core.denoiser import Denoiser
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from sfumato.models.model import Model
 
 log = logging.getLogger("sfumato")
+
+LOWS = (".down", ".lora_A.weight", ".lora_down.weight", ".lora.down.weight", "_lora.down.weight")
+"""How the names of low-rank layers end, in our files and in others'."""
 
 UPSAMPLER = "upsampler."
 """How the names of an upsampler's layers begin in the file of an adapter of our own."""
@@ -97,8 +101,9 @@ def is_one(path: Path) -> bool:
         return any((path / name).is_file() for name in FILES)
     if path.suffix != ".safetensors" or not path.is_file():
         return False
-    names = read(path)[0]
-    return any(".down" in name or "lora" in name for name in names)
+    with safe_open(path, "pt") as file:
+        names = list(file.keys())
+    return any(name.endswith(LOWS) for name in names)
 
 
 def _only_file(folder: Path) -> Path:

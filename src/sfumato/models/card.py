@@ -80,7 +80,8 @@ class Card:
 
     def full_prompt(self, prompt: str) -> str:
         """The prompt with the card's template, unless it names a style, is empty, or has it."""
-        if not prompt.strip() or any(says(prompt, style) for style in self.styles):
+        named = (style in prompt.lower() or says(prompt, style) for style in self.styles)
+        if not prompt.strip() or any(named):
             return prompt
         before, _, after = self.template.partition("{prompt}")
         if before + after and prompt.startswith(before) and prompt.endswith(after):
@@ -93,8 +94,10 @@ class Card:
 
 
 def says(prompt: str, words: str) -> bool:
-    """Whether all the words are in the prompt: "ink drawing" in "an ink line drawing"."""
-    return set(words.lower().split()) <= set(re.findall(r"\w+", prompt.lower()))
+    """Whether a part of the prompt has the words in their order: "ink drawing" in "ink line
+    drawing", but not in "ink bottle, pencil drawing"."""
+    pattern = r"\b[^,]*\b".join(re.escape(word) for word in words.lower().split())
+    return re.search(rf"\b{pattern}\b", prompt.lower()) is not None
 
 
 def read(folder: Path) -> Card:

@@ -350,7 +350,8 @@ def art(model: Model, name: str) -> Model:
     choice = model.choice
     made = library.load(name, device=choice.device, dtype=choice.dtype)
     own, other = model.space, made.space
-    if (own.stride, own.channels) != (other.stride, other.channels):
+    kinds = [(s.stride, s.channels, getattr(s, "scale", 1.0)) for s in (own, other)]
+    if kinds[0] != kinds[1]:
         raise SfumatoError(
             f"art {name}: works on {other.channels} channels at stride {other.stride}, "
             f"{model.name} on {own.channels} at {own.stride}; the two cannot be mixed"

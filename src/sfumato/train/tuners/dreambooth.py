@@ -73,6 +73,8 @@ class DreamBooth:
         model = load(config.model.start or "emoji", device=device, dtype="float32")
         if model.text is None:
             raise SfumatoError(f"model {model.name}: reads no text, so it cannot learn a name")
+        if given.upsampler and not model.upsamplers:
+            raise SfumatoError(f"subject.upsampler: model {model.name} has none; leave it out")
         self.shots = subject.shots(Path(given.pictures) if given.pictures else data)
         self.name = given.name or named(model, self.seed)
         self.tokens = subject.inspected(tokens_of(model), self.name)
@@ -94,11 +96,11 @@ class DreamBooth:
             texts = [self.class_text]
             self.class_album = Album("class", self.class_rows, texts, given.drop, self.seed)
         self.large_album = None
-        if given.upsampler and model.upsamplers:
+        if given.upsampler:
             factor = model.card.factor
             larger = [(factor * width, factor * height) for width, height in sizes]
             large = [subject.fitted(shot, larger).to(device) for shot in self.shots]
-            self.large_album = Album("large", large, [""], 0.0, self.seed)
+            self.large_album = Album("large", large, [self.spoken], 0.0, self.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(keyed(f"{self.seed}/adapter"))
             self.tuned = Tuned(model, config, self.texts)
@@ -183,7 +185,7 @@ class DreamBooth:
         small = quantised(F.avg_pool2d(rows.x0, self.tuned.model.card.factor))
         low = small + self.config.subject.low_noise * torch.randn(small.shape).to(small)
         times, importance = zip(*rows.times, strict=True)
-        cond = Cond({"low_res": low})
+        cond = self._low(low, rows.texts)
         return self.config.objective.at(
             self.upsampler, rows.x0, cond, rows.noise, times, importance
         )
@@ -213,12 +215,16 @@ class DreamBooth:
         assert self.large_album is not None
         total = 0.0
         for k, x0 in enumerate(self.large_album.states):
-            cond = Cond(
-                {"low_res": quantised(F.avg_pool2d(x0[None], self.tuned.model.card.factor))}
-            )
+            small = quantised(F.avg_pool2d(x0[None], self.tuned.model.card.factor))
+            cond = self._low(small, [self.spoken])
             noise = self._fixed(x0, k, t)
             total += float(self.config.objective.at(self.upsampler, x0[None], cond, noise, [t]).mse)
         return total / len(self.large_album.states)
+
+    def _low(self, small: Tensor, texts: Sequence[str]) -> Cond:
+        """What the upsampler reads: the small pictures, and of GLIDE's the words too."""
+        words = self.tuned.condition(texts) if self.upsampler.network.config.xf_width else {}
+        return Cond({**words, "low_res": small})
 
     def _fixed(self, state: Tensor, k: int, t: float) -> Tensor:
         generator = torch.Generator(self.device)
@@ -287,14 +293,30 @@ class DreamBooth:
             text = self.tuned.model.phrase(prompt)
             made = self._sampled(text, SHOWN)
             rows.append(torch.cat([F.interpolate(x, size) for x in made]))
+        if self.large_album is not None:
+            self._upsampled(file.with_name(file.name.replace("grid", "upsampled")))
         self.tuned.train(True)
         tiled(rows, least=96).save(file)
+
+    def _upsampled(self, file: Path) -> None:
+        """The subject's own pictures, from small ones, above the true ones."""
+        assert self.large_album is not None
+        size, rows = self.large_album.states[0].shape[-2:], []
+        for x0 in self.large_album.states[: 2 * SHOWN]:
+            small = quantised(F.avg_pool2d(x0[None], self.tuned.model.card.factor))
+            process: Any = self.tuned.model.upsampler(0)
+            cond = self._low(small, [self.spoken])
+            made = replace(process, cond=cond, shape=tuple(x0.shape)).sample(seed=0)
+            rows.append(F.interpolate(torch.cat([made, x0[None]]), size))
+        tiled(list(torch.stack(rows, dim=1)), least=int(size[-1])).save(file)
 
     def note(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """What a file says of itself."""
         given = self.config.subject
         said: dict[str, Any] = {"name": self.name, "noun": given.noun, "prompt": self.spoken}
         said |= {"tokens": self.tokens, "model": self.tuned.model.name, "prior": given.prior}
+        if given.upsampler:
+            said["low_noise"] = given.low_noise
         said |= {"pictures": [shot.name for shot in self.shots], "training": dict(facts)}
         return said
 
