@@ -44,9 +44,9 @@ KEPT = 8  # inversions that a model remembers
 class DiffStyler(Method):
     """The start is the inverted picture; e = general e_prompt + style e_art; a loss holds content.
 
-    content runs from 0, the style alone, to 1, nearly the picture: t_start, push and until follow
-    it where they are not given. One loss is there (`sf.PatchNCE`); others compose with it, and with
-    any method.
+    content runs from 0, the style alone, to 1, all shapes and shades: t_start, push and until
+    follow it where they are not given. One loss is there (`sf.PatchNCE`); others compose with it,
+    and with any method.
     """
 
     verb: ClassVar[bool] = True
