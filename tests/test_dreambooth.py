@@ -212,6 +212,7 @@ def test_the_upsampler_learns_the_subjects_detail(tmp_path: Path) -> None:
         adapters.adapted(replace(plain, upsamplers=()), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_two_processes_teach_as_one(pipeline: Path, pictures: Path, tmp_path: Path) -> None:
     """The same batch on two devices: the same adapter but for rounding."""
     from sfumato.cli.dreambooth import toml

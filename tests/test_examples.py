@@ -54,7 +54,7 @@ def test_paintings_are_those_of_their_script(tmp_path: Path) -> None:
         assert abs(gap).max() <= 2
 
 
-SLOW = ("dreambooth",)  # two minutes of training
+SLOW = ("dreambooth", "gradient")  # two minutes of training; half a minute
 
 
 @pytest.mark.parametrize(
