@@ -101,7 +101,7 @@ class Inversion:
         """The start whose return is nearest to the picture after `learn` steps of L-BFGS, and the
         network calls that took."""
         made = x.detach().clone().requires_grad_()
-        descent = torch.optim.LBFGS(
+        descent: Any = torch.optim.LBFGS(
             [made], max_iter=self.learn, max_eval=self.evaluations, line_search_fn="strong_wolfe",
             tolerance_grad=0, tolerance_change=0,
         )  # fmt: skip
@@ -109,15 +109,14 @@ class Inversion:
 
         def loss() -> Any:
             nonlocal calls
-            descent.zero_grad()
             with torch.enable_grad():
                 back, n = self.walked(made, self.down)
                 value = (back - known).square().sum()
-                value.backward()  # type: ignore[no-untyped-call]
+            (made.grad,) = torch.autograd.grad(value, made)
             calls += n
             return value
 
-        descent.step(loss)  # type: ignore[no-untyped-call]
+        descent.step(loss)
         return made.detach(), calls
 
 

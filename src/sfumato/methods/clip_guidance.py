@@ -14,6 +14,7 @@ from sfumato.core.guides import FAINTEST, Call, Guide
 from sfumato.core.lazy import torch
 from sfumato.core.schedule import Schedule, ratio
 from sfumato.methods import Method, knob, method
+from sfumato.methods.loss import decoder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,14 +74,6 @@ class _Unbound(Guide):
         text = self.method.prompt if self.method.prompt is not None else run.process.prompt
         if not text.strip():
             raise SfumatoError("clip_guidance: no text to steer to; give a prompt")
-        space = run.space
-        if space.stride > 1 and m.decoder == "tiny":
-            space = source.get("tiny")
-            if space is None:
-                raise SfumatoError(
-                    "clip_guidance: no tiny autoencoder of this model here; `sfumato models pull` "
-                    "madebyollin/taesd (SDXL: madebyollin/taesdxl), or take decoder=full"
-                )
         return Agreement(
             clip.image,
             clip.text([text]),
@@ -89,7 +82,7 @@ class _Unbound(Guide):
             noised=m.noised,
             size=clip.size,
             faintest=m.faintest,
-            decode=space.decode if space.stride > 1 else None,
+            decode=decoder(self.name, run, m.decoder) if run.space.stride > 1 else None,
         )
 
     def logp(self, x: Tensor, pred: Prediction, call: Call) -> Tensor:

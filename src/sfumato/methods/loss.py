@@ -200,25 +200,25 @@ class _Unbound(Guide):
                 m.on,
                 m.window,
                 "model" if m.through == "network" else "input",
-                decode=_decoder(m, run),
+                decode=decoder(m.id, run, m.decoder),
                 mask=_mask(m, run),
                 looks=(m.decoder, m.mask),
             )
 
 
-def _decoder(loss: Loss, run: Run) -> Callable[[Any], Any]:
+def decoder(name: str, run: Run, which: str) -> Callable[[Any], Any]:
     """How a state becomes pixels: the model's autoencoder, or the tiny one of the same latents."""
-    if run.space.stride == 1 or loss.decoder == "full":
+    if run.space.stride == 1 or which == "full":
         return run.space.decode
     source: Any = run.process.source
     tiny = source.get("tiny")
     if tiny is None:
         raise SfumatoError(
-            f"{loss.id}: no tiny autoencoder of this model here; `sfumato models pull` "
+            f"{name}: no tiny autoencoder of this model here; `sfumato models pull` "
             "madebyollin/taesd (SDXL: madebyollin/taesdxl), or take decoder=full"
         )
-    decode: Callable[[Any], Any] = tiny.decode
-    return decode
+    made: Callable[[Any], Any] = tiny.decode
+    return made
 
 
 def _mask(loss: Loss, run: Run) -> Tensor | None:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
-from sfumato.models.openai import read_state_dict
+from sfumato.models.openai import DAMAGED, read_state_dict
 
 UNSUPPORTED = {
     "hada_": "LoHa",
@@ -55,7 +55,7 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
         raise SfumatoError(f"adapter {file.name}: give a .safetensors, .pt or .bin file")
     try:
         data = torch.load(file, "cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged pickle raises
+    except DAMAGED as error:
         raise SfumatoError(
             f"adapter {file}: cannot be read as weights ({type(error).__name__})"
         ) from None

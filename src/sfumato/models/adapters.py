@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sfumato.core.denoiser import Denoiser
@@ -101,8 +101,11 @@ def is_one(path: Path) -> bool:
         return any((path / name).is_file() for name in FILES)
     if path.suffix != ".safetensors" or not path.is_file():
         return False
-    with safe_open(path, "pt") as file:
-        names = list(file.keys())
+    try:
+        with safe_open(path, "pt") as file:
+            names = list(file.keys())
+    except SafetensorError as error:
+        raise SfumatoError(f"{path}: damaged or incomplete ({error}); save it again") from None
     return any(name.endswith(LOWS) for name in names)
 
 
