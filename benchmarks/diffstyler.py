@@ -3,8 +3,8 @@
 Held-out 3D renders are restyled by words on the bundled pair, at the base's size. Content: mean
 cosine of the judge's features (it names concepts in styles it learned, and was steered by nothing
 here) with the input's, centred on real pictures; and the patchwise contrastive loss to the input.
-Style: probability that the classifier gives to the asked style. 95 % bootstrap intervals over
-pictures. Four parts:
+Style: probability that the classifier gives to the asked style, in `styles` of that and the input's
+together. 95 % bootstrap intervals over pictures. Four parts:
   aligned   the ink drawings of the same 77 concepts are the truth: distance to them
   styles    50 pictures, 3 prompts: against SDEdit at the t0 of equal style, and as released
   starts    T1 / T of 1, 1.1, 1.3 and learned noise: round-trip error and distances
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,11 @@ from sfumato.measure.evaluate import on_white
 from sfumato.methods import patch_nce
 
 STYLES = {"ink drawing": "ink", "flat": "flat", "cartoon": "noto"}
+"""Prompts and the classifier's names of them. Where the model has no second denoiser for a style,
+the picture's label comes before it, and the negative prompt says what the picture is."""
+OF_INPUTS = "fluent"
 ROWS = 26
-T0 = (0.6, 0.7, 0.8, 0.9)
+T0 = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.97)
 Methods = Callable[[Tensor], Sequence[Any]]
 
 
@@ -70,6 +74,11 @@ class Bench:
         self.labels = [renders.concepts[k].label for k in both]
         renderings, drawings = on_white(renders.pixels)[both], on_white(inks.pixels)[drawn]
         self.inputs, self.truth = (F.adaptive_avg_pool2d(v, side) for v in (renderings, drawings))
+        flat = heldout.pictures("flat", 64)
+        found = {concept.key: k for k, concept in enumerate(flat.concepts)}
+        same = [found[renders.concepts[k].key] for k in both]
+        fills = F.adaptive_avg_pool2d(on_white(flat.pixels)[same], side)
+        self.real = {"ink": self.truth, "flat": fills}
         self.n = min(n, len(both))
         self.judge = heldout.bench("3d render")
         self.classifier = self.model.get("classifier")
@@ -95,11 +104,14 @@ class Bench:
                 total += patch_nce.contrast(rows[0], rows[1], 0.07).mean(1)
         return total
 
-    def style(self, x: Tensor, name: str) -> Tensor:
+    def style(self, x: Tensor, name: str, other: str | None = None) -> Tensor:
+        """P(name), or P(name) / (P(name) + P(other))."""
         with torch.no_grad():
             logs = self.classifier.log_probabilities(x, torch.zeros(len(x)))["style"]
-        found: Tensor = logs.exp()[:, self.names.index(name)]
-        return found
+        found: Tensor = logs[:, self.names.index(name)]
+        return (
+            found.exp() if other is None else (found - logs[:, self.names.index(other)]).sigmoid()
+        )
 
     def made(self, prompt: str, methods: Methods, n: int, **given: Any) -> Tensor:
         """Results of the first n inputs."""
@@ -107,6 +119,11 @@ class Bench:
         for first in range(0, n, ROWS):
             x = self.inputs[first : min(first + ROWS, n)]
             process: Any = self.model.process(prompt, n=len(x), stages=1, **given)
+            if self.model.art(prompt) is None:
+                both = [[f"{label}, {words}" for label in self.labels[first : first + len(x)]]
+                        for words in (prompt, "3d render")]  # fmt: skip
+                cond, null = (self.model.encode(texts) for texts in both)
+                process = replace(process, cond=cond, null=null)
             for method in methods(x):
                 process = process | method
             with torch.no_grad():
@@ -153,25 +170,32 @@ def styles(bench: Bench, folder: Path) -> None:
         x, on = bench.inputs[:n], "art" if bench.model.art(prompt) else "mixture"
         shown: dict[str, Tensor] = {"input": x}
         curve = []
+        for what, pictures in (("input", x), ("real", bench.real.get(name))):
+            if pictures is not None:
+                style = bench.style(pictures[:n], name, OF_INPUTS)
+                line(f"{prompt}, {what}", bench, pictures[:n], x, style)
         for t0 in T0:
             made = bench.made(prompt, lambda v, t=t0: [sf.SDEdit(v, t0=t)], n)
-            curve.append((made, bench.style(made, name)))
+            curve.append((made, bench.style(made, name, OF_INPUTS)))
+            line(f"{prompt}, SDEdit {t0}", bench, made, x, curve[-1][1])
         for what, methods, given in (
             ("DiffStyler 0.5", lambda v: ours(v, content=0.5), {}),
-            ("DiffStyler 0.25", lambda v: ours(v, content=0.25), {}),
+            ("DiffStyler 0.2", lambda v: ours(v, content=0.2), {}),
             ("as released", lambda v, on=on: released(v, on), RELEASED),
         ):
             made = bench.made(prompt, methods, n, **given)
-            style = bench.style(made, name)
+            style = bench.style(made, name, OF_INPUTS)
             line(f"{prompt}, {what}", bench, made, x, style)
             shown[what] = made
             t0, weight, pair = equal(curve, float(style.mean()))
-            mixed = [bench.content(v, x) for v in pair]
-            part = min(weight, 1.0)
-            content = (1 - part) * mixed[0] + part * mixed[1]
-            reached = "" if 0 <= weight <= 1 else "; it never gets as much style"
-            print(f"  SDEdit at equal style, t0 {t0:.2f}: {mean(content)}{reached}", flush=True)
-            print(f"  content gained {mean(bench.content(made, x) - content)}", flush=True)
+            part = min(max(weight, 0.0), 1.0)
+            reached = "" if 0 <= weight <= 1 else "; it never gets that style"
+            for measured, of in (("content", bench.content), ("patches", bench.patches)):
+                low, high = (of(v, x) for v in pair)
+                value = (1 - part) * low + part * high
+                gained = mean(of(made, x) - value)
+                what = f"SDEdit t0 {t0:.2f}{reached}: {measured} {mean(value)}"
+                print(f"  {what}, ours - its {gained}", flush=True)
             shown[f"SDEdit {t0:.2f}"] = pair[round(min(max(weight, 0), 1))]
         kept[prompt] = shown
         sheet(folder / f"styles-{name}.png", list(shown), list(shown.values()))

@@ -65,6 +65,7 @@ def ways(model: sf.Model, clean: extras.Clip | None) -> dict[str, list[tuple[flo
         made["clean CLIP on x0"] = [
             (s, agreement(clean, s, False)) for s in (0.5, 1.0, 2.0, 4.0, 8.0)
         ]
+        made["noised CLIP on x0"] = [(s, agreement(noised, s, False)) for s in (1.0, 2.0, 4.0)]
         made["clean CLIP on x_t"] = [(s, agreement(clean, s, True)) for s in (1.0, 4.0)]
     return made
 
@@ -117,6 +118,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("out/guidance"))
     parser.add_argument("--model", default="emoji")
     parser.add_argument("--clean", type=Path, help="the run folder of recipes/clip-clean-32.toml")
+    parser.add_argument("--ways", help="only those, comma-separated")
     given = parser.parse_args()
     model = sf.load(given.model)
     clean = None
@@ -128,7 +130,9 @@ def main() -> None:
     bench, asked = heldout.bench(STYLE), heldout.questions()[: given.n]
     texts = [f"{question.label}, {STYLE}" for question in asked]
     rows = []
-    for way, settings in ways(model, clean).items():
+    all_ways = ways(model, clean)
+    for way in given.ways.split(",") if given.ways else all_ways:
+        settings = all_ways[way]
         for scale, make in settings:
             pictures = sampled(model, [question.label for question in asked], make)
             features, logits = bench.look(pictures)
@@ -151,8 +155,9 @@ def main() -> None:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    cleaner = [row for row in rows if "clean" in row["way"] or row["way"] == "noised CLIP"]
-    own = [row for row in rows if "clean" not in row["way"]]
+    looks = (" on x0", " on x_t")
+    cleaner = [r for r in rows if r["way"].endswith(looks) or r["way"] == "noised CLIP"]
+    own = [r for r in rows if not r["way"].endswith(looks)]
     draw(own, "clip", given.output / "guidance.png")
     if clean is not None:  # by the judge, since the score is that of one of the two CLIPs
         draw(cleaner, "top1", given.output / "clean.png")

@@ -10,6 +10,12 @@ import pytest
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is read from, or left in, the user's own folder."""
+    monkeypatch.setenv("SFUMATO_HOME", str(tmp_path_factory.getbasetemp() / "home"))
+
+
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The program, built anew."""

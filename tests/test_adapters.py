@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image as PILImage
 from safetensors.torch import save_file
 
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
+from sfumato.models.library import BUNDLED
 from sfumato.nn import lora
 from sfumato.nn.classifier import Classifier
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
@@ -125,6 +128,36 @@ def test_a_picture_of_an_adapted_model_is_made_again(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SfumatoError, match=r"adapter mine\.safetensors: not found"):
         sf.run(tmp_path / "apple.png")
+
+
+def test_a_recipe_names_weights_without_their_folders(
+    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a model and of a method; they are found where they were, or beside the recipe."""
+    monkeypatch.setenv("SFUMATO_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "private" / "mine"
+    shutil.copytree(BUNDLED["emoji"], folder)
+    model = sf.load(str(folder), dtype="float32")
+    photo = PILImage.new("RGB", (32, 32), "salmon")
+    process = model.process("rose", steps=2, stages=1)
+    process = process | sf.DiffStyler(photo, art=str(adapter), t_start=0.5)
+    picture: Any = process.sample(seed=1).images[0]
+    text = picture.recipe.to_json()
+    assert (picture.recipe.model, picture.recipe.methods[0]["art"]) == ("mine", adapter.name)
+    assert str(tmp_path) not in text
+
+    (tmp_path / "sent").mkdir()
+    path = tmp_path / "sent" / "rose.png"
+    picture.save(path)
+    assert list(sf.run(path).images[0].get_flattened_data()) == list(picture.getdata())
+    adapter.rename(tmp_path / "sent" / adapter.name)
+    assert list(sf.run(path).images[0].get_flattened_data()) == list(picture.getdata())
+    (tmp_path / "sent" / adapter.name).unlink()
+    with pytest.raises(SfumatoError, match=r"mine\.safetensors"):
+        sf.run(path)
+    folder.rename(tmp_path / "moved")
+    with pytest.raises(SfumatoError, match="model 'mine'"):
+        sf.run(path)
 
 
 def test_files_that_are_no_adapters_are_refused(tmp_path: Path) -> None:

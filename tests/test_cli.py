@@ -121,7 +121,7 @@ def test_a_recipe_that_never_ran_runs_through_all_stages(app: Any, tmp_path: Pat
     Path("r.json").write_text(json.dumps({"model": "emoji", "prompt": "rose", "steps": 2}))
     done = call(app, "run", "r.json", "-o", "a.png")
     assert done.exit_code == 0, done.output
-    assert len(json.loads(call(app, "info", "a.png", "--json").stdout)["run"]["calls"]) == 2
+    assert len(json.loads(call(app, "info", "a.png", "--json").stdout)["run"]["calls"]) == 3
 
 
 def test_a_given_default_wins_over_presets_and_recipes(app: Any, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_plan_models_doctor(app: Any) -> None:
     source = str(STROKES / "rose.png")
     done = call(app, "sdedit", source, "--steps", "7", "--plan", "--json")
     plan = json.loads(done.stdout)
-    assert plan["calls"] == [7, 6]
+    assert plan["calls"] == [7, 6, 3]
     assert plan["work_size"] == [32, 32]
     assert not list(Path().glob("*.png"))
     assert call(app, "--version").stdout.strip() == sfumato.__version__

@@ -244,6 +244,12 @@ def test_upscale_makes_any_picture_four_times_as_large(photo: Path) -> None:
     gap = np.abs(np.asarray(small, dtype=float) - np.asarray(sf.open_image(photo), dtype=float))
     assert gap.mean() < 3
     assert made.images[0].tobytes() != made.images[1].tobytes()
+    again = model.process(n=2) | sf.Upscale(photo, factor=8)
+    assert again.calls == [0, 6, 3]
+    frame, _ = again.base.frame(again.base.start.place())
+    assert frame.target == (768, 640)
+    with pytest.raises(SfumatoError, match="factor 3: this model makes 4 or 8"):
+        model.process() | sf.Upscale(photo, factor=3)
     with pytest.raises(SfumatoError, match="needs an upsampler"):
         model.process(stages=1) | sf.Upscale(photo)
 

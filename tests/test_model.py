@@ -35,7 +35,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def seen(model: sf.Model) -> Any:
-    """Shapes of every call of the base and the upsampler."""
+    """Shapes of every call of the base and of the upsampler, which serves two stages."""
     shapes: dict[str, list[tuple[int, ...]]] = {"base": [], "up": [], "low": []}
 
     def hook(name: str) -> Any:
@@ -74,7 +74,7 @@ def spot(size: tuple[int, int] = SIZE) -> PIL.Image.Image:
 def test_large_jpeg_takes_exactly_its_steps(model: sf.Model, seen: Any, tmp_path: Path) -> None:
     path = tmp_path / "large.jpg"
     picture((3000, 2000)).save(path)
-    for stages, calls in ((1, [5]), (2, [5, 6])):
+    for stages, calls in ((1, [5]), (3, [5, 6, 3])):
         seen["base"].clear()
         result = (
             model.process("castle", steps=5, stages=stages) | sf.SDEdit(path, t0=0.4)
@@ -83,9 +83,9 @@ def test_large_jpeg_takes_exactly_its_steps(model: sf.Model, seen: Any, tmp_path
         assert list(result.calls) == calls
         assert result.recipe.run["work_size"] == [40, 32]  # 39x26 of about native area, padded
         assert seen["base"] == [(2, 3, 32, 40)] * 5
-    assert seen["up"] == [(1, 3, 128, 160)] * 6
-    low = seen["low"][0]
-    assert torch.equal(low, quantised(low)), "the upsampler reads an 8-bit picture"
+    assert seen["up"] == [(1, 3, 128, 160)] * 6 + [(1, 3, 256, 320)] * 3
+    for low in (seen["low"][0], seen["low"][-1]):
+        assert torch.equal(low, quantised(low)), "the upsampler reads an 8-bit picture"
 
 
 def test_sizes_of_results(model: sf.Model) -> None:
@@ -93,11 +93,16 @@ def test_sizes_of_results(model: sf.Model) -> None:
         found: tuple[int, int] = process.sample().images[0].size
         return found
 
-    assert size(model.process("red apple", steps=1)) == (128, 128)
+    assert size(model.process("red apple", steps=1)) == (256, 256)
+    assert size(model.process("red apple", steps=1, stages=2)) == (128, 128)
     assert size(model.process("red apple", steps=1, stages=1)) == (32, 32)
     assert size(model.process("red apple", steps=1, size=(200, 100))) == (200, 100)
     edit = sf.SDEdit(picture(), t0=0.3)
     assert size(model.process(steps=1) | edit) == SIZE
+    for sides, calls in (((30, 24), [1, 0, 0]), (SIZE, [1, 6, 0]), ((160, 120), [1, 6, 3])):
+        cascade = model.process(steps=1) | sf.SDEdit(picture(sides), t0=0.3)
+        assert cascade.calls == calls, "no stage is run whose result would be made smaller"
+    assert list((model.process(steps=1) | edit).sample().calls) == [1, 6, 0]
     assert size(model.process(steps=1, size="native") | edit)[0] > 2 * SIZE[0] - 10
     assert size(model.process(steps=1, size="input", stages=1) | edit) == SIZE
     with pytest.raises(SfumatoError, match="3000"):
@@ -282,9 +287,9 @@ def same(again: sf.Result, path: Path, index: int) -> None:
 def test_steps_and_results_show_themselves(model: sf.Model) -> None:
     process = model.process("red apple", steps=2)
     shown = [step.preview().size for step in process.steps()]
-    assert shown == [(32, 32)] * 3 + [(128, 128)] * 7
-    assert [step.stage for step in process.steps()] == [0] * 3 + [1] * 7
-    assert process.calls == [2, 6]
+    assert shown == [(32, 32)] * 3 + [(128, 128)] * 7 + [(256, 256)] * 4
+    assert [step.stage for step in process.steps()] == [0] * 3 + [1] * 7 + [2] * 4
+    assert process.calls == [2, 6, 3]
     html = next(iter(process.steps()))._repr_html_()
     assert "data:image/png" in html
     result = process.sample()
@@ -327,7 +332,7 @@ def test_saving_never_overwrites(model: sf.Model, tmp_path: Path) -> None:
     [
         (lambda m: m.process("word " * 500), "shorten it by"),
         (lambda m: m.process(n=0), "n = 0"),
-        (lambda m: m.process(stages=3), "stages = 3"),
+        (lambda m: m.process(stages=4), "stages = 4"),
         (lambda m: m.process(label=3), "not class-conditional"),
         (lambda m: m.process(solver="dpm"), "dpmpp-2m"),
         (lambda m: m.process(size="big"), "size"),

@@ -325,7 +325,8 @@ def test_stages_have_their_own_noise_and_rows(model: sf.Model) -> None:
     low = walk.runs[1].process.cond
     assert low is not None
     assert low["low_res"].shape == (2, 3, 32, 32)
-    assert steps[-1].x.shape == (2, 3, 128, 128)
+    assert walk.runs[2].noise == Seeded(5, 2)
+    assert steps[-1].x.shape == (2, 3, 256, 256)
     assert not torch.equal(low["low_res"][0], low["low_res"][1])
 
 

@@ -523,7 +523,7 @@ def test_the_bundled_model_is_measured_too(
     assert rex["class prompt"] == "dog, 3d render"
     assert rex["adapters"][0]["file"] == "adapter.safetensors"
     picture = PILImage.open(tmp_path / "report" / "rex" / "00" / "0.png")
-    assert picture.size == (128, 128)
+    assert picture.size == (256, 256)
     kept = Recipe.from_json(picture.text["sfumato"])  # type: ignore[attr-defined]
     assert kept.prompt == "jok dog asleep, 3d render"
     assert (kept.seed, kept.steps) == (0, 2)

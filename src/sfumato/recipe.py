@@ -19,6 +19,7 @@ from typing import Any
 from sfumato.core.errors import SfumatoError
 
 SCHEMA = 1
+PLACES = 1000  # files and folders of weights whose place is remembered
 STORE_BYTES = 1 << 30  # the oldest inputs go when the store grows beyond this
 
 
@@ -209,3 +210,54 @@ def fetch(digest: str, name: str, embedded: Mapping[str, str], folders: Iterable
         f"input {name} (sha256 {digest[:12]}…): not embedded, not in the store, and no such file "
         "beside the recipe or in the working folder; put it there"
     )
+
+
+def called(given: str) -> str:
+    """How a recipe calls weights: a file or folder by its own name, any other text as it is.
+
+    Folders are nobody else's business; where it stands is remembered here, for `placed`.
+    """
+    path = Path(given).expanduser()
+    if not given or not path.exists():
+        return given
+    path = path.resolve()
+    if _storing.get() and os.environ.get("SFUMATO_STORE") != "0":
+        known = _places()
+        known.pop(path.name, None)
+        known = dict(list(known.items())[1 - PLACES :]) | {path.name: str(path)}
+        try:
+            home().mkdir(parents=True, exist_ok=True)
+            part = home() / f"places.{os.getpid()}.part"
+            part.write_text(json.dumps(known, indent=1), encoding="utf-8")
+            part.replace(home() / "places.json")
+        except OSError:
+            pass  # a recipe is read without it too, as long as the file lies beside it
+    return path.name
+
+
+def placed(name: str, folders: Iterable[Path]) -> Path | None:
+    """Weights that a recipe calls so: in the folders, else where they were last used from here."""
+    own = Path(name).name if Path(name).is_absolute() else name
+    paths = [folder / own for folder in folders]
+    if own in (remembered := _places()):
+        paths.append(Path(remembered[own]))
+    return next((path for path in paths if path.exists()), None)
+
+
+def _places() -> dict[str, str]:
+    try:
+        found: dict[str, str] = json.loads((home() / "places.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+beside: ContextVar[tuple[Path, ...]] = ContextVar("sfumato_beside", default=())
+"""Folders of the recipe that is being composed."""
+
+
+def located(given: str) -> str:
+    """The path of weights that the recipe being composed calls so; other text as it is."""
+    folders = beside.get()
+    path = placed(given, folders) if folders and not Path(given).exists() else None
+    return given if path is None else str(path)

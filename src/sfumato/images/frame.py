@@ -41,6 +41,12 @@ class Frame:
         """The box in the result, outwards to whole pixels."""
         return _placed(self.box, self.picture, self.target)
 
+    def reaches(self, factor: int) -> bool:
+        """Whether the work area, `factor` times as large, is no smaller than its place."""
+        left, top, right, bottom = self.place
+        across, down = self.scaled[0] * factor, self.scaled[1] * factor
+        return across >= right - left and down >= bottom - top
+
     @property
     def source(self) -> tuple[float, float, float, float]:
         """`place` in the picture's pixels: exactly what the work area shows."""

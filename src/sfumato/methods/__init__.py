@@ -14,19 +14,39 @@ from dataclasses import fields
 from functools import cache
 from importlib.metadata import entry_points
 from inspect import isabstract
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, dataclass_transform
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    TypeVar,
+    dataclass_transform,
+)
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic.fields import FieldInfo
 
 from sfumato.core.errors import SfumatoError
 from sfumato.images import ImageInput, inputs_of
+from sfumato.recipe import called, located
 
 if TYPE_CHECKING:
     from sfumato.core.process import Process
 
 T = TypeVar("T", bound=type)
+
+Weights = Annotated[str, AfterValidator(located), PlainSerializer(called)]
+"""A field that may name a file or folder of weights; recorded without its folders."""
 
 
 class Method:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.losses import Measure
-from sfumato.methods import knob, method
+from sfumato.methods import Weights, knob, method
 from sfumato.methods.loss import CLIPLoss
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Aesthetic(CLIPLoss):
 
     weight: Annotated[float, knob("strength: rating by a linear head", main=True, ge=0)] = 10.0
     head: Annotated[
-        str | None,
+        Weights | None,
         knob("file of the head, fitted to the CLIP in use"),
     ] = None
 

@@ -13,7 +13,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import FAINTEST, Call, Guide
 from sfumato.core.lazy import torch
 from sfumato.core.schedule import Schedule, ratio
-from sfumato.methods import Method, knob, method
+from sfumato.methods import Method, Weights, knob, method
 from sfumato.methods.loss import decoder
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class CLIPGuidance(Method):
         float, knob("smallest alpha at which it acts, but for solver ddpm", ge=0, le=1)
     ] = FAINTEST
     clip: Annotated[
-        str | None, knob("folder or org/name of a clean CLIP; the model's own if not given")
+        Weights | None, knob("folder or org/name of a clean CLIP; the model's own if not given")
     ] = None
     decoder: Annotated[
         Literal["full", "tiny"],

@@ -24,7 +24,7 @@ from sfumato.core.solvers import solver
 from sfumato.core.spacing import materialise
 from sfumato.core.starts import Place
 from sfumato.images import Image
-from sfumato.methods import Method, knob, method
+from sfumato.methods import Method, Weights, knob, method
 from sfumato.methods.gradient import Gradient
 from sfumato.methods.patch_nce import PatchNCE
 
@@ -78,7 +78,7 @@ class DiffStyler(Method):
         float, knob("fresh noise in the start: 0 none, all results alike, 1 SDEdit", ge=0, le=1)
     ] = 0.0
     art: Annotated[
-        str, knob("second denoiser: auto (the model's own for this prompt), none, file, model")
+        Weights, knob("second denoiser: auto (the model's own for this prompt), none, file, model")
     ] = "auto"
     art_prompt: Annotated[str, knob("what the second denoiser reads; empty: nothing")] = ""
     style: Annotated[float, knob("weight of the second denoiser", ge=0, le=10)] = 0.5
@@ -276,7 +276,9 @@ class _Start:
         # without its source: the card's guidance would come back
         alone = replace(process, source=None, cond=cond, null=None, shape=run.shape)
         inversion = self.inversion(alone)
-        kept: dict[Any, Any] = {} if source is None else source.loaded.setdefault("inversions", {})
+        kept: dict[Any, Any] = {}
+        if source is not None and process.cond is None:  # given tensors are not told apart
+            kept = source.loaded.setdefault("inversions", {})
         asked: list[Any] = [inversion.down, inversion.top, self.method.learn, self.method.measure]
         asked += [self.method.inversion, self.method.caption, process.label, list(known.shape)]
         if source is not None:

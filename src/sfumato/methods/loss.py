@@ -16,7 +16,7 @@ from sfumato.core.lazy import torch
 from sfumato.core.losses import Eye, Measure, Penalty
 from sfumato.core.starts import Place
 from sfumato.images import Image, ImageInput
-from sfumato.methods import Method, knob, method
+from sfumato.methods import Method, Weights, knob, method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,7 +106,7 @@ class CLIPLoss(Loss, ABC):
     """Fields of losses that look through a CLIP."""
 
     clip: Annotated[
-        str | None, knob("folder or org/name of a clean CLIP; the model's own if not given")
+        Weights | None, knob("folder or org/name of a clean CLIP; the model's own if not given")
     ] = None
     cutouts: Annotated[
         int, knob("square cutouts that it looks at; 0 and small pictures: the whole", ge=0, le=256)
@@ -142,7 +142,7 @@ class FeatureLoss(ContentLoss, ABC):
     """Fields of losses that compare features of the result with those of the content picture."""
 
     features: Annotated[
-        str | None,
+        Weights | None,
         knob("file of VGG19's weights, or model: the denoiser's own; vgg19* in SFUMATO_HOME first"),
     ] = None
     layers: Annotated[str | None, knob("layers as a, b, c; the extractor's own choice else")] = None

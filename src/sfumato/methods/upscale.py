@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from sfumato import images
@@ -28,11 +28,22 @@ class Upscale(Method):
     slot: ClassVar[str | None] = "start"
 
     image: Annotated[Image, knob("the picture")]
+    factor: Annotated[
+        int | None, knob("times as large; the first upsampler's if not given (emoji: 4, or 8)")
+    ] = None
     background: Annotated[str, knob("colour behind transparent parts")] = "white"
 
     def __call__(self, process: Process) -> Process:
         if process.stages < 2:
             raise SfumatoError("upscale: needs an upsampler; this model has none, or stages is 1")
+        source: Any = process.source
+        if source is not None:
+            sizes = {source.card.factor(k): k for k in range(2, process.stages + 1)}
+            factor = self.factor or next(iter(sizes))
+            if factor not in sizes:
+                known = " or ".join(map(str, sizes))
+                raise SfumatoError(f"upscale: factor {factor}: this model makes {known}")
+            process = replace(process, stages=sizes[factor])
         return process.add(start=_Start(self))
 
 

@@ -30,6 +30,7 @@ from sfumato.models.latents import Conditional, Latents, cross_attentions
 from sfumato.nn import lora
 from sfumato.nn.unet import UNet
 from sfumato.nn.vdiffusion import VDiffusion
+from sfumato.recipe import called
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model
@@ -79,7 +80,7 @@ def adapted(model: Model, adapter: str | Path, scale: float = 1.0) -> Model:
 def recorded(adapter: str | Path, file: Path) -> str:
     """How a recipe calls it: org/name, else the file's own name without its folders."""
     text = str(adapter)
-    return text if hub.is_name(text) and not Path(text).exists() else file.name
+    return text if hub.is_name(text) and not Path(text).exists() else called(str(file))
 
 
 def located(model: Model, adapter: str | Path) -> Path:
@@ -148,8 +149,10 @@ def _own(
     if small:
         model = replace(model, denoiser=_shifted(model.denoiser, small, strength))
     if large:
-        first, *others = model.upsamplers
-        model = replace(model, upsamplers=(_shifted(first, large, strength), *others))
+        first = model.upsamplers[0]
+        made = _shifted(first, large, strength)
+        stages = tuple(made if one is first else one for one in model.upsamplers)
+        model = replace(model, upsamplers=stages)
     return model
 
 

@@ -6,6 +6,7 @@ Data only, read from card.json or made from a released checkpoint's preset.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -70,13 +71,9 @@ class Card:
     classifier: Mapping[str, Any] | None = None
     adapters: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def factor(self) -> int:
-        """Size of the result over the base's."""
-        product = 1
-        for stage in self.upsamplers:
-            product *= stage.factor
-        return product
+    def factor(self, stages: int) -> int:
+        """Size of the result of so many stages over the base's."""
+        return math.prod(stage.factor for stage in self.upsamplers[: stages - 1])
 
     def full_prompt(self, prompt: str) -> str:
         """The prompt with the card's template, unless it names a style, is empty, or has it."""

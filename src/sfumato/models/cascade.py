@@ -13,7 +13,8 @@ from sfumato import images
 from sfumato.core.denoiser import Cond
 from sfumato.core.noise import Noise
 from sfumato.core.process import Method, Process, name_of
-from sfumato.core.run import Loop, Run, Step
+from sfumato.core.run import Loop, Run, Step, place_of
+from sfumato.core.starts import PriorNoise
 from sfumato.models.result import Result
 
 
@@ -25,10 +26,10 @@ class Cascade:
     upsamplers: tuple[Process, ...]
 
     def __or__(self, method: Method) -> Cascade:
-        upsamplers = self.upsamplers
+        base, upsamplers = self.base | method, self.upsamplers
         if getattr(method, "stages", "base") == "all":
             upsamplers = tuple(process | method for process in upsamplers)
-        return Cascade(self.base | method, upsamplers)
+        return Cascade(base, upsamplers[: base.stages - 1])  # a method may need fewer
 
     def without(self, name: str) -> Cascade:
         """The same cascade with the method of that name left out wherever it was composed."""
@@ -66,7 +67,18 @@ class Cascade:
         """Network calls that each stage will make."""
         if self.base.times == (0.0,) and not goes_on(self.base):
             return [0] * (1 + len(self.upsamplers))
-        return [self.base.calls, *(process.calls for process in self.upsamplers)]
+        base = self.base.resolved()
+        frame, _ = base.frame(place_of(base, base.start or PriorNoise()))
+        calls = [self.base.calls, *(process.calls for process in self.needed(frame))]
+        return calls + [0] * (1 + len(self.upsamplers) - len(calls))
+
+    def needed(self, frame: images.Frame | None) -> tuple[Process, ...]:
+        """The upsamplers up to the result's size: what would only be made smaller is not made."""
+        model: Any = self.base.source
+        for k in range(len(self.upsamplers)):
+            if frame is not None and frame.reaches(model.card.factor(k + 1)):
+                return self.upsamplers[:k]
+        return self.upsamplers
 
     @property
     def times(self) -> tuple[float, ...]:
@@ -132,7 +144,7 @@ class Walk:
             self.pixels = run.decode(run.start.state(run.begin(-1, 0.0, 0.0, 0), like))
         else:
             yield from self.walk(run, x)
-        for process in self.cascade.upsamplers:
+        for process in self.cascade.needed(run.frame):
             assert self.pixels is not None
             run = self.enter(process, quantised(self.pixels))
             self.runs.append(run)

@@ -105,17 +105,20 @@ def _from_folder(name: str, folder: Path, choice: Choice) -> Model:
     else:
         card = read(folder)
     digest = sha256()
-    denoisers = []
-    for stage in (card.base, *card.upsamplers):
-        files = [folder / file for file in stage.weights]
-        denoisers.append(_denoiser(files, UNetConfig(**stage.network), stage, choice, digest))
+    denoisers: dict[tuple[str, ...], Denoiser] = {}
+    stages = (card.base, *card.upsamplers)
+    for stage in stages:  # one network may serve several stages
+        if stage.weights not in denoisers:
+            files, config = [folder / file for file in stage.weights], UNetConfig(**stage.network)
+            denoisers[stage.weights] = _denoiser(files, config, stage, choice, digest)
+    base, *upsamplers = (denoisers[stage.weights] for stage in stages)
     if card.base.tokenizer is not None:
         text = Prompts(folder / card.base.tokenizer, int(card.base.network["text_ctx"]))
     return Model(
         name,
         card,
-        denoisers[0],
-        tuple(denoisers[1:]),
+        base,
+        tuple(upsamplers),
         text,
         choice,
         digest.hexdigest(),

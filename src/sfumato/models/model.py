@@ -30,7 +30,7 @@ from sfumato.models import extras
 from sfumato.models.card import Card, Defaults
 from sfumato.models.devices import Choice
 from sfumato.models.result import Result
-from sfumato.recipe import Recipe, home, keep
+from sfumato.recipe import Recipe, called, home, keep
 
 if TYPE_CHECKING:
     from sfumato.models.cascade import Cascade
@@ -186,19 +186,17 @@ class Model:
 
     def frame(self, process: Process, place: Place) -> tuple[images.Frame, tuple[int, ...]]:
         """Work size by the card's native size, multiple and maximum."""
-        card = self.card
+        card, factor = self.card, self.card.factor(process.stages)
         if place.exact:
             assert place.size is not None
-            frame = images.whole_frame(place.size, card.multiple, 4 * card.maximum, card.factor)
+            frame = images.whole_frame(place.size, card.multiple, 4 * card.maximum, factor)
             return frame, self.shape(frame.work)
-        cascade = process.stages > 1
-        factor = card.factor if cascade else 1
         frame = images.plan_frame(
             place.size,
             native=card.native,
             multiple=card.multiple,
             maximum=card.maximum,
-            cascade=cascade,
+            cascade=process.stages > 1,
             factor=factor,
             size=process.size,
             box=place.box,
@@ -271,7 +269,7 @@ class Model:
         process = process.resolved()
         assert process.solver is not None
         return Recipe(
-            model=self.name,
+            model=called(self.name),
             adapters=self.adapters,
             prompt=process.prompt,
             negative=process.negative,

@@ -16,10 +16,10 @@ from sfumato.core.run import Step
 from sfumato.methods import from_data
 from sfumato.models import hub
 from sfumato.models.cascade import Cascade
-from sfumato.models.library import load
+from sfumato.models.library import folder_of, load
 from sfumato.models.model import Model
 from sfumato.models.result import Result
-from sfumato.recipe import Recipe, fetch
+from sfumato.recipe import Recipe, beside, fetch, placed
 
 log = logging.getLogger("sfumato")
 
@@ -60,16 +60,17 @@ def compose(recipe: Recipe, model: Model, folders: list[Path]) -> Process | Casc
 
 @contextmanager
 def inputs_from(recipe: Recipe, folders: list[Path]) -> Iterator[None]:
-    """While active, pictures given as {"sha256", "name"} are fetched for this recipe."""
+    """While active, pictures given as {"sha256", "name"} and weights are found for this recipe."""
 
     def resolve(digest: str, name: str) -> bytes:
         return fetch(digest, name, recipe.embedded, folders)
 
-    token = images.resolver.set(resolve)
+    token, place = images.resolver.set(resolve), beside.set(tuple(folders))
     try:
         yield
     finally:
         images.resolver.reset(token)
+        beside.reset(place)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +90,7 @@ class Replay:
         if not isinstance(source, Recipe):
             folders.insert(0, Path(source).resolve().parent)
         recorded = str(recipe.run.get("dtype", "auto"))
-        model = load(recipe.model, device=device, dtype=dtype or recorded)
+        model = load(at(recipe.model, folders), device=device, dtype=dtype or recorded)
         _compare(recipe, model)
         return cls(recipe, compose(recipe, adapted(recipe, model, folders), folders))
 
@@ -97,6 +98,9 @@ class Replay:
         """Run the whole batch; of a picture, its own index is returned."""
         result: Result = self.process.sample(self.recipe.seed, progress=progress)
         result = result.descended(self.recipe.parents)
+        recorded = self.recipe.run.get("art")
+        if recorded and recorded != result.recipe.run.get("art"):
+            log.warning("the second denoiser differs from the one recorded: its files were changed")
         if "index" not in self.recipe.run:
             return result
         picture = result.images[int(self.recipe.run["index"])]
@@ -117,6 +121,12 @@ def run(
     return Replay.of(source, device=device, dtype=dtype).sample(progress)
 
 
+def at(name: str, folders: list[Path]) -> str:
+    """What to load as a recipe's model: the name itself, else where a file of that name is."""
+    found = placed(name, folders) if folder_of(name) is None else None
+    return name if found is None else str(found)
+
+
 def adapted(recipe: Recipe, model: Model, folders: list[Path]) -> Model:
     """The model with every adapter that a recipe names."""
     for adapter in recipe.adapters:
@@ -128,13 +138,13 @@ def _adapted(model: Model, adapter: Mapping[str, Any], folders: list[Path]) -> M
     """The model with a recorded adapter: one of its card's, or a file beside the recipe."""
     named = {file: name for name, file in model.card.adapters.items()}
     file = str(adapter["file"])
-    found: list[str | Path] = [f / file for f in folders if (f / file).exists()]
-    if hub.find(file) is not None:
-        found.append(file)
-    if file not in named and not found:
+    found: str | Path | None = placed(file, folders)
+    if found is None and hub.find(file) is not None:
+        found = file
+    if file not in named and found is None:
         where = f"`sfumato models pull {file}`" if hub.is_name(file) else "put it beside the recipe"
         raise SfumatoError(f"adapter {file}: not found; {where}")
-    made = model.adapt(named.get(file) or found[0], float(adapter["scale"]))
+    made = model.adapt(named.get(file) or found or "", float(adapter["scale"]))
     if made.adapters[-1]["sha256"] != adapter["sha256"]:
         log.warning("adapter %s differs from the one recorded: another picture is likely", file)
     return made

@@ -192,11 +192,14 @@ class Tuned:
         for part, net in self.nets.items():
             weights = {k: v.half() for k, v in {**net.state_dict(), **_of(part, average)}.items()}
             own = part == "unet"
-            stage = card["base"] if own else card["upsamplers"][0]
+            stages = [card["base"]] if own else card["upsamplers"]
+            before = stages[0]["weights"]
             names = state.write_shards(folder, "base" if own else part, weights)
-            for old in set(stage["weights"]) - set(names):
+            for old in set(before) - set(names):
                 (folder / old).unlink()
-            stage["weights"], stage["training"] = names, dict(note)
+            for stage in stages:  # one network may serve several
+                if stage["weights"] == before:
+                    stage["weights"], stage["training"] = names, dict(note)
         file.write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
 
     def _pipeline(self, folder: Path, average: Mapping[str, Tensor]) -> None:

@@ -97,7 +97,7 @@ class DreamBooth:
             self.class_album = Album("class", self.class_rows, texts, given.drop, self.seed)
         self.large_album = None
         if given.upsampler:
-            factor = model.card.factor
+            factor = model.card.factor(2)
             larger = [(factor * width, factor * height) for width, height in sizes]
             large = [subject.fitted(shot, larger).to(device) for shot in self.shots]
             self.large_album = Album("large", large, [self.spoken], 0.0, self.seed)
@@ -139,14 +139,18 @@ class DreamBooth:
         """Random squares of the large pictures and of their noise."""
         side = min(self.config.subject.crop, *rows.x0.shape[-2:])
         rng, n = Random(keyed(f"{self.seed}/crop/{step}")), self.config.optim.batch
-        factor = self.tuned.model.card.factor
-        places = pairs.corners(rows.x0.shape, side, factor, n, rng)[share]
+        places = pairs.corners(rows.x0.shape, side, self.factor, n, rng)[share]
         x0, noise = (pairs.cut(pictures, side, places) for pictures in (rows.x0, rows.noise))
         return replace(rows, x0=x0, noise=noise)
 
     @property
     def upsampler(self) -> Any:
         return self.tuned.model.upsamplers[0]
+
+    @property
+    def factor(self) -> int:
+        """How much larger the first upsampler's pictures are than the base's."""
+        return self.tuned.model.card.factor(2)
 
     @property
     def schedule(self) -> Schedule:
@@ -182,7 +186,7 @@ class DreamBooth:
 
         Small ones are rounded to 8 bits, as between the stages of a run.
         """
-        small = quantised(F.avg_pool2d(rows.x0, self.tuned.model.card.factor))
+        small = quantised(F.avg_pool2d(rows.x0, self.factor))
         low = small + self.config.subject.low_noise * torch.randn(small.shape).to(small)
         times, importance = zip(*rows.times, strict=True)
         cond = self._low(low, rows.texts)
@@ -215,7 +219,7 @@ class DreamBooth:
         assert self.large_album is not None
         total = 0.0
         for k, x0 in enumerate(self.large_album.states):
-            small = quantised(F.avg_pool2d(x0[None], self.tuned.model.card.factor))
+            small = quantised(F.avg_pool2d(x0[None], self.factor))
             cond = self._low(small, [self.spoken])
             noise = self._fixed(x0, k, t)
             total += float(self.config.objective.at(self.upsampler, x0[None], cond, noise, [t]).mse)
@@ -303,7 +307,7 @@ class DreamBooth:
         assert self.large_album is not None
         size, rows = self.large_album.states[0].shape[-2:], []
         for x0 in self.large_album.states[: 2 * SHOWN]:
-            small = quantised(F.avg_pool2d(x0[None], self.tuned.model.card.factor))
+            small = quantised(F.avg_pool2d(x0[None], self.factor))
             process: Any = self.tuned.model.upsampler(0)
             cond = self._low(small, [self.spoken])
             made = replace(process, cond=cond, shape=tuple(x0.shape)).sample(seed=0)
