@@ -71,7 +71,7 @@ class Source:
 
     def get(self, what: str, name: str | None = None) -> Any:
         self.asked.append(what)
-        found = {"clip": self.clip, "features": self.features, "aesthetic": self.head}
+        found = {"clip": self.clip, "features": self.features, "aesthetic": name and self.head}
         return found.get(what)
 
     def complete(self, process: sf.Process) -> sf.Process:

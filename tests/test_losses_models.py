@@ -88,6 +88,12 @@ def test_heads_are_told_apart_by_their_keys(home: Path, model: sf.Model) -> None
     ava, sac = (model.get("aesthetic", str(home / f"{name}.pth")) for name in ("ava", "sac"))
     torch.testing.assert_close(ava(vectors), (vectors @ weight.T)[:, 0] + 4)
     torch.testing.assert_close(sac(vectors), (vectors @ weight.T)[:, 0] * width**0.5 + 4)
+    with pytest.raises(SfumatoError, match="no head here"):
+        (model.process("cat", stages=1, steps=1) | sf.Aesthetic(1.0)).sample()
+    (home / "sac.pth").rename(home / "sac_public.pth")
+    model.loaded.pop("aesthetic ")
+    made = (model.process("cat", stages=1, steps=1) | sf.Aesthetic(1.0)).sample()
+    assert made.recipe.run["aesthetic"] == "sac_public.pth", "it is found by itself"
     for name, said in (
         ("narrow", f"reads vectors of width 7, this CLIP gives {width}; give clip"),
         ("none", r"none\.pth: no head of ratings"),

@@ -155,12 +155,11 @@ class Mixture:
         self, denoiser: Denoiser, x: Tensor, t: float, cond: Cond, s: float
     ) -> Prediction:
         rows = self.rows_max or len(x)
+        self.calls += 1  # in pieces or not
         if len(x) <= rows:
-            self.calls += 1
             return denoiser(x, t, cond, s)
         pieces = []
         for k in range(0, len(x), rows):
-            self.calls += 1
             part = cond.map(lambda v, k=k: v[k : k + rows])  # type: ignore[misc]
             pieces.append(denoiser(x[k : k + rows], t, part, s))
         return Prediction(

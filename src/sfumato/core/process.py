@@ -192,7 +192,7 @@ class Process:
 
     @property
     def calls(self) -> int:
-        """Network calls that a run will make (`rows_max` aside)."""
+        """Network calls that a run will make; one split by `rows_max` is one."""
         process = self.resolved()
         if process.solver is None:
             raise SfumatoError("solver: not given, and no model card here that would say")

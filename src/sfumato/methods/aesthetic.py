@@ -24,22 +24,24 @@ class Aesthetic(CLIPLoss):
     weight: Annotated[float, knob("strength: rating by a linear head", main=True, ge=0)] = 10.0
     head: Annotated[
         Weights | None,
-        knob("file of the head, fitted to the CLIP in use"),
+        knob("file of the head, fitted to the CLIP in use; else sac_* or ava_* in SFUMATO_HOME"),
     ] = None
 
     def measure(self, run: Run) -> Measure:
         eye = self.eye(run)
-        if self.head is None:
-            raise SfumatoError(
-                "aesthetic: no head here; give head, a file such as "
-                "sac_public_2022_06_29_vit_b_16_linear.pth, and the CLIP it was fitted to"
-            )
         source: Any = run.process.source
         head = source.get("aesthetic", self.head)
+        if head is None:
+            raise SfumatoError(
+                "aesthetic: no head here; give head, a file such as "
+                "sac_public_2022_06_29_vit_b_16_linear.pth, and the CLIP it was fitted to, or put "
+                "the file into SFUMATO_HOME"
+            )
         width = eye.clip.text(["a"]).shape[-1]
         if head.width != width:
             raise SfumatoError(
-                f"aesthetic: {self.head} reads vectors of width {head.width}, this CLIP gives "
+                f"aesthetic: {head.name} reads vectors of width {head.width}, this CLIP gives "
                 f"{width}; give clip, the one that the head was fitted to"
             )
+        run.report["aesthetic"] = head.name
         return lambda view: -head(view.embeddings(eye)).mean(0)

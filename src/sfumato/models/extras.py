@@ -196,8 +196,9 @@ def found(model: Model, what: str, name: str | None) -> Any:
     if what == "vgg19":
         return vgg19(Path(name or ""), device)
     if what == "aesthetic":
-        file = Path(name or "").expanduser()
-        return head_of(read_state_dict(file), file.name, device)
+        kept = sorted([*home().glob("sac_*"), *home().glob("ava_*")])
+        file = Path(name).expanduser() if name else kept[-1] if kept else None
+        return None if file is None else head_of(read_state_dict(file), file.name, device)
     if name is not None:
         folder = Path(name) if Path(name).is_dir() else hub.find(name)
         if folder is None:
@@ -310,11 +311,12 @@ def vgg19(file: Path, device: str) -> Features:
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """Ratings of a CLIP's unit vectors (..., E) -> (...): w . (scale v) + b."""
+    """Ratings of a CLIP's unit vectors (..., E) -> (...): w . (scale v) + b. name: of its file."""
 
     weight: Tensor
     bias: Tensor
     scale: float
+    name: str = ""
 
     @property
     def width(self) -> int:
@@ -338,7 +340,7 @@ def head_of(given: Mapping[str, Tensor], name: str, device: str = "cpu") -> Head
             "linear.weight and linear.bias"
         )
     scale = weight.shape[1] ** 0.5 if prefix else 1.0
-    return Head(weight[0].float().to(device), bias[0].float().to(device), scale)
+    return Head(weight[0].float().to(device), bias[0].float().to(device), scale, name)
 
 
 def art(model: Model, name: str) -> Model:
