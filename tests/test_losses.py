@@ -264,7 +264,7 @@ def test_cutouts_stay_through_a_run_unless_fresh() -> None:
 
 
 def test_boxes_lie_inside_and_follow_the_power() -> None:
-    uniform = torch.rand(200, 3, 3).clamp_max(1 - 1e-6)
+    uniform = torch.rand(200, 3, 3, generator=torch.Generator().manual_seed(0)).clamp_max(1 - 1e-6)
     sides = {}
     for power in (1.0, 4.0):
         found = [box for row in boxes(uniform, 26, 20, 8, power) for box in row]
