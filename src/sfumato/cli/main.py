@@ -195,6 +195,8 @@ def guarded(body: Callable[..., None], values: dict[str, Any], debug: bool) -> N
         raise typer.Exit(130) from None
     except SfumatoError as error:
         fail(str(error), debug)
+    except BrokenPipeError:  # who reads has seen enough, such as `head`
+        os._exit(141)
     except OSError as error:
         fail(f"{error.filename or 'file'}: {error.strerror or error}", debug)
     except MemoryError:
@@ -367,13 +369,11 @@ def build() -> typer.Typer:
             register(name, maker(cls), [*method_parameters(cls), *run, *preset(cls)], summary(cls))
     grouped()
     again = argument("source", "a recipe (.json) or a picture that sfumato saved")
-    register(
-        "run", later("replay"), [again, *OUT[:2], *COMMON], "Make a picture again, bit for bit."
-    )
+    text = "Make a picture again, bit for bit."
+    register("run", later("replay"), [again, *OUT[:2], *COMMON], text)
     shown = argument("source", "a picture, a recipe, or a model's name")
-    register(
-        "info", later("info"), [shown, *COMMON[2:]], "Show a picture's recipe or a model's card."
-    )
+    text = "Show a picture's recipe or a model's card."
+    register("info", later("info"), [shown, *COMMON[2:]], text)
     recipe = argument("recipe", "a training recipe; recipes/ holds the project's own")
     register("train", later("train"), [recipe, *TRAIN, *COMMON[:1], *COMMON[3:]], TRAIN_HELP)
     pictures = argument("pictures", "folder with 3 to 5 pictures of the subject", None)
