@@ -151,16 +151,21 @@ def main() -> None:
                 for name, value in found.items() for end, field in ENDS.items()
             })  # fmt: skip
     given.output.mkdir(parents=True, exist_ok=True)
-    with (given.output / "guidance.csv").open("w", newline="") as stream:
+    looks = (" on x0", " on x_t")
+    if not given.ways:
+        shown(given.output / "guidance", [r for r in rows if not r["way"].endswith(looks)], "clip")
+    if clean is not None:  # by the judge, since the score is that of one of the two CLIPs
+        cleaner = [r for r in rows if r["way"].endswith(looks) or r["way"] == "noised CLIP"]
+        shown(given.output / "clean", cleaner, "top1")
+
+
+def shown(target: Path, rows: Sequence[dict[str, Any]], over: str) -> None:
+    """target.csv and target.png."""
+    with target.with_suffix(".csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    looks = (" on x0", " on x_t")
-    cleaner = [r for r in rows if r["way"].endswith(looks) or r["way"] == "noised CLIP"]
-    own = [r for r in rows if not r["way"].endswith(looks)]
-    draw(own, "clip", given.output / "guidance.png")
-    if clean is not None:  # by the judge, since the score is that of one of the two CLIPs
-        draw(cleaner, "top1", given.output / "clean.png")
+    draw(rows, over, target.with_suffix(".png"))
 
 
 ENDS = {"": "value", " low": "low", " high": "high"}

@@ -11,14 +11,17 @@ import pytest
 import torch
 from PIL import Image as PILImage
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
 from sfumato.models.library import BUNDLED
+from sfumato.models.replay import compose
 from sfumato.nn import lora
 from sfumato.nn.classifier import Classifier
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
 from sfumato.nn.unet import UNet, UNetConfig
+from sfumato.recipe import Recipe, called
 from sfumato.train import state
 
 SMALL = UNetConfig(
@@ -131,7 +134,7 @@ def test_a_picture_of_an_adapted_model_is_made_again(
 
 
 def test_a_recipe_names_weights_without_their_folders(
-    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, app: Any
 ) -> None:
     """Of a model and of a method; they are found where they were, or beside the recipe."""
     monkeypatch.setenv("SFUMATO_HOME", str(tmp_path / "home"))
@@ -145,11 +148,18 @@ def test_a_recipe_names_weights_without_their_folders(
     text = picture.recipe.to_json()
     assert (picture.recipe.model, picture.recipe.methods[0]["art"]) == ("mine", adapter.name)
     assert str(tmp_path) not in text
+    (tmp_path / "sent" / "none").mkdir(parents=True)
+    entry = {"method": "diffstyler", "art": "none", "image": photo}
+    (made,) = compose(Recipe("mine", methods=(entry,)), model, [tmp_path / "sent"]).methods
+    assert getattr(made, "art") == "none", "a word there, whatever lies beside"  # noqa: B009
+    (tmp_path / "linked.safetensors").symlink_to(adapter)
+    assert called(str(tmp_path / "linked.safetensors")) == "linked.safetensors"
 
-    (tmp_path / "sent").mkdir()
     path = tmp_path / "sent" / "rose.png"
     picture.save(path)
     assert list(sf.run(path).images[0].get_flattened_data()) == list(picture.getdata())
+    plan = CliRunner().invoke(app, ["generate", "--recipe", str(path), "--plan"])
+    assert plan.exit_code == 0, plan.output
     adapter.rename(tmp_path / "sent" / adapter.name)
     assert list(sf.run(path).images[0].get_flattened_data()) == list(picture.getdata())
     (tmp_path / "sent" / adapter.name).unlink()

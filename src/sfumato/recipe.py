@@ -220,7 +220,7 @@ def called(given: str) -> str:
     path = Path(given).expanduser()
     if not given or not path.exists():
         return given
-    path = path.resolve()
+    path = path.parent.resolve() / path.name  # a link of the hub's cache keeps its own name
     if _storing.get() and os.environ.get("SFUMATO_STORE") != "0":
         known = _places()
         known.pop(path.name, None)

@@ -92,7 +92,7 @@ def composed(
     loaded = {} if models is None else models
     if wanted.model not in loaded:
         model = library.load(
-            wanted.model,
+            wanted.model if given is None else replays.loadable(wanted.model, folders),
             device=values["device"],
             dtype=values["dtype"],
             download=values["download"],

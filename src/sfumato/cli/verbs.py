@@ -22,7 +22,6 @@ from sfumato.cli.options import Wanted
 from sfumato.core.errors import SfumatoError
 from sfumato.core.run import place_of
 from sfumato.core.solvers import solver, solver_data
-from sfumato.core.starts import PriorNoise
 from sfumato.methods import to_data
 from sfumato.models import library
 from sfumato.models import replay as replays
@@ -70,8 +69,7 @@ def plan(made: Composed, as_json: bool) -> None:
     """What would run: calls, times, work size, methods; as JSON also the recipe."""
     process, base = made.process, made.base
     resolved = base.resolved()
-    start = resolved.start or PriorNoise()
-    frame, _ = resolved.frame(place_of(resolved, start))
+    frame, _ = resolved.frame(place_of(resolved))
     assert resolved.solver is not None
     data = {
         "prompt": resolved.prompt,

@@ -145,9 +145,9 @@ def times_of(process: Process, start: Start, level: float) -> Times:
     return repeated(times, start.passes)
 
 
-def place_of(process: Process, start: Start) -> Place:
+def place_of(process: Process) -> Place:
     """Where the run's picture is: the start's, else the canvas's, else a reference's."""
-    for part in (start, process.canvas, *process.guides):
+    for part in (process.start or PriorNoise(), process.canvas, *process.guides):
         ask = getattr(part, "place", None)
         place: Place = ask() if ask is not None else Place()
         if place.size is not None or place.shape is not None:
@@ -159,7 +159,7 @@ def bind(process: Process, seed: int, noise: Noise | None) -> Run:
     """Bind in a fixed order: size, start level, times, branches, guides."""
     start = process.start or PriorNoise()
     schedule = process.denoiser.schedule
-    place = place_of(process, start)
+    place = place_of(process)
     frame, shape = process.frame(place)
     level = start.level(schedule)
     if process.solver is None:

@@ -45,7 +45,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=type)
 
-Weights = Annotated[str, AfterValidator(located), PlainSerializer(called)]
+WORDS = ("auto", "none", "model")  # of such fields; never the name of a file
+Weights = Annotated[
+    str,
+    AfterValidator(lambda given: given if given in WORDS else located(given)),
+    PlainSerializer(lambda given: given if given in WORDS else called(given)),
+]
 """A field that may name a file or folder of weights; recorded without its folders."""
 
 

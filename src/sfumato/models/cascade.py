@@ -14,7 +14,6 @@ from sfumato.core.denoiser import Cond
 from sfumato.core.noise import Noise
 from sfumato.core.process import Method, Process, name_of
 from sfumato.core.run import Loop, Run, Step, place_of
-from sfumato.core.starts import PriorNoise
 from sfumato.models.result import Result
 
 CACHED = 1 << 17
@@ -71,7 +70,7 @@ class Cascade:
         if self.base.times == (0.0,) and not goes_on(self.base):
             return [0] * (1 + len(self.upsamplers))
         base = self.base.resolved()
-        frame, _ = base.frame(place_of(base, base.start or PriorNoise()))
+        frame, _ = base.frame(place_of(base))
         calls = [self.base.calls, *(process.calls for process in self.needed(frame))]
         return calls + [0] * (1 + len(self.upsamplers) - len(calls))
 

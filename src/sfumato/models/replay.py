@@ -90,7 +90,7 @@ class Replay:
         if not isinstance(source, Recipe):
             folders.insert(0, Path(source).resolve().parent)
         recorded = str(recipe.run.get("dtype", "auto"))
-        model = load(at(recipe.model, folders), device=device, dtype=dtype or recorded)
+        model = load(loadable(recipe.model, folders), device=device, dtype=dtype or recorded)
         _compare(recipe, model)
         return cls(recipe, compose(recipe, adapted(recipe, model, folders), folders))
 
@@ -121,7 +121,7 @@ def run(
     return Replay.of(source, device=device, dtype=dtype).sample(progress)
 
 
-def at(name: str, folders: list[Path]) -> str:
+def loadable(name: str, folders: list[Path]) -> str:
     """What to load as a recipe's model: the name itself, else where a file of that name is."""
     found = placed(name, folders) if folder_of(name) is None else None
     return name if found is None else str(found)
@@ -138,13 +138,12 @@ def _adapted(model: Model, adapter: Mapping[str, Any], folders: list[Path]) -> M
     """The model with a recorded adapter: one of its card's, or a file beside the recipe."""
     named = {file: name for name, file in model.card.adapters.items()}
     file = str(adapter["file"])
-    found: str | Path | None = placed(file, folders)
-    if found is None and hub.find(file) is not None:
-        found = file
-    if file not in named and found is None:
+    local = file if hub.find(file) is not None else None
+    found = named.get(file) or placed(file, folders) or local
+    if found is None:
         where = f"`sfumato models pull {file}`" if hub.is_name(file) else "put it beside the recipe"
         raise SfumatoError(f"adapter {file}: not found; {where}")
-    made = model.adapt(named.get(file) or found or "", float(adapter["scale"]))
+    made = model.adapt(found, float(adapter["scale"]))
     if made.adapters[-1]["sha256"] != adapter["sha256"]:
         log.warning("adapter %s differs from the one recorded: another picture is likely", file)
     return made
