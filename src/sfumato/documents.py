@@ -1,0 +1,115 @@
+"""Documents: JSON and TOML that came from somewhere, read into strict and bounded values.
+
+Every kind of file this project reads (recipe, card, adapter's note, training recipe, ...) is one
+pydantic class; reading it gives a value or one SfumatoError, a line that names the document, the
+field, its value, and what is allowed. What the fields mean is said where the classes are.
+"""
+
+from __future__ import annotations
+
+import json
+import stat
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sfumato.core.errors import SfumatoError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
+
+T = TypeVar("T")
+
+LIMIT = 4 << 20
+"""Bytes of a document, unless its kind says otherwise."""
+
+
+def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
+    """The bytes of a regular file of at most `limit` bytes; pipes and devices are refused."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            what = "a folder" if path.is_dir() else "no regular file"
+            raise SfumatoError(f"{path}: is {what}; give a file")
+        with path.open("rb") as stream:
+            data = stream.read(limit + 1)
+    except FileNotFoundError:
+        raise SfumatoError(f"{path}: no such file; check the path") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        text = getattr(error, "strerror", None) or error
+        raise SfumatoError(f"{path}: cannot be read ({text})") from None
+    if len(data) > limit:
+        raise SfumatoError(f"{path}: is larger than {_size(limit)}, more than such a file can be")
+    return data
+
+
+def read_text(path: Path, limit: int = LIMIT) -> str:
+    """The text of a regular UTF-8 file, without a byte order mark."""
+    try:
+        return read_bytes(path, limit).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SfumatoError(f"{path}: is not UTF-8 text (byte {error.start})") from None
+
+
+def read_json(kind: type[T], path: Path, limit: int = LIMIT) -> T:
+    """A JSON file as a value of `kind`."""
+    return parse_json(kind, read_text(path, limit), path.name)
+
+
+def parse_json(kind: type[T], text: str | bytes, where: str) -> T:
+    """A JSON text as a value of `kind`; `where` is what an error calls the text."""
+    from pydantic import ValidationError
+
+    try:
+        made: T = _adapter(kind).validate_json(text)
+    except ValidationError as error:
+        raise SfumatoError(f"{where}: {explained(error)}") from None
+    return made
+
+
+def read_toml(kind: type[T], path: Path, limit: int = LIMIT) -> T:
+    """A TOML file as a value of `kind`; dates are texts."""
+    text = read_text(path, limit)
+    try:
+        data = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise SfumatoError(f"{path}: is not TOML ({error})") from None
+    return parse_json(kind, json.dumps(data, default=str), path.name)
+
+
+def parse_data(kind: type[T], data: Any, where: str) -> T:
+    """Plain data (what JSON can say) as a value of `kind`, as strict as a file."""
+    try:
+        text = json.dumps(data)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SfumatoError(f"{where}: is not plain data ({error})") from None
+    return parse_json(kind, text, where)
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def explained(error: ValidationError) -> str:
+    """The first thing that is wrong, as `field value: what is allowed`."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    kind, context = first["type"], first.get("ctx", {})
+    message = first["msg"].removeprefix("Value error, ")
+    if kind == "json_invalid":
+        return f"is not JSON ({context.get('error', message)})"
+    if kind == "missing":
+        return f"{where} is missing"
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"there is no field {where!r:.80}; leave it out"
+    value = first["input"]
+    shown = "" if isinstance(value, dict) else f" = {value!r:.60}"
+    message = message[:1].lower() + message[1:]
+    return f"{where}{shown}: {message}" if where else message
+
+
+def _size(count: int) -> str:
+    return f"{count >> 20} MiB" if count >= 1 << 20 else f"{count} bytes"
