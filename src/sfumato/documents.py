@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 import stat
 import tomllib
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sfumato.core.errors import SfumatoError
 
 if TYPE_CHECKING:
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
 T = TypeVar("T")
 
@@ -58,13 +57,12 @@ def read_json(kind: type[T], path: Path, limit: int = LIMIT) -> T:
 
 def parse_json(kind: type[T], text: str | bytes, where: str) -> T:
     """A JSON text as a value of `kind`; `where` is what an error calls the text."""
-    from pydantic import ValidationError
+    from pydantic import TypeAdapter, ValidationError
 
     try:
-        made: T = _adapter(kind).validate_json(text)
+        return TypeAdapter(kind).validate_json(text)
     except ValidationError as error:
         raise SfumatoError(f"{where}: {explained(error)}") from None
-    return made
 
 
 def read_toml(kind: type[T], path: Path, limit: int = LIMIT) -> T:
@@ -84,13 +82,6 @@ def parse_data(kind: type[T], data: Any, where: str) -> T:
     except (TypeError, ValueError, RecursionError) as error:
         raise SfumatoError(f"{where}: is not plain data ({error})") from None
     return parse_json(kind, text, where)
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(kind)
 
 
 def explained(error: ValidationError) -> str:
