@@ -44,7 +44,8 @@ class DataPart:
 
     crop: side of the random crops of an upsampler's pictures (0: none). low_noise: largest standard
     deviation of the noise on its low_res input. judged: the style a judge will judge, not among
-    those it learns from; lines: how often its pictures become line drawings.
+    those it learns from; lines: how often its pictures become line drawings. pooled_drop: share of
+    the rows whose pooled text vector is zeroed, so that words act through attention.
     """
 
     size: int = 32
@@ -53,6 +54,7 @@ class DataPart:
     low_noise: float = 0.12
     judged: str = ""
     lines: float = 0.0
+    pooled_drop: float = 0.0
 
 
 @dataclass(frozen=True)

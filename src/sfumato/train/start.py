@@ -16,9 +16,12 @@ from torch import Tensor, nn
 
 import sfumato.models
 from sfumato.core.errors import SfumatoError
-from sfumato.models.card import StageCard
+from sfumato.models.card import StageCard, read_stage
 from sfumato.models.card import read as read_card
 from sfumato.models.openai import read_state_dict
+from sfumato.nn.bands import widened
+from sfumato.nn.blocks import Attention, ResBlock
+from sfumato.nn.unet import UNet
 from sfumato.train.data.captions import BACKGROUNDS, COLOURS, PLACES, RELATIONS
 from sfumato.train.data.store import STYLES, Concept
 
@@ -95,18 +98,26 @@ def words_of(name: str) -> Path:
 
 
 def earlier(name: str, low_res: bool) -> tuple[dict[str, Tensor], Path | None]:
-    """Weights and tokenizer file of a bundled name, a model folder or a weights file."""
+    """Weights and tokenizer file of a bundled name, a model folder, what a run exported, or a
+    weights file."""
     folder = _place(name)
     if not folder.is_dir():
         return read_state_dict(folder), None
-    card = read_card(folder)
-    stage: StageCard = card.base
-    if low_res:
-        if not card.upsamplers:
-            raise SfumatoError(f"model.start {name}: has no upsampler to start from")
-        stage = card.upsamplers[0]
+    stage = _stage(folder, name, low_res)
     words = folder / stage.tokenizer if stage.tokenizer else None
     return read_state_dict([folder / file for file in stage.weights]), words
+
+
+def _stage(folder: Path, name: str, low_res: bool) -> StageCard:
+    exported = folder / "stage.json"
+    if exported.is_file():
+        return read_stage(exported)
+    card = read_card(folder)
+    if not low_res:
+        return card.base
+    if not card.upsamplers:
+        raise SfumatoError(f"model.start {name}: has no upsampler to start from")
+    return card.upsamplers[0]
 
 
 def adopt(
@@ -114,6 +125,8 @@ def adopt(
 ) -> list[str]:
     """Copy weights into a network, growing what has grown; names that keep fresh values."""
     fresh = []
+    if isinstance(net, UNet):
+        weights = _fitted(weights, net)
     with torch.no_grad():
         for name, target in net.state_dict().items():
             if name not in weights:
@@ -128,6 +141,26 @@ def adopt(
     if len(fresh) == len(net.state_dict()):
         raise SfumatoError("model.start: none of its weights belongs to this network")
     return fresh
+
+
+def _fitted(weights: Mapping[str, Tensor], net: UNet) -> Mapping[str, Tensor]:
+    """Weights of a network of half the size for one that reads bands, and of one without attention
+    at a level that has it now."""
+    config, made = net.config, dict(weights)
+    for k, entry in enumerate(net.output_blocks):
+        kinds = [type(layer) for layer in entry.children()]
+        if kinds == [ResBlock, Attention, ResBlock]:
+            old, new = f"output_blocks.{k}.1.in_layers.", f"output_blocks.{k}.2."
+            if any(name.startswith(old) for name in weights):
+                old = f"output_blocks.{k}.1."
+                made = {
+                    new + name.removeprefix(old) if name.startswith(old) else name: value
+                    for name, value in made.items()
+                }
+    stem = weights["input_blocks.0.0.weight"].shape[1]
+    if config.bands and stem != config.stem_channels:
+        made = widened(made, config.in_channels)
+    return made
 
 
 def _grown(name: str, given: Tensor, target: Tensor) -> Tensor:

@@ -1,0 +1,142 @@
+"""Bands: a picture as its four Haar bands at half the size, each read at its own noise level.
+
+An orthonormal transform leaves white noise white, so x_t = alpha x_0 + sigma n becomes
+z_b = alpha X_b + sigma n for b = LL, LH, HL, HH. A network of half the size then costs what it
+costs, and sees the whole picture. With s_b the deviation of X_b and
+c_b = (alpha^2 s_b^2 + sigma^2)^-1/2 it reads c_b z_b, and its output o_b is read as
+
+    v_b = c_b^2 alpha sigma (1 - s_b^2) z_b + s_b c_b o_b        (alpha^2 + sigma^2 = 1)
+
+which is v-prediction in units of each band. Seen from outside that is a v network on x_t.
+LL is twice the picture of half size, hence c z_LL with s_LL = 2 is exactly what a network of half
+the size sees at the time t' with sigma(t')/alpha(t') = sigma/(2 alpha): such a network can be taken
+over (`widened`), and t' is the time that the network reads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sfumato.core.schedule import named, ratio
+
+FACTOR = 2
+"""How much smaller than the picture its bands are; LL is this many times the smaller picture."""
+
+
+def haar(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, 4 C, H/2, W/2), orthonormal; LL, LH, HL, HH along the channels."""
+    a, b = x[..., 0::2, 0::2], x[..., 0::2, 1::2]
+    c, d = x[..., 1::2, 0::2], x[..., 1::2, 1::2]
+    return torch.cat([a + b + c + d, a - b + c - d, a + b - c - d, a - b - c + d], dim=1) / 2
+
+
+def unhaar(bands: Tensor) -> Tensor:
+    """The inverse of `haar`: (B, 4 C, h, w) -> (B, C, 2 h, 2 w)."""
+    ll, lh, hl, hh = bands.chunk(4, dim=1)
+    corners = [ll + lh + hl + hh, ll - lh + hl - hh, ll + lh - hl - hh, ll - lh - hl + hh]
+    return F.pixel_shuffle(torch.stack(corners, dim=2).flatten(1, 2) / 2, 2)
+
+
+@dataclass(frozen=True)
+class BandsConfig:
+    """low, high: s_b of LL and of the other bands, for pictures in [-1, 1]; schedule, table: of the
+    process that the network denoises, whose times it is told as indices."""
+
+    low: float = 2.0
+    high: float = 0.25
+    schedule: str = "squaredcos_cap_v2"
+    table: int = 1000
+
+
+class Bands(nn.Module):
+    """The transform at a network's boundary; it has no weights.
+
+    channels: of the picture.
+    """
+
+    log_ratios: Tensor
+    spreads: Tensor
+
+    def __init__(self, config: BandsConfig, channels: int) -> None:
+        super().__init__()
+        schedule, steps = named(config.schedule, config.table), config.table
+        logs = [math.log(ratio(schedule, (k + 1) / steps)) for k in range(steps)]
+        spreads = [config.low] * channels + [config.high] * (3 * channels)
+        self.shift = math.log(FACTOR)
+        self.register_buffer("log_ratios", torch.tensor(logs), persistent=False)
+        self.register_buffer("spreads", torch.tensor(spreads).view(-1, 1, 1), persistent=False)
+
+    def read(self, x: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, C, H, W) at indices time (B,) -> c z (B, 4 C, H/2, W/2), indices of t' (B,)."""
+        _, _, c = self._levels(time)
+        return c * haar(x), self._index(self._log_ratio(time) - self.shift)
+
+    def write(self, out: Tensor, x: Tensor, time: Tensor) -> Tensor:
+        """The network's output, o and maybe variances, as v of the picture, and its variances.
+
+        out (B, 4 C or 8 C, H/2, W/2) -> (B, C or 2 C, H, W); of the variances each pixel has its
+        own.
+        """
+        alpha, sigma, c = self._levels(time)
+        s, count = self.spreads, len(self.spreads)
+        v = c**2 * alpha * sigma * (1 - s**2) * haar(x) + s * c * out[:, :count]
+        whole = unhaar(v)
+        if out.shape[1] == count:
+            return whole
+        return torch.cat([whole, F.pixel_shuffle(out[:, count:], FACTOR)], dim=1)
+
+    def known(self, image: Tensor, mask: Tensor) -> list[Tensor]:
+        """Known pixels of inpainting, in units of the smaller picture, and the mask's mean."""
+        return [haar(image * mask) / FACTOR, F.avg_pool2d(mask, FACTOR)]
+
+    def _levels(self, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """alpha and sigma (B, 1, 1, 1), c (B, 4 C, 1, 1)."""
+        double = 2 * self._log_ratio(time).view(-1, 1, 1, 1)
+        alpha, sigma = torch.sigmoid(-double).sqrt(), torch.sigmoid(double).sqrt()
+        return alpha, sigma, (alpha**2 * self.spreads**2 + sigma**2).rsqrt()
+
+    def _log_ratio(self, time: Tensor) -> Tensor:
+        """ln(sigma/alpha) at a table's index, linear between its entries as the schedule is."""
+        last = len(self.log_ratios) - 1
+        time = time.float().clamp(0, last)
+        below = time.floor().long().clamp(max=last - 1)
+        return torch.lerp(self.log_ratios[below], self.log_ratios[below + 1], time - below)
+
+    def _index(self, log_ratio: Tensor) -> Tensor:
+        """The index at which ln(sigma/alpha) has this value, or the table's nearest end."""
+        logs = self.log_ratios
+        above = torch.searchsorted(logs, log_ratio).clamp(1, len(logs) - 1)
+        low, high = logs[above - 1], logs[above]
+        part = ((log_ratio - low) / (high - low)).clamp(0, 1)
+        return above - 1 + part
+
+
+def widened(weights: Mapping[str, Tensor], channels: int) -> dict[str, Tensor]:
+    """Weights of a network of half the size as those of one that reads bands.
+
+    LL takes what the picture had, the other bands read and write nothing; every variance is that
+    of its place. Until it is trained, LL of the prediction is the smaller network's.
+    """
+    made = dict(weights)
+    stem = weights["input_blocks.0.0.weight"]
+    parts = list(
+        torch.split(stem, channels, dim=1)
+    )  # the picture, maybe known pixels, maybe their mask
+    if parts[-1].shape[1] == channels:
+        parts.append(stem[:, :0])
+    *pictures, mask = parts
+    empty = stem.new_zeros(len(stem), 3 * channels, *stem.shape[2:])
+    read = [tensor for picture in pictures for tensor in (picture, empty)]
+    made["input_blocks.0.0.weight"] = torch.cat([*read, mask], dim=1)
+    for name in ("out.2.weight", "out.2.bias"):
+        mean, *variance = torch.split(weights[name], channels)
+        zeros = mean.new_zeros(3 * channels, *mean.shape[1:])
+        repeated = [rows.repeat_interleave(FACTOR**2, dim=0) for rows in variance]
+        made[name] = torch.cat([mean, zeros, *repeated])
+    return made
