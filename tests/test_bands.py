@@ -17,6 +17,8 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import named, ratio
 from sfumato.nn import lora
 from sfumato.nn.bands import Bands, BandsConfig, haar, unhaar
+from sfumato.nn.classifier import Classifier
+from sfumato.nn.clip import CLIPConfig, NoisedCLIP
 from sfumato.nn.unet import UNet, UNetConfig
 from sfumato.train import start
 
@@ -120,7 +122,7 @@ def test_a_warm_start_predicts_the_low_band_of_the_smaller_network() -> None:
     """Exactly: LL of the prediction is twice the half picture's, at the time t' of the half."""
     small = network(SMALL)
     wide = UNet(BANDED).eval().requires_grad_(False)
-    assert start.adopt(wide, small.state_dict(), None, None) == []
+    assert start.adopt(wide, small.state_dict()) == []
     schedule = named(CONFIG.schedule, CONFIG.table)
     x, known = randn(2, 3, 16, 8), (randn(2, 1, 16, 8, seed=2) > 0).float()
     picture = randn(2, 3, 16, 8, seed=3).clamp(-1, 1)
@@ -148,11 +150,11 @@ def test_a_warm_start_predicts_the_low_band_of_the_smaller_network() -> None:
 def test_a_warm_start_may_gain_attention_where_it_had_none() -> None:
     small = network(replace(SMALL, attention_resolutions=()))
     wide = UNet(BANDED)
-    fresh = start.adopt(wide, small.state_dict(), None, None)
+    fresh = start.adopt(wide, small.state_dict())
     assert fresh
     assert all(".qkv." in n or ".norm." in n or "proj" in n or "encoder_kv" in n for n in fresh)
     plain = UNet(replace(SMALL, attention_resolutions=(), bands=CONFIG))
-    start.adopt(plain, small.state_dict(), None, None)
+    start.adopt(plain, small.state_dict())
     x, time = randn(1, 3, 16, 16), torch.tensor([500.0])
     with torch.no_grad():
         a, b = (net.eval()(x, time, words(1)) for net in (wide, plain))
@@ -160,13 +162,13 @@ def test_a_warm_start_may_gain_attention_where_it_had_none() -> None:
 
 
 def test_the_bundled_base_starts_a_network_of_twice_its_size() -> None:
-    weights, _ = start.earlier("emoji", low_res=False)
+    weights, _ = start.earlier("emoji", "base")
     model = sf.load("emoji", dtype="float32")
     config = model.denoiser.network.config  # type: ignore[attr-defined]
     if config.bands:
         pytest.skip("the bundled base reads bands already")
     wide = UNet(replace(config, bands=CONFIG)).eval().requires_grad_(False)
-    start.adopt(wide, weights, None, None)
+    start.adopt(wide, weights)
     schedule = named(CONFIG.schedule, CONFIG.table)
     big = Denoiser(wide, schedule, "v", learned_range=True)
     cond = model.encode(["red apple, 3d render"])
@@ -204,11 +206,52 @@ def test_activations_adapters_copies_and_half_precision_reach_through() -> None:
     assert torch.allclose(net(x, time, words(2)), out, atol=1e-5), "a fresh adapter changes nothing"
 
 
-def test_sizes_and_low_res_are_refused_in_one_line() -> None:
+def test_sizes_are_refused_in_one_line() -> None:
     with pytest.raises(SfumatoError, match="size 14x16: this network needs multiples of 4"):
         network(BANDED)(randn(1, 3, 16, 14), torch.zeros(1), words(1))
-    with pytest.raises(SfumatoError, match="low_res"):
-        replace(BANDED, low_res=True)
+
+
+def test_an_upsampler_of_bands_starts_from_one_of_half_the_size() -> None:
+    """32 -> 64 px becomes 32 -> 128 px: the same low_res, enlarged to the bands' size."""
+    config = replace(SMALL, inpaint=False, low_res=True, xf_width=0)
+    small, wide = network(config), UNet(replace(config, bands=CONFIG)).eval()
+    assert start.adopt(wide, small.state_dict()) == []
+    low, x, index = randn(1, 3, 4, 4, seed=5), randn(1, 3, 16, 16), torch.tensor([600.0])
+    bands = Bands(CONFIG, 3)
+    c_z, inner = bands.read(x, index)
+    with torch.no_grad():
+        theirs = small(c_z[:, :3], inner, {"low_res": low})
+        zeros = torch.zeros(1, 12, 8, 8)
+        zeros[:, :3] = theirs[:, :3]
+        ours = wide(x, index, {"low_res": low})
+    assert torch.allclose(ours[:, :3], bands.write(zeros, x, index), atol=1e-5)
+
+
+def test_a_clip_and_a_classifier_see_the_smaller_network_s_state() -> None:
+    """Taken over, they answer for x_t as they answered for its half at t'."""
+    shape = CLIPConfig(
+        embedding=16, head_width=16, size=8, patch=4, image_width=32, image_layers=1,
+        text_width=16, text_layers=1, context=6, vocabulary=20,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    small = NoisedCLIP(shape).eval()
+    wide = NoisedCLIP(replace(shape, size=16, bands=CONFIG)).eval()
+    assert start.adopt(wide, small.state_dict()) == []
+    plain = replace(SMALL, inpaint=False, xf_width=0, out_channels=5)
+    judge = Classifier(plain, 8).eval()
+    larger = Classifier(replace(plain, bands=CONFIG), 16).eval()
+    assert start.adopt(larger, judge.state_dict()) == []
+    x, schedule = randn(1, 3, 16, 16), named(CONFIG.schedule, CONFIG.table)
+    for index in (200, 700):
+        t = (index + 1) / CONFIG.table
+        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+        half = F.avg_pool2d(x, 2) / math.hypot(alpha, sigma / 2)
+        inner = torch.tensor([schedule.at(sigma / alpha / 2) * CONFIG.table - 1])
+        time = torch.tensor([float(index)])
+        with torch.no_grad():
+            assert torch.allclose(wide.image(x, time), small.image(half, inner.round()), atol=1e-5)
+            assert torch.allclose(larger(x, time), judge(half, inner), atol=1e-4)
+    assert CLIPConfig(**asdict(wide.config)) == wide.config, "a card keeps it"
 
 
 def test_a_banded_network_is_one_graph_for_the_compiler() -> None:

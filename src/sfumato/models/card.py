@@ -114,14 +114,6 @@ def read(folder: Path) -> Card:
         raise SfumatoError(f"{path}: not a valid model card ({error})") from None
 
 
-def read_stage(path: Path) -> StageCard:
-    """One network as a training run exports it (stage.json)."""
-    try:
-        return _stage(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError) as error:
-        raise SfumatoError(f"{path}: describes no network ({error})") from None
-
-
 def _stage(data: Mapping[str, Any]) -> StageCard:
     values = dict(data)
     values["weights"] = tuple(values["weights"])

@@ -10,13 +10,13 @@ c_b = (alpha^2 s_b^2 + sigma^2)^-1/2 it reads c_b z_b, and its output o_b is rea
 which is v-prediction in units of each band. Seen from outside that is a v network on x_t.
 LL is twice the picture of half size, hence c z_LL with s_LL = 2 is exactly what a network of half
 the size sees at the time t' with sigma(t')/alpha(t') = sigma/(2 alpha): such a network can be taken
-over (`widened`), and t' is the time that the network reads.
+over (`widened`), exactly, and t' is the time that the network reads. Networks that only look (CLIP,
+classifiers) read the same bands.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -117,26 +117,21 @@ class Bands(nn.Module):
         return above - 1 + part
 
 
-def widened(weights: Mapping[str, Tensor], channels: int) -> dict[str, Tensor]:
-    """Weights of a network of half the size as those of one that reads bands.
+def widened(stem: Tensor, channels: int, pictures: int = 1) -> Tensor:
+    """The first convolution of a network of half the size as that of one that reads bands.
 
-    LL takes what the picture had, the other bands read and write nothing; every variance is that
-    of its place. Until it is trained, LL of the prediction is the smaller network's.
+    stem (out, in, k, k), whose first inputs are `pictures` pictures of so many channels; the other
+    inputs stay. LL takes what each picture had, the other bands are not read yet.
     """
-    made = dict(weights)
-    stem = weights["input_blocks.0.0.weight"]
-    parts = list(
-        torch.split(stem, channels, dim=1)
-    )  # the picture, maybe known pixels, maybe their mask
-    if parts[-1].shape[1] == channels:
-        parts.append(stem[:, :0])
-    *pictures, mask = parts
-    empty = stem.new_zeros(len(stem), 3 * channels, *stem.shape[2:])
-    read = [tensor for picture in pictures for tensor in (picture, empty)]
-    made["input_blocks.0.0.weight"] = torch.cat([*read, mask], dim=1)
-    for name in ("out.2.weight", "out.2.bias"):
-        mean, *variance = torch.split(weights[name], channels)
-        zeros = mean.new_zeros(3 * channels, *mean.shape[1:])
-        repeated = [rows.repeat_interleave(FACTOR**2, dim=0) for rows in variance]
-        made[name] = torch.cat([mean, zeros, *repeated])
-    return made
+    count = channels * pictures
+    empty = stem.new_zeros(len(stem), (FACTOR**2 - 1) * channels, *stem.shape[2:])
+    pairs = [(part, empty) for part in torch.split(stem[:, :count], channels, dim=1)]
+    return torch.cat([*(part for pair in pairs for part in pair), stem[:, count:]], dim=1)
+
+
+def widened_out(rows: Tensor, channels: int) -> Tensor:
+    """Weights or biases of the last convolution: LL is what the picture was, nothing is written
+    into the other bands, every variance is that of its place."""
+    mean, *variance = torch.split(rows, channels)
+    zeros = mean.new_zeros((FACTOR**2 - 1) * channels, *mean.shape[1:])
+    return torch.cat([mean, zeros, *(part.repeat_interleave(FACTOR**2, 0) for part in variance)])

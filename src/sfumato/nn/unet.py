@@ -70,8 +70,6 @@ class UNetConfig:
     def __post_init__(self) -> None:
         if isinstance(self.bands, Mapping):
             object.__setattr__(self, "bands", BandsConfig(**self.bands))
-        if self.bands and self.low_res:
-            raise SfumatoError("bands: a network with low_res has none; leave one of them out")
         for name in ("attention_resolutions", "channel_mult"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for width in self.widths:
@@ -91,7 +89,7 @@ class UNetConfig:
         """Channels that the first convolution reads."""
         picture = self.in_channels * self.fold
         known = picture + 1 if self.inpaint else 0
-        return picture * (2 if self.low_res else 1) + known
+        return picture + known + (self.in_channels if self.low_res else 0)
 
     @property
     def fold(self) -> int:

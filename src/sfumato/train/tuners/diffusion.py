@@ -80,7 +80,8 @@ class Diffusion:
             torch.manual_seed(keyed(f"{self.seed}/init"))
             net = UNet(UNetConfig(**model.network))
         if model.start:
-            weights, old = start.earlier(model.start, net.config.low_res)
+            part: start.Part = "upsampler" if net.config.low_res else "base"
+            weights, old = start.earlier(model.start, part)
             start.adopt(net, weights, old, self.feed.words)
         dtype = choose(self.device, self.config.optim.dtype).dtype
         return net.to(self.device).cast(DTYPES[dtype]).train()
