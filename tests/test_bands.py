@@ -15,6 +15,7 @@ import sfumato as sf
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import named, ratio
+from sfumato.models.openai import load_unet
 from sfumato.nn import lora
 from sfumato.nn.bands import Bands, BandsConfig, haar, unhaar
 from sfumato.nn.classifier import Classifier
@@ -199,6 +200,8 @@ def test_activations_adapters_copies_and_half_precision_reach_through() -> None:
     assert torch.equal(copy.deepcopy(net)(x, time, words(2)), out)
     assert UNetConfig(**asdict(BANDED)) == BANDED, "a card keeps it"
     assert BANDED.multiple == 2 * SMALL.multiple
+    loaded, _ = load_unet(net.state_dict(), BANDED)
+    assert torch.equal(loaded(x, time, words(2)), out)
     half = copy.deepcopy(net).cast(torch.bfloat16)(x, time, words(2))
     assert half.dtype == torch.float32
     assert (half - out).abs().mean() < 0.02 * out.abs().mean()

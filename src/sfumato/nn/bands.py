@@ -69,8 +69,10 @@ class Bands(nn.Module):
         logs = [math.log(ratio(schedule, (k + 1) / steps)) for k in range(steps)]
         spreads = [config.low] * channels + [config.high] * (3 * channels)
         self.shift = math.log(FACTOR)
-        self.register_buffer("log_ratios", torch.tensor(logs), persistent=False)
-        self.register_buffer("spreads", torch.tensor(spreads).view(-1, 1, 1), persistent=False)
+        # named, since a network that waits for its weights is made on the meta device
+        tables = torch.tensor(logs, device="cpu"), torch.tensor(spreads, device="cpu")
+        self.register_buffer("log_ratios", tables[0], persistent=False)
+        self.register_buffer("spreads", tables[1].view(-1, 1, 1), persistent=False)
 
     def read(self, x: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, C, H, W) at indices time (B,) -> c z (B, 4 C, H/2, W/2), indices of t' (B,)."""
