@@ -3,7 +3,8 @@
 Pictures of the bundled cascade from words, first seeds, at each of its stages; the held-out
 originals beside them. White: what is connected to the border and within a tenth of the range of
 white. Flat: squares of 1/16 of the side inside the drawing whose four corners have one colour,
-within 4 of 255. Figures in levels of 255. Aim: white 254 to 255, deviation below 1. `python benchmarks/ground.py`.
+within 4 of 255. Figures in levels of 255. Aim: white 254 to 255, deviation below 1.
+`python benchmarks/ground.py`.
 """
 
 from __future__ import annotations
