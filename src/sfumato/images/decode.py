@@ -37,6 +37,13 @@ _PROFILE_MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK", "Lab": "LAB"}
 _identifying = threading.Lock()
 
 
+def suffixes() -> frozenset[str]:
+    """Endings of the picture files that can be decoded here: lower case, with their dot."""
+    PILImage.init()
+    endings = PILImage.registered_extensions().items()
+    return frozenset(end for end, kind in endings if kind in FORMATS and kind in PILImage.OPEN)
+
+
 def identify(data: bytes, name: str) -> PILImage.Image:
     """Open without decoding the pixels; refuses unknown formats and decompression bombs."""
     PILImage.init()
