@@ -69,12 +69,21 @@ def decode(data: bytes, name: str) -> Picture:
     return converted(identify(data, name), name)
 
 
-def converted(image: PILImage.Image, name: str) -> Picture:
+def decode_mask(data: bytes, name: str) -> Picture:
+    """The same of a mask, whose wide integers and floats count what they say.
+
+    Two values are the ends of the range, and numbers up to 255 are those of 8 bits.
+    """
+    return converted(identify(data, name), name, levels=True)
+
+
+def converted(image: PILImage.Image, name: str, *, levels: bool = False) -> Picture:
     """Upright, sRGB, 8-bit RGB; alpha apart, None when fully opaque; the first frame of several.
 
     EXIF orientation and the ICC profile are applied. 16-bit values v become round(v/257), except
     that Pillow itself cuts 16-bit RGB to the high byte. Mode I counts to 65535, or to 255 when no
     value is larger; mode F to 1, or to 255 when a value is larger than 1. RGB is not premultiplied.
+    levels: as `decode_mask` says.
     Raises SfumatoError for anything broken or empty.
     """
     try:
@@ -83,7 +92,7 @@ def converted(image: PILImage.Image, name: str) -> Picture:
         raise _broken(name, error) from None
     if min(image.size) < 1:
         raise SfumatoError(f"{name}: is {image.width}x{image.height}, an empty picture")
-    pixels, alpha = _parted(image, name)
+    pixels, alpha = _parted(image, name, levels)
     profile = image.info.get("icc_profile")
     pixels = _srgb(pixels, profile, name) if profile else pixels.convert("RGB")
     pixels.info = {}
@@ -96,10 +105,12 @@ def converted(image: PILImage.Image, name: str) -> Picture:
     return Picture.of(pixels, alpha=alpha, name=name)
 
 
-def _parted(image: PILImage.Image, name: str) -> tuple[PILImage.Image, PILImage.Image | None]:
+def _parted(
+    image: PILImage.Image, name: str, levels: bool
+) -> tuple[PILImage.Image, PILImage.Image | None]:
     """Colours in the mode their profile is for (L, RGB, CMYK, LAB), and alpha."""
     if image.mode == "F" or image.mode.startswith("I"):
-        return _eight_bit(image, name)
+        return _eight_bit(image, name, levels)
     if image.mode in ("La", "RGBa"):
         image = image.convert(image.mode.upper())
     if not image.has_transparency_data:
@@ -119,7 +130,9 @@ def _opaque(image: PILImage.Image) -> PILImage.Image:
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
-def _eight_bit(image: PILImage.Image, name: str) -> tuple[PILImage.Image, PILImage.Image | None]:
+def _eight_bit(
+    image: PILImage.Image, name: str, levels: bool
+) -> tuple[PILImage.Image, PILImage.Image | None]:
     import numpy as np
 
     values = np.asarray(image)
@@ -128,11 +141,14 @@ def _eight_bit(image: PILImage.Image, name: str) -> tuple[PILImage.Image, PILIma
         alpha = PILImage.fromarray(
             np.where(values == image.info["transparency"], 0, 255).astype("u1")
         )
-    if image.mode == "F":
-        if not np.isfinite(values).all():
-            raise SfumatoError(f"{name}: has values that are not numbers; repair it first")
-        scaled = np.rint(values.astype("f8") * (255 if values.max() <= 1 else 1))
-    elif image.mode == "I" and values.max() <= 255:
+    if image.mode == "F" and not np.isfinite(values).all():
+        raise SfumatoError(f"{name}: has values that are not numbers; repair it first")
+    low, high = values.min(), values.max()
+    if levels and low < high and ((values == low) | (values == high)).all():
+        scaled = (values == high) * 255
+    elif image.mode == "F":
+        scaled = np.rint(values.astype("f8") * (255 if high <= 1 else 1))
+    elif (image.mode == "I" or levels) and high <= 255:
         scaled = values
     else:
         scaled = (np.clip(values, 0, 65535).astype("i4") + 128) // 257
