@@ -263,11 +263,3 @@ def test_a_layer_is_painted_over_the_picture() -> None:
     wanted = open_image(stroked(cutout(), box))
     assert np.array_equal(over.alpha, wanted.alpha)
     assert np.array_equal(over, wanted)
-
-
-def test_margins_keep_transparency() -> None:
-    wide, mask = images.extended(open_image(cutout()), (4, 0, 0, 2))
-    assert wide.alpha is not None
-    assert wide.alpha.getpixel((4, 0)) == 0
-    assert wide.alpha.getpixel((3, 0)) == 255
-    assert images.edit_share(mask) == 1 - SIDE * SIDE / (wide.width * wide.height)

@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from sfumato import documents
 from sfumato.core.errors import SfumatoError
 from sfumato.core.lazy import LazyModule
 
@@ -189,20 +190,11 @@ def inputs_of(value: Any) -> list[ImageInput]:
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """A file's bytes; errors are one clear line."""
+    """A regular file's bytes; errors are one clear line."""
     try:
-        with Path(path).expanduser().open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise SfumatoError(f"{path}: no such file; check the path") from None
-    except IsADirectoryError:
-        raise SfumatoError(f"{path}: is a folder; give a picture file") from None
-    except (OSError, ValueError, RuntimeError) as error:
-        text = getattr(error, "strerror", None) or error
-        raise SfumatoError(f"{path}: cannot be read ({text})") from None
-    if len(data) > MAX_BYTES:
-        raise SfumatoError(f"{path}: is larger than {MAX_BYTES >> 20} MiB, not a picture")
-    return data
+        return documents.read_bytes(Path(path).expanduser(), MAX_BYTES)
+    except RuntimeError as error:  # a home that is unknown
+        raise SfumatoError(f"{path}: cannot be read ({error})") from None
 
 
 def file_name(text: str) -> str:

@@ -111,10 +111,7 @@ def open_mask(source: Any, size: Sides, *, invert: bool = False) -> PILImage.Ima
 def extended(
     picture: Picture, margins: tuple[int, int, int, int]
 ) -> tuple[Picture, PILImage.Image]:
-    """A picture with left, top, right, bottom margins of its border's colours; their edit mask.
-
-    Where the picture has transparency, the margins are opaque.
-    """
+    """A picture with left, top, right, bottom margins of its border's colours; their edit mask."""
     import numpy as np
 
     if min(margins) < 0:
@@ -123,12 +120,7 @@ def extended(
     pixels = np.pad(np.asarray(picture), ((top, bottom), (left, right), (0, 0)), mode="edge")
     mask = PILImage.new("L", (pixels.shape[1], pixels.shape[0]), 255)
     mask.paste(0, (left, top, left + picture.width, top + picture.height))
-    alpha = None
-    if picture.alpha is not None:
-        alpha = PILImage.new("L", mask.size, 255)
-        alpha.paste(picture.alpha, (left, top))
-    made = PILImage.fromarray(pixels)
-    return Picture.of(made, alpha=alpha, name=picture.name, composite=picture.composite), mask
+    return Picture.of(PILImage.fromarray(pixels), name=picture.name), mask
 
 
 def alpha_mask(picture: Picture) -> PILImage.Image:
