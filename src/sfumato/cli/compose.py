@@ -12,13 +12,14 @@ from sfumato.cli import show
 from sfumato.cli.options import Wanted
 from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
+from sfumato.core.ranges import real
 from sfumato.core.spacing import RULES
 from sfumato.models import library
 from sfumato.models import replay as replays
 from sfumato.models.cascade import base_of
 from sfumato.models.model import Model
 from sfumato.models.result import Result
-from sfumato.recipe import Recipe
+from sfumato.recipe import STRENGTH, Recipe
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,6 @@ class Composed:
 
 
 ASKED = (
-    "model",
     "prompt",
     "negative",
     "label",
@@ -79,7 +79,10 @@ def composed(
     start = Recipe(model="emoji") if given is None else replays.read(given)
     parents = () if given is None else (start.id,)
     if "index" in start.run:  # a picture of a batch: that one, not its batch
-        start = replace(start, seed=start.seed + int(start.run["index"]), n=1)
+        start = replace(start, seed=start.seed + start.run["index"], n=1)
+    for name in ("model", "recipe", "solver", "spacing", "size"):
+        if values.get(name) == "":
+            raise SfumatoError(f"--{name}: is empty; leave it out, or say which")
     asked = {name: values[name] for name in ASKED if values.get(name) is not None}
     if values["size"] is not None:
         asked["size"] = parse_size(values["size"])
@@ -90,9 +93,11 @@ def composed(
     wanted = replace(start, **asked)
     folders = [Path.cwd()] if given is None else [Path(given).resolve().parent, Path.cwd()]
     loaded = {} if models is None else models
-    if wanted.model not in loaded:
+    typed: str | None = values["model"]
+    name = typed or start.model
+    if name not in loaded:
         model = library.load(
-            wanted.model if given is None else replays.loadable(wanted.model, folders),
+            typed or replays.loadable(start.model, folders),
             device=values["device"],
             dtype=values["dtype"],
             download=values["download"],
@@ -100,8 +105,8 @@ def composed(
         model = replays.adapted(wanted, model, folders)
         for text in values["adapt"]:
             model = model.adapt(*parse_adapter(text))
-        loaded[wanted.model] = model
-    model = loaded[wanted.model]
+        loaded[name] = model
+    model = loaded[name]
     process: Any = replays.compose(wanted, model, folders)
     for method in methods:
         process = method.onto(process)
@@ -144,9 +149,11 @@ def parse_size(text: str | None) -> Any:
 def parse_adapter(text: str) -> tuple[str, float]:
     """NAME or FILE, maybe with =STRENGTH."""
     name, equals, strength = text.rpartition("=")
-    if not equals:
-        return text, 1.0
+    name = name if equals else text
+    if not name:
+        raise SfumatoError(f"--adapt {text!r}: write NAME or FILE, maybe =STRENGTH")
     try:
-        return name, float(strength)
+        scale = float(strength) if equals else 1.0
     except ValueError:
         raise SfumatoError(f"--adapt {text}: strength {strength!r} is no number") from None
+    return name, real(scale, "--adapt: strength", STRENGTH)
