@@ -12,7 +12,7 @@ from sfumato.cli import show
 from sfumato.cli.options import Wanted
 from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
-from sfumato.core.ranges import real
+from sfumato.core.ranges import SEEDS, Range, real, whole
 from sfumato.core.spacing import RULES
 from sfumato.models import library
 from sfumato.models import replay as replays
@@ -55,6 +55,7 @@ class Composed:
         return result.descended(self.parents) if self.parents else result
 
 
+TARGET = "rms"  # what a search goes by where nothing else is said
 ASKED = (
     "prompt",
     "negative",
@@ -110,8 +111,10 @@ def composed(
     process: Any = replays.compose(wanted, model, folders)
     for method in methods:
         process = method.onto(process)
-    searches = (f"{m.cls.id}.{field}" for m in methods for field in m.searched)
-    return Composed(process, wanted.seed, parents, tuple(searches))
+    searches = tuple(f"{m.cls.id}.{field}" for m in methods for field in m.searched)
+    if not searches and values["target"] != TARGET:
+        raise SfumatoError(f"--target {values['target']}: no field is given as auto; leave it out")
+    return Composed(process, whole(wanted.seed, "seed", SEEDS), parents, searches)
 
 
 def searched(process: Any, name: str, values: dict[str, Any], seed: int) -> Any:
@@ -120,7 +123,7 @@ def searched(process: Any, name: str, values: dict[str, Any], seed: int) -> Any:
 
     measure, equals, target = values["target"].partition("=")
     try:
-        goal = float(target) if equals else None
+        goal = real(float(target), "--target", Range()) if equals else None
     except ValueError:
         raise SfumatoError(
             f"--target {values['target']}: write MEASURE or MEASURE=NUMBER"

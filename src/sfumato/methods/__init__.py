@@ -67,7 +67,7 @@ def _weights(given: str, info: ValidationInfo) -> str:
 
 def _ordered(window: tuple[float, float]) -> tuple[float, float]:
     if window[0] > window[1]:
-        raise ValueError("needs low <= high")
+        raise ValueError("needs 0 <= low <= high <= 1")
     return window
 
 
