@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sfumato.core.errors import SfumatoError
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
+    from pydantic import TypeAdapter, ValidationError
 
 T = TypeVar("T")
 
@@ -62,14 +62,22 @@ def read_json(kind: type[T], path: Path, limit: int = LIMIT) -> T:
     return parse_json(kind, read_text(path, limit), path.name)
 
 
-def parse_json(kind: type[T], text: str | bytes, where: str) -> T:
-    """A JSON text as a value of `kind`; `where` is what an error calls the text."""
+def parse_json(
+    kind: type[T] | TypeAdapter[T], text: str | bytes, where: str, strict: bool | None = None
+) -> T:
+    """A JSON text as a value of `kind`; `where` is what an error calls the text.
+
+    strict: read a class that takes more from Python as strictly as a document.
+    """
     from pydantic import TypeAdapter, ValidationError
 
+    adapter = kind if isinstance(kind, TypeAdapter) else TypeAdapter(kind)
     try:
-        return TypeAdapter(kind).validate_json(text)
+        return adapter.validate_json(text, strict=strict)
     except ValidationError as error:
         raise SfumatoError(f"{where}: {explained(error)}") from None
+    except SfumatoError as error:  # of a field that has a check of its own
+        raise SfumatoError(f"{where}: {error}") from None
 
 
 def read_toml(kind: type[T], path: Path, limit: int = LIMIT) -> T:
@@ -82,13 +90,15 @@ def read_toml(kind: type[T], path: Path, limit: int = LIMIT) -> T:
     return parse_json(kind, json.dumps(data, default=str), path.name)
 
 
-def parse_data(kind: type[T], data: Any, where: str) -> T:
+def parse_data(
+    kind: type[T] | TypeAdapter[T], data: Any, where: str, strict: bool | None = None
+) -> T:
     """Plain data (what JSON can say) as a value of `kind`, as strict as a file."""
     try:
         text = json.dumps(data)
     except (TypeError, ValueError, RecursionError) as error:
         raise SfumatoError(f"{where}: is not plain data ({error})") from None
-    return parse_json(kind, text, where)
+    return parse_json(kind, text, where, strict)
 
 
 def explained(error: ValidationError) -> str:

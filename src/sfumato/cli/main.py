@@ -13,7 +13,7 @@ import typer
 
 import sfumato
 from sfumato.cli import show
-from sfumato.cli.options import method_parameters, methods_of, other_parameters
+from sfumato.cli.options import flags, method_parameters, methods_of, other_parameters
 from sfumato.core.errors import SfumatoError
 from sfumato.core.solvers import SOLVERS
 from sfumato.core.spacing import RULES
@@ -183,6 +183,11 @@ BATCH = [
     OUT[3],
 ]
 PLAN = keyword("plan", bool, False, "--plan", text="say what would run, and stop")
+PROGRAM = [*RUN, *OUT, PLAN, *COMMON, *SWEEP, *BATCH]
+VERBS = (
+    "generate", "run", "info", "train", "dreambooth", "eval", "data", "models", "doctor", "sweep",
+    "batch",
+)  # fmt: skip
 
 
 def guarded(body: Callable[..., None], values: dict[str, Any], debug: bool) -> None:
@@ -310,17 +315,27 @@ def root(
     """Guided image synthesis and editing with diffusion models."""
 
 
+def taken() -> set[str]:
+    """Flags that no field of a method may have."""
+    return flags([*PROGRAM, *other_parameters(flags(PROGRAM))]) | {"--preset"}
+
+
+def own_verbs() -> dict[str, type[Method]]:
+    """Methods that are a verb; one that is called like a verb of the program is left to --with."""
+    return {name: cls for name, cls in sorted(registry().items()) if cls.verb and name not in VERBS}
+
+
 def grouped() -> None:
     """`sweep` and `batch`: groups in which every verb that makes pictures is there again."""
     verbs: dict[str, type[Method] | None] = {"generate": None}
-    verbs |= {name: cls for name, cls in sorted(registry().items()) if cls.verb}
-    shared = [*RUN, *COMMON, *other_parameters()]
+    verbs |= own_verbs()
+    shared = [*RUN, *COMMON, *other_parameters(flags(PROGRAM))]
     sweeps = typer.Typer(help="Vary one field: pictures, contact sheet, page, curve.")
     batches = typer.Typer(help="A verb for every row of a folder or manifest.")
     rows = argument("source", "folder of pictures, or .csv, .jsonl, .txt; README says how")
     single = [p for p in shared if p.name != "n"]
     for name, cls in verbs.items():
-        own = method_parameters(cls) if cls else []
+        own = method_parameters(cls, taken()) if cls else []
         named = preset(cls) if cls else []
         text = summary(cls) if cls else "Make pictures from a prompt."
         register(name, sweeper(cls), [*own, *single, *SWEEP, *named], text, sweeps)
@@ -362,11 +377,11 @@ def modelled() -> None:
 
 def build() -> typer.Typer:
     """Register every verb: the installed methods' own, then the fixed ones."""
-    run = [*RUN, *OUT, PLAN, *COMMON, *other_parameters()]
+    run = [*RUN, *OUT, PLAN, *COMMON, *other_parameters(flags(PROGRAM))]
     register("generate", maker(None), run, "Make pictures from a prompt.")
-    for name, cls in sorted(registry().items()):
-        if cls.verb:
-            register(name, maker(cls), [*method_parameters(cls), *run, *preset(cls)], summary(cls))
+    for name, cls in own_verbs().items():
+        own = [*method_parameters(cls, taken()), *run, *preset(cls)]
+        register(name, maker(cls), own, summary(cls))
     grouped()
     again = argument("source", "a recipe (.json) or a picture that sfumato saved")
     text = "Make a picture again, bit for bit."

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sfumato.core.branches import Branch
@@ -16,10 +17,11 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Guide
 from sfumato.core.lazy import torch
 from sfumato.core.noise import Noise
+from sfumato.core.ranges import PICTURES, SEEDS, STEPS, Range, whole, words
 from sfumato.core.run import Loop, Run, Step, bind, invert, times_of
 from sfumato.core.solvers import SOLVERS, Solver, solver
 from sfumato.core.spaces import IDENTITY, Space
-from sfumato.core.spacing import materialise
+from sfumato.core.spacing import declared, materialise
 from sfumato.core.starts import Canvas, Place, PriorNoise, Start
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 Method = Callable[["Process"], "Process"]
 Size = int | tuple[int, int] | str
+
+SIDES = Range(1, 100_000)
+"""Pixels; their product has a bound of its own, where pictures are (images.frame)."""
 
 
 class Source(Protocol):
@@ -99,6 +104,25 @@ class Process:
     guides: tuple[Guide, ...] = ()
     methods: tuple[Method, ...] = ()
     base: Process | None = None
+
+    def __post_init__(self) -> None:
+        """Numbers of numpy and torch become Python's; what cannot run is refused at once."""
+        keep = partial(object.__setattr__, self)
+        keep("n", whole(self.n, "n", PICTURES))
+        for name, value, allowed in (
+            ("n_steps", self.n_steps, STEPS),
+            ("label", self.label, Range(ge=0)),
+            ("stages", self.stages, Range(ge=1)),
+            ("rows_max", self.rows_max, Range(ge=1)),
+        ):
+            if value is not None:
+                keep(name, whole(value, "steps" if name == "n_steps" else name, allowed))
+        words(self.prompt, "prompt")
+        words(self.negative, "negative")
+        keep("spacing", declared(self.spacing))
+        keep("size", sides(self.size))
+        if self.solver is not None:
+            solver(self.solver)
 
     def __or__(self, method: Method) -> Process:
         """This process with a method composed; a second one for the same slot is an error."""
@@ -207,7 +231,7 @@ class Process:
 
     def begin(self, seed: int = 0, noise: Noise | None = None) -> Run:
         """Bind everything of one run: sizes, times, prompts, guides."""
-        return bind(self.resolved(), seed, noise)
+        return bind(self.resolved(), whole(seed, "seed", SEEDS), noise)
 
     def steps(
         self,
@@ -279,6 +303,21 @@ class Process:
         if self.source is None:
             return self.geometry, self.shape
         return self.source.frame(self, place)
+
+
+def sides(size: Any) -> Size | None:
+    """A size as a process keeps it: None, "input", "native", a side, or (width, height)."""
+    if size is None or (isinstance(size, str) and size in ("input", "native")):
+        return size
+    if isinstance(size, tuple | list):
+        if len(size) == 2:
+            return whole(size[0], "size: width", SIDES), whole(size[1], "size: height", SIDES)
+        size = size[0] if len(size) == 1 else str(size)
+    if isinstance(size, str):
+        raise SfumatoError(
+            f'size {size!r:.60}: give a number, (width, height), "input" or "native"'
+        )
+    return whole(size, "size", SIDES)
 
 
 def _passes(times: Sequence[float]) -> list[int]:

@@ -193,7 +193,7 @@ def read_bytes(path: str | Path) -> bytes:
     """A regular file's bytes; errors are one clear line."""
     try:
         return documents.read_bytes(Path(path).expanduser(), MAX_BYTES)
-    except RuntimeError as error:  # a home that is unknown
+    except RuntimeError as error:  # no home of that name
         raise SfumatoError(f"{path}: cannot be read ({error})") from None
 
 
@@ -203,7 +203,7 @@ def file_name(text: str) -> str:
 
 
 def _validated(value: Any, info: Any) -> ImageInput:
-    """JSON names pictures by hash only, so that a request cannot name a file of the server.
+    """JSON names pictures by hash only, so that no document from elsewhere can name a file here.
 
     Context {"files": False} asks the same of Python values.
     """
@@ -217,9 +217,12 @@ def _validated(value: Any, info: Any) -> ImageInput:
 
 def _resolved(value: Mapping[str, Any]) -> ImageInput:
     digest, name = value.get("sha256"), value.get("name", "image")
+    if other := next((key for key in value if key not in ("sha256", "name")), None):
+        raise SfumatoError(f"picture: no key {other!r:.60}; it has sha256 and name")
     if not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)):
         raise SfumatoError(f"picture: sha256 = {digest!r:.80} is not 64 hexadecimal digits")
-    name = file_name(str(name))
+    if not isinstance(name, str) or name in ("", ".", "..") or re.search(r"[\x00/\\]", name):
+        raise SfumatoError(f"picture: name = {name!r:.80} is no file's own name")
     found = ImageInput(resolver.get()(digest, name), name)
     if found.sha256 != digest:
         raise SfumatoError(

@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from pydantic import AfterValidator
+
 from sfumato import images
 from sfumato.core.composite import Composite
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Call, Guide
+from sfumato.core.ranges import Range
 from sfumato.core.spacing import jumping
 from sfumato.core.starts import Place
 from sfumato.images import Image
-from sfumato.methods import Method, knob, method
+from sfumato.methods import Colour, Method, knob, method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +29,16 @@ if TYPE_CHECKING:
     from sfumato.core.denoiser import Cond, Denoiser, Prediction
     from sfumato.core.process import Process
     from sfumato.core.run import Run
+
+
+def _margins(given: tuple[int, ...]) -> tuple[int, ...]:
+    if min(given) < 0:
+        raise ValueError("left, top, right, bottom must be 0 or more")
+    return given
+
+
+Margin = Annotated[int, Range(le=32_768)]
+Margins = Annotated[tuple[Margin, Margin, Margin, Margin], AfterValidator(_margins)]
 
 
 @method
@@ -41,7 +54,7 @@ class Inpaint(Method):
     invert: Annotated[bool, knob("swap the mask's black and white")] = False
     alpha_mask: Annotated[bool, knob("the picture's transparency is the edit mask")] = False
     extend: Annotated[
-        tuple[int, int, int, int],
+        Margins,
         knob("outpainting: margins at left, top, right, bottom", unit="px"),
     ] = (0, 0, 0, 0)
     grow: Annotated[int, knob("enlarge the mask first", unit="px", ge=0, le=4096)] = 0
@@ -54,7 +67,9 @@ class Inpaint(Method):
     ] = "auto"
     resample: Annotated[int, knob("times each stretch is walked (plain)", ge=1, le=100)] = 1
     stretch: Annotated[int, knob("transitions walked again (plain)", ge=1, le=1000)] = 10
-    background: Annotated[str, knob("colour behind transparent parts, for the network")] = "white"
+    background: Annotated[Colour, knob("colour behind transparent parts, for the network")] = (
+        "white"
+    )
 
     def __post_init__(self) -> None:
         given = [n for n in ("mask", "alpha_mask") if getattr(self, n)]

@@ -19,7 +19,7 @@ from sfumato.core.lazy import torch
 from sfumato.core.schedule import Schedule, level
 from sfumato.core.starts import Place
 from sfumato.images import Image
-from sfumato.methods import Method, knob, method
+from sfumato.methods import Colour, Method, knob, method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +48,7 @@ class SDEdit(Method):
         float | None,
         knob("start level, 0.5 if none is given", main=True, ge=0, le=1, auto=(0.05, 1.0)),
     ] = None
-    ratio: Annotated[float | None, knob("start level as sigma/alpha instead", ge=0)] = None
+    ratio: Annotated[float | None, knob("start level as sigma/alpha instead", ge=0, le=1e9)] = None
     alpha_bar: Annotated[float | None, knob("start level as alpha^2 instead", gt=0, le=1)] = None
     repeats: Annotated[int, knob("passes K; each begins from the last result", ge=1, le=100)] = 1
     mask: Annotated[
@@ -77,7 +77,9 @@ class SDEdit(Method):
     match_colour: Annotated[
         bool, knob("give the result the guide's mean and spread of colours")
     ] = False
-    background: Annotated[str, knob("colour behind transparent parts, for the network")] = "white"
+    background: Annotated[Colour, knob("colour behind transparent parts, for the network")] = (
+        "white"
+    )
 
     def __post_init__(self) -> None:
         given = [n for n in ("t0", "ratio", "alpha_bar") if getattr(self, n) is not None]

@@ -10,7 +10,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import Schedule
 from sfumato.core.starts import Place
 from sfumato.images import Image
-from sfumato.methods import Method, knob, method
+from sfumato.methods import Colour, Method, knob, method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,9 +29,10 @@ class Upscale(Method):
 
     image: Annotated[Image, knob("the picture")]
     factor: Annotated[
-        int | None, knob("times as large; the first upsampler's if not given (emoji: 4, or 8)")
+        int | None,
+        knob("times as large; the first upsampler's if not given (emoji: 4, or 8)", ge=1, le=64),
     ] = None
-    background: Annotated[str, knob("colour behind transparent parts")] = "white"
+    background: Annotated[Colour, knob("colour behind transparent parts")] = "white"
 
     def __call__(self, process: Process) -> Process:
         if process.stages < 2:
