@@ -13,6 +13,7 @@ from sfumato.cli.options import Wanted
 from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
 from sfumato.core.ranges import SEEDS, Range, real, whole
+from sfumato.core.run import place_of
 from sfumato.core.spacing import RULES
 from sfumato.models import library
 from sfumato.models import replay as replays
@@ -38,6 +39,13 @@ class Composed:
     def base(self) -> Process:
         """The process itself, or of a cascade its base."""
         return base_of(self.process)
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Of the pictures, (width, height); None where the run begins from states."""
+        resolved = self.base.resolved()
+        frame, _ = resolved.frame(place_of(resolved))
+        return frame.target if frame else None
 
     def found(self, values: dict[str, Any]) -> Composed:
         """With every search done: its number in the process, its curve among the parents."""

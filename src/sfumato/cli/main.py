@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from sfumato.cli import signals
+
+if __name__ == "__main__":
+    signals.listen()  # the other imports take a while
+
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from inspect import Parameter, Signature
 from typing import Annotated, Any
@@ -12,9 +18,10 @@ from typing import Annotated, Any
 import typer
 
 import sfumato
-from sfumato.cli import show
+from sfumato.cli import show, streams
 from sfumato.cli.options import flags, method_parameters, methods_of, other_parameters
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import said
+from sfumato.core.interrupts import Stopped
 from sfumato.core.solvers import SOLVERS
 from sfumato.core.spacing import RULES
 from sfumato.methods import Method, registry
@@ -32,11 +39,22 @@ app = typer.Typer(
 )
 
 
+def not_empty(value: str | None) -> str | None:
+    """The value of -o; an empty one would be the working folder."""
+    if value is not None and not value.strip():
+        raise typer.BadParameter("is empty; give a file or a folder")
+    return value
+
+
 def keyword(
     name: str, kind: Any, default: Any, *flags: str, text: str, panel: str | None = None
 ) -> Parameter:
     option = typer.Option(
-        *flags, help=text, rich_help_panel=panel, show_default=default is not None
+        *flags,
+        help=text,
+        rich_help_panel=panel,
+        show_default=default is not None,
+        callback=not_empty if "--output" in flags else None,
     )
     return Parameter(
         name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
@@ -193,21 +211,21 @@ VERBS = (
 def guarded(body: Callable[..., None], values: dict[str, Any], debug: bool) -> None:
     """Run a verb; every failure is one line and an exit code."""
     try:
-        show.listen(bool(values.get("quiet")))
-        body(**values)
-    except KeyboardInterrupt:
-        show.errors.print("cancelled; finished pictures are kept")
-        raise typer.Exit(130) from None
-    except SfumatoError as error:
-        fail(str(error), debug)
+        with signals.working(), warnings.catch_warnings():
+            show.listen(bool(values.get("quiet")))
+            body(**values)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            signals.leave()
+    except KeyboardInterrupt as stop:
+        signals.leave()
+        show.errors.print(signals.LINE)
+        raise typer.Exit(stop.code if isinstance(stop, Stopped) else 130) from None
     except BrokenPipeError:  # who reads has seen enough, such as `head`
         os._exit(141)
-    except OSError as error:
-        fail(f"{error.filename or 'file'}: {error.strerror or error}", debug)
-    except MemoryError:
-        fail("out of memory; take a smaller --size or -n", debug)
     except Exception as error:  # the edge of the program: a bug is one line here too
-        fail(f"internal error: {type(error).__name__}: {error} (--debug shows where)", debug)
+        line = said(error)
+        fail(f"{line} (--debug shows where)" if line.startswith("internal") else line, debug)
 
 
 def fail(line: str, debug: bool) -> None:
@@ -407,7 +425,12 @@ def build() -> typer.Typer:
 
 def main() -> None:
     """Entry point of the program."""
-    build()()
+    signals.listen()
+    streams.adapt()
+    try:
+        build()()
+    finally:
+        signals.leave()
 
 
 if __name__ == "__main__":

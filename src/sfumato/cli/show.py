@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+
+from sfumato.core.errors import PictureWarning
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -38,6 +41,16 @@ def listen(quiet: bool) -> None:
     log = logging.getLogger("sfumato")
     log.handlers = [Notices()]
     log.setLevel(logging.WARNING if quiet else logging.INFO)
+    shown = warnings.showwarning
+
+    def notice(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, PictureWarning):
+            log.info("%s", message)
+        else:
+            shown(message, category, *where, **more)
+
+    warnings.showwarning = notice
+    warnings.simplefilter("always", PictureWarning)
 
 
 def bars() -> Progress:

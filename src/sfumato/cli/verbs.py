@@ -20,21 +20,25 @@ from sfumato.cli import show
 from sfumato.cli.compose import Composed, composed
 from sfumato.cli.options import Wanted
 from sfumato.core.errors import SfumatoError
+from sfumato.core.interrupts import undisturbed
 from sfumato.core.run import place_of
 from sfumato.core.solvers import solver, solver_data
+from sfumato.images.destination import Destination
+from sfumato.images.writing import tailed
 from sfumato.methods import to_data
 from sfumato.models import library
 from sfumato.models import replay as replays
 from sfumato.models.devices import choose
-from sfumato.models.result import Result, checked, folder_of, free
+from sfumato.models.result import Result, save_new
 
 
 def make(methods: Sequence[Wanted], values: dict[str, Any]) -> None:
     """Compose, run, save: `generate` and every method's verb."""
-    folder = folder_of(checked(values["output"]))
-    if not folder.is_dir():
-        raise SfumatoError(f"{values['output']}: the folder {folder} does not exist; make it first")
-    made = composed(methods, values).found(values)
+    target = Destination.of(values["output"])
+    target.check([target.folder / "x"])  # before a model is loaded
+    made = composed(methods, values)
+    checked(target, made, values["embed"])
+    made = made.found(values)
     if values["plan"]:
         plan(made, values["as_json"])
         return
@@ -43,18 +47,28 @@ def make(methods: Sequence[Wanted], values: dict[str, Any]) -> None:
         result = made.sample(update)
     if values["embed"]:
         result = embedded(result, [i for m in made.process.methods for i in images.inputs_of(m)])
-    deliver(result, values["output"], values["sheet"], values["as_json"])
+    deliver(result, target, values["sheet"], values["as_json"])
 
 
-def deliver(result: Result, output: str, sheet: bool, as_json: bool) -> None:
-    """Save the pictures, and a sheet of them if asked."""
-    paths = result.save(output)
-    if sheet:
-        first = paths[0]
-        target = free(first.with_name(f"{first.stem}-sheet.png"))
-        result.sheet(title=result.recipe.prompt).save(target)
-        paths = [*paths, target]
-    show.saved(paths, result.recipe, as_json)
+def checked(target: Destination, made: Composed, embed: bool = False) -> None:
+    """Raise SfumatoError where the pictures of a run could not be saved."""
+    base = made.base
+    inputs = [i for m in made.process.methods for i in images.inputs_of(m)] if embed else []
+    paths = target.paths(base.prompt, made.seed, range(base.n))
+    target.check(paths, size=made.size, embedded=sum(len(i.data) * 4 // 3 for i in inputs))
+
+
+def deliver(result: Result, target: Destination, sheet: bool, as_json: bool) -> None:
+    """Save the pictures, and a sheet of them if asked; what had to go elsewhere is a failure."""
+    with undisturbed():
+        written = result.written(target)
+        if sheet:
+            first = written[0].path
+            page = result.sheet(title=result.recipe.prompt)
+            written.append(save_new(page, tailed(first, "-sheet.png")))
+    show.saved([one.path for one in written], result.recipe, as_json)
+    if troubles := [one.trouble for one in written if one.trouble]:
+        raise SfumatoError("; ".join(troubles))
 
 
 def embedded(result: Result, inputs: Sequence[images.ImageInput]) -> Result:
@@ -92,11 +106,13 @@ def replay(
     source: str, output: str, sheet: bool, device: str, dtype: str, as_json: bool, quiet: bool
 ) -> None:
     """`sfumato run`."""
-    checked(output)
+    target = Destination.of(output)
+    target.check([target.folder / "x"])
     again = replays.Replay.of(source, device=device, dtype=None if dtype == "auto" else dtype)
+    checked(target, Composed(again.process, again.recipe.seed))
     with show.progress(again.process.calls, quiet) as update:
         result = again.sample(update)
-    deliver(result, output, sheet, as_json)
+    deliver(result, target, sheet, as_json)
 
 
 def info(source: str, as_json: bool, quiet: bool) -> None:
@@ -184,7 +200,7 @@ def subjects_measured(
     data: str | None, output: str | None, given: dict[str, Any], as_json: bool, quiet: bool
 ) -> None:
     """`sfumato eval --protocol dreambooth`."""
-    from sfumato.images.picture import write_whole
+    from sfumato.images.writing import write_whole
     from sfumato.measure import protocol
 
     if data is None:

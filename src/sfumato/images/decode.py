@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image as PILImage
 from PIL import ImageFile, UnidentifiedImageError
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import PictureWarning, SfumatoError
 from sfumato.images.picture import Picture
 
 log = logging.getLogger("sfumato")
@@ -222,7 +222,8 @@ def _srgb(pixels: PILImage.Image, profile: bytes, name: str) -> PILImage.Image:
         return transform.apply(pixels)
     except (ImageCms.PyCMSError, ImportError, OSError, ValueError, TypeError) as error:
         text = str(error).splitlines()[0] if str(error) else "unreadable"
-        warnings.warn(f"{name}: its colour profile was ignored ({text})", stacklevel=2)
+        line = f"{name}: its colour profile was ignored ({text})"
+        warnings.warn(line, PictureWarning, stacklevel=2)
         return pixels.convert("RGB")
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from sfumato.images.work import Colour
+
 log = logging.getLogger("sfumato")
 
 THRESHOLD = 8  # of 255: what JPEG changes by itself
@@ -109,18 +111,29 @@ def open_mask(source: Any, size: Sides, *, invert: bool = False) -> PILImage.Ima
 
 
 def extended(
-    picture: Picture, margins: tuple[int, int, int, int]
+    picture: Picture, margins: tuple[int, int, int, int], background: Colour = "white"
 ) -> tuple[Picture, PILImage.Image]:
-    """A picture with left, top, right, bottom margins of its border's colours; their edit mask."""
+    """A picture with left, top, right, bottom margins of its border's colours; their edit mask.
+
+    Margins are opaque; beside transparent parts they have the background's colour.
+    """
     import numpy as np
+
+    from sfumato.images.work import flattened
 
     if min(margins) < 0:
         raise SfumatoError(f"extend {margins}: left, top, right, bottom must be 0 or more")
     left, top, right, bottom = margins
-    pixels = np.pad(np.asarray(picture), ((top, bottom), (left, right), (0, 0)), mode="edge")
-    mask = PILImage.new("L", (pixels.shape[1], pixels.shape[0]), 255)
+    shown = np.asarray(flattened(picture, background))
+    pixels = PILImage.fromarray(np.pad(shown, ((top, bottom), (left, right), (0, 0)), mode="edge"))
+    pixels.paste(picture, (left, top))
+    alpha = None
+    if picture.alpha is not None:
+        alpha = PILImage.new("L", pixels.size, 255)
+        alpha.paste(picture.alpha, (left, top))
+    mask = PILImage.new("L", pixels.size, 255)
     mask.paste(0, (left, top, left + picture.width, top + picture.height))
-    return Picture.of(PILImage.fromarray(pixels), name=picture.name), mask
+    return Picture.of(pixels, alpha=alpha, name=picture.name), mask
 
 
 def alpha_mask(picture: Picture) -> PILImage.Image:

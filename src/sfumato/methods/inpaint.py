@@ -96,7 +96,7 @@ class _Canvas:
         m = self.method
         picture, mask = m.image.picture(), m.mask
         if any(m.extend):
-            picture, grown = images.extended(picture, m.extend)
+            picture, grown = images.extended(picture, m.extend, m.background)
             return picture, images.edit_mask(picture, mask=grown, grow=m.grow, feather=m.feather)
         return picture, images.edit_mask(
             picture, mask=mask, invert=m.invert, grow=m.grow, feather=m.feather
