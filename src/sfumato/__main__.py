@@ -1,17 +1,9 @@
-"""The program: `sfumato`, or `python -m sfumato`. It can be stopped from its first import on."""
-
-from __future__ import annotations
+"""`python -m sfumato`: the program, where its script is not on the PATH."""
 
 from sfumato.cli import signals
 
+signals.listen()  # the other imports take a while
 
-def main() -> None:
-    """Entry point of the program."""
-    signals.listen()
-    from sfumato.cli.main import main as run
+from sfumato.cli.main import main  # noqa: E402
 
-    run()
-
-
-if __name__ == "__main__":
-    main()
+main()

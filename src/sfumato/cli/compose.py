@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -93,6 +94,9 @@ def composed(
         if values.get(name) == "":
             raise SfumatoError(f"--{name}: is empty; leave it out, or say which")
     asked = {name: values[name] for name in ASKED if values.get(name) is not None}
+    if asked.get("seed") == "random":
+        asked["seed"] = secrets.randbelow(1 << 31)
+        logging.getLogger("sfumato").info("seed %d", asked["seed"])
     if values["size"] is not None:
         asked["size"] = parse_size(values["size"])
     if ("spacing" in asked) != ("steps" in asked):  # each may fix what the recipe's other says

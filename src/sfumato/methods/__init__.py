@@ -46,6 +46,7 @@ from pydantic.fields import FieldInfo
 from sfumato import documents
 from sfumato.core.errors import SfumatoError
 from sfumato.core.ranges import TIME, words
+from sfumato.core.synonyms import hinted
 from sfumato.images import ImageInput, inputs_of
 from sfumato.recipe import called, located
 
@@ -103,8 +104,9 @@ class Method:
 
     verb: has a CLI verb of its own instead of being an option of others. slot: at most one method
     of a slot fits in a process. stages: "base", or "all" stages of a cascade. presets: named field
-    values. needs: what it changes of a prediction without keeping x0 and eps together, such as
-    {"eps"}; solvers that do not read it are refused.
+    values. examples: what a verb is called with, for its help. needs: what it changes of a
+    prediction without keeping x0 and eps together, such as {"eps"}; solvers that do not read it are
+    refused.
     """
 
     id: ClassVar[str]
@@ -112,6 +114,7 @@ class Method:
     slot: ClassVar[str | None] = None
     stages: ClassVar[Literal["base", "all"]] = "base"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    examples: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls) -> None:
@@ -195,7 +198,9 @@ def _line(cls: type, error: ValidationError) -> str:
     names = [f.name for f in fields(cls)]
     if first["type"] in ("unexpected_keyword_argument", "unexpected_positional_argument"):
         keyword = first["type"] == "unexpected_keyword_argument"
-        what = f"no field {first['loc'][0]!r:.60}" if keyword else "has more values than fields"
+        word = str(first["loc"][0])
+        known = f"no field {word!r:.60}{hinted(word, names)}"
+        what = known if keyword else "has more values than fields"
         return f"{own}: {what}; its fields: {', '.join(names)}"
     where = [
         names[p] if isinstance(p, int) and k == 0 else str(p) for k, p in enumerate(first["loc"])
@@ -254,7 +259,8 @@ def field_of(method: str, field: str, where: str) -> FieldInfo:
     """A method's field; where: what an error calls the place that asks."""
     known = described(find(method))
     if field not in known:
-        raise SfumatoError(f"{where}: {method} has no {field!r}, only {', '.join(known)}")
+        hint = hinted(field, known)
+        raise SfumatoError(f"{where}: {method} has no {field!r}{hint}, only {', '.join(known)}")
     return known[field]
 
 
@@ -277,7 +283,8 @@ def from_data(data: Mapping[str, Any], where: str = "") -> Method:
     for name in values:
         if name not in described(cls):
             known = ", ".join(described(cls))
-            raise SfumatoError(f"{said}: no field {name!r:.60}; its fields: {known}")
+            hint = hinted(str(name), described(cls))
+            raise SfumatoError(f"{said}: no field {name!r:.60}{hint}; its fields: {known}")
     return documents.parse_data(TypeAdapter(cls), values, said, strict=True)
 
 

@@ -36,6 +36,10 @@ class SDEdit(Method):
     """
 
     verb: ClassVar[bool] = True
+    examples: ClassVar[tuple[str, ...]] = (
+        'painting.png -p "red apple" --t0 0.6',
+        'photo.png --strokes painted.png -p "red apple"',
+    )
     slot: ClassVar[str | None] = "start"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "strokes": {"t0": 0.5},
