@@ -14,19 +14,25 @@ import warnings
 from collections.abc import Callable
 from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import sfumato
-from sfumato.cli import show, streams
+from sfumato.cli import streams
 from sfumato.cli.manual import MAIN, Manual, all_options, program, verb
 from sfumato.cli.options import flags, main_field, method_parameters, methods_of, other_parameters
 from sfumato.core.errors import SfumatoError, said
 from sfumato.core.interrupts import Stopped
+from sfumato.core.lazy import LazyModule
 from sfumato.core.solvers import SOLVERS
 from sfumato.core.spacing import RULES
 from sfumato.methods import Method, registry
+
+if TYPE_CHECKING:
+    from sfumato.cli import show
+else:  # help must not wait for rich
+    show = LazyModule("sfumato.cli.show")
 
 # libgomp's threads spin while they wait: with another process on a core that makes torch tens of
 # times slower. Read when torch is first imported, which is later.

@@ -89,6 +89,6 @@ def meant(word: str, known: Collection[str]) -> str | None:
 
 
 def hinted(word: str, known: Collection[str]) -> str:
-    """The same as the end of a message, empty where nothing is near."""
+    """The same in brackets for a message, empty where nothing is near."""
     found = meant(word, known)
-    return "" if found is None else f"; here it is {found}"
+    return "" if found is None else f" (here it is {found})"
