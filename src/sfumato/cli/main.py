@@ -332,6 +332,7 @@ def register(
     manual = Manual(text, tuple(ordered), examples, main)
 
     def command(**values: Any) -> None:
+        values.pop("help_all")
         guarded(body, values, values.pop("debug"))
 
     command.__signature__ = Signature([*ordered, all_options()])  # type: ignore[attr-defined]

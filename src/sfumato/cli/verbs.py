@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -239,10 +239,28 @@ def data(what: str, output: str | None, packages: str | None, quiet: bool) -> No
     print(target)
 
 
+REQUIRED = (
+    "sfumato", "torch", "pillow", "numpy", "safetensors", "tokenizers", "pydantic", "diffusers",
+    "transformers", "huggingface-hub", "matplotlib",
+)  # fmt: skip
+OPTIONAL = {
+    "bitsandbytes": "for dreambooth --eight-bit",
+    "accelerate": "for training on several devices",
+    "resvg-py": "for data build-emoji",
+}
+
+
+def installed(name: str) -> str:
+    """The version of a package, or that it is missing."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return f"missing, pip install {name}"
+
+
 def doctor(device: str, dtype: str, as_json: bool, quiet: bool) -> None:
     """`sfumato doctor`: versions, the choices made here, and a small run with checked output."""
     choice = choose(device, dtype)
-    names = ("sfumato", "torch", "pillow", "numpy", "safetensors", "tokenizers", "pydantic")
     began = time.perf_counter()
     model = library.load("emoji", device=device, dtype=dtype)
     loaded = time.perf_counter()
@@ -252,7 +270,8 @@ def doctor(device: str, dtype: str, as_json: bool, quiet: bool) -> None:
     healthy = red > green and red > blue
     data = {
         "python": platform.python_version(),
-        **{name: version(name) for name in names},
+        **{name: installed(name) for name in REQUIRED},
+        **{name: f"{installed(name)}; {what}" for name, what in OPTIONAL.items()},
         "device": f"{choice.device} ({choice.device_reason})",
         "dtype": f"{choice.dtype} ({choice.dtype_reason})",
         "threads": torch.get_num_threads(),
