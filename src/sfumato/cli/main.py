@@ -9,6 +9,7 @@ if __name__ == "__main__":
 
 import importlib
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -486,6 +487,7 @@ def grouped() -> None:
         main = first(cls) if cls else MAIN
         swept = [*own, *single, *SWEEP, *named]
         given = cls.examples[0] if cls and cls.examples else '-p "red apple"'
+        given = re.sub(r" (-n \d+|--sheet|-o \S+)", "", given)  # a sweep has its own
         shown = (f"{given} --over cfg.scale=1:8:5", f"{given} --over steps=5,10,20 -o sweep/")
         register(name, sweeper(cls), swept if cls else [*WORDS, *swept], text, sweeps, shown, main)
         fields = [p for p in own if p.kind is Parameter.KEYWORD_ONLY]

@@ -60,7 +60,7 @@ class Manual:
         if not every:
             rest = len(options) - len(first)
             parts.append(f"{rest} more options: {path} --help-all")
-        return "\n\n".join(parts) + "\n"
+        return "\n\n".join(parts)
 
     def comes_first(self, parameter: Parameter) -> bool:
         given = _told(parameter)
@@ -82,7 +82,7 @@ class Verb(TyperCommand):
         except UsageError as error:
             word = str(getattr(error, "option_name", ""))
             if not word or word in known:
-                refuse(ctx, error.format_message())
+                refuse(ctx, f"{error.format_message().rstrip('.')}{given(error, args)}")
             refuse(ctx, f"there is no option {word}{self.hint(word, list(known))}")
 
     def hint(self, word: str, known: Sequence[str]) -> str:
@@ -125,7 +125,7 @@ class Program(TyperGroup):
                 "Examples:\n" + "\n".join(f"  {path} {one}".rstrip() for one in self.examples)
             )
         parts.append(f"{path} VERB --help says more of each.")
-        return "\n\n".join(parts) + "\n"
+        return "\n\n".join(parts)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
@@ -157,13 +157,24 @@ def refuse(ctx: Any, message: str) -> NoReturn:
     raise typer.Exit(2)
 
 
+def given(error: Any, args: Sequence[str]) -> str:
+    """The value that is wrong, where the message leaves it out."""
+    flags = getattr(getattr(error, "param", None), "opts", ())
+    for k, word in enumerate(args):
+        flag, equals, value = word.partition("=")
+        value = value if equals else next(iter(args[k + 1 : k + 2]), "")
+        if flag in flags and value not in error.format_message():
+            return f", not {value!r:.60}"
+    return ""
+
+
 def all_options() -> Parameter:
     """--help-all."""
 
     def told(ctx: typer.Context, wanted: bool) -> None:
         if wanted:
             command: Any = ctx.command
-            typer.echo(command.manual.page(ctx.command_path, every=True), nl=False)
+            typer.echo(command.manual.page(ctx.command_path, every=True))
             raise typer.Exit
 
     option = typer.Option(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 from sfumato import images
 from sfumato.cli.compose import Composed
 from sfumato.cli.options import main_field
-from sfumato.core.process import name_of
+from sfumato.core.process import brief
 from sfumato.core.run import place_of
 from sfumato.core.solvers import solver, solver_data
-from sfumato.methods import Method, described, to_data
+from sfumato.methods import Method, to_data
 from sfumato.models import cost
 
 
@@ -76,23 +75,8 @@ def edited(process: Any) -> Any:
 
 
 def told(method: Any) -> str:
-    """A method with what was given to it."""
-    if not isinstance(method, Method):
-        return name_of(method)
-    given = []
-    for field in fields(method):  # type: ignore[arg-type]
-        value, default = getattr(method, field.name), described(type(method))[field.name].default
-        if value is None or (value == default and field.name != main_field(type(method))):
-            continue
-        if isinstance(value, images.ImageInput):
-            given.append(f"{field.name} {value.name}")
-        elif value is True:
-            given.append(field.name)
-        else:
-            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-            shown = f"{shown:g}" if isinstance(shown, float) else shown
-            given.append(f"{field.name} {shown}")
-    return f"{method.id} ({', '.join(given)})" if given else method.id
+    """A method with what was given to it, and its main field."""
+    return brief(method, [main_field(type(method))] if isinstance(method, Method) else [])
 
 
 def walked(plan: dict[str, Any]) -> str:

@@ -193,10 +193,12 @@ def knob(
 
 def _line(cls: type, error: ValidationError) -> str:
     """The first thing that is wrong with values given in Python."""
-    first = error.errors()[0]
+    every = error.errors()
+    strange = ("unexpected_keyword_argument", "unexpected_positional_argument")
+    first = next((one for one in every if one["type"] in strange), every[0])
     own = getattr(cls, "id", cls.__name__)
     names = [f.name for f in fields(cls)]
-    if first["type"] in ("unexpected_keyword_argument", "unexpected_positional_argument"):
+    if first["type"] in strange:
         keyword = first["type"] == "unexpected_keyword_argument"
         word = str(first["loc"][0])
         known = f"no field {word!r:.60}{hinted(word, names)}"
@@ -205,6 +207,8 @@ def _line(cls: type, error: ValidationError) -> str:
     where = [
         names[p] if isinstance(p, int) and k == 0 else str(p) for k, p in enumerate(first["loc"])
     ]
+    if first["type"].startswith("missing"):
+        return f"{own}: {'.'.join(where[:1])} is missing; give it"
     value = first["input"]
     shown = "" if isinstance(value, Mapping) or not where else f" = {value!r:.60}"
     message = first["msg"].removeprefix("Value error, ")
