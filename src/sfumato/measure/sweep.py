@@ -19,17 +19,22 @@ from typing import Any
 import torch
 
 from sfumato import images
-from sfumato.core.errors import SfumatoError
-from sfumato.images.picture import write_whole
+from sfumato.core.errors import SfumatoError, said
+from sfumato.core.interrupts import undisturbed
+from sfumato.images.writing import write_new, write_whole
 from sfumato.measure import distance, evaluate, heldout
 from sfumato.measure.curve import Curve, Point, knee, plot
 from sfumato.measure.distance import Estimate
 from sfumato.measure.faithful import Reference, diversity
 from sfumato.methods import field_of, find
 from sfumato.models.cascade import base_of
+from sfumato.models.result import save_new
 from sfumato.recipe import Recipe
 
 log = logging.getLogger("sfumato")
+
+SEEDS = 1000  # of a value and a prompt: they are one batch
+PICTURES = 20_000  # of a sweep, whose page holds them all
 
 
 @dataclass(frozen=True)
@@ -142,17 +147,22 @@ def sweep(
     model: Any = base.source
     if model is None:
         raise SfumatoError("sweep: needs a process of a model, which keeps recipes")
-    if seeds < 1:
-        raise SfumatoError(f"seeds = {seeds}: must be at least 1")
+    if not 1 <= seeds <= SEEDS:
+        raise SfumatoError(f"seeds = {seeds}: must be 1 to {SEEDS}")
     if choose is not None and choose not in axis_.values:
         known = ", ".join(f"{value:g}" for value in axis_.values)
         raise SfumatoError(f"choose = {choose:g}: not among the values {known}")
     asked = tuple(dict.fromkeys(map(model.phrase, prompts))) or (base.prompt,)
+    total = len(asked) * len(axis_.values)
+    if total * seeds > PICTURES:
+        raise SfumatoError(
+            f"sweep: {len(axis_.values)} values, {len(asked)} prompts and {seeds} seeds are "
+            f"{total * seeds:,} pictures; take {PICTURES:,} at most"
+        )
     parent: Recipe = replace(model.asked(base.based(n=seeds), seed), parents=tuple(parents))
     place = Path(folder)
     _claim(place, parent, axis_, asked, model)
     cells = []
-    total = len(asked) * len(axis_.values)
     for k, (p, v, text, value) in enumerate(_grid(asked, axis_)):
         files = tuple(place / "pictures" / f"{p + 1}-{v + 1}-{seed + j}.png" for j in range(seeds))
         cells.append(_cell(process, axis_, value, text, files, parent, seed))
@@ -179,19 +189,22 @@ def _claim(folder: Path, parent: Recipe, axis_: Axis, prompts: Sequence[str], mo
                                   "prompts": list(prompts), "weights": model.weights,
                                   "dtype": model.choice.dtype}))  # fmt: skip
     file = folder / "sweep.json"
-    if file.exists():
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept != data:
-            what = next(name for name in data if kept.get(name) != data[name])
-            raise SfumatoError(
-                f"{folder}: holds a sweep of another {what}; choose another folder, or remove it"
-            )
-        return
-    if folder.exists() and any(folder.iterdir()):
-        raise SfumatoError(f"{folder}: is not empty and holds no sweep; choose another folder")
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
-    write_whole(file, json.dumps(data, indent=1, ensure_ascii=False).encode())
-    write_whole(folder / "recipe.json", parent.to_json(indent=1).encode())
+    if not file.exists():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise SfumatoError(f"{folder}: is not empty and holds no sweep; choose another folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        made = write_new(file, json.dumps(data, indent=1, ensure_ascii=False).encode())
+        if made != file:  # another began here at the same moment
+            made.unlink()
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    if kept != data:
+        what = next(name for name in data if kept.get(name) != data[name])
+        raise SfumatoError(
+            f"{folder}: holds a sweep of another {what}; choose another folder, or remove it"
+        )
+    (folder / "pictures").mkdir(exist_ok=True)
+    if not (folder / "recipe.json").exists():
+        write_whole(folder / "recipe.json", parent.to_json(indent=1).encode())
 
 
 def _cell(
@@ -208,12 +221,16 @@ def _cell(
     try:
         made = axis_.at(process, value).based(prompt=text, n=len(files))
         result = made.sample(seed).descended([parent.id])
-    except SfumatoError as error:
-        log.warning("%s = %g, %s: %s", axis_.name, value, text, error)
-        return Cell(value, text, (), str(error))
-    for picture, file in zip(result.images, files, strict=True):
-        picture.save(file)
-    return Cell(value, text, files)
+    except Exception as error:  # whatever it is, it is this cell's alone
+        log.warning("%s = %g, %s: %s", axis_.name, value, text, said(error))
+        return Cell(value, text, (), said(error))
+    trouble = []
+    with undisturbed():
+        for picture, file in zip(result.images, files, strict=True):
+            if not file.is_file():
+                written = save_new(picture, file)
+                trouble += [written.trouble] if written.trouble else []
+    return Cell(value, text, () if trouble else files, "; ".join(trouble))
 
 
 def measured(process: Any, axis_: Axis, cells: Sequence[Cell], folder: Path) -> list[Point]:

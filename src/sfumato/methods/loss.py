@@ -16,7 +16,7 @@ from sfumato.core.lazy import torch
 from sfumato.core.losses import Eye, Measure, Penalty
 from sfumato.core.starts import Place
 from sfumato.images import Image, ImageInput
-from sfumato.methods import Method, Weights, knob, method
+from sfumato.methods import Method, Text, Weights, Window, knob, method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,13 +38,11 @@ class Loss(Method, ABC):
     from noise burns colours.
     """
 
-    weight: Annotated[float, knob("strength", main=True, ge=0)] = 1.0
+    weight: Annotated[float, knob("strength", main=True, ge=0, le=1e6)] = 1.0
     on: Annotated[
-        str, knob("whose prediction it looks at and steers: mixture, or a branch's name")
+        Text, knob("whose prediction it looks at and steers: mixture, or a branch's name")
     ] = "mixture"
-    window: Annotated[
-        tuple[float, float], knob("times low, high between which it acts", unit="t")
-    ] = (0.0, 1.0)
+    window: Annotated[Window, knob("times low, high between which it acts", unit="t")] = (0.0, 1.0)
     through: Annotated[
         Literal["network", "prediction"],
         knob("gradient through the network, as published, or of its prediction alone, cheaper"),
@@ -60,10 +58,6 @@ class Loss(Method, ABC):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.slot = cls.id
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.window[0] <= self.window[1] <= 1:
-            raise SfumatoError(f"{self.id}: window {self.window}: needs 0 <= low <= high <= 1")
 
     def __call__(self, process: Process) -> Process:
         return process.add(guides=(_Unbound(self),)) if self.weight else process
@@ -145,7 +139,9 @@ class FeatureLoss(ContentLoss, ABC):
         Weights | None,
         knob("file of VGG19's weights, or model: the denoiser's own; vgg19* in SFUMATO_HOME first"),
     ] = None
-    layers: Annotated[str | None, knob("layers as a, b, c; the extractor's own choice else")] = None
+    layers: Annotated[Text | None, knob("layers as a, b, c; the extractor's own choice else")] = (
+        None
+    )
 
     def extractor(self, run: Run) -> Any:
         """models.features.Features, one object for all losses of a run that ask alike."""
@@ -233,5 +229,5 @@ def _mask(loss: Loss, run: Run) -> Tensor | None:
         raise SfumatoError(
             f"{loss.id}: this run begins from a tensor; give its mask as one, (1, H, W)"
         )
-    mask = images.open_mask(given, run.frame.picture)
+    mask = images.acting(images.open_mask(given, run.frame.picture), f"mask {given.name}")
     return images.mask_to_work(mask, run.frame).to(run.device)
