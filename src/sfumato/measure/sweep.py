@@ -18,14 +18,16 @@ from typing import Any
 
 import torch
 
-from sfumato import images
+from sfumato import documents, images
 from sfumato.core.errors import SfumatoError
+from sfumato.core.ranges import PICTURES, SEEDS, whole
 from sfumato.images.picture import write_whole
 from sfumato.measure import distance, evaluate, heldout
 from sfumato.measure.curve import Curve, Point, knee, plot
 from sfumato.measure.distance import Estimate
 from sfumato.measure.faithful import Reference, diversity
 from sfumato.methods import field_of, find
+from sfumato.models import replay
 from sfumato.models.cascade import base_of
 from sfumato.recipe import Recipe
 
@@ -142,8 +144,7 @@ def sweep(
     model: Any = base.source
     if model is None:
         raise SfumatoError("sweep: needs a process of a model, which keeps recipes")
-    if seeds < 1:
-        raise SfumatoError(f"seeds = {seeds}: must be at least 1")
+    seeds, seed = whole(seeds, "seeds", PICTURES), whole(seed, "seed", SEEDS)
     if choose is not None and choose not in axis_.values:
         known = ", ".join(f"{value:g}" for value in axis_.values)
         raise SfumatoError(f"choose = {choose:g}: not among the values {known}")
@@ -180,12 +181,13 @@ def _claim(folder: Path, parent: Recipe, axis_: Axis, prompts: Sequence[str], mo
                                   "dtype": model.choice.dtype}))  # fmt: skip
     file = folder / "sweep.json"
     if file.exists():
-        kept = json.loads(file.read_text(encoding="utf-8"))
+        kept = documents.read_json(dict[str, Any], file)
         if kept != data:
-            what = next(name for name in data if kept.get(name) != data[name])
+            what = next((name for name in data if kept.get(name) != data[name]), "kind")
             raise SfumatoError(
                 f"{folder}: holds a sweep of another {what}; choose another folder, or remove it"
             )
+        (folder / "pictures").mkdir(exist_ok=True)
         return
     if folder.exists() and any(folder.iterdir()):
         raise SfumatoError(f"{folder}: is not empty and holds no sweep; choose another folder")
@@ -228,7 +230,7 @@ def measured(process: Any, axis_: Axis, cells: Sequence[Cell], folder: Path) -> 
         for cell, pictures in shown.items():
             bench = judge_of(cell.prompt)
             for file, picture in zip(cell.files, pictures, strict=True):
-                picture.recipe = Recipe.from_json(images.read_metadata(file)["sfumato"])
+                picture.recipe = replay.read(file)
                 found = guide.measures(picture) if guide else {}
                 pixels = evaluate.pixels(picture)[None]
                 if bench is not None:
@@ -238,7 +240,7 @@ def measured(process: Any, axis_: Axis, cells: Sequence[Cell], folder: Path) -> 
                 for name, number in found.items():
                     singles.setdefault(name, []).append(number)
                 rows.append({"value": value, "prompt": cell.prompt,
-                             "seed": picture.recipe.seed + picture.recipe.run["index"],
+                             "seed": picture.recipe.seed + picture.recipe.run.get("index", 0),
                              "file": file.relative_to(folder).as_posix(), **found})  # fmt: skip
         if not shown:
             continue
