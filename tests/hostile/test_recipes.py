@@ -96,7 +96,7 @@ FIELDS: list[tuple[str, Any, str]] = [
     ("model", 5, "model = 5: input should be a valid string"),
     ("model", None, "model = None"),
     ("prompt", 5, "prompt = 5"),
-    ("prompt", "x" * (LENGTH + 1), "at most 100000 characters"),
+    ("prompt", "x" * (LENGTH + 1), "at most 10000 characters"),
     ("negative", None, "negative = None"),
     ("label", -1, "label = -1: input should be greater than or equal to 0"),
     ("label", "1", "label = '1'"),
@@ -260,7 +260,7 @@ ENTRIES: list[tuple[dict[str, Any], str]] = [
     ({"method": "perceptual", "features": "../x"}, NOT_BARE),
     ({"method": "clip_guidance", "clip": "a/../b"}, NOT_BARE),
     ({"method": "instruction", "prompt": 5}, "instruction: prompt = 5"),
-    ({"method": "classifier", "target": "x" * (LENGTH + 1)}, "give at most 100,000"),
+    ({"method": "classifier", "target": "x" * (LENGTH + 1)}, "give at most 10,000"),
 ]
 
 
@@ -414,7 +414,7 @@ PROCESSES: list[tuple[dict[str, Any], str]] = [
     ({"stages": 0}, "stages = 0: must be at least 1"),
     ({"prompt": None}, "prompt = None: must be a text"),
     ({"prompt": "\ud800"}, "is not UTF-8 text"),
-    ({"negative": "x" * (LENGTH + 1)}, "negative: has 100,001 characters"),
+    ({"negative": "x" * (LENGTH + 1)}, "negative: has 10,001 characters"),
     ({"solver": ""}, "solver '': unknown"),
     ({"solver": "zzz"}, "solver 'zzz': unknown"),
     ({"solver": 5}, "solver 5: is none"),
@@ -490,7 +490,8 @@ def test_long_prompts_take_no_time() -> None:
         assert card.full_prompt(text).endswith(", flat")
         assert not says(text, "ink drawing pencil")
         assert time.perf_counter() - began < 1
-    refused(lambda: emoji().process("ink " * 20_000, stages=1, steps=1).sample(), "token")
+    refused(lambda: emoji().process("ink " * 20_000), "prompt: has 80,000 characters")
+    refused(lambda: emoji().process("ink " * 2000, stages=1, steps=1).sample(), "token")
 
 
 @pytest.mark.parametrize(
@@ -533,6 +534,11 @@ def test_run_reads_a_recipe_object_as_a_document(tmp_path: Path) -> None:
     refused(lambda: sf.run(Recipe("emoji", n="2")), "n = '2'")  # type: ignore[arg-type]
     refused(lambda: sf.run(Recipe("emoji", methods="x")), "methods = 'x'")  # type: ignore[arg-type]
     refused(lambda: sf.run(Recipe("emoji", prompt=b"x")), "is not plain data")  # type: ignore[arg-type]
+    deep: Any = []
+    for _ in range(10_000):
+        deep = [deep]
+    entry = {"method": "cfg", "scale": deep}
+    refused(lambda: sf.run(Recipe("emoji", methods=(entry,))), "recipe: is nested too deeply")
 
 
 def test_the_hubs_names_are_no_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1002,6 +1008,35 @@ def test_tensors_that_lie_about_their_shape() -> None:
     refused(lambda: ImageInput.of(data[:-8], "x.npy").tensor(), "x.npy: not a readable .npy")
     huge = data.replace(b"(3, 4, 4)", b"(9999999999, 4, 4)"[:9] + b"")
     tried(lambda: ImageInput.of(huge, "x.npy").tensor())
+
+
+TENSORS: list[tuple[Callable[[], Any], str]] = [
+    (lambda: sf.SDEdit(torch.zeros(2)), "tensor of 2: this process takes 3 channels"),
+    (lambda: sf.SDEdit(torch.zeros(())), "tensor of no sides"),
+    (lambda: sf.SDEdit(torch.zeros(1, 32, 32)), "tensor of 1x32x32: this process takes 3 channels"),
+    (lambda: sf.SDEdit(torch.zeros(3, 33, 32)), "multiples of 8"),
+    (lambda: sf.SDEdit(torch.zeros(3, 0, 0)), "tensor of 3x0x0"),
+    (lambda: sf.SDEdit(torch.zeros(5, 3, 32, 32)), "sdedit: tensor.npy is a tensor of 5x3x32x32"),
+    (lambda: sf.SDEdit(torch.zeros(3, 32, 32), mask=torch.ones(2, 9, 9)), "a tensor of 2x9x9"),
+    (lambda: sf.SDEdit(torch.zeros(3, 32, 32), mask=PICTURE), "is a picture; a tensor is needed"),
+    (lambda: sf.SDEdit(torch.zeros(3, 32, 32).cfloat()), "this run takes 3x32x32"),
+    (lambda: sf.Inpaint(torch.zeros(3, 32, 32), extend=(1, 1, 1, 1)), "give its mask as one too"),
+    (lambda: sf.Inpaint(torch.zeros(3, 32, 32), alpha_mask=True), "give its mask as one too"),
+    (lambda: sf.ILVR(torch.zeros(2, 3, 32, 32)), "ilvr: tensor.npy is a tensor of 2x3x32x32"),
+    (lambda: sf.LowPass(image=torch.zeros(9, 3, 32, 32)), "low_pass: tensor.npy is a tensor"),
+    (lambda: sf.SDEdit(torch.full((3, 32, 32), float("nan"))), "not finite"),
+]
+
+
+@pytest.mark.parametrize(("method", "phrase"), TENSORS, ids=range(len(TENSORS)))
+def test_tensors_that_do_not_fit(method: Callable[[], Any], phrase: str) -> None:
+    made = emoji().process("rose", steps=1, stages=1)
+    refused(lambda: (made | method()).sample(), phrase)
+
+
+def test_a_classifier_reads_one_size() -> None:
+    made = emoji().process("rose", steps=1, stages=1, size=16)
+    refused(lambda: (made | sf.Classifier("ink")).sample(), "classifier: reads 32x32")
 
 
 def test_embedded_inputs_are_read_by_their_hash(tmp_path: Path) -> None:
