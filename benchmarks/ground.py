@@ -2,9 +2,9 @@
 
 Pictures of the bundled cascade from words, first seeds, at each of its stages; the held-out
 originals beside them. White: what is connected to the border and within a tenth of the range of
-white; flat: inside the drawing, where the original's kind (flat, sticker) has one colour, found as
-squares of 1/16 of the side whose colour the picture itself repeats within 4 of 255 at their corners.
-Figures in levels of 255. Aim: white 254 to 255, deviation below 1. `python benchmarks/ground.py`.
+white. Flat: squares of 1/16 of the side inside the drawing whose four corners have one colour,
+within 4 of 255. Figures in levels of 255. Aim: white 254 to 255, deviation below 1.
+`python benchmarks/ground.py`.
 """
 
 from __future__ import annotations

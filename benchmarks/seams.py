@@ -57,8 +57,8 @@ def main() -> None:
         for name, found in ratios.items():
             across, inside = (torch.tensor(part) for part in zip(*found, strict=True))
             each = mean(across / inside.clamp_min(1e-3))
-            print(f"{side:4} px, {name:9} ratio of the means {float(across.mean() / inside.mean()):.2f}, "
-                  f"mean ratio {each}", flush=True)  # fmt: skip
+            means = float(across.mean() / inside.mean())
+            print(f"{side:4} px, {name:9} of the means {means:.2f}, mean {each}", flush=True)
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ class OptimPart:
     gradient. ema: decay of the averaged weights, which are the result. dtype: auto, float32,
     bfloat16 (weights then have float32 masters). compile: torch.compile the network; it pays on a
     GPU, on two cores it was slower. optimizer: adamw, or adamw-8bit, whose moments take a quarter
-    of the memory (needs bitsandbytes).
+    of the memory (needs bitsandbytes), or muon (train.muon), which learns more of each picture.
     """
 
     batch: int = 64
