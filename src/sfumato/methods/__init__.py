@@ -144,6 +144,8 @@ def method(cls: T) -> T:
         frozen=True,
         config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False, extra="forbid"),
     )(cls)
+    for name in set(described(made)) & {n for n in vars(Method) if not n.startswith("_")}:
+        raise TypeError(f"{made.__name__}: field {name} has the name of what every method has")
     init = made.__init__
 
     def validated(self: Any, *args: Any, **values: Any) -> None:
