@@ -5,15 +5,20 @@ Data only, read from card.json or made from a released checkpoint's preset.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.ranges import STEPS, Range
+from sfumato.core.schedule import SCHEDULES
+from sfumato.documents import read_json
+from sfumato.models.inside import Name
 
 
 @dataclass(frozen=True)
@@ -112,28 +117,120 @@ def _in_order(text: str, wanted: Sequence[re.Pattern[str]]) -> bool:
 def read(folder: Path) -> Card:
     """The card of a model folder."""
     path = folder / "card.json"
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        data["base"] = _stage(data["base"])
-        data["upsamplers"] = tuple(_stage(stage) for stage in data.get("upsamplers", ()))
-        data["defaults"] = _defaults(data.get("defaults", {}))
-        for name in ("native", "styles"):
-            data[name] = tuple(data.get(name, ()))
-        return Card(**data)
-    except FileNotFoundError:
-        raise SfumatoError(f"{folder}: no card.json, so this is not a model folder") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise SfumatoError(f"{path}: not a valid model card ({error})") from None
+    if not path.exists():
+        raise SfumatoError(f"{folder}: no card.json, so this is not a model folder")
+    found = read_json(_Card, path)
+    return found.made()
 
 
-def _stage(data: Mapping[str, Any]) -> StageCard:
-    values = dict(data)
-    values["weights"] = tuple(values["weights"])
-    values["defaults"] = _defaults(values.get("defaults", {}))
-    return StageCard(**values)
+Count = Annotated[int, Range(1, 1 << 20)]
+Side = Annotated[int, Range(1, 1 << 15)]
+Text = Annotated[str, Field(max_length=20_000)]
 
 
-def _defaults(data: Mapping[str, Any]) -> Defaults:
-    values = dict(data)
-    values["methods"] = tuple(values.get("methods", ()))
-    return Defaults(**values)
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class _Defaults(_Part):
+    steps: Annotated[int, STEPS] | None = None
+    solver: str | dict[str, Any] | None = None
+    spacing: str | None = None
+    methods: Annotated[tuple[dict[str, Any], ...], Field(max_length=32)] = ()
+
+    def made(self) -> Defaults:
+        return Defaults(self.steps, self.solver, self.spacing, self.methods)
+
+
+class _Network(_Part):
+    """UNetConfig, as a card may say it."""
+
+    in_channels: Annotated[int, Range(1, 64)] = 3
+    model_channels: Annotated[int, Range(1, 4096)] = 128
+    out_channels: Annotated[int, Range(1, 128)] = 6
+    num_res_blocks: Annotated[int, Range(1, 32)] = 2
+    attention_resolutions: Annotated[tuple[Count, ...], Field(max_length=16)] = ()
+    dropout: Annotated[float, Range(0, 1)] = 0.0
+    channel_mult: Annotated[
+        tuple[Annotated[float, Range(gt=0, le=64)], ...], Field(min_length=1, max_length=12)
+    ] = (1, 2, 4, 8)
+    conv_resample: bool = True
+    num_classes: Count | None = None
+    num_heads: Annotated[int, Range(-1, 1024)] = 1
+    num_head_channels: Annotated[int, Range(-1, 4096)] = -1
+    num_heads_upsample: Annotated[int, Range(-1, 1024)] = -1
+    use_scale_shift_norm: bool = False
+    resblock_updown: bool = False
+    use_new_attention_order: bool = False
+    text_ctx: Annotated[int, Range(0, 4096)] = 0
+    xf_width: Annotated[int, Range(0, 16384)] = 0
+    xf_layers: Annotated[int, Range(0, 256)] = 0
+    xf_heads: Annotated[int, Range(1, 1024)] = 1
+    xf_final_ln: bool = False
+    xf_padding: bool = False
+    n_vocab: Annotated[int, Range(0, 1 << 20)] = 0
+    low_res: bool = False
+    inpaint: bool = False
+    bands: dict[str, Any] | None = None
+
+
+def _schedule(name: str) -> str:
+    if name not in SCHEDULES:
+        raise ValueError(f"must be one of {', '.join(SCHEDULES)}")
+    return name
+
+
+class _Stage(_Part):
+    network: _Network
+    weights: Annotated[tuple[Name, ...], Field(min_length=1, max_length=1000)]
+    schedule: Annotated[str, AfterValidator(_schedule)]
+    kind: Literal["eps", "v", "x0", "edm", "previous"] = "eps"
+    table: Annotated[int, Range(2, 100_000)] = 1000
+    learned_range: bool = False
+    tokenizer: Name | None = None
+    factor: Annotated[int, Range(1, 64)] = 1
+    defaults: _Defaults = _Defaults()
+    training: dict[str, Any] = {}
+
+    def made(self) -> StageCard:
+        given = {name: getattr(self, name) for name in _Stage.model_fields}
+        given["network"] = self.network.model_dump(exclude_unset=True)
+        given["defaults"] = self.defaults.made()
+        return StageCard(**given)
+
+
+class _Clip(BaseModel):
+    """A noised CLIP or classifier; their networks' own fields are checked where they are made."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    tokenizer: Name | None = None
+    weights: tuple[Name, ...] | None = None
+    parts: dict[str, Name] | None = None
+    clean: Name | None = None
+
+
+class _Card(_Part):
+    name: Text
+    base: _Stage
+    native: tuple[Side, Side]
+    multiple: Annotated[int, Range(1, 4096)]
+    maximum: Side
+    title: Text = ""
+    about: Text = ""
+    licence: Text = ""
+    template: Annotated[str, Field(max_length=2000)] = "{prompt}"
+    styles: Annotated[tuple[Annotated[str, Field(max_length=200)], ...], Field(max_length=1000)] = ()
+    defaults: _Defaults = _Defaults()
+    upsamplers: Annotated[tuple[_Stage, ...], Field(max_length=8)] = ()
+    clip: _Clip | None = None
+    classifier: _Clip | None = None
+    adapters: dict[str, Name] = {}
+
+    def made(self) -> Card:
+        given = {name: getattr(self, name) for name in _Card.model_fields}
+        given |= {"base": self.base.made(), "defaults": self.defaults.made()}
+        given["upsamplers"] = tuple(stage.made() for stage in self.upsamplers)
+        for name in ("clip", "classifier"):
+            entry = getattr(self, name)
+            given[name] = None if entry is None else entry.model_dump(exclude_unset=True)
+        return Card(**given)

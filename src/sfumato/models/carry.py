@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -17,7 +19,8 @@ PICKLES = (".pt", ".ckpt", ".bin", ".pth")
 def export(name: str, folder: Path) -> Path:
     """Copy a model's files into a new folder, from which `load` reads them without a network.
 
-    Links of the hub's cache are followed. A folder that is not empty is refused.
+    Links to the blobs of the hub's own repository are followed, every other link, pipe or device
+    is refused, as a folder that is not empty is.
     """
     source = library.folder_of(name)
     if source is None:
@@ -25,14 +28,17 @@ def export(name: str, folder: Path) -> Path:
     assert source is not None
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SfumatoError(f"{folder}: exists and is not empty; give a new folder")
+    if folder.resolve().is_relative_to(source.resolve()):
+        raise SfumatoError(f"{folder}: lies in the model itself; give a folder elsewhere")
+    files = _files(source) if source.is_dir() else {source.name: source}
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        if source.is_dir():
-            shutil.copytree(source, part)
-        else:
-            part.mkdir(parents=True)
-            shutil.copy2(source, part / source.name)
+        part.mkdir(parents=True)
+        for name, file in files.items():
+            target = part / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, target)
         if folder.exists():
             folder.rmdir()
         part.replace(folder)
@@ -42,6 +48,30 @@ def export(name: str, folder: Path) -> Path:
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder
+
+
+def _files(source: Path) -> dict[str, Path]:
+    """Every file of a model folder by its name there, with what is to be copied for it."""
+    blobs = None
+    root = source.resolve()
+    if root.parent.name == "snapshots":  # of the hub's cache, whose files are links
+        blobs = root.parent.parent / "blobs"
+    found = {}
+    for folder, folders, names in os.walk(root):
+        for name in (*folders, *names):
+            path = Path(folder) / name
+            mode = path.lstat().st_mode
+            if stat.S_ISDIR(mode):
+                continue
+            real = path.resolve() if stat.S_ISLNK(mode) else path
+            if real != path and (blobs is None or real.parent != blobs.resolve()):
+                raise SfumatoError(
+                    f"{path}: is a link that leads out of the model; put the file itself there"
+                )
+            if not stat.S_ISREG(real.lstat().st_mode if real.exists() else 0):
+                raise SfumatoError(f"{path}: is no regular file, so the model is not copied")
+            found[str(path.relative_to(root))] = real
+    return found
 
 
 def convert(file: Path, target: Path) -> tuple[Path, int]:

@@ -6,7 +6,6 @@ HF_HOME, HF_HUB_CACHE, HF_ENDPOINT and HF_HUB_OFFLINE mean what they mean to eve
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.errors import SfumatoError
+from sfumato.documents import read_json, read_text
 from sfumato.recipe import HUB
 
 log = logging.getLogger("sfumato")
@@ -61,8 +61,12 @@ def find(name: str) -> Path | None:
         return None
     repository, revision = parsed(name)
     root = cached(repository)
+    if ".." in (revision or "").split("/"):
+        return None
     ref = root / "refs" / (revision or "main")
-    commit = ref.read_text().strip() if ref.is_file() else revision or "main"
+    commit = read_text(ref, 1000).strip() if ref.is_file() else revision or "main"
+    if "/" in commit or commit in ("", ".", ".."):
+        return None
     folder = root / "snapshots" / commit
     return folder if folder.is_dir() else None
 
@@ -215,7 +219,15 @@ def pulled() -> list[tuple[str, str]]:
         for revision in repository.revisions:
             index = revision.snapshot_path / "model_index.json"
             if repository.repo_type == "model" and index.is_file():
-                kind = json.loads(index.read_text()).get("_class_name", "pipeline")
-                found.append((repository.repo_id, str(kind)))
+                found.append((repository.repo_id, _kind(index)))
                 break
     return sorted(found)
+
+
+def _kind(index: Path) -> str:
+    """Class of a pipeline, or what is wrong with its file: the others are listed all the same."""
+    try:
+        found = read_json(dict[str, Any], index).get("_class_name")
+    except SfumatoError as error:
+        return f"damaged ({error})"
+    return found if isinstance(found, str) else "pipeline"

@@ -42,7 +42,7 @@ def entries() -> list[Entry]:
     """Bundled models, cached folders, pulled pipelines, then released checkpoints to be given as
     files."""
     bundled = [Entry(name, "bundled", read(folder).title) for name, folder in BUNDLED.items()]
-    cached = [Entry(folder.name, "cached", read(folder).title) for folder in _cached()]
+    cached = [Entry(folder.name, "cached", _title(folder)) for folder in _cached()]
     known = [
         Entry(name, "known", f"{p.title}, {p.native} px", _released(p))
         for name, p in openai.PRESETS.items()
@@ -53,6 +53,14 @@ def entries() -> list[Entry]:
     ]
     pulled = [Entry(name, "pulled", kind) for name, kind in hub.pulled()]
     return bundled + cached + pulled + known
+
+
+def _title(folder: Path) -> str:
+    """Title of a card, or what is wrong with it: the others are listed all the same."""
+    try:
+        return read(folder).title
+    except SfumatoError as error:
+        return f"damaged ({error})"
 
 
 def _released(preset: openai.Preset) -> str:

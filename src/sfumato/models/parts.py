@@ -5,7 +5,6 @@ Models are put together from them elsewhere.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,12 +15,16 @@ from typing import Any
 import torch
 
 from sfumato.core.errors import SfumatoError
-from sfumato.models import hub
+from sfumato.models import configs, hub
 from sfumato.models.devices import DTYPES, Choice
+from sfumato.models.openai import DAMAGED
 
 log = logging.getLogger("sfumato")
 
 AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny", "VQModel")
+
+FOREIGN = (*DAMAGED, ImportError, RecursionError)
+"""What the two libraries raise on files that are damaged or of another kind."""
 
 # diffusers imports bitsandbytes where it is installed, which then speaks of kernels of 4-bit
 # networks that nothing here uses
@@ -30,51 +33,58 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(
 )
 
 
-def config_of(path: Path) -> dict[str, Any]:
-    try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SfumatoError(
-            f"{path}: missing; the model is incomplete, `sfumato models pull` completes it"
-        ) from None
-    except ValueError as error:
-        raise SfumatoError(f"{path}: not valid JSON ({error})") from None
-    return data
-
-
 def autoencoder(folder: Path, kind: str, choice: Choice, digest: Any = None) -> Any:
     """An autoencoder in float32, frozen."""
     import diffusers
 
     if kind not in AUTOENCODERS:
         raise SfumatoError(f"{folder}: {kind} is not supported; {', '.join(AUTOENCODERS)} are")
+    configs.autoencoder(folder / "config.json")
     return _loaded(getattr(diffusers, kind), folder, torch.float32, choice, digest)
 
 
 def network(folder: Path, kind: str, choice: Choice, digest: Any) -> Any:
     import diffusers
 
+    configs.unet(folder / "config.json", kind)
     return _loaded(getattr(diffusers, kind), folder, DTYPES[choice.dtype], choice, digest)
 
 
-def _loaded(cls: Any, folder: Path, dtype: torch.dtype, choice: Choice, digest: Any) -> Any:
-    """A part of the pipeline, frozen, from its safetensors or (weights only) its pickle."""
+def _loaded(
+    cls: Any, folder: Path, dtype: torch.dtype, choice: Choice, digest: Any, config: Any = None
+) -> Any:
+    """A part of the pipeline, frozen, from its safetensors or (weights only) its pickle.
+
+    config: in place of the file's, where the class takes one.
+    """
     files = weights(folder)
+    for index in folder.glob("*.index*.json"):
+        configs.shards(index)
     variant = hub.variant_of(files[0].name)
     given: dict[str, Any] = {"local_files_only": True, "output_loading_info": True}
+    if config is not None:
+        given["config"] = config
     given["dtype" if _says_dtype(cls) else "torch_dtype"] = dtype
     if files[0].suffix == ".safetensors":
         given["use_safetensors"] = True
     try:
         with quiet():
             net, info = cls.from_pretrained(str(folder), variant=variant, **given)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise SfumatoError(f"{folder}: {' '.join(str(error).split())[:300]}") from None
+    except FOREIGN as error:
+        raise SfumatoError(f"{folder}: cannot be loaded ({_said(error)})") from None
     report(folder.name, info)
     if digest is not None:
         for file in files:
             digest.update(file_digest(file).encode())
     return net.to(choice.device).eval().requires_grad_(False)
+
+
+def _said(error: Exception) -> str:
+    """The first line of a foreign error, without advice to read pickles that run code."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if "weights_only" in text:
+        return "its pickle holds Python objects besides tensors, or is damaged"
+    return text[:200]
 
 
 @contextmanager
@@ -152,13 +162,19 @@ def tokenizer(folder: Path) -> Any:
 
     if not (folder / "vocab.json").is_file() and not (folder / "tokenizer.json").is_file():
         raise SfumatoError(f"{folder}: vocab.json is missing; the model is incomplete")
+    configs.tokenizer(folder)
     try:
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, TypeError) as error:
-        raise SfumatoError(f"{folder}: {' '.join(str(error).split())[:300]}") from None
+    except FOREIGN as error:
+        raise SfumatoError(f"{folder}: cannot be loaded ({_said(error)})") from None
 
 
 def encoder(folder: Path, kind: str, choice: Choice, digest: Any) -> Any:
     import transformers
 
-    return _loaded(getattr(transformers, kind), folder, DTYPES[choice.dtype], choice, digest)
+    if (folder / "adapter_config.json").exists():  # transformers would follow the path in it
+        raise SfumatoError(f"{folder}: adapter_config.json; take it out and give it by --adapt")
+    config = configs.text_encoder(folder / "config.json")
+    return _loaded(
+        getattr(transformers, kind), folder, DTYPES[choice.dtype], choice, digest, config
+    )

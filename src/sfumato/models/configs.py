@@ -1,0 +1,267 @@
+"""Configuration files of pipelines as typed values: what is read, and what is refused by name.
+
+Their writers add keys as they like, so unknown keys are passed over; every key that changes what a
+network or a scheduler does, and that nothing here supports, is named here and refused.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sfumato.core.errors import SfumatoError
+from sfumato.core.ranges import Range
+from sfumato.documents import read_json
+from sfumato.models.inside import Name
+
+Json = dict[str, Any]
+INDEX_LIMIT = 64 << 20
+"""Bytes of a tokenizer's or a weight index's file."""
+
+TABLED = (
+    "DDIMInverseScheduler",
+    "DDIMParallelScheduler",
+    "DDIMScheduler",
+    "DDPMParallelScheduler",
+    "DDPMScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepInverseScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSDEScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LCMScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "RePaintScheduler",
+    "SASolverScheduler",
+    "TCDScheduler",
+    "UniPCMultistepScheduler",
+)
+"""Schedulers of diffusers whose noise is a table of betas; of the others none is read."""
+
+CLIPPING = ("DDIM", "DDPM", "RePaint", "TCD")
+"""How the names of those begin that clip x0 where their file says nothing."""
+
+PARTS = (
+    "vae",
+    "vqvae",
+    "unet",
+    "scheduler",
+    "text_encoder",
+    "text_encoder_2",
+    "tokenizer",
+    "tokenizer_2",
+    "safety_checker",
+    "feature_extractor",
+    "image_encoder",
+)
+
+
+class _Foreign(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+
+class Scheduler(_Foreign):
+    """What a scheduler's file says of the training; how it would sample is not ours."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True, populate_by_name=True)
+    kind: str = Field(alias="_class_name")
+    num_train_timesteps: Annotated[int, Range(2, 100_000)] = 1000
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
+    beta_start: Annotated[float, Range(gt=0, lt=1)] = 1e-4
+    beta_end: Annotated[float, Range(gt=0, lt=1)] = 0.02
+    trained_betas: (
+        Annotated[
+            list[Annotated[float, Range(gt=0, lt=1)]], Field(min_length=2, max_length=100_000)
+        ]
+        | None
+    ) = None
+    prediction_type: Literal["epsilon", "v_prediction", "sample"] = "epsilon"
+    rescale_betas_zero_snr: bool = False
+    clip_sample: bool | None = None
+    clip_sample_range: Annotated[float, Range(gt=0)] = 1.0
+    thresholding: bool = False
+    dynamic_thresholding_ratio: Annotated[float, Range(gt=0, le=1)] = 0.995
+    sample_max_value: Annotated[float, Range(gt=0)] = 1.0
+    variance_type: str | None = None
+    use_flow_sigmas: bool | None = False
+
+    @property
+    def clips(self) -> bool:
+        """Whether x0 is kept in range."""
+        given = self.clip_sample
+        return self.kind.startswith(CLIPPING) if given is None else given
+
+
+def scheduler(path: Path) -> Scheduler:
+    """A scheduler's file, of a class that has a noise table."""
+    data = _config(path)
+    kind = data.get("_class_name")
+    if kind not in TABLED:
+        raise SfumatoError(
+            f"{path}: scheduler {kind!r:.60} has no noise table that is read here; models of flow "
+            "matching, EDM, VE and consistency are not supported"
+        )
+    found = read_json(Scheduler, path)
+    if found.use_flow_sigmas:
+        raise SfumatoError(f"{path}: use_flow_sigmas, models of flow matching are not supported")
+    if found.variance_type == "learned":
+        raise SfumatoError(f"{path}: variance_type 'learned' is not supported, learned_range is")
+    return found
+
+
+def pipeline(path: Path) -> dict[str, str]:
+    """part -> class of a pipeline's model_index.json, and its "_class_name"."""
+    data = _config(path)
+    found = {}
+    for part, value in data.items():
+        if isinstance(value, list):
+            if len(value) != 2 or not all(v is None or isinstance(v, str) for v in value):
+                raise SfumatoError(f"{path}: {part} = {value!r:.60}: must be [library, class]")
+            if value[1] is None:
+                continue
+            if part not in PARTS:
+                raise SfumatoError(
+                    f"{path}: part {part!r:.40} ({value[1]:.60}) is not supported; Stable "
+                    "Diffusion 1.x, 2.x, XL, their inpainting variants, DDPM and unconditional LDM "
+                    "are"
+                )
+            found[part] = value[1]
+    found["_class_name"] = str(data.get("_class_name", ""))
+    if data.get("requires_aesthetics_score"):
+        raise SfumatoError(f"{path}: XL's refiner reads aesthetic scores and is not supported")
+    return found
+
+
+def zeros(path: Path, usual: bool) -> bool:
+    """Whether the pipeline's empty prompt is all zeros."""
+    found = _config(path).get("force_zeros_for_empty_prompt", usual)
+    if not isinstance(found, bool):
+        raise SfumatoError(f"{path}: force_zeros_for_empty_prompt = {found!r:.40}: must be a bool")
+    return found
+
+
+ABSENT: dict[str, tuple[Any, ...]] = {
+    "class_embed_type": (None,),
+    "encoder_hid_dim_type": (None,),
+    "encoder_hid_dim": (None,),
+    "addition_embed_type": (None, "text_time"),
+    "time_embedding_type": (None, "positional"),
+    "time_cond_proj_dim": (None,),
+    "attention_type": (None, "default"),
+}
+"""Keys of a UNet that ask for inputs which nothing here gives, with the values that do not."""
+
+
+def unet(path: Path, kind: str) -> None:
+    """Refuse a UNet whose inputs nothing here gives."""
+    data = _config(path)
+    for key, allowed in ABSENT.items():
+        if data.get(key) not in allowed:
+            raise SfumatoError(
+                f"{path}: {key} = {data[key]!r:.60} is not supported; the network reads what "
+                "nothing here gives"
+            )
+    if kind == "UNet2DConditionModel":
+        if data.get("num_class_embeds") is not None:
+            raise SfumatoError(f"{path}: num_class_embeds beside text is not supported")
+        if isinstance(data.get("cross_attention_dim"), list):
+            raise SfumatoError(f"{path}: cross_attention_dim as a list is not supported")
+    for key in ("in_channels", "out_channels"):
+        value = data.get(key, 4)
+        if type(value) is not int or not 1 <= value <= 64:
+            raise SfumatoError(f"{path}: {key} = {value!r:.40}: must be a whole number of 1 to 64")
+
+
+def autoencoder(path: Path) -> None:
+    """Refuse an autoencoder of anything but coloured pictures."""
+    data = _config(path)
+    for key in ("in_channels", "out_channels"):
+        if data.get(key, 3) != 3:
+            raise SfumatoError(f"{path}: {key} = {data[key]!r:.40}; only RGB is supported")
+
+
+def _config(path: Path) -> Json:
+    """Any configuration; quantised weights are refused, whose readers are other programs'."""
+    if not path.exists():
+        raise SfumatoError(
+            f"{path}: missing; the model is incomplete, `sfumato models pull` completes it"
+        )
+    data = read_json(dict[str, Any], path)
+    if data.get("quantization_config") is not None:
+        raise SfumatoError(f"{path}: quantised weights are not supported; take plain ones")
+    return data
+
+
+class TextEncoder(_Foreign):
+    """The shape of a CLIP text encoder: all that its file may decide."""
+
+    vocab_size: Annotated[int, Range(3, 1 << 20)] = 49408
+    hidden_size: Annotated[int, Range(1, 16384)] = 512
+    intermediate_size: Annotated[int, Range(1, 1 << 17)] = 2048
+    projection_dim: Annotated[int, Range(1, 16384)] = 512
+    num_hidden_layers: Annotated[int, Range(1, 256)] = 12
+    num_attention_heads: Annotated[int, Range(1, 1024)] = 8
+    max_position_embeddings: Annotated[int, Range(3, 4096)] = 77
+    hidden_act: Literal["quick_gelu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu"] = (
+        "quick_gelu"
+    )
+    layer_norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-5
+    pad_token_id: int | None = 1
+    bos_token_id: int | None = 49406
+    eos_token_id: int | list[int] | None = 49407
+
+
+def text_encoder(path: Path) -> Any:
+    """A CLIPTextConfig of the file's sizes alone: how it computes is not the file's to say."""
+    from transformers import CLIPTextConfig
+
+    _config(path)
+    found = read_json(TextEncoder, path)
+    if found.hidden_size % found.num_attention_heads:
+        raise SfumatoError(
+            f"{path}: hidden_size {found.hidden_size} is no multiple of num_attention_heads "
+            f"{found.num_attention_heads}"
+        )
+    return CLIPTextConfig(**found.model_dump())
+
+
+FILES = ("vocab_file", "merges_file", "tokenizer_file", "added_tokens_file")
+
+
+class Tokenizer(_Foreign):
+    tokenizer_class: Literal["CLIPTokenizer", "CLIPTokenizerFast"] | None = None
+    model_max_length: int | float | None = None
+
+
+def tokenizer(folder: Path) -> None:
+    """Refuse a tokenizer's files that are no CLIP's, or that name files elsewhere."""
+    path = folder / "tokenizer_config.json"
+    if path.exists():
+        data = _config(path)
+        if name := next((name for name in FILES if data.get(name) is not None), None):
+            raise SfumatoError(f"{path}: {name} = {data[name]!r:.60}: leave it out")
+        read_json(Tokenizer, path)
+    for name, kind in (("vocab.json", dict[str, int]), ("tokenizer.json", dict[str, Any])):
+        if (folder / name).exists():
+            read_json(kind, folder / name, INDEX_LIMIT)
+
+
+class Index(_Foreign):
+    weight_map: dict[str, Name]
+
+
+def shards(index: Path) -> list[Path]:
+    """The files that an index of weights names, which lie beside it."""
+    found = read_json(Index, index, INDEX_LIMIT)
+    files = [index.parent / name for name in sorted(set(found.weight_map.values()))]
+    if missing := [file for file in files if not file.is_file()]:
+        raise SfumatoError(f"{missing[0]}: missing; the model is incomplete")
+    return files
