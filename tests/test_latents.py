@@ -342,10 +342,12 @@ def test_unsupported_pipelines_are_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SfumatoError, match="vae: no weights there; the model is incomplete"):
         sf.load(str(tmp_path / "model"))
     scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
-    from sfumato.models.diffusers import table
+    from sfumato.models import configs
 
-    with pytest.raises(SfumatoError, match="beta_schedule 'exponential'"):
-        table({**scheduler, "beta_schedule": "exponential"})
+    file = tmp_path / "scheduler.json"
+    file.write_text(json.dumps({**scheduler, "beta_schedule": "exponential"}))
+    with pytest.raises(SfumatoError, match="beta_schedule = 'exponential'"):
+        configs.scheduler(file)
 
 
 def test_tables_are_the_schedulers(folder: Path) -> None:
@@ -354,6 +356,7 @@ def test_tables_are_the_schedulers(folder: Path) -> None:
 
     from diffusers import DDIMScheduler
 
+    from sfumato.models.configs import Scheduler
     from sfumato.models.diffusers import table
 
     own = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
@@ -367,7 +370,7 @@ def test_tables_are_the_schedulers(folder: Path) -> None:
         if "trained_betas" in given and given["trained_betas"] is not None:
             given["num_train_timesteps"] = 3
         wanted = DDIMScheduler(**given).alphas_cumprod.double()
-        found = torch.tensor(table(given).alpha_bar, dtype=torch.float64)
+        found = torch.tensor(table(Scheduler(kind="DDIMScheduler", **given)).alpha_bar, dtype=torch.float64)
         assert float((found - wanted).abs().max()) < 1e-5
 
 

@@ -142,6 +142,31 @@ def same(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
     assert all(torch.equal(found[name].reshape(v.shape), v) for name, v in wanted.items())
 
 
+def test_a_file_of_2x_without_the_spare_layer_keeps_its_last(tmp_path: Path) -> None:
+    pipe = pipelines.single(tmp_path, "sd2")
+    whole = single_file(pipe, "sd2", tmp_path / "768.safetensors")
+    wanted: Any = sf.load(str(whole), dtype="float32").text
+    weights = load_file(whole)
+    layers = pipe.text_encoder.config.num_hidden_layers
+    mark = f"cond_stage_model.model.transformer.resblocks.{layers}."
+    spare = ("cond_stage_model.model.text_projection",)
+    kept = {k: v for k, v in weights.items() if not k.startswith(mark) and k not in spare}
+    assert len(kept) < len(weights) - 1
+    save_file(kept, tmp_path / "768-short.safetensors")
+    found: Any = sf.load(str(tmp_path / "768-short.safetensors"), dtype="float32").text
+    assert torch.equal(found(["red cat"])["context"], wanted(["red cat"])["context"])
+
+
+def test_weights_and_marks_without_a_place_are_refused(tmp_path: Path) -> None:
+    path = single_file(pipelines.single(tmp_path, "sd1"), "sd1", tmp_path / "model.safetensors")
+    weights = load_file(path)
+    deeper = "model.diffusion_model.output_blocks.9.0.in_layers.0.weight"
+    for name, said in ((deeper, "have no place"), ("edm_vpred.sigma_max", "its noise is no table")):
+        save_file({**weights, name: torch.ones(4)}, tmp_path / "other.safetensors")
+        with pytest.raises(SfumatoError, match=said):
+            sf.load(str(tmp_path / "other.safetensors"))
+
+
 def test_what_a_single_file_lacks_is_said(tmp_path: Path) -> None:
     pipe = pipelines.single(tmp_path, "sd2")
     path = single_file(pipe, "sd2", tmp_path / "model.safetensors")

@@ -219,7 +219,9 @@ class _Card(_Part):
     about: Text = ""
     licence: Text = ""
     template: Annotated[str, Field(max_length=2000)] = "{prompt}"
-    styles: Annotated[tuple[Annotated[str, Field(max_length=200)], ...], Field(max_length=1000)] = ()
+    styles: Annotated[
+        tuple[Annotated[str, Field(max_length=200)], ...], Field(max_length=1000)
+    ] = ()
     defaults: _Defaults = _Defaults()
     upsamplers: Annotated[tuple[_Stage, ...], Field(max_length=8)] = ()
     clip: _Clip | None = None

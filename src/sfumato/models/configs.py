@@ -129,9 +129,9 @@ def pipeline(path: Path) -> dict[str, str]:
                 continue
             if part not in PARTS:
                 raise SfumatoError(
-                    f"{path}: part {part!r:.40} ({value[1]:.60}) is not supported; Stable "
-                    "Diffusion 1.x, 2.x, XL, their inpainting variants, DDPM and unconditional LDM "
-                    "are"
+                    f"{path.parent}: {data.get('_class_name')!s:.60} ({value[1]:.60}) is not "
+                    f"supported, for its part {part:.40}; Stable Diffusion 1.x, 2.x, XL, their "
+                    "inpainting variants, DDPM and unconditional LDM are"
                 )
             found[part] = value[1]
     found["_class_name"] = str(data.get("_class_name", ""))

@@ -18,12 +18,14 @@ from sfumato.core.denoiser import Denoiser, Kind
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import Table, linear, scaled_linear, squared_cosine
 from sfumato.core.spaces import IDENTITY, Space
+from sfumato.models import configs
 from sfumato.models.card import Card, Defaults, StageCard
+from sfumato.models.configs import Scheduler
 from sfumato.models.devices import Choice
 from sfumato.models.encoders import Encoder, Encoders
 from sfumato.models.latents import Conditional, Latents, Traits, Unconditional
 from sfumato.models.model import Model
-from sfumato.models.parts import autoencoder, config_of, encoder, network, tokenizer
+from sfumato.models.parts import autoencoder, encoder, network, tokenizer
 
 log = logging.getLogger("sfumato")
 
@@ -38,31 +40,28 @@ def is_pipeline(folder: Path) -> bool:
 
 def load(name: str, folder: Path, choice: Choice) -> Model:
     """The model of a pipeline's folder."""
-    parts = config_of(folder / "model_index.json")
-    unet = _class(parts, "unet")
+    parts = configs.pipeline(folder / "model_index.json")
+    unet = parts.get("unet", "no unet")
     if unet not in ("UNet2DConditionModel", "UNet2DModel"):
-        what = _class(parts, "transformer") or unet or "no unet"
         raise SfumatoError(
-            f"{folder}: {parts.get('_class_name')} ({what}) is not supported; Stable Diffusion "
+            f"{folder}: {parts['_class_name']} ({unet}) is not supported; Stable Diffusion "
             "1.x, 2.x, XL, their inpainting variants, DDPM and unconditional LDM are"
         )
+    scheduler = configs.scheduler(folder / "scheduler" / "scheduler_config.json")
     digest = sha256()
     space: Space = IDENTITY
-    vae = next((part for part in ("vae", "vqvae") if _class(parts, part)), None)
+    vae = next((part for part in ("vae", "vqvae") if part in parts), None)
     if vae is not None:
-        space = Latents.of(autoencoder(folder / vae, _class(parts, vae), choice, digest))
+        space = Latents.of(autoencoder(folder / vae, parts[vae], choice, digest))
     net = network(folder / "unet", unet, choice, digest)
     text = None if unet == "UNet2DModel" else _encoders(folder, parts, choice, digest)
-    return assembled(
-        name, net, config_of(folder / "scheduler" / "scheduler_config.json"), space, text, choice,
-        digest.hexdigest(), folder=folder,
-    )  # fmt: skip
+    return assembled(name, net, scheduler, space, text, choice, digest.hexdigest(), folder=folder)
 
 
 def assembled(
     name: str,
     net: Any,
-    scheduler: Mapping[str, Any],
+    scheduler: Scheduler,
     space: Space,
     text: Encoders | None,
     choice: Choice,
@@ -71,15 +70,11 @@ def assembled(
     folder: Path | None = None,
     title: str = "",
 ) -> Model:
-    """A Model of loaded parts; scheduler: the entries of a scheduler_config.json."""
+    """A Model of loaded parts."""
     traits = _traits(net, space, text)
     stride, schedule = space.stride, table(scheduler)
-    kind = KINDS.get(str(scheduler.get("prediction_type", "epsilon")))
-    if kind is None:
-        raise SfumatoError(
-            f"{name}: prediction_type {scheduler['prediction_type']!r} is not supported; "
-            f"{', '.join(KINDS)} are"
-        )
+    kind = KINDS[scheduler.prediction_type]
+    learned = _learned(net, space, scheduler)
     wrapped: Any
     wrapped = Unconditional(net, traits) if text is None else Conditional(net, traits, space)
     side = net.config.sample_size or 64
@@ -90,38 +85,32 @@ def assembled(
         base=StageCard(
             {key: value for key, value in net.config.items() if not key.startswith("_")},
             (),
-            str(scheduler.get("beta_schedule", "linear")),
+            scheduler.beta_schedule,
             kind,
             schedule.steps,
+            learned,
         ),
         native=(width * stride, height * stride),
         multiple=stride if text is not None else stride * 2 ** (_depth(net) - 1),
         maximum=4 * max(width, height) * stride,
         defaults=_defaults(text, space, scheduler),
     )
-    denoiser = Denoiser(wrapped, schedule, kind)
+    denoiser = Denoiser(wrapped, schedule, kind, learned)
     return Model(name, card, denoiser, (), text, choice, digest, space, folder)
 
 
-def table(config: Mapping[str, Any]) -> Table:
+def table(config: Scheduler) -> Table:
     """The noise table that a scheduler's configuration describes."""
-    steps = int(config.get("num_train_timesteps", 1000))
-    shape = str(config.get("beta_schedule", "linear"))
-    start, end = float(config.get("beta_start", 1e-4)), float(config.get("beta_end", 0.02))
-    if config.get("trained_betas") is not None:
-        made = Table.from_betas([float(beta) for beta in config["trained_betas"]])
-    elif shape == "linear":
+    steps, start, end = config.num_train_timesteps, config.beta_start, config.beta_end
+    if config.trained_betas is not None:
+        made = Table.from_betas(config.trained_betas)
+    elif config.beta_schedule == "linear":
         made = linear(steps, start, end)
-    elif shape == "scaled_linear":
+    elif config.beta_schedule == "scaled_linear":
         made = scaled_linear(steps, start, end)
-    elif shape == "squaredcos_cap_v2":
-        made = squared_cosine(steps)
     else:
-        raise SfumatoError(
-            f"scheduler: beta_schedule {shape!r} ({config.get('_class_name')}) is not supported; "
-            "linear, scaled_linear and squaredcos_cap_v2 are"
-        )
-    return _to_zero(made) if config.get("rescale_betas_zero_snr") else made
+        made = squared_cosine(steps)
+    return _to_zero(made) if config.rescale_betas_zero_snr else made
 
 
 def _to_zero(given: Table) -> Table:
@@ -130,12 +119,6 @@ def _to_zero(given: Table) -> Table:
     first, last = roots[0], roots[-1]
     moved = [((root - last) * first / (first - last)) ** 2 for root in roots]
     return Table((*moved[:-1], ZERO))
-
-
-def _class(parts: Mapping[str, Any], part: str) -> str:
-    """Class of a pipeline's part, "" where it has none."""
-    found = parts.get(part)
-    return str(found[1] or "") if isinstance(found, list) else ""
 
 
 def _traits(net: Any, space: Space, text: Encoders | None) -> Traits:
@@ -150,10 +133,31 @@ def _traits(net: Any, space: Space, text: Encoders | None) -> Traits:
     added = getattr(config, "addition_embed_type", None)
     if added not in (None, "text_time"):
         raise SfumatoError(f"unet: addition_embed_type {added!r} is not supported, text_time is")
+    if added and text is not None:
+        pooled = int(text.encoders[-1].network.config.projection_dim)
+        read = config.projection_class_embeddings_input_dim
+        if read != pooled + 6 * config.addition_time_embed_dim:
+            raise SfumatoError(
+                f"unet: projection_class_embeddings_input_dim {read} is not that of a pooled text "
+                f"of {pooled} and six sizes; XL's refiner, which reads others, is not supported"
+            )
     return Traits(
         num_classes=getattr(config, "num_class_embeds", None),
         inpaint=config.in_channels != latent,
         stride=space.stride if added else None,
+    )
+
+
+def _learned(net: Any, space: Space, scheduler: Scheduler) -> bool:
+    """Whether the network also gives the range of its variance; refuses other outputs."""
+    channels, outputs = space.channels, net.config.out_channels
+    if outputs == channels:
+        return False
+    if outputs == 2 * channels and scheduler.variance_type in (None, "learned_range"):
+        return True
+    raise SfumatoError(
+        f"unet: {outputs} output channels; {channels} are supported, or {2 * channels} with "
+        f"variance_type learned_range (the scheduler says {scheduler.variance_type})"
     )
 
 
@@ -170,33 +174,44 @@ def _depth(net: Any) -> int:
     return len(net.config.block_out_channels)
 
 
-def _defaults(text: Encoders | None, space: Space, scheduler: Mapping[str, Any]) -> Defaults:
-    """Guidance that users of the family take; a clamp where the scheduler has one."""
+def _defaults(text: Encoders | None, space: Space, scheduler: Scheduler) -> Defaults:
+    """Guidance that users of the family take; the scheduler's clamp of pixels."""
     if text is not None:
         scale = 5.0 if len(text.encoders) > 1 else 7.5
         return Defaults(25, "dpmpp-2m", methods=({"method": "cfg", "scale": scale},))
-    bounded = space.stride == 1 and scheduler.get("clip_sample", True)
-    methods = ({"method": "threshold", "mode": "static"},) if bounded else ()
+    methods: tuple[dict[str, Any], ...] = ()
+    if space.stride == 1 and scheduler.thresholding:  # theirs takes this before clip_sample
+        _range(scheduler.sample_max_value, "sample_max_value")
+        quantile = scheduler.dynamic_thresholding_ratio
+        methods = ({"method": "threshold", "mode": "dynamic", "quantile": quantile},)
+    elif space.stride == 1 and scheduler.clips:
+        _range(scheduler.clip_sample_range, "clip_sample_range")
+        methods = ({"method": "threshold", "mode": "static"},)
     return Defaults(50, "dpmpp-2m", methods=methods)
 
 
-def _encoders(folder: Path, parts: Mapping[str, Any], choice: Choice, digest: Any) -> Encoders:
+def _range(value: float, name: str) -> None:
+    if value != 1:
+        raise SfumatoError(f"scheduler: {name} {value:g} is not supported, 1 is")
+
+
+def _encoders(folder: Path, parts: Mapping[str, str], choice: Choice, digest: Any) -> Encoders:
     """The text encoders that a pipeline names."""
-    if _class(parts, "text_encoder") not in ("CLIPTextModel", "CLIPTextModelWithProjection", ""):
-        raise SfumatoError(
-            f"{folder}: text encoder {_class(parts, 'text_encoder')} is not supported, CLIP's are"
-        )
-    names = [n for n in ("text_encoder", "text_encoder_2") if _class(parts, n)]
+    names = [name for name in ("text_encoder", "text_encoder_2") if name in parts]
     if not names:
         raise SfumatoError(f"{folder}: the pipeline has no text encoder")
-    xl = _class(parts, "text_encoder_2") != ""
     made = []
     for name in names:
+        if parts[name] not in ("CLIPTextModel", "CLIPTextModelWithProjection"):
+            raise SfumatoError(
+                f"{folder}: {name} {parts[name]:.60} is not supported, CLIP's text encoders are"
+            )
         made.append(
             Encoder(
                 tokenizer(folder / name.replace("text_encoder", "tokenizer")),
-                encoder(folder / name, _class(parts, name), choice, digest),
-                "second" if xl or len(names) > 1 else "last",
+                encoder(folder / name, parts[name], choice, digest),
+                "second" if "text_encoder_2" in parts else "last",
             )
         )
-    return Encoders(tuple(made), bool(parts.get("force_zeros_for_empty_prompt", xl)))
+    zeros = configs.zeros(folder / "model_index.json", "text_encoder_2" in parts)
+    return Encoders(tuple(made), zeros)

@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from torch import Tensor
 from sfumato.core.errors import SfumatoError
 from sfumato.core.spaces import IDENTITY
 from sfumato.models import diffusers, hub, parts, renaming
+from sfumato.models.configs import Scheduler
 from sfumato.models.devices import DTYPES, Choice
 from sfumato.models.encoders import Encoder, Encoders
 from sfumato.models.latents import Latents
@@ -31,8 +32,12 @@ UNET, VAE = "model.diffusion_model.", "first_stage_model."
 CLIP_1, OPEN_CLIP_2 = "cond_stage_model.transformer.", "cond_stage_model.model."
 XL_1, XL_2 = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
 WORDS = "openai/clip-vit-large-patch14"
-TABLE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+NEEDED = ("encoder.layers.0.mlp.fc1.weight", "embeddings.position_embedding.weight")
+NO_TABLE = ("edm_vpred.sigma_max", "edm_vpred.sigma_min", "edm_mean", "edm_std")
+"""Keys by which authors mark files of another noise than the family's."""
 GROUPS = 32
+OPEN_CLIP_LAYERS = 24
+"""Of ViT-H's text side, whose last but one 2.x reads."""
 
 
 def is_stable(weights: Mapping[str, Tensor]) -> bool:
@@ -50,19 +55,32 @@ def load(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> Model:
     digest = parts.file_digest(path)
     if is_ddpm(weights):
         net = ddpm_unet(weights).to(choice.device, DTYPES[choice.dtype])
-        scheduler = {"beta_schedule": "linear", "clip_sample": True}
+        scheduler = Scheduler(kind="DDPMScheduler", clip_sample=True)
         return diffusers.assembled(
             str(path), net, scheduler, IDENTITY, None, choice, digest, title="DDPM (SDEdit)"
         )
+    if marks := [name for name in NO_TABLE if name in weights]:
+        raise SfumatoError(
+            f"{path.name}: is marked {marks[0]}, so its noise is no table; models of EDM and flow "
+            "matching are not supported"
+        )
     xl = f"{XL_2}token_embedding.weight" in weights
+    if not xl and any(name.startswith("conditioner.embedders.0.model.") for name in weights):
+        raise SfumatoError(f"{path.name}: XL's refiner is not supported, its base is")
     second = f"{OPEN_CLIP_2}token_embedding.weight" in weights
-    scheduler = {**TABLE, "prediction_type": _prediction(path, weights, second)}
-    if "ztsnr" in weights:
-        scheduler["rescale_betas_zero_snr"] = True
+    kind = _prediction(path, weights, second)
+    scheduler = Scheduler(
+        kind="DDIMScheduler",
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type=kind,
+        rescale_betas_zero_snr="ztsnr" in weights,
+    )
     text = _encoders(path, weights, xl, second, choice)
     pooled = weights[f"{XL_2}text_projection"].shape[1] if xl else 0
     net = unet(_under(weights, UNET), None if xl or second else 8, pooled)
-    side = 128 if xl else 96 if scheduler["prediction_type"] == "v_prediction" else 64
+    side = 128 if xl else 96 if kind == "v_prediction" else 64
     net.register_to_config(sample_size=side)
     space = Latents.of(
         autoencoder(_under(weights, VAE), 0.13025 if xl else 0.18215).to(choice.device)
@@ -71,7 +89,9 @@ def load(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> Model:
     return diffusers.assembled(str(path), net, scheduler, space, text, choice, digest)
 
 
-def _prediction(path: Path, weights: Mapping[str, Tensor], second: bool) -> str:
+def _prediction(
+    path: Path, weights: Mapping[str, Tensor], second: bool
+) -> Literal["epsilon", "v_prediction"]:
     """What the network predicts: no shape tells it."""
     if "v_pred" in weights:
         return "v_prediction"
@@ -180,6 +200,12 @@ def unet(weights: Mapping[str, Tensor], heads: int | None, pooled: int = 0) -> A
 
     with torch.device("meta"):
         names = renaming.sgm_names(make())
+    known = set(names.values())
+    if extra := [name for name in weights if name not in known]:
+        raise SfumatoError(
+            f"unet: {len(extra)} of its weights have no place in Stable Diffusion's layout, such "
+            f"as {extra[0]}; load it as a folder of diffusers"
+        )
     return _filled(
         make, {ours: weights[sgm] for ours, sgm in names.items() if sgm in weights}, "unet"
     )
@@ -247,10 +273,22 @@ def _encoders(
         made.append(Encoder(tokenizer(path), first.to(device, dtype), layer))
     if second or xl:
         renamed = renaming.open_clip_renamed(_under(weights, XL_2 if xl else OPEN_CLIP_2))
-        other = text_encoder(renamed, "gelu", projected=xl, drop_last=not xl)
+        spare = not xl and _has_spare(weights)
+        other = text_encoder(renamed, "gelu", projected=xl, drop_last=spare)
         layer = "second" if xl else "last"
         made.append(Encoder(tokenizer(path, "!"), other.to(device, dtype), layer))
     return Encoders(tuple(made), zeros=xl)
+
+
+def _has_spare(weights: Mapping[str, Tensor]) -> bool:
+    """Whether a file of 2.x has all layers of its CLIP, of which the last is not read.
+
+    The originals hold open_clip's whole text side, its projection too; copies written back from
+    diffusers' layers lack the last one.
+    """
+    layers = _count(weights, r"cond_stage_model\.model\.transformer\.resblocks\.(\d+)\.")
+    whole = f"{OPEN_CLIP_2}text_projection" in weights and layers != OPEN_CLIP_LAYERS - 1
+    return whole or layers == OPEN_CLIP_LAYERS
 
 
 def text_encoder(
@@ -260,12 +298,18 @@ def text_encoder(
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     plain = {name.removeprefix("text_model."): value for name, value in weights.items()}
+    if "embeddings.token_embedding.weight" not in plain:
+        raise SfumatoError("text encoder: its token embedding is missing; the file is incomplete")
     vocabulary, width = plain["embeddings.token_embedding.weight"].shape
     layers = _count(plain, r"encoder\.layers\.(\d+)\.")
     if drop_last:
         layers -= 1
         plain = {k: v for k, v in plain.items() if not k.startswith(f"encoder.layers.{layers}.")}
+    if not projected:  # of the whole CLIP; nothing here reads it
         plain.pop("text_projection.weight", None)
+        plain.pop("text_projection", None)
+    if missing := [k for k in NEEDED if k not in plain]:
+        raise SfumatoError(f"text encoder: {missing[0]} is missing; the file is incomplete")
     config = CLIPTextConfig(
         vocab_size=vocabulary,
         hidden_size=width,
