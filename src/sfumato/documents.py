@@ -67,12 +67,16 @@ def parse_json(kind: type[T], text: str | bytes, where: str) -> T:
 
 def read_toml(kind: type[T], path: Path, limit: int = LIMIT) -> T:
     """A TOML file as a value of `kind`; dates are texts."""
-    text = read_text(path, limit)
+    return parse_data(kind, toml_table(read_text(path, limit), str(path)), path.name)
+
+
+def toml_table(text: str, where: str) -> dict[str, Any]:
+    """A TOML text as plain data; dates are texts."""
     try:
-        data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise SfumatoError(f"{path}: is not TOML ({error})") from None
-    return parse_json(kind, json.dumps(data, default=str), path.name)
+        made: dict[str, Any] = json.loads(json.dumps(tomllib.loads(text), default=str))
+    except (ValueError, RecursionError) as error:  # ValueError: also numbers of 5,000 digits
+        raise SfumatoError(f"{where}: is not TOML ({error})") from None
+    return made
 
 
 def parse_data(kind: type[T], data: Any, where: str) -> T:

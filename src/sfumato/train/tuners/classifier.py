@@ -15,11 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfumato.core.noise import keyed
 from sfumato.core.schedule import named
 from sfumato.nn.classifier import Classifier
 from sfumato.nn.unet import UNetConfig
-from sfumato.train import start, state
+from sfumato.train import networks, start, state
 from sfumato.train.config import Config
 from sfumato.train.feed import Feed, Test, listed
 from sfumato.train.objective import column
@@ -49,10 +48,9 @@ class NoisyClassifier:
             "group": sorted({concept.group for concept in concepts}),
         }
         classes = sum(len(names) for names in self.names.values())
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(keyed(f"{config.run.seed}/init"))
-            network = UNetConfig(**{**config.model.network, "out_channels": classes})
-            net = Classifier(network, config.data.size)
+        given = {**config.model.network, "out_channels": classes}
+        network = networks.described(UNetConfig, given)
+        net = networks.made(lambda: Classifier(network, config.data.size), config.run.seed)
         if config.model.start:
             start.adopt(net, start.earlier(config.model.start, "classifier")[0])
         self.net = net.to(device).train()

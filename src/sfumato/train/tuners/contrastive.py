@@ -15,10 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfumato.core.noise import keyed
 from sfumato.core.schedule import named
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
-from sfumato.train import start, state
+from sfumato.train import networks, start, state
 from sfumato.train.config import Config
 from sfumato.train.feed import Feed, Test, listed
 from sfumato.train.objective import column
@@ -43,9 +42,8 @@ class Contrastive:
     def __init__(self, config: Config, data: Path, folder: Path, device: str) -> None:
         self.config, self.device = config, device
         self.feed = Feed(config, data, folder, device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(keyed(f"{config.run.seed}/init"))
-            net = NoisedCLIP(CLIPConfig(**config.model.network))
+        shape = networks.described(CLIPConfig, config.model.network)
+        net = networks.made(lambda: NoisedCLIP(shape), config.run.seed)
         if config.model.start:
             start.adopt(net, start.earlier(config.model.start, "clip")[0])
         self.net = net.to(device).train()

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from sfumato.core.branches import Branch
 from sfumato.core.denoiser import Cond, Denoiser, Kind, Prediction
+from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import THRESHOLD, Call, Guide
 from sfumato.core.noise import keyed
 from sfumato.core.process import Process
@@ -23,7 +24,7 @@ from sfumato.core.schedule import named
 from sfumato.models.devices import DTYPES, choose
 from sfumato.nn import lora
 from sfumato.nn.unet import UNet, UNetConfig
-from sfumato.train import pairs, start, state
+from sfumato.train import networks, pairs, start, state
 from sfumato.train.config import Config
 from sfumato.train.data.compose import erased
 from sfumato.train.feed import Feed, tiled
@@ -76,9 +77,14 @@ class Diffusion:
 
     def _network(self) -> UNet:
         model = self.config.model
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(keyed(f"{self.seed}/init"))
-            net = UNet(UNetConfig(**model.network))
+        shape = networks.described(UNetConfig, model.network)
+        if shape.out_channels != (wanted := shape.in_channels * (2 if model.learned_range else 1)):
+            raise SfumatoError(
+                f"model.network.out_channels = {shape.out_channels}: must be {wanted}, for "
+                f"{shape.in_channels} channels {'and' if model.learned_range else 'without'} a "
+                "learned variance"
+            )
+        net = networks.made(lambda: UNet(shape), self.seed)
         if model.start:
             part: start.Part = "upsampler" if net.config.low_res else "base"
             weights, old = start.earlier(model.start, part)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from random import Random
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -68,8 +68,6 @@ class DreamBooth:
         given = config.subject
         if not given.noun.strip():
             raise SfumatoError("dreambooth: no class noun; say what the subject is, such as dog")
-        if given.convention not in ("sum", "mean"):
-            raise SfumatoError(f"subject.convention {given.convention!r}: must be sum or mean")
         model = load(config.model.start or "emoji", device=device, dtype="float32")
         if model.text is None:
             raise SfumatoError(f"model {model.name}: reads no text, so it cannot learn a name")
@@ -78,8 +76,6 @@ class DreamBooth:
         self.shots = subject.shots(Path(given.pictures) if given.pictures else data)
         self.name = given.name or named(model, self.seed)
         self.tokens = subject.inspected(tokens_of(model), self.name)
-        if given.wording.count("{}") != 1:
-            raise SfumatoError(f"subject.wording {given.wording!r}: write it with one {{}}")
         self.spoken = model.phrase(given.wording.format(f"{self.name} {given.noun}"))
         self.class_text = model.phrase(given.wording.format(given.noun))
         self.texts = (self.spoken, self.class_text, "")
@@ -174,8 +170,7 @@ class DreamBooth:
             prior, parts["class"] = self._weighted(batch.classes, objective)
             rows.append(prior)
             of_class += [True] * len(prior)
-        convention = cast(Literal["sum", "mean"], given.convention)
-        total = preserved(torch.cat(rows), of_class, given.prior, convention)
+        total = preserved(torch.cat(rows), of_class, given.prior, given.convention)
         if batch.large is not None:
             loss = self._sharpened(batch.large)
             total, parts["upsampler"] = total + loss.total, float(loss.mse.mean())

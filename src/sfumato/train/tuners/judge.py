@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from sfumato.core.noise import keyed
 from sfumato.nn.judge import Judge, JudgeConfig
-from sfumato.train import state
+from sfumato.train import networks, state
 from sfumato.train.config import Config
 from sfumato.train.data import store
 from sfumato.train.data.captions import Wording
@@ -89,10 +89,9 @@ class JudgeTuner:
         self.real = still.render([still.still(row) for row in judged], config.data.size).to(device)
         self.truth = torch.tensor([self.label(everything.concepts[k]) for k in judged])
         self.labels = [everything.concepts[k].label for k in judged]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(keyed(f"{config.run.seed}/init"))
-            shape = JudgeConfig(len(self.names), **config.model.network)
-            self.net = Judge(shape).to(device).train()
+        table = {**config.model.network, "classes": len(self.names)}
+        shape = networks.described(JudgeConfig, table)
+        self.net = networks.made(lambda: Judge(shape), config.run.seed).to(device).train()
 
     def label(self, concept: store.Concept) -> int:
         return self.index[self.classes[concept.key]]
