@@ -18,6 +18,7 @@ import torch
 from sfumato import images, recipe
 from sfumato.cli import show
 from sfumato.cli.compose import Composed, composed
+from sfumato.cli.dreambooth import stoppable
 from sfumato.cli.options import Wanted
 from sfumato.core.errors import SfumatoError
 from sfumato.core.run import place_of
@@ -123,7 +124,8 @@ def train(
     from sfumato.train import program
 
     pictures, target = (None if given is None else Path(given) for given in (data, output))
-    folder = program.train(Path(recipe), pictures, target, steps, until, device, quiet)
+    with stoppable():
+        folder = program.train(Path(recipe), pictures, target, steps, until, device, quiet)
     print(folder)
 
 

@@ -1,9 +1,10 @@
-"""`python -m sfumato.train RECIPE.toml`: the trainer where only torch and Pillow are at hand."""
+"""`python -m sfumato.train RECIPE.toml`: the trainer without the command line's packages."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -29,8 +30,9 @@ def main() -> int:
     except SfumatoError as error:
         print(f"sfumato: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as stop:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
     return 0
 
 

@@ -90,9 +90,9 @@ class AdapterPart:
 
     rank: Annotated[int, Field(ge=0, le=4096)] = 0
     alpha: Positive = 8.0
-    targets: Annotated[
-        tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)
-    ] = ("attention",)
+    targets: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)] = (
+        "attention",
+    )
 
 
 @part

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -44,8 +45,9 @@ class Feed:
             self.tests.append(Test(held, config.data.size))
 
     def _words(self, file: Path, concepts: Sequence[store.Concept]) -> Path:
-        """The run's tokenizer: a given one, maybe with Korean pieces added, or a new one."""
-        if not file.exists():
+        """The run's tokenizer: a given one, maybe with Korean pieces added, or a new one; made anew
+        until there is a checkpoint that was trained with it."""
+        if not (file.exists() and (file.parent / "state.safetensors").exists()):
             file.parent.mkdir(parents=True, exist_ok=True)
             part = file.with_suffix(f".{os.getpid()}.part")
             model = self.config.model
@@ -56,6 +58,13 @@ class Feed:
                 start.tokenizer(concepts, model.vocabulary).save(str(part))
             part.replace(file)
         return file
+
+    def digests(self, words: bool = False) -> dict[str, str]:
+        """Of the pictures with their captions, and of the tokenizer."""
+        made = self.composer.store.digests()
+        if words:
+            made["tokenizer.json"] = sha256(self.words.read_bytes()).hexdigest()[:24]
+        return made
 
     def prompts(self, context: int) -> Prompts:
         """Captions to tokens, cut where they are too long."""

@@ -35,15 +35,23 @@ FileName = Annotated[str, Field(max_length=200), AfterValidator(_file_name)]
 """A text that becomes a part of a file's name."""
 
 
+STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+
+
 @dataclass_transform(frozen_default=True, field_specifiers=(Field, field))
 def part(cls: T) -> T:
     """Make an annotated class a strict frozen value; a bad field is one clear line."""
-    made: Any = pydantic_dataclass(
-        frozen=True,
-        config=ConfigDict(
-            strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True
-        ),
-    )(cls)
+    return _checked(cls, {**STRICT, "extra": "forbid"})
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(Field, field))
+def foreign(cls: T) -> T:
+    """The same for what others write, who may say more than is read."""
+    return _checked(cls, {**STRICT, "extra": "ignore"})
+
+
+def _checked(cls: T, config: ConfigDict) -> T:
+    made: Any = pydantic_dataclass(frozen=True, config=config)(cls)
     init = made.__init__
 
     def checked(self: Any, *args: Any, **values: Any) -> None:

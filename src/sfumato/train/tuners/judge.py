@@ -96,6 +96,9 @@ class JudgeTuner:
     def label(self, concept: store.Concept) -> int:
         return self.index[self.classes[concept.key]]
 
+    def digests(self) -> dict[str, str]:
+        return self.feed.digests()
+
     def parameters(self) -> dict[str, nn.Parameter]:
         return dict(self.net.named_parameters())
 
@@ -139,9 +142,10 @@ class JudgeTuner:
             f"{label}: {first.get(k, '?')}"
             for label, k in zip(self.labels[:160:10], seen, strict=True)
         ]
-        listed(self.real[:160:10], texts).save(file)
+        with state.beside(file) as part:
+            listed(self.real[:160:10], texts).save(part, "PNG")
 
-    def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """Shards in float16 and judge.json with the class of every concept."""
         half = {name: tensor.half() for name, tensor in average.items()}
         stem = f"judge-{self.config.data.judged}"
@@ -154,7 +158,8 @@ class JudgeTuner:
             "classes": self.classes,
             "training": dict(facts),
         }
-        (folder / f"{stem}.json").write_text(json.dumps(made), encoding="utf-8")
+        state.put_text(folder / f"{stem}.json", json.dumps(made))
+        return folder
 
 
 def lines(x: Tensor) -> Tensor:
