@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,7 +15,7 @@ from torch.nn import functional as F
 
 from sfumato.core.noise import keyed
 from sfumato.models.prompts import Prompts
-from sfumato.train import start
+from sfumato.train import origin, start
 from sfumato.train.config import Config
 from sfumato.train.data import store
 from sfumato.train.data.captions import Wording
@@ -38,7 +37,7 @@ class Feed:
         wanted["without"] = config.data.without
         train = store.read(data, split=config.data.split, **wanted).to(device)
         self.composer = Composer(train, config.mix, config.wording, self.seed)
-        self.words = self._words(folder / "tokenizer.json", train.concepts)
+        self.words = self._words(folder / origin.TOKENIZER, train.concepts)
         self.tests = [Test(train, config.data.size)]
         if train.styles[0] and config.data.split == "train":
             held = store.read(data, split="test", **wanted).to(device)
@@ -47,7 +46,7 @@ class Feed:
     def _words(self, file: Path, concepts: Sequence[store.Concept]) -> Path:
         """The run's tokenizer: a given one, maybe with Korean pieces added, or a new one; made anew
         until there is a checkpoint that was trained with it."""
-        if not (file.exists() and (file.parent / "state.safetensors").exists()):
+        if not (file.exists() and (file.parent / origin.CHECKPOINT).exists()):
             file.parent.mkdir(parents=True, exist_ok=True)
             part = file.with_suffix(f".{os.getpid()}.part")
             model = self.config.model
@@ -63,7 +62,7 @@ class Feed:
         """Of the pictures with their captions, and of the tokenizer."""
         made = self.composer.store.digests()
         if words:
-            made["tokenizer.json"] = sha256(self.words.read_bytes()).hexdigest()[:24]
+            made |= origin.tokenizer(self.words.parent)
         return made
 
     def prompts(self, context: int) -> Prompts:

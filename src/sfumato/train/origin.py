@@ -22,6 +22,7 @@ from sfumato.train.config import Config, read
 from sfumato.train.values import part
 
 FILE, RECIPE, CHECKPOINT = "origin.json", "recipe.toml", "state.safetensors"
+TOKENIZER = "tokenizer.json"
 LIMIT = 64 << 20
 
 FIXED = (
@@ -85,9 +86,15 @@ def _plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
-def digest(data: bytes | memoryview) -> str:
+def digest(data: bytes) -> str:
     """Enough of a SHA-256 to tell files apart."""
     return sha256(data).hexdigest()[:24]
+
+
+def tokenizer(folder: Path) -> dict[str, str]:
+    """Digest of a run's own tokenizer, where it has one."""
+    file = folder / TOKENIZER
+    return {TOKENIZER: digest(file.read_bytes())} if file.is_file() else {}
 
 
 def kept(folder: Path) -> Origin | None:

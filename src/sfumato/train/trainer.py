@@ -33,7 +33,8 @@ from sfumato.train.tuners import Outcome, Tuner, make
 from sfumato.train.values import part
 
 FIRST, EXPLODED = 10, 1000.0
-"""A loss above EXPLODED times the largest of the FIRST ones comes from weights that are ruined."""
+"""A loss above EXPLODED times the largest of the FIRST ones, or times 1, which is what a network
+that says nothing costs, comes from weights that are ruined."""
 
 Say = Callable[[str], None]
 DONE = "done.json"
@@ -103,9 +104,8 @@ class Trainer:
         self.log = Log(folder / "log.csv")
         self.signal: int | None = None
         self.due = True  # the first state too: it is what is left where the first steps go wrong
-        origin.going_on(
-            folder, origin.of(config, {}), whole=False
-        )  # refused before anything is made
+        known = origin.of(config, origin.tokenizer(folder))
+        origin.going_on(folder, known, whole=False)  # refused before anything is made
         _made(folder)
         if self.group.rank == 0 and not self.checkpoint.exists():
             self._sweep()
@@ -270,10 +270,9 @@ class Trainer:
         if self.due:
             self.save()
             self.due = False
-        if not self.ceiling:
+        if len(self.firsts) < FIRST:
             self.firsts.append(loss)
-            if len(self.firsts) == FIRST:
-                self.ceiling = EXPLODED * max(map(abs, self.firsts))
+            self.ceiling = max(self.ceiling, EXPLODED * max(1.0, loss))
         self.weights.step(self.step, norm)
         self.step += 1
         self.log.add({"loss": loss, "gradient": float(norm), **outcome.parts})

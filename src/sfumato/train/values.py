@@ -93,7 +93,9 @@ class Chosen:
 def _name(given: Any) -> Any:
     if isinstance(given, Mapping):
         return str(given.get("name"))
-    return given if isinstance(given, str) else OWN
+    if isinstance(given, str):
+        return given
+    return OWN if callable(given) else ""
 
 
 def _nameless(given: Any) -> Any:
