@@ -43,6 +43,7 @@ LOWS = (".down", ".lora_A.weight", ".lora_down.weight", ".lora.down.weight", "_l
 UPSAMPLER = "upsampler."
 """How the names of an upsampler's layers begin in the file of an adapter of our own."""
 
+CHECKPOINT = "state.safetensors"  # of a training; no result
 FILES = (
     "adapter.safetensors",
     "pytorch_lora_weights.safetensors",
@@ -60,6 +61,8 @@ def adapted(model: Model, adapter: str | Path, scale: float = 1.0) -> Model:
         return _with_autoencoder(model, given, kind, str(adapter), scale)
     file = _only_file(given) if given.is_dir() else given
     tensors, header = read(file)
+    if file.name == CHECKPOINT and any(name.startswith("average/") for name in tensors):
+        raise unfinished(file.parent)
     base: Any = model.denoiser.network
     if isinstance(base, VDiffusion):
         raise SfumatoError(f"adapter {file.name}: v-diffusion's networks take none")
@@ -113,11 +116,24 @@ def is_one(path: Path) -> bool:
 def _only_file(folder: Path) -> Path:
     """The file of a folder that holds one adapter."""
     found = [folder / name for name in FILES if (folder / name).is_file()]
-    found = found or sorted(folder.glob("*.safetensors"))
+    there = sorted(folder.glob("*.safetensors"))
+    found = found or [file for file in there if file.name != CHECKPOINT]
+    if there and not found:
+        raise unfinished(folder)
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "no safetensors file"
         raise SfumatoError(f"adapter {folder}: {names} there; give the path of one file")
     return found[0]
+
+
+def unfinished(folder: Path) -> SfumatoError:
+    """Of a run folder without a result."""
+    best = next(iter(sorted((folder / "best").glob("*.safetensors"))), None)
+    other = f", or take {best.parent}, the best so far" if best else ""
+    return SfumatoError(
+        f"adapter {folder}: holds a training that is not finished; give its command again to go "
+        f"on{other}"
+    )
 
 
 def overlaid(net: nn.Module, weights: Mapping[str, Tensor]) -> Any:

@@ -138,7 +138,7 @@ class OptimPart:
     gradient. ema: decay of the averaged weights, which are the result. dtype: auto, float32,
     bfloat16 (weights then have float32 masters). compile: torch.compile the network; it pays on a
     GPU, on two cores it was slower. optimizer: adamw, or adamw-8bit, whose moments take a quarter
-    of the memory (needs bitsandbytes).
+    of the memory (needs bitsandbytes), or muon (train.muon), which learns more of each picture.
     """
 
     batch: Annotated[int, Field(ge=1, le=65536)] = 64
@@ -153,7 +153,7 @@ class OptimPart:
     ema: Decay = 0.999
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool = False
-    optimizer: Literal["adamw", "adamw-8bit"] = "adamw"
+    optimizer: Literal["adamw", "adamw-8bit", "muon"] = "adamw"
 
 
 @part

@@ -1,10 +1,10 @@
-"""What turns gradients into weights: float32 masters, AdamW, rate schedule, moving average."""
+"""What turns gradients into weights: float32 masters, optimiser, rate schedule, moving average."""
 
 from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sfumato.core.errors import SfumatoError
 from sfumato.train.config import OptimPart
+from sfumato.train.muon import Muon, matrix
 
 
 def rate(optim: OptimPart, step: int) -> float:
@@ -26,19 +27,21 @@ def rate(optim: OptimPart, step: int) -> float:
     return optim.rate * warm * (optim.floor + (1 - optim.floor) * cosine)
 
 
-def optimizer(optim: OptimPart, masters: Sequence[Tensor]) -> torch.optim.Optimizer:
-    """AdamW, or the one of bitsandbytes that keeps its two moments in 8 bits."""
+def optimizer(optim: OptimPart, masters: Mapping[str, Tensor]) -> torch.optim.Optimizer:
+    """AdamW, the one of bitsandbytes that keeps its two moments in 8 bits, or Muon beside AdamW."""
     beta1, beta2 = optim.betas
+    if optim.optimizer == "muon":
+        return Muon(masters, optim.rate, (beta1, beta2), optim.weight_decay)
     given: Any = {"lr": optim.rate, "betas": (beta1, beta2), "weight_decay": optim.weight_decay}
     if optim.optimizer == "adamw":
-        return torch.optim.AdamW(masters, **given, fused=True)
+        return torch.optim.AdamW(masters.values(), **given, fused=True)
     try:
         eight: Any = importlib.import_module("bitsandbytes.optim")
     except ImportError:
         raise SfumatoError(
             "optim.optimizer adamw-8bit: needs bitsandbytes; pip install bitsandbytes, or adamw"
         ) from None
-    made: torch.optim.Optimizer = eight.AdamW8bit(masters, **given)
+    made: torch.optim.Optimizer = eight.AdamW8bit(list(masters.values()), **given)
     return made
 
 
@@ -54,7 +57,12 @@ def _like(value: Tensor, master: Tensor) -> Any:
 
 FULL, EIGHT = ("exp_avg", "exp_avg_sq"), ("state1", "state2")
 TABLES = ("qmap1", "qmap2", "absmax1", "absmax2")
-"""Names of moments: of torch's AdamW, of bitsandbytes', and what goes with its 8-bit ones."""
+KEPT = {
+    "adamw": ({"step", *FULL},),
+    "adamw-8bit": ({"step", *EIGHT}, {"step", *EIGHT, *TABLES}),
+    "muon": ({"momentum_buffer"}, {"step", *FULL}),
+}
+"""What each optimiser keeps of a weight, one of these."""
 
 
 def _shapes(key: str, master: Tensor) -> list[tuple[int, ...]]:
@@ -63,6 +71,8 @@ def _shapes(key: str, master: Tensor) -> list[tuple[int, ...]]:
         return [tuple(master.shape)]
     if key.startswith("absmax"):  # one for each block; block sizes of different versions
         return [(-(-master.numel() // block),) for block in (256, 2048)]
+    if key == "momentum_buffer":
+        return [tuple(matrix(master.detach()).shape)]
     return [(256,)] if key.startswith("qmap") else [()]
 
 
@@ -90,7 +100,7 @@ class Weights:
             for name, p in self.parameters.items()
         }
         self.average = {name: m.detach().clone() for name, m in self.masters.items()}
-        self.adam = optimizer(optim, list(self.masters.values()))
+        self.adam = optimizer(optim, self.masters)
 
     def gather(self) -> Tensor:
         """Move gradients to the masters; their norm."""
@@ -167,9 +177,8 @@ class Weights:
             eight = key in EIGHT and value.dtype == torch.uint8
             if not (value.is_floating_point() or eight or key == "step"):
                 raise SfumatoError(f"checkpoint: {full} holds {value.dtype}; {advice}")
-        least = {"step", *(EIGHT if self.optim.optimizer == "adamw-8bit" else FULL)}
         for name, keys in moments.items():
-            if keys not in (least, least | set(TABLES)):
+            if keys not in KEPT[self.optim.optimizer]:
                 raise SfumatoError(
                     f"checkpoint: moments of {name} are not those of {self.optim.optimizer}; "
                     f"{advice}"
