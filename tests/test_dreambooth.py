@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -453,10 +454,39 @@ def test_the_program_plans_trains_and_refuses_other_settings(
     assert plan.exit_code == 0, plan.output
     assert "class: 'a dog', 8 pictures to make" in plan.stdout
     assert "an adapter of rank 8, 800 steps of 1 + 1 pictures" in plan.stdout
-    assert call(app, *common, "--steps", "3").exit_code == 0
-    assert "other settings; give --resume" in fails(app, 1, *common, "--steps", "5")
-    again = call(app, "dreambooth", "--resume", "-o", str(run))
+    assert not run.exists(), "a plan writes nothing"
+    first = call(app, *common, "--steps", "3")
+    assert first.exit_code == 0, first.output
+    name = json.loads((run / "run.json").read_text())["name"]
+    ready = f"sfumato generate -p 'a {name} dog' --model {pipeline} --adapt {run}"
+    assert ready in first.stderr
+    assert "exported to" in first.stderr
+    assert f"exported to {run}/model" not in first.stderr
+    other = fails(app, 1, *common, "--steps", "5")
+    assert "other settings; give --resume" in other
+    assert "optim.steps is 5, was 3" in other
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    resume = ["dreambooth", "--resume", "-o", str(run)]
+    again = call(app, *resume, "--class", "dog", "--plan")
     assert again.exit_code == 0, again.output
+    again = call(app, *resume)
+    assert again.exit_code == 0, again.output
+    assert "this run is finished, 3 of 3 steps" in again.stderr
+    assert "exported" not in again.stderr
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+    assert "--rank is 8 in this run, not 4" in fails(app, 1, *resume, "--rank", "4")
+    assert "--word is False in this run, not True" in fails(app, 1, *resume, "--word")
+    assert "has 3 steps already" in fails(app, 1, *resume, "--steps", "2")
+    photo = next(iter(sorted(pictures.iterdir())))
+    kept = photo.read_bytes()
+    Image.open(photo).rotate(180).save(photo)
+    for command in (common + ["--steps", "3"], resume):
+        assert f"picture {photo.name} has changed" in fails(app, 1, *command)
+    photo.write_bytes(kept)
+    more = call(app, *resume, "--steps", "4")
+    assert more.exit_code == 0, more.output
+    assert "step 4/4" in more.stderr
+    assert "steps = 4" in (run / "recipe.toml").read_text()
     picture = call(
         app, "generate", "-p", "a dog", "--model", str(pipeline), "--steps", "1", "--size", "32",
         "--adapt", str(run), "-o", str(tmp_path / "out.png"),
@@ -468,6 +498,12 @@ def test_the_program_plans_trains_and_refuses_other_settings(
     assert "give the folder with the subject's pictures" in fails(app, 1, "dreambooth", "-o", "x")
     unsaid = fails(app, 1, "dreambooth", str(pictures), "-o", "x", "--model", str(pipeline))
     assert "has no CLIP to guess by; give --class" in unsaid
+    (run / "pytorch_lora_weights.safetensors").unlink()
+    for file in (run / "best", *run.glob("*.kohya.safetensors")):
+        shutil.rmtree(file, ignore_errors=True) if file.is_dir() else file.unlink(missing_ok=True)
+    for given in (run, run / "state.safetensors"):
+        with pytest.raises(SfumatoError, match=r"a training that is not finished; give its comm"):
+            sf.load(str(pipeline), dtype="float32").adapt(given)
 
 
 def test_the_class_is_guessed_where_it_is_not_said(tmp_path: Path, app: Any) -> None:

@@ -128,6 +128,7 @@ def test_a_file_that_is_no_recipe_is_one_line(text: str, said: str, tmp_path: Pa
         ({"channel_mult": []}, "give 1 to 32"),
         ({"xf_heads": 3}, "multiple of xf_heads"),
         ({"out_channels": 3}, "must be 6"),
+        ({"n_vocab": 100}, "knows 100 tokens"),
         ({"dropout": 5.0}, "make no network"),
         ({"bands": {"levls": 1}}, "bands"),
     ],

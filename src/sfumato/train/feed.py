@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
+from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import keyed
 from sfumato.models.prompts import Prompts
 from sfumato.train import origin, start
@@ -65,9 +66,15 @@ class Feed:
             made |= origin.tokenizer(self.words.parent)
         return made
 
-    def prompts(self, context: int) -> Prompts:
-        """Captions to tokens, cut where they are too long."""
-        return Prompts(self.words, context, cut=True)
+    def prompts(self, context: int, vocabulary: int) -> Prompts:
+        """Captions to tokens, cut where they are too long; the network knows `vocabulary`."""
+        made = Prompts(self.words, context, cut=True)
+        if (size := made.tokenizer.get_vocab_size()) > vocabulary:
+            raise SfumatoError(
+                f"model.network: knows {vocabulary} tokens, the tokenizer has {size}; give it as "
+                "many, or a smaller model.vocabulary"
+            )
+        return made
 
     def plans(self, step: int, share: slice) -> list[Plan]:
         return self.composer.plans(step, self.config.optim.batch)[share]

@@ -24,15 +24,17 @@ class Log:
         self.file = file
         self.window: list[Mapping[str, float]] = []
         self._seconds = 0.0
-        self._started = False
 
     def add(self, row: Mapping[str, float]) -> None:
         self.window.append(row)
 
+    def begin(self, seconds: float) -> None:
+        """The first window begins when the run has taken so long."""
+        self._seconds = seconds
+
     def pace(self, seconds: float) -> float:
         """Steps per second over the window; `seconds` is the run's time so far."""
-        spent = seconds - self._seconds if self._started else 0.0
-        self._seconds, self._started = seconds, True
+        spent, self._seconds = seconds - self._seconds, seconds
         return len(self.window) / spent if spent > 0 else 0.0
 
     def write(self, step: int, seconds: float, pace: float, rate: float) -> dict[str, float]:

@@ -172,6 +172,7 @@ class Trainer:
         share = self.group.share(optim.batch)
         if self._over(last):
             return
+        self.log.begin(self.seconds)
         handlers = self._listen()
         saved = time.monotonic()
         with ThreadPoolExecutor(1) as pool:

@@ -106,6 +106,11 @@ class Composer:
         for row, style in enumerate(store.styles):
             rows.setdefault(style, []).append(row)
         given = dict(mix.styles) or {style: len(found) for style, found in rows.items()}
+        if dict(mix.styles) and set(rows) == {""}:
+            raise SfumatoError(
+                "mix.styles: a folder of your own pictures has no styles; leave mix.styles out, as "
+                "recipes/own-32.toml does"
+            )
         if missing := sorted(set(given) - set(rows)):
             raise SfumatoError(f"data: no pictures of style {', '.join(missing)}")
         self.rows = rows

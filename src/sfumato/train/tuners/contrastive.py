@@ -51,7 +51,7 @@ class Contrastive:
             start.adopt(net, weights)
         self.net = net.to(device).train()
         self.schedule = named(config.model.schedule, config.model.table)
-        self.prompts = self.feed.prompts(self.net.config.context)
+        self.prompts = self.feed.prompts(shape.context, shape.vocabulary)
 
     def digests(self) -> dict[str, str]:
         return self.feed.digests(words=True) | self.base

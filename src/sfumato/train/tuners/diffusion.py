@@ -74,7 +74,8 @@ class Diffusion:
         if config.optim.compile:
             self.trained = replace(self.denoiser, network=torch.compile(self.net))
         text = self.net.config.xf_width
-        self.prompts = self.feed.prompts(self.net.config.text_ctx) if text else None
+        shape = self.net.config
+        self.prompts = self.feed.prompts(shape.text_ctx, shape.n_vocab) if text else None
 
     def _network(self) -> UNet:
         model = self.config.model
