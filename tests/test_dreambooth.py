@@ -479,8 +479,8 @@ def test_the_program_plans_trains_and_refuses_other_settings(
     assert "has 3 steps already" in fails(app, 1, *resume, "--steps", "2")
     photo = next(iter(sorted(pictures.iterdir())))
     kept = photo.read_bytes()
-    Image.open(photo).rotate(180).save(photo)
-    for command in (common + ["--steps", "3"], resume):
+    PILImage.open(photo).rotate(180).save(photo)
+    for command in ([*common, "--steps", "3"], resume):
         assert f"picture {photo.name} has changed" in fails(app, 1, *command)
     photo.write_bytes(kept)
     more = call(app, *resume, "--steps", "4")

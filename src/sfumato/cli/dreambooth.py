@@ -76,6 +76,10 @@ def dreambooth(pictures: str | None, **given: Any) -> None:
     """Make the recipe, or read it again with --resume; train; the run folder on stdout."""
     from sfumato.train import origin, program
 
+    for option in ("output", "model", "noun", "class_folder", "name"):
+        if given[option] == "":
+            name = OPTIONS[option][0] if option in OPTIONS else "--output"
+            raise SfumatoError(f"{name}: is empty; give it something, or leave it out")
     folder, quiet = Path(given["output"]), bool(given["quiet"])
     config = resumed(folder, pictures, given) if given["resume"] else begun(pictures, given)
     differs = [] if given["resume"] else origin.differing(folder, origin.of(config, {}))

@@ -131,6 +131,9 @@ def train(
     """`sfumato train`."""
     from sfumato.train import program
 
+    for option, value in (("--data", data), ("--output", output)):
+        if value == "":
+            raise SfumatoError(f"{option}: is empty; give a folder, or leave it out")
     pictures, target = (None if given is None else Path(given) for given in (data, output))
     with stoppable():
         folder = program.train(Path(recipe), pictures, target, steps, until, device, quiet)
