@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -30,6 +31,7 @@ from sfumato.train import state
 
 log = logging.getLogger("sfumato")
 
+PAUSE = 5.0  # seconds between lines about how far it is
 MADE = "made.json"  # digests of the pictures that were made, by file name
 
 
@@ -81,7 +83,7 @@ class Wanted:
         if wanted:
             log.info("%d pictures of %r are made by the untouched model", len(wanted), self.text)
             _folder(self.folder)
-        done = 0
+        done, said = 0, time.monotonic()
         for batch in sorted({i // self.at_once for i in wanted}):
             first = batch * self.at_once
             seed = keyed(f"{self.seed}/class") % 2**30 + first
@@ -96,7 +98,9 @@ class Wanted:
                 state.put_text(self.folder / MADE, json.dumps(known, indent=0))
                 found[i] = self._kept(i, known)
                 done += 1
-            log.info("class pictures: %d of %d", done, len(wanted))
+            if time.monotonic() - said > PAUSE or done == len(wanted):
+                said = time.monotonic()
+                log.info("class pictures: %d of %d", done, len(wanted))
         if any(picture is None for picture in found):
             raise SfumatoError(f"{self.folder}: class pictures could not be kept; free some space")
         return [picture for picture in found if picture is not None]

@@ -115,8 +115,7 @@ class Trainer:
             self.say(line)
         self.weights = Weights(self.tuner.parameters(), config.optim)
         self._resume()
-        if self.group.rank == 0:
-            origin.begin(folder, config, now)
+        self.origin = now
 
     @property
     def checkpoint(self) -> Path:
@@ -172,6 +171,8 @@ class Trainer:
         share = self.group.share(optim.batch)
         if self._over(last):
             return
+        if self.group.rank == 0:
+            origin.begin(self.folder, self.config, self.origin)
         self.log.begin(self.seconds)
         handlers = self._listen()
         saved = time.monotonic()
