@@ -330,8 +330,57 @@ def test_bad_names_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
         assert "each with a meaning of its own" in caplog.text
         subject.inspected(tokens, "sks")
         assert "rifle" in caplog.text
+        caplog.clear()
+        words, spelled = dreambooth.vocabulary_of(model), dreambooth.spelled_by(model)
+        subject.inspected(tokens, "xxy5syt00", words, spelled)
+        assert " tokens (x, x" in caplog.text
+        for name in ("dog", "red"):
+            subject.inspected(tokens, name, words, spelled)
+            assert f"identifier '{name}' is an ordinary word" in caplog.text
+        caplog.clear()
+        chosen = subject.pick_identifier(tokens, words, 3)
+        subject.inspected(tokens, chosen, words, spelled)
+        assert not caplog.text
     with pytest.raises(SfumatoError, match="is empty"):
         subject.inspected(tokens, " ")
+
+
+def test_odd_pictures_of_a_subject_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Too small, several in one, named strangely, PostScript, no pictures."""
+    photo().save(tmp_path / "good.picture", "PNG")
+    PILImage.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    frames = [PILImage.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    (tmp_path / "3.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    for k in range(5):
+        (tmp_path / f"{k}.txt").write_text("words")
+    with caplog.at_level(logging.WARNING, "sfumato"):
+        found = [shot.name for shot in subject.shots(tmp_path)]
+    assert found == ["good.picture", "moving.gif"]
+    for said in (
+        "dot.png: is 1x1, too small to learn from; left out",
+        "moving.gif: is several pictures; the first one is taken",
+        "3.png: is PostScript",
+        "no pictures: 0.txt, 1.txt, 2.txt and 2 more; left out",
+    ):
+        assert said in caplog.text
+
+
+def test_every_target_of_an_adapter_is_there(
+    pipeline: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """Attention beside another target means what it means alone; one that is nowhere is named."""
+
+    def layers(*targets: str) -> set[str]:
+        given = recipe(pipeline, pictures, adapter={"targets": targets}, subject={"prior": 0})
+        tuner = dreambooth.tuner(given, pictures, tmp_path / "run", "cpu")
+        return {name.removesuffix(".down").rpartition(".")[2] for name in tuner.parameters()}
+
+    assert {"to_q", "to_k", "to_v", "conv1"} <= layers("attention", "conv1")
+    with pytest.raises(SfumatoError, match="no layer ends in nonsense"):
+        layers("attention", "nonsense")
 
 
 def test_bad_input_is_one_line(

@@ -28,7 +28,6 @@ from sfumato.train.data.store import BESIDE
 
 log = logging.getLogger("sfumato")
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
 FEW, MANY = 3, 30
 LEAST = 16  # pixels of a picture's shorter side
 
