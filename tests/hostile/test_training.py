@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shutil
@@ -304,7 +305,6 @@ def test_a_run_of_an_earlier_version_goes_on(run: Path, data: Path, tmp_path: Pa
     trainer = Trainer(config(LORA, steps=3), data, folder, say=lines.append)
     assert any("not recorded" in line for line in lines)
     assert trainer.step == 2
-    (folder / "origin.json").unlink()
     with pytest.raises(SfumatoError, match=r"adapter\.rank is 4, was 2"):
         trained(config(LORA.replace("rank = 2", "rank = 4"), steps=3), data, folder)
 
@@ -459,6 +459,17 @@ def test_moments_that_are_not_finite_are_not_saved() -> None:
     assert weights.unhealthy() == ""
     weights.adam.state[weights.masters["a"]]["exp_avg_sq"].fill_(math.inf)
     assert weights.unhealthy() == "adam.exp_avg_sq/a"
+
+
+def test_a_refused_command_changes_nothing(run: Path, data: Path, tmp_path: Path) -> None:
+    folder = copied(run, tmp_path)
+    trained(config(LORA, steps=3), data, folder)
+    before = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    for steps in (1, 3):  # fewer than there are, and those that are done
+        with contextlib.suppress(SfumatoError):
+            trained(config(LORA.replace("log = 1", "log = 3"), steps=steps), data, folder)
+        after = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+        assert after == before
 
 
 @pytest.mark.parametrize("until", [0, -5, 99])
