@@ -1,13 +1,11 @@
 """The program: `sfumato`, or `python -m sfumato`. It can be stopped from its first import on."""
 
-from __future__ import annotations
-
-from sfumato.cli import signals
+from sfumato.cli import early
 
 
 def main() -> None:
     """Entry point of the program."""
-    signals.listen()
+    early.hear()
     from sfumato.cli.main import main as run
 
     run()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sfumato.cli import signals
+from sfumato.cli import early
 
 if __name__ == "__main__":
-    signals.listen()  # the other imports take a while
+    early.hear()  # the other imports take a while
 
 import importlib
 import os
@@ -18,9 +18,9 @@ from typing import Annotated, Any
 import typer
 
 import sfumato
-from sfumato.cli import show, streams
+from sfumato.cli import show, signals, streams
 from sfumato.cli.options import method_parameters, methods_of, other_parameters
-from sfumato.core.errors import said
+from sfumato.core.errors import SfumatoError, said
 from sfumato.core.interrupts import Stopped
 from sfumato.core.solvers import SOLVERS
 from sfumato.core.spacing import RULES
@@ -209,12 +209,11 @@ def guarded(body: Callable[..., None], values: dict[str, Any], debug: bool) -> N
         with signals.working(), warnings.catch_warnings():
             show.listen(bool(values.get("quiet")))
             body(**values)
-            if sys.stdout is not None:
-                sys.stdout.flush()
+            streams.flush()
             signals.leave()
     except KeyboardInterrupt as stop:
         signals.leave()
-        show.errors.print(signals.LINE)
+        show.errors.print(early.LINE)
         raise typer.Exit(stop.code if isinstance(stop, Stopped) else 130) from None
     except BrokenPipeError:  # who reads has seen enough, such as `head`
         os._exit(141)
@@ -413,7 +412,15 @@ def main() -> None:
     signals.listen()
     streams.adapt()
     try:
-        build()()
+        try:
+            build()()
+        finally:
+            streams.flush()
+    except BrokenPipeError:
+        os._exit(141)
+    except (OSError, SfumatoError) as error:  # of help and the like, which are no verbs
+        show.errors.print(f"sfumato: {said(error)}", markup=False)
+        sys.exit(1)
     finally:
         signals.leave()
 

@@ -24,7 +24,7 @@ from sfumato import documents
 from sfumato.core.errors import SfumatoError, said
 from sfumato.core.interrupts import undisturbed
 from sfumato.images.folders import pictures_in
-from sfumato.images.writing import numbered, write_new, write_whole
+from sfumato.images.writing import numbered, write_safely, write_whole
 from sfumato.models.result import Result, save_new
 
 FAILED = "failed.jsonl"
@@ -272,9 +272,10 @@ def _note(folder: Path, given: Sequence[Row], failed: Sequence[tuple[Row, str]])
             file.unlink(missing_ok=True)
         return None
     if exists:
-        write_whole(file, data)
-        return file
-    return write_new(file, data)
+        with suppress(SfumatoError):  # the old one stays, and a new one is tried
+            write_whole(file, data)
+            return file
+    return write_safely(file, data).path
 
 
 def _line(row: Row, error: str) -> str:
@@ -298,4 +299,4 @@ def _noted(file: Path) -> dict[tuple[str, int, str], str] | None:
             found[str(data["source"]), int(data["row"]), str(data["name"])] = line
     except (SfumatoError, ValueError, TypeError):
         return None
-    return found
+    return found or None
