@@ -197,10 +197,17 @@ def unable(kind: str, size: Sides) -> str:
     return ""
 
 
+def check_file(path: Path) -> None:
+    """Raise SfumatoError unless a new file, of any kind, can be written there."""
+    if path.is_dir():
+        raise SfumatoError(f"{path}: is a folder; give a file name")
+    _ready(path.parent, str(path), makes=False)
+
+
 def _ready(folder: Path, path: str, makes: bool) -> None:
-    while makes and not folder.exists() and folder != folder.parent:
-        folder = folder.parent
     try:
+        while makes and not folder.exists() and folder != folder.parent:
+            folder = folder.parent
         if not folder.exists():
             raise SfumatoError(f"{path}: the folder {folder} does not exist; make it first")
         if not folder.is_dir():

@@ -27,6 +27,7 @@ from sfumato.measure.curve import Curve, Point, knee, plot
 from sfumato.measure.distance import Estimate
 from sfumato.measure.faithful import Reference, diversity
 from sfumato.methods import field_of, find
+from sfumato.models import replay
 from sfumato.models.cascade import base_of
 from sfumato.models.result import save_new
 from sfumato.recipe import Recipe
@@ -245,7 +246,7 @@ def measured(process: Any, axis_: Axis, cells: Sequence[Cell], folder: Path) -> 
         for cell, pictures in shown.items():
             bench = judge_of(cell.prompt)
             for file, picture in zip(cell.files, pictures, strict=True):
-                picture.recipe = Recipe.from_json(images.read_metadata(file)["sfumato"])
+                picture.recipe = replay.read(file)
                 found = guide.measures(picture) if guide else {}
                 pixels = evaluate.pixels(picture)[None]
                 if bench is not None:
