@@ -207,6 +207,8 @@ def test_manifests_are_read_exactly(name: str, text: str, wanted: list[str]) -> 
         ("a.jsonl", "[1]\n", "a.jsonl, line 1: "),
         ("a.jsonl", '{"prompt": ["a"]}\n', "prompt = ['a'] is neither text nor a number"),
         ("a.jsonl", '{"image": true}\n', "image = True is neither text nor a number"),
+        ("a.jsonl", '{"prompt": {}}\n', "prompt = {} is neither text nor a number"),
+        ("a.jsonl", '{"source": "/etc/passwd"}\n', "line 1: unknown column 'source'"),
         ("a.jsonl", '{"a":' * 300_000, "a.jsonl, line 1: "),
         ("a.jsonl", '{"prompt": "\\ud800"}\n', "a.jsonl, line 1: "),
         ("a.txt", "\n \n", "holds no rows"),
@@ -217,6 +219,36 @@ def test_manifests_that_cannot_be_read(name: str, text: Any, message: str) -> No
         rows_of(text, name)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_hostile_rows_fail_alone(app: Any, tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "rose", "name": "../../outside"},
+        {"prompt": "rose", "name": "/etc/absolute"},
+        {"prompt": "rose", "name": "n" * 300},
+        {"prompt": "rose", "name": ".."},
+        {"prompt": "rose", "name": "x", "seed": 1.5},
+        {"prompt": "rose", "colour": "red"},
+        {"prompt": "rose", "name": "last\n\u2028 one", "cfg.window": [0.1, 0.9]},
+    ]
+    Path("rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    before = {p for p in tmp_path.rglob("*") if "home" not in p.parts}
+    words = ["batch", "generate", "rows.jsonl", "--steps", "2", "--stages", "1"]
+    done = CliRunner().invoke(app, [*words, "-o", "out/{name}.png"])
+    assert done.exit_code == 1
+    assert "internal error" not in done.stderr
+    for line, why in ((3, "the name is 304 bytes"), (4, "nothing of it"), (5, "seed = 1.5"),
+                      (6, "unknown column 'colour'")):  # fmt: skip
+        assert f"rows.jsonl, line {line}: " in done.stderr
+        assert why in done.stderr
+    made = {p for p in tmp_path.rglob("*") if "home" not in p.parts} - before
+    names = ["failed.jsonl", "etc-absolute.png", "last- one.png", "outside.png"]
+    assert sorted(p.name for p in made) == sorted(["out", *names])
+    assert {p.parent.name for p in made} == {"work", "out"}
+    again = CliRunner().invoke(
+        app, [*words[:2], "out/failed.jsonl", *words[3:], "-o", "out/{name}.png"]
+    )
+    assert "0 made, 0 there already, 4 failed" in again.stderr
 
 
 def picture(mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> images.Picture:

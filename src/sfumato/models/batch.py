@@ -28,6 +28,7 @@ from sfumato.images.writing import numbered, write_safely, write_whole
 from sfumato.models.result import Result, save_new
 
 FAILED = "failed.jsonl"
+OWN = {"error", "folder", "source"}  # columns that it has besides a manifest's
 MANIFEST_BYTES = 256 << 20
 
 _ROW_DIGITS = 18  # more is no row's number
@@ -100,16 +101,20 @@ def _manifest(path: Path) -> Iterator[Row]:
         where = f"{path.name}, line {line}"
         values = {k: v for k, v in data.items() if v not in (None, "")}
         for name, value in values.items():
-            if ("." not in name and not isinstance(value, str | int)) or isinstance(value, bool):
+            if "." not in name and type(value) not in (str, int, float):
                 raise SfumatoError(f"{where}: {name} = {value!r:.60} is neither text nor a number")
         image = values.pop("image", None)
-        values.pop("error", None)  # failed.jsonl has it, folder and source
+        noted = {}
+        if {"error", "folder"} <= values.keys():  # a line of failed.jsonl
+            noted = {name: values.pop(name, None) for name in OWN}
+        if own := OWN & values.keys():
+            raise SfumatoError(f"{where}: unknown column {min(own)!r}, a name of {FAILED} alone")
         row = str(values.pop("row", number))
         if not re.fullmatch(rf"[0-9]{{1,{_ROW_DIGITS}}}", row):
             raise SfumatoError(f"{where}: row = {row!r:.60} is no whole number")
-        folder = Path(str(values.pop("folder", path.parent)))
+        folder = Path(str(noted.get("folder") or path.parent))
         picture = None if image is None else folder / str(image)
-        first = str(values.pop("source", source))
+        first = str(noted.get("source") or source)
         yield Row(int(row), where, values, picture, folder, first)
 
 
