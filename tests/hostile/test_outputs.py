@@ -20,6 +20,7 @@ from sfumato.images.picture import reread
 from sfumato.models import batch
 from sfumato.models.result import save_new
 from sfumato.recipe import Recipe
+from sfumato.train import program
 
 LONG = "n" * 252 + ".png"
 
@@ -162,6 +163,17 @@ def test_values_stay_in_the_folder(value: str, wanted: str) -> None:
         assert target.folder == Path("out")
 
 
+def test_a_training_recipes_name_stays_in_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    went: list[Path] = []
+    monkeypatch.setattr(program, "work", lambda config, data, folder, *_: went.append(folder))
+    (recipe,) = (Path(__file__).parents[2] / "recipes").glob("classifier-64.toml")
+    text = recipe.read_text(encoding="utf-8")
+    given = next(line for line in text.splitlines() if line.startswith("name"))
+    Path("r.toml").write_text(text.replace(given, 'name = "../../outside"'))
+    program.train(Path("r.toml"), Path())
+    assert went == [Path("runs/outside")]
+
+
 @pytest.mark.parametrize("value", ["", "..", "/", "../..", "\\", "...", "\x00", " ", "-"])
 def test_values_of_which_nothing_is_left(value: str) -> None:
     with pytest.raises(sf.SfumatoError, match="nothing of it can be a file's name"):
@@ -182,7 +194,7 @@ PROMPTS = [
     ("a.csv", " prompt ,seed\nrose,1\n", ["rose"]),
     ("a.csv", f"prompt\n{'x' * 200_000}\n", ["x" * 200_000]),
     ("a.csv", "prompt\nre\u2028d\x0bro\x85se\x1c\n", ["re\u2028d\x0bro\x85se\x1c"]),
-    ("a.txt", "\ufeffrose\r\n\r\n  \ncat", ["rose", "cat"]),
+    ("a.txt", "\ufeffrose\r\n\r\n  \ncat\rdog", ["rose", "cat", "dog"]),
     ("a.txt", "re\u2028d ro\x85se\x0b\x0cx\n", ["re\u2028d ro\x85se\x0b\x0cx"]),
     ("a.jsonl", '\ufeff{"prompt": "a"}\n\n \r\n{"prompt": "b\\u2028\x85"}', ["a", "b\u2028\x85"]),
 ]

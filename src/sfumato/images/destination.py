@@ -146,8 +146,7 @@ def bare(field: str, value: str) -> str:
     name = _encodable("-".join(part for part in parts if part))
     if not name.strip("- "):
         raise SfumatoError(
-            f"{{{field}}} = {value!r:.60}: nothing of it can be a file's name; give another, or "
-            "put {row} into -o"
+            f"{field} = {value!r:.60}: nothing of it can be a file's name; give another"
         )
     return name
 

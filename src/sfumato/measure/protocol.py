@@ -106,7 +106,7 @@ def parsed(text: str) -> tuple[dict[str, str], dict[str, list[str]]]:
             section = heading
         elif section == "classes" and said:
             name, _, noun = (part.strip() for part in said.partition(","))
-            if not (name and noun) or Path(name).name != name:
+            if not (name and noun) or Path(name).name != name or name == "..":
                 raise SfumatoError(f"{where}: {said!r} is not SUBJECT,CLASS")
             if name != "subject_name":
                 classes[name] = noun

@@ -158,8 +158,8 @@ def _prompts(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines that are not blank, with their numbers; only line feeds end them."""
-    for number, line in enumerate(_text(path).replace("\r\n", "\n").split("\n"), 1):
+    """Lines that are not blank, with their numbers; of all breaks only LF, CR and both end them."""
+    for number, line in enumerate(re.split("\r\n|\n|\r", _text(path)), 1):
         if line.strip():
             yield number, line
 
