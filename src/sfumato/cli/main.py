@@ -409,6 +409,7 @@ def build() -> typer.Typer:
 
 def main() -> None:
     """Entry point of the program."""
+    early.hear()
     signals.listen()
     streams.adapt()
     try:
