@@ -114,7 +114,7 @@ def test_recipe_file_runs(app: Any, tmp_path: Path) -> None:
     assert Recipe.from_data(told["recipe"]).methods[0]["scale"] == 2
     recipe["extra"] = 1
     Path("r.json").write_text(json.dumps(recipe))
-    assert "unknown key 'extra'" in fails(app, 1, "run", "r.json")
+    assert "there is no field 'extra'" in fails(app, 1, "run", "r.json")
 
 
 def test_a_recipe_that_never_ran_runs_through_all_stages(app: Any, tmp_path: Path) -> None:

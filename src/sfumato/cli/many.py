@@ -106,19 +106,19 @@ class Shared:
 
     def compose(self, row: batches.Row) -> batches.Job:
         """A row's paths, and how its pictures are made."""
-        values = {**self.values, "extra": list(self.values["extra"])}
+        values, above = dict(self.values), []
         for name, value in row.values.items():
             if name in COLUMNS:
                 values[name] = self.column(name, value, row)
             elif "." in name:
-                values["extra"].append(f"{name}={self.text(name, value, row)}")
+                above.append(f"{name}={self.text(name, value, row)}")
             else:
                 known = ", ".join(("image", "row", *COLUMNS))
                 raise SfumatoError(
                     f"{row.where}: unknown column {name!r}; there are {known}, and METHOD.FIELD"
                 )
         values["prompt"] = self.prompt(row)
-        wanted = methods_of(self.cls, values, values["extra"], values.get("preset"))
+        wanted = methods_of(self.cls, values, values["extra"], values.get("preset"), above)
         picture = picture_field(self.cls)
         if self.cls is not None and picture is not None:
             wanted = [self.pictured(w, picture, row) for w in wanted]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sfumato.core.branches import Branch
@@ -16,10 +17,11 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Guide
 from sfumato.core.lazy import torch
 from sfumato.core.noise import Noise
+from sfumato.core.ranges import PICTURES, SEEDS, STEPS, Range, real, whole, words
 from sfumato.core.run import Loop, Run, Step, bind, invert, times_of
 from sfumato.core.solvers import SOLVERS, Solver, solver
 from sfumato.core.spaces import IDENTITY, Space
-from sfumato.core.spacing import materialise
+from sfumato.core.spacing import declared, materialise
 from sfumato.core.starts import Canvas, Place, PriorNoise, Start
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 Method = Callable[["Process"], "Process"]
 Size = int | tuple[int, int] | str
+
+SIDES = Range(1, 100_000)
+"""Pixels; their product has a bound of its own, where pictures are (images.frame)."""
 
 
 class Source(Protocol):
@@ -62,7 +67,7 @@ class Source(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Process:
     """denoiser and state shape (C, H, W), and what methods added to them.
 
@@ -99,6 +104,35 @@ class Process:
     guides: tuple[Guide, ...] = ()
     methods: tuple[Method, ...] = ()
     base: Process | None = None
+
+    def __post_init__(self) -> None:
+        """Numbers of numpy and torch become Python's; what cannot run is refused at once."""
+        keep = partial(object.__setattr__, self)
+        keep("n", whole(self.n, "n", PICTURES))
+        for name, value, allowed in (
+            ("n_steps", self.n_steps, STEPS),
+            ("label", self.label, Range(ge=0)),
+            ("stages", self.stages, Range(ge=1)),
+            ("rows_max", self.rows_max, Range(ge=1)),
+        ):
+            if value is not None:
+                keep(name, whole(value, "steps" if name == "n_steps" else name, allowed))
+        words(self.prompt, "prompt")
+        words(self.negative, "negative")
+        keep("spacing", declared(self.spacing))
+        keep("size", sides(self.size))
+        if self.solver is not None:
+            solver(self.solver)
+
+    def __repr__(self) -> str:
+        """What it makes and how, in a few lines; nothing is resolved for it."""
+        model = getattr(self.source, "name", None)
+        what = f"“{self.prompt}”" if self.prompt else "no prompt"
+        steps = "" if self.n_steps is None else f", {self.n_steps} steps"
+        chosen = getattr(self.solver, "id", self.solver)
+        solved = "" if chosen is None else f", solver {chosen}"
+        lines = [f"Process{f' of {model}' if model else ''}: {what}, n {self.n}{steps}{solved}"]
+        return "\n  | ".join([*lines, *map(brief, self.methods)])
 
     def __or__(self, method: Method) -> Process:
         """This process with a method composed; a second one for the same slot is an error."""
@@ -207,7 +241,7 @@ class Process:
 
     def begin(self, seed: int = 0, noise: Noise | None = None) -> Run:
         """Bind everything of one run: sizes, times, prompts, guides."""
-        return bind(self.resolved(), seed, noise)
+        return bind(self.resolved(), whole(seed, "seed", SEEDS), noise)
 
     def steps(
         self,
@@ -244,6 +278,7 @@ class Process:
 
         Takes the process's steps and solver; aways are left out unless `guided`, guides always.
         """
+        t = real(t, "t", Range(gt=0, le=1))
         process = replace(self.resolved(), start=None, guides=())
         if not guided:
             process = replace(process, aways=())
@@ -275,10 +310,33 @@ class Process:
     def frame(self, place: Place) -> tuple[Any, tuple[int, ...]]:
         """Geometry and state shape of the run; a tensor given to the Start has the say."""
         if place.shape is not None:
+            side = getattr(self.source, "multiple", 1)
+            same = len(place.shape) == len(self.shape) and place.shape[0] == self.shape[0]
+            if not same or any(length < 1 or length % side for length in place.shape[1:]):
+                said = "x".join(map(str, place.shape)) or "no sides"
+                raise SfumatoError(
+                    f"tensor of {said}: this process takes {self.shape[0]} channels, and sides "
+                    f"that are multiples of {side}"
+                )
             return None, place.shape
         if self.source is None:
             return self.geometry, self.shape
         return self.source.frame(self, place)
+
+
+def sides(size: Any) -> Size | None:
+    """A size as a process keeps it: None, "input", "native", a side, or (width, height)."""
+    if size is None or (isinstance(size, str) and size in ("input", "native")):
+        return size
+    if isinstance(size, tuple | list):
+        if len(size) == 2:
+            return whole(size[0], "size: width", SIDES), whole(size[1], "size: height", SIDES)
+        size = size[0] if len(size) == 1 else str(size)
+    if isinstance(size, str):
+        raise SfumatoError(
+            f'size {size!r:.60}: give a number, (width, height), "input" or "native"'
+        )
+    return whole(size, "size", SIDES)
 
 
 def _passes(times: Sequence[float]) -> list[int]:
@@ -323,6 +381,22 @@ def walk(
             progress(step)
         x = step.x
     return x, trace
+
+
+def brief(method: Any, always: Sequence[str] = ()) -> str:
+    """A method in a few words: its name, and the fields that were given or are asked for."""
+    given = []
+    for field in fields(method) if is_dataclass(method) else ():
+        value = getattr(method, field.name)
+        if value is None or (value == field.default and field.name not in always):
+            continue
+        shown = getattr(value, "name", value)  # of a picture, its file's
+        if isinstance(value, tuple):
+            shown = " ".join(map(str, value))
+        elif isinstance(value, float):
+            shown = f"{value:g}"
+        given.append(field.name if value is True else f"{field.name} {shown!s:.60}")
+    return f"{name_of(method)} ({', '.join(given)})" if given else name_of(method)
 
 
 def name_of(method: Any) -> str:

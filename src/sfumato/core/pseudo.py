@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from sfumato.core.denoiser import Prediction
 from sfumato.core.errors import SfumatoError
 from sfumato.core.lazy import torch
+from sfumato.core.ranges import Range, fit
 from sfumato.core.schedule import Schedule, ratio
 
 if TYPE_CHECKING:
@@ -81,15 +82,14 @@ class PLMS:
     needs: ClassVar[frozenset[str]] = BOTH
     mean_shift: ClassVar[bool] = False
     eps_history: ClassVar[bool] = True
-    order: int = 4
+    order: Annotated[int, Range(1, len(ADAMS_BASHFORTH))] = 4
     start: Literal["fork", "prk", "pie", "euler", "improved"] = "fork"
     of: Literal["eps", "v"] = "eps"
 
     def __post_init__(self) -> None:
-        if self.of not in ("eps", "v") or (self.of == "v" and self.start not in ("fork", "euler")):
+        fit(self, "solver plms")
+        if self.of == "v" and self.start not in ("fork", "euler"):
             raise SfumatoError(f"solver {self.id}: of {self.of!r} must be eps; plms takes v too")
-        if not 1 <= self.order <= len(ADAMS_BASHFORTH):
-            raise SfumatoError(f"solver plms: order {self.order} must be 1 to 4")
 
     @property
     def id(self) -> str:
@@ -167,8 +167,7 @@ class RungeKutta:
     full: bool = False
 
     def __post_init__(self) -> None:
-        if self.stages not in (2, 4):
-            raise SfumatoError(f"solver heun: stages {self.stages} must be 2 or 4")
+        fit(self, "solver heun")
 
     @property
     def id(self) -> str:
@@ -206,10 +205,15 @@ class EDM:
     needs: ClassVar[frozenset[str]] = BOTH
     mean_shift: ClassVar[bool] = False
     eps_history: ClassVar[bool] = False
-    churn: float = 40.0
-    s_min: float = 0.05
-    s_max: float = 50.0
-    s_noise: float = 1.003
+    churn: Annotated[float, Range(ge=0, le=10_000)] = 40.0
+    s_min: Annotated[float, Range(ge=0, le=1_000_000_000_000)] = 0.05
+    s_max: Annotated[float, Range(ge=0, le=1_000_000_000_000)] = 50.0
+    s_noise: Annotated[float, Range(ge=0, le=10)] = 1.003
+
+    def __post_init__(self) -> None:
+        fit(self, "solver edm")
+        if self.s_min > self.s_max:
+            raise SfumatoError(f"solver edm: s_min {self.s_min} is above s_max {self.s_max}")
 
     @property
     def stochastic(self) -> bool:

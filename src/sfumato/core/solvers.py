@@ -12,12 +12,13 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 from sfumato.core.denoiser import Prediction
 from sfumato.core.errors import SfumatoError
 from sfumato.core.lazy import torch
 from sfumato.core.pseudo import EDM, PLMS, RungeKutta
+from sfumato.core.ranges import Range, fit
 from sfumato.core.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -75,9 +76,7 @@ class DDPM:
     last_noise: bool = False
 
     def __post_init__(self) -> None:
-        if self.variance not in get_args(Variance):
-            known = ", ".join(get_args(Variance))
-            raise SfumatoError(f"solver ddpm: variance {self.variance!r} must be one of {known}")
+        fit(self, "solver ddpm")
 
     @property
     def stochastic(self) -> bool:
@@ -157,11 +156,10 @@ class DDIM:
     needs: ClassVar[frozenset[str]] = frozenset({"x0", "eps"})
     mean_shift: ClassVar[bool] = False
     eps_history: ClassVar[bool] = False
-    eta: float = 0.0
+    eta: Annotated[float, Range(ge=0, le=1)] = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.eta <= 1:
-            raise SfumatoError(f"solver ddim: eta {self.eta} must be in [0, 1]")
+        fit(self, "solver ddim")
 
     @property
     def stochastic(self) -> bool:
@@ -238,7 +236,10 @@ class DPMpp2MSDE:
     needs: ClassVar[frozenset[str]] = frozenset({"x0"})
     mean_shift: ClassVar[bool] = False
     eps_history: ClassVar[bool] = False
-    eta: float = 1.0
+    eta: Annotated[float, Range(ge=0, le=10)] = 1.0
+
+    def __post_init__(self) -> None:
+        fit(self, "solver dpmpp-2m-sde")
 
     @property
     def stochastic(self) -> bool:
@@ -293,17 +294,19 @@ ALIASES = {"euler": "ddim"}  # Euler's method in x/alpha over sigma/alpha is DDI
 def solver(value: str | Mapping[str, Any] | Solver) -> Solver:
     """A solver from its id, from {"solver": id, option: value}, or itself."""
     if not isinstance(value, str | Mapping):
+        if not callable(getattr(value, "step", None)) or isinstance(value, type):
+            raise SfumatoError(f"solver {value!r:.60}: is none; give one of {', '.join(SOLVERS)}")
         return value
     options = {} if isinstance(value, str) else dict(value)
-    name = value if isinstance(value, str) else options.pop("solver", None)
-    name = ALIASES.get(str(name), name)
-    if name not in SOLVERS:
-        raise SfumatoError(f"solver {name!r}: unknown; known are {', '.join(SOLVERS)}")
+    given = value if isinstance(value, str) else options.pop("solver", None)
+    name = ALIASES.get(str(given), str(given))
+    if not isinstance(given, str) or name not in SOLVERS:
+        raise SfumatoError(f"solver {given!r:.60}: unknown; known are {', '.join(SOLVERS)}")
     make: Any = SOLVERS[name]
     known = [f.name for f in fields(getattr(make, "func", make))]
     if wrong := [key for key in options if key not in known]:
         has = ", ".join(known) or "none"
-        raise SfumatoError(f"solver {name}: no option {wrong[0]!r}; its options: {has}")
+        raise SfumatoError(f"solver {name}: no option {wrong[0]!r:.60}; its options: {has}")
     made: Solver = make(**options)
     return made
 

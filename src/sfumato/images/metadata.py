@@ -5,7 +5,6 @@ PNG has text chunks; JPEG, WebP, AVIF and TIFF take an XMP packet and EXIF. Pixe
 
 from __future__ import annotations
 
-import io
 import re
 import warnings
 from contextlib import suppress
@@ -155,8 +154,11 @@ def _exif(comment: str, packet: bytes | None = None) -> bytes:
 
 
 def _comment_of(image: PILImage.Image) -> str | None:
+    from sfumato.images.decode import unwarned
+
     try:
-        value = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT)
+        with unwarned():
+            value = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT)
     except Exception:  # broken EXIF raises anything
         return None
     if isinstance(value, str):
@@ -171,21 +173,47 @@ def _comment_of(image: PILImage.Image) -> str | None:
     return text.decode("utf-8", "replace") if code == b"ASCII\0\0\0" else None
 
 
-def _recipe_of(packet: bytes | str) -> str | None:
-    """The recipe in an XMP packet, as the element we write or the attribute others turn it into."""
-    from xml.etree import ElementTree
+def _recipe_of(packet: Any) -> str | None:
+    """The recipe in an XMP packet, as the element we write or the attribute others turn it into.
 
-    data = packet.encode() if isinstance(packet, str) else packet
-    if b"<!DOCTYPE" in data:
-        return None  # entities can expand without bound, and XMP has none
-    try:
-        root = ElementTree.parse(io.BytesIO(data.strip(b"\0 \n"))).getroot()
-    except (ElementTree.ParseError, ValueError):
+    A packet that declares a document type is not read, in whatever encoding: entities can expand
+    without bound, and XMP has none.
+    """
+    from xml.parsers import expat
+
+    if isinstance(packet, str):
+        packet = packet.encode("utf-8", "replace")
+    if not isinstance(packet, bytes):  # a table may say of a packet that it is numbers
         return None
-    key = f"{{{NAMESPACE}}}recipe"
-    for node in root.iter():
-        if node.tag == key and node.text:
-            return node.text
-        if key in node.attrib:
-            return node.attrib[key]
-    return None
+    key = f"{NAMESPACE} recipe"
+    texts: list[list[str]] = []
+    open_texts: list[list[str]] = []
+
+    def begins(name: str, attributes: dict[str, str]) -> None:
+        if key in attributes:
+            texts.append([attributes[key]])
+        if name == key:
+            texts.append([])
+            open_texts.append(texts[-1])
+
+    def ends(name: str) -> None:
+        if name == key:
+            open_texts.pop()
+
+    def text(data: str) -> None:
+        if open_texts:
+            open_texts[-1].append(data)
+
+    def refused(*_: Any) -> None:
+        raise ValueError("XMP has no document type")
+
+    reader = expat.ParserCreate(namespace_separator=" ")
+    reader.StartElementHandler, reader.EndElementHandler = begins, ends
+    reader.CharacterDataHandler = text
+    reader.StartDoctypeDeclHandler = refused
+    try:
+        wide = packet[:2] in (b"\xff\xfe", b"\xfe\xff")  # zeros are half of every letter
+        reader.Parse(packet if wide else packet.strip(b"\0 \n"), True)
+    except (expat.ExpatError, ValueError, LookupError):
+        return None
+    return next((joined for parts in texts if (joined := "".join(parts))), None)

@@ -18,9 +18,10 @@ from typing import Any
 
 import torch
 
-from sfumato import images
+from sfumato import documents, images
 from sfumato.core.errors import SfumatoError, said
 from sfumato.core.interrupts import undisturbed
+from sfumato.core.ranges import SEEDS, Range, whole
 from sfumato.images.destination import check_file
 from sfumato.images.writing import write_new, write_whole
 from sfumato.measure import distance, evaluate, heldout
@@ -35,8 +36,8 @@ from sfumato.recipe import Recipe
 
 log = logging.getLogger("sfumato")
 
-SEEDS = 1000  # of a value and a prompt: they are one batch
-PICTURES = 20_000  # of a sweep, whose page holds them all
+BATCH = Range(1, 1000)  # seeds of a value and a prompt: they are one batch
+LARGEST = 20_000  # pictures of a sweep, whose page holds them all
 
 
 @dataclass(frozen=True)
@@ -149,17 +150,16 @@ def sweep(
     model: Any = base.source
     if model is None:
         raise SfumatoError("sweep: needs a process of a model, which keeps recipes")
-    if not 1 <= seeds <= SEEDS:
-        raise SfumatoError(f"seeds = {seeds}: must be 1 to {SEEDS}")
+    seeds, seed = whole(seeds, "seeds", BATCH), whole(seed, "seed", SEEDS)
     if choose is not None and choose not in axis_.values:
         known = ", ".join(f"{value:g}" for value in axis_.values)
         raise SfumatoError(f"choose = {choose:g}: not among the values {known}")
     asked = tuple(dict.fromkeys(map(model.phrase, prompts))) or (base.prompt,)
     total = len(asked) * len(axis_.values)
-    if total * seeds > PICTURES:
+    if total * seeds > LARGEST:
         raise SfumatoError(
             f"sweep: {len(axis_.values)} values, {len(asked)} prompts and {seeds} seeds are "
-            f"{total * seeds:,} pictures; take {PICTURES:,} at most"
+            f"{total * seeds:,} pictures; take {LARGEST:,} at most"
         )
     parent: Recipe = replace(model.asked(base.based(n=seeds), seed), parents=tuple(parents))
     place = Path(folder)
@@ -199,9 +199,9 @@ def _claim(folder: Path, parent: Recipe, axis_: Axis, prompts: Sequence[str], mo
         made = write_new(file, json.dumps(data, indent=1, ensure_ascii=False).encode())
         if made != file:  # another began here at the same moment
             made.unlink()
-    kept = json.loads(file.read_text(encoding="utf-8"))
+    kept = documents.read_json(dict[str, Any], file)
     if kept != data:
-        what = next(name for name in data if kept.get(name) != data[name])
+        what = next((name for name in data if kept.get(name) != data[name]), "kind")
         raise SfumatoError(
             f"{folder}: holds a sweep of another {what}; choose another folder, or remove it"
         )
@@ -258,7 +258,7 @@ def measured(process: Any, axis_: Axis, cells: Sequence[Cell], folder: Path) -> 
                 for name, number in found.items():
                     singles.setdefault(name, []).append(number)
                 rows.append({"value": value, "prompt": cell.prompt,
-                             "seed": picture.recipe.seed + picture.recipe.run["index"],
+                             "seed": picture.recipe.seed + picture.recipe.run.get("index", 0),
                              "file": file.relative_to(folder).as_posix(), **found})  # fmt: skip
         if not shown:
             continue
