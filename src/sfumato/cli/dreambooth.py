@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,22 +88,10 @@ def dreambooth(pictures: str | None, **given: Any) -> None:
     if given["plan"]:
         print(planned(config))
         return
-    with stoppable():
-        program.work(config, Path(config.subject.pictures), folder, None, given["device"], quiet)
+    program.work(config, Path(config.subject.pictures), folder, None, given["device"], quiet)
     if not quiet and (folder / "run.json").is_file():  # the first of several processes writes it
         show.errors.print(ready(folder, config), highlight=False, soft_wrap=True, markup=False)
     print(folder)
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """Ctrl-C and the like end a training with a line of their own."""
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        show.errors.print("stopped; the same command goes on from the last checkpoint")
-        number = stop.args[0] if stop.args else signal.SIGINT
-        raise SystemExit(128 + number) from None
 
 
 def begun(pictures: str | None, given: dict[str, Any]) -> Config:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -23,6 +22,7 @@ def main() -> int:
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
     from sfumato.core.errors import SfumatoError
+    from sfumato.core.interrupts import Stopped
     from sfumato.train.program import train
 
     try:
@@ -31,8 +31,7 @@ def main() -> int:
         print(f"sfumato: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
+        return stop.code if isinstance(stop, Stopped) else 130
     return 0
 
 

@@ -24,7 +24,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import keyed
 from sfumato.images import Picture
 from sfumato.images.decode import identify
-from sfumato.train.data.store import BESIDE
+from sfumato.images.folders import pictures_in
 
 log = logging.getLogger("sfumato")
 
@@ -46,13 +46,10 @@ def shots(folder: Path) -> list[Shot]:
     if not folder.is_dir():
         raise SfumatoError(f"{folder}: not a folder; give the folder with the subject's pictures")
     found = []
-    passed = []
-    for file in sorted(folder.iterdir()):
-        if file.name.startswith(".") or file.is_dir():
-            continue
-        if file.suffix.lower() in BESIDE:
-            passed.append(file.name)
-            continue
+    listed = pictures_in(folder, beside=(".txt",))
+    if listed.note:
+        log.warning("%s: %s", folder, listed.note)
+    for file in listed.pictures:
         try:
             data = images.ImageInput.of(file)
             picture = data.picture()
@@ -65,9 +62,6 @@ def shots(folder: Path) -> list[Shot]:
         if getattr(identify(data.data, file.name), "is_animated", False):
             log.warning("%s: is several pictures; the first one is taken", file.name)
         found.append(Shot(file.name, picture, data.sha256))
-    if passed:
-        more = f" and {len(passed) - 3} more" if len(passed) > 3 else ""
-        log.warning("%s: no pictures: %s%s; left out", folder, ", ".join(passed[:3]), more)
     if not found:
         raise SfumatoError(f"{folder}: no picture there that can be read; 3 to 5 are best")
     if len(found) < FEW:

@@ -24,6 +24,7 @@ from pydantic import Field
 from torch import Tensor, distributed
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.interrupts import Stopped
 from sfumato.documents import read_json, read_text
 from sfumato.train import origin, state
 from sfumato.train.config import Config
@@ -198,8 +199,8 @@ class Trainer:
             return
         self.save()
         if self.signal is not None:
-            self.say(f"stopped at step {self.step}, which is saved")
-            raise KeyboardInterrupt(self.signal)
+            self.say(f"stopped at step {self.step}, which is saved; the same command goes on")
+            raise Stopped(self.signal)
 
     def _report(self, last: int) -> bool:
         """Log, measure and show where it is due; whether the log was written."""
