@@ -789,6 +789,8 @@ LINES = [
     (("--with", "x.y=1"), 1, "method 'x': unknown"),
     (("--with", "cfg"), 1, "write METHOD.FIELD=VALUE"),
     (("--with", "sdedit.image=/dev/zero"), 1, "/dev/zero: is no regular file"),
+    (("--with", "sdedit.image="), 1, "picture: the path is empty"),
+    (("--negative", "\udcff"), 1, "is not UTF-8 text"),
 ]
 
 
@@ -803,6 +805,41 @@ def test_options(options: tuple[str, ...], code: int, phrase: str, app: Any, tmp
     assert found == code
     assert "internal error" not in text
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("over", "phrase"),
+    [
+        ("cfg.scale=1,1e9", "cfg.scale = 1e+09: input should be less than or equal"),
+        ("cfg.window=1,2", "cfg.window = 1: "),
+        ("cfg.adapters=1,2", "cfg.adapters = 1: "),
+        ("sdedit.repeats=1.5,2", "sdedit.repeats = 1.5: "),
+        ("cfg.scale=1,nan", "is not finite"),
+        ("cfg.scal=1,2", "cfg has no 'scal'"),
+    ],
+)
+def test_a_sweep_begins_with_values_that_its_field_takes(over: str, phrase: str) -> None:
+    from sfumato.measure.sweep import axis
+
+    refused(lambda: axis(over), phrase)
+
+
+@pytest.mark.parametrize("text", ["", "[[[", "[]", "7", "{}", '{"recipe": null}'])
+def test_a_folder_of_another_sweep_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_text(text)
+    made = emoji().process("rose, flat", steps=1, stages=1)
+    with pytest.raises(SfumatoError, match=r"sweep\.json: |holds a sweep of another"):
+        sf.sweep(made, "steps=1,2", tmp_path)
+    for seeds in (0, 1.5, True, 10**8):
+        refused(lambda seeds=seeds: sf.sweep(made, "steps=1,2", tmp_path, seeds=seeds), "seeds = ")
+
+
+def test_margins_beyond_any_picture_take_no_time() -> None:
+    began = time.perf_counter()
+    made = sf.Inpaint(PICTURE, extend=(0, 0, 30_000, 30_000))
+    process = emoji().process("rose", steps=1, stages=1) | made
+    refused(lambda: process.sample(), "makes 30004x30004, more than")
+    assert time.perf_counter() - began < 5
 
 
 CLASHES = '''

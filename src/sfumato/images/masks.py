@@ -5,6 +5,7 @@ Masks are PIL "L" images of the picture's size; their tensors are made in work.p
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image as PILImage
@@ -83,6 +84,12 @@ def extended(
     if min(margins) < 0:
         raise SfumatoError(f"extend {margins}: left, top, right, bottom must be 0 or more")
     left, top, right, bottom = margins
+    sides = picture.width + left + right, picture.height + top + bottom
+    limit = PILImage.MAX_IMAGE_PIXELS or math.inf
+    if math.prod(sides) > limit:
+        raise SfumatoError(
+            f"extend {margins}: makes {sides[0]}x{sides[1]}, more than {limit:,} pixels; give less"
+        )
     pixels = np.pad(np.asarray(picture), ((top, bottom), (left, right), (0, 0)), mode="edge")
     mask = PILImage.new("L", (pixels.shape[1], pixels.shape[0]), 255)
     mask.paste(0, (left, top, left + picture.width, top + picture.height))

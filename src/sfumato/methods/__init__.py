@@ -280,7 +280,13 @@ def from_data(data: Mapping[str, Any], where: str = "") -> Method:
         if name not in described(cls):
             known = ", ".join(described(cls))
             raise SfumatoError(f"{said}: no field {name!r:.60}; its fields: {known}")
-    return documents.parse_data(TypeAdapter(cls), values, said, strict=True)
+    try:
+        return documents.parse_data(TypeAdapter(cls), values, cls.id, strict=True)
+    except SfumatoError as error:  # some name the method, some are told by it
+        text = str(error)
+        while text.startswith(f"{cls.id}: "):
+            text = text.removeprefix(f"{cls.id}: ")
+        raise SfumatoError(f"{said}: {text}") from None
 
 
 def schema(cls: type[Method]) -> dict[str, Any]:
