@@ -810,10 +810,10 @@ def test_options(options: tuple[str, ...], code: int, phrase: str, app: Any, tmp
 @pytest.mark.parametrize(
     ("over", "phrase"),
     [
-        ("cfg.scale=1,1e9", "cfg.scale = 1e+09: input should be less than or equal"),
+        ("cfg.scale=1e9,1e10", "cfg.scale = 1e+09: input should be less than or equal"),
         ("cfg.window=1,2", "cfg.window = 1: "),
         ("cfg.adapters=1,2", "cfg.adapters = 1: "),
-        ("sdedit.repeats=1.5,2", "sdedit.repeats = 1.5: "),
+        ("sdedit.repeats=1.5,2.5", "sdedit.repeats = 1.5: "),
         ("cfg.scale=1,nan", "is not finite"),
         ("cfg.scal=1,2", "cfg has no 'scal'"),
     ],
