@@ -8,6 +8,7 @@ field, its value, and what is allowed. What the fields mean is said where the cl
 from __future__ import annotations
 
 import json
+import os
 import stat
 import tomllib
 from pathlib import Path
@@ -23,6 +24,9 @@ T = TypeVar("T")
 LIMIT = 4 << 20
 """Bytes of a document, unless its kind says otherwise."""
 
+# without waiting for the other end of a pipe; Windows has no such flag, and its own for bytes
+_AT_ONCE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
 
 def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
     """The bytes of a regular file of at most `limit` bytes; pipes and devices are refused."""
@@ -30,14 +34,17 @@ def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
         if not stat.S_ISREG(path.stat().st_mode):
             what = "a folder" if path.is_dir() else "no regular file"
             raise SfumatoError(f"{path}: is {what}; give a file")
-        with path.open("rb") as stream:
-            data = stream.read(limit + 1)
+        with os.fdopen(os.open(path, _AT_ONCE), "rb") as stream:
+            found = os.fstat(stream.fileno())  # what was looked at may have been exchanged
+            if not stat.S_ISREG(found.st_mode):
+                raise SfumatoError(f"{path}: is no regular file; give a file")
+            data = b"" if found.st_size > limit else stream.read(limit + 1)
     except FileNotFoundError:
         raise SfumatoError(f"{path}: no such file; check the path") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         text = getattr(error, "strerror", None) or error
         raise SfumatoError(f"{path}: cannot be read ({text})") from None
-    if len(data) > limit:
+    if found.st_size > limit or len(data) > limit:
         raise SfumatoError(f"{path}: is larger than {_size(limit)}, more than such a file can be")
     return data
 

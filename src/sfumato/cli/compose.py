@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from sfumato.cli.options import Wanted
 from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
 from sfumato.core.ranges import SEEDS, Range, real, whole
+from sfumato.core.run import place_of
 from sfumato.core.spacing import RULES
 from sfumato.models import library
 from sfumato.models import replay as replays
@@ -38,6 +40,13 @@ class Composed:
     def base(self) -> Process:
         """The process itself, or of a cascade its base."""
         return base_of(self.process)
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Of the pictures, (width, height); None where the run begins from states."""
+        resolved = self.base.resolved()
+        frame, _ = resolved.frame(place_of(resolved))
+        return frame.target if frame else None
 
     def found(self, values: dict[str, Any]) -> Composed:
         """With every search done: its number in the process, its curve among the parents."""
@@ -85,6 +94,9 @@ def composed(
     if "index" in start.run:  # a picture of a batch: that one, not its batch
         start = replace(start, seed=start.seed + start.run["index"], n=1, run={})
     asked = {name: values[name] for name in ASKED if values.get(name) is not None}
+    if asked.get("seed") == "random":
+        asked["seed"] = secrets.randbelow(1 << 31)
+        logging.getLogger("sfumato").info("seed %d", asked["seed"])
     if values["size"] is not None:
         asked["size"] = parse_size(values["size"])
     if ("spacing" in asked) != ("steps" in asked):  # each may fix what the recipe's other says

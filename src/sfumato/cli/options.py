@@ -13,6 +13,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from sfumato.core.errors import SfumatoError
+from sfumato.images import ImageInput
 from sfumato.methods import Method, described, field_of, find, registry
 
 PANEL = "Of this method"
@@ -71,9 +72,14 @@ def flags(parameters: Iterable[Parameter]) -> set[str]:
     found = {"--help", "-h"}
     for given in parameters:
         for option in get_args(given.annotation)[1:]:
-            names = (getattr(option, "default", ...), *(getattr(option, "param_decls", None) or ()))
-            found |= {n for n in names if isinstance(n, str) and n.startswith("-")}
+            found |= set(declared(option))
     return found
+
+
+def declared(option: Any) -> list[str]:
+    """An option's flags; typer keeps the first of an annotated one as its default."""
+    flags = (getattr(option, "default", None), *(getattr(option, "param_decls", None) or ()))
+    return [flag for flag in flags if isinstance(flag, str) and flag.startswith("-")]
 
 
 def spoken(kind: Any) -> bool:
@@ -94,6 +100,7 @@ def parameter(
     kind = plain(info.annotation)
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
     text = f"{info.description or ''} ({extra['unit']})" if extra.get("unit") else info.description
+    file = "FILE" if kind is ImageInput else None
     kind = kind if spoken(kind) else str
     if info.is_required() and not whole:
         argument = typer.Argument(help=text, show_default=False, metavar=field.upper())
@@ -120,6 +127,7 @@ def parameter(
         help=text,
         rich_help_panel=panel,
         show_default=default,
+        metavar=file,
         min=low if number else None,
         max=high if number else None,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from sfumato.core.errors import SfumatoError
@@ -116,7 +116,7 @@ class Denoiser:
     t clamped to [t_min, t_max]; conversions use the true alpha and sigma.
     """
 
-    network: Network
+    network: Network = field(repr=False)
     schedule: Schedule
     kind: Kind = "eps"
     learned_range: bool = False

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -67,7 +67,7 @@ class Source(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Process:
     """denoiser and state shape (C, H, W), and what methods added to them.
 
@@ -123,6 +123,16 @@ class Process:
         keep("size", sides(self.size))
         if self.solver is not None:
             solver(self.solver)
+
+    def __repr__(self) -> str:
+        """What it makes and how, in a few lines; nothing is resolved for it."""
+        model = getattr(self.source, "name", None)
+        what = f"“{self.prompt}”" if self.prompt else "no prompt"
+        steps = "" if self.n_steps is None else f", {self.n_steps} steps"
+        chosen = getattr(self.solver, "id", self.solver)
+        solved = "" if chosen is None else f", solver {chosen}"
+        lines = [f"Process{f' of {model}' if model else ''}: {what}, n {self.n}{steps}{solved}"]
+        return "\n  | ".join([*lines, *map(brief, self.methods)])
 
     def __or__(self, method: Method) -> Process:
         """This process with a method composed; a second one for the same slot is an error."""
@@ -371,6 +381,22 @@ def walk(
             progress(step)
         x = step.x
     return x, trace
+
+
+def brief(method: Any, always: Sequence[str] = ()) -> str:
+    """A method in a few words: its name, and the fields that were given or are asked for."""
+    given = []
+    for field in fields(method) if is_dataclass(method) else ():
+        value = getattr(method, field.name)
+        if value is None or (value == field.default and field.name not in always):
+            continue
+        shown = getattr(value, "name", value)  # of a picture, its file's
+        if isinstance(value, tuple):
+            shown = " ".join(map(str, value))
+        elif isinstance(value, float):
+            shown = f"{value:g}"
+        given.append(field.name if value is True else f"{field.name} {shown!s:.60}")
+    return f"{name_of(method)} ({', '.join(given)})" if given else name_of(method)
 
 
 def name_of(method: Any) -> str:

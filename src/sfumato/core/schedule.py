@@ -54,7 +54,7 @@ def level(
     return schedule.at(math.sqrt((1 - alpha_bar) / alpha_bar))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
     """A table of alpha_bar = alpha^2, variance preserving (DDPM, arXiv 2006.11239).
 
@@ -65,6 +65,10 @@ class Table:
 
     alpha_bar: tuple[float, ...]
     times: tuple[float, ...] | None = None
+
+    def __repr__(self) -> str:
+        first, last = self.alpha_bar[0], self.alpha_bar[-1]
+        return f"Table({len(self.alpha_bar)} levels, alpha_bar {first:g} to {last:g})"
 
     def __post_init__(self) -> None:
         abar = self.alpha_bar

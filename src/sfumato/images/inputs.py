@@ -200,6 +200,9 @@ def open_image(source: Any) -> Picture:
         alpha = getattr(source, "alpha", None)
         picture = decoding.converted(source, _name_of(source))
         picture.alpha = picture.alpha if alpha is None else alpha.copy()
+        if isinstance(source, pictures.Picture):
+            picture.recipe, picture.composite = source.recipe, source.composite
+            picture.sha256 = source.sha256
         return picture
     return ImageInput.of(source).picture()
 

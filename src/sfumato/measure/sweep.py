@@ -20,9 +20,10 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from sfumato import documents, images
-from sfumato.core.errors import SfumatoError
-from sfumato.core.ranges import PICTURES, SEEDS, whole
-from sfumato.images.picture import write_whole
+from sfumato.core.errors import SfumatoError, said
+from sfumato.core.interrupts import undisturbed
+from sfumato.core.ranges import SEEDS, Range, whole
+from sfumato.images.writing import write_new, write_whole
 from sfumato.measure import distance, evaluate, heldout
 from sfumato.measure.curve import Curve, Point, knee, plot
 from sfumato.measure.distance import Estimate
@@ -30,9 +31,13 @@ from sfumato.measure.faithful import Reference, diversity
 from sfumato.methods import field_of, find
 from sfumato.models import replay
 from sfumato.models.cascade import base_of
+from sfumato.models.result import save_new
 from sfumato.recipe import Recipe
 
 log = logging.getLogger("sfumato")
+
+BATCH = Range(1, 1000)  # seeds of a value and a prompt: they are one batch
+LARGEST = 20_000  # pictures of a sweep, whose page holds them all
 
 
 @dataclass(frozen=True)
@@ -164,16 +169,21 @@ def sweep(
     model: Any = base.source
     if model is None:
         raise SfumatoError("sweep: needs a process of a model, which keeps recipes")
-    seeds, seed = whole(seeds, "seeds", PICTURES), whole(seed, "seed", SEEDS)
+    seeds, seed = whole(seeds, "seeds", BATCH), whole(seed, "seed", SEEDS)
     if choose is not None and choose not in axis_.values:
         known = ", ".join(f"{value:g}" for value in axis_.values)
         raise SfumatoError(f"choose = {choose:g}: not among the values {known}")
     asked = tuple(dict.fromkeys(map(model.phrase, prompts))) or (base.prompt,)
+    total = len(asked) * len(axis_.values)
+    if total * seeds > LARGEST:
+        raise SfumatoError(
+            f"sweep: {len(axis_.values)} values, {len(asked)} prompts and {seeds} seeds are "
+            f"{total * seeds:,} pictures; take {LARGEST:,} at most"
+        )
     parent: Recipe = replace(model.asked(base.based(n=seeds), seed), parents=tuple(parents))
     place = Path(folder)
     _claim(place, parent, axis_, asked, model)
     cells = []
-    total = len(asked) * len(axis_.values)
     for k, (p, v, text, value) in enumerate(_grid(asked, axis_)):
         files = tuple(place / "pictures" / f"{p + 1}-{v + 1}-{seed + j}.png" for j in range(seeds))
         cells.append(_cell(process, axis_, value, text, files, parent, seed))
@@ -200,20 +210,22 @@ def _claim(folder: Path, parent: Recipe, axis_: Axis, prompts: Sequence[str], mo
                                   "prompts": list(prompts), "weights": model.weights,
                                   "dtype": model.choice.dtype}))  # fmt: skip
     file = folder / "sweep.json"
-    if file.exists():
-        kept = documents.read_json(dict[str, Any], file)
-        if kept != data:
-            what = next((name for name in data if kept.get(name) != data[name]), "kind")
-            raise SfumatoError(
-                f"{folder}: holds a sweep of another {what}; choose another folder, or remove it"
-            )
-        (folder / "pictures").mkdir(exist_ok=True)
-        return
-    if folder.exists() and any(folder.iterdir()):
-        raise SfumatoError(f"{folder}: is not empty and holds no sweep; choose another folder")
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
-    write_whole(file, json.dumps(data, indent=1, ensure_ascii=False).encode())
-    write_whole(folder / "recipe.json", parent.to_json(indent=1).encode())
+    if not file.exists():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise SfumatoError(f"{folder}: is not empty and holds no sweep; choose another folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        made = write_new(file, json.dumps(data, indent=1, ensure_ascii=False).encode())
+        if made != file:  # another began here at the same moment
+            made.unlink()
+    kept = documents.read_json(dict[str, Any], file)
+    if kept != data:
+        what = next((name for name in data if kept.get(name) != data[name]), "kind")
+        raise SfumatoError(
+            f"{folder}: holds a sweep of another {what}; choose another folder, or remove it"
+        )
+    (folder / "pictures").mkdir(exist_ok=True)
+    if not (folder / "recipe.json").exists():
+        write_whole(folder / "recipe.json", parent.to_json(indent=1).encode())
 
 
 def _cell(
@@ -230,12 +242,16 @@ def _cell(
     try:
         made = axis_.at(process, value).based(prompt=text, n=len(files))
         result = made.sample(seed).descended([parent.id])
-    except SfumatoError as error:
-        log.warning("%s = %g, %s: %s", axis_.name, value, text, error)
-        return Cell(value, text, (), str(error))
-    for picture, file in zip(result.images, files, strict=True):
-        picture.save(file)
-    return Cell(value, text, files)
+    except Exception as error:  # whatever it is, it is this cell's alone
+        log.warning("%s = %g, %s: %s", axis_.name, value, text, said(error))
+        return Cell(value, text, (), said(error))
+    trouble = []
+    with undisturbed():
+        for picture, file in zip(result.images, files, strict=True):
+            if not file.is_file():
+                written = save_new(picture, file)
+                trouble += [written.trouble] if written.trouble else []
+    return Cell(value, text, () if trouble else files, "; ".join(trouble))
 
 
 def measured(process: Any, axis_: Axis, cells: Sequence[Cell], folder: Path) -> list[Point]:

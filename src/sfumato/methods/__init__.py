@@ -46,6 +46,7 @@ from pydantic.fields import FieldInfo
 from sfumato import documents
 from sfumato.core.errors import SfumatoError
 from sfumato.core.ranges import TIME, words
+from sfumato.core.synonyms import hinted
 from sfumato.images import ImageInput, inputs_of
 from sfumato.recipe import called, located
 
@@ -103,8 +104,9 @@ class Method:
 
     verb: has a CLI verb of its own instead of being an option of others. slot: at most one method
     of a slot fits in a process. stages: "base", or "all" stages of a cascade. presets: named field
-    values. needs: what it changes of a prediction without keeping x0 and eps together, such as
-    {"eps"}; solvers that do not read it are refused.
+    values. examples: what a verb is called with, for its help. needs: what it changes of a
+    prediction without keeping x0 and eps together, such as {"eps"}; solvers that do not read it are
+    refused.
     """
 
     id: ClassVar[str]
@@ -112,6 +114,7 @@ class Method:
     slot: ClassVar[str | None] = None
     stages: ClassVar[Literal["base", "all"]] = "base"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    examples: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls) -> None:
@@ -192,16 +195,22 @@ def knob(
 
 def _line(cls: type, error: ValidationError) -> str:
     """The first thing that is wrong with values given in Python."""
-    first = error.errors()[0]
+    every = error.errors()
+    strange = ("unexpected_keyword_argument", "unexpected_positional_argument")
+    first = next((one for one in every if one["type"] in strange), every[0])
     own = getattr(cls, "id", cls.__name__)
     names = [f.name for f in fields(cls)]
-    if first["type"] in ("unexpected_keyword_argument", "unexpected_positional_argument"):
+    if first["type"] in strange:
         keyword = first["type"] == "unexpected_keyword_argument"
-        what = f"no field {first['loc'][0]!r:.60}" if keyword else "has more values than fields"
+        word = str(first["loc"][0])
+        known = f"no field {word!r:.60}{hinted(word, names)}"
+        what = known if keyword else "has more values than fields"
         return f"{own}: {what}; its fields: {', '.join(names)}"
     where = [
         names[p] if isinstance(p, int) and k == 0 else str(p) for k, p in enumerate(first["loc"])
     ]
+    if first["type"].startswith("missing"):
+        return f"{own}: {'.'.join(where[:1])} is missing; give it"
     value = first["input"]
     shown = "" if isinstance(value, Mapping) or not where else f" = {value!r:.60}"
     message = first["msg"].removeprefix("Value error, ")
@@ -256,7 +265,8 @@ def field_of(method: str, field: str, where: str) -> FieldInfo:
     """A method's field; where: what an error calls the place that asks."""
     known = described(find(method))
     if field not in known:
-        raise SfumatoError(f"{where}: {method} has no {field!r}, only {', '.join(known)}")
+        hint = hinted(field, known)
+        raise SfumatoError(f"{where}: {method} has no {field!r}{hint}, only {', '.join(known)}")
     return known[field]
 
 
@@ -279,7 +289,8 @@ def from_data(data: Mapping[str, Any], where: str = "") -> Method:
     for name in values:
         if name not in described(cls):
             known = ", ".join(described(cls))
-            raise SfumatoError(f"{said}: no field {name!r:.60}; its fields: {known}")
+            hint = hinted(str(name), described(cls))
+            raise SfumatoError(f"{said}: no field {name!r:.60}{hint}; its fields: {known}")
     try:
         return documents.parse_data(TypeAdapter(cls), values, cls.id, strict=True)
     except SfumatoError as error:  # some name the method, some are told by it

@@ -62,6 +62,10 @@ class DiffStyler(Method):
     """
 
     verb: ClassVar[bool] = True
+    examples: ClassVar[tuple[str, ...]] = (
+        'photo.png -p "ink drawing"',
+        'photo.png -p "ink drawing" --content 0.5',
+    )
     slot: ClassVar[str | None] = "start"
 
     image: Annotated[Image, knob("the picture to restyle")]

@@ -36,6 +36,10 @@ class ILVR(Method):
     """
 
     verb: ClassVar[bool] = True
+    examples: ClassVar[tuple[str, ...]] = (
+        'photo.png --preset variations -p "leaf" -n 4 --sheet',
+        'drawing.png -p "rose" --factor 8',
+    )
     slot: ClassVar[str | None] = "ilvr"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "variations": {"factor": 4.0},

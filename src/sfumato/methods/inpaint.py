@@ -46,6 +46,10 @@ class Inpaint(Method):
     """What the mask leaves black stays bit for bit; the white part is drawn by the prompt."""
 
     verb: ClassVar[bool] = True
+    examples: ClassVar[tuple[str, ...]] = (
+        'photo.png --mask mask.png -p "red apple"',
+        'photo.png --extend 32 0 32 0 -p "castle"',
+    )
     slot: ClassVar[str | None] = "canvas"
     stages: ClassVar[Literal["base", "all"]] = "all"
 
@@ -55,7 +59,7 @@ class Inpaint(Method):
     alpha_mask: Annotated[bool, knob("the picture's transparency is the edit mask")] = False
     extend: Annotated[
         Margins,
-        knob("outpainting: margins at left, top, right, bottom", unit="px"),
+        knob("outpainting: margins at left, top, right, bottom", main=True, unit="px"),
     ] = (0, 0, 0, 0)
     grow: Annotated[int, knob("enlarge the mask first", unit="px", ge=0, le=4096)] = 0
     feather: Annotated[float, knob("soften the mask's edge, inwards", unit="px", ge=0, le=512)] = (
@@ -96,7 +100,7 @@ class _Canvas:
         m = self.method
         picture, mask = m.image.picture(), m.mask
         if any(m.extend):
-            picture, grown = images.extended(picture, m.extend)
+            picture, grown = images.extended(picture, m.extend, m.background)
             return picture, images.edit_mask(picture, mask=grown, grow=m.grow, feather=m.feather)
         return picture, images.edit_mask(
             picture, mask=mask, invert=m.invert, grow=m.grow, feather=m.feather

@@ -230,5 +230,5 @@ def _mask(loss: Loss, run: Run) -> Tensor | None:
         raise SfumatoError(
             f"{loss.id}: this run begins from a tensor; give its mask as one, (1, H, W)"
         )
-    mask = images.open_mask(given, run.frame.picture)
+    mask = images.acting(images.open_mask(given, run.frame.picture), f"mask {given.name}")
     return images.mask_to_work(mask, run.frame).to(run.device)

@@ -36,6 +36,10 @@ class SDEdit(Method):
     """
 
     verb: ClassVar[bool] = True
+    examples: ClassVar[tuple[str, ...]] = (
+        'painting.png -p "red apple" --t0 0.6',
+        'photo.png --strokes painted.png -p "red apple"',
+    )
     slot: ClassVar[str | None] = "start"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "strokes": {"t0": 0.5},
@@ -162,7 +166,9 @@ class _Start:
         if run.untouched:
             return _Bound(run, m, None, None, None)
         known = self.pixels(run, picture)
-        guide = known if m.strokes is None else self.pixels(run, m.strokes.picture())
+        guide = known
+        if m.strokes is not None:
+            guide = self.pixels(run, images.painted_over(picture, m.strokes.picture()))
         mask = cells = None
         if self.edit is not None:
             mask = images.mask_to_work(self.edit, run.frame).to(run.device)

@@ -25,12 +25,21 @@ class Upscale(Method):
     """The base is left out; the picture itself is what the upsampler reads."""
 
     verb: ClassVar[bool] = True
+    examples: ClassVar[tuple[str, ...]] = (
+        "small.png -o large.png",
+        "small.png --factor 8 -o larger.png",
+    )
     slot: ClassVar[str | None] = "start"
 
     image: Annotated[Image, knob("the picture")]
     factor: Annotated[
         int | None,
-        knob("times as large; the first upsampler's if not given (emoji: 4, or 8)", ge=1, le=64),
+        knob(
+            "times as large; the first upsampler's if not given (emoji: 4, or 8)",
+            main=True,
+            ge=1,
+            le=64,
+        ),
     ] = None
     background: Annotated[Colour, knob("colour behind transparent parts")] = "white"
 

@@ -20,12 +20,16 @@ CACHED = 1 << 17
 """Pixels of an upsampler's call on the CPU: a batch of 16 then takes 2.1 s a picture, not 3.0."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Cascade:
     """Methods go to the base, or to every stage where the method says stages = "all"."""
 
     base: Process
     upsamplers: tuple[Process, ...]
+
+    def __repr__(self) -> str:
+        count = len(self.upsamplers)
+        return f"{self.base!r}\n  then {count} upsampler{'s' if count > 1 else ''}"
 
     def __or__(self, method: Method) -> Cascade:
         base, upsamplers = self.base | method, self.upsamplers

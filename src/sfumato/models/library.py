@@ -29,12 +29,13 @@ class Entry:
     """A line of `sfumato models`.
 
     where: "bundled", "cached" (a folder under SFUMATO_HOME/models), "pulled" (in the hub's cache),
-    or "known" for a released checkpoint that the user must have as a file.
+    or "known" for a released checkpoint that the user must have as a file. source: whose files.
     """
 
     name: str
     where: str
     title: str
+    source: str = ""
 
 
 def entries() -> list[Entry]:
@@ -43,15 +44,22 @@ def entries() -> list[Entry]:
     bundled = [Entry(name, "bundled", read(folder).title) for name, folder in BUNDLED.items()]
     cached = [Entry(folder.name, "cached", read(folder).title) for folder in _cached()]
     known = [
-        Entry(name, "known", f"{p.title}; load it from {name}.pt")
+        Entry(name, "known", f"{p.title}, {p.native} px", _released(p))
         for name, p in openai.PRESETS.items()
     ]
     known += [
-        Entry(name, "known", f"{p.title}; load it from {name}.pth")
+        Entry(name, "known", p.title, "NAME.pth of github.com/crowsonkb/v-diffusion-pytorch")
         for name, p in vdiffusion.PRESETS.items()
     ]
     pulled = [Entry(name, "pulled", kind) for name, kind in hub.pulled()]
     return bundled + cached + pulled + known
+
+
+def _released(preset: openai.Preset) -> str:
+    """Where a checkpoint is to be had, and how it is given."""
+    if preset.config.xf_width:
+        return "a folder with NAME.pt of github.com/openai/glide-text2im"
+    return "NAME.pt of github.com/openai/guided-diffusion"
 
 
 def _cached() -> list[Path]:

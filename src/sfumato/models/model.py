@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("sfumato")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """denoiser of the base, denoisers of the upsamplers, text, space, card.
 
@@ -59,6 +59,23 @@ class Model:
     adapters: tuple[Mapping[str, Any], ...] = ()
     plain: Model | None = None
     loaded: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        """Name, sizes and weights in a few lines."""
+        networks = {id(one.network): one.network for one in (self.denoiser, *self.upsamplers)}
+        count = sum(p.numel() for net in networks.values() for p in net.parameters())  # type: ignore[attr-defined]
+        width, height = self.card.native
+        stages = f", {1 + len(self.upsamplers)} stages" if self.upsamplers else ""
+        lines = [
+            f"Model {self.name}: {self.card.title}" if self.card.title else f"Model {self.name}",
+            f"{width}x{height} px{stages}; {count / 1e6:.1f} M parameters of its denoisers; "
+            f"{self.choice.dtype} on {self.choice.device}",
+            "reads text" if self.text else "reads no text",
+        ]
+        if self.adapters:
+            names = ", ".join(str(one.get("name", "?")) for one in self.adapters)
+            lines.append(f"adapters: {names}")
+        return "\n  ".join(lines)
 
     def process(
         self,

@@ -1,0 +1,101 @@
+"""How the program is stopped: by SIGINT, SIGTERM or SIGHUP, at any moment, with an exit code.
+
+Needs nothing but Python's own modules, as it listens before the others are imported.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from sfumato.core.interrupts import SIGNALS, Stopped
+
+LINE = "cancelled; what was finished is kept"
+AGAIN, LATER = 1.0, 0.05  # seconds
+
+_SHOW_CURSOR = "\x1b[?25h"  # which a progress bar hides
+
+
+class _State:
+    """working: a verb runs; patient: it has something to write down; left: it is all over."""
+
+    working = False
+    patient = False
+    left = False
+
+
+def listen() -> None:
+    """Take over the signals that stop a program; those that are ignored stay so."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
+
+
+@contextmanager
+def working() -> Iterator[None]:
+    """While a verb runs a signal raises Stopped; before that it ends the program at once."""
+    _State.working = True
+    try:
+        yield
+    finally:
+        _State.working = False
+
+
+@contextmanager
+def patient() -> Iterator[None]:
+    """What runs in here writes down what it did: a signal always raises, if need be later."""
+    _State.patient = True
+    try:
+        yield
+    finally:
+        _State.patient = False
+
+
+def leave() -> None:
+    """From now on signals change nothing: what is left to do is done in a moment."""
+    _State.left = True
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    if _State.left:
+        return
+    if not _State.working:
+        _exit(number)
+    if _importing(frame):
+        # an exception in the middle of an import may be lost, or end the process with a core dump
+        if not _State.patient:
+            _exit(number)
+        _again(number, LATER)
+        return
+    _again(number, AGAIN)  # an exception in a destructor is lost too
+    raise Stopped(number)
+
+
+def _again(number: int, seconds: float) -> None:
+    timer = threading.Timer(seconds, _thread.interrupt_main, (number,))
+    timer.daemon = True
+    timer.start()
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _exit(number: int) -> None:
+    """End here and now: nothing was begun that could be lost."""
+    with suppress(Exception):
+        sys.stdout.flush()
+    with suppress(OSError):
+        cursor = _SHOW_CURSOR if os.isatty(2) else ""
+        os.write(2, f"{cursor}{LINE}\n".encode())
+    os._exit(128 + number)
