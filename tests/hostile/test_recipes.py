@@ -349,6 +349,10 @@ VALUES: list[tuple[Callable[[], Any], str]] = [
     (lambda: solver(sf.DDIM), "is none; give one of"),
     (lambda: declared(("a", "b")), "spacing[0] = 'a': must be a finite number"),
     (lambda: declared(float("nan")), "give a name, or times"),
+    (lambda: declared(iter(int, 1)), "give a name, or times"),
+    (lambda: declared({1.0, 0.0}), "has 0 times"),
+    (lambda: declared(b"karras"), "has 0 times"),
+    (lambda: declared(np.zeros((2, 2))), "must be a finite number"),
 ]
 
 
@@ -455,6 +459,22 @@ def test_numbers_of_numpy_and_torch_become_pythons(tmp_path: Path) -> None:
     numbers["solver"]["eta"] = np.float32(0.5)
     assert emoji().process("rose", stages=1, **numbers).times == (1.0, 0.5, 0.0)
     json.dumps(emoji().asked(emoji().process("rose", stages=1, **numbers)).to_data())
+
+
+def test_what_is_composed_and_loaded_is_of_the_right_kind() -> None:
+    made = emoji().process("rose", steps=1, stages=1)
+    for wrong in (5, None, "cfg", sf.CFG, [sf.CFG(2)]):
+        refused(lambda wrong=wrong: made | wrong, "is no method; compose a value")
+    refused(lambda: made.based(zzz=1), "a process has no 'zzz'")
+    refused(lambda: made.based(prompt=5), "prompt = 5: must be a text")
+    refused(lambda: made.without(5), "without(5)")
+    for wrong in (5, None, ""):
+        refused(lambda wrong=wrong: sf.load(wrong), "give a name, a folder or a file")
+        refused(lambda wrong=wrong: emoji().adapt(wrong), "give a name, a file or a folder")
+    refused(lambda: sf.load("x" * 5000), "not one of emoji")
+    refused(lambda: emoji().adapt("x" * 5000), "no such file")
+    refused(lambda: emoji().adapt("x", float("nan")), "adapter: strength = nan")
+    refused(lambda: emoji().adapt("x", True), "adapter: strength = True")
 
 
 def test_revised_takes_no_field_that_is_not_there() -> None:
