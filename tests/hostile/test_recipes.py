@@ -307,7 +307,10 @@ def test_no_document_names_a_picture_by_its_path(method: str, field: str) -> Non
 
 
 VALUES: list[tuple[Callable[[], Any], str]] = [
-    (lambda: sf.SDEdit(PICTURE, strength=0.4), "no field 'strength' (here it is t0); its fields"),
+    (
+        lambda: sf.SDEdit(PICTURE, strength=0.4),
+        "sdedit: no field 'strength' (here it is t0); its fields: image",
+    ),
     (lambda: sf.CFG(scal=7), "cfg: no field 'scal'"),
     (lambda: sf.CFG(1, (0, 1), 0, "both", 9), "cfg: has more values than fields"),
     (lambda: sf.CFG(True), "cfg: scale = True: must not be a bool"),
