@@ -817,7 +817,7 @@ LINES = [
     (("--with", "x.y=1"), 1, "method 'x': unknown"),
     (("--with", "cfg"), 1, "write METHOD.FIELD=VALUE"),
     (("--with", "sdedit.image=/dev/zero"), 1, "/dev/zero: is no regular file"),
-    (("--with", "sdedit.image="), 1, "picture: the path is empty"),
+    (("--with", "sdedit.image="), 1, "is a folder; give a file"),
     (("--negative", "\udcff"), 1, "is not UTF-8 text"),
 ]
 
