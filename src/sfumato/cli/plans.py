@@ -75,8 +75,9 @@ def edited(process: Any) -> Any:
 
 
 def told(method: Any) -> str:
-    """A method with what was given to it, and its main field."""
-    return brief(method, [main_field(type(method))] if isinstance(method, Method) else [])
+    """A method with what was given to it, and its main number or word."""
+    main = [main_field(type(method))] if isinstance(method, Method) else []
+    return brief(method, [name for name in main if not isinstance(getattr(method, name), tuple)])
 
 
 def walked(plan: dict[str, Any]) -> str:

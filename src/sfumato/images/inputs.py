@@ -114,10 +114,16 @@ class ImageInput:
             raise SfumatoError(f"{self.name}: is a picture; a tensor is needed here")
         try:
             array = np.load(io.BytesIO(self.data), allow_pickle=False)
-            return torch.from_numpy(array)
+            made = torch.from_numpy(array)
         except Exception as error:  # the header may claim any shape and type
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise SfumatoError(f"{self.name}: not a readable .npy tensor ({text})") from None
+        if made.is_complex() or not made.numel():
+            what = "holds complex numbers" if made.is_complex() else "is empty"
+            raise SfumatoError(f"{self.name}: {what}; give real values (C, H, W)")
+        if not torch.isfinite(made).all():
+            raise SfumatoError(f"{self.name}: has values that are not finite; repair it first")
+        return made
 
     @cached_property
     def _picture(self) -> Picture:

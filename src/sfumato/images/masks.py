@@ -21,6 +21,7 @@ from sfumato.images.picture import Picture
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from sfumato.images.work import Colour
 
@@ -108,6 +109,22 @@ def open_mask(source: Any, size: Sides, *, invert: bool = False) -> PILImage.Ima
         )
     mask = meant(picture, given.name, jpeg=given.data.startswith(b"\xff\xd8"))
     return ImageChops.invert(mask) if invert else mask
+
+
+def state_mask(given: ImageInput, state: Tensor, invert: bool = False) -> Tensor:
+    """The edit mask of a state (C, H, W) or (n, C, H, W), from a tensor (1, H, W) in [0, 1]."""
+    mask = given.tensor().to(state.device)
+    fits = 2 <= mask.ndim <= 4 and mask.shape[-2:] == state.shape[-2:]
+    if not fits or any(size not in (1, *state.shape[-3:-2]) for size in mask.shape[-3:-2]):
+        shape, wanted = tuple(mask.shape), (1, *state.shape[-2:])
+        raise SfumatoError(f"mask {given.name}: its shape is {shape}, the state needs {wanted}")
+    if mask.min() < 0 or mask.max() > 1:
+        low, high = float(mask.min()), float(mask.max())
+        raise SfumatoError(f"mask {given.name}: goes from {low:g} to {high:g}; give 0 to 1")
+    mask = 1 - mask if invert else mask
+    if mask.max() == 0:
+        raise SfumatoError(f"mask {given.name}: nothing may change, it is 0 everywhere")
+    return mask
 
 
 def extended(

@@ -83,6 +83,12 @@ class Inpaint(Method):
             raise SfumatoError(
                 f"inpaint: {what} the part to draw; give one of mask, alpha_mask, extend"
             )
+        if self.invert and any(self.extend):
+            raise SfumatoError("inpaint: invert is for masks; extend draws the margins alone")
+        idle = [n for n in ("alpha_mask", "grow", "feather") if getattr(self, n)]
+        idle += ["extend"] if any(self.extend) else []
+        if self.image.is_tensor and idle:
+            raise SfumatoError(f"inpaint: {idle[0]} is for pictures; a state takes a tensor mask")
 
     def __call__(self, process: Process) -> Process:
         return process.add(canvas=_Canvas(self), guides=[_Known()])
@@ -120,8 +126,7 @@ class _Canvas:
         if m.image.is_tensor:
             known = m.image.tensor().to(run.device)
             assert m.mask is not None
-            mask = m.mask.tensor().to(run.device)
-            mask = 1 - mask if m.invert else mask
+            mask = images.state_mask(m.mask, known, m.invert)
             return _Bound(m, known, mask, known * (mask == 0))
         picture, edit = self.parts
         if run.frame.picture != picture.size:
