@@ -167,6 +167,27 @@ def test_eight_bit_moments_resume_to_the_same_bits(data: Path, tmp_path: Path) -
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+def test_muon_steps_hidden_matrices_and_resumes_to_the_same_bits(
+    data: Path, tmp_path: Path
+) -> None:
+    """Its state lies under each weight, though it steps a view of it."""
+    made = config(optimizer="muon", steps=6)
+    whole = trained(made, data, tmp_path / "whole").weights
+    trained(made, data, tmp_path / "broken", until=3)
+    trained(made, data, tmp_path / "broken")
+    one, two = (load_file(tmp_path / name / "state.safetensors") for name in ("whole", "broken"))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    stepped = {name for name in whole.masters if f"adam.momentum_buffer/{name}" in one}
+    assert "input_blocks.1.0.in_layers.2.weight" in stepped
+    assert "middle_block.1.qkv.weight" in stepped
+    outer = {"input_blocks.0.0.weight", "out.2.weight", "token_embedding.weight"}
+    assert not outer & stepped
+    assert {name for name in whole.masters if f"adam.exp_avg/{name}" in one} == (
+        whole.masters.keys() - stepped
+    )
+
+
 def table(folder: Path) -> list[dict[str, str]]:
     with (folder / "log.csv").open(newline="") as stream:
         return list(csv.DictReader(stream))

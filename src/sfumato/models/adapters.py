@@ -164,6 +164,7 @@ def _shifted(denoiser: Denoiser, adapter: Mapping[str, Tensor], strength: float)
     with torch.device("meta"):
         made = UNet(net.config).cast(net.dtype)
     made.load_state_dict(weights, assign=True)
+    made.to(next(net.parameters()).device)  # what no weights file holds
     made.eval().requires_grad_(False)
     return replace(denoiser, network=made)
 

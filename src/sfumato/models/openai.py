@@ -313,6 +313,7 @@ def load_unet(
         for name in report.matched
     }
     net.load_state_dict(weights, strict=False, assign=True)
+    net.to(device)  # what no weights file holds
     return net.eval().requires_grad_(False), report
 
 

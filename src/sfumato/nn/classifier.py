@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato.core.errors import SfumatoError
+from sfumato.nn.bands import Bands
 from sfumato.nn.blocks import GROUPS, GroupNorm, timestep_embedding
 from sfumato.nn.text import attend, merge_heads, split_heads
 from sfumato.nn.unet import UNetConfig, encoder, run_entry, time_mlp
@@ -51,6 +52,7 @@ class Classifier(nn.Module):
         if pool not in get_args(Pool):
             raise SfumatoError(f"pool {pool!r}: must be one of {', '.join(get_args(Pool))}")
         self.config, self.pool = config, pool
+        self.bands = Bands(config.bands, config.in_channels) if config.bands else None
         self.time_embed = time_mlp(config)
         self.input_blocks, self.middle_block, skips = encoder(config)
         channels, features = config.widths[-1], sum(skips) + config.widths[-1]
@@ -75,6 +77,8 @@ class Classifier(nn.Module):
         self.out = nn.Sequential(*head)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        if self.bands is not None:
+            x, time = self.bands.read(x, time)
         emb = self.time_embed(timestep_embedding(time, self.config.model_channels))
         emb = F.silu(emb)
         h = x

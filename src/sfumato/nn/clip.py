@@ -6,6 +6,7 @@ reference pads its sequences and masks the padding; that changes nothing and is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato.core.errors import SfumatoError
+from sfumato.nn.bands import FACTOR, Bands, BandsConfig
 from sfumato.nn.text import attend, merge_heads
 
 MEANS = (122.77093945, 116.74601272, 104.09373519)
@@ -24,7 +26,8 @@ class CLIPConfig:
     """embedding: width of the shared space; heads are head_width wide.
 
     image_width, image_layers, patch, size: the image side; text_width, text_layers, context,
-    vocabulary: the text side; steps: entries of the time table.
+    vocabulary: the text side; steps: entries of the time table. bands: the picture is read as its
+    Haar bands at half the size, of which a patch counts pixels.
     """
 
     embedding: int = 512
@@ -39,11 +42,25 @@ class CLIPConfig:
     vocabulary: int = 65536
     steps: int = 1000
     logit_scale: float = 100.0
+    bands: BandsConfig | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.bands, Mapping):
+            object.__setattr__(self, "bands", BandsConfig(**self.bands))
         for width in (self.image_width, self.text_width):
             if width % self.head_width:
                 raise SfumatoError(f"CLIP: width {width} is no multiple of {self.head_width}")
+
+    @property
+    def channels(self) -> int:
+        """Of what is cut into patches."""
+        return len(MEANS) * (FACTOR**2 if self.bands else 1)
+
+    @property
+    def tokens(self) -> int:
+        """Patches of a picture."""
+        side = self.size // FACTOR if self.bands else self.size
+        return (side // self.patch) ** 2
 
 
 class Norm(nn.Module):
@@ -129,12 +146,12 @@ class Pictures(nn.Module):
 
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__()
-        width, tokens = config.image_width, (config.size // config.patch) ** 2
+        width, channels, patch = config.image_width, config.channels, config.patch
         self.w_t = nn.Parameter(torch.randn(config.steps, width) * 0.02)
         self.patch_proj = nn.Parameter(
-            torch.randn(width, 3, config.patch, config.patch) * (3 * config.patch**2) ** -0.5
+            torch.randn(width, channels, patch, patch) * (channels * patch**2) ** -0.5
         )
-        self.w_pos = nn.Parameter(torch.randn(tokens + 1, width) * 0.02)
+        self.w_pos = nn.Parameter(torch.randn(config.tokens + 1, width) * 0.02)
         self.ln = Norm(width)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
@@ -201,14 +218,21 @@ class ImageEncoder(nn.Module):
         self.size = config.size
         first = Pictures(config)
         self.blocks = _stack(first, config.image_width, config.image_layers, False, config)
-        self.register_buffer("means", torch.tensor(MEANS).view(3, 1, 1), persistent=False)
-        self.register_buffer("stds", torch.tensor(STDS).view(3, 1, 1), persistent=False)
+        self.bands = Bands(config.bands, len(MEANS)) if config.bands else None
+        means, stds = torch.full((config.channels,), 127.5), torch.tensor(STDS)
+        means[: len(MEANS)] = torch.tensor(MEANS)  # the bands beyond LL have none
+        stds = stds.repeat(config.channels // len(STDS))
+        self.register_buffer("means", means.view(-1, 1, 1), persistent=False)
+        self.register_buffer("stds", stds.view(-1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         if x.shape[-2:] != (self.size, self.size):
             raise SfumatoError(
                 f"CLIP: reads {self.size}x{self.size} pixels, not {x.shape[-1]}x{x.shape[-2]}"
             )
+        if self.bands is not None:
+            x, inner = self.bands.read(x, time)
+            time = inner.round()
         x = ((x + 1) * 127.5 - self.means) / self.stds
         out: Tensor = self.blocks["output"](self.blocks.tokens(x, time)[:, 0])
         return out

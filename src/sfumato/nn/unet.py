@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato.core.errors import SfumatoError
+from sfumato.nn.bands import FACTOR, Bands, BandsConfig
 from sfumato.nn.blocks import (
     GROUPS,
     Attention,
@@ -36,7 +37,8 @@ class UNetConfig:
 
     low_res: the network also reads a smaller picture, so its stem has twice in_channels.
     inpaint: it also reads the known pixels and their mask, in_channels + 1 more.
-    xf_width 0: no text.
+    xf_width 0: no text. bands: the picture is read and written as its Haar bands at half the size;
+    channels are those of the picture, attention_resolutions count from the bands' size.
     """
 
     in_channels: int = 3
@@ -63,8 +65,11 @@ class UNetConfig:
     n_vocab: int = 0
     low_res: bool = False
     inpaint: bool = False
+    bands: BandsConfig | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.bands, Mapping):
+            object.__setattr__(self, "bands", BandsConfig(**self.bands))
         for name in ("attention_resolutions", "channel_mult"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for width in self.widths:
@@ -82,8 +87,14 @@ class UNetConfig:
     @property
     def stem_channels(self) -> int:
         """Channels that the first convolution reads."""
-        known = self.in_channels + 1 if self.inpaint else 0
-        return self.in_channels * (2 if self.low_res else 1) + known
+        picture = self.in_channels * self.fold
+        known = picture + 1 if self.inpaint else 0
+        return picture + known + (self.in_channels if self.low_res else 0)
+
+    @property
+    def fold(self) -> int:
+        """Inner channels for each one of the picture."""
+        return FACTOR**2 if self.bands else 1
 
     @property
     def emb_channels(self) -> int:
@@ -93,7 +104,7 @@ class UNetConfig:
     @property
     def multiple(self) -> int:
         """Height and width must be multiples of this."""
-        return 1 << len(self.channel_mult) - 1
+        return (FACTOR if self.bands else 1) << len(self.channel_mult) - 1
 
 
 def _res(config: UNetConfig, cin: int, cout: int, resample: str | None = None) -> ResBlock:
@@ -198,8 +209,9 @@ class UNet(nn.Module):
         self.out = nn.Sequential(
             GroupNorm(config.widths[0], silu=True),
             nn.Identity(),
-            zero_conv(config.widths[0], config.out_channels),
+            zero_conv(config.widths[0], config.out_channels * config.fold),
         )
+        self.bands = Bands(config.bands, config.in_channels) if config.bands else None
         self._attentions = [m for m in self.modules() if isinstance(m, Attention)]
         self._text_kv_names = [
             (f"text_k.{i}", f"text_v.{i}") for i in range(len(self._attentions)) if config.xf_width
@@ -263,7 +275,8 @@ class UNet(nn.Module):
         for entry in self.output_blocks:
             h = run_entry(entry, torch.cat([h, skips.pop()], dim=1), emb, text)
         out: Tensor = self.out(h.float())
-        return out.to(torch.float32, memory_format=torch.contiguous_format)
+        out = out.to(torch.float32, memory_format=torch.contiguous_format)
+        return out if self.bands is None else self.bands.write(out, x, time)
 
     def encoding(
         self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor]
@@ -279,6 +292,10 @@ class UNet(nn.Module):
     ) -> tuple[Tensor, Tensor, Iterator[TextKV | None]]:
         """What the first block reads, the embedding after its SiLU, each attention's text."""
         cond = self.prepare(cond)
+        self._check_size(x)
+        known = self._known(x, cond) if self.config.inpaint else []
+        if self.bands is not None:
+            x, time = self.bands.read(x, time)
         emb = self.time_embed(timestep_embedding(time, self.config.model_channels))
         if self.config.num_classes is not None:
             emb = emb + self.label_emb(cond["label"])
@@ -286,18 +303,18 @@ class UNet(nn.Module):
         if self.config.xf_width:
             emb = emb + cond["text_emb"]
             text = iter([(cond[k], cond[v]) for k, v in self._text_kv_names])
-        return self._stem_input(x, cond), F.silu(emb), text
+        return self._stem_input(x, known, cond), F.silu(emb), text
 
-    def _stem_input(self, x: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
-        """The state and the conditions that are pictures, along the channels."""
+    def _check_size(self, x: Tensor) -> None:
         height, width = x.shape[-2:]
         if height % self.config.multiple or width % self.config.multiple:
             raise SfumatoError(
                 f"size {width}x{height}: this network needs multiples of {self.config.multiple}"
             )
-        parts = [x]
-        if self.config.inpaint:
-            parts += self._known(x, cond)
+
+    def _stem_input(self, x: Tensor, known: list[Tensor], cond: Mapping[str, Tensor]) -> Tensor:
+        """The state and the conditions that are pictures, along the channels."""
+        parts = [x, *known]
         if self.config.low_res:
             parts.append(F.interpolate(cond["low_res"], x.shape[-2:], mode="bilinear"))
         x = torch.cat(parts, dim=1) if len(parts) > 1 else x
@@ -308,11 +325,13 @@ class UNet(nn.Module):
         return x.to(self.dtype, memory_format=torch.channels_last)
 
     def _known(self, x: Tensor, cond: Mapping[str, Tensor]) -> list[Tensor]:
-        """The known pixels and their mask; zeros where nothing is known."""
+        """The known pixels and their mask as the stem reads them; zeros where nothing is known."""
         if "inpaint_mask" not in cond:
-            return [x.new_zeros(len(x), self.config.in_channels + 1, *x.shape[2:])]
-        mask = cond["inpaint_mask"]
-        return [cond["inpaint_image"] * mask, mask]
+            half = FACTOR if self.bands else 1
+            channels = self.config.in_channels * self.config.fold + 1
+            return [x.new_zeros(len(x), channels, *(side // half for side in x.shape[2:]))]
+        image, mask = cond["inpaint_image"], cond["inpaint_mask"]
+        return [image * mask, mask] if self.bands is None else self.bands.known(image, mask)
 
     def _check(self, cond: Mapping[str, Tensor], ready: bool) -> None:
         config = self.config

@@ -43,16 +43,20 @@ class DataPart:
     """size: side of the training pictures in pixels. without: groups and subgroups left out.
 
     crop: side of the random crops of an upsampler's pictures (0: none). low_noise: largest standard
-    deviation of the noise on its low_res input. judged: the style a judge will judge, not among
-    those it learns from; lines: how often its pictures become line drawings.
+    deviation of the noise on its low_res input. pooled_drop: share of the rows whose pooled text
+    vector is zeroed, so that words act through attention. split: what is learned from; "all" only
+    for a judge, which may know held-out concepts from other styles. judged: the style a judge will
+    judge, not among those it learns from; lines: how often its pictures become line drawings.
     """
 
     size: int = 32
     without: tuple[str, ...] = ()
     crop: int = 0
     low_noise: float = 0.12
+    split: str = "train"
     judged: str = ""
     lines: float = 0.0
+    pooled_drop: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ class OptimPart:
     gradient. ema: decay of the averaged weights, which are the result. dtype: auto, float32,
     bfloat16 (weights then have float32 masters). compile: torch.compile the network; it pays on a
     GPU, on two cores it was slower. optimizer: adamw, or adamw-8bit, whose moments take a quarter
-    of the memory (needs bitsandbytes).
+    of the memory (needs bitsandbytes), or muon (train.muon), which learns more of each picture.
     """
 
     batch: int = 64

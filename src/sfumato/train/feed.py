@@ -35,11 +35,11 @@ class Feed:
         styles = [name for name, _ in config.mix.styles]
         wanted: dict[str, Any] = {"size": config.data.size, "styles": styles}
         wanted["without"] = config.data.without
-        train = store.read(data, **wanted).to(device)
+        train = store.read(data, split=config.data.split, **wanted).to(device)
         self.composer = Composer(train, config.mix, config.wording, self.seed)
         self.words = self._words(folder / "tokenizer.json", train.concepts)
         self.tests = [Test(train, config.data.size)]
-        if train.styles[0]:
+        if train.styles[0] and config.data.split == "train":
             held = store.read(data, split="test", **wanted).to(device)
             self.tests.append(Test(held, config.data.size))
 

@@ -1,10 +1,10 @@
-"""What turns gradients into weights: float32 masters, AdamW, rate schedule, moving average."""
+"""What turns gradients into weights: float32 masters, optimiser, rate schedule, moving average."""
 
 from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sfumato.core.errors import SfumatoError
 from sfumato.train.config import OptimPart
+from sfumato.train.muon import Muon
 
 
 def rate(optim: OptimPart, step: int) -> float:
@@ -26,21 +27,25 @@ def rate(optim: OptimPart, step: int) -> float:
     return optim.rate * warm * (optim.floor + (1 - optim.floor) * cosine)
 
 
-def optimizer(optim: OptimPart, masters: Sequence[Tensor]) -> torch.optim.Optimizer:
-    """AdamW, or the one of bitsandbytes that keeps its two moments in 8 bits."""
+def optimizer(optim: OptimPart, masters: Mapping[str, Tensor]) -> torch.optim.Optimizer:
+    """AdamW, the one of bitsandbytes that keeps its two moments in 8 bits, or Muon beside AdamW."""
     beta1, beta2 = optim.betas
+    if optim.optimizer == "muon":
+        return Muon(masters, optim.rate, (beta1, beta2), optim.weight_decay)
     given: Any = {"lr": optim.rate, "betas": (beta1, beta2), "weight_decay": optim.weight_decay}
     if optim.optimizer == "adamw":
-        return torch.optim.AdamW(masters, **given, fused=True)
+        return torch.optim.AdamW(masters.values(), **given, fused=True)
     if optim.optimizer != "adamw-8bit":
-        raise SfumatoError(f"optim.optimizer {optim.optimizer!r}: must be adamw or adamw-8bit")
+        raise SfumatoError(
+            f"optim.optimizer {optim.optimizer!r}: must be adamw, adamw-8bit or muon"
+        )
     try:
         eight: Any = importlib.import_module("bitsandbytes.optim")
     except ImportError:
         raise SfumatoError(
             "optim.optimizer adamw-8bit: needs bitsandbytes; pip install bitsandbytes, or adamw"
         ) from None
-    made: torch.optim.Optimizer = eight.AdamW8bit(masters, **given)
+    made: torch.optim.Optimizer = eight.AdamW8bit(list(masters.values()), **given)
     return made
 
 
@@ -70,7 +75,7 @@ class Weights:
             for name, p in self.parameters.items()
         }
         self.average = {name: m.detach().clone() for name, m in self.masters.items()}
-        self.adam = optimizer(optim, list(self.masters.values()))
+        self.adam = optimizer(optim, self.masters)
 
     def gather(self) -> Tensor:
         """Move gradients to the masters; their norm."""

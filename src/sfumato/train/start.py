@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -16,11 +17,18 @@ from torch import Tensor, nn
 
 import sfumato.models
 from sfumato.core.errors import SfumatoError
-from sfumato.models.card import StageCard
+from sfumato.documents import read_text
 from sfumato.models.card import read as read_card
 from sfumato.models.openai import read_state_dict
+from sfumato.nn.bands import widened, widened_out
+from sfumato.nn.blocks import Attention, ResBlock
+from sfumato.nn.unet import UNet
 from sfumato.train.data.captions import BACKGROUNDS, COLOURS, PLACES, RELATIONS
 from sfumato.train.data.store import STYLES, Concept
+
+STEM = "input_blocks.0.0.weight"
+PATCHES = "image_encoder.blocks.input.patch_proj"  # a CLIP's first convolution
+CHANNELS = 3  # of pictures
 
 
 def tokenizer(concepts: Iterable[Concept], vocabulary: int) -> Tokenizer:
@@ -94,26 +102,46 @@ def words_of(name: str) -> Path:
     return file
 
 
-def earlier(name: str, low_res: bool) -> tuple[dict[str, Tensor], Path | None]:
-    """Weights and tokenizer file of a bundled name, a model folder or a weights file."""
+Part = Literal["base", "upsampler", "clip", "classifier"]
+
+
+def earlier(name: str, part: Part) -> tuple[dict[str, Tensor], Path | None]:
+    """Weights and tokenizer file of a part of a bundled model, of a model's folder, of a run's
+    exported folder, or of a weights file."""
     folder = _place(name)
     if not folder.is_dir():
         return read_state_dict(folder), None
+    files, words = _files(folder, name, part)
+    weights = read_state_dict([folder / file for file in files])
+    return weights, folder / words if words else None
+
+
+def _files(folder: Path, name: str, part: Part) -> tuple[Sequence[str], str | None]:
+    """Names of a part's weights and of its tokenizer."""
+    exported = folder / (f"{part}.json" if part in ("clip", "classifier") else "stage.json")
+    if exported.is_file():
+        data = json.loads(read_text(exported))
+        return data["weights"], data.get("tokenizer")
     card = read_card(folder)
-    stage: StageCard = card.base
-    if low_res:
-        if not card.upsamplers:
-            raise SfumatoError(f"model.start {name}: has no upsampler to start from")
-        stage = card.upsamplers[0]
-    words = folder / stage.tokenizer if stage.tokenizer else None
-    return read_state_dict([folder / file for file in stage.weights]), words
+    stage = card.base if part == "base" else next(iter(card.upsamplers), None)
+    beside = {"clip": card.clip, "classifier": card.classifier}.get(part)
+    if beside is not None:
+        return beside["weights"], beside.get("tokenizer")
+    if stage is None or part in ("clip", "classifier"):
+        raise SfumatoError(f"model.start {name}: has no {part} to start from")
+    return stage.weights, stage.tokenizer
 
 
 def adopt(
-    net: nn.Module, weights: Mapping[str, Tensor], old: Path | None, new: Path | None
+    net: nn.Module, weights: Mapping[str, Tensor], old: Path | None = None, new: Path | None = None
 ) -> list[str]:
-    """Copy weights into a network, growing what has grown; names that keep fresh values."""
+    """Copy weights into a network, growing what has grown; names that keep fresh values.
+
+    old, new: tokenizer files of the weights and of the network. Weights of a network of half the
+    size become those of one that reads bands.
+    """
     fresh = []
+    weights = _widened(_renumbered(weights, net) if isinstance(net, UNet) else weights, net)
     with torch.no_grad():
         for name, target in net.state_dict().items():
             if name not in weights:
@@ -130,9 +158,37 @@ def adopt(
     return fresh
 
 
+def _renumbered(weights: Mapping[str, Tensor], net: UNet) -> dict[str, Tensor]:
+    """Weights of a network without attention at a level that has it now."""
+    made = dict(weights)
+    for k, entry in enumerate(net.output_blocks):
+        kinds = [type(layer) for layer in entry.children()]
+        old, new = f"output_blocks.{k}.1.", f"output_blocks.{k}.2."
+        if kinds == [ResBlock, Attention, ResBlock] and f"{old}in_layers.2.weight" in weights:
+            for name in [name for name in made if name.startswith(old)]:
+                made[new + name.removeprefix(old)] = made.pop(name)
+    return made
+
+
+def _widened(weights: Mapping[str, Tensor], net: nn.Module) -> Mapping[str, Tensor]:
+    """Weights of a network of half the size for one that reads, and maybe writes, bands."""
+    config: Any = net.config
+    if getattr(config, "bands", None) is None:
+        return weights
+    made, wanted = dict(weights), net.state_dict()
+    for name in (STEM, PATCHES):
+        if name in made and made[name].shape[1] != wanted[name].shape[1]:
+            pictures = 2 if getattr(config, "inpaint", False) else 1
+            made[name] = widened(made[name], CHANNELS, pictures)
+    for name in ("out.2.weight", "out.2.bias"):
+        if isinstance(net, UNet) and made[name].shape[0] != wanted[name].shape[0]:
+            made[name] = widened_out(made[name], CHANNELS)
+    return made
+
+
 def _grown(name: str, given: Tensor, target: Tensor) -> Tensor:
     """New input channels read nothing at first; new positions stand before the last one."""
-    if name == "input_blocks.0.0.weight" and given.shape[1] < target.shape[1]:
+    if name == STEM and given.shape[1] < target.shape[1]:
         out = torch.zeros_like(target)
         out[:, : given.shape[1]] = given
         return out

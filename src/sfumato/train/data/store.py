@@ -82,8 +82,8 @@ def read(
 ) -> Store:
     """A packed set's folder, or a folder of pictures with captions, at size x size pixels.
 
-    split: "train" or "test" (a plain folder is all train). styles: those to keep, () for all.
-    without: groups and subgroups to leave out.
+    split: "train", "test" or "all" (a plain folder is all train). styles: those to keep, () for
+    all. without: groups and subgroups to leave out.
     """
     if not path.is_dir():
         raise SfumatoError(
@@ -102,7 +102,7 @@ def _packed(
     entries = [
         (style, row)
         for row in metadata(path)
-        if row["split"] == split and not {row["group"], row["subgroup"]} & set(without)
+        if split in (row["split"], "all") and not {row["group"], row["subgroup"]} & set(without)
         for style in row["styles"]
         if not styles or style in styles
     ]

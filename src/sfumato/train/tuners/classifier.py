@@ -19,7 +19,7 @@ from sfumato.core.noise import keyed
 from sfumato.core.schedule import named
 from sfumato.nn.classifier import Classifier
 from sfumato.nn.unet import UNetConfig
-from sfumato.train import state
+from sfumato.train import start, state
 from sfumato.train.config import Config
 from sfumato.train.feed import Feed, Test, listed
 from sfumato.train.objective import column
@@ -52,7 +52,10 @@ class NoisyClassifier:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(keyed(f"{config.run.seed}/init"))
             network = UNetConfig(**{**config.model.network, "out_channels": classes})
-            self.net = Classifier(network, config.data.size).to(device).train()
+            net = Classifier(network, config.data.size)
+        if config.model.start:
+            start.adopt(net, start.earlier(config.model.start, "classifier")[0])
+        self.net = net.to(device).train()
         self.schedule = named(config.model.schedule, config.model.table)
 
     def parameters(self) -> dict[str, nn.Parameter]:

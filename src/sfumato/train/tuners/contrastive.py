@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from sfumato.core.noise import keyed
 from sfumato.core.schedule import named
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
-from sfumato.train import state
+from sfumato.train import start, state
 from sfumato.train.config import Config
 from sfumato.train.feed import Feed, Test, listed
 from sfumato.train.objective import column
@@ -45,7 +45,10 @@ class Contrastive:
         self.feed = Feed(config, data, folder, device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(keyed(f"{config.run.seed}/init"))
-            self.net = NoisedCLIP(CLIPConfig(**config.model.network)).to(device).train()
+            net = NoisedCLIP(CLIPConfig(**config.model.network))
+        if config.model.start:
+            start.adopt(net, start.earlier(config.model.start, "clip")[0])
+        self.net = net.to(device).train()
         self.schedule = named(config.model.schedule, config.model.table)
         self.prompts = self.feed.prompts(self.net.config.context)
 

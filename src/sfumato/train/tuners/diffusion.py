@@ -35,13 +35,17 @@ QUARTERS = ("0-250", "250-500", "500-750", "750-1000")
 
 @dataclass(frozen=True)
 class Batch:
-    """x0 and noise (B, 3, S, S), the condition, and for each row its time and importance."""
+    """x0 and noise (B, 3, S, S), the condition, and for each row its time and importance.
+
+    pooled (B, 1): 0 where the pooled text vector is dropped, else 1.
+    """
 
     x0: Tensor
     noise: Tensor
     cond: Cond
     times: list[float]
     importance: list[float]
+    pooled: Tensor | None = None
 
 
 class Diffusion:
@@ -76,7 +80,8 @@ class Diffusion:
             torch.manual_seed(keyed(f"{self.seed}/init"))
             net = UNet(UNetConfig(**model.network))
         if model.start:
-            weights, old = start.earlier(model.start, net.config.low_res)
+            part: start.Part = "upsampler" if net.config.low_res else "base"
+            weights, old = start.earlier(model.start, part)
             start.adopt(net, weights, old, self.feed.words)
         dtype = choose(self.device, self.config.optim.dtype).dtype
         return net.to(self.device).cast(DTYPES[dtype]).train()
@@ -109,7 +114,14 @@ class Diffusion:
         if self.net.config.inpaint:
             known = erased(step, n, x0.shape[-1], self.seed, self.device)[share]
             cond |= {"inpaint_image": x0 * known, "inpaint_mask": known}
-        return Batch(x0, noise, Cond(cond), [t for t, _ in times], [w for _, w in times])
+        pooled = self._pooled(step, share) if self.prompts and data.pooled_drop else None
+        return Batch(x0, noise, Cond(cond), [t for t, _ in times], [w for _, w in times], pooled)
+
+    def _pooled(self, step: int, share: slice) -> Tensor:
+        """Which rows keep their pooled text vector."""
+        rng, n = self.feed.rng("pooled", step), self.config.optim.batch
+        kept = [float(rng.random() >= self.config.data.pooled_drop) for _ in range(n)][share]
+        return torch.tensor(kept, device=self.device)[:, None]
 
     def _cropped(self, x0: Tensor, step: int, share: slice) -> Tensor:
         """Random squares whose corners lie on the low-resolution grid."""
@@ -128,8 +140,12 @@ class Diffusion:
 
     def loss(self, batch: Batch, step: int) -> Outcome:
         torch.manual_seed(keyed(f"{self.seed}/dropout/{step}/{os.environ.get('RANK', '0')}"))
+        cond = batch.cond
+        if batch.pooled is not None:
+            prepared = self.net.prepare(cond)
+            cond = Cond(prepared | {"text_emb": prepared["text_emb"] * batch.pooled})
         loss = self.config.objective.at(
-            self.trained, batch.x0, batch.cond, batch.noise, batch.times, batch.importance
+            self.trained, batch.x0, cond, batch.noise, batch.times, batch.importance
         )
         found: list[list[float]] = [[] for _ in QUARTERS]
         for t, mse in zip(loss.times, loss.mse.tolist(), strict=True):

@@ -79,7 +79,8 @@ class JudgeTuner:
     def __init__(self, config: Config, data: Path, folder: Path, device: str) -> None:
         self.config, self.device = config, device
         self.feed = Feed(config, data, folder, device)
-        everything = store.read(data, size=config.data.size, without=config.data.without)
+        given = config.data
+        everything = store.read(data, size=given.size, split=given.split, without=given.without)
         self.classes = merged(everything)
         self.names = sorted(set(self.classes.values()))
         self.index = {name: k for k, name in enumerate(self.names)}
