@@ -95,7 +95,9 @@ def parse_data(
 ) -> T:
     """Plain data (what JSON can say) as a value of `kind`, as strict as a file."""
     try:
-        text = json.dumps(data)
+        text = json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise SfumatoError(f"{where}: {error.object[-40:]!r} is not UTF-8 text") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise SfumatoError(f"{where}: is not plain data ({error})") from None
     return parse_json(kind, text, where, strict)

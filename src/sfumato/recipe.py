@@ -39,7 +39,7 @@ from sfumato import documents
 from sfumato.core.errors import SfumatoError
 from sfumato.core.process import SIDES, sides
 from sfumato.core.ranges import LENGTH, PICTURES, SEEDS, STEPS, Range
-from sfumato.core.solvers import SOLVERS, solver
+from sfumato.core.solvers import ALIASES, SOLVERS, solver
 from sfumato.core.spacing import RULES, declared
 
 SCHEMA = 1
@@ -116,7 +116,7 @@ class _SolverSchema:
                 {"type": "object", "properties": own, "required": ["solver"],
                  "additionalProperties": False}
             )  # fmt: skip
-        return {"anyOf": [{"enum": [*SOLVERS, "euler"]}, *objects]}
+        return {"anyOf": [{"enum": [*SOLVERS, *ALIASES, None]}, *objects]}
 
 
 def _entry(entry: dict[str, Any]) -> dict[str, Any]:

@@ -274,8 +274,8 @@ STATES: dict[str, tuple[Callable[[], Any], str]] = {
     "grow": (lambda: sf.SDEdit(STATE, mask=STATE[:1] + 1, grow=3), "grow is for pictures"),
     "a picture": (lambda: sf.SDEdit(STATE, mask=file(shape())), "is a picture; a tensor is needed"),
     "of a picture": (lambda: sf.SDEdit(file(shape()), mask=STATE[:1] + 1), "holds a tensor"),
-    "size": (lambda: sf.SDEdit(STATE, mask=torch.ones(1, 16, 16)), "its shape is (1, 16, 16)"),
-    "channels": (lambda: sf.SDEdit(STATE, mask=torch.ones(2, 32, 32)), "its shape is (2, 32, 32)"),
+    "size": (lambda: sf.SDEdit(STATE, mask=torch.ones(1, 16, 16)), "is a tensor of 1x16x16"),
+    "channels": (lambda: sf.SDEdit(STATE, mask=torch.ones(2, 32, 32)), "is a tensor of 2x32x32"),
     "range": (lambda: sf.SDEdit(STATE, mask=STATE[:1] + 7), "goes from 7 to 7"),
     "zeros": (lambda: sf.SDEdit(STATE, mask=STATE[:1]), "0 everywhere"),
     "not finite": (lambda: sf.SDEdit(STATE * float("nan")), "not finite"),
@@ -283,7 +283,7 @@ STATES: dict[str, tuple[Callable[[], Any], str]] = {
     "complex": (lambda: sf.SDEdit(STATE.to(torch.complex64)), "complex"),
     "inpaint, none": (lambda: sf.Inpaint(STATE, alpha_mask=True), "alpha_mask is for pictures"),
     "inpaint, margins": (lambda: sf.Inpaint(STATE, extend=(1, 1, 1, 1)), "extend is for pictures"),
-    "inpaint, size": (lambda: sf.Inpaint(STATE, mask=torch.ones(1, 9, 9)), "its shape is"),
+    "inpaint, size": (lambda: sf.Inpaint(STATE, mask=torch.ones(1, 9, 9)), "is a tensor of 1x9x9"),
     "margins, inverted": (
         lambda: sf.Inpaint(file(photo()), extend=(1, 1, 1, 1), invert=True),
         "invert is for masks",
@@ -305,6 +305,6 @@ def test_masks_of_states(name: str, emoji: sf.Model) -> None:
 
 
 def test_a_mask_of_a_state_is_taken(emoji: sf.Model) -> None:
-    for mask in (torch.ones(1, 32, 32), torch.ones(32, 32), torch.ones(3, 32, 32)):
+    for mask in (torch.ones(1, 32, 32), torch.ones(1, 1, 32, 32), torch.ones(3, 32, 32)):
         made = emoji.process("rose", steps=2, stages=1) | sf.SDEdit(STATE, mask=mask)
         assert made.sample().images[0].size == (32, 32)

@@ -17,7 +17,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Guide
 from sfumato.core.lazy import torch
 from sfumato.core.noise import Noise
-from sfumato.core.ranges import PICTURES, SEEDS, STEPS, Range, whole, words
+from sfumato.core.ranges import PICTURES, SEEDS, STEPS, Range, real, whole, words
 from sfumato.core.run import Loop, Run, Step, bind, invert, times_of
 from sfumato.core.solvers import SOLVERS, Solver, solver
 from sfumato.core.spaces import IDENTITY, Space
@@ -278,6 +278,7 @@ class Process:
 
         Takes the process's steps and solver; aways are left out unless `guided`, guides always.
         """
+        t = real(t, "t", Range(gt=0, le=1))
         process = replace(self.resolved(), start=None, guides=())
         if not guided:
             process = replace(process, aways=())
@@ -309,6 +310,14 @@ class Process:
     def frame(self, place: Place) -> tuple[Any, tuple[int, ...]]:
         """Geometry and state shape of the run; a tensor given to the Start has the say."""
         if place.shape is not None:
+            side = getattr(self.source, "multiple", 1)
+            same = len(place.shape) == len(self.shape) and place.shape[0] == self.shape[0]
+            if not same or any(length < 1 or length % side for length in place.shape[1:]):
+                said = "x".join(map(str, place.shape)) or "no sides"
+                raise SfumatoError(
+                    f"tensor of {said}: this process takes {self.shape[0]} channels, and sides "
+                    f"that are multiples of {side}"
+                )
             return None, place.shape
         if self.source is None:
             return self.geometry, self.shape

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
         mask_box,
         open_mask,
         painted_over,
-        state_mask,
     )
     from sfumato.images.metadata import read_metadata
     from sfumato.images.picture import Picture
@@ -74,7 +73,6 @@ _HOME = {
     "resized": "sfumato.images.work",
     "resolver": "sfumato.images.inputs",
     "sheet": "sfumato.images.contact",
-    "state_mask": "sfumato.images.masks",
     "strokes": "sfumato.images.stroke",
     "to_work": "sfumato.images.work",
     "whole_frame": "sfumato.images.frame",
@@ -118,7 +116,6 @@ __all__ = [
     "resized",
     "resolver",
     "sheet",
-    "state_mask",
     "strokes",
     "to_work",
     "whole_frame",

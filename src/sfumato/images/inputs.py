@@ -73,6 +73,8 @@ class ImageInput:
         """
         if isinstance(value, cls):
             return value if name is None else cls(value.data, file_name(name))
+        if isinstance(value, str) and not value:
+            raise SfumatoError("picture: the path is empty; give one")
         if isinstance(value, str | Path):
             data, found = read_bytes(value), Path(value).name
         elif isinstance(value, bytes | bytearray | memoryview):
@@ -123,6 +125,39 @@ class ImageInput:
             raise SfumatoError(f"{self.name}: {what}; give real values (C, H, W)")
         if not torch.isfinite(made).all():
             raise SfumatoError(f"{self.name}: has values that are not finite; repair it first")
+        return made
+
+    def state(self, method: str, shape: tuple[int, ...], n: int, mask: bool = False) -> Tensor:
+        """The tensor as a run of n states of this shape takes it: one for all, or one for each.
+
+        mask: of one channel, or as many, and within [0, 1]. method: what an error calls the asker.
+        """
+        tensor = self.tensor()
+        own = tuple(tensor.shape[-len(shape) :])
+        fits = own == shape or (mask and own == (1, *shape[1:]))
+        many = tensor.ndim == len(shape) + 1 and len(tensor) in (1, n)
+        if not fits or not (many or tensor.ndim == len(shape)) or tensor.is_complex():
+            said = "x".join(map(str, tensor.shape)) or "no sides"
+            wanted = "x".join(map(str, (1, *shape[1:]) if mask else shape))
+            raise SfumatoError(
+                f"{method}: {self.name} is a tensor of {said}; this run takes {wanted}, or one for "
+                f"each of its {n}"
+            )
+        if mask and not (tensor.min() >= 0 and tensor.max() <= 1):
+            low, high = float(tensor.min()), float(tensor.max())
+            raise SfumatoError(
+                f"{method}: mask {self.name} goes from {low:g} to {high:g}; give values from 0 to 1"
+            )
+        return tensor
+
+    def edit(self, method: str, shape: tuple[int, ...], n: int, invert: bool) -> Tensor:
+        """The tensor as the edit mask of such a run, maybe inverted; 1 = may change."""
+        tensor = self.state(method, shape, n, mask=True)
+        made = 1 - tensor if invert else tensor
+        if made.max() == 0:
+            raise SfumatoError(
+                f"{method}: mask {self.name}: nothing may change, it is 0 everywhere"
+            )
         return made
 
     @cached_property

@@ -6,6 +6,7 @@ Masks are PIL "L" images of the picture's size; their tensors are made in work.p
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image as PILImage
@@ -21,7 +22,6 @@ from sfumato.images.picture import Picture
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor
 
     from sfumato.images.work import Colour
 
@@ -111,22 +111,6 @@ def open_mask(source: Any, size: Sides, *, invert: bool = False) -> PILImage.Ima
     return ImageChops.invert(mask) if invert else mask
 
 
-def state_mask(given: ImageInput, state: Tensor, invert: bool = False) -> Tensor:
-    """The edit mask of a state (C, H, W) or (n, C, H, W), from a tensor (1, H, W) in [0, 1]."""
-    mask = given.tensor().to(state.device)
-    fits = 2 <= mask.ndim <= 4 and mask.shape[-2:] == state.shape[-2:]
-    if not fits or any(size not in (1, *state.shape[-3:-2]) for size in mask.shape[-3:-2]):
-        shape, wanted = tuple(mask.shape), (1, *state.shape[-2:])
-        raise SfumatoError(f"mask {given.name}: its shape is {shape}, the state needs {wanted}")
-    if mask.min() < 0 or mask.max() > 1:
-        low, high = float(mask.min()), float(mask.max())
-        raise SfumatoError(f"mask {given.name}: goes from {low:g} to {high:g}; give 0 to 1")
-    mask = 1 - mask if invert else mask
-    if mask.max() == 0:
-        raise SfumatoError(f"mask {given.name}: nothing may change, it is 0 everywhere")
-    return mask
-
-
 def extended(
     picture: Picture, margins: tuple[int, int, int, int], background: Colour = "white"
 ) -> tuple[Picture, PILImage.Image]:
@@ -141,6 +125,12 @@ def extended(
     if min(margins) < 0:
         raise SfumatoError(f"extend {margins}: left, top, right, bottom must be 0 or more")
     left, top, right, bottom = margins
+    sides = picture.width + left + right, picture.height + top + bottom
+    limit = PILImage.MAX_IMAGE_PIXELS or math.inf
+    if math.prod(sides) > limit:
+        raise SfumatoError(
+            f"extend {margins}: makes {sides[0]}x{sides[1]}, more than {limit:,} pixels; give less"
+        )
     shown = np.asarray(flattened(picture, background))
     pixels = PILImage.fromarray(np.pad(shown, ((top, bottom), (left, right), (0, 0)), mode="edge"))
     pixels.paste(picture, (left, top))

@@ -124,9 +124,10 @@ class _Canvas:
     def bind(self, run: Run) -> _Bound:
         m = self.method
         if m.image.is_tensor:
-            known = m.image.tensor().to(run.device)
-            assert m.mask is not None
-            mask = images.state_mask(m.mask, known, m.invert)
+            known = m.image.state("inpaint", run.shape, run.n).to(run.device)
+            if m.mask is None:
+                raise SfumatoError("inpaint: the picture is a tensor; give its mask as one too")
+            mask = m.mask.edit("inpaint", run.shape, run.n, m.invert).to(run.device)
             return _Bound(m, known, mask, known * (mask == 0))
         picture, edit = self.parts
         if run.frame.picture != picture.size:

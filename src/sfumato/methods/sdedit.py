@@ -156,8 +156,10 @@ class _Start:
     def bind(self, run: Run) -> _Bound:
         m = self.method
         if m.image.is_tensor:
-            known = m.image.tensor().to(run.device)
-            mask = None if m.mask is None else images.state_mask(m.mask, known, m.invert)
+            known = m.image.state("sdedit", run.shape, run.n).to(run.device)
+            mask = None
+            if m.mask is not None:
+                mask = m.mask.edit("sdedit", run.shape, run.n, m.invert).to(run.device)
             if m.match_colour:
                 run.finishers.append(_MatchColour(run.space.decode(known), mask))
             return _Bound(run, m, known, known, mask)
