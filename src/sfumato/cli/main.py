@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sfumato.cli import signals
+from sfumato.cli import early
 
 if __name__ == "__main__":
-    signals.listen()  # the other imports take a while
+    early.hear()  # the other imports take a while
 
 import importlib
 import os
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import sfumato
-from sfumato.cli import streams
+from sfumato.cli import signals, streams
 from sfumato.cli.manual import MAIN, Manual, all_options, program, verb
 from sfumato.cli.options import flags, main_field, method_parameters, methods_of, other_parameters
 from sfumato.core.errors import SfumatoError, said
@@ -294,12 +294,11 @@ def guarded(body: Callable[..., None], values: dict[str, Any], debug: bool) -> N
         with signals.working(), warnings.catch_warnings():
             show.listen(bool(values.get("quiet")))
             body(**values)
-            if sys.stdout is not None:
-                sys.stdout.flush()
+            streams.flush()
             signals.leave()
     except KeyboardInterrupt as stop:
         signals.leave()
-        show.errors.print(signals.LINE)
+        show.errors.print(early.LINE)
         raise typer.Exit(stop.code if isinstance(stop, Stopped) else 130) from None
     except BrokenPipeError:  # who reads has seen enough, such as `head`
         os._exit(141)
@@ -578,7 +577,15 @@ def main() -> None:
     signals.listen()
     streams.adapt()
     try:
-        build()()
+        try:
+            build()()
+        finally:
+            streams.flush()
+    except BrokenPipeError:
+        os._exit(141)
+    except (OSError, SfumatoError) as error:  # of help and the like, which are no verbs
+        show.errors.print(f"sfumato: {said(error)}", markup=False)
+        sys.exit(1)
     finally:
         signals.leave()
 

@@ -21,8 +21,8 @@ from sfumato.cli.compose import Composed, composed
 from sfumato.cli.options import Wanted
 from sfumato.core.errors import SfumatoError
 from sfumato.core.interrupts import undisturbed
-from sfumato.images.destination import Destination
-from sfumato.images.writing import tailed
+from sfumato.images.destination import Destination, check_file
+from sfumato.images.writing import tailed, write_safely
 from sfumato.models import cost, library
 from sfumato.models import replay as replays
 from sfumato.models.devices import choose
@@ -170,6 +170,8 @@ def evaluate(
         asked = [float(scale) for scale in scales.split(",")] if scales else [None]
     except ValueError:
         raise SfumatoError(f"--scales {scales}: write numbers, such as 1,2,3,4") from None
+    if output is not None:
+        check_file(Path(output))
     own = None
     if features is not None:
         own = Own(load_features(features), None if data is None else Path(data))
@@ -183,7 +185,11 @@ def evaluate(
         say=(lambda line: None) if as_json else print,
     )
     if output is not None:
-        Path(output).write_text(json.dumps(report, indent=1), encoding="utf-8")
+        written = write_safely(Path(output), json.dumps(report, indent=1).encode())
+        if written.trouble:
+            raise SfumatoError(written.trouble)
+        if written.path != Path(output):
+            show.errors.print(f"{output}: exists; the report is {written.path}", markup=False)
     if as_json:
         print(json.dumps(report))
 

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from sfumato.core.errors import SfumatoError
@@ -167,7 +168,13 @@ def _hidden(folder: Path, data: bytes) -> Iterator[Path]:
 
 def _elsewhere(folder: Path) -> list[Callable[[], Path]]:
     """Where a result goes whose own name or folder does not take it, made when it is needed."""
-    return [lambda: folder, lambda: Path(tempfile.mkdtemp(prefix="sfumato-")), Path.cwd, Path.home]
+    return [lambda: folder, lambda: _refuge(tempfile.gettempdir()), Path.cwd, Path.home]
+
+
+@lru_cache
+def _refuge(place: str) -> Path:
+    """One folder of this process for all that finds no other."""
+    return Path(tempfile.mkdtemp(prefix="sfumato-", dir=place))
 
 
 def _said(error: OSError | ValueError) -> str:

@@ -23,6 +23,7 @@ from sfumato import documents, images
 from sfumato.core.errors import SfumatoError, said
 from sfumato.core.interrupts import undisturbed
 from sfumato.core.ranges import SEEDS, Range, whole
+from sfumato.images.destination import check_file
 from sfumato.images.writing import write_new, write_whole
 from sfumato.measure import distance, evaluate, heldout
 from sfumato.measure.curve import Curve, Point, knee, plot
@@ -211,6 +212,7 @@ def _claim(folder: Path, parent: Recipe, axis_: Axis, prompts: Sequence[str], mo
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise SfumatoError(f"{folder}: is not empty and holds no sweep; choose another folder")
         folder.mkdir(parents=True, exist_ok=True)
+        check_file(file)
         made = write_new(file, json.dumps(data, indent=1, ensure_ascii=False).encode())
         if made != file:  # another began here at the same moment
             made.unlink()

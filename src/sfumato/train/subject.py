@@ -23,10 +23,10 @@ from sfumato import images
 from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import keyed
 from sfumato.images import Picture
+from sfumato.images.folders import pictures_in
 
 log = logging.getLogger("sfumato")
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
 FEW, MANY = 3, 30
 
 
@@ -43,9 +43,10 @@ def shots(folder: Path) -> list[Shot]:
     if not folder.is_dir():
         raise SfumatoError(f"{folder}: not a folder; give the folder with the subject's pictures")
     found = []
-    for file in sorted(folder.iterdir()):
-        if file.suffix.lower() not in ENDINGS or file.name.startswith("."):
-            continue
+    listed = pictures_in(folder, beside=(".txt",))
+    if listed.note:
+        log.warning("%s: %s", folder, listed.note)
+    for file in listed.pictures:
         try:
             found.append(Shot(file.name, images.open_image(file)))
         except SfumatoError as error:

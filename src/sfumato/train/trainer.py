@@ -22,6 +22,7 @@ import torch
 from torch import distributed
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.interrupts import Stopped
 from sfumato.train import state
 from sfumato.train.config import Config
 from sfumato.train.optim import Weights, rate
@@ -144,7 +145,7 @@ class Trainer:
         self.save()
         if self.signal is not None:
             self.say(f"stopped at step {self.step}; the same command goes on from there")
-            raise KeyboardInterrupt
+            raise Stopped(self.signal)
 
     def _report(self, last: int) -> bool:
         """Log, measure and show where it is due; whether the log was written."""
