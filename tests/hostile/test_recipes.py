@@ -245,7 +245,7 @@ ENTRIES: list[tuple[dict[str, Any], str]] = [
     ({"method": None}, "method None: unknown"),
     ({"method": ["cfg"]}, "method ['cfg']: unknown"),
     ({"method": "os:system"}, "method 'os:system': unknown; installed are"),
-    ({"method": "cfg", "scal": 7}, "cfg: no field 'scal'; its fields: scale"),
+    ({"method": "cfg", "scal": 7}, "cfg: no field 'scal' (here it is scale); its fields: scale"),
     ({"method": "cfg", "scale": "3"}, "cfg: scale = '3': input should be a valid number"),
     ({"method": "cfg", "scale": True}, "cfg: scale = True"),
     ({"method": "cfg", "scale": 101}, "cfg: scale = 101"),
@@ -307,7 +307,10 @@ def test_no_document_names_a_picture_by_its_path(method: str, field: str) -> Non
 
 
 VALUES: list[tuple[Callable[[], Any], str]] = [
-    (lambda: sf.SDEdit(PICTURE, strength=0.4), "sdedit: no field 'strength'; its fields: image"),
+    (
+        lambda: sf.SDEdit(PICTURE, strength=0.4),
+        "sdedit: no field 'strength' (here it is t0); its fields: image",
+    ),
     (lambda: sf.CFG(scal=7), "cfg: no field 'scal'"),
     (lambda: sf.CFG(1, (0, 1), 0, "both", 9), "cfg: has more values than fields"),
     (lambda: sf.CFG(True), "cfg: scale = True: must not be a bool"),

@@ -37,7 +37,8 @@ from sfumato.recipe import Recipe
 
 log = logging.getLogger("sfumato")
 
-MOST = 20_000  # pictures of a sweep, whose page holds them all
+BATCH = Range(1, 1000)  # seeds of a value and a prompt: they are one batch
+LARGEST = 20_000  # pictures of a sweep, whose page holds them all
 
 
 @dataclass(frozen=True)
@@ -167,16 +168,16 @@ def sweep(
     model: Any = base.source
     if model is None:
         raise SfumatoError("sweep: needs a process of a model, which keeps recipes")
-    seeds, seed = whole(seeds, "seeds", Range(1, 1000)), whole(seed, "seed", SEEDS)
+    seeds, seed = whole(seeds, "seeds", BATCH), whole(seed, "seed", SEEDS)
     if choose is not None and choose not in axis_.values:
         known = ", ".join(f"{value:g}" for value in axis_.values)
         raise SfumatoError(f"choose = {choose:g}: not among the values {known}")
     asked = tuple(dict.fromkeys(map(model.phrase, prompts))) or (base.prompt,)
     total = len(asked) * len(axis_.values)
-    if total * seeds > MOST:
+    if total * seeds > LARGEST:
         raise SfumatoError(
             f"sweep: {len(axis_.values)} values, {len(asked)} prompts and {seeds} seeds are "
-            f"{total * seeds:,} pictures; take {MOST:,} at most"
+            f"{total * seeds:,} pictures; take {LARGEST:,} at most"
         )
     parent: Recipe = replace(model.asked(base.based(n=seeds), seed), parents=tuple(parents))
     place = Path(folder)
