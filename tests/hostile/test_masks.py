@@ -162,6 +162,7 @@ REFUSED: dict[str, tuple[Image.Image, str]] = {
     "red and white": (striped("red", "white"), "3 colours"),
     "red on white": (colours("white", "red"), "2 colours"),
     "red on blue": (colours("blue", "red"), "2 colours"),
+    "one colour": (Image.new("RGB", (SIDE, SIDE), "red"), "one colour everywhere"),
     "black on nothing": (layer((0, 0, 0)), "black on transparency"),
     "black": (Image.new("L", (SIDE, SIDE)), "black everywhere"),
     "wholly transparent": (Image.new("RGBA", (SIDE, SIDE)), "black everywhere"),

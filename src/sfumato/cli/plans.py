@@ -50,7 +50,9 @@ def sentences(made: Composed) -> list[str]:
     if resolved.methods:
         lines.append(f"Methods: {'; '.join(told(method) for method in resolved.methods)}.")
     lines += [walked(plan), *grown(plan, source.card, made)]
-    if plan["edited"] is not None:
+    if plan["edited"] == 1:
+        lines.append("All of the picture's pixels may change.")
+    elif plan["edited"] is not None:
         lines.append(
             f"{plan['edited']:.1%} of the picture's pixels may change; the others are kept bit for "
             "bit."
