@@ -25,6 +25,7 @@ from sfumato.cli.compose import Composed
 from sfumato.core.errors import SfumatoError
 from sfumato.core.synonyms import meant
 from sfumato.models import cost, library
+from sfumato.train.feed import tiled
 
 ROOT = Path(__file__).parents[2]
 ROSE = str(ROOT / "examples" / "strokes" / "rose.png")
@@ -421,3 +422,13 @@ def test_the_demo_ends_with_what_to_call(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("PATH", str(program.parent))
     if program.exists():
         assert demo["called"]() == "sfumato"
+
+
+def test_grids_of_training_have_labels() -> None:
+    rows = [torch.zeros(3, 3, 16, 16), torch.ones(2, 3, 16, 16)]
+    plain, labelled = tiled(rows), tiled(rows, labels=["yours", "a red cat\na dog"])
+    assert labelled.height == plain.height
+    beside = np.asarray(labelled)[:, plain.width :]
+    for half in np.split(beside, 2):
+        assert half.min() < 100, "a text in every row"
+    assert np.array_equal(np.asarray(labelled)[:, : plain.width], plain)

@@ -300,7 +300,7 @@ class DreamBooth:
         if self.large_album is not None:
             self._upsampled(file.with_name(file.name.replace("grid", "upsampled")))
         self.tuned.train(True)
-        tiled(rows, least=96).save(file)
+        tiled(rows, least=96, labels=["yours", *prompts]).save(file)
 
     def _upsampled(self, file: Path) -> None:
         """The subject's own pictures, from small ones, above the true ones."""
@@ -312,7 +312,8 @@ class DreamBooth:
             cond = self._low(small, [self.spoken])
             made = replace(process, cond=cond, shape=tuple(x0.shape)).sample(seed=0)
             rows.append(F.interpolate(torch.cat([made, x0[None]]), size))
-        tiled(list(torch.stack(rows, dim=1)), least=int(size[-1])).save(file)
+        columns = list(torch.stack(rows, dim=1))
+        tiled(columns, least=int(size[-1]), labels=["made", "yours"]).save(file)
 
     def note(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """What a file says of itself."""

@@ -143,7 +143,8 @@ class TextualInversion:
             run = (process | CFG(guidance_of(self.model))).begin(seed=0)
             x, _ = walk(run)
             rows.append(F.interpolate(run.decode(cast(Tensor, x)).clamp(-1, 1), size))
-        tiled(rows, least=96).save(file)
+        spoken = [text.format(self.word) for text in SPOKEN[:3]]
+        tiled(rows, least=96, labels=["yours", *spoken]).save(file)
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """The files, each read again, and run.json."""
