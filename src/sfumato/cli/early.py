@@ -15,6 +15,11 @@ _SHOW_CURSOR = "\x1b[?25h"  # which a progress bar hides
 
 def hear() -> None:
     """Listen to ctrl-C and to requests to end, unless they are ignored here."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # a closed stream's number must not become a picture's
+            os.open(os.devnull, os.O_RDWR)
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, end)

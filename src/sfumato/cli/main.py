@@ -574,6 +574,7 @@ def build() -> typer.Typer:
 
 def main() -> None:
     """Entry point of the program."""
+    early.hear()
     signals.listen()
     streams.adapt()
     try:

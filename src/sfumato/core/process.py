@@ -136,6 +136,8 @@ class Process:
 
     def __or__(self, method: Method) -> Process:
         """This process with a method composed; a second one for the same slot is an error."""
+        if not callable(method) or isinstance(method, type):
+            raise SfumatoError(f"{method!r:.60}: is no method; compose a value such as sf.CFG(3)")
         slot = getattr(method, "slot", None)
         for other in self.methods:
             if slot is not None and getattr(other, "slot", None) == slot:
@@ -169,8 +171,11 @@ class Process:
 
         A prompt gets the model's template, as in Model.process.
         """
+        known = [field.name for field in fields(self)]
+        if wrong := next((name for name in values if name not in known), None):
+            raise SfumatoError(f"based: a process has no {wrong!r:.60}, only {', '.join(known)}")
         if "prompt" in values and self.source is not None:
-            values["prompt"] = self.source.phrase(values["prompt"])
+            values["prompt"] = self.source.phrase(words(values["prompt"], "prompt"))
         base = replace(self.base or self, **values)
         return replace(self, base=base).refolded(self.methods) if self.methods else base
 

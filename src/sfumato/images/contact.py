@@ -51,16 +51,17 @@ def sheet(
         )
     shown = [None if image is None else flattened(open_image(image), "white") for image in images]
     side = cell or _side([image for image in shown if image is not None])
+    limit = PILImage.MAX_IMAGE_PIXELS
+    area = sum(side**2 * min(i.size) / max(i.size) for i in shown if i is not None)
+    if limit and area > limit:
+        raise SfumatoError(
+            f"sheet: {len(shown)} pictures of {side} px are more than {limit:,} pixels; give a "
+            "smaller cell or fewer pictures"
+        )
     shown = [None if image is None else _fitted(image, side) for image in shown]
     columns = columns or min(len(shown), math.ceil(math.sqrt(len(shown)) * 1.2))
     style = _Style.of(side, background)
     layout = _Layout.of(shown, captions, columns, title, rows, style)
-    limit = PILImage.MAX_IMAGE_PIXELS
-    if limit and layout.size[0] * layout.size[1] > limit:
-        raise SfumatoError(
-            f"sheet: would be {layout.size[0]}x{layout.size[1]}, more than {limit:,} pixels; give "
-            "a smaller cell or fewer pictures"
-        )
     canvas = PILImage.new("RGB", layout.size, background)
     layout.draw(canvas)
     return canvas

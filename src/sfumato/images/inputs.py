@@ -73,8 +73,6 @@ class ImageInput:
         """
         if isinstance(value, cls):
             return value if name is None else cls(value.data, file_name(name))
-        if isinstance(value, str) and not value:
-            raise SfumatoError("picture: the path is empty; give one")
         if isinstance(value, str | Path):
             data, found = read_bytes(value), Path(value).name
         elif isinstance(value, bytes | bytearray | memoryview):

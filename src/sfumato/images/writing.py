@@ -115,15 +115,18 @@ def _first_free(source: Path, path: Path) -> Path:
     for k in itertools.count(1):
         target = numbered(path, k)
         try:
-            _claim(source, target)
+            claim(source, target)
         except FileExistsError:
             continue
         return target
     raise AssertionError
 
 
-def _claim(source: Path, target: Path) -> None:
-    """Name the source's file `target`, in one move; FileExistsError where that name is taken."""
+def claim(source: Path, target: Path) -> None:
+    """Name the file at `source` `target`, in one move; FileExistsError where that name is taken.
+
+    The source's own name, if it has one, may stay.
+    """
     try:
         if source.parent == _OPENED:  # linked by its descriptor, which needs any folder's
             os.link(source, target, src_dir_fd=0)

@@ -88,18 +88,20 @@ def axis(text: str, method: str = "") -> Axis:
 
 
 def _allowed(owner: str, field: str, values: Sequence[float], text: str) -> None:
-    """Refuse what the field would refuse, before the first picture is made."""
+    """Refuse a spread of which the field takes nothing; single values fail in their own cell."""
     info: Any = field_of(owner, field, f"--over {text}")
     kind = info.annotation
     for constraint in info.metadata:
         kind = Annotated[kind, constraint]
     reader: TypeAdapter[Any] = TypeAdapter(kind)
-    for value in values:
+    said = ""
+    for value in reversed(values):
         try:
             reader.validate_python(value)
+            return
         except ValidationError as error:
-            said = documents.explained(error)
-            raise SfumatoError(f"--over {text}: {owner}.{field} = {value:g}: {said}") from None
+            said = f"{owner}.{field} = {value:g}: {documents.explained(error)}"
+    raise SfumatoError(f"--over {text}: {said}")
 
 
 def _numbers(spread: str, text: str) -> list[float]:

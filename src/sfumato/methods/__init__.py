@@ -241,7 +241,7 @@ def registry() -> dict[str, type[Method]]:
         except Exception as error:  # of another package, which must not take this program down
             log.warning("method %s: could not be loaded (%s)", entry.name, error)
             continue
-        found.setdefault(entry.name, cls)
+        found.setdefault(cls.id, cls)  # what its recipes call it
     return found
 
 

@@ -11,6 +11,7 @@ import copy
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from itertools import chain
@@ -87,13 +88,18 @@ def located(model: Model, adapter: str | Path) -> Path:
     """Where an adapter is."""
     if model.folder is not None and str(adapter) in model.card.adapters:
         return model.folder / model.card.adapters[str(adapter)]
+    if not isinstance(adapter, str | Path) or not str(adapter):
+        raise SfumatoError(f"adapter {adapter!r:.60}: give a name, a file or a folder")
     path = Path(adapter)
-    if path.exists():
-        return path
+    with suppress(OSError):  # a text that is too long for a path
+        if path.exists():
+            return path
     if (found := hub.find(str(adapter))) is not None:
         return found
     hint = f"; `sfumato models pull {adapter}` fetches it" if hub.is_name(str(adapter)) else ""
-    raise SfumatoError(f"adapter {adapter}: no such file, nor a name on the model's card{hint}")
+    raise SfumatoError(
+        f"adapter {adapter!s:.200}: no such file, nor a name on the model's card{hint}"
+    )
 
 
 def is_one(path: Path) -> bool:
