@@ -11,9 +11,9 @@ import torch
 
 from sfumato.core.denoiser import Denoiser
 from sfumato.core.errors import SfumatoError
-from sfumato.core.guides import FAINTEST, Guide
+from sfumato.core.guides import Guide
 from sfumato.core.process import Process
-from sfumato.core.schedule import VP, Cosine, named
+from sfumato.core.schedule import FAINTEST, VP, Cosine, named
 from sfumato.core.solvers import SOLVERS, solver, solver_data
 
 SCHEDULE = VP()

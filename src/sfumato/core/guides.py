@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 REPLACE, RESCALE, THRESHOLD = 0, 10, 20
 REFERENCE, OTHER, PASTE = 0, 10, 20
 
-FAINTEST = 0.005
-"""Below this alpha (t = 1 of a cosine schedule, never of a linear one) a state holds no picture:
-the noise of a network's gradient there, times sigma^2/alpha, would be all that is left of a run."""
-
 
 @dataclass(frozen=True, eq=False)
 class Call:

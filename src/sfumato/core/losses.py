@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from weakref import WeakKeyDictionary
 
 from sfumato.core.cutouts import Box, boxes, cutouts, shrunk
-from sfumato.core.guides import FAINTEST, Call, Guide
+from sfumato.core.guides import Call, Guide
 from sfumato.core.lazy import torch
+from sfumato.core.schedule import FAINTEST
 
 if TYPE_CHECKING:
     from torch import Tensor

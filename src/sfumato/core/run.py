@@ -12,15 +12,16 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from sfumato.core.branches import Branch, Mixture, Term
+from sfumato.core.branches import Branch, Mixture, Term, distinct
 from sfumato.core.denoiser import Cond, Prediction
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Call, Guide, overrides
 from sfumato.core.lazy import torch
 from sfumato.core.noise import Noise, Seeded
+from sfumato.core.plan import evaluations
 from sfumato.core.schedule import Schedule, ratio
 from sfumato.core.solvers import Solver, solver
-from sfumato.core.spaces import Space
+from sfumato.core.spaces import Outline, Space
 from sfumato.core.spacing import Times, materialise, repeated
 from sfumato.core.starts import BoundCanvas, BoundStart, Place, PriorNoise, Start
 
@@ -81,7 +82,8 @@ class Run:
     shape: of the state without its batch axis; frame: geometry of a picture's size against the work
     size, made by the source; paste: (picture in uint8, edit mask, alpha) when a Start had one;
     finishers: what methods do to the decoded pixels (n, 3, H, W) in [-1, 1]; before: network calls
-    made to find the start; report: what parts of the run have to say of it, kept in the recipe.
+    made to find the start; report: what parts of the run have to say of it, kept in the recipe;
+    planned: bound for its plan, not to be run.
     """
 
     process: Process
@@ -104,6 +106,7 @@ class Run:
     canvas: BoundCanvas | None = None
     guides: tuple[Guide, ...] = ()
     mixture: Mixture | None = None
+    planned: bool = False
 
     @property
     def device(self) -> Any:
@@ -155,8 +158,11 @@ def place_of(process: Process) -> Place:
     return Place()
 
 
-def bind(process: Process, seed: int, noise: Noise | None) -> Run:
-    """Bind in a fixed order: size, start level, times, branches, guides."""
+def bind(process: Process, seed: int, noise: Noise | None, planned: bool = False) -> Run:
+    """Bind in a fixed order: size, start level, times, branches, guides.
+
+    planned: without the autoencoder, and without the calls that find a start.
+    """
     start = process.start or PriorNoise()
     schedule = process.denoiser.schedule
     place = place_of(process)
@@ -168,7 +174,7 @@ def bind(process: Process, seed: int, noise: Noise | None) -> Run:
     run = Run(
         process=process,
         schedule=schedule,
-        space=process.space,
+        space=Outline(process.space) if planned and process.space.stride > 1 else process.space,
         shape=shape,
         frame=frame,
         times=times,
@@ -177,14 +183,19 @@ def bind(process: Process, seed: int, noise: Noise | None) -> Run:
         seed=seed,
         noise=Seeded(seed, process.stage) if noise is None else noise,
         solver=solver(process.solver),
+        planned=planned,
     )
     run.start = start.bind(run)
     run.canvas = None if process.canvas is None else process.canvas.bind(run)
     if not run.untouched:
-        terms = [_term(run, b, False) for b in process.positives or (Branch("positive"),)]
+        positives = process.positives or (Branch("positive"),)
+        distinct((*positives, *process.aways))
+        terms = [_term(run, b, False) for b in positives]
         terms += [_term(run, b, True) for b in process.aways]
         run.mixture = Mixture(terms, schedule, run.n, process.rows_max)
         run.guides = tuple(_checked(guide.bind(run), terms) for guide in process.guides)
+        for moment in evaluations(run):
+            run.mixture.check(moment.t)
     return run
 
 

@@ -18,6 +18,10 @@ from sfumato.core.errors import SfumatoError
 
 TINY = 1e-12  # the smallest time that is not 0
 
+FAINTEST = 0.005
+"""Below this alpha (t = 1 of a cosine schedule, never of a linear one) a state holds no picture:
+sigma/alpha, up to 20,000 there, would carry the noise of a network's output into all of a run."""
+
 
 class Schedule(Protocol):
     """alpha(t), sigma(t) and at(sigma/alpha) -> t; `steps` is the length of the training table."""
