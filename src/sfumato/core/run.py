@@ -238,6 +238,7 @@ class Loop:
         self.weighers = [g for g in run.guides if overrides(g, "weigh")]
         self.scores: dict[str, Tensor] = {}
         self.pred: Prediction | None = None
+        self.kept = False  # whether a caller differentiates through the steps
 
     def steps(self, x: Tensor | None) -> Iterator[Step]:
         """The start as i = -1, then every transition; none where a picture stays untouched."""
@@ -311,6 +312,7 @@ class Loop:
             and g.active(call)
             and (alpha >= g.faintest or (shifts_mean and g.on == "mixture"))
         ]
+        self.kept = x.requires_grad and torch.is_grad_enabled()
         leaf = x if x.requires_grad or not scorers else x.detach().requires_grad_()
         through = any(g.through == "model" for g in scorers)
         with torch.enable_grad() if through else nullcontext():
@@ -338,6 +340,8 @@ class Loop:
 
     def gradient(self, guides: Sequence[Guide], x: Tensor, pred: Prediction, call: Call) -> Tensor:
         """Gradient in x of the sum of the guides' log-probabilities, shaped like x."""
+        if self.kept:
+            return self.differentiable(guides, x, pred, call)
         bare = pred.map(lambda v: v.detach())
         with torch.enable_grad():
             total: Any = 0.0
@@ -346,19 +350,36 @@ class Loop:
                 logp = guide.logp(x, seen, call)
                 self.scores[guide.name] = logp.detach()
                 total = total + logp.sum()
-            (score,) = torch.autograd.grad(
-                total, x, retain_graph=True, create_graph=self.keeps_graph(x)
-            )
+            (score,) = torch.autograd.grad(total, x, retain_graph=True)
+        return self.weighed(score, bare, call)
+
+    def differentiable(
+        self, guides: Sequence[Guide], x: Tensor, pred: Prediction, call: Call
+    ) -> Tensor:
+        """The same score as a function of x, for a caller who differentiates through the steps.
+
+        Guides through "input" hold the prediction constant in their own gradient, never in the
+        caller's, so theirs is taken in an offset of x.
+        """
+        offset = torch.zeros_like(x, requires_grad=True)
+        moved, near = x + offset, replace(call, held=x)
+        same = pred.map(lambda v: v)  # its own views of losses
+        score = torch.zeros_like(x)
+        for guide in guides:
+            whole = guide.through == "model"
+            seen, wanted = (pred, x) if whole else (same, offset)
+            logp = guide.logp(x if whole else moved, seen, call if whole else near)
+            self.scores[guide.name] = logp.detach()
+            (part,) = torch.autograd.grad(logp.sum(), wanted, create_graph=True)
+            score = score + part
+        return self.weighed(score, pred, call)
+
+    def weighed(self, score: Tensor, pred: Prediction, call: Call) -> Tensor:
         call.count("backward")
         for weigher in self.weighers:
             if weigher.active(call):
                 score = weigher.weigh(score, pred, call)
         return score
-
-    @staticmethod
-    def keeps_graph(x: Tensor) -> bool:
-        """A caller differentiates through the steps (x came with a graph)."""
-        return x.grad_fn is not None
 
 
 def renoise(x: Tensor, call: Call) -> Tensor:

@@ -104,7 +104,7 @@ class Table:
     def _at_table(self, t: float) -> tuple[int, float]:
         """Index and distance: (k, 0) on a table time, (k, w) with 0 < w < 1 between k - 1 and k."""
         times = self._times
-        if not 0 <= t <= times[-1] * (1 + 1e-9):
+        if not 0 <= t <= times[-1] * (1 + 1e-6):  # its end may have been float32
             raise SfumatoError(f"time {t}: this schedule covers [0, {times[-1]:g}]")
         k = min(bisect_left(times, t), len(times) - 1)
         for near in (k, k - 1):
