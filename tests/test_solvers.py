@@ -202,7 +202,7 @@ def test_no_eps_can_be_stepped_where_no_signal_is_left(name: str) -> None:
         Denoiser(still, cosine, "v", code=float, t_min=0.0), (1, 1, 4), solver=name, n_steps=6
     )
     made = given.sample()
-    assert torch.isfinite(made).all() and float(made.abs().max()) < 10, "first order there"
+    assert float(made.abs().max()) < 10, "first order there"
     published = solver({**options(name), "faintest": 0.0})
     with pytest.raises(SfumatoError, match="time 1: nothing of the picture is left"):
         replace(given, solver=published).sample()

@@ -85,14 +85,14 @@ def composed(
 
     models: those loaded so far, by name, for callers that compose many.
     """
+    for name in ("model", "recipe", "solver", "spacing", "size"):
+        if values[name] == "":
+            raise SfumatoError(f"--{name}: is empty; leave it out, or say which")
     given = values["recipe"]
     start = Recipe(model="emoji") if given is None else replays.read(given)
     parents = () if given is None else (start.id,)
     if "index" in start.run:  # a picture of a batch: that one, not its batch
-        start = replace(start, seed=start.seed + start.run["index"], n=1)
-    for name in ("model", "recipe", "solver", "spacing", "size"):
-        if values.get(name) == "":
-            raise SfumatoError(f"--{name}: is empty; leave it out, or say which")
+        start = replace(start, seed=start.seed + start.run["index"], n=1, run={})
     asked = {name: values[name] for name in ASKED if values.get(name) is not None}
     if asked.get("seed") == "random":
         asked["seed"] = secrets.randbelow(1 << 31)
@@ -104,6 +104,7 @@ def composed(
         if fixed is not None and fixed not in RULES:
             asked |= {"steps": asked.get("steps"), "spacing": asked.get("spacing")}
     wanted = replace(start, **asked)
+    Recipe.from_data(replace(wanted, embedded={}).to_data(), "command line")  # before a model loads
     folders = [Path.cwd()] if given is None else [Path(given).resolve().parent, Path.cwd()]
     loaded = {} if models is None else models
     typed: str | None = values["model"]

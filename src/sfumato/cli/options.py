@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from inspect import Parameter
-from types import UnionType
+from types import GenericAlias, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
@@ -49,7 +49,7 @@ def main_field(cls: type[Method]) -> str:
 def plain(annotation: Any) -> Any:
     """The type behind Annotated and `| None`, of a tuple's parts too."""
     if get_origin(annotation) is tuple:
-        return tuple[*(part if part is ... else plain(part) for part in get_args(annotation))]
+        return GenericAlias(tuple, tuple(p if p is ... else plain(p) for p in get_args(annotation)))
     if get_origin(annotation) is Annotated:
         return plain(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):

@@ -17,7 +17,7 @@ from sfumato.core.guides import Guide
 from sfumato.core.lazy import torch
 from sfumato.core.noise import Noise
 from sfumato.core.plan import calls as planned
-from sfumato.core.ranges import PICTURES, SEEDS, STEPS, Range, whole, words
+from sfumato.core.ranges import PICTURES, SEEDS, STEPS, Range, real, whole, words
 from sfumato.core.run import Loop, Run, Step, bind, invert, times_of
 from sfumato.core.solvers import SOLVERS, Solver, solver
 from sfumato.core.spaces import IDENTITY, Space
@@ -138,6 +138,8 @@ class Process:
 
     def __or__(self, method: Method) -> Process:
         """This process with a method composed; a second one for the same slot is an error."""
+        if not callable(method) or isinstance(method, type):
+            raise SfumatoError(f"{method!r:.60}: is no method; compose a value such as sf.CFG(3)")
         slot = getattr(method, "slot", None)
         for other in (*self.methods, *self.within):
             if slot is not None and getattr(other, "slot", None) == slot:
@@ -177,8 +179,11 @@ class Process:
 
         A prompt gets the model's template, as in Model.process.
         """
+        known = [field.name for field in fields(self)]
+        if wrong := next((name for name in values if name not in known), None):
+            raise SfumatoError(f"based: a process has no {wrong!r:.60}, only {', '.join(known)}")
         if "prompt" in values and self.source is not None:
-            values["prompt"] = self.source.phrase(values["prompt"])
+            values["prompt"] = self.source.phrase(words(values["prompt"], "prompt"))
         base = replace(self.base or self, **values)
         return replace(self, base=base).refolded(self.methods) if self.methods else base
 
@@ -285,6 +290,7 @@ class Process:
 
         Takes the process's steps and solver; aways are left out unless `guided`, guides always.
         """
+        t = real(t, "t", Range(gt=0, le=1))
         process = replace(self.resolved(), start=None, guides=())
         if not guided:
             process = replace(process, aways=())
@@ -316,6 +322,14 @@ class Process:
     def frame(self, place: Place) -> tuple[Any, tuple[int, ...]]:
         """Geometry and state shape of the run; a tensor given to the Start has the say."""
         if place.shape is not None:
+            side = getattr(self.source, "multiple", 1)
+            same = len(place.shape) == len(self.shape) and place.shape[0] == self.shape[0]
+            if not same or any(length < 1 or length % side for length in place.shape[1:]):
+                said = "x".join(map(str, place.shape)) or "no sides"
+                raise SfumatoError(
+                    f"tensor of {said}: this process takes {self.shape[0]} channels, and sides "
+                    f"that are multiples of {side}"
+                )
             return None, place.shape
         if self.source is None:
             return self.geometry, self.shape

@@ -47,7 +47,7 @@ SEEDS = Range(-(1 << 63), (1 << 63) - 1)
 PICTURES = Range(1, 4096)
 STEPS = Range(1, 10_000)
 TIME = Range(0, 1)
-LENGTH = 100_000
+LENGTH = 10_000
 """Characters of a prompt; no tokenizer takes as many, and none is asked to try."""
 
 

@@ -119,6 +119,24 @@ class ImageInput:
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise SfumatoError(f"{self.name}: not a readable .npy tensor ({text})") from None
 
+    def state(self, method: str, shape: tuple[int, ...], n: int, mask: bool = False) -> Tensor:
+        """The tensor as a run of n states of this shape takes it: one for all, or one for each.
+
+        mask: of one channel, or as many. method: what an error calls the asker.
+        """
+        tensor = self.tensor()
+        own = tuple(tensor.shape[-len(shape) :])
+        fits = own == shape or (mask and own == (1, *shape[1:]))
+        many = tensor.ndim == len(shape) + 1 and len(tensor) in (1, n)
+        if not fits or not (many or tensor.ndim == len(shape)) or tensor.is_complex():
+            said = "x".join(map(str, tensor.shape)) or "no sides"
+            wanted = "x".join(map(str, (1, *shape[1:]) if mask else shape))
+            raise SfumatoError(
+                f"{method}: {self.name} is a tensor of {said}; this run takes {wanted}, or one for "
+                f"each of its {n}"
+            )
+        return tensor
+
     @cached_property
     def _picture(self) -> Picture:
         if self.is_tensor:

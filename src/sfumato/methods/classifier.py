@@ -50,6 +50,7 @@ class _Unbound(Guide):
         labeller = None if source is None else source.get("classifier")
         if labeller is None:
             raise SfumatoError("classifier: this model has none; `sfumato models` tells which")
+        labeller.check(run.shape)
         wanted = [name.strip() for name in self.method.target.split(",")]
         places = []
         for name in wanted:

@@ -266,7 +266,7 @@ class _Start:
     def bind(self, run: Run) -> _Bound:
         m = self.method
         if m.image.is_tensor:
-            known = m.image.tensor().to(run.device)
+            known = m.image.state("diffstyler", run.shape, run.n).to(run.device)
             known = known[None] if known.ndim == 3 else known
         else:
             picture = m.image.picture()

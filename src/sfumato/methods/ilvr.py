@@ -104,7 +104,7 @@ class _Unbound(Guide):
 
         m = self.method
         if m.image.is_tensor:
-            known = m.image.tensor().to(run.device)
+            known = m.image.state("ilvr", run.shape, run.n).to(run.device)
         else:
             picture = m.image.picture()
             if run.frame is None or run.frame.picture != picture.size:

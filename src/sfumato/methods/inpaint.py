@@ -118,9 +118,10 @@ class _Canvas:
     def bind(self, run: Run) -> _Bound:
         m = self.method
         if m.image.is_tensor:
-            known = m.image.tensor().to(run.device)
-            assert m.mask is not None
-            mask = m.mask.tensor().to(run.device)
+            known = m.image.state("inpaint", run.shape, run.n).to(run.device)
+            if m.mask is None:
+                raise SfumatoError("inpaint: the picture is a tensor; give its mask as one too")
+            mask = m.mask.state("inpaint", run.shape, run.n, mask=True).to(run.device)
             mask = 1 - mask if m.invert else mask
             return _Bound(m, known, mask, known * (mask == 0))
         picture, edit = self.parts

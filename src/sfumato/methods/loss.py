@@ -86,7 +86,8 @@ class Loss(Method, ABC):
                 )
             return images.to_work(picture, run.frame)[None].to(run.device)
         bound = (getattr(part, "known", None) for part in (run.start, run.canvas))
-        states = [image.tensor()] if image is not None else [k for k in bound if k is not None]
+        given = None if image is None else image.state(self.id, run.shape, run.n)
+        states = [given] if given is not None else [k for k in bound if k is not None]
         if not states:
             raise SfumatoError(
                 f"{self.id}: no content picture; give image, or begin from one (such as sdedit)"
@@ -223,7 +224,7 @@ def _mask(loss: Loss, run: Run) -> Tensor | None:
     if given is None:
         return None
     if given.is_tensor:
-        made: Tensor = given.tensor().to(run.device)
+        made: Tensor = given.state(loss.id, run.shape, run.n, mask=True).to(run.device)
         return made
     if run.frame is None:
         raise SfumatoError(

@@ -153,8 +153,9 @@ class _Start:
     def bind(self, run: Run) -> _Bound:
         m = self.method
         if m.image.is_tensor:
-            known = m.image.tensor().to(run.device)
-            mask = None if m.mask is None else m.mask.tensor().to(run.device)
+            known = m.image.state("sdedit", run.shape, run.n).to(run.device)
+            given = None if m.mask is None else m.mask.state("sdedit", run.shape, run.n, mask=True)
+            mask = None if given is None else given.to(run.device)
             mask = 1 - mask if mask is not None and m.invert else mask
             if m.match_colour:
                 run.finishers.append(_MatchColour(run.space.decode(known), mask))

@@ -182,6 +182,11 @@ class Model:
         stride = self.space.stride
         return (self.space.channels, size[1] // stride, size[0] // stride)
 
+    @property
+    def multiple(self) -> int:
+        """What the sides of a state are multiples of."""
+        return max(self.card.multiple // self.space.stride, 1)
+
     def encode(
         self, texts: Sequence[str], label: int | None = None, beside: Sequence[str] = ()
     ) -> Cond:

@@ -29,7 +29,10 @@ def read(source: str | Path | Recipe) -> Recipe:
     Whatever it comes from, it is read as a document.
     """
     if isinstance(source, Recipe):
-        return Recipe.from_data(source.to_data())
+        try:
+            return Recipe.from_data(source.to_data())
+        except RecursionError:
+            raise SfumatoError("recipe: is nested too deeply") from None
     if not isinstance(source, str | Path):
         raise SfumatoError(f"recipe {source!r:.60}: give a path, or a Recipe")
     path = Path(source)

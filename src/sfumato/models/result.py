@@ -93,9 +93,9 @@ class Result:
         shown = dict(before or {})
         shown |= {f"seed {self.recipe.seed + i}": image for i, image in enumerate(self.images)}
         made = images.sheet(list(shown.values()), list(shown), **options)
-        run = self.recipe.run
+        run = self.recipe.run.copy()
         if len(self.images) > 1:  # of all of them, not of one
-            run = {name: value for name, value in run.items() if name != "index"}
+            run.pop("index", None)
         composite = bool(before) or any(image.composite for image in self.images)
         return Picture.of(made, recipe=replace(self.recipe, run=run), composite=composite)
 

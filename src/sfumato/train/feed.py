@@ -13,9 +13,10 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
+from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import keyed
 from sfumato.models.prompts import Prompts
-from sfumato.train import start
+from sfumato.train import origin, start
 from sfumato.train.config import Config
 from sfumato.train.data import store
 from sfumato.train.data.captions import Wording
@@ -37,15 +38,16 @@ class Feed:
         wanted["without"] = config.data.without
         train = store.read(data, split=config.data.split, **wanted).to(device)
         self.composer = Composer(train, config.mix, config.wording, self.seed)
-        self.words = self._words(folder / "tokenizer.json", train.concepts)
+        self.words = self._words(folder / origin.TOKENIZER, train.concepts)
         self.tests = [Test(train, config.data.size)]
         if train.styles[0] and config.data.split == "train":
             held = store.read(data, split="test", **wanted).to(device)
             self.tests.append(Test(held, config.data.size))
 
     def _words(self, file: Path, concepts: Sequence[store.Concept]) -> Path:
-        """The run's tokenizer: a given one, maybe with Korean pieces added, or a new one."""
-        if not file.exists():
+        """The run's tokenizer: a given one, maybe with Korean pieces added, or a new one; made anew
+        until there is a checkpoint that was trained with it."""
+        if not (file.exists() and (file.parent / origin.CHECKPOINT).exists()):
             file.parent.mkdir(parents=True, exist_ok=True)
             part = file.with_suffix(f".{os.getpid()}.part")
             model = self.config.model
@@ -57,9 +59,22 @@ class Feed:
             part.replace(file)
         return file
 
-    def prompts(self, context: int) -> Prompts:
-        """Captions to tokens, cut where they are too long."""
-        return Prompts(self.words, context, cut=True)
+    def digests(self, words: bool = False) -> dict[str, str]:
+        """Of the pictures with their captions, and of the tokenizer."""
+        made = self.composer.store.digests()
+        if words:
+            made |= origin.tokenizer(self.words.parent)
+        return made
+
+    def prompts(self, context: int, vocabulary: int) -> Prompts:
+        """Captions to tokens, cut where they are too long; the network knows `vocabulary`."""
+        made = Prompts(self.words, context, cut=True)
+        if (size := made.tokenizer.get_vocab_size()) > vocabulary:
+            raise SfumatoError(
+                f"model.network: knows {vocabulary} tokens, the tokenizer has {size}; give it as "
+                "many, or a smaller model.vocabulary"
+            )
+        return made
 
     def plans(self, step: int, share: slice) -> list[Plan]:
         return self.composer.plans(step, self.config.optim.batch)[share]
