@@ -94,7 +94,7 @@ def tape(case: Case, t: Tensors, steps: int) -> Tape:
     drawn = {("prior", 0): t["x_T"]}
     for i in range(steps):
         drawn["step", steps - i] = t["z"][i]
-        if i > case["range_t"]:
+        if i > case["range_t"] and i - case["range_t"] - 1 < len(t.get("n", ())):
             drawn["ilvr", steps - i] = t["n"][i - case["range_t"] - 1]
     return Tape(drawn)
 

@@ -84,7 +84,8 @@ def nce(same: Within, t: Tensors, case: Case) -> None:
     tau = case["params"]["nce"]["temperature"]
     for group in ("nce_mlp", "nce_nomlp", "nce_mlp_b2"):
         own = part(t, f"{group}.")
-        queries = [own[f"q{level}"].clone().requires_grad_() for level in range(3)]
+        count = sum(name.startswith("q") for name in own)
+        queries = [own[f"q{level}"].clone().requires_grad_() for level in range(count)]
         total = torch.zeros(())
         for level, query in enumerate(queries):
             project = mlp(part(own, f"mlp_{level}."))

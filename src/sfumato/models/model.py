@@ -346,7 +346,7 @@ def fill(process: Process, defaults: Defaults) -> Process:
         spacing=spacing if spacing is not None else defaults.spacing,
         solver=process.solver if process.solver is not None else defaults.solver,
     )
-    taken = {getattr(method, "slot", None) for method in process.methods}
+    taken = {getattr(m, "slot", None) for m in (*process.methods, *process.within)}
     for data in defaults.methods:
         method: Method = from_data(data)
         if method.slot not in taken:
