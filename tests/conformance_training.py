@@ -18,6 +18,7 @@ def training_losses(case: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """`training_losses` of guided-diffusion: hybrid, rescaled, fixed variance, bound alone."""
     assert case["cases"]
     for config in case["cases"]:
+        assert config["respacing"] == "", "respaced losses have no case yet"
         assert config["mean_type"] == "epsilon"
         prefix = config["prefix"]
         given = {
