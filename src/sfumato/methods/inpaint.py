@@ -83,6 +83,12 @@ class Inpaint(Method):
             raise SfumatoError(
                 f"inpaint: {what} the part to draw; give one of mask, alpha_mask, extend"
             )
+        if self.invert and any(self.extend):
+            raise SfumatoError("inpaint: invert is for masks; extend draws the margins alone")
+        idle = [n for n in ("alpha_mask", "grow", "feather") if getattr(self, n)]
+        idle += ["extend"] if any(self.extend) else []
+        if self.image.is_tensor and idle:
+            raise SfumatoError(f"inpaint: {idle[0]} is for pictures; a state takes a tensor mask")
 
     def __call__(self, process: Process) -> Process:
         return process.add(canvas=_Canvas(self), guides=[_Known()])
@@ -121,8 +127,7 @@ class _Canvas:
             known = m.image.state("inpaint", run.shape, run.n).to(run.device)
             if m.mask is None:
                 raise SfumatoError("inpaint: the picture is a tensor; give its mask as one too")
-            mask = m.mask.state("inpaint", run.shape, run.n, mask=True).to(run.device)
-            mask = 1 - mask if m.invert else mask
+            mask = m.mask.edit("inpaint", run.shape, run.n, m.invert).to(run.device)
             return _Bound(m, known, mask, known * (mask == 0))
         picture, edit = self.parts
         if run.frame.picture != picture.size:

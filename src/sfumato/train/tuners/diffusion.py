@@ -199,12 +199,12 @@ class Diffusion:
     def show(self, file: Path) -> None:
         """Prompts of the recipe, two seeds each; an upsampler: input, output, truth."""
         self.net.eval()
-        rows = self._upsampled() if self.low_res else self._prompted()
+        rows, labels = self._upsampled() if self.low_res else self._prompted()
         self.net.train()
         with state.beside(file) as part:
-            tiled(rows).save(part, "PNG")
+            tiled(rows, labels=labels).save(part, "PNG")
 
-    def _prompted(self) -> list[Tensor]:
+    def _prompted(self) -> tuple[list[Tensor], list[str]]:
         prompts = list(self.config.run.prompts) or self.feed.tests[0].texts[:24]
         cond, null = Cond(), None
         if self.prompts is not None:
@@ -219,9 +219,11 @@ class Diffusion:
         if null is not None:
             process = process.add(aways=[Branch("away", weight=3.0)])
         columns = [process.sample(seed=1000 * k) for k in range(2)]
-        return list(torch.split(torch.stack(columns, dim=1).flatten(0, 1), 12))
+        rows = list(torch.split(torch.stack(columns, dim=1).flatten(0, 1), 12))
+        pairs = [" | ".join(prompts[k : k + 2]) for k in range(0, len(prompts), 2)]
+        return rows, ["\n".join(pairs[k : k + 3]) for k in range(0, len(pairs), 3)]
 
-    def _upsampled(self) -> list[Tensor]:
+    def _upsampled(self) -> tuple[list[Tensor], list[str]]:
         x0 = self.feed.tests[-1].pixels[:12]
         low = F.avg_pool2d(x0, self.factor)
         process = Process(
@@ -229,7 +231,7 @@ class Diffusion:
             solver="dpmpp-2m", device=self.device,
         )  # fmt: skip
         made = process.add(guides=[Clamp()]).sample(seed=0)
-        return [F.interpolate(low, x0.shape[-2:]), made, x0]
+        return [F.interpolate(low, x0.shape[-2:]), made, x0], ["given", "made", "true"]
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """Shards in float16, stage.json and maybe the tokenizer; or the adapter's one file."""

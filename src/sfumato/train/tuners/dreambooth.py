@@ -304,7 +304,7 @@ class DreamBooth:
             self._upsampled(file.with_name(file.name.replace("grid", "upsampled")))
         self.tuned.train(True)
         with state.beside(file) as part:
-            tiled(rows, least=96).save(part, "PNG")
+            tiled(rows, least=96, labels=["yours", *prompts]).save(part, "PNG")
 
     def _upsampled(self, file: Path) -> None:
         """The subject's own pictures, from small ones, above the true ones."""
@@ -316,8 +316,9 @@ class DreamBooth:
             cond = self._low(small, [self.spoken])
             made = replace(process, cond=cond, shape=tuple(x0.shape)).sample(seed=0)
             rows.append(F.interpolate(torch.cat([made, x0[None]]), size))
+        columns = list(torch.stack(rows, dim=1))
         with state.beside(file) as part:
-            tiled(list(torch.stack(rows, dim=1)), least=int(size[-1])).save(part, "PNG")
+            tiled(columns, least=int(size[-1]), labels=["made", "yours"]).save(part, "PNG")
 
     def note(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """What a file says of itself."""

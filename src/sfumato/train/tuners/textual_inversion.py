@@ -144,8 +144,9 @@ class TextualInversion:
             run = (process | CFG(guidance_of(self.model))).begin(seed=0)
             x, _ = walk(run)
             rows.append(F.interpolate(run.decode(cast(Tensor, x)).clamp(-1, 1), size))
+        spoken = [text.format(self.word) for text in SPOKEN[:3]]
         with state.beside(file) as part:
-            tiled(rows, least=96).save(part, "PNG")
+            tiled(rows, least=96, labels=["yours", *spoken]).save(part, "PNG")
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """The files, each read again, and run.json."""
