@@ -30,10 +30,9 @@ class Call:
     """What every extension sees of the moment.
 
     t, s: time of this evaluation and target of the transition; i of n transitions, -1 for the
-    start; eval: evaluation inside the transition; held: the state where a score is taken in x, as
-    a constant of that score (differentiated by a caller's own gradient); times: all of the run;
-    last_up: visit of the last start or upward move; parts: each branch's prediction; memo: scratch
-    space of one run.
+    start; eval: evaluation inside the transition; times: all of the run; last_up: visit of the last
+    start or upward move; parts: each branch's prediction; memo: scratch space of one run; held: the
+    state that a score holds constant, where a caller differentiates through the steps.
     """
 
     t: float
