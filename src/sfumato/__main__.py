@@ -1,9 +1,15 @@
-"""`python -m sfumato`: the program, where its script is not on the PATH."""
+"""The program: `sfumato`, or `python -m sfumato`. It can be stopped from its first import on."""
 
-from sfumato.cli import signals
+from sfumato.cli import early
 
-signals.listen()  # the other imports take a while
 
-from sfumato.cli.main import main  # noqa: E402
+def main() -> None:
+    """Entry point of the program."""
+    early.hear()
+    from sfumato.cli.main import main as run
 
-main()
+    run()
+
+
+if __name__ == "__main__":
+    main()

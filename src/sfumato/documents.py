@@ -82,12 +82,16 @@ def parse_json(
 
 def read_toml(kind: type[T], path: Path, limit: int = LIMIT) -> T:
     """A TOML file as a value of `kind`; dates are texts."""
-    text = read_text(path, limit)
+    return parse_data(kind, toml_table(read_text(path, limit), str(path)), path.name)
+
+
+def toml_table(text: str, where: str) -> dict[str, Any]:
+    """A TOML text as plain data; dates are texts."""
     try:
-        data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise SfumatoError(f"{path}: is not TOML ({error})") from None
-    return parse_json(kind, json.dumps(data, default=str), path.name)
+        made: dict[str, Any] = json.loads(json.dumps(tomllib.loads(text), default=str))
+    except (ValueError, RecursionError) as error:  # ValueError: also numbers of 5,000 digits
+        raise SfumatoError(f"{where}: is not TOML ({error})") from None
+    return made
 
 
 def parse_data(
@@ -95,7 +99,9 @@ def parse_data(
 ) -> T:
     """Plain data (what JSON can say) as a value of `kind`, as strict as a file."""
     try:
-        text = json.dumps(data)
+        text = json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise SfumatoError(f"{where}: {error.object[-40:]!r} is not UTF-8 text") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise SfumatoError(f"{where}: is not plain data ({error})") from None
     return parse_json(kind, text, where, strict)

@@ -344,8 +344,13 @@ def _stored(digest: str) -> Path:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """A whole file in the place of what is there; nothing stays of a write that fails."""
+    """A whole file in the place of what is there; nothing stays of a write that fails.
+
+    Nor, after a while, of one whose program was killed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f"{path.stem}.*.part"):
+        _stale(left)
     handle, part = tempfile.mkstemp(".part", f"{path.name}.", path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -356,16 +361,22 @@ def _write(path: Path, data: bytes) -> None:
         raise
 
 
+def _stale(part: Path) -> None:
+    with suppress(OSError):  # another program may have done so
+        if time.time() - part.stat().st_mtime > STALE:
+            part.unlink(missing_ok=True)
+
+
 def _bound(folder: Path, spare: Path) -> None:
     """Remove the oldest inputs beyond STORE_BYTES, and parts that a killed program left."""
     files = []
     for file in folder.glob("*/*"):
         with suppress(OSError):  # another program bounds the same store
             found = file.stat()
-            if file.suffix != ".part":
+            if file.suffix == ".part":
+                _stale(file)
+            else:
                 files.append((found.st_mtime, found.st_size, file))
-            elif time.time() - found.st_mtime > STALE:
-                file.unlink(missing_ok=True)
     total = sum(size for _, size, _ in files)
     for _, size, file in sorted(files):
         if total <= STORE_BYTES:

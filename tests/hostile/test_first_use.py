@@ -7,20 +7,25 @@ import logging
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+import pipelines
 import sfumato as sf
 from sfumato.cli import main, plans, show, verbs
+from sfumato.cli.compose import Composed
 from sfumato.core.errors import SfumatoError
 from sfumato.core.synonyms import meant
 from sfumato.models import cost, library
+from sfumato.train.feed import tiled
 
 ROOT = Path(__file__).parents[2]
 ROSE = str(ROOT / "examples" / "strokes" / "rose.png")
@@ -32,6 +37,9 @@ def app() -> Any:
     return main.build()
 
 
+command_of = cache(typer.main.get_command)  # made once, not for every call
+
+
 @pytest.fixture(scope="module")
 def emoji() -> sf.Model:
     return sf.load("emoji")
@@ -40,6 +48,7 @@ def emoji() -> sf.Model:
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emoji: sf.Model) -> None:
     monkeypatch.setattr(library, "load", lambda *name, **how: emoji)  # seconds each time
+    monkeypatch.setattr("typer.testing._get_command", command_of)
     monkeypatch.setenv("SFUMATO_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.chdir(tmp_path)
@@ -306,6 +315,23 @@ def test_seconds_follow_the_work(emoji: sf.Model, monkeypatch: pytest.MonkeyPatc
     assert max(shares) == 1
 
 
+def test_plans_of_latent_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(cost, "throughput", lambda choice: 1e9)
+    pipelines.stable(tmp_path, "sd1-inpaint")
+    model = sf.load(str(tmp_path / "pipeline"))
+    assert len(repr(model)) < 600
+    process = model.process("red cat", steps=5)
+    picture, edit = Image.open(ROSE), Image.linear_gradient("L")
+    for made in (process, process | sf.SDEdit(ROSE), process | sf.Inpaint(picture, mask=edit)):
+        seconds = cost.seconds(made, model.choice)
+        assert seconds is not None
+        assert seconds > 0.01
+        text = "\n".join(plans.sentences(Composed(made, 0)))
+        assert "5 steps of dpmpp-2m" in text
+        assert "Upsampler" not in text
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.2, "a second"), (4.44, "4.4 s"), (44, "40 s"), (200, "3 minutes"), (9000, "2.5 hours")],
@@ -396,3 +422,13 @@ def test_the_demo_ends_with_what_to_call(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("PATH", str(program.parent))
     if program.exists():
         assert demo["called"]() == "sfumato"
+
+
+def test_grids_of_training_have_labels() -> None:
+    rows = [torch.zeros(3, 3, 16, 16), torch.ones(2, 3, 16, 16)]
+    plain, labelled = tiled(rows), tiled(rows, labels=["yours", "a red cat\na dog"])
+    assert labelled.height == plain.height
+    beside = np.asarray(labelled)[:, plain.width :]
+    for half in np.split(beside, 2):
+        assert half.min() < 100, "a text in every row"
+    assert np.array_equal(np.asarray(labelled)[:, : plain.width], plain)

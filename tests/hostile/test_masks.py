@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw, ImageFilter
 
+import sfumato as sf
 from sfumato import images
 from sfumato.core.errors import SfumatoError
 from sfumato.images import open_image
@@ -160,6 +162,7 @@ REFUSED: dict[str, tuple[Image.Image, str]] = {
     "red and white": (striped("red", "white"), "3 colours"),
     "red on white": (colours("white", "red"), "2 colours"),
     "red on blue": (colours("blue", "red"), "2 colours"),
+    "one colour": (Image.new("RGB", (SIDE, SIDE), "red"), "one colour everywhere"),
     "black on nothing": (layer((0, 0, 0)), "black on transparency"),
     "black": (Image.new("L", (SIDE, SIDE)), "black everywhere"),
     "wholly transparent": (Image.new("RGBA", (SIDE, SIDE)), "black everywhere"),
@@ -263,3 +266,46 @@ def test_a_layer_is_painted_over_the_picture() -> None:
     wanted = open_image(stroked(cutout(), box))
     assert np.array_equal(over.alpha, wanted.alpha)
     assert np.array_equal(over, wanted)
+
+
+STATE = torch.zeros(3, 32, 32)
+STATES: dict[str, tuple[Callable[[], Any], str]] = {
+    "transparency": (lambda: sf.SDEdit(STATE, alpha_mask=True), "alpha_mask is for pictures"),
+    "strokes": (lambda: sf.SDEdit(STATE, strokes=file(shape())), "strokes is for pictures"),
+    "grow": (lambda: sf.SDEdit(STATE, mask=STATE[:1] + 1, grow=3), "grow is for pictures"),
+    "a picture": (lambda: sf.SDEdit(STATE, mask=file(shape())), "is a picture; a tensor is needed"),
+    "of a picture": (lambda: sf.SDEdit(file(shape()), mask=STATE[:1] + 1), "holds a tensor"),
+    "size": (lambda: sf.SDEdit(STATE, mask=torch.ones(1, 16, 16)), "is a tensor of 1x16x16"),
+    "channels": (lambda: sf.SDEdit(STATE, mask=torch.ones(2, 32, 32)), "is a tensor of 2x32x32"),
+    "range": (lambda: sf.SDEdit(STATE, mask=STATE[:1] + 7), "goes from 7 to 7"),
+    "zeros": (lambda: sf.SDEdit(STATE, mask=STATE[:1]), "0 everywhere"),
+    "not finite": (lambda: sf.SDEdit(STATE * float("nan")), "not finite"),
+    "empty": (lambda: sf.SDEdit(torch.zeros(3, 0, 0)), "is empty"),
+    "complex": (lambda: sf.SDEdit(STATE.to(torch.complex64)), "complex"),
+    "inpaint, none": (lambda: sf.Inpaint(STATE, alpha_mask=True), "alpha_mask is for pictures"),
+    "inpaint, margins": (lambda: sf.Inpaint(STATE, extend=(1, 1, 1, 1)), "extend is for pictures"),
+    "inpaint, size": (lambda: sf.Inpaint(STATE, mask=torch.ones(1, 9, 9)), "is a tensor of 1x9x9"),
+    "margins, inverted": (
+        lambda: sf.Inpaint(file(photo()), extend=(1, 1, 1, 1), invert=True),
+        "invert is for masks",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def emoji() -> sf.Model:
+    return sf.load("emoji", dtype="float32")
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_masks_of_states(name: str, emoji: sf.Model) -> None:
+    make, word = STATES[name]
+    with pytest.raises(SfumatoError) as caught:
+        (emoji.process("rose", steps=2, stages=1) | make()).sample()
+    assert word in str(caught.value)
+
+
+def test_a_mask_of_a_state_is_taken(emoji: sf.Model) -> None:
+    for mask in (torch.ones(1, 32, 32), torch.ones(1, 1, 32, 32), torch.ones(3, 32, 32)):
+        made = emoji.process("rose", steps=2, stages=1) | sf.SDEdit(STATE, mask=mask)
+        assert made.sample().images[0].size == (32, 32)

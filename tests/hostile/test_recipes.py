@@ -352,6 +352,10 @@ VALUES: list[tuple[Callable[[], Any], str]] = [
     (lambda: solver(sf.DDIM), "is none; give one of"),
     (lambda: declared(("a", "b")), "spacing[0] = 'a': must be a finite number"),
     (lambda: declared(float("nan")), "give a name, or times"),
+    (lambda: declared(iter(int, 1)), "give a name, or times"),
+    (lambda: declared({1.0, 0.0}), "has 0 times"),
+    (lambda: declared(b"karras"), "has 0 times"),
+    (lambda: declared(np.zeros((2, 2))), "must be a finite number"),
 ]
 
 
@@ -458,6 +462,22 @@ def test_numbers_of_numpy_and_torch_become_pythons(tmp_path: Path) -> None:
     numbers["solver"]["eta"] = np.float32(0.5)
     assert emoji().process("rose", stages=1, **numbers).times == (1.0, 0.5, 0.0)
     json.dumps(emoji().asked(emoji().process("rose", stages=1, **numbers)).to_data())
+
+
+def test_what_is_composed_and_loaded_is_of_the_right_kind() -> None:
+    made = emoji().process("rose", steps=1, stages=1)
+    for wrong in (5, None, "cfg", sf.CFG, [sf.CFG(2)]):
+        refused(lambda wrong=wrong: made | wrong, "is no method; compose a value")
+    refused(lambda: made.based(zzz=1), "a process has no 'zzz'")
+    refused(lambda: made.based(prompt=5), "prompt = 5: must be a text")
+    refused(lambda: made.without(5), "without(5)")
+    for wrong in (5, None, ""):
+        refused(lambda wrong=wrong: sf.load(wrong), "give a name, a folder or a file")
+        refused(lambda wrong=wrong: emoji().adapt(wrong), "give a name, a file or a folder")
+    refused(lambda: sf.load("x" * 5000), "not one of emoji")
+    refused(lambda: emoji().adapt("x" * 5000), "no such file")
+    refused(lambda: emoji().adapt("x", float("nan")), "adapter: strength = nan")
+    refused(lambda: emoji().adapt("x", True), "adapter: strength = True")
 
 
 def test_revised_takes_no_field_that_is_not_there() -> None:
@@ -713,9 +733,14 @@ def test_parts_of_a_killed_program_do_not_stay(
     old, new = (tmp_path / "store" / "aa" / f"{name}.part" for name in ("old", "new"))
     for part in (old, new):
         part.write_bytes(b"x")
-    os.utime(old, (0, 0))
+    place = tmp_path / "places.123.part"
+    place.write_bytes(b"x")
+    for part in (old, place):
+        os.utime(part, (0, 0))
     recipes.keep(b"picture")
+    recipes.called(str(new))
     assert not old.exists()
+    assert not place.exists()
     assert new.exists(), "another program may be writing it"
 
     def full(self: Path, target: Path) -> Path:
@@ -792,6 +817,8 @@ LINES = [
     (("--with", "x.y=1"), 1, "method 'x': unknown"),
     (("--with", "cfg"), 1, "write METHOD.FIELD=VALUE"),
     (("--with", "sdedit.image=/dev/zero"), 1, "/dev/zero: is no regular file"),
+    (("--with", "sdedit.image="), 1, "is a folder; give a file"),
+    (("--negative", "\udcff"), 1, "is not UTF-8 text"),
 ]
 
 
@@ -806,6 +833,41 @@ def test_options(options: tuple[str, ...], code: int, phrase: str, app: Any, tmp
     assert found == code
     assert "internal error" not in text
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("over", "phrase"),
+    [
+        ("cfg.scale=1e9,1e10", "cfg.scale = 1e+09: input should be less than or equal"),
+        ("cfg.window=1,2", "cfg.window = 1: "),
+        ("cfg.adapters=1,2", "cfg.adapters = 1: "),
+        ("sdedit.repeats=1.5,2.5", "sdedit.repeats = 1.5: "),
+        ("cfg.scale=1,nan", "is not finite"),
+        ("cfg.scal=1,2", "cfg has no 'scal'"),
+    ],
+)
+def test_a_sweep_begins_with_values_that_its_field_takes(over: str, phrase: str) -> None:
+    from sfumato.measure.sweep import axis
+
+    refused(lambda: axis(over), phrase)
+
+
+@pytest.mark.parametrize("text", ["", "[[[", "[]", "7", "{}", '{"recipe": null}'])
+def test_a_folder_of_another_sweep_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_text(text)
+    made = emoji().process("rose, flat", steps=1, stages=1)
+    with pytest.raises(SfumatoError, match=r"sweep\.json: |holds a sweep of another"):
+        sf.sweep(made, "steps=1,2", tmp_path)
+    for seeds in (0, 1.5, True, 10**8):
+        refused(lambda seeds=seeds: sf.sweep(made, "steps=1,2", tmp_path, seeds=seeds), "seeds = ")
+
+
+def test_margins_beyond_any_picture_take_no_time() -> None:
+    began = time.perf_counter()
+    made = sf.Inpaint(PICTURE, extend=(0, 0, 30_000, 30_000))
+    process = emoji().process("rose", steps=1, stages=1) | made
+    refused(lambda: process.sample(), "makes 30004x30004, more than")
+    assert time.perf_counter() - began < 5
 
 
 CLASHES = '''
@@ -948,7 +1010,11 @@ json_values = st.recursive(
 )
 names = st.sampled_from(list(inspect.signature(Recipe).parameters))
 quickly = settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=True,
+    database=None,
 )
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sfumato.cli import signals
+from sfumato.cli import early
 
 if __name__ == "__main__":
-    signals.listen()  # the other imports take a while
+    early.hear()  # the other imports take a while
 
 import importlib
 import os
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import sfumato
-from sfumato.cli import streams
+from sfumato.cli import signals, streams
 from sfumato.cli.manual import MAIN, Manual, all_options, program, verb
 from sfumato.cli.options import flags, main_field, method_parameters, methods_of, other_parameters
 from sfumato.core.errors import SfumatoError, said
@@ -203,9 +203,9 @@ DREAMBOOTH = [
         "--class",
         text="what it is, such as dog; else guessed",
     ),
-    keyword("name", str, "", "--name", text="its identifier; a rare word if none is given"),
+    keyword("name", str | None, None, "--name", text="its identifier; else a rare word"),
     keyword("output", str, ..., "-o", "--output", text="run folder, later given to --adapt"),
-    keyword("model", str, "emoji", "--model", text="the model that learns"),
+    keyword("model", str | None, None, "--model", text="the model that learns; emoji"),
     keyword("steps", int | None, None, "--steps", text="120 of emoji, else 800"),
     keyword("rank", int | None, None, "--rank", text="of the adapter; 0 trains the whole network"),
     keyword("text", bool, False, "--text", text="train the text encoder too"),
@@ -213,14 +213,14 @@ DREAMBOOTH = [
     keyword("eight_bit", bool, False, "--eight-bit", text="AdamW's moments in 8 bits"),
     keyword("word", bool, False, "--word", text="learn a word alone (Textual Inversion)"),
     keyword("per_layer", bool, False, "--per-layer", text="a word for every layer apart (P+)"),
-    keyword("vectors", int, 1, "--vectors", text="of the learned word"),
+    keyword("vectors", int | None, None, "--vectors", text="of the learned word; 1"),
     keyword("rate", float | None, None, "--rate", text="learning rate; by model and rank"),
     keyword("batch", int | None, None, "--batch", text="pictures of the subject in a step"),
-    keyword("prior", float, 1.0, "--prior", text="strength of prior preservation; 0 is none"),
-    keyword("class_pictures", int, 64, "--class-pictures", text="made once, kept and reused"),
-    keyword("class_folder", str, "", "--class-folder", text="class pictures of yours instead"),
-    keyword("seed", int, 0, "--seed", text="of everything that is drawn"),
-    keyword("resume", bool, False, "--resume", text="go on in the run folder, nothing else given"),
+    keyword("prior", float | None, None, "--prior", text="of prior preservation, 1; 0 is none"),
+    keyword("class_pictures", int | None, None, "--class-pictures", text="64, made once and kept"),
+    keyword("class_folder", str | None, None, "--class-folder", text="class pictures of yours"),
+    keyword("seed", int | None, None, "--seed", text="of everything that is drawn; 0"),
+    keyword("resume", bool, False, "--resume", text="go on in the run folder; --steps for more"),
     keyword("plan", bool, False, "--plan", text="say what would run, and stop"),
 ]
 TRAIN_EXAMPLES = ("recipes/base-32.toml", "mine.toml --data my-pictures/ --until 1000")
@@ -294,12 +294,11 @@ def guarded(body: Callable[..., None], values: dict[str, Any], debug: bool) -> N
         with signals.working(), warnings.catch_warnings():
             show.listen(bool(values.get("quiet")))
             body(**values)
-            if sys.stdout is not None:
-                sys.stdout.flush()
+            streams.flush()
             signals.leave()
     except KeyboardInterrupt as stop:
         signals.leave()
-        show.errors.print(signals.LINE)
+        show.errors.print(early.LINE)
         raise typer.Exit(stop.code if isinstance(stop, Stopped) else 130) from None
     except BrokenPipeError:  # who reads has seen enough, such as `head`
         os._exit(141)
@@ -312,7 +311,7 @@ def fail(line: str, debug: bool) -> None:
     """Print the error and leave with exit code 1."""
     if debug:
         show.errors.print_exception()
-    show.errors.print(f"sfumato: {' '.join(line.split())}", markup=False)
+    show.errors.print(f"sfumato: {' '.join(line.split())}")
     raise typer.Exit(1) from None
 
 
@@ -575,10 +574,19 @@ def build() -> typer.Typer:
 
 def main() -> None:
     """Entry point of the program."""
+    early.hear()
     signals.listen()
     streams.adapt()
     try:
-        build()()
+        try:
+            build()()
+        finally:
+            streams.flush()
+    except BrokenPipeError:
+        os._exit(141)
+    except (OSError, SfumatoError) as error:  # of help and the like, which are no verbs
+        show.errors.print(f"sfumato: {said(error)}")
+        sys.exit(1)
     finally:
         signals.leave()
 

@@ -50,7 +50,9 @@ def sentences(made: Composed) -> list[str]:
     if resolved.methods:
         lines.append(f"Methods: {'; '.join(told(method) for method in resolved.methods)}.")
     lines += [walked(plan), *grown(plan, source.card, made)]
-    if plan["edited"] is not None:
+    if plan["edited"] == 1:
+        lines.append("All of the picture's pixels may change.")
+    elif plan["edited"] is not None:
         lines.append(
             f"{plan['edited']:.1%} of the picture's pixels may change; the others are kept bit for "
             "bit."
@@ -75,8 +77,9 @@ def edited(process: Any) -> Any:
 
 
 def told(method: Any) -> str:
-    """A method with what was given to it, and its main field."""
-    return brief(method, [main_field(type(method))] if isinstance(method, Method) else [])
+    """A method with what was given to it, and its main number or word."""
+    main = [main_field(type(method))] if isinstance(method, Method) else []
+    return brief(method, [name for name in main if not isinstance(getattr(method, name), tuple)])
 
 
 def walked(plan: dict[str, Any]) -> str:

@@ -1,25 +1,18 @@
-"""How the program is stopped: by SIGINT, SIGTERM or SIGHUP, at any moment, with an exit code.
-
-Needs nothing but Python's own modules, as it listens before the others are imported.
-"""
+"""How the program is stopped: by SIGINT, SIGTERM or SIGHUP, at any moment, with an exit code."""
 
 from __future__ import annotations
 
 import _thread
-import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
 
+from sfumato.cli import early
 from sfumato.core.interrupts import SIGNALS, Stopped
 
-LINE = "cancelled; what was finished is kept"
 AGAIN, LATER = 1.0, 0.05  # seconds
-
-_SHOW_CURSOR = "\x1b[?25h"  # which a progress bar hides
 
 
 class _State:
@@ -66,11 +59,11 @@ def _stop(number: int, frame: FrameType | None) -> None:
     if _State.left:
         return
     if not _State.working:
-        _exit(number)
+        early.end(number)
     if _importing(frame):
         # an exception in the middle of an import may be lost, or end the process with a core dump
         if not _State.patient:
-            _exit(number)
+            early.end(number)
         _again(number, LATER)
         return
     _again(number, AGAIN)  # an exception in a destructor is lost too
@@ -78,9 +71,17 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _again(number: int, seconds: float) -> None:
-    timer = threading.Timer(seconds, _thread.interrupt_main, (number,))
+    timer = threading.Timer(seconds, _send, (number,))
     timer.daemon = True
     timer.start()
+
+
+def _send(number: int) -> None:
+    """The signal once more, to the main thread, which a system call may hold."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        _thread.interrupt_main(signal.Signals(number))
 
 
 def _importing(frame: FrameType | None) -> bool:
@@ -89,13 +90,3 @@ def _importing(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def _exit(number: int) -> None:
-    """End here and now: nothing was begun that could be lost."""
-    with suppress(Exception):
-        sys.stdout.flush()
-    with suppress(OSError):
-        cursor = _SHOW_CURSOR if os.isatty(2) else ""
-        os.write(2, f"{cursor}{LINE}\n".encode())
-    os._exit(128 + number)

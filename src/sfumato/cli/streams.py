@@ -6,6 +6,8 @@ import io
 import sys
 from contextlib import suppress
 
+from sfumato.core.errors import SfumatoError
+
 
 class Unfailing(io.TextIOWrapper):
     """Messages that nobody can read any more do not end the work that they are about."""
@@ -18,6 +20,17 @@ class Unfailing(io.TextIOWrapper):
     def flush(self) -> None:
         with suppress(OSError, ValueError):
             super().flush()
+
+
+def flush() -> None:
+    """Bring stdout to where it goes, so that a full disk is known while it can be said."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise SfumatoError(f"stdout: {error.strerror}; what was made is kept") from None
 
 
 def adapt() -> None:

@@ -21,8 +21,8 @@ from sfumato.cli.compose import Composed, composed
 from sfumato.cli.options import Wanted
 from sfumato.core.errors import SfumatoError
 from sfumato.core.interrupts import undisturbed
-from sfumato.images.destination import Destination
-from sfumato.images.writing import tailed
+from sfumato.images.destination import Destination, check_file
+from sfumato.images.writing import tailed, write_safely
 from sfumato.models import cost, library
 from sfumato.models import replay as replays
 from sfumato.models.devices import choose
@@ -130,6 +130,9 @@ def train(
     """`sfumato train`."""
     from sfumato.train import program
 
+    for option, value in (("--data", data), ("--output", output)):
+        if value == "":
+            raise SfumatoError(f"{option}: is empty; give a folder, or leave it out")
     pictures, target = (None if given is None else Path(given) for given in (data, output))
     folder = program.train(Path(recipe), pictures, target, steps, until, device, quiet)
     print(folder)
@@ -170,6 +173,8 @@ def evaluate(
         asked = [float(scale) for scale in scales.split(",")] if scales else [None]
     except ValueError:
         raise SfumatoError(f"--scales {scales}: write numbers, such as 1,2,3,4") from None
+    if output is not None:
+        check_file(Path(output))
     own = None
     if features is not None:
         own = Own(load_features(features), None if data is None else Path(data))
@@ -183,7 +188,11 @@ def evaluate(
         say=(lambda line: None) if as_json else print,
     )
     if output is not None:
-        Path(output).write_text(json.dumps(report, indent=1), encoding="utf-8")
+        written = write_safely(Path(output), json.dumps(report, indent=1).encode())
+        if written.trouble:
+            raise SfumatoError(written.trouble)
+        if written.path != Path(output):
+            show.errors.print(f"{output}: exists; the report is {written.path}")
     if as_json:
         print(json.dumps(report))
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from sfumato.core.denoiser import Cond, Denoiser, Prediction
+from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Call
 from sfumato.core.lazy import torch
 from sfumato.core.schedule import Schedule, ratio
@@ -44,6 +45,14 @@ class Branch:
         return self.weight(t) if callable(self.weight) else self.weight
 
 
+def distinct(branches: Sequence[Branch]) -> None:
+    """Refuse two branches of one name: guides and edits find a prediction by it."""
+    names = ["mixture", *(branch.name for branch in branches)]
+    for k, name in enumerate(names):
+        if name in names[:k]:
+            raise SfumatoError(f"branch {name!r}: there already is one of that name; rename it")
+
+
 @dataclass(frozen=True, eq=False)
 class Term:
     """A branch bound to a run: its denoiser is known and a fixed condition is prepared."""
@@ -73,6 +82,14 @@ class Mixture:
 
     def parts(self, x: Tensor, t: float, call: Call) -> dict[str, Prediction]:
         """Every active branch's prediction, by name."""
+        found: dict[str, Prediction] = {}
+        groups, fresh = self.groups(t, call)
+        for group in groups:
+            self._evaluate(group, x, t, call, fresh, found)
+        return found
+
+    def groups(self, t: float, call: Call) -> tuple[list[list[Term]], dict[str, Cond]]:
+        """Active terms by the network call that they share, and what callable conditions gave."""
         active = [term for term in self.terms if self.acts(term, t)]
         fresh = {
             term.branch.name: term.denoiser.prepare(term.cond(call)).rows(self.n)
@@ -81,13 +98,22 @@ class Mixture:
         }
         groups: dict[Any, list[Term]] = {}
         for term in active:
-            cond = fresh.get(term.branch.name) or term.cond
+            cond = fresh.get(term.branch.name, term.cond)
             assert isinstance(cond, Cond)
             groups.setdefault((id(term.denoiser), cond.shapes()), []).append(term)
-        found: dict[str, Prediction] = {}
-        for group in groups.values():
-            self._evaluate(group, x, t, call, fresh, found)
-        return found
+        return list(groups.values()), fresh
+
+    def check(self, t: float) -> None:
+        """Refuse a moment at which no positive branch says what x0 or eps is."""
+        positives = [term.branch for term in self.terms if not term.away]
+        for value, other in (("x0", "eps"), ("eps", "x0")):
+            feeds = [branch for branch in positives if branch.role != other]
+            if not any(branch.at(t) for branch in feeds):
+                names = ", ".join(branch.name for branch in feeds) or "none"
+                raise SfumatoError(
+                    f"branches: no positive one gives {value} at t = {t:.4g} (of {names}); their "
+                    "weights must not all be 0 there"
+                )
 
     def acts(self, term: Term, t: float) -> bool:
         """Whether a term counts at t; aways of a leading branch only where that one does."""

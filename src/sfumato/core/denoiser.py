@@ -85,7 +85,12 @@ class Prediction:
     log_variance: Tensor | None = None
 
     def with_x0(self, x0: Tensor, x: Tensor, alpha: float, sigma: float) -> Prediction:
-        """Replace x0 and let eps follow from x_t, for edits of a tied prediction."""
+        """Replace x0 and let eps follow from x_t, for edits of a tied prediction.
+
+        At sigma = 0, where solvers that end with an evaluation ask, any eps fits: it stays.
+        """
+        if sigma == 0:
+            return replace(self, x0=x0)
         return replace(self, x0=x0, eps=(x - alpha * x0) / sigma)
 
     def shifted(self, score: Tensor, alpha: float, sigma: float) -> Prediction:

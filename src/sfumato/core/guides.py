@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 REPLACE, RESCALE, THRESHOLD = 0, 10, 20
 REFERENCE, OTHER, PASTE = 0, 10, 20
 
-FAINTEST = 0.005
-"""Below this alpha (t = 1 of a cosine schedule, never of a linear one) a state holds no picture:
-the noise of a network's gradient there, times sigma^2/alpha, would be all that is left of a run."""
-
 
 @dataclass(frozen=True, eq=False)
 class Call:
@@ -35,7 +31,8 @@ class Call:
 
     t, s: time of this evaluation and target of the transition; i of n transitions, -1 for the
     start; eval: evaluation inside the transition; times: all of the run; last_up: visit of the last
-    start or upward move; parts: each branch's prediction; memo: scratch space of one run.
+    start or upward move; parts: each branch's prediction; memo: scratch space of one run; held: the
+    state that a score holds constant, where a caller differentiates through the steps.
     """
 
     t: float
@@ -47,6 +44,7 @@ class Call:
     source: Noise
     memo: dict[Any, Any]
     eval: int = 0
+    held: Tensor | None = None
     parts: Mapping[str, Prediction] = field(default_factory=dict)
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = tuple(
@@ -28,37 +28,48 @@ class Stopped(KeyboardInterrupt):
         return 128 + self.number
 
 
+class _Shield:
+    """The signals that came while work is shielded, and what they would have done."""
+
+    def __init__(self) -> None:
+        self.came: list[int] = []
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        self.before = {n: h for n, h in handlers.items() if h not in (signal.SIG_IGN, None)}
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        self.came.append(number)
+        if len(self.came) > 1:
+            self.lower()
+            signal.raise_signal(number)
+
+    def lift(self) -> None:
+        for number in self.before:
+            signal.signal(number, self.note)
+
+    def lower(self) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+
+_shields: list[_Shield] = []  # at most one: what is inside another is shielded already
+
+
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """What happens in here is done to its end; a signal takes effect after it, a second at once.
 
     In other threads than the main one nothing changes, as signals do not reach them.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if _shields or threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
-    before = {n: signal.getsignal(n) for n in SIGNALS}
-    before = {n: old for n, old in before.items() if old not in (signal.SIG_IGN, None)}
-
-    def restore() -> None:
-        for number, old in before.items():
-            signal.signal(number, old)
-
-    def note(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        if len(came) > 1:
-            restore()
-            signal.raise_signal(number)
-
-    with suppress(ValueError):  # another interpreter of this process, which has no signals
-        for number in before:
-            signal.signal(number, note)
+    shield = _Shield()
+    _shields.append(shield)
+    shield.lift()
     try:
         yield
     finally:
-        if before:
-            with suppress(ValueError):
-                restore()
-        if len(came) == 1:
-            signal.raise_signal(came[0])
+        shield.lower()
+        _shields.clear()
+        if len(shield.came) == 1:
+            signal.raise_signal(shield.came[0])

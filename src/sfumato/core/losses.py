@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from weakref import WeakKeyDictionary
 
 from sfumato.core.cutouts import Box, boxes, cutouts, shrunk
-from sfumato.core.guides import FAINTEST, Call, Guide
+from sfumato.core.guides import Call, Guide
 from sfumato.core.lazy import torch
+from sfumato.core.schedule import FAINTEST
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,8 +91,9 @@ class Penalty(Guide):
         views = call.memo.setdefault("views", WeakKeyDictionary()).setdefault(pred, {})
         if self.looks not in views:
             x0 = pred.x0
+            held = x.detach() if call.held is None else call.held
             if self.through == "input":
-                x0 = torch.add(x0, x - x.detach(), alpha=call.schedule.alpha(call.t))
+                x0 = torch.add(x0, x - held, alpha=call.schedule.alpha(call.t))
             pixels = x0 if self.decode is None else self.decode(x0)
             if self.mask is not None:
                 pixels = pixels.detach().lerp(pixels, self.mask.to(pixels).expand_as(pixels))

@@ -5,18 +5,18 @@ Reading a process does nothing: sizes, times and prompts are bound when a run be
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sfumato.core.branches import Branch
+from sfumato.core.branches import Branch, distinct
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Guide
 from sfumato.core.lazy import torch
 from sfumato.core.noise import Noise
+from sfumato.core.plan import calls as planned
 from sfumato.core.ranges import PICTURES, SEEDS, STEPS, Range, real, whole, words
 from sfumato.core.run import Loop, Run, Step, bind, invert, times_of
 from sfumato.core.solvers import SOLVERS, Solver, solver
@@ -75,7 +75,8 @@ class Process:
     without a source. n: pictures in the batch. n_steps: downward transitions of one pass; spacing:
     its times. size: pixels, (width, height), "input" or "native". geometry: of a picture against
     the work size, for a process without a source (a cascade's upsampler). rows_max: most rows in
-    one network call. methods: what was composed, in order.
+    one network call. methods: what was composed, in order; within: what
+    they composed themselves, which a recipe makes again by them.
     """
 
     denoiser: Denoiser
@@ -103,6 +104,7 @@ class Process:
     aways: tuple[Branch, ...] = ()
     guides: tuple[Guide, ...] = ()
     methods: tuple[Method, ...] = ()
+    within: tuple[Method, ...] = ()
     base: Process | None = None
 
     def __post_init__(self) -> None:
@@ -136,8 +138,10 @@ class Process:
 
     def __or__(self, method: Method) -> Process:
         """This process with a method composed; a second one for the same slot is an error."""
+        if not callable(method) or isinstance(method, type):
+            raise SfumatoError(f"{method!r:.60}: is no method; compose a value such as sf.CFG(3)")
         slot = getattr(method, "slot", None)
-        for other in self.methods:
+        for other in (*self.methods, *self.within):
             if slot is not None and getattr(other, "slot", None) == slot:
                 raise SfumatoError(
                     f"{name_of(method)}: the process already has {name_of(other)} as its {slot}; "
@@ -145,7 +149,13 @@ class Process:
                 )
         check_needs(method, self.solver)
         changed = method(self)
-        return replace(changed, methods=(*self.methods, method), base=self.base or self)
+        own = [m for m in changed.methods if not any(m is known for known in self.methods)]
+        return replace(
+            changed,
+            methods=(*self.methods, method),
+            within=(*changed.within, *own),
+            base=self.base or self,
+        )
 
     def without(self, name: str) -> Process:
         """The same process with the method of that name left out."""
@@ -169,8 +179,11 @@ class Process:
 
         A prompt gets the model's template, as in Model.process.
         """
+        known = [field.name for field in fields(self)]
+        if wrong := next((name for name in values if name not in known), None):
+            raise SfumatoError(f"based: a process has no {wrong!r:.60}, only {', '.join(known)}")
         if "prompt" in values and self.source is not None:
-            values["prompt"] = self.source.phrase(values["prompt"])
+            values["prompt"] = self.source.phrase(words(values["prompt"], "prompt"))
         base = replace(self.base or self, **values)
         return replace(self, base=base).refolded(self.methods) if self.methods else base
 
@@ -198,8 +211,9 @@ class Process:
             raise SfumatoError("canvas: the process already keeps a part of a picture")
         if solver is not None and self.solver is not None:
             raise SfumatoError("solver: the process already has one; leave its solver out")
-        for method in self.methods if solver is not None else ():
+        for method in (*self.methods, *self.within) if solver is not None else ():
             check_needs(method, solver)
+        distinct((*self.positives, *positives, *self.aways, *aways))
         return replace(
             self,
             start=start or self.start,
@@ -213,7 +227,7 @@ class Process:
     def resolved(self) -> Process:
         """With the model card's defaults in every empty slot; unchanged without a model."""
         process = self if self.source is None else self.source.complete(self)
-        for method in process.methods:
+        for method in (*process.methods, *process.within):
             check_needs(method, process.solver)
         return process
 
@@ -224,24 +238,22 @@ class Process:
         start = process.start or PriorNoise()
         return times_of(process, start, start.level(process.denoiser.schedule))
 
-    @property
+    @cached_property
     def calls(self) -> int:
         """Network calls that a run will make; one split by `rows_max` is one."""
-        process = self.resolved()
-        if process.solver is None:
-            raise SfumatoError("solver: not given, and no model card here that would say")
-        chosen = solver(process.solver)
-        calls = sum(chosen.calls(n) for n in _passes(process.times))
-        branches = (*(process.positives or (Branch("positive"),)), *process.aways)
-        networks = {id(b.denoiser or process.denoiser) for b in branches}
-        before = getattr(
-            process.start, "before", None
-        )  # calls to find the start, such as inversion
-        return calls * len(networks) + (before(process) if before else 0)
+        with torch.no_grad():
+            return planned(self.plan())
 
     def begin(self, seed: int = 0, noise: Noise | None = None) -> Run:
         """Bind everything of one run: sizes, times, prompts, guides."""
         return bind(self.resolved(), whole(seed, "seed", SEEDS), noise)
+
+    def plan(self) -> Run:
+        """The run that `begin` binds, for a look at it: no denoiser or autoencoder is called.
+
+        Refuses what a run refuses.
+        """
+        return bind(self.resolved(), 0, None, planned=True)
 
     def steps(
         self,
@@ -337,17 +349,6 @@ def sides(size: Any) -> Size | None:
             f'size {size!r:.60}: give a number, (width, height), "input" or "native"'
         )
     return whole(size, "size", SIDES)
-
-
-def _passes(times: Sequence[float]) -> list[int]:
-    """Lengths of the stretches downwards between moves up."""
-    lengths = [0]
-    for t, s in itertools.pairwise(times):
-        if s < t:
-            lengths[-1] += 1
-        elif lengths[-1]:
-            lengths.append(0)
-    return [n for n in lengths if n]
 
 
 def check_needs(method: Method, chosen: str | Mapping[str, Any] | Solver | None) -> None:

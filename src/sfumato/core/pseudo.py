@@ -3,6 +3,10 @@
 phi(x, e; t -> s) = alpha_s (x - sigma_t e) / alpha_t + sigma_s e takes the place of x + h f (PNDM,
 arXiv 2202.09778). In x/alpha over sigma/alpha it is a plain Euler step, so these are also Heun's
 method of EDM (arXiv 2206.00364). All run upwards too.
+
+Where alpha is below `faintest` (t = 1 of a cosine schedule: sigma/alpha is 20,000 there, 13 a step
+of 20 lower) a transition is of first order, alpha_s x0 + sigma_s eps of one prediction, and leaves
+no history: any other combination of eps would be multiplied by sigma/alpha.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from sfumato.core.denoiser import Prediction
 from sfumato.core.errors import SfumatoError
 from sfumato.core.lazy import torch
 from sfumato.core.ranges import Range, fit
-from sfumato.core.schedule import Schedule, ratio
+from sfumato.core.schedule import FAINTEST, Schedule, ratio
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +32,16 @@ BOTH = frozenset({"x0", "eps"})
 
 
 NOTHING = 1e-9  # an alpha that is 0 but for rounding, as at t = 1 of the cosine schedule
+
+
+def faint(schedule: Schedule, t: float, s: float, faintest: float) -> bool:
+    """Whether the transition t -> s < t must be of first order."""
+    return s < t and schedule.alpha(t) < faintest
+
+
+def first(pred: Prediction, s: float, schedule: Schedule) -> Tensor:
+    """The state at s of one prediction; divides by no alpha."""
+    return torch.add(schedule.alpha(s) * pred.x0, pred.eps, alpha=schedule.sigma(s))
 
 
 def transfer(x: Tensor, eps: Tensor, t: float, s: float, schedule: Schedule) -> Tensor:
@@ -76,7 +90,8 @@ class PLMS:
     keep their combined eps (PNDM); "euler" grows its order from 1; "improved" is that with one pie
     step first, which keeps round trips up and down together. of: what is combined; "v" is combined
     and then read as eps at the state, which is what diffusers' PNDM does with networks that predict
-    v (with "fork" and "euler" only).
+    v (with "fork" and "euler" only). faintest: 0 is the published programs' way, which begins at
+    any level with what `start` says.
     """
 
     needs: ClassVar[frozenset[str]] = BOTH
@@ -85,6 +100,7 @@ class PLMS:
     order: Annotated[int, Range(1, len(ADAMS_BASHFORTH))] = 4
     start: Literal["fork", "prk", "pie", "euler", "improved"] = "fork"
     of: Literal["eps", "v"] = "eps"
+    faintest: Annotated[float, Range(0, 1)] = FAINTEST
 
     def __post_init__(self) -> None:
         fit(self, "solver plms")
@@ -99,18 +115,28 @@ class PLMS:
     def stochastic(self) -> bool:
         return False
 
-    def calls(self, n: int) -> int:
-        first = min(self.order - 1, n)
-        if self.start == "fork":
-            return n + (self.order > 1 and n > 1)
-        extra = {"prk": 3 * first, "pie": first, "improved": min(first, 1), "euler": 0}
-        return n + extra[self.start]
+    def evaluated(
+        self, t: float, s: float, known: int, n: int, schedule: Schedule
+    ) -> tuple[tuple[float, ...], int]:
+        if faint(schedule, t, s, self.faintest):
+            return (t,), 0
+        if self.start == "fork" and schedule.sigma(s) == 0:
+            return (t,), 0
+        more: tuple[float, ...] = ()
+        if known == 0 and self.order > 1 and self.start in ("fork", "improved"):
+            more = (s,)
+        elif known < self.order - 1 and self.start in ("prk", "pie"):
+            middle = (t + s) / 2
+            more = (middle, middle, s) if self.start == "prk" else (s,)
+        return (t, *more), min(known + 1, self.order - 1)
 
     def step(
         self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         pred = denoise(x, t)
         history: tuple[Tensor, ...] = carry or ()
+        if faint(call.schedule, t, s, self.faintest):
+            return first(pred, s, call.schedule), ()
         if self.start == "fork" and call.schedule.sigma(s) == 0:
             return call.schedule.alpha(s) * pred.x0, ()
         recent = (self._told(pred, t, call.schedule), *history)[: self.order]
@@ -135,8 +161,8 @@ class PLMS:
         call: Call,
     ) -> tuple[Tensor, Tensor]:
         """eps of this step, and what the history keeps of it."""
-        here, first = recent[0], len(recent) == 1 and self.order > 1
-        if first and self.start in ("fork", "improved"):
+        here, alone = recent[0], len(recent) == 1 and self.order > 1
+        if alone and self.start in ("fork", "improved"):
             if self.of == "eps":
                 return improved(x, here, t, s, denoise, call), here
             schedule = call.schedule
@@ -165,6 +191,7 @@ class RungeKutta:
     eps_history: ClassVar[bool] = False
     stages: Literal[2, 4] = 2
     full: bool = False
+    faintest: Annotated[float, Range(0, 1)] = FAINTEST
 
     def __post_init__(self) -> None:
         fit(self, "solver heun")
@@ -179,13 +206,20 @@ class RungeKutta:
     def stochastic(self) -> bool:
         return False
 
-    def calls(self, n: int) -> int:
-        return self.stages * n - (0 if self.full or n == 0 else self.stages - 1)
+    def evaluated(
+        self, t: float, s: float, known: int, n: int, schedule: Schedule
+    ) -> tuple[tuple[float, ...], int]:
+        if faint(schedule, t, s, self.faintest) or (schedule.sigma(s) == 0 and not self.full):
+            return (t,), 0
+        middle = (t + s) / 2
+        return ((t, s) if self.stages == 2 else (t, middle, middle, s)), 0
 
     def step(
         self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
     ) -> tuple[Tensor, None]:
         pred = denoise(x, t)
+        if faint(call.schedule, t, s, self.faintest):
+            return first(pred, s, call.schedule), None
         if call.schedule.sigma(s) == 0 and not self.full:
             return call.schedule.alpha(s) * pred.x0, None
         way = improved if self.stages == 2 else fourth
@@ -209,6 +243,7 @@ class EDM:
     s_min: Annotated[float, Range(ge=0, le=1_000_000_000_000)] = 0.05
     s_max: Annotated[float, Range(ge=0, le=1_000_000_000_000)] = 50.0
     s_noise: Annotated[float, Range(ge=0, le=10)] = 1.003
+    faintest: Annotated[float, Range(0, 1)] = FAINTEST
 
     def __post_init__(self) -> None:
         fit(self, "solver edm")
@@ -219,22 +254,34 @@ class EDM:
     def stochastic(self) -> bool:
         return self.churn > 0
 
-    def calls(self, n: int) -> int:
-        return max(2 * n - 1, 0)
+    def evaluated(
+        self, t: float, s: float, known: int, n: int, schedule: Schedule
+    ) -> tuple[tuple[float, ...], int]:
+        at = self.raised(t, s, n, schedule)
+        once = schedule.sigma(s) == 0 or faint(schedule, at, s, self.faintest)
+        return ((at,) if once else (at, s)), 0
+
+    def raised(self, t: float, s: float, n: int, schedule: Schedule) -> float:
+        """The time up to which noise is added before a transition of a run of n."""
+        here = ratio(schedule, t)
+        gamma = min(self.churn / n, math.sqrt(2) - 1) if self.churn else 0.0
+        if not (gamma and self.s_min <= here <= self.s_max and s < t):
+            return t
+        return schedule.at(here * (1 + gamma))
 
     def step(
         self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
     ) -> tuple[Tensor, None]:
         schedule = call.schedule
-        here = ratio(schedule, t)
-        gamma = min(self.churn / call.n, math.sqrt(2) - 1) if self.churn else 0.0
-        if gamma and self.s_min <= here <= self.s_max and s < t:
-            up = schedule.at(here * (1 + gamma))
-            there, scale = ratio(schedule, up), schedule.alpha(up)
+        up = self.raised(t, s, call.n, schedule)
+        if up != t:
+            here, there, scale = ratio(schedule, t), ratio(schedule, up), schedule.alpha(up)
             added = self.s_noise * scale * math.sqrt(max(there**2 - here**2, 0.0))
             x = torch.add(scale / schedule.alpha(t) * x, call.noise("step", x), alpha=added)
             t = up
         pred = denoise(x, t)
+        if faint(schedule, t, s, self.faintest):
+            return first(pred, s, schedule), None
         if schedule.sigma(s) == 0:
             return schedule.alpha(s) * pred.x0, None
         eps = improved(x, pred.eps, t, s, denoise, call)

@@ -12,15 +12,16 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from sfumato.core.branches import Branch, Mixture, Term
+from sfumato.core.branches import Branch, Mixture, Term, distinct
 from sfumato.core.denoiser import Cond, Prediction
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Call, Guide, overrides
 from sfumato.core.lazy import torch
 from sfumato.core.noise import Noise, Seeded
+from sfumato.core.plan import evaluations
 from sfumato.core.schedule import Schedule, ratio
 from sfumato.core.solvers import Solver, solver
-from sfumato.core.spaces import Space
+from sfumato.core.spaces import Outline, Space
 from sfumato.core.spacing import Times, materialise, repeated
 from sfumato.core.starts import BoundCanvas, BoundStart, Place, PriorNoise, Start
 
@@ -81,7 +82,8 @@ class Run:
     shape: of the state without its batch axis; frame: geometry of a picture's size against the work
     size, made by the source; paste: (picture in uint8, edit mask, alpha) when a Start had one;
     finishers: what methods do to the decoded pixels (n, 3, H, W) in [-1, 1]; before: network calls
-    made to find the start; report: what parts of the run have to say of it, kept in the recipe.
+    made to find the start; report: what parts of the run have to say of it, kept in the recipe;
+    planned: bound for its plan, not to be run.
     """
 
     process: Process
@@ -104,6 +106,7 @@ class Run:
     canvas: BoundCanvas | None = None
     guides: tuple[Guide, ...] = ()
     mixture: Mixture | None = None
+    planned: bool = False
 
     @property
     def device(self) -> Any:
@@ -155,8 +158,11 @@ def place_of(process: Process) -> Place:
     return Place()
 
 
-def bind(process: Process, seed: int, noise: Noise | None) -> Run:
-    """Bind in a fixed order: size, start level, times, branches, guides."""
+def bind(process: Process, seed: int, noise: Noise | None, planned: bool = False) -> Run:
+    """Bind in a fixed order: size, start level, times, branches, guides.
+
+    planned: without the autoencoder, and without the calls that find a start.
+    """
     start = process.start or PriorNoise()
     schedule = process.denoiser.schedule
     place = place_of(process)
@@ -168,7 +174,7 @@ def bind(process: Process, seed: int, noise: Noise | None) -> Run:
     run = Run(
         process=process,
         schedule=schedule,
-        space=process.space,
+        space=Outline(process.space) if planned and process.space.stride > 1 else process.space,
         shape=shape,
         frame=frame,
         times=times,
@@ -177,14 +183,19 @@ def bind(process: Process, seed: int, noise: Noise | None) -> Run:
         seed=seed,
         noise=Seeded(seed, process.stage) if noise is None else noise,
         solver=solver(process.solver),
+        planned=planned,
     )
     run.start = start.bind(run)
     run.canvas = None if process.canvas is None else process.canvas.bind(run)
     if not run.untouched:
-        terms = [_term(run, b, False) for b in process.positives or (Branch("positive"),)]
+        positives = process.positives or (Branch("positive"),)
+        distinct((*positives, *process.aways))
+        terms = [_term(run, b, False) for b in positives]
         terms += [_term(run, b, True) for b in process.aways]
         run.mixture = Mixture(terms, schedule, run.n, process.rows_max)
         run.guides = tuple(_checked(guide.bind(run), terms) for guide in process.guides)
+        for moment in evaluations(run):
+            run.mixture.check(moment.t)
     return run
 
 
@@ -227,6 +238,7 @@ class Loop:
         self.weighers = [g for g in run.guides if overrides(g, "weigh")]
         self.scores: dict[str, Tensor] = {}
         self.pred: Prediction | None = None
+        self.kept = False  # whether a caller differentiates through the steps
 
     def steps(self, x: Tensor | None) -> Iterator[Step]:
         """The start as i = -1, then every transition; none where a picture stays untouched."""
@@ -300,6 +312,7 @@ class Loop:
             and g.active(call)
             and (alpha >= g.faintest or (shifts_mean and g.on == "mixture"))
         ]
+        self.kept = x.requires_grad and torch.is_grad_enabled()
         leaf = x if x.requires_grad or not scorers else x.detach().requires_grad_()
         through = any(g.through == "model" for g in scorers)
         with torch.enable_grad() if through else nullcontext():
@@ -327,6 +340,8 @@ class Loop:
 
     def gradient(self, guides: Sequence[Guide], x: Tensor, pred: Prediction, call: Call) -> Tensor:
         """Gradient in x of the sum of the guides' log-probabilities, shaped like x."""
+        if self.kept:
+            return self.differentiable(guides, x, pred, call)
         bare = pred.map(lambda v: v.detach())
         with torch.enable_grad():
             total: Any = 0.0
@@ -335,19 +350,36 @@ class Loop:
                 logp = guide.logp(x, seen, call)
                 self.scores[guide.name] = logp.detach()
                 total = total + logp.sum()
-            (score,) = torch.autograd.grad(
-                total, x, retain_graph=True, create_graph=self.keeps_graph(x)
-            )
+            (score,) = torch.autograd.grad(total, x, retain_graph=True)
+        return self.weighed(score, bare, call)
+
+    def differentiable(
+        self, guides: Sequence[Guide], x: Tensor, pred: Prediction, call: Call
+    ) -> Tensor:
+        """The same score as a function of x, for a caller who differentiates through the steps.
+
+        Guides through "input" hold the prediction constant in their own gradient, never in the
+        caller's, so theirs is taken in an offset of x.
+        """
+        offset = torch.zeros_like(x, requires_grad=True)
+        moved, near = x + offset, replace(call, held=x)
+        same = pred.map(lambda v: v)  # its own views of losses
+        score = torch.zeros_like(x)
+        for guide in guides:
+            whole = guide.through == "model"
+            seen, wanted = (pred, x) if whole else (same, offset)
+            logp = guide.logp(x if whole else moved, seen, call if whole else near)
+            self.scores[guide.name] = logp.detach()
+            (part,) = torch.autograd.grad(logp.sum(), wanted, create_graph=True)
+            score = score + part
+        return self.weighed(score, pred, call)
+
+    def weighed(self, score: Tensor, pred: Prediction, call: Call) -> Tensor:
         call.count("backward")
         for weigher in self.weighers:
             if weigher.active(call):
                 score = weigher.weigh(score, pred, call)
         return score
-
-    @staticmethod
-    def keeps_graph(x: Tensor) -> bool:
-        """A caller differentiates through the steps (x came with a graph)."""
-        return x.grad_fn is not None
 
 
 def renoise(x: Tensor, call: Call) -> Tensor:

@@ -18,6 +18,10 @@ from sfumato.core.errors import SfumatoError
 
 TINY = 1e-12  # the smallest time that is not 0
 
+FAINTEST = 0.005
+"""Below this alpha (t = 1 of a cosine schedule, never of a linear one) a state holds no picture:
+sigma/alpha, up to 20,000 there, would carry the noise of a network's output into all of a run."""
+
 
 class Schedule(Protocol):
     """alpha(t), sigma(t) and at(sigma/alpha) -> t; `steps` is the length of the training table."""
@@ -100,7 +104,7 @@ class Table:
     def _at_table(self, t: float) -> tuple[int, float]:
         """Index and distance: (k, 0) on a table time, (k, w) with 0 < w < 1 between k - 1 and k."""
         times = self._times
-        if not 0 <= t <= times[-1] * (1 + 1e-9):
+        if not 0 <= t <= times[-1] * (1 + 1e-6):  # its end may have been float32
             raise SfumatoError(f"time {t}: this schedule covers [0, {times[-1]:g}]")
         k = min(bisect_left(times, t), len(times) - 1)
         for near in (k, k - 1):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 from sfumato.core.denoiser import Prediction
 from sfumato.core.errors import SfumatoError
 from sfumato.core.lazy import torch
-from sfumato.core.pseudo import EDM, PLMS, RungeKutta
+from sfumato.core.pseudo import EDM, PLMS, RungeKutta, first
 from sfumato.core.ranges import Range, fit
 from sfumato.core.schedule import Schedule
 
@@ -43,8 +43,13 @@ class Solver(Protocol):
     @property
     def stochastic(self) -> bool: ...
 
-    def calls(self, n: int) -> int:
-        """Calls of denoise in one pass of n transitions down to 0."""
+    def evaluated(
+        self, t: float, s: float, known: int, n: int, schedule: Schedule
+    ) -> tuple[tuple[float, ...], int]:
+        """Times at which `step` calls denoise, and the `known` of the next transition.
+
+        known: length of the history, 0 where a pass begins; n: transitions of the whole run.
+        """
         ...
 
     def step(
@@ -57,6 +62,13 @@ def variances(schedule: Schedule, t: float, s: float) -> tuple[float, float]:
     sigma_t, sigma_s = schedule.sigma(t), schedule.sigma(s)
     large = sigma_t**2 - (schedule.alpha(t) / schedule.alpha(s) * sigma_s) ** 2
     return large, large * (sigma_s / sigma_t) ** 2
+
+
+def once(
+    self: Any, t: float, s: float, known: int, n: int, schedule: Schedule
+) -> tuple[tuple[float, ...], int]:
+    """`evaluated` of solvers with one evaluation, at t."""
+    return (t,), 0
 
 
 @dataclass(frozen=True)
@@ -82,8 +94,7 @@ class DDPM:
     def stochastic(self) -> bool:
         return True
 
-    def calls(self, n: int) -> int:
-        return n
+    evaluated = once
 
     def step(
         self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
@@ -165,8 +176,7 @@ class DDIM:
     def stochastic(self) -> bool:
         return self.eta > 0
 
-    def calls(self, n: int) -> int:
-        return n
+    evaluated = once
 
     def step(
         self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
@@ -199,8 +209,7 @@ class DPMpp2M:
     def stochastic(self) -> bool:
         return False
 
-    def calls(self, n: int) -> int:
-        return n
+    evaluated = once
 
     def step(
         self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
@@ -210,7 +219,7 @@ class DPMpp2M:
         alpha_t, sigma_t = schedule.alpha(t), schedule.sigma(t)
         alpha_s, sigma_s = schedule.alpha(s), schedule.sigma(s)
         if sigma_t == 0:  # leaving 0 upwards: log(alpha/sigma) is infinite, first order in eps
-            return torch.add(alpha_s * pred.x0, pred.eps, alpha=sigma_s), None
+            return first(pred, s, schedule), None
         if sigma_s == 0:
             return alpha_s * pred.x0, None
         lam_t, lam_s = math.log(alpha_t / sigma_t), math.log(alpha_s / sigma_s)
@@ -245,8 +254,7 @@ class DPMpp2MSDE:
     def stochastic(self) -> bool:
         return self.eta > 0
 
-    def calls(self, n: int) -> int:
-        return n
+    evaluated = once
 
     def step(
         self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
@@ -254,6 +262,8 @@ class DPMpp2MSDE:
         schedule = call.schedule
         pred = denoise(x, t)
         alpha_s, sigma_s = schedule.alpha(s), schedule.sigma(s)
+        if schedule.sigma(t) == 0:  # leaving 0 upwards, as dpmpp-2m does
+            return first(pred, s, schedule), None
         if sigma_s == 0:
             return alpha_s * pred.x0, None
         lam_t = math.log(schedule.alpha(t) / schedule.sigma(t))

@@ -46,5 +46,28 @@ class Affine:
         return state * self.scale + self.shift
 
 
+@dataclass(frozen=True)
+class Outline:
+    """A space's shapes without its autoencoder: zeros, for a plan."""
+
+    of: Space
+
+    @property
+    def stride(self) -> int:
+        return self.of.stride
+
+    @property
+    def channels(self) -> int:
+        return self.of.channels
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        height, width = (side // self.stride for side in pixels.shape[-2:])
+        return pixels.new_zeros(()).expand(len(pixels), self.channels, height, width)
+
+    def decode(self, state: Tensor) -> Tensor:
+        height, width = (side * self.stride for side in state.shape[-2:])
+        return state.new_zeros(()).expand(len(state), 3, height, width)
+
+
 IDENTITY = Affine()
 UNIT = Affine(-1.0, 2.0)  # pixels in [0, 1], as the VE models count them

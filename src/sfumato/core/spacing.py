@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 from sfumato.core.errors import SfumatoError
@@ -146,8 +146,8 @@ def declared(spacing: Any) -> str | Times | None:
             raise _unknown(spacing)
         return spacing
     try:
-        given = tuple(spacing)
-    except TypeError:
+        given = () if isinstance(spacing, Set | Mapping | bytes) else tuple(spacing[:])
+    except (TypeError, IndexError):
         raise SfumatoError(f"spacing {spacing!r:.60}: give a name, or times") from None
     if not 2 <= len(given) <= LONGEST:
         raise SfumatoError(f"spacing: has {len(given)} times; give 2 to {LONGEST:,}")

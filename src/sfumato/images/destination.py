@@ -9,6 +9,7 @@ import io
 import os
 import re
 import shutil
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +19,7 @@ from PIL import Image as PILImage
 
 from sfumato.core.errors import SfumatoError
 from sfumato.images.frame import Sides
-from sfumato.images.metadata import PNG_TEXT, SEGMENT, WITH_XMP
+from sfumato.images.metadata import PNG_TEXT, SEGMENT, SEGMENTED, WITH_XMP
 from sfumato.images.picture import format_of, reread
 from sfumato.images.writing import NAME_BYTES, try_folder
 
@@ -89,7 +90,7 @@ class Destination:
         path = Path(self.pattern)
         if len(indices) > 1 and not {"i", "seed"} & set(_PLACE.findall(self.pattern)):
             path = path.with_name(f"{path.stem}-{{i}}{path.suffix}")
-        slug = re.sub(r"\W+", "-", prompt.lower()).strip("-")[:40] or "picture"
+        slug = _encodable(re.sub(r"\W+", "-", prompt.lower())).strip("-")[:40] or "picture"
         asked = set(_PLACE.findall(self.pattern))
         same = {"prompt": slug, **{k: bare(k, v) for k, v in more.items() if k in asked}}
         made = []
@@ -142,23 +143,30 @@ class Destination:
 def bare(field: str, value: str) -> str:
     """A value as a part of a file's name, whatever it holds."""
     parts = (part.lstrip(".") for part in re.split(r"[/\\]", _UNSAFE.sub("-", value)))
-    name = "-".join(part for part in parts if part)
-    try:
-        os.fsencode(name)
-    except UnicodeEncodeError:
-        name = name.encode("utf-8", "ignore").decode()
+    name = _encodable("-".join(part for part in parts if part))
     if not name.strip("- "):
         raise SfumatoError(
-            f"{{{field}}} = {value!r:.60}: nothing of it can be a file's name; give another, or "
-            "put {row} into -o"
+            f"{field} = {value!r:.60}: nothing of it can be a file's name; give another"
         )
     return name
 
 
+def _encodable(text: str) -> str:
+    """Without the letters that names cannot have here."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        code = sys.getfilesystemencoding()
+        return text.encode(code, "ignore").decode(code)
+    return text
+
+
 def text_room(kind: str) -> int:
     """Characters of a recipe that a file of this format holds."""
-    if kind in ("PNG", "JPEG"):
-        return PNG_TEXT if kind == "PNG" else SEGMENT
+    if kind == "PNG":
+        return PNG_TEXT
+    if kind in SEGMENTED:
+        return SEGMENT
     return 1 << 30 if kind in WITH_XMP else 0
 
 
@@ -188,10 +196,17 @@ def unable(kind: str, size: Sides) -> str:
     return ""
 
 
+def check_file(path: Path) -> None:
+    """Raise SfumatoError unless a new file, of any kind, can be written there."""
+    if path.is_dir():
+        raise SfumatoError(f"{path}: is a folder; give a file name")
+    _ready(path.parent, str(path), makes=False)
+
+
 def _ready(folder: Path, path: str, makes: bool) -> None:
-    while makes and not folder.exists() and folder != folder.parent:
-        folder = folder.parent
     try:
+        while makes and not folder.exists() and folder != folder.parent:
+            folder = folder.parent
         if not folder.exists():
             raise SfumatoError(f"{path}: the folder {folder} does not exist; make it first")
         if not folder.is_dir():

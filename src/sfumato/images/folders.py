@@ -37,18 +37,15 @@ def pictures_in(folder: Path, beside: Sequence[str] = ()) -> Listing:
     """The folder's pictures by their suffix, or where that says nothing by their first bytes.
 
     beside: suffixes of files that belong to pictures, such as captions, and are no news. Hidden
-    files are pictures by their suffix alone.
+    files are left out, and named where their suffix is a picture's.
     """
     known = suffixes()
     pictures, others = [], []
     for file in sorted(folder.iterdir()):
-        if file.suffix.lower() in known and file.is_file():
+        hidden, suffix = file.name.startswith("."), file.suffix.lower()
+        if not hidden and file.is_file() and (suffix in known or _looks_like_one(file)):
             pictures.append(file)
-        elif file.name.startswith("."):
-            continue
-        elif file.is_file() and file.suffix.lower() not in beside and _looks_like_one(file):
-            pictures.append(file)
-        elif file.suffix.lower() not in beside or not file.is_file():
+        elif suffix in known if hidden else not (suffix in beside and file.is_file()):
             others.append(f"{file.name}/" if file.is_dir() else file.name)
     return Listing(pictures, others)
 

@@ -114,15 +114,21 @@ class ImageInput:
             raise SfumatoError(f"{self.name}: is a picture; a tensor is needed here")
         try:
             array = np.load(io.BytesIO(self.data), allow_pickle=False)
-            return torch.from_numpy(array)
+            made = torch.from_numpy(array)
         except Exception as error:  # the header may claim any shape and type
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise SfumatoError(f"{self.name}: not a readable .npy tensor ({text})") from None
+        if made.is_complex() or not made.numel():
+            what = "holds complex numbers" if made.is_complex() else "is empty"
+            raise SfumatoError(f"{self.name}: {what}; give real values (C, H, W)")
+        if not torch.isfinite(made).all():
+            raise SfumatoError(f"{self.name}: has values that are not finite; repair it first")
+        return made
 
     def state(self, method: str, shape: tuple[int, ...], n: int, mask: bool = False) -> Tensor:
         """The tensor as a run of n states of this shape takes it: one for all, or one for each.
 
-        mask: of one channel, or as many. method: what an error calls the asker.
+        mask: of one channel, or as many, and within [0, 1]. method: what an error calls the asker.
         """
         tensor = self.tensor()
         own = tuple(tensor.shape[-len(shape) :])
@@ -135,7 +141,22 @@ class ImageInput:
                 f"{method}: {self.name} is a tensor of {said}; this run takes {wanted}, or one for "
                 f"each of its {n}"
             )
+        if mask and not (tensor.min() >= 0 and tensor.max() <= 1):
+            low, high = float(tensor.min()), float(tensor.max())
+            raise SfumatoError(
+                f"{method}: mask {self.name} goes from {low:g} to {high:g}; give values from 0 to 1"
+            )
         return tensor
+
+    def edit(self, method: str, shape: tuple[int, ...], n: int, invert: bool) -> Tensor:
+        """The tensor as the edit mask of such a run, maybe inverted; 1 = may change."""
+        tensor = self.state(method, shape, n, mask=True)
+        made = 1 - tensor if invert else tensor
+        if made.max() == 0:
+            raise SfumatoError(
+                f"{method}: mask {self.name}: nothing may change, it is 0 everywhere"
+            )
+        return made
 
     @cached_property
     def _picture(self) -> Picture:

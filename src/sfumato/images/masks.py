@@ -6,6 +6,7 @@ Masks are PIL "L" images of the picture's size; their tensors are made in work.p
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image as PILImage
@@ -124,6 +125,12 @@ def extended(
     if min(margins) < 0:
         raise SfumatoError(f"extend {margins}: left, top, right, bottom must be 0 or more")
     left, top, right, bottom = margins
+    sides = picture.width + left + right, picture.height + top + bottom
+    limit = PILImage.MAX_IMAGE_PIXELS or math.inf
+    if math.prod(sides) > limit:
+        raise SfumatoError(
+            f"extend {margins}: makes {sides[0]}x{sides[1]}, more than {limit:,} pixels; give less"
+        )
     shown = np.asarray(flattened(picture, background))
     pixels = PILImage.fromarray(np.pad(shown, ((top, bottom), (left, right), (0, 0)), mode="edge"))
     pixels.paste(picture, (left, top))

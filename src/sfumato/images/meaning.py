@@ -112,6 +112,8 @@ def _coloured(seen: PILImage.Image, name: str, clear: bool) -> PILImage.Image:
             f"mask {name}: looks like a photo, or has been painted on one; {hint}{_ADVICE}, or "
             "give a painted copy as strokes"
         )
+    if len(colours) == 1:
+        raise SfumatoError(f"mask {name}: is one colour everywhere; {_ADVICE}")
     if len(colours) == 2:
         dark, bright = sorted((colour for _, colour in colours), key=_luminance)
         on_white = _is_grey(bright) and not _is_grey(dark)

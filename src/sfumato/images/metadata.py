@@ -17,13 +17,14 @@ from sfumato.core.errors import PictureWarning
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 NAMESPACE = "urn:sfumato:ns:1.0/"
-WITH_XMP = ("JPEG", "WEBP", "AVIF", "TIFF")
+WITH_XMP = ("JPEG", "MPO", "WEBP", "AVIF", "TIFF")
+SEGMENTED = ("JPEG", "MPO")
 SEGMENT = 65_000  # a JPEG segment holds 65533 bytes, headers included
 PNG_TEXT = 60 << 20  # Pillow reads 64 MB of text in all
 
 _IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-_EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
+_EXIF_IFD, _USER_COMMENT, _XMP = 0x8769, 0x9286, 700
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -53,16 +54,19 @@ def save_options(
     if kind not in WITH_XMP:
         lost(f"{name}: {kind} files carry no recipe and no mark; save as PNG to keep them")
         return options
-    if "xmp" in options:
-        lost(f"{name}: the given xmp takes the place of the recipe and the mark")
-    packet, exif = xmp(composite, text), _exif(comment)
-    if kind == "JPEG" and len(packet) > SEGMENT:
+    if "xmp" in options or (kind == "TIFF" and {"exif", "tiffinfo"} & options.keys()):
+        lost(f"{name}: the metadata given take the place of the recipe and the mark")
+    packet = xmp(composite, text)
+    if kind == "TIFF":  # whose writer takes no packet, but any tag of the EXIF block
+        return {"exif": _exif(comment, packet), **options}
+    exif = _exif(comment)
+    if kind in SEGMENTED and len(packet) > SEGMENT:
         lost(
             f"{name}: the recipe ({len(text):,} characters) does not fit into a JPEG and was left "
             "out; save as PNG to keep it"
         )
         packet = xmp(composite)
-    if kind == "JPEG" and len(exif) > SEGMENT:
+    if kind in SEGMENTED and len(exif) > SEGMENT:
         exif = b""
     return {"xmp": packet, "exif": exif, **options}
 
@@ -141,8 +145,10 @@ def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _exif(comment: str) -> bytes:
+def _exif(comment: str, packet: bytes | None = None) -> bytes:
     exif = PILImage.Exif()  # big-endian, and so is its Unicode comment
+    if packet is not None:
+        exif[_XMP] = packet
     exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\0" + comment.encode("utf-16-be")
     return exif.tobytes()
 

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from sfumato.core.errors import SfumatoError
@@ -114,15 +115,18 @@ def _first_free(source: Path, path: Path) -> Path:
     for k in itertools.count(1):
         target = numbered(path, k)
         try:
-            _claim(source, target)
+            claim(source, target)
         except FileExistsError:
             continue
         return target
     raise AssertionError
 
 
-def _claim(source: Path, target: Path) -> None:
-    """Name the source's file `target`, in one move; FileExistsError where that name is taken."""
+def claim(source: Path, target: Path) -> None:
+    """Name the file at `source` `target`, in one move; FileExistsError where that name is taken.
+
+    The source's own name, if it has one, may stay.
+    """
     try:
         if source.parent == _OPENED:  # linked by its descriptor, which needs any folder's
             os.link(source, target, src_dir_fd=0)
@@ -167,7 +171,13 @@ def _hidden(folder: Path, data: bytes) -> Iterator[Path]:
 
 def _elsewhere(folder: Path) -> list[Callable[[], Path]]:
     """Where a result goes whose own name or folder does not take it, made when it is needed."""
-    return [lambda: folder, lambda: Path(tempfile.mkdtemp(prefix="sfumato-")), Path.cwd, Path.home]
+    return [lambda: folder, lambda: _refuge(tempfile.gettempdir()), Path.cwd, Path.home]
+
+
+@lru_cache
+def _refuge(place: str) -> Path:
+    """One folder of this process for all that finds no other."""
+    return Path(tempfile.mkdtemp(prefix="sfumato-", dir=place))
 
 
 def _said(error: OSError | ValueError) -> str:

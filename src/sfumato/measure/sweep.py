@@ -14,14 +14,16 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from sfumato import documents, images
 from sfumato.core.errors import SfumatoError, said
 from sfumato.core.interrupts import undisturbed
 from sfumato.core.ranges import SEEDS, Range, whole
+from sfumato.images.destination import check_file
 from sfumato.images.writing import write_new, write_whole
 from sfumato.measure import distance, evaluate, heldout
 from sfumato.measure.curve import Curve, Point, knee, plot
@@ -80,7 +82,26 @@ def axis(text: str, method: str = "") -> Axis:
     values = sorted({_whole(value) for value in _numbers(spread, text)})
     if len(values) < 2:
         raise SfumatoError(f"--over {text}: gives {len(values)} value; give at least 2")
+    if owner:
+        _allowed(owner, field, values, text)
     return Axis(owner, field, tuple(values))
+
+
+def _allowed(owner: str, field: str, values: Sequence[float], text: str) -> None:
+    """Refuse a spread of which the field takes nothing; single values fail in their own cell."""
+    info: Any = field_of(owner, field, f"--over {text}")
+    kind = info.annotation
+    for constraint in info.metadata:
+        kind = Annotated[kind, constraint]
+    reader: TypeAdapter[Any] = TypeAdapter(kind)
+    said = ""
+    for value in reversed(values):
+        try:
+            reader.validate_python(value)
+            return
+        except ValidationError as error:
+            said = f"{owner}.{field} = {value:g}: {documents.explained(error)}"
+    raise SfumatoError(f"--over {text}: {said}")
 
 
 def _numbers(spread: str, text: str) -> list[float]:
@@ -194,6 +215,7 @@ def _claim(folder: Path, parent: Recipe, axis_: Axis, prompts: Sequence[str], mo
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise SfumatoError(f"{folder}: is not empty and holds no sweep; choose another folder")
         folder.mkdir(parents=True, exist_ok=True)
+        check_file(file)
         made = write_new(file, json.dumps(data, indent=1, ensure_ascii=False).encode())
         if made != file:  # another began here at the same moment
             made.unlink()

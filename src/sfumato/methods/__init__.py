@@ -241,7 +241,7 @@ def registry() -> dict[str, type[Method]]:
         except Exception as error:  # of another package, which must not take this program down
             log.warning("method %s: could not be loaded (%s)", entry.name, error)
             continue
-        found.setdefault(entry.name, cls)
+        found.setdefault(cls.id, cls)  # what its recipes call it
     return found
 
 
@@ -291,7 +291,13 @@ def from_data(data: Mapping[str, Any], where: str = "") -> Method:
             known = ", ".join(described(cls))
             hint = hinted(str(name), described(cls))
             raise SfumatoError(f"{said}: no field {name!r:.60}{hint}; its fields: {known}")
-    return documents.parse_data(TypeAdapter(cls), values, said, strict=True)
+    try:
+        return documents.parse_data(TypeAdapter(cls), values, cls.id, strict=True)
+    except SfumatoError as error:  # some name the method, some are told by it
+        text = str(error)
+        while text.startswith(f"{cls.id}: "):
+            text = text.removeprefix(f"{cls.id}: ")
+        raise SfumatoError(f"{said}: {text}") from None
 
 
 def schema(cls: type[Method]) -> dict[str, Any]:

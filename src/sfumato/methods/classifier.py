@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from sfumato.core.errors import SfumatoError
-from sfumato.core.guides import FAINTEST, Call, Guide
+from sfumato.core.guides import Call, Guide
 from sfumato.core.lazy import torch
+from sfumato.core.schedule import FAINTEST
 from sfumato.methods import Method, Text, knob, method
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from sfumato.core.errors import SfumatoError
-from sfumato.core.guides import FAINTEST, Call, Guide
+from sfumato.core.guides import Call, Guide
 from sfumato.core.lazy import torch
-from sfumato.core.schedule import Schedule, ratio
+from sfumato.core.schedule import FAINTEST, Schedule, ratio
 from sfumato.methods import Method, Text, Weights, knob, method
 from sfumato.methods.loss import decoder
 

@@ -240,10 +240,6 @@ class _Start:
     def level(self, schedule: Schedule) -> float:
         return self.method.level(self.held)
 
-    def before(self, process: Process) -> int:
-        """Calls that finding the start takes."""
-        return self.inversion(process).calls
-
     def inversion(self, process: Process) -> Inversion:
         """Along one pass of the process, whatever a canvas adds to it."""
         m, schedule = self.method, process.denoiser.schedule
@@ -297,6 +293,9 @@ class _Start:
         # without its source: the card's guidance would come back
         alone = replace(process, source=None, cond=cond, null=None, shape=run.shape)
         inversion = self.inversion(alone)
+        if run.planned:
+            run.before = inversion.calls
+            return Inverted(known, (), run.before)
         kept: dict[Any, Any] = {}
         if source is not None and process.cond is None:  # given tensors are not told apart
             kept = source.loaded.setdefault("inversions", {})
@@ -309,10 +308,10 @@ class _Start:
         key = digest.hexdigest()
         if key not in kept:
             kept[key] = inversion.of(known)
-            run.before = kept[key].calls
             for old in list(kept)[:-KEPT]:
                 del kept[old]
         made: Inverted = kept[key]
+        run.before = made.calls  # remembered or not: the same run records the same
         return made
 
 

@@ -7,7 +7,7 @@ and down again, so that the two parts come to fit. Outpainting is a picture with
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -83,6 +83,12 @@ class Inpaint(Method):
             raise SfumatoError(
                 f"inpaint: {what} the part to draw; give one of mask, alpha_mask, extend"
             )
+        if self.invert and any(self.extend):
+            raise SfumatoError("inpaint: invert is for masks; extend draws the margins alone")
+        idle = [n for n in ("alpha_mask", "grow", "feather") if getattr(self, n)]
+        idle += ["extend"] if any(self.extend) else []
+        if self.image.is_tensor and idle:
+            raise SfumatoError(f"inpaint: {idle[0]} is for pictures; a state takes a tensor mask")
 
     def __call__(self, process: Process) -> Process:
         return process.add(canvas=_Canvas(self), guides=[_Known()])
@@ -121,8 +127,7 @@ class _Canvas:
             known = m.image.state("inpaint", run.shape, run.n).to(run.device)
             if m.mask is None:
                 raise SfumatoError("inpaint: the picture is a tensor; give its mask as one too")
-            mask = m.mask.state("inpaint", run.shape, run.n, mask=True).to(run.device)
-            mask = 1 - mask if m.invert else mask
+            mask = m.mask.edit("inpaint", run.shape, run.n, m.invert).to(run.device)
             return _Bound(m, known, mask, known * (mask == 0))
         picture, edit = self.parts
         if run.frame.picture != picture.size:
@@ -212,5 +217,5 @@ class _Overwrite(Guide):
     def edit(self, pred: Prediction, x: Tensor, call: Call) -> Prediction:
         x0 = self.known.expand_as(x).lerp(pred.x0, self.mask.to(x.dtype).expand_as(x))
         if not self.tied:
-            return type(pred)(x0, pred.eps, pred.frac)
+            return replace(pred, x0=x0)
         return pred.with_x0(x0, x, call.schedule.alpha(call.t), call.schedule.sigma(call.t))

@@ -94,6 +94,9 @@ class SDEdit(Method):
             raise SfumatoError(f"sdedit: {' and '.join(masks)} each set the edit mask; give one")
         if not masks and (self.invert or self.grow or self.feather):
             raise SfumatoError("sdedit: invert, grow and feather need a mask; give one")
+        idle = [n for n in ("alpha_mask", "strokes", "grow", "feather") if getattr(self, n)]
+        if self.image.is_tensor and idle:
+            raise SfumatoError(f"sdedit: {idle[0]} is for pictures; a state takes a tensor as mask")
 
     def __call__(self, process: Process) -> Process:
         return process.add(start=_Start(self), guides=[_Keep(self)] if self.masked else [])
@@ -154,9 +157,9 @@ class _Start:
         m = self.method
         if m.image.is_tensor:
             known = m.image.state("sdedit", run.shape, run.n).to(run.device)
-            given = None if m.mask is None else m.mask.state("sdedit", run.shape, run.n, mask=True)
-            mask = None if given is None else given.to(run.device)
-            mask = 1 - mask if mask is not None and m.invert else mask
+            mask = None
+            if m.mask is not None:
+                mask = m.mask.edit("sdedit", run.shape, run.n, m.invert).to(run.device)
             if m.match_colour:
                 run.finishers.append(_MatchColour(run.space.decode(known), mask))
             return _Bound(run, m, known, known, mask)

@@ -24,10 +24,11 @@ from sfumato import documents
 from sfumato.core.errors import SfumatoError, said
 from sfumato.core.interrupts import undisturbed
 from sfumato.images.folders import pictures_in
-from sfumato.images.writing import numbered, write_new, write_whole
+from sfumato.images.writing import numbered, write_safely, write_whole
 from sfumato.models.result import Result, save_new
 
 FAILED = "failed.jsonl"
+OWN = {"error", "folder", "source"}  # columns that it has besides a manifest's
 MANIFEST_BYTES = 256 << 20
 
 _ROW_DIGITS = 18  # more is no row's number
@@ -100,16 +101,20 @@ def _manifest(path: Path) -> Iterator[Row]:
         where = f"{path.name}, line {line}"
         values = {k: v for k, v in data.items() if v not in (None, "")}
         for name, value in values.items():
-            if ("." not in name and not isinstance(value, str | int)) or isinstance(value, bool):
+            if "." not in name and type(value) not in (str, int, float):
                 raise SfumatoError(f"{where}: {name} = {value!r:.60} is neither text nor a number")
         image = values.pop("image", None)
-        values.pop("error", None)  # failed.jsonl has it, folder and source
+        noted = {}
+        if {"error", "folder"} <= values.keys():  # a line of failed.jsonl
+            noted = {name: values.pop(name, None) for name in OWN}
+        if own := OWN & values.keys():
+            raise SfumatoError(f"{where}: unknown column {min(own)!r}, a name of {FAILED} alone")
         row = str(values.pop("row", number))
         if not re.fullmatch(rf"[0-9]{{1,{_ROW_DIGITS}}}", row):
             raise SfumatoError(f"{where}: row = {row!r:.60} is no whole number")
-        folder = Path(str(values.pop("folder", path.parent)))
+        folder = Path(str(noted.get("folder") or path.parent))
         picture = None if image is None else folder / str(image)
-        first = str(values.pop("source", source))
+        first = str(noted.get("source") or source)
         yield Row(int(row), where, values, picture, folder, first)
 
 
@@ -153,8 +158,8 @@ def _prompts(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines that are not blank, with their numbers; only line feeds end them."""
-    for number, line in enumerate(_text(path).replace("\r\n", "\n").split("\n"), 1):
+    """Lines that are not blank, with their numbers; of all breaks only LF, CR and both end them."""
+    for number, line in enumerate(re.split("\r\n|\n|\r", _text(path)), 1):
         if line.strip():
             yield number, line
 
@@ -272,9 +277,10 @@ def _note(folder: Path, given: Sequence[Row], failed: Sequence[tuple[Row, str]])
             file.unlink(missing_ok=True)
         return None
     if exists:
-        write_whole(file, data)
-        return file
-    return write_new(file, data)
+        with suppress(SfumatoError):  # the old one stays, and a new one is tried
+            write_whole(file, data)
+            return file
+    return write_safely(file, data).path
 
 
 def _line(row: Row, error: str) -> str:
@@ -298,4 +304,4 @@ def _noted(file: Path) -> dict[tuple[str, int, str], str] | None:
             found[str(data["source"]), int(data["row"]), str(data["name"])] = line
     except (SfumatoError, ValueError, TypeError):
         return None
-    return found
+    return found or None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,8 +13,9 @@ from torch import Tensor
 from sfumato import images
 from sfumato.core.denoiser import Cond
 from sfumato.core.noise import Noise
+from sfumato.core.plan import calls as planned
 from sfumato.core.process import Method, Process, name_of
-from sfumato.core.run import Loop, Run, Step, place_of
+from sfumato.core.run import Loop, Run, Step
 from sfumato.models.result import Result
 
 CACHED = 1 << 17
@@ -68,14 +70,11 @@ class Cascade:
     def methods(self) -> tuple[Method, ...]:
         return self.base.methods
 
-    @property
+    @cached_property
     def calls(self) -> list[int]:
         """Network calls that each stage will make."""
-        if self.base.times == (0.0,) and not goes_on(self.base):
-            return [0] * (1 + len(self.upsamplers))
-        base = self.base.resolved()
-        frame, _ = base.frame(place_of(base))
-        calls = [self.base.calls, *(process.calls for process in self.needed(frame))]
+        with torch.no_grad():
+            calls = Walk(self, 0, None, False, unwalked=True).calls()
         return calls + [0] * (1 + len(self.upsamplers) - len(calls))
 
     def needed(self, frame: images.Frame | None) -> tuple[Process, ...]:
@@ -130,14 +129,25 @@ class Cascade:
 
 
 class Walk:
-    """One run through the stages; `pixels` holds the last stage's picture afterwards."""
+    """One run through the stages; `pixels` holds the last stage's picture afterwards.
 
-    def __init__(self, cascade: Cascade, seed: int, noise: Noise | None, detach: bool) -> None:
+    unwalked: to count calls only.
+    """
+
+    def __init__(
+        self,
+        cascade: Cascade,
+        seed: int,
+        noise: Noise | None,
+        detach: bool,
+        unwalked: bool = False,
+    ) -> None:
         self.cascade = cascade
         self.seed = seed
         self.noise = noise
         self.detach = detach
-        self.runs = [cascade.base.begin(seed, noise)]
+        self.unwalked = unwalked
+        self.runs = [self.begin(cascade.base)]
         self.pixels: Tensor | None = None
 
     def steps(self, x: Tensor | None) -> Iterator[Step]:
@@ -155,6 +165,22 @@ class Walk:
             run = self.enter(process, quantised(self.pixels))
             self.runs.append(run)
             yield from self.walk(run, None)
+
+    def begin(self, process: Process) -> Run:
+        return process.plan() if self.unwalked else process.begin(self.seed, self.noise)
+
+    def calls(self) -> list[int]:
+        """Network calls of each stage that runs."""
+        run = self.runs[0]
+        counts = [planned(run)]
+        if run.untouched and not goes_on(run.process):
+            return counts
+        low = run.decode(torch.zeros(1, device=run.device).expand(run.n, *run.shape))
+        for process in self.cascade.needed(run.frame):
+            self.runs.append(self.enter(process, low))
+            counts.append(planned(self.runs[-1]))
+            low = low.new_zeros(()).expand(run.n, *self.runs[-1].shape)
+        return counts
 
     def walk(self, run: Run, x: Tensor | None) -> Iterator[Step]:
         for step in Loop(run, self.detach).steps(x):
@@ -178,7 +204,7 @@ class Walk:
         if rows is None and base.device == "cpu":  # beyond, maps no longer fit into the cache
             rows = max(CACHED // (shape[1] * shape[2]), 1)
         bound = replace(process, cond=cond, shape=shape, n=base.n, geometry=geometry, rows_max=rows)
-        run = bound.begin(self.seed, self.noise)
+        run = self.begin(bound)
         run.frame = base.frame
         run.process = replace(run.process, source=model)  # for previews only, after binding
         return run

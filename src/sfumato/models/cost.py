@@ -6,10 +6,12 @@ Nothing is computed for it: networks are walked through with tensors that have s
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sfumato.core.denoiser import Cond, Denoiser
@@ -46,7 +48,7 @@ def seconds(process: Process | Cascade, choice: Choice) -> float | None:
         done = operations(denoiser, size, cond, several)
         if done is None:
             return None
-        modules = len(list(denoiser.network.modules()))  # type: ignore[attr-defined]
+        modules = len(list(module(denoiser).modules()))
         total += count * (done * SLOWER / speed + modules * HELD_UP)
     return total
 
@@ -58,28 +60,55 @@ def shares(process: Process | Cascade) -> list[float]:
     resolved = process.base.resolved()
     _, shape = resolved.frame(place_of(resolved))
     side, several = shape[-1], max(1, len(resolved.positives)) + len(resolved.aways)
-    made = [several * _size(process.base.denoiser) * side**2]
+    made = [several * parameters(process.base.denoiser) * side**2]
     for upsampler in process.upsamplers:
         side *= resolved.source.card.upsamplers[upsampler.stage - 1].factor  # type: ignore[union-attr]
-        made.append(_size(upsampler.denoiser) * side**2)
+        made.append(parameters(upsampler.denoiser) * side**2)
     return [one / max(*made, 1) for one in made]
 
 
 def operations(denoiser: Denoiser, shape: tuple[int, ...], cond: Cond, rows: int) -> int | None:
     """Of one call of `rows` pictures; None of a network that needs values to be walked through."""
     network: Any = denoiser.network
-    weights = [*network.named_parameters(), *network.named_buffers()]
-    state = {name: value.to("meta") for name, value in weights}
-    x = torch.empty((rows, *shape), device="meta", dtype=torch.float32)
-    at = torch.empty(rows, device="meta", dtype=torch.float32)
-    given = cond.map(lambda v: v.to("meta")).rows(rows)
+    walked = Shapes(module(denoiser))
+    x, at = (torch.empty(size, device="meta") for size in ((rows, *shape), (rows,)))
+    given = {**cond.map(lambda v: v.to("meta")).rows(rows)}
+    if getattr(network.config, "inpaint", False):
+        given |= {"inpaint_mask": x[:, :1], "inpaint_image": x}
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            torch.func.functional_call(network, state, (x, at, given))
-    except (RuntimeError, ValueError, TypeError):
+            (walked if network is walked.net else replace(network, net=walked))(x, at, given)
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError):
         return None
     total: int = counter.get_total_flops()
     return total
+
+
+class Shapes:
+    """A network whose weights have shapes alone; what else is asked of it, it says itself."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self.net = net
+        weights = (*net.named_parameters(), *net.named_buffers())
+        self.weights = {name: value.to("meta") for name, value in weights}
+
+    def __call__(self, *args: Any, **given: Any) -> Any:
+        return torch.func.functional_call(self.net, self.weights, args, given)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.net, name)
+
+
+def module(denoiser: Denoiser) -> nn.Module:
+    """The network itself, within what adapts it."""
+    network: Any = denoiser.network
+    found: nn.Module = network if isinstance(network, nn.Module) else network.net
+    return found
+
+
+def parameters(denoiser: Denoiser) -> int:
+    """How many weights a network has."""
+    return sum(weight.numel() for weight in module(denoiser).parameters())
 
 
 def cond_of(process: Process, low: tuple[int, ...] | None) -> Cond:
@@ -106,10 +135,6 @@ def throughput(choice: Choice) -> float:
 
 def _low(shape: tuple[int, ...]) -> Cond:
     return Cond({"low_res": torch.empty((1, *shape), device="meta")})
-
-
-def _size(denoiser: Denoiser) -> int:
-    return sum(p.numel() for p in denoiser.network.parameters())  # type: ignore[attr-defined]
 
 
 def _reads(denoiser: Denoiser) -> bool:

@@ -87,6 +87,9 @@ def load(
     The network is used only with `download`, and only where the model is not here already.
     """
     choice = choose(device, dtype)
+    if not isinstance(name, str | Path) or not str(name):
+        raise SfumatoError(f"model {name!r:.60}: give a name, a folder or a file")
+    name = str(name)
     path = folder_of(name)
     if path is None and download and hub.is_name(name):
         path = hub.pull(name)
@@ -95,7 +98,9 @@ def load(
         hint = "`sfumato models` lists what can be loaded"
         if hub.is_name(name):
             hint = f"`sfumato models pull {name}` or --download fetches it from the hub"
-        raise SfumatoError(f"model {name!r}: not one of {known}, nor a folder or a file; {hint}")
+        raise SfumatoError(
+            f"model {name!r:.200}: not one of {known}, nor a folder or a file; {hint}"
+        )
     if path.is_file():
         return _from_file(path, choice)
     if diffusers.is_pipeline(path):
@@ -111,7 +116,10 @@ def folder_of(name: str) -> Path | None:
     if name in named_folders:
         return named_folders[name]
     path = Path(name)
-    return path if path.is_dir() or path.is_file() else hub.find(name)
+    try:
+        return path if name and (path.is_dir() or path.is_file()) else hub.find(name)
+    except OSError:  # a text that is too long for a path
+        return None
 
 
 def _from_folder(name: str, folder: Path, choice: Choice) -> Model:

@@ -62,8 +62,10 @@ class Model:
 
     def __repr__(self) -> str:
         """Name, sizes and weights in a few lines."""
-        networks = {id(one.network): one.network for one in (self.denoiser, *self.upsamplers)}
-        count = sum(p.numel() for net in networks.values() for p in net.parameters())  # type: ignore[attr-defined]
+        from sfumato.models.cost import parameters
+
+        networks = {id(one.network): one for one in (self.denoiser, *self.upsamplers)}
+        count = sum(map(parameters, networks.values()))
         width, height = self.card.native
         stages = f", {1 + len(self.upsamplers)} stages" if self.upsamplers else ""
         lines = [
@@ -344,7 +346,7 @@ def fill(process: Process, defaults: Defaults) -> Process:
         spacing=spacing if spacing is not None else defaults.spacing,
         solver=process.solver if process.solver is not None else defaults.solver,
     )
-    taken = {getattr(method, "slot", None) for method in process.methods}
+    taken = {getattr(m, "slot", None) for m in (*process.methods, *process.within)}
     for data in defaults.methods:
         method: Method = from_data(data)
         if method.slot not in taken:

@@ -23,7 +23,8 @@ STDS = (68.50053285, 66.63215831, 70.32316309)
 
 @dataclass(frozen=True)
 class CLIPConfig:
-    """embedding: width of the shared space; heads are head_width wide.
+    """embedding: width of the shared space; heads are head_width wide, those of the text
+    text_head_width where that is given.
 
     image_width, image_layers, patch, size: the image side; text_width, text_layers, context,
     vocabulary: the text side; steps: entries of the time table. bands: the picture is read as its
@@ -43,13 +44,17 @@ class CLIPConfig:
     steps: int = 1000
     logit_scale: float = 100.0
     bands: BandsConfig | None = None
+    text_head_width: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.bands, Mapping):
             object.__setattr__(self, "bands", BandsConfig(**self.bands))
-        for width in (self.image_width, self.text_width):
-            if width % self.head_width:
-                raise SfumatoError(f"CLIP: width {width} is no multiple of {self.head_width}")
+        for width, head in (
+            (self.image_width, self.head_width),
+            (self.text_width, self.text_head_width or self.head_width),
+        ):
+            if width % head:
+                raise SfumatoError(f"CLIP: width {width} is no multiple of {head}")
 
     @property
     def channels(self) -> int:
@@ -189,8 +194,9 @@ class Head(nn.Module):
 
 def _stack(first: nn.Module, width: int, layers: int, causal: bool, config: CLIPConfig) -> Stack:
     blocks: dict[str, nn.Module] = {"input": first}
+    head = (config.text_head_width if causal else None) or config.head_width
     for n in range(layers):
-        blocks[f"block_{n}"] = Block(width, config.head_width, causal)
+        blocks[f"block_{n}"] = Block(width, head, causal)
     blocks["output"] = Head(width, config.embedding)
     return Stack(blocks)
 
