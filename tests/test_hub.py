@@ -196,7 +196,8 @@ def test_pull_fetches_what_loads_and_then_needs_no_network(
     info = call(tmp_path, NOWHERE, "info", "some/pipeline", "--json", HF_HUB_OFFLINE="1")
     assert json.loads(info.stdout)["title"] == "Stable Diffusion (eps)", info.stderr
     listed = call(tmp_path, NOWHERE, "models")
-    assert "some/pipeline                    pulled   StableDiffusionPipeline" in listed.stdout
+    group = "Here, pulled from the hub:\n  some/pipeline  StableDiffusionPipeline\n"
+    assert group in listed.stdout
     offline = call(tmp_path, endpoint, "models", "pull", "some/pipeline", HF_HUB_OFFLINE="1")
     assert offline.returncode == 1
     assert "HF_HUB_OFFLINE is set" in offline.stderr

@@ -370,7 +370,9 @@ def test_tables_are_the_schedulers(folder: Path) -> None:
         if "trained_betas" in given and given["trained_betas"] is not None:
             given["num_train_timesteps"] = 3
         wanted = DDIMScheduler(**given).alphas_cumprod.double()
-        found = torch.tensor(table(Scheduler(kind="DDIMScheduler", **given)).alpha_bar, dtype=torch.float64)
+        found = torch.tensor(
+            table(Scheduler(kind="DDIMScheduler", **given)).alpha_bar, dtype=torch.float64
+        )
         assert float((found - wanted).abs().max()) < 1e-5
 
 

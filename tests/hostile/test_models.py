@@ -1,4 +1,4 @@
-"""Model folders and their files that must give one line, or nothing that leads out of the folder."""
+"""Model folders and their files: one line for what is wrong, and nothing leads out of them."""
 
 from __future__ import annotations
 
@@ -134,7 +134,11 @@ def test_a_tokenizer_is_clips_and_reads_its_own_files(tmp_path: Path, data: Any)
 
 
 def test_a_text_encoders_file_gives_sizes_and_nothing_else(tmp_path: Path) -> None:
-    data = {"attn_implementation": "org/kernel", "_attn_implementation": "x", "auto_map": {"A": "b"}}
+    data = {
+        "attn_implementation": "org/kernel",
+        "_attn_implementation": "x",
+        "auto_map": {"A": "b"},
+    }
     made = configs.text_encoder(written(tmp_path, data, "c.json") / "c.json")
     assert made._attn_implementation in (None, "eager", "sdpa")
     assert getattr(made, "auto_map", None) is None
@@ -147,12 +151,12 @@ def test_an_export_follows_no_link_out_of_the_model(tmp_path: Path, kind: str) -
     secret.mkdir()
     (secret / "key").write_text("private")
     written(model, own_card())
-    where = {"file": secret / "key", "folder": secret, "loop": Path("."), "device": "/dev/zero"}
+    where = {"file": secret / "key", "folder": secret, "loop": Path(), "device": "/dev/zero"}
     if kind == "pipe":
         os.mkfifo(model / "x")
     else:
         (model / "x").symlink_to(where.get(kind, "nowhere"))
-    with pytest.raises(SfumatoError, match="link that leads out|no regular file"):
+    with pytest.raises(SfumatoError, match=r"link that leads out|no regular file"):
         carry.export(str(model), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -39,6 +39,7 @@ def autoencoder(folder: Path, kind: str, choice: Choice, digest: Any = None) -> 
 
     if kind not in AUTOENCODERS:
         raise SfumatoError(f"{folder}: {kind} is not supported; {', '.join(AUTOENCODERS)} are")
+    weights(folder)  # first says what is missing
     configs.autoencoder(folder / "config.json")
     return _loaded(getattr(diffusers, kind), folder, torch.float32, choice, digest)
 
@@ -46,6 +47,7 @@ def autoencoder(folder: Path, kind: str, choice: Choice, digest: Any = None) -> 
 def network(folder: Path, kind: str, choice: Choice, digest: Any) -> Any:
     import diffusers
 
+    weights(folder)  # first says what is missing
     configs.unet(folder / "config.json", kind)
     return _loaded(getattr(diffusers, kind), folder, DTYPES[choice.dtype], choice, digest)
 
