@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
+from conformance_case import limit_of, table_of
+from conformance_glide import tape, words
 from conformance_networks import clip_of, close, config_of, loaded, part
 from sfumato.core.denoiser import Cond, Denoiser
-from sfumato.core.noise import Tape
 from sfumato.core.process import Process
-from sfumato.core.schedule import named
 from sfumato.core.solvers import DDIM, DDPM
 from sfumato.core.starts import PriorNoise
 from sfumato.methods.cfg import CFG
@@ -31,27 +31,16 @@ Tensors = Mapping[str, Tensor]
 
 
 def process_of(
-    case: Case, t: Tensors, prefix: str, start: Tensor, schedule: str, spacing: str, **fields: Any
+    case: Case, t: Tensors, prefix: str, start: Tensor, loop: Case, **fields: Any
 ) -> Process:
-    """The case's network, its respacing and the clamp of x0."""
+    """The case's network, and of its loop the respacing and the clamp of x0."""
     config = config_of(case)
     net, _ = load_unet(part(t, prefix), config)
-    denoiser = Denoiser(net, named(schedule), "eps", learned_range=config.out_channels == 6)
+    learned = config.out_channels == 2 * start.shape[1]
+    denoiser = Denoiser(net, table_of(loop), "eps", learned_range=learned)
     shape = tuple(start.shape[1:])
-    process = Process(denoiser, shape, n=len(start), spacing=spacing, **fields)
-    return process | Threshold("static")
-
-
-def tape(start: Tensor, steps: Tensor | None = None) -> Tape:
-    """The reference's draws: x_T, then one for each transition."""
-    drawn = {("prior", 0): start}
-    if steps is not None:
-        drawn |= {("step", k + 1): noise[: len(start)] for k, noise in enumerate(steps)}
-    return Tape(drawn)
-
-
-def words(t: Tensors, rows: slice) -> Cond:
-    return Cond({"tokens": t["in.tokens"][rows], "mask": t["in.mask"][rows]})
+    process = Process(denoiser, shape, n=len(start), spacing=loop["respacing"], **fields)
+    return process | Threshold("static" if loop.get("clip_denoised", True) else "none")
 
 
 def check_clip_guided(case: Case, t: Tensors) -> None:
@@ -62,14 +51,14 @@ def check_clip_guided(case: Case, t: Tensors) -> None:
     clip.requires_grad_(False)
     start = t["in.noise"]
     process = process_of(
-        case, t, "sd.model.", start, case["schedule"], case["respacing"],
+        case, t, "sd.model.", start, case,
         cond=words(t, slice(None)), solver=DDPM(),
     )  # fmt: skip
     text = clip.text(t["in.clip_tokens"], t["in.clip_token_lengths"])
     strength = case["clip_grad_scale"] * config.logit_scale
     guide = Agreement(clip.image, text, process.denoiser.schedule, strength)
-    made = (process | guide).sample(noise=tape(start, t["in.step_noise"]))
-    close("sample", made, t["out.sample"], case["tolerance_max_abs"])
+    made = (process | guide).sample(noise=tape(start, t.get("in.step_noise")))
+    close("sample", made, t["out.sample"], limit_of(case["tolerance_max_abs"], "out.sample"))
 
 
 def check_classifier_guided(case: Case, t: Tensors) -> None:
@@ -83,18 +72,16 @@ def check_classifier_guided(case: Case, t: Tensors) -> None:
         return classifier(x, time).log_softmax(-1).gather(1, y[:, None])[:, 0]
 
     for sub in case["cases"]:
-        name = sub["sampler"]
+        name = sub.get("prefix", sub["sampler"]).removesuffix(".")
         start = t[f"in.{name}.noise"]
-        solver = DDPM() if name == "p" else DDIM(sub["eta"])
+        solver = DDPM() if sub["sampler"] == "p" else DDIM(sub["eta"])
+        cond = Cond({"label": y} if case["config"]["num_classes"] else {})
         process = process_of(
-            case, t, "sd.model.", start, sub["schedule"], sub["respacing"],
-            cond=Cond({"label": y}), solver=solver,
+            case, t, "sd.model.", start, {**case, **sub}, cond=cond, solver=solver,
         )  # fmt: skip
         process = process | LogProbability(log_probability, case["classifier_scale"])
-        steps = t.get(f"in.{name}.step_noise") if name == "p" else None
-        made = process.sample(noise=tape(start, steps))
-        tolerance = case["tolerance_max_abs"]
-        limit = tolerance[f"out.{name}.sample"] if isinstance(tolerance, dict) else tolerance
+        made = process.sample(noise=tape(start, t.get(f"in.{name}.step_noise")))
+        limit = limit_of(case["tolerance_max_abs"], f"out.{name}.sample")
         close(name, made, t[f"out.{name}.sample"], limit)
 
 
@@ -102,13 +89,13 @@ def check_inpaint_cfg(case: Case, t: Tensors) -> None:
     start = t["in.noise"]
     half = len(t["in.tokens"]) // 2
     process = process_of(
-        case, t, "sd.", start[:half], case["schedule"], case["respacing"],
+        case, t, "sd.", start[:half], case,
         cond=words(t, slice(0, half)), null=words(t, slice(half, None)), solver=DDPM(),
     )  # fmt: skip
     known, image = t["in.mask_image"][:half], t["in.image"][:half]
     process = process | CFG(case["guidance_scale"]) | Inpaint(image, mask=known, invert=True)
-    made = process.sample(noise=tape(start[:half], t["in.step_noise"]))
-    close("sample", made, t["out.sample"], case["tolerance_max_abs"])
+    made = process.sample(noise=tape(start[:half], t.get("in.step_noise")))
+    close("sample", made, t["out.sample"], limit_of(case["tolerance_max_abs"], "out.sample"))
 
 
 def check_upsample(case: Case, t: Tensors) -> None:
@@ -117,11 +104,11 @@ def check_upsample(case: Case, t: Tensors) -> None:
     start = t["in.noise"]
     cond = Cond({**words(t, slice(None)), "low_res": low})
     process = process_of(
-        case, t, "sd.", start, case["schedule"], case["respacing"], cond=cond,
-        solver=DDIM(case["eta"]),
+        case, t, "sd.", start, case, cond=cond, solver=DDIM(case["eta"]),
     )  # fmt: skip
     process = replace(process, start=PriorNoise(temperature=case["temperature"]))
-    close("sample", process.sample(noise=tape(start)), t["out.sample"], case["tolerance_max_abs"])
+    made = process.sample(noise=tape(start, t.get("in.step_noise")))
+    close("sample", made, t["out.sample"], limit_of(case["tolerance_max_abs"], "out.sample"))
 
 
 KINDS: dict[str, Callable[[Case, Tensors], None]] = {

@@ -10,18 +10,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from conformance_case import betas_of, number, table_in, within
 from conformance_networks import part
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.noise import Tape
 from sfumato.core.process import Process
 from sfumato.core.run import Loop
 from sfumato.core.schedule import linear
-from sfumato.core.solvers import DDPM
+from sfumato.core.solvers import DDPM, variances
 from sfumato.core.spacing import respaced
 from sfumato.methods.ilvr import ILVR
 from sfumato.methods.threshold import Threshold
 from sfumato.models.openai import load_unet
-from sfumato.nn.resize import LowPass, matrix
+from sfumato.nn.resize import KERNELS, LowPass, matrix
 from sfumato.nn.unet import UNetConfig
 
 Case = Mapping[str, Any]
@@ -38,16 +39,19 @@ def check_resizer(case: Case, t: Tensors) -> None:
 
 
 def check_matrices(case: Case, t: Tensors) -> None:
+    known = [name for name in (*KERNELS, "box") if name in case["what"]]
+    kernel = case.get("kernel", known[0] if known else "cubic")
     for name, want in t.items():
         sizes, _, which = name.partition(".")
         n, factor = (int(part) for part in sizes.split("_"))
-        made = matrix(n, n // factor) if which == "D" else matrix(n // factor, n)
+        made = matrix(*((n, n // factor) if which == "D" else (n // factor, n)), kernel=kernel)
         assert float((made - want).abs().max()) <= case["tolerance"]["abs"], name
 
 
 def toy(case: Case, t: Tensors, schedule: Any) -> Callable[[Tensor, Tensor, Cond], Tensor]:
     """The fixtures' network: an exact Gaussian score plus a small convolution."""
     model = case["model"]
+    clock = number(model["doc"], r"\(t/{}\)") or 1000
 
     def network(x: Tensor, time: Tensor, cond: Cond) -> Tensor:
         index = float(time[0])
@@ -55,7 +59,7 @@ def toy(case: Case, t: Tensors, schedule: Any) -> Callable[[Tensor, Tensor, Cond
         a, s = schedule.alpha(level), schedule.sigma(level)
         mu = t["w.mu"].view(1, -1, 1, 1)
         exact = s * (x - a * mu) / (a**2 * model["v"] + s**2)
-        bias = t["w.conv1_b"] + index / 1000 * t["w.tvec"]
+        bias = t["w.conv1_b"] + index / clock * t["w.tvec"]
         hidden = torch.tanh(F.conv2d(x, t["w.conv1_w"], bias, padding=1))
         eps = exact + model["gain"] * F.conv2d(hidden, t["w.conv2_w"], t["w.conv2_b"], padding=1)
         if not model["learn_sigma"]:
@@ -71,11 +75,10 @@ VARIANCES = {"fixed_large": "large", "fixed_small": "small", "learned_range": "l
 
 def process_of(case: Case, t: Tensors, network: Any, level: str) -> tuple[Process, list[int]]:
     """The case's loop with ILVR at the given level."""
-    schedule = linear(case["schedule"]["T"])
+    schedule = betas_of(case["schedule"])
     spacing = case["schedule"]["timestep_respacing"]
     kept = respaced(spacing, schedule.steps)
     assert kept == case["schedule"]["timestep_map"]
-    stop = 0.0 if case["range_t"] < 0 else (kept[case["range_t"]] + 1) / schedule.steps
     variance: Any = VARIANCES[case["variance"]]
     process = Process(
         Denoiser(network, schedule, learned_range=variance == "learned"),
@@ -85,8 +88,18 @@ def process_of(case: Case, t: Tensors, network: Any, level: str) -> tuple[Proces
         solver=DDPM(variance=variance),
     )
     process = process | Threshold("static" if case["clip_denoised"] else "none")
+    stop = stop_of(case["range_t"], kept, schedule)
+    if stop >= 1:  # it never acts there; ours refuses to be composed for nothing
+        return process, kept
     level_name: Any = level
     return process | ILVR(t["ref"], factor=case["down_N"], stop=stop, level=level_name), kept
+
+
+def stop_of(range_t: int, kept: list[int], schedule: Any) -> float:
+    """The time that a range_t, an index of the respaced process, stands for."""
+    if range_t < 0:
+        return 0.0
+    return 1.0 if range_t >= len(kept) - 1 else (kept[range_t] + 1) / schedule.steps
 
 
 def tape(case: Case, t: Tensors, steps: int) -> Tape:
@@ -118,40 +131,51 @@ def check_loop(case: Case, t: Tensors) -> None:
 def loop_network(case: Case, t: Tensors) -> Any:
     """The toy, or the tiny ADM network of the fixture."""
     if case["kind"] == "ilvr-loop":
-        return toy(case, t, linear(case["schedule"]["T"]))
+        return toy(case, t, betas_of(case["schedule"]))
     given = case["model"]["cfg"]
+    mult = given["channel_mult"] or MULTIPLIERS[given["image_size"]]
+    sides = [side for side in given["attention_resolutions"].split(",") if side]
+    same = ("num_res_blocks", "num_heads", "num_head_channels", "num_heads_upsample",
+            "use_scale_shift_norm", "resblock_updown", "use_new_attention_order")  # fmt: skip
     config = UNetConfig(
         model_channels=given["num_channels"],
-        out_channels=6 if given["learn_sigma"] else 3,
-        num_res_blocks=given["num_res_blocks"],
-        channel_mult=tuple(int(part) for part in given["channel_mult"].split(",")),
-        attention_resolutions=tuple(
-            given["image_size"] // int(side) for side in given["attention_resolutions"].split(",")
-        ),
-        num_head_channels=given["num_head_channels"],
-        use_scale_shift_norm=given["use_scale_shift_norm"],
-        resblock_updown=given["resblock_updown"],
+        in_channels=t["x_T"].shape[1],
+        out_channels=t["x_T"].shape[1] * (2 if given["learn_sigma"] else 1),
+        channel_mult=tuple(float(part) for part in mult.split(",")),
+        attention_resolutions=tuple(given["image_size"] // int(side) for side in sides),
+        **{name: given[name] for name in same if name in given},
     )
     weights = {name: value.float() for name, value in part(t, "model.").items()}
-    return load_unet(weights, config)[0]
+    net = load_unet(weights, config)[0]
+    if "fwd.out" in t:
+        out = net(t["fwd.x"], t["fwd.t"].float(), {})
+        within(case["tolerance"]["out_abs"], "forward", out, t["fwd.out"])
+    return net
+
+
+MULTIPLIERS = {512: "0.5,1,1,2,2,4,4", 256: "1,1,2,2,4,4", 128: "1,1,2,3,4", 64: "1,2,3,4"}
+"""What the reference's "" stands for, by image size."""
 
 
 def check_closed_forms(case: Case, t: Tensors) -> None:
     """Two pixels: means and deviations of their sum and difference."""
     c = torch.tensor(case["C"], dtype=torch.float64)
-    y = torch.tensor(case["y"]).view(1, 1, 2)
-    up, down = torch.tensor([1.0, 1.0]).double(), torch.tensor([1.0, -1.0]).double()
-    rows = [row for row in case["rows"] if row["range_t"] in (-1, 0, 100, 300)]
-    assert len(rows) > 4
-    for row in rows:
+    y = torch.tensor(case["y"]).view(1, 1, -1)
+    schedule = betas_of(case["schedule"]) if "schedule" in case else table_in(case["what"])
+    variance: Any = "small" if "fixed-small" in case["what"] else "large"
+    pixels = len(c)
+    up, down = torch.ones(pixels).double(), (-1.0) ** torch.arange(pixels).double()
+    assert case["rows"]
+    for row in case["rows"]:
         level = "reference" if "reference code" in row["reference_level"] else "matched"
-        stop = 0.0 if row["range_t"] < 0 else (row["range_t"] + 1) / 1000
+        kept = list(range(schedule.steps))
         process = Process(
-            Denoiser(Exact(c, torch.zeros(2), linear()), linear()), (1, 1, 2), n=3, n_steps=1000,
-            solver=DDPM(variance="large"),
+            Denoiser(Exact(c, torch.zeros(pixels), schedule), schedule), (1, 1, pixels),
+            n=pixels + 1, n_steps=schedule.steps, solver=DDPM(variance=variance),
         )  # fmt: skip
-        method = ILVR(y, factor=2, kernel="box", stop=stop, level=level)  # type: ignore[arg-type]
-        mean, cov = law(process | method, method, level)
+        stop = stop_of(row["range_t"], kept, schedule)
+        method = held(y, factor=pixels, kernel="box", stop=stop, level=level)
+        mean, cov = law(process, method, level)
         found = {
             "sum_mean": float(up @ mean),
             "sum_std": float(up @ cov @ up) ** 0.5,
@@ -164,21 +188,22 @@ def check_closed_forms(case: Case, t: Tensors) -> None:
 
 def check_closed_forms_cubic(case: Case, t: Tensors) -> None:
     """Maps of mean and deviation on 8x8 with the cubic, and the noiseless run."""
-    schedule, y = linear(), t["y"]
+    schedule, y = betas_of(case["schedule"]) if "schedule" in case else linear(), t["y"]
+    assert not case["clip_denoised"], "what is clamped has no Gaussian law"
     d = y[0].numel()
-    kept = respaced(case["timestep_respacing"], 1000)
+    kept = respaced(case["timestep_respacing"], schedule.steps)
     exact = Exact(case["v"] * torch.eye(d).double(), torch.full((d,), case["mu"]), schedule)
-    for name in ("code", "level_matched", "level_matched_to_end"):
+    variance: Any = VARIANCES[case["variance"]]
+    for name in sorted(name.removeprefix("mean_") for name in t if name.startswith("mean_")):
         level: Any = "reference" if name == "code" else "matched"
-        stop = 0.0 if name.endswith("end") else (kept[case["range_t"]] + 1) / 1000
+        stop = 0.0 if name.endswith("end") else stop_of(case["range_t"], kept, schedule)
         process = Process(
             Denoiser(exact, schedule), tuple(y.shape[1:]), n=d + 1,
-            spacing=case["timestep_respacing"], solver=DDPM(variance="large"),
+            spacing=case["timestep_respacing"], solver=DDPM(variance=variance),
         )  # fmt: skip
-        method = ILVR(y[0], factor=case["down_N"], stop=stop, level=level)
-        process = process | method
+        method = held(y[0], factor=case["down_N"], stop=stop, level=level)
         limit = case["tolerance"]["abs"]
-        still = process.sample(noise=Silence())[:1]
+        still = (process if method is None else process | method).sample(noise=Silence())[:1]
         assert float((still - t[f"mean_{name}"]).abs().max()) <= limit, f"{name}: noiseless run"
         mean, cov = law(process, method, level)
         wanted = t[f"mean_{name}"].flatten().double(), t[f"std_{name}"].flatten().double()
@@ -202,18 +227,25 @@ class Exact:
         return eps.view_as(x).to(x.dtype)
 
 
-def law(process: Process, method: ILVR, level: str) -> tuple[Tensor, Tensor]:
+def held(y: Tensor, **values: Any) -> ILVR | None:
+    """ILVR, or None where it would never act, which ours refuses."""
+    return None if values["stop"] >= 1 else ILVR(y, **values)
+
+
+def law(process: Process, method: ILVR | None, level: str) -> tuple[Tensor, Tensor]:
     """Exact mean (d,) and covariance (d, d) of a linear run with ILVR.
 
     Each step of ours is affine in the state: its matrix is read off the images of 0 and of the unit
     states, without noise; the variances of the two noises are put in by their formulas.
     """
-    run = process.begin(noise=Silence())
+    run = (process if method is None else process | method).begin(noise=Silence())
     schedule, loop, d = run.schedule, Loop(run), run.n - 1
+    solver: Any = process.solver
     eye = torch.eye(d, dtype=torch.float64)
     probes = torch.cat([torch.zeros(1, d, dtype=torch.float64), eye]).view(run.n, *process.shape)
-    low = LowPass(method.factor, method.kernel)
-    phi = low(eye.view(d, *process.shape)).view(d, d).T
+    phi = torch.zeros_like(eye)
+    if method is not None:
+        phi = LowPass(method.factor, method.kernel)(eye.view(d, *process.shape)).view(d, d).T
     mean, cov = torch.zeros(d, dtype=torch.float64), eye.clone()
     for i in range(len(run.times) - 1):
         t, s = run.times[i], run.times[i + 1]
@@ -223,20 +255,13 @@ def law(process: Process, method: ILVR, level: str) -> tuple[Tensor, Tensor]:
         rows = moved.view(run.n, d)
         step, offset = (rows[1:] - rows[0]).T, held[0]
         mean = (held[1:] - held[0]).T @ mean + offset
-        cov = step @ cov @ step.T + schedule_noise(schedule, t, s) * eye
-        if method.stop < t:
+        large, small = variances(schedule, t, s)
+        added = 0.0 if s == 0 else small if solver.variance == "small" else large
+        cov = step @ cov @ step.T + added * eye
+        if method is not None and method.stop < t:
             cov = (eye - phi) @ cov @ (eye - phi).T
             cov = cov + schedule.sigma(t if level == "reference" else s) ** 2 * phi @ phi.T
     return mean, cov
-
-
-def schedule_noise(schedule: Any, t: float, s: float) -> float:
-    """Fixed-large variance of a step, 0 at the last."""
-    if s == 0:
-        return 0.0
-    return float(
-        schedule.sigma(t) ** 2 - (schedule.alpha(t) / schedule.alpha(s) * schedule.sigma(s)) ** 2
-    )
 
 
 class Silence:
