@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from conformance_case import number
 from conformance_networks import part
 from sfumato.core.cutouts import cutouts
 from sfumato.methods import instruction
@@ -75,16 +76,18 @@ def clip(same: Within, t: Tensors, case: Case) -> None:
 
 def text_prompts(same: Within, t: Tensors, case: Case) -> None:
     same("prompt.combined", instruction.mixed(t["prompt.embeds"], t["prompt.weights"].tolist()))
+    default = number(case["prompts_note"], "default weight {}") or 3.0
     for text, (words, weight) in case["prompts"]:
-        assert instruction.weighted(text, default=3.0) == [(words, weight)], text
+        assert instruction.weighted(text, default=default) == [(words, weight)], text
 
 
 def nce(same: Within, t: Tensors, case: Case) -> None:
     """F is the identity in our loss and an MLP in one of the cases; pictures share their keys."""
     tau = case["params"]["nce"]["temperature"]
-    for group in ("nce_mlp", "nce_nomlp", "nce_mlp_b2"):
+    for group in sorted({name.partition(".")[0] for name in t if name.startswith("nce")}):
         own = part(t, f"{group}.")
-        queries = [own[f"q{level}"].clone().requires_grad_() for level in range(3)]
+        levels = sum(name[0] == "q" and name[1:].isdigit() for name in own)
+        queries = [own[f"q{level}"].clone().requires_grad_() for level in range(levels)]
         total = torch.zeros(())
         for level, query in enumerate(queries):
             project = mlp(part(own, f"mlp_{level}."))
@@ -133,7 +136,7 @@ def heads(same: Within, t: Tensors, case: Case) -> None:
 
 def cuts(same: Within, t: Tensors, case: Case) -> None:
     boxes = [tuple(map(tuple, t["cut.boxes"].tolist()))] * len(t["cut.image"])
-    made = cutouts(t["cut.image"], boxes, 8, resize=F.adaptive_avg_pool2d)
+    made = cutouts(t["cut.image"], boxes, t["cut.out"].shape[-1], resize=F.adaptive_avg_pool2d)
     same("cut.out", made.flatten(0, 1))
 
 

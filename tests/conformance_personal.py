@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,16 +30,29 @@ def check_prior_loss(case: Case, t: Tensors) -> None:
         found = per_sample(t[f"{name}.in.pred"], target, t.get(f"{name}.in.mask"))
         agrees(found, t[f"{name}.out.per_sample"], near)
         of_class = [bool(v) for v in t[f"{name}.in.is_class"]]
-        for gamma, weighting in (("gnone", None), ("g1", MinSNR(1.0)), ("g5", MinSNR(5.0))):
+        for gamma in told(t, f"{name}.out.weights."):
+            weighting = None if gamma == "gnone" else MinSNR(float(gamma.removeprefix("g")))
             weights = torch.tensor([weight(kind, weighting, float(bar)) for bar in bars])
             agrees(weights, t[f"{name}.out.weights.{gamma}"], near)
-            for strength in ("0", "0.5", "1", "2"):
-                wanted = f"{name}.out.lam{strength}.{gamma}"
+            for rest in told(t, f"{name}.out.lam"):
+                if not re.search(rf"\.{re.escape(gamma)}\.", rest):
+                    continue
+                strength, _, form = rest.partition(f".{gamma}.")
                 lam, rows = float(strength), weights * found
                 plain = torch.where(torch.tensor(of_class), found, rows)
-                agrees(preserved(rows, of_class, lam), t[f"{wanted}.both"], near)
-                agrees(preserved(plain, of_class, lam), t[f"{wanted}.inst_only"], near)
-                agrees(preserved(rows, of_class, lam, "mean"), t[f"{wanted}.batchmean"], near)
+                made = {
+                    "both": lambda rows=rows, lam=lam: preserved(rows, of_class, lam),
+                    "inst_only": lambda plain=plain, lam=lam: preserved(plain, of_class, lam),
+                    "batchmean": lambda rows=rows, lam=lam: preserved(rows, of_class, lam, "mean"),
+                }[form]()
+                agrees(made, t[f"{name}.out.lam{rest}"], near)
+
+
+def told(t: Tensors, prefix: str) -> list[str]:
+    """What follows a prefix in the names of a case's tensors."""
+    found = [name.removeprefix(prefix) for name in t if name.startswith(prefix)]
+    assert found, f"no {prefix}*"
+    return found
 
 
 def asked(kind: Kind, x0: Tensor, noise: Tensor, bar: Tensor) -> Tensor:

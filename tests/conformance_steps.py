@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
+from conformance_case import kept_of, number, table_of, total_of
 from sfumato.core.denoiser import Cond, Denoiser, Prediction
 from sfumato.core.guides import Call, Guide
 from sfumato.core.noise import Tape
 from sfumato.core.process import Process
 from sfumato.core.pseudo import PLMS
 from sfumato.core.run import Loop, Run
-from sfumato.core.schedule import named
-from sfumato.core.solvers import DDIM, DDPM, Solver
-from sfumato.core.spacing import respaced
+from sfumato.core.solvers import DDIM, DDPM, Solver, variances
 from sfumato.methods.inpaint import _Overwrite
 from sfumato.methods.threshold import Threshold
 
@@ -55,8 +55,8 @@ class Row:
     """One row of a case at its own place in the respaced process."""
 
     def __init__(self, case: Case, given: Tensors, row: int) -> None:
-        self.total = case.get("total_steps", 1000)
-        self.kept = respaced(case["respacing"], self.total)
+        self.total = total_of(case)
+        self.kept = kept_of(case)
         self.k = int(given["t"][row])
         self.x = given["x"][row : row + 1]
         self.noise = given["noise"][row : row + 1]
@@ -66,7 +66,7 @@ class Row:
 
     def denoiser(self) -> Denoiser:
         case, total = self.case, self.total
-        kind = case.get("var_type", "learned_range")
+        kind = var_type(case)
         rescale = case.get("rescale_timesteps", False)
 
         def network(x: Tensor, time: Tensor, cond: Cond) -> Tensor:
@@ -75,7 +75,7 @@ class Row:
 
         return Denoiser(
             network,
-            named(case["schedule"], total),
+            table_of(case),
             KIND[case.get("mean_type", "epsilon")],  # type: ignore[arg-type]
             learned_range=kind == "learned_range",
             learned_log=kind == "learned",
@@ -85,8 +85,7 @@ class Row:
     def run(self, solver: Solver, clip: bool = True, guides: tuple[Guide, ...] = ()) -> Run:
         process = Process(
             self.denoiser(), tuple(self.x.shape[1:]), n=1, solver=solver,
-            spacing=self.case["respacing"] or None,
-            n_steps=None if self.case["respacing"] else self.total, guides=guides,
+            spacing=self.case["respacing"], guides=guides,
         )  # fmt: skip
         return (process | Threshold("static" if clip else "none")).begin(noise=Tape({}))
 
@@ -124,10 +123,37 @@ class Row:
         return torch.as_tensor(value).float().log().expand_as(self.x)
 
 
+    def forward(self, given: Tensors, k: int, name: str) -> Tensor | None:
+        """q_sample, and the mean and variance of q(x_s | x_t, x_0)."""
+        table = table_of(self.case)
+        steps = [(kept + 1) / self.total for kept in self.kept]
+        t, s = steps[self.k], steps[self.k - 1] if self.k else 0.0
+        x0 = given["x_start"][k : k + 1]
+        if name == "q_sample":
+            return table.alpha(t) * x0 + table.sigma(t) * self.noise
+        large, small = variances(table, t, s)
+        if name.endswith(".mean"):
+            keep = table.alpha(t) / table.alpha(s) * (table.sigma(s) / table.sigma(t)) ** 2
+            return keep * self.x + table.alpha(s) * large / table.sigma(t) ** 2 * x0
+        value = torch.full_like(x0, small)
+        return value if name.endswith(".variance") else None if self.k == 0 else value.log()
+
+
 def agree(what: str, got: Tensor, want: Tensor, relative: float) -> None:
     limit = relative * max(1.0, float(want.abs().max()))
     gap = float((got - want).abs().max())
     assert gap <= limit, f"{what}: differs by {gap:.2e}, limit {limit:.1e}"
+
+
+def relative_limits(tolerance: Mapping[str, str]) -> dict[str, float]:
+    """The start of an output's name -> what the case's sentence allows of it, relative to a row."""
+    found = {"ddim": 1e-3, "p_": 1e-5, "q_": 1e-5, "": 1e-5}
+    for names, text in tolerance.items():
+        for start in (name.strip().rstrip("*") for name in names.split(",")):
+            limit = number(text, r"<= {} \* max")
+            if limit is not None:
+                found = {start: limit, **found}
+    return found
 
 
 def rows_of(case: Case, t: Tensors, prefix: str) -> tuple[Tensors, Tensors, int]:
@@ -140,9 +166,14 @@ def rows_of(case: Case, t: Tensors, prefix: str) -> tuple[Tensors, Tensors, int]
     return given, wanted, len(given["t"])
 
 
+def var_type(case: Case) -> str:
+    """What a case says of its variances; GLIDE's say nothing and mean a learned range."""
+    return str(case.get("var_type", "learned_range"))
+
+
 def ancestral(case: Case) -> DDPM:
     """The reference's variance in our terms."""
-    kind = case.get("var_type", "learned_range")
+    kind = var_type(case)
     known = {"fixed_small": "small", "fixed_large": "large"}
     return DDPM(variance=known.get(kind, "learned"))  # type: ignore[arg-type]
 
@@ -150,6 +181,7 @@ def ancestral(case: Case) -> DDPM:
 def check_steps(case: Case, t: Tensors) -> None:
     """Every kind of step that the case has an answer for."""
     checked = set()
+    limits = relative_limits(case["tolerance"])
     for config in case["cases"]:
         given, wanted, n = rows_of(case, t, config["prefix"])
         for k in range(n):
@@ -158,12 +190,12 @@ def check_steps(case: Case, t: Tensors) -> None:
                 got = answer(name, row, given, k)
                 if got is None:
                     continue
-                relative = 1e-3 if name.startswith("ddim") else 1e-5
+                relative = next(limits[start] for start in limits if name.startswith(start))
                 agree(f"{config['prefix']}{name} row {k}", got, wanted[name][k : k + 1], relative)
                 checked.add(name)
             exact = float(wanted["model_timesteps"][k])
-            assert set(row.seen) == {exact} or abs(row.seen[0] - exact) < 1e-4
-    assert {"p_sample.sample", "p_sample_cond.sample", "p_mean_variance.mean"} <= checked
+            assert row.seen and row.seen == pytest.approx([exact] * len(row.seen), rel=1e-6)
+    assert any(name.startswith("p_") for name in checked)
 
 
 def answer(name: str, row: Row, given: Tensors, k: int) -> Tensor | None:
@@ -186,6 +218,8 @@ def answer(name: str, row: Row, given: Tensors, k: int) -> Tensor | None:
         return row.step(solver, clip, noisy=False)
     if what == "log_variance" and kind == "p_mean_variance" and row.k > 0:
         return row.log_variance(solver)
+    if kind.startswith("q_"):
+        return row.forward(given, k, name)
     if what != "sample":
         return None
     if kind == "p_sample":
@@ -211,6 +245,7 @@ def check_plms(case: Case, t: Tensors) -> None:
         prefix = config["prefix"]
         outputs, start = t[f"in.{prefix}model_outputs"], t[f"in.{prefix}x"]
         scores = t.get(f"in.{prefix}cond_grads")
+        assert len(kept_of(config)) == config["num_timesteps"]
         seen: list[float] = []
 
         def network(
@@ -220,11 +255,13 @@ def check_plms(case: Case, t: Tensors) -> None:
             return outputs[len(seen) - 1]
 
         process = Process(
-            Denoiser(network, named(config["schedule"]), "eps", learned_range=True),
+            Denoiser(
+                network, table_of(config), "eps", learned_range=outputs.shape[2] > start.shape[1]
+            ),
             tuple(start.shape[1:]), n=len(start), solver=PLMS(config["order"]),
             spacing=config["respacing"],
         )  # fmt: skip
-        process = process | Threshold("static")
+        process = process | Threshold("static" if config.get("clip_denoised", True) else "none")
         if scores is not None:
             process = process | Scores(scores, seen)
         assert process.calls == config["model_calls"]

@@ -65,19 +65,26 @@ def check_tokenizers(case: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     bpe = vocabularies.clip(folder() / "bpe_simple_vocab_16e6.txt.gz")
     assert gpt2.get_vocab_size() == glide["n_vocab"]
     assert bpe.get_vocab_size() == clip["n_entries"]
-    of_glide = vocabularies.GlidePrompts(gpt2, glide["context"])
+    assert vocabularies.GPT2_END == glide["end_token"]
+    assert (vocabularies.CLIP_START, vocabularies.CLIP_END) == (
+        clip["start_token"], clip["end_token"],
+    )  # fmt: skip
+    of_glide = vocabularies.GlidePrompts(gpt2, glide["context"], cut=True)
     of_clip = vocabularies.ClipPrompts(bpe, clip["context"], cut=True)
     for item in case["items"]:
         text = item["text"]
         cond = of_glide([text])
         valid = int(cond["mask"].sum())
-        assert cond["tokens"][0, :valid].tolist() == item["glide_ids"], text
-        assert valid == item["glide_padded_128_valid"], text
-        assert cond["tokens"][0, :8].tolist() == item["glide_padded_128_first"], text
-        assert cond["tokens"][0, -3:].tolist() == item["glide_padded_128_last"], text
+        assert gpt2.encode(text).ids == item["glide_ids"], text
+        assert cond["tokens"][0, :valid].tolist() == item["glide_ids"][: glide["context"]], text
+        padded = f"glide_padded_{glide['context']}"
+        assert valid == item[f"{padded}_valid"], text
+        first, last = item[f"{padded}_first"], item[f"{padded}_last"]
+        assert cond["tokens"][0, : len(first)].tolist() == first, text
+        assert cond["tokens"][0, -len(last) :].tolist() == last, text
         cond = of_clip([text])
         assert bpe.encode(vocabularies.cleaned(text)).ids == item["clip_ids"], text
-        assert cond["tokens"][0].tolist() == item["clip_padded_77"], text
+        assert cond["tokens"][0].tolist() == item[f"clip_padded_{clip['context']}"], text
         assert int(cond["lengths"][0]) == item["clip_length"], text
 
 

@@ -92,18 +92,23 @@ def _text(file: Path) -> str:
 
 @dataclass(frozen=True)
 class GlidePrompts:
-    """tokens (B, 128) padded with the end token, mask true on real tokens; "" is all padding."""
+    """tokens (B, 128) padded with the end token, mask true on real tokens; "" is all padding.
+
+    cut: shorten to what fits, as the reference does, instead of refusing.
+    """
 
     tokenizer: Tokenizer
     context: int = 128
+    cut: bool = False
 
     def __call__(self, texts: Sequence[str], beside: Sequence[str] = ()) -> Cond:
         tokens = torch.full((len(texts), self.context), GPT2_END)
         mask = torch.zeros(len(texts), self.context, dtype=torch.bool)
         for row, text in enumerate(texts):
             ids = self.tokenizer.encode(text).ids
-            if len(ids) > self.context:
+            if len(ids) > self.context and not self.cut:
                 raise SfumatoError(too_long(text, len(ids), self.context))
+            ids = ids[: self.context]
             tokens[row, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
             mask[row, : len(ids)] = True
         return Cond({"tokens": tokens, "mask": mask})

@@ -23,7 +23,8 @@ STDS = (68.50053285, 66.63215831, 70.32316309)
 
 @dataclass(frozen=True)
 class CLIPConfig:
-    """embedding: width of the shared space; heads are head_width wide.
+    """embedding: width of the shared space; heads are head_width wide, those of the image side
+    image_head_width where that is given.
 
     image_width, image_layers, patch, size: the image side; text_width, text_layers, context,
     vocabulary: the text side; steps: entries of the time table. bands: the picture is read as its
@@ -43,13 +44,15 @@ class CLIPConfig:
     steps: int = 1000
     logit_scale: float = 100.0
     bands: BandsConfig | None = None
+    image_head_width: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.bands, Mapping):
             object.__setattr__(self, "bands", BandsConfig(**self.bands))
-        for width in (self.image_width, self.text_width):
-            if width % self.head_width:
-                raise SfumatoError(f"CLIP: width {width} is no multiple of {self.head_width}")
+        heads = self.image_head_width or self.head_width
+        for width, head in ((self.image_width, heads), (self.text_width, self.head_width)):
+            if width % head:
+                raise SfumatoError(f"CLIP: width {width} is no multiple of {head}")
 
     @property
     def channels(self) -> int:
@@ -187,11 +190,13 @@ class Head(nn.Module):
         return out
 
 
-def _stack(first: nn.Module, width: int, layers: int, causal: bool, config: CLIPConfig) -> Stack:
+def _stack(
+    first: nn.Module, width: int, layers: int, head_width: int, causal: bool, embedding: int
+) -> Stack:
     blocks: dict[str, nn.Module] = {"input": first}
     for n in range(layers):
-        blocks[f"block_{n}"] = Block(width, config.head_width, causal)
-    blocks["output"] = Head(width, config.embedding)
+        blocks[f"block_{n}"] = Block(width, head_width, causal)
+    blocks["output"] = Head(width, embedding)
     return Stack(blocks)
 
 
@@ -217,7 +222,10 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.size = config.size
         first = Pictures(config)
-        self.blocks = _stack(first, config.image_width, config.image_layers, False, config)
+        heads = config.image_head_width or config.head_width
+        self.blocks = _stack(
+            first, config.image_width, config.image_layers, heads, False, config.embedding
+        )
         self.bands = Bands(config.bands, len(MEANS)) if config.bands else None
         means, stds = torch.full((config.channels,), 127.5), torch.tensor(STDS)
         means[: len(MEANS)] = torch.tensor(MEANS)  # the bands beyond LL have none
@@ -244,7 +252,9 @@ class TextEncoder(nn.Module):
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__()
         first = Words(config)
-        self.blocks = _stack(first, config.text_width, config.text_layers, True, config)
+        self.blocks = _stack(
+            first, config.text_width, config.text_layers, config.head_width, True, config.embedding
+        )
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         x = self.blocks.tokens(tokens)
