@@ -6,9 +6,9 @@ steps, linear betas 1e-4..0.02"); it is read there, so that no check holds a num
 
 from __future__ import annotations
 
-import math
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,7 @@ def betas_of(given: Case) -> Table:
 def in_float32(table: Table) -> Table:
     """The same with its betas rounded to float32, as programs that keep tensors of them have."""
     bars = (1.0, *table.alpha_bar)
-    betas = [1 - b / a for a, b in zip(bars, bars[1:], strict=False)]
+    betas = [1 - b / a for a, b in itertools.pairwise(bars)]
     return Table.from_betas(np.asarray(betas).astype(np.float32).astype(float).tolist())
 
 
@@ -90,9 +90,3 @@ def within(tolerance: Any, name: str, got: Tensor, want: Tensor) -> None:
     assert got.shape == want.shape, f"{name}: shape {tuple(got.shape)}, not {tuple(want.shape)}"
     gap = float((got - want).abs().max())
     assert gap <= tolerance, f"{name}: differs by {gap:.2e}, tolerance {tolerance:.0e}"
-
-
-def close_to(got: Sequence[float], want: Sequence[float], rel: float, abs_: float) -> bool:
-    return len(got) == len(want) and all(
-        math.isclose(g, w, rel_tol=rel, abs_tol=abs_) for g, w in zip(got, want, strict=True)
-    )

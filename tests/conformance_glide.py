@@ -134,7 +134,11 @@ def check_loop_ddim_cfg(case: Case, t: Tensors) -> None:
         spacing=case["respacing"],
         solver=DDIM(case["eta"]),
     )  # fmt: skip
-    process = process | CFG(case["guidance_scale"]) | Threshold("static" if case.get("clip_denoised", True) else "none")
+    process = (
+        process
+        | CFG(case["guidance_scale"])
+        | Threshold("static" if case.get("clip_denoised", True) else "none")
+    )
     tolerance = case["tolerance_max_abs"]
     noise = tape(start, t.get("in.step_noise"))
     run = process.begin(noise=noise)

@@ -82,7 +82,9 @@ def check_network(case: Case, tensors: Tensors) -> None:
     net, cond, tolerance = network_of(case, tensors), cond_of(tensors), case["tolerance_max_abs"]
     x, time = tensors["in.x"], tensors["in.timesteps"]
     with torch.no_grad():
-        close("sample", net(x, time, cond), tensors["out.sample"], limit_of(tolerance, "out.sample"))
+        close(
+            "sample", net(x, time, cond), tensors["out.sample"], limit_of(tolerance, "out.sample")
+        )
     differentiable = net(x.clone().requires_grad_(), time, cond)
     close("sample with gradients", differentiable.detach(), tensors["out.sample"], tolerance)
 

@@ -40,11 +40,13 @@ def check_prior_loss(case: Case, t: Tensors) -> None:
                 strength, _, form = rest.partition(f".{gamma}.")
                 lam, rows = float(strength), weights * found
                 plain = torch.where(torch.tensor(of_class), found, rows)
-                made = {
-                    "both": lambda rows=rows, lam=lam: preserved(rows, of_class, lam),
-                    "inst_only": lambda plain=plain, lam=lam: preserved(plain, of_class, lam),
-                    "batchmean": lambda rows=rows, lam=lam: preserved(rows, of_class, lam, "mean"),
-                }[form]()
+                if form == "both":
+                    made = preserved(rows, of_class, lam)
+                elif form == "inst_only":
+                    made = preserved(plain, of_class, lam)
+                else:
+                    assert form == "batchmean"
+                    made = preserved(rows, of_class, lam, "mean")
                 agrees(made, t[f"{name}.out.lam{rest}"], near)
 
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from conformance_case import betas_of, in_float32, number
 from sfumato.core.denoiser import Denoiser
 from sfumato.core.noise import Tape
 from sfumato.core.process import Process
@@ -81,20 +82,15 @@ def check_ddpm_unet(case: Case, t: Tensors) -> None:
 
 
 def check_vp(case: Case, t: Tensors, network: Any = None) -> None:
-    given = case["schedule"]
-    table = Table.from_betas(
-        np.linspace(given["beta_start"], given["beta_end"], given["T"])
-        .astype(np.float32)
-        .astype(float)
-        .tolist()
-    )
+    table = in_float32(betas_of(case["schedule"]))
+    clock = number(case["model"].get("doc", ""), r"\(t/{}\)") or 1000
     network = network or toy_eps(
-        case["model"], t, lambda index: table.alpha_bar[round(index)], lambda index: index / 1000
+        case["model"], t, lambda index: table.alpha_bar[round(index)], lambda index: index / clock
     )
     steps, count = case["t"], case["K"]
     method = SDEdit(
         (t["img01"] - 0.5) * 2,
-        t0=steps / given["T"],
+        t0=steps / table.steps,
         repeats=count,
         mask=(t["mask"] != 1).float(),
         composite="reference",
@@ -196,10 +192,7 @@ def gaussian(table: Any, v: float, mu: float = 0.0) -> Denoiser:
 
 def check_closed_forms(case: Case, t: Tensors) -> None:
     """Deterministic laws exactly, by pushing unit vectors of noise through the linear chain."""
-    given = case["schedule"]
-    table = Table.from_betas(
-        np.linspace(given["beta_start"], given["beta_end"], given["T"]).tolist()
-    )
+    table = betas_of(case["schedule"])
     for row in case["gaussian"]:
         steps, v = row["t"], row["v"]
         for kind in ("small", "large"):
@@ -208,7 +201,7 @@ def check_closed_forms(case: Case, t: Tensors) -> None:
             assert std == pytest.approx(row[f"chain_fixed{kind}_std"], rel=2e-5)
     for row in case["ddim_eta0"]["rows"]:
         indices = [round(i) for i in np.linspace(row["t"] - 1, 0, row["steps"])]
-        times = (*((i + 1) / given["T"] for i in indices), 0.0)
+        times = (*((i + 1) / table.steps for i in indices), 0.0)
         coef, std = law(table, row["v"], row["t"], DDIM(), None, times)
         assert coef == pytest.approx(row["coef"], abs=2e-6)
         assert std == pytest.approx(row["std"], abs=2e-6)
@@ -273,7 +266,7 @@ def check_mixture(case: Case, table: Table, draws: int = 4096) -> None:
         guide = torch.full((1, 1, draws), float(row["g"]), dtype=torch.float64)
         for solver, key, steps in (
             (DDPM("small"), "p_plus", row["t"]),
-            (DDIM(), "p_plus_ode", 100),
+            (DDIM(), "p_plus_ode", row["t"]),
         ):
             process = Process(denoiser, (1, 1, draws), n_steps=steps, solver=solver)
             x = (process | SDEdit(guide, t0=row["t"] / table.steps)).sample(seed=1)

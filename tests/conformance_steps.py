@@ -122,7 +122,6 @@ class Row:
         value = solver._variance(pred, t, s, call)
         return torch.as_tensor(value).float().log().expand_as(self.x)
 
-
     def forward(self, given: Tensors, k: int, name: str) -> Tensor | None:
         """q_sample, and the mean and variance of q(x_s | x_t, x_0)."""
         table = table_of(self.case)
@@ -194,7 +193,8 @@ def check_steps(case: Case, t: Tensors) -> None:
                 agree(f"{config['prefix']}{name} row {k}", got, wanted[name][k : k + 1], relative)
                 checked.add(name)
             exact = float(wanted["model_timesteps"][k])
-            assert row.seen and row.seen == pytest.approx([exact] * len(row.seen), rel=1e-6)
+            assert row.seen
+            assert row.seen == pytest.approx([exact] * len(row.seen), rel=1e-6)
     assert any(name.startswith("p_") for name in checked)
 
 

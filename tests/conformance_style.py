@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from conformance_case import number
 from conformance_losses import grad, looked
 from conformance_networks import part
-from conformance_vdiffusion import gaussian_like
+from conformance_vdiffusion import formula_input
 from sfumato.core.branches import Branch
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.guides import Guide
@@ -33,17 +34,20 @@ Case = Mapping[str, Any]
 Tensors = Mapping[str, Tensor]
 COSINE = Cosine()
 MEAN, STD = extras.CLIP_MEAN, extras.CLIP_STD
-DEFAULTS = {"-cs": 500.0, "-lc": 3.0, "-ns": 1.0, "-tvs": 0.0, "-as": 0.0, "-fs": 0.5, "-ws": 0.5}
+FLAGS = ("-cs", "-lc", "-ns", "-tvs", "-as", "-fs", "-ws")
 
 
-def told(args: list[str]) -> tuple[list[tuple[str, float]], dict[str, float]]:
+def told(args: list[str], meaning: str) -> tuple[list[tuple[str, float]], dict[str, float]]:
     """The reference's command line: prompts with their weights, and its numbers."""
-    values, prompts, words = dict(DEFAULTS), [], iter(args)
+    defaults = meaning.partition("defaults ")[2]
+    values = {flag: number(defaults, rf"\b{flag[1:]} {{}}") for flag in FLAGS}
+    default = number(meaning, "default weight {}")
+    prompts, words = [], iter(args)
     for word in words:
         if word.startswith("-"):
             values[word] = float(next(words))
         else:
-            prompts += instruction.weighted(word, default=3.0)
+            prompts += instruction.weighted(word, default=default)
     return prompts, values
 
 
@@ -82,7 +86,8 @@ class Check:
         """The toy CLIP on the whole picture; the cutout is the identity here."""
         mean, std = (pixels.new_tensor(v).view(3, 1, 1) for v in (MEAN, STD))
         seen = ((pixels + 1) / 2 - mean) / std
-        flat = F.adaptive_avg_pool2d(seen, 4).flatten(1)
+        side = number(self.case["toy_clip"], r"adaptive_avg_pool2d\(img,{}\)")
+        flat = F.adaptive_avg_pool2d(seen, int(side or 4)).flatten(1)
         hidden = torch.tanh(flat @ self.t["clip.W1"].T)
         return instruction.unit(hidden @ self.t["clip.W2"].T)
 
@@ -103,10 +108,10 @@ class Check:
         ]
 
     def process(self, args: list[str], solver: Any = "ddim", times: Any = (0.5, 0.0)) -> Process:
-        prompts, values = told(args)
+        prompts, values = told(args, self.case["args_meaning"])
         total = values["-fs"] + values["-ws"]
         general, art = values["-fs"] / total, values["-ws"] / total
-        null = Cond({"clip_embed": torch.zeros(1, 512)})
+        null = Cond({"clip_embed": torch.zeros(1, self.t["A.E"].shape[1])})
         rest = 1 - sum(weight for _, weight in prompts)
         branches = [Branch("null", null, general * rest)]
         branches += [
@@ -116,25 +121,29 @@ class Check:
         branches += [Branch("art", Cond(), art, self.denoiser("B"))]
         guides = self.losses(prompts, values)
         return Process(
-            self.denoiser("A"), (3, 256, 256), cond=null, solver=solver, spacing=tuple(times)
+            self.denoiser("A"),
+            tuple(self.t["init_u8"].shape),
+            cond=null,
+            solver=solver,
+            spacing=tuple(times),
         ).add(positives=branches, guides=[*guides, Velocity(total)])
 
     def close(self, name: str, got: Tensor, kind: str, sparse: bool = True) -> None:
         want = self.t[name]
-        got = got[..., ::8, ::8] if sparse else got
+        got = self.sparse(got) if sparse else got
         gap = float((got.reshape(want.shape) - want).norm() / want.norm().clamp_min(1e-12))
         assert gap <= self.case["tolerance"][f"rel_l2_{kind}"], f"{name}: off by {gap:.1e}"
 
     def single(self, given: Mapping[str, Any]) -> None:
         """v of one evaluation, and the gradient of the summed losses."""
         t, j, name = given["t"], given["j"], given["case"]
-        x = gaussian_like((1, 3, 256, 256), 50 + j)
+        x = formula_input(self.case["inputs"], j=j)
         process = self.process(given["args"])
         run = process.begin(noise=Tape({}))
         pred = Loop(run).evaluate(x, t, run.begin(0, t, 0.0, 0))
         v = COSINE.alpha(t) * pred.eps - COSINE.sigma(t) * pred.x0
         self.close(f"v.{name}.{j}", v, "v")
-        prompts, values = told(given["args"])
+        prompts, values = told(given["args"], self.case["args_meaning"])
         guides: Any = self.losses(prompts, values)
         leaf = x.clone().requires_grad_()
         seen = self.denoiser("B")(leaf, t, Cond())
@@ -167,10 +176,15 @@ class Check:
                 self.close(name, self.rows(name, k, state), "trajectory", sparse=False)
         self.close("traj.out", steps[-1].x, "trajectory")
 
+    def sparse(self, pixels: Tensor) -> Tensor:
+        """What a case keeps of a picture."""
+        step = int(number(self.case["subsampling"], "::{}") or 1)
+        return pixels[..., ::step, ::step]
+
     def rows(self, name: str, k: int, state: Tensor) -> Tensor:
         """The stored states with one of them replaced by ours."""
         made = self.t[name].clone()
-        made[k] = state[0, :, ::8, ::8]
+        made[k] = self.sparse(state)[0]
         return made
 
 

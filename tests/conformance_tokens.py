@@ -65,10 +65,10 @@ def check_tokenizers(case: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     bpe = vocabularies.clip(folder() / "bpe_simple_vocab_16e6.txt.gz")
     assert gpt2.get_vocab_size() == glide["n_vocab"]
     assert bpe.get_vocab_size() == clip["n_entries"]
-    assert vocabularies.GPT2_END == glide["end_token"]
-    assert (vocabularies.CLIP_START, vocabularies.CLIP_END) == (
+    assert glide["end_token"] == vocabularies.GPT2_END
+    assert (
         clip["start_token"], clip["end_token"],
-    )  # fmt: skip
+    ) == (vocabularies.CLIP_START, vocabularies.CLIP_END)  # fmt: skip
     of_glide = vocabularies.GlidePrompts(gpt2, glide["context"], cut=True)
     of_clip = vocabularies.ClipPrompts(bpe, clip["context"], cut=True)
     for item in case["items"]:

@@ -76,7 +76,9 @@ class Losses:
         out, var = output.chunk(2, dim=1) if self.learned else (output, None)
         kind = KIND[config["mean_type"]]
         # a mean of the step below has no error of its own in ours: its target is worked out here
-        denoiser = Denoiser(network, self.table, "x0" if kind == "previous" else kind, code=self.read)
+        denoiser = Denoiser(
+            network, self.table, "x0" if kind == "previous" else kind, code=self.read
+        )
         loss = Objective(weighting=plain).at(denoiser, x0, Cond(), noise, self.times)
         x, time = seen[0]
         assert time.tolist() == [self.read(t) for t in self.times]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from conformance_case import number
 from sfumato.core.denoiser import Cond, Denoiser, Prediction
 from sfumato.core.guides import Call, Guide
 from sfumato.core.noise import Tape
@@ -19,7 +22,7 @@ from sfumato.core.process import Process
 from sfumato.core.pseudo import transfer
 from sfumato.core.run import Loop
 from sfumato.core.schedule import Cosine, ratio
-from sfumato.core.spacing import materialise
+from sfumato.core.spacing import COSINE_TO, DDPM_FROM, materialise
 from sfumato.models import vdiffusion
 from sfumato.nn.vdiffusion import VDiffusion
 
@@ -42,7 +45,15 @@ def check_schedules(case: Case, t: Tensors) -> None:
         close = torch.allclose(got, t[name].double(), atol=tolerance["atol"], rtol=rtol)
         assert close, f"{name}: differs by {gap:.1e}"
 
-    for n in case["params"]["N"]:
+    params = case["params"]
+    assert pytest.approx(params["ddpm_crossover"], abs=1e-8) == DDPM_FROM
+    assert pytest.approx(params["cosine_crossover"], abs=1e-8) == COSINE_TO
+    wikiart = vdiffusion.PRESETS["wikiart_256"]
+    assert (wikiart.t_min, wikiart.t_max) == pytest.approx(
+        (params["wikiart_min_t"], params["wikiart_max_t"]), abs=1e-9
+    )
+    near_ends = number(tolerance.get("note", ""), r"rtol {}") or 1e-3
+    for n in params["N"]:
         for name in ("spliced", "ddpm", "log"):
             times = materialise(f"v-{name}", n, 1.0, COSINE)[:-1]
             # their u = 0 is time 0 of "spliced", and a time just above it of the other two
@@ -52,12 +63,15 @@ def check_schedules(case: Case, t: Tensors) -> None:
                 atol=tolerance["atol"], rtol=tolerance["rtol"],
             ), f"{name}_{n}"  # fmt: skip
         agree(f"t_{n}", list(materialise("uniform", n, 1.0, COSINE)[::-1]))
-    times = t["spliced_50"].tolist()
+    times = t[params["alpha_etc_of"]].tolist()
     agree("alpha", [COSINE.alpha(u) for u in times])
     agree("sigma", [COSINE.sigma(u) for u in times])
     agree("t_back", [COSINE.at(ratio(COSINE, u)) for u in times])
-    log_snr = [-2 * torch.tensor(ratio(COSINE, u), dtype=torch.float64).log() for u in times[1:]]
-    agree("log_snr_inner", [float(v) for v in log_snr], rtol=1e-3)
+    name, _, cut = params["log_snr_inner_of"].partition("[")
+    begin, _, end = cut.rstrip("]").partition(":")
+    inner = t[name].tolist()[int(begin or 0) : int(end) if end else None]
+    log_snr = [-2 * torch.tensor(ratio(COSINE, u), dtype=torch.float64).log() for u in inner]
+    agree("log_snr_inner", [float(v) for v in log_snr], rtol=near_ends)
     back = [COSINE.at(float((-v / 2).exp())) for v in t["log_snr_inner"].double()]
     agree("alpha_from_snr", [COSINE.alpha(u) for u in back])
     agree("sigma_from_snr", [COSINE.sigma(u) for u in back])
@@ -82,6 +96,8 @@ class Check:
     def __init__(self, case: Case, t: Tensors) -> None:
         self.t, self.case = t, case
         self.steps = t["steps"].double().tolist()
+        self.spread = number(case["gauss_model"], r"s={}") or 0.5
+        self.known = sum(name.startswith("old_eps") for name in t)
 
     def toy(self, x: Tensor, time: Tensor, cond: Cond) -> Tensor:
         t = self.t
@@ -90,12 +106,13 @@ class Check:
         return F.conv2d(hidden, t["toy.K2"], padding=1) + t["toy.d"][None, :, None, None] * x
 
     def gauss(self, x: Tensor, time: Tensor, cond: Cond) -> Tensor:
-        a, s = COSINE.alpha(float(time[0])), COSINE.sigma(float(time[0]))
-        return a * s * 0.75 / (a * a * 0.25 + s * s) * x
+        a, s, v = COSINE.alpha(float(time[0])), COSINE.sigma(float(time[0])), self.spread**2
+        return a * s * (1 - v) / (a * a * v + s * s) * x
 
     def process(self, network: Callable[..., Tensor], solver: Any, times: Any) -> Process:
         denoiser = Denoiser(network, COSINE, "v", code=float, t_min=0.0)
-        return Process(denoiser, (3, 8, 8), n=2, solver=solver, spacing=tuple(times))
+        n, *shape = self.t["x0"].shape
+        return Process(denoiser, tuple(shape), n=n, solver=solver, spacing=tuple(times))
 
     def close(self, name: str, got: Tensor, kind: str) -> None:
         want = self.t[name]
@@ -103,7 +120,7 @@ class Check:
         assert gap <= self.case["tolerance"][f"rel_l2_{kind}"], f"{name}: off by {gap:.1e}"
 
     def single(self, j: int, t1: float, t2: float) -> None:
-        old = [self.t[f"old_eps{k}"] for k in (2, 1, 0)]  # the newest first
+        old = [self.t[f"old_eps{k}"] for k in reversed(range(self.known))]  # the newest first
         x = self.t["x_step"]
         run = self.process(self.toy, "ddim", (t1, t2)).begin(noise=Tape({}))
         eps = Loop(run).denoiser(run.begin(0, t1, t2, 0))(x, t1).eps
@@ -111,7 +128,7 @@ class Check:
         self.close(f"step{j}.transfer.x", transfer(x, eps, t1, t2, COSINE), "single_step")
         ways: dict[str, tuple[Any, int]] = {
             "prk": ("prk", 0), "pie": ("pie", 0), "plms": ("plms-prk", 3), "plms2": ("plms2", 1),
-            **{f"iplms{k}": ("iplms", k) for k in range(4)},
+            **{f"iplms{k}": ("iplms", k) for k in range(self.known + 1)},
         }  # fmt: skip
         for name, (solver, known) in ways.items():
             run = self.process(self.toy, solver, (t1, t2)).begin(noise=Tape({}))
@@ -119,7 +136,8 @@ class Check:
             made, _ = run.solver.step(
                 x, t1, t2, Loop(run).denoiser(call), call, tuple(old[:known]) or None
             )
-            self.close(f"step{j}.{name}.x", made, "single_step")
+            if f"step{j}.{name}.x" in self.t:
+                self.close(f"step{j}.{name}.x", made, "single_step")
 
     def leg(self, network: Any, solver: Any, x: Tensor, times: list[float]) -> Tensor:
         """From x down the times, given rising and without 0, to 0."""
@@ -132,11 +150,19 @@ class Check:
         return process.invert(self.t["x0"])[-1]
 
     def loops(self, tag: str, network: Any, times: list[float]) -> None:
-        for name, solver in SOLVERS.items():
+        there = {name.split(".")[1] for name in self.t if re.fullmatch(rf"{tag}\.\w+\.xT", name)}
+        assert there <= set(SOLVERS), f"{tag}: no solver of ours for all of {sorted(there)}"
+        for name, solver in ((name, SOLVERS[name]) for name in sorted(there)):
             top = self.up(network, solver, times)
             self.close(f"{tag}.{name}.xT", top, "trajectory")
             down = self.leg(network, solver, self.t[f"{tag}.{name}.xT"], times[1:])
             self.close(f"{tag}.{name}.out", down, "trajectory")
+
+    def exact(self) -> None:
+        """The case's exact answer is that of its own spread."""
+        v, top = self.spread**2, self.steps[-1]
+        scale = (COSINE.alpha(top) ** 2 * v + COSINE.sigma(top) ** 2) ** 0.5 / self.spread
+        self.close("gauss.exact_xT", self.t["x0"] * scale, "single_step")
 
     def paper(self) -> None:
         """Up to T1, unguided down to T, then sampling from there."""
@@ -185,6 +211,7 @@ def check_sampling(case: Case, t: Tensors) -> None:
         check.loops("full", check.toy, check.steps)
         check.loops("mt", check.toy, t["steps_mt"].double().tolist())
         check.loops("gauss", check.gauss, check.steps)
+        check.exact()
         check.paper()
         check.ancestral()
     check.guided()
@@ -209,22 +236,37 @@ def gaussian_like(shape: tuple[int, ...], key: int) -> Tensor:
     return sum((filled(shape, 3 * key + k) for k in range(3)), torch.zeros(shape)).float()
 
 
-def formula_network(name: str, given: Case) -> VDiffusion:
-    """The released layout at the case's widths with its weights."""
+def formula_input(text: str, **names: int) -> Tensor:
+    """G(shape, key) of a sentence; the key may be a sum of numbers and of `names`."""
+    found = re.search(r"G\(\(([\d, ]+)\), *([^)]+)\)", text)
+    assert found, f"no G(shape, key) in {text!r}"
+    shape = tuple(int(side) for side in found[1].split(","))
+    key = sum(names[word] if word in names else int(word) for word in re.split(r" *\+ *", found[2]))
+    made = gaussian_like(shape, key)
+    if row := re.search(r"row (\d+) set to zeros", text):
+        made[int(row[1])] = 0
+    return made
+
+
+def formula_network(name: str, given: Case, told: str) -> VDiffusion:
+    """The released layout at the case's widths with its weights, filled as its sentence tells."""
+    norms = number(told, r"1 \+ {}\*U for keys ending in norm") or 0.1
+    few = number(told, r"{} for the remaining") or 0.05
+    step = int(number(told, r"fill_base\*{}\+") or 100_000)
     config = next(p.config for stem, p in vdiffusion.PRESETS.items() if stem.startswith(name))
     config = replace(config, width=given["base_channels"], head_width=given["head_dim"])
     net = VDiffusion(config)
     state = net.state_dict()
     for i, key in enumerate(sorted(state)):
         shape = tuple(state[key].shape)
-        scale, middle = 0.05, 0.0
+        scale, middle = few, 0.0
         if key.endswith("timestep_embed.weight"):
             scale = given["fourier_scale"]
         elif key.endswith("norm.weight"):
-            scale, middle = 0.1, 1.0
+            scale, middle = norms, 1.0
         elif len(shape) > 1:
             scale = given["gain"] * (3 / np.prod(shape[1:])) ** 0.5
-        values = filled(shape, given["fill_base"] * 100_000 + i)
+        values = filled(shape, given["fill_base"] * step + i)
         state[key].copy_((middle + scale * values).float())
     assert sum(p.numel() for p in net.parameters()) == given["params"]
     return net.eval().requires_grad_(False)
@@ -232,27 +274,31 @@ def formula_network(name: str, given: Case) -> VDiffusion:
 
 def check_network(case: Case, t: Tensors) -> None:
     """Whole networks and what is on their way; a case may hold every k-th pixel only."""
-    x, embed = gaussian_like((3, 3, 64, 64), 5001), gaussian_like((3, 512), 5002)
-    embed[0] = 0
+    x = formula_input(case["inputs"]["x"])
+    deep = re.search(r"deep = .*?(net[\w.]*\d)", case["after"])
+    paths = {"after_net3": "net.3", "after_net4": "net.4", "deep": deep[1] if deep else ""}
     for name, given in case["models"].items():
-        net = formula_network(name, given)
+        net = formula_network(name, given, case["weights"])
         made: dict[str, Tensor] = {}
 
         def keep(what: str, module: Any, args: Any, out: Tensor, made: Any = made) -> None:
             made[what] = out
 
-        cond = {"clip_embed": embed} if net.config.embedding else {}
-        if cond:
-            made["cond"] = net.mapped(t["t"], embed)
-        deep = "net.4.main.5.main.5.main.5.main.9"
-        for what, path in (("after_net3", "net.3"), ("after_net4", "net.4"), ("deep", deep)):
-            net.get_submodule(path).register_forward_hook(partial(keep, what))
+        cond = {}
+        if net.config.embedding:
+            embed = formula_input(case["inputs"]["clip_embed"])
+            cond["clip_embed"], made["cond"] = embed, net.mapped(t["t"], embed)
+        for what, path in paths.items():
+            if f"{name}.{what}" in t:
+                net.get_submodule(path).register_forward_hook(partial(keep, what))
         for differentiable in (False, True):  # frozen convolutions have a way of their own
             with torch.set_grad_enabled(differentiable):
                 made["out"] = net(x.clone().requires_grad_(differentiable), t["t"], cond)
-            assert {f"{name}.{what}" for what in made} == {k for k in t if k.startswith(f"{name}.")}
-            for what, got in made.items():
-                want = t[f"{name}.{what}"]
+            wanted = {k.removeprefix(f"{name}.") for k in t if k.startswith(f"{name}.")}
+            assert wanted
+            assert wanted <= set(made)
+            for what in wanted:
+                got, want = made[what], t[f"{name}.{what}"]
                 if got.ndim == 4:
                     step = got.shape[-1] // want.shape[-1]
                     got = got.detach()[..., ::step, ::step]

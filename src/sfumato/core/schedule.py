@@ -17,6 +17,7 @@ from typing import Protocol
 from sfumato.core.errors import SfumatoError
 
 TINY = 1e-12  # the smallest time that is not 0
+FLOAT32 = 1e-6  # how far, relatively, a time may be off that went through a float32
 
 
 class Schedule(Protocol):
@@ -96,8 +97,9 @@ class Table:
     def _at_table(self, t: float) -> tuple[int, float]:
         """Index and distance: (k, 0) on a table time, (k, w) with 0 < w < 1 between k - 1 and k."""
         times = self._times
-        if not 0 <= t <= times[-1] * (1 + 1e-9):
+        if not 0 <= t <= times[-1] * (1 + FLOAT32):
             raise SfumatoError(f"time {t}: this schedule covers [0, {times[-1]:g}]")
+        t = min(t, times[-1])
         k = min(bisect_left(times, t), len(times) - 1)
         for near in (k, k - 1):
             if near >= 0 and abs(times[near] - t) * self.steps <= 1e-6:
