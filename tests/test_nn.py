@@ -18,7 +18,7 @@ from torch import Tensor
 from conformance_networks import UNETS, config_of, part
 from sfumato.core.errors import SfumatoError
 from sfumato.models.openai import PRESETS, UNTOLD, infer, load_unet, read_state_dict
-from sfumato.nn.blocks import timestep_embedding
+from sfumato.nn.blocks import GroupNorm, timestep_embedding
 from sfumato.nn.unet import UNet, UNetConfig
 
 SMALL = UNetConfig(
@@ -353,3 +353,29 @@ def test_files_that_hold_no_weights_are_refused(tmp_path: Path) -> None:
     torch.save({"net": network(PLAIN)}, tmp_path / "objects.pt")
     with pytest.raises(SfumatoError, match="save its state dict as safetensors"):
         read_state_dict(tmp_path / "objects.pt")
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format], ids=str)
+@pytest.mark.parametrize("channels", [32, 96])
+@pytest.mark.parametrize("deviations", [0.0, 0.9, 1.1, 10.0, 1000.0])
+def test_group_norm_is_exact_however_far_the_mean_is(
+    layout: torch.memory_format, channels: int, deviations: float
+) -> None:
+    """float32 against float64, one channel a group and three; the gradient too."""
+    generator = torch.Generator().manual_seed(channels)
+    x = torch.randn(2, channels, 16, 16, generator=generator) + deviations
+    x = x.contiguous(memory_format=layout).requires_grad_()
+    norm = GroupNorm(channels)
+    up = torch.randn(x.shape, generator=generator)
+    exact = x.detach().double().contiguous().requires_grad_()
+    with torch.no_grad():
+        sampled = norm(x)
+    with torch.enable_grad():
+        wanted = torch.nn.functional.group_norm(exact, norm.num_groups, eps=norm.eps)
+        (slope,) = torch.autograd.grad((wanted * up.double()).sum(), exact)
+        found = norm(x)
+        (grad,) = torch.autograd.grad((found * up).sum(), x)
+    # what a float32 keeps of x itself: half an ulp of its size
+    limit = 4e-6 + 2e-7 * deviations
+    for got, want in ((sampled, wanted), (found, wanted), (grad, slope)):
+        assert float((got.double() - want).abs().max()) <= limit

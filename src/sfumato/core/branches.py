@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from sfumato.core.denoiser import Cond, Denoiser, Prediction
+from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Call
 from sfumato.core.lazy import torch
 from sfumato.core.schedule import Schedule, ratio
@@ -57,12 +58,21 @@ class Term:
         return self.branch.at(t) != (1.0 if self.away else 0.0)
 
 
+def distinct(branches: Sequence[Branch]) -> None:
+    """Predictions are known by their branch's name, so that each may be there once."""
+    names = [branch.name for branch in branches]
+    for name in names:
+        if names.count(name) > 1:
+            raise SfumatoError(f"branch {name!r}: there are {names.count(name)} of that name")
+
+
 class Mixture:
     """The branches of one run, one batched call for each (network, shapes of the condition)."""
 
     def __init__(
         self, terms: Sequence[Term], schedule: Schedule, n: int, rows_max: int | None = None
     ) -> None:
+        distinct([term.branch for term in terms])
         self.terms = tuple(terms)
         self.schedule = schedule
         self.n = n
@@ -73,7 +83,24 @@ class Mixture:
 
     def parts(self, x: Tensor, t: float, call: Call) -> dict[str, Prediction]:
         """Every active branch's prediction, by name."""
+        groups, fresh = self.groups(t, call)
+        found: dict[str, Prediction] = {}
+        for group in groups:
+            self._evaluate(group, x, t, call, fresh, found)
+        return found
+
+    def groups(self, t: float, call: Call) -> tuple[list[list[Term]], dict[str, Cond]]:
+        """The active branches that share a network call, and the conditions made for this moment.
+
+        At t there must be something to mix, whatever the weights are.
+        """
         active = [term for term in self.terms if self.acts(term, t)]
+        for role in ("x0", "eps"):
+            if not any(not term.away and term.branch.role in ("both", role) for term in active):
+                raise SfumatoError(
+                    f"branches: at t = {t:g} no positive one gives {role}; their weights there are "
+                    "0, so let one act at every time"
+                )
         fresh = {
             term.branch.name: term.denoiser.prepare(term.cond(call)).rows(self.n)
             for term in active
@@ -84,10 +111,7 @@ class Mixture:
             cond = fresh.get(term.branch.name) or term.cond
             assert isinstance(cond, Cond)
             groups.setdefault((id(term.denoiser), cond.shapes()), []).append(term)
-        found: dict[str, Prediction] = {}
-        for group in groups.values():
-            self._evaluate(group, x, t, call, fresh, found)
-        return found
+        return list(groups.values()), fresh
 
     def acts(self, term: Term, t: float) -> bool:
         """Whether a term counts at t; aways of a leading branch only where that one does."""

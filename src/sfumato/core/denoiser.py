@@ -85,8 +85,11 @@ class Prediction:
     log_variance: Tensor | None = None
 
     def with_x0(self, x0: Tensor, x: Tensor, alpha: float, sigma: float) -> Prediction:
-        """Replace x0 and let eps follow from x_t, for edits of a tied prediction."""
-        return replace(self, x0=x0, eps=(x - alpha * x0) / sigma)
+        """Replace x0 and let eps follow from x_t, for edits of a tied prediction.
+
+        At sigma 0 x_t says nothing of eps, which stays as it is.
+        """
+        return replace(self, x0=x0, eps=(x - alpha * x0) / sigma if sigma else self.eps)
 
     def shifted(self, score: Tensor, alpha: float, sigma: float) -> Prediction:
         """Absorb a score g = grad log p: eps - sigma g, x0 + (sigma^2 / alpha) g."""

@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sfumato.core.lazy import torch
-from sfumato.core.run import invert
-from sfumato.core.solvers import solver
+from sfumato.core.run import invert, visited
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,10 +58,10 @@ class Inversion:
     @property
     def calls(self) -> int:
         """The plan for `of`; learning may stop a return or two earlier."""
-        chosen: Any = solver(self.process.solver or "ddim")
-        n, over = len(self.down) - 1, max(len(self.above) - 1, 0)
+        up = (*self.down[::-1], *self.above[::-1][1:])
         returns = 3 + self.evaluations if self.learn else int(self.measure)
-        return int(chosen.calls(n + over) + chosen.calls(over) + returns * chosen.calls(n))
+        count = visited(self.process, up) + visited(self.process, self.above)
+        return count + returns * visited(self.process, self.down)
 
     @property
     def evaluations(self) -> int:

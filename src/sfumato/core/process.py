@@ -5,18 +5,17 @@ Reading a process does nothing: sizes, times and prompts are bound when a run be
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sfumato.core.branches import Branch
+from sfumato.core.branches import Branch, distinct
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Guide
 from sfumato.core.lazy import torch
 from sfumato.core.noise import Noise
-from sfumato.core.run import Loop, Run, Step, bind, invert, times_of
+from sfumato.core.run import Loop, Run, Step, bind, counted, invert, times_of
 from sfumato.core.solvers import SOLVERS, Solver, solver
 from sfumato.core.spaces import IDENTITY, Space
 from sfumato.core.spacing import materialise
@@ -70,7 +69,7 @@ class Process:
     without a source. n: pictures in the batch. n_steps: downward transitions of one pass; spacing:
     its times. size: pixels, (width, height), "input" or "native". geometry: of a picture against
     the work size, for a process without a source (a cascade's upsampler). rows_max: most rows in
-    one network call. methods: what was composed, in order.
+    one network call. methods: what was composed, in order; inner: what those composed themselves.
     """
 
     denoiser: Denoiser
@@ -98,12 +97,13 @@ class Process:
     aways: tuple[Branch, ...] = ()
     guides: tuple[Guide, ...] = ()
     methods: tuple[Method, ...] = ()
+    inner: tuple[Method, ...] = ()
     base: Process | None = None
 
     def __or__(self, method: Method) -> Process:
         """This process with a method composed; a second one for the same slot is an error."""
         slot = getattr(method, "slot", None)
-        for other in self.methods:
+        for other in self.composed:
             if slot is not None and getattr(other, "slot", None) == slot:
                 raise SfumatoError(
                     f"{name_of(method)}: the process already has {name_of(other)} as its {slot}; "
@@ -111,7 +111,18 @@ class Process:
                 )
         check_needs(method, self.solver)
         changed = method(self)
-        return replace(changed, methods=(*self.methods, method), base=self.base or self)
+        own = changed.methods[len(self.methods) :]  # what it composed itself, and will again
+        return replace(
+            changed,
+            methods=(*self.methods, method),
+            inner=(*changed.inner, *own),
+            base=self.base or self,
+        )
+
+    @property
+    def composed(self) -> tuple[Method, ...]:
+        """Every method of the process, those that others composed among them."""
+        return (*self.methods, *self.inner)
 
     def without(self, name: str) -> Process:
         """The same process with the method of that name left out."""
@@ -164,8 +175,9 @@ class Process:
             raise SfumatoError("canvas: the process already keeps a part of a picture")
         if solver is not None and self.solver is not None:
             raise SfumatoError("solver: the process already has one; leave its solver out")
-        for method in self.methods if solver is not None else ():
+        for method in self.composed if solver is not None else ():
             check_needs(method, solver)
+        distinct([*self.positives, *positives, *self.aways, *aways])
         return replace(
             self,
             start=start or self.start,
@@ -179,7 +191,7 @@ class Process:
     def resolved(self) -> Process:
         """With the model card's defaults in every empty slot; unchanged without a model."""
         process = self if self.source is None else self.source.complete(self)
-        for method in process.methods:
+        for method in process.composed:
             check_needs(method, process.solver)
         return process
 
@@ -193,17 +205,16 @@ class Process:
     @property
     def calls(self) -> int:
         """Network calls that a run will make; one split by `rows_max` is one."""
-        process = self.resolved()
-        if process.solver is None:
-            raise SfumatoError("solver: not given, and no model card here that would say")
-        chosen = solver(process.solver)
-        calls = sum(chosen.calls(n) for n in _passes(process.times))
-        branches = (*(process.positives or (Branch("positive"),)), *process.aways)
-        networks = {id(b.denoiser or process.denoiser) for b in branches}
-        before = getattr(
-            process.start, "before", None
-        )  # calls to find the start, such as inversion
-        return calls * len(networks) + (before(process) if before else 0)
+        return counted(self.planned())
+
+    def planned(self) -> Run:
+        """A run that is bound to be looked at: refused where the run would be, and never walked.
+
+        Its frame, times and `counted` calls are those of the run; no denoiser or autoencoder is
+        asked for anything.
+        """
+        with torch.no_grad():
+            return bind(self.resolved(), 0, None, planned=True)
 
     def begin(self, seed: int = 0, noise: Noise | None = None) -> Run:
         """Bind everything of one run: sizes, times, prompts, guides."""
@@ -279,17 +290,6 @@ class Process:
         if self.source is None:
             return self.geometry, self.shape
         return self.source.frame(self, place)
-
-
-def _passes(times: Sequence[float]) -> list[int]:
-    """Lengths of the stretches downwards between moves up."""
-    lengths = [0]
-    for t, s in itertools.pairwise(times):
-        if s < t:
-            lengths[-1] += 1
-        elif lengths[-1]:
-            lengths.append(0)
-    return [n for n in lengths if n]
 
 
 def check_needs(method: Method, chosen: str | Mapping[str, Any] | Solver | None) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from sfumato.core.denoiser import Prediction
 from sfumato.core.errors import SfumatoError
+from sfumato.core.guides import FAINTEST
 from sfumato.core.lazy import torch
 from sfumato.core.schedule import Schedule, ratio
 
@@ -27,6 +28,7 @@ BOTH = frozenset({"x0", "eps"})
 
 
 NOTHING = 1e-9  # an alpha that is 0 but for rounding, as at t = 1 of the cosine schedule
+Visits = tuple[float, ...]
 
 
 def transfer(x: Tensor, eps: Tensor, t: float, s: float, schedule: Schedule) -> Tensor:
@@ -34,10 +36,27 @@ def transfer(x: Tensor, eps: Tensor, t: float, s: float, schedule: Schedule) -> 
     if schedule.alpha(t) < NOTHING:
         raise SfumatoError(
             f"time {t:g}: nothing of the picture is left in the state there, so this solver cannot "
-            "leave it; take ddim or dpmpp-2m, or a spacing that begins lower, such as v-spliced"
+            "leave it with faintest 0; leave that out, or take a spacing that begins lower, such as "
+            "v-spliced"
         )
     scale = schedule.alpha(s) / schedule.alpha(t)
     return torch.add(scale * x, eps, alpha=schedule.sigma(s) - scale * schedule.sigma(t))
+
+
+def faint(call: Call, faintest: float) -> bool:
+    """Whether a downward transition leaves a state that holds no picture.
+
+    eps says nothing of the picture there: in x/alpha over sigma/alpha, where these methods average,
+    the transition is some thousand times as long as all others together. It is taken by DDIM's
+    step, first order in x0, and no history begins before it.
+    """
+    return call.s < call.t and call.schedule.alpha(call.t) < faintest
+
+
+def first_order(pred: Prediction, s: float, schedule: Schedule) -> Tensor:
+    """DDIM's step: alpha_s x0 + sigma_s eps, which never divides by the alpha that is left."""
+    x0 = schedule.alpha(s) * pred.x0
+    return torch.add(x0, pred.eps, alpha=schedule.sigma(s)) if schedule.sigma(s) else x0
 
 
 def improved(x: Tensor, eps: Tensor, t: float, s: float, denoise: Denoise, call: Call) -> Tensor:
@@ -75,7 +94,8 @@ class PLMS:
     keep their combined eps (PNDM); "euler" grows its order from 1; "improved" is that with one pie
     step first, which keeps round trips up and down together. of: what is combined; "v" is combined
     and then read as eps at the state, which is what diffusers' PNDM does with networks that predict
-    v (with "fork" and "euler" only).
+    v (with "fork" and "euler" only). faintest: the alpha below which a transition is of first order;
+    0: none is, as in the published loops.
     """
 
     needs: ClassVar[frozenset[str]] = BOTH
@@ -84,6 +104,7 @@ class PLMS:
     order: int = 4
     start: Literal["fork", "prk", "pie", "euler", "improved"] = "fork"
     of: Literal["eps", "v"] = "eps"
+    faintest: float = FAINTEST
 
     def __post_init__(self) -> None:
         if self.of not in ("eps", "v") or (self.of == "v" and self.start not in ("fork", "euler")):
@@ -99,17 +120,25 @@ class PLMS:
     def stochastic(self) -> bool:
         return False
 
-    def calls(self, n: int) -> int:
-        first = min(self.order - 1, n)
-        if self.start == "fork":
-            return n + (self.order > 1 and n > 1)
-        extra = {"prk": 3 * first, "pie": first, "improved": min(first, 1), "euler": 0}
-        return n + extra[self.start]
+    def visits(self, call: Call, known: int) -> tuple[Visits, int]:
+        t, s = call.t, call.s
+        if faint(call, self.faintest):
+            return (t,), 0
+        if self.start == "fork" and call.schedule.sigma(s) == 0:
+            return (t,), 0
+        begins = known == 0 and self.order > 1 and self.start in ("fork", "improved")
+        if begins or (known < self.order - 1 and self.start == "pie"):
+            return (t, s), known + 1
+        if known < self.order - 1 and self.start == "prk":
+            return (t, (t + s) / 2, (t + s) / 2, s), known + 1
+        return (t,), known + 1
 
     def step(
         self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         pred = denoise(x, t)
+        if faint(call, self.faintest):
+            return first_order(pred, s, call.schedule), ()
         history: tuple[Tensor, ...] = carry or ()
         if self.start == "fork" and call.schedule.sigma(s) == 0:
             return call.schedule.alpha(s) * pred.x0, ()
@@ -157,7 +186,7 @@ class RungeKutta:
     """Heun's method (2 stages) or the classical one of 4, each step on its own.
 
     full: evaluate at time 0 too ("pie" and "prk" of v-diffusion); else the transition to 0 is an
-    Euler step, as in EDM's algorithm 1 (2 n - 1 calls).
+    Euler step, as in EDM's algorithm 1 (2 n - 1 calls). faintest: as in PLMS.
     """
 
     needs: ClassVar[frozenset[str]] = BOTH
@@ -165,6 +194,7 @@ class RungeKutta:
     eps_history: ClassVar[bool] = False
     stages: Literal[2, 4] = 2
     full: bool = False
+    faintest: float = FAINTEST
 
     def __post_init__(self) -> None:
         if self.stages not in (2, 4):
@@ -180,15 +210,22 @@ class RungeKutta:
     def stochastic(self) -> bool:
         return False
 
-    def calls(self, n: int) -> int:
-        return self.stages * n - (0 if self.full or n == 0 else self.stages - 1)
+    def visits(self, call: Call, known: int) -> tuple[Visits, int]:
+        t, s, middle = call.t, call.s, (call.t + call.s) / 2
+        if self._single(call):
+            return (t,), 0
+        return ((t, s) if self.stages == 2 else (t, middle, middle, s)), 0
+
+    def _single(self, call: Call) -> bool:
+        """Whether one evaluation is all that this transition takes."""
+        return faint(call, self.faintest) or (not self.full and call.schedule.sigma(call.s) == 0)
 
     def step(
         self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
     ) -> tuple[Tensor, None]:
         pred = denoise(x, t)
-        if call.schedule.sigma(s) == 0 and not self.full:
-            return call.schedule.alpha(s) * pred.x0, None
+        if self._single(call):
+            return first_order(pred, s, call.schedule), None
         way = improved if self.stages == 2 else fourth
         eps = way(x, pred.eps, t, s, denoise, call)
         return transfer(x, eps, t, s, call.schedule), None
@@ -199,7 +236,8 @@ class EDM:
     """Heun with churn (arXiv 2206.00364, algorithm 2): noise is added inside a step, then removed.
 
     churn: S_churn of the whole run; s_min, s_max: where it acts, as sigma/alpha; s_noise: factor on
-    the added noise. Defaults are the paper's for ImageNet 64. churn 0 is "heun".
+    the added noise. Defaults are the paper's for ImageNet 64. churn 0 is "heun". faintest: as in
+    PLMS.
     """
 
     id: ClassVar[str] = "edm"
@@ -210,28 +248,38 @@ class EDM:
     s_min: float = 0.05
     s_max: float = 50.0
     s_noise: float = 1.003
+    faintest: float = FAINTEST
 
     @property
     def stochastic(self) -> bool:
         return self.churn > 0
 
-    def calls(self, n: int) -> int:
-        return max(2 * n - 1, 0)
+    def visits(self, call: Call, known: int) -> tuple[Visits, int]:
+        at = self._raised(call) or call.t
+        return ((at,) if self._single(call) else (at, call.s)), 0
+
+    def _single(self, call: Call) -> bool:
+        return faint(call, self.faintest) or call.schedule.sigma(call.s) == 0
+
+    def _raised(self, call: Call) -> float | None:
+        """The time that noise is added up to, None where none is."""
+        schedule, here = call.schedule, ratio(call.schedule, call.t)
+        gamma = min(self.churn / call.n, math.sqrt(2) - 1) if self.churn else 0.0
+        if gamma and self.s_min <= here <= self.s_max and call.s < call.t:
+            return schedule.at(here * (1 + gamma))
+        return None
 
     def step(
         self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
     ) -> tuple[Tensor, None]:
         schedule = call.schedule
-        here = ratio(schedule, t)
-        gamma = min(self.churn / call.n, math.sqrt(2) - 1) if self.churn else 0.0
-        if gamma and self.s_min <= here <= self.s_max and s < t:
-            up = schedule.at(here * (1 + gamma))
-            there, scale = ratio(schedule, up), schedule.alpha(up)
+        if (up := self._raised(call)) is not None:
+            here, there, scale = ratio(schedule, t), ratio(schedule, up), schedule.alpha(up)
             added = self.s_noise * scale * math.sqrt(max(there**2 - here**2, 0.0))
             x = torch.add(scale / schedule.alpha(t) * x, call.noise("step", x), alpha=added)
             t = up
         pred = denoise(x, t)
-        if schedule.sigma(s) == 0:
-            return schedule.alpha(s) * pred.x0, None
+        if self._single(call):
+            return first_order(pred, s, schedule), None
         eps = improved(x, pred.eps, t, s, denoise, call)
         return transfer(x, eps, t, s, schedule), None

@@ -20,7 +20,7 @@ from sfumato.core.lazy import torch
 from sfumato.core.noise import Noise, Seeded
 from sfumato.core.schedule import Schedule, ratio
 from sfumato.core.solvers import Solver, solver
-from sfumato.core.spaces import Space
+from sfumato.core.spaces import Space, Unread
 from sfumato.core.spacing import Times, materialise, repeated
 from sfumato.core.starts import BoundCanvas, BoundStart, Place, PriorNoise, Start
 
@@ -81,7 +81,8 @@ class Run:
     shape: of the state without its batch axis; frame: geometry of a picture's size against the work
     size, made by the source; paste: (picture in uint8, edit mask, alpha) when a Start had one;
     finishers: what methods do to the decoded pixels (n, 3, H, W) in [-1, 1]; before: network calls
-    made to find the start; report: what parts of the run have to say of it, kept in the recipe.
+    made to find the start; planned: bound to be counted, so no denoiser or autoencoder is called;
+    report: what parts of the run have to say of it, kept in the recipe.
     """
 
     process: Process
@@ -99,6 +100,7 @@ class Run:
     paste: Any = None
     finishers: list[Callable[[Tensor], Tensor]] = field(default_factory=list)
     before: int = 0
+    planned: bool = False
     report: dict[str, Any] = field(default_factory=dict)
     start: BoundStart | None = None
     canvas: BoundCanvas | None = None
@@ -155,8 +157,11 @@ def place_of(process: Process) -> Place:
     return Place()
 
 
-def bind(process: Process, seed: int, noise: Noise | None) -> Run:
-    """Bind in a fixed order: size, start level, times, branches, guides."""
+def bind(process: Process, seed: int, noise: Noise | None, planned: bool = False) -> Run:
+    """Bind in a fixed order: size, start level, times, branches, guides.
+
+    planned: all of it, and every refusal, but for what denoisers and autoencoders would make.
+    """
     start = process.start or PriorNoise()
     schedule = process.denoiser.schedule
     place = place_of(process)
@@ -168,7 +173,7 @@ def bind(process: Process, seed: int, noise: Noise | None) -> Run:
     run = Run(
         process=process,
         schedule=schedule,
-        space=process.space,
+        space=Unread(process.space) if planned and process.space.stride > 1 else process.space,
         shape=shape,
         frame=frame,
         times=times,
@@ -177,6 +182,7 @@ def bind(process: Process, seed: int, noise: Noise | None) -> Run:
         seed=seed,
         noise=Seeded(seed, process.stage) if noise is None else noise,
         solver=solver(process.solver),
+        planned=planned,
     )
     run.start = start.bind(run)
     run.canvas = None if process.canvas is None else process.canvas.bind(run)
@@ -198,7 +204,9 @@ def _term(run: Run, branch: Branch, away: bool) -> Term:
         cond = process.condition(cond, away, branch.source)
     if run.canvas is not None:
         cond = run.canvas.condition(cond, denoiser)
-    return Term(branch, denoiser, denoiser.prepare(cond).rows(run.n), away)
+    if not run.planned:
+        cond = denoiser.prepare(cond)
+    return Term(branch, denoiser, cond.rows(run.n), away)
 
 
 def _checked(guide: Guide, terms: Sequence[Term]) -> Guide:
@@ -348,6 +356,37 @@ class Loop:
     def keeps_graph(x: Tensor) -> bool:
         """A caller differentiates through the steps (x came with a graph)."""
         return x.grad_fn is not None
+
+
+def counted(run: Run) -> int:
+    """The network calls that a run will make, by walking its times without a state."""
+    calls = run.before
+    if run.mixture is None:
+        return calls
+    loop, known, last_up = Loop(run), 0, 0
+    for i, (t, s) in enumerate(itertools.pairwise(run.times)):
+        if s > t:
+            last_up, known = i + 1, 0
+            call = run.begin(i, t, s, last_up)
+        else:
+            call = run.begin(i, t, s, last_up)
+            visits, known = run.solver.visits(call, known)
+            for k, at in enumerate(visits):
+                groups, _ = run.mixture.groups(at, replace(call, t=at, eval=k))
+                calls += len(groups)
+        if run.solver.eps_history and any(guide.active(call) for guide in loop.arrivals):
+            known = 0
+    return calls
+
+
+def visited(process: Process, times: Times) -> int:
+    """Evaluations of a process's solver along times, up or down, where no guide moves a state."""
+    chosen, known, count = solver(process.solver or "ddim"), 0, 0
+    schedule, noise = process.denoiser.schedule, Seeded()
+    for i, (t, s) in enumerate(itertools.pairwise(times)):
+        visits, known = chosen.visits(Call(t, s, i, times, schedule, 0, noise, {}), known)
+        count += len(visits)
+    return count
 
 
 def renoise(x: Tensor, call: Call) -> Tensor:

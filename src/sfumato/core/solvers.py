@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args
 from sfumato.core.denoiser import Prediction
 from sfumato.core.errors import SfumatoError
 from sfumato.core.lazy import torch
-from sfumato.core.pseudo import EDM, PLMS, RungeKutta
+from sfumato.core.pseudo import EDM, PLMS, RungeKutta, Visits, first_order
 from sfumato.core.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -42,8 +42,11 @@ class Solver(Protocol):
     @property
     def stochastic(self) -> bool: ...
 
-    def calls(self, n: int) -> int:
-        """Calls of denoise in one pass of n transitions down to 0."""
+    def visits(self, call: Call, known: int) -> tuple[Visits, int]:
+        """Times of the evaluations that a transition takes, and what is known after it.
+
+        known: transitions that its history tells of; 0 at a start and wherever that is dropped.
+        """
         ...
 
     def step(
@@ -83,8 +86,8 @@ class DDPM:
     def stochastic(self) -> bool:
         return True
 
-    def calls(self, n: int) -> int:
-        return n
+    def visits(self, call: Call, known: int) -> tuple[Visits, int]:
+        return (call.t,), 0
 
     def step(
         self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
@@ -167,8 +170,8 @@ class DDIM:
     def stochastic(self) -> bool:
         return self.eta > 0
 
-    def calls(self, n: int) -> int:
-        return n
+    def visits(self, call: Call, known: int) -> tuple[Visits, int]:
+        return (call.t,), 0
 
     def step(
         self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
@@ -201,8 +204,8 @@ class DPMpp2M:
     def stochastic(self) -> bool:
         return False
 
-    def calls(self, n: int) -> int:
-        return n
+    def visits(self, call: Call, known: int) -> tuple[Visits, int]:
+        return (call.t,), 0
 
     def step(
         self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
@@ -212,7 +215,7 @@ class DPMpp2M:
         alpha_t, sigma_t = schedule.alpha(t), schedule.sigma(t)
         alpha_s, sigma_s = schedule.alpha(s), schedule.sigma(s)
         if sigma_t == 0:  # leaving 0 upwards: log(alpha/sigma) is infinite, first order in eps
-            return torch.add(alpha_s * pred.x0, pred.eps, alpha=sigma_s), None
+            return first_order(pred, s, schedule), None
         if sigma_s == 0:
             return alpha_s * pred.x0, None
         lam_t, lam_s = math.log(alpha_t / sigma_t), math.log(alpha_s / sigma_s)
@@ -244,8 +247,8 @@ class DPMpp2MSDE:
     def stochastic(self) -> bool:
         return self.eta > 0
 
-    def calls(self, n: int) -> int:
-        return n
+    def visits(self, call: Call, known: int) -> tuple[Visits, int]:
+        return (call.t,), 0
 
     def step(
         self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
@@ -253,8 +256,8 @@ class DPMpp2MSDE:
         schedule = call.schedule
         pred = denoise(x, t)
         alpha_s, sigma_s = schedule.alpha(s), schedule.sigma(s)
-        if sigma_s == 0:
-            return alpha_s * pred.x0, None
+        if sigma_s == 0 or schedule.sigma(t) == 0:  # as in dpmpp-2m
+            return first_order(pred, s, schedule), None
         lam_t = math.log(schedule.alpha(t) / schedule.sigma(t))
         h = math.log(alpha_s / sigma_s) - lam_t
         target = pred.x0

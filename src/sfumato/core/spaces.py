@@ -46,5 +46,29 @@ class Affine:
         return state * self.scale + self.shift
 
 
+@dataclass(frozen=True)
+class Unread:
+    """An autoencoder's shapes without its work: what a plan binds pictures with."""
+
+    space: Space
+
+    @property
+    def stride(self) -> int:
+        return self.space.stride
+
+    @property
+    def channels(self) -> int:
+        return self.space.channels
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        n, _, height, width = pixels.shape
+        stride = self.stride
+        return pixels.new_zeros(n, self.channels, height // stride, width // stride)
+
+    def decode(self, state: Tensor) -> Tensor:
+        n, _, height, width = state.shape
+        return state.new_zeros(n, 3, height * self.stride, width * self.stride)
+
+
 IDENTITY = Affine()
 UNIT = Affine(-1.0, 2.0)  # pixels in [0, 1], as the VE models count them

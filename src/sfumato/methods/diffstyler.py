@@ -175,7 +175,7 @@ class _Unless(Guide):
         self.other, self.guide, self.name = other, guide, guide.name
 
     def bind(self, run: Run) -> Guide:
-        named = [name_of(method) for method in run.process.methods]
+        named = [name_of(method) for method in run.process.composed]
         return Guide() if self.other in named else self.guide.bind(run)
 
 
@@ -214,10 +214,6 @@ class _Start:
 
     def level(self, schedule: Schedule) -> float:
         return self.method.level(self.held)
-
-    def before(self, process: Process) -> int:
-        """Calls that finding the start takes."""
-        return self.inversion(process).calls
 
     def inversion(self, process: Process) -> Inversion:
         """Along one pass of the process, whatever a canvas adds to it."""
@@ -276,6 +272,9 @@ class _Start:
         # without its source: the card's guidance would come back
         alone = replace(process, source=None, cond=cond, null=None, shape=run.shape)
         inversion = self.inversion(alone)
+        if run.planned:
+            run.before = inversion.calls
+            return Inverted(known, (), inversion.calls)
         kept: dict[Any, Any] = {}
         if source is not None and process.cond is None:  # given tensors are not told apart
             kept = source.loaded.setdefault("inversions", {})
@@ -288,10 +287,10 @@ class _Start:
         key = digest.hexdigest()
         if key not in kept:
             kept[key] = inversion.of(known)
-            run.before = kept[key].calls
             for old in list(kept)[:-KEPT]:
                 del kept[old]
         made: Inverted = kept[key]
+        run.before = made.calls  # remembered or not: what a run costs is told alike
         return made
 
 

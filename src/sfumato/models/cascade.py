@@ -13,7 +13,7 @@ from sfumato import images
 from sfumato.core.denoiser import Cond
 from sfumato.core.noise import Noise
 from sfumato.core.process import Method, Process, name_of
-from sfumato.core.run import Loop, Run, Step, place_of
+from sfumato.core.run import Loop, Run, Step, counted
 from sfumato.models.result import Result
 
 CACHED = 1 << 17
@@ -67,12 +67,22 @@ class Cascade:
     @property
     def calls(self) -> list[int]:
         """Network calls that each stage will make."""
-        if self.base.times == (0.0,) and not goes_on(self.base):
-            return [0] * (1 + len(self.upsamplers))
-        base = self.base.resolved()
-        frame, _ = base.frame(place_of(base))
-        calls = [self.base.calls, *(process.calls for process in self.needed(frame))]
-        return calls + [0] * (1 + len(self.upsamplers) - len(calls))
+        runs = self.planned()
+        return [counted(run) for run in runs] + [0] * (1 + len(self.upsamplers) - len(runs))
+
+    def planned(self) -> list[Run]:
+        """The stages' runs, bound to be looked at; refused where a run would be."""
+        with torch.no_grad():
+            walk = Walk(self, 0, None, False, planned=True)
+            run = walk.runs[0]
+            if run.untouched and not goes_on(run.process):
+                return walk.runs
+            side = run.space.stride
+            low = torch.zeros(run.n, 3, run.shape[1] * side, run.shape[2] * side)
+            for process in self.needed(run.frame):
+                walk.runs.append(walk.enter(process, low.to(run.device)))
+                low = torch.zeros(run.n, *walk.runs[-1].shape)
+            return walk.runs
 
     def needed(self, frame: images.Frame | None) -> tuple[Process, ...]:
         """The upsamplers up to the result's size: what would only be made smaller is not made."""
@@ -128,12 +138,21 @@ class Cascade:
 class Walk:
     """One run through the stages; `pixels` holds the last stage's picture afterwards."""
 
-    def __init__(self, cascade: Cascade, seed: int, noise: Noise | None, detach: bool) -> None:
+    def __init__(
+        self,
+        cascade: Cascade,
+        seed: int,
+        noise: Noise | None,
+        detach: bool,
+        planned: bool = False,
+    ) -> None:
         self.cascade = cascade
+        self.planned = planned
         self.seed = seed
         self.noise = noise
         self.detach = detach
-        self.runs = [cascade.base.begin(seed, noise)]
+        base = cascade.base
+        self.runs = [base.planned() if planned else base.begin(seed, noise)]
         self.pixels: Tensor | None = None
 
     def steps(self, x: Tensor | None) -> Iterator[Step]:
@@ -174,7 +193,7 @@ class Walk:
         if rows is None and base.device == "cpu":  # beyond, maps no longer fit into the cache
             rows = max(CACHED // (shape[1] * shape[2]), 1)
         bound = replace(process, cond=cond, shape=shape, n=base.n, geometry=geometry, rows_max=rows)
-        run = bound.begin(self.seed, self.noise)
+        run = bound.planned() if self.planned else bound.begin(self.seed, self.noise)
         run.frame = base.frame
         run.process = replace(run.process, source=model)  # for previews only, after binding
         return run

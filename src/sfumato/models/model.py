@@ -319,7 +319,7 @@ def fill(process: Process, defaults: Defaults) -> Process:
         spacing=spacing or defaults.spacing,
         solver=process.solver or defaults.solver,
     )
-    taken = {getattr(method, "slot", None) for method in process.methods}
+    taken = {getattr(method, "slot", None) for method in process.composed}
     for data in defaults.methods:
         method: Method = from_data(data)
         if method.slot not in taken:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato.core.errors import SfumatoError
-from sfumato.nn.blocks import Conv2d
+from sfumato.nn.blocks import Conv2d, ExactGroupNorm
 from sfumato.nn.text import attend, merge_heads, split_heads
 
 CHANNELS = 3
@@ -108,7 +108,7 @@ class Block(nn.Module):
             if last and len(layers) > 1:
                 break
             if modulated:
-                layers += [nn.GroupNorm(1, after, affine=False), Modulation(after)]
+                layers += [ExactGroupNorm(1, after, affine=False), Modulation(after)]
             layers.append(nn.ReLU(inplace=True))
         self.main = nn.Sequential(*layers)
         self.skip = nn.Identity() if cin == cout else nn.Conv2d(cin, cout, 1, bias=False)
@@ -127,7 +127,7 @@ class SelfAttention(nn.Module):
     def __init__(self, channels: int, heads: int, normed: bool) -> None:
         super().__init__()
         self.heads = heads
-        self.norm = nn.GroupNorm(1, channels) if normed else nn.Identity()
+        self.norm = ExactGroupNorm(1, channels) if normed else nn.Identity()
         self.qkv_proj = nn.Conv2d(channels, 3 * channels, 1)
         self.out_proj = nn.Conv2d(channels, channels, 1)
 
