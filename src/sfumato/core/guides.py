@@ -35,7 +35,8 @@ class Call:
 
     t, s: time of this evaluation and target of the transition; i of n transitions, -1 for the
     start; eval: evaluation inside the transition; times: all of the run; last_up: visit of the last
-    start or upward move; parts: each branch's prediction; memo: scratch space of one run.
+    start or upward move; parts: each branch's prediction; memo: scratch space of one run; origin:
+    in logp, the state that x is a copy of, where the caller differentiates through the run.
     """
 
     t: float
@@ -48,6 +49,11 @@ class Call:
     memo: dict[Any, Any]
     eval: int = 0
     parts: Mapping[str, Prediction] = field(default_factory=dict)
+    origin: Tensor | None = None
+
+    def moved(self, x: Tensor) -> Tensor:
+        """0, whose gradient in a guide's x is 1: what a logp of "input" adds to a prediction."""
+        return x - (x.detach() if self.origin is None else self.origin)
 
     @property
     def n(self) -> int:

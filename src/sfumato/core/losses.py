@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from weakref import WeakKeyDictionary
 
 from sfumato.core.cutouts import Box, boxes, cutouts, shrunk
+from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import FAINTEST, Call, Guide
 from sfumato.core.lazy import torch
 
@@ -91,9 +92,14 @@ class Penalty(Guide):
         if self.looks not in views:
             x0 = pred.x0
             if self.through == "input":
-                x0 = torch.add(x0, x - x.detach(), alpha=call.schedule.alpha(call.t))
+                x0 = torch.add(x0, call.moved(x), alpha=call.schedule.alpha(call.t))
             pixels = x0 if self.decode is None else self.decode(x0)
             if self.mask is not None:
+                if call.origin is not None:
+                    raise SfumatoError(
+                        f"{self.name}: what its mask holds back cannot be differentiated through; "
+                        "leave the mask out, or walk the steps with detach=True or under no_grad"
+                    )
                 pixels = pixels.detach().lerp(pixels, self.mask.to(pixels).expand_as(pixels))
             views[self.looks] = View(pixels, call)
         found: View = views[self.looks]

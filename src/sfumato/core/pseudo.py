@@ -36,8 +36,8 @@ def transfer(x: Tensor, eps: Tensor, t: float, s: float, schedule: Schedule) -> 
     if schedule.alpha(t) < NOTHING:
         raise SfumatoError(
             f"time {t:g}: nothing of the picture is left in the state there, so this solver cannot "
-            "leave it with faintest 0; leave that out, or take a spacing that begins lower, such as "
-            "v-spliced"
+            "leave it with faintest 0; leave that out, or take a spacing that begins lower, such "
+            "as v-spliced"
         )
     scale = schedule.alpha(s) / schedule.alpha(t)
     return torch.add(scale * x, eps, alpha=schedule.sigma(s) - scale * schedule.sigma(t))
@@ -94,8 +94,8 @@ class PLMS:
     keep their combined eps (PNDM); "euler" grows its order from 1; "improved" is that with one pie
     step first, which keeps round trips up and down together. of: what is combined; "v" is combined
     and then read as eps at the state, which is what diffusers' PNDM does with networks that predict
-    v (with "fork" and "euler" only). faintest: the alpha below which a transition is of first order;
-    0: none is, as in the published loops.
+    v (with "fork" and "euler" only). faintest: the alpha below which a transition is of first
+    order; 0: none is, as in the published loops.
     """
 
     needs: ClassVar[frozenset[str]] = BOTH

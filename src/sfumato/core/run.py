@@ -308,54 +308,65 @@ class Loop:
             and g.active(call)
             and (alpha >= g.faintest or (shifts_mean and g.on == "mixture"))
         ]
+        kept = torch.is_grad_enabled() and (x.requires_grad or run.mixture.trainable)
         leaf = x if x.requires_grad or not scorers else x.detach().requires_grad_()
         through = any(g.through == "model" for g in scorers)
         with torch.enable_grad() if through else nullcontext():
             parts = run.mixture.parts(leaf if through else x, t, call)
             for name, part in parts.items():
                 if own := [g for g in scorers if g.on == name]:
-                    score = self.gradient(own, leaf, part, call)
+                    score = self.gradient(own, leaf, part, call, kept)
                     parts[name] = part.shifted(score, alpha, sigma)
             mixed = run.mixture.mix(parts, t)
         call = replace(call, parts=parts)
         pred = mixed
-        if leaf is not x:
+        if leaf is not x and not kept:
             pred = mixed.map(lambda v: v.detach())
         for guide in self.edits:
             if guide.active(call):
                 pred = guide.edit(pred, x, call)
         on_mixture = [g for g in scorers if g.on == "mixture"]
         if on_mixture:
-            score = self.gradient(on_mixture, leaf, mixed, call)
+            score = self.gradient(on_mixture, leaf, mixed, call, kept)
             pred = replace(pred, grad=score) if shifts_mean else pred.shifted(score, alpha, sigma)
         for guide in self.after:
             if guide.active(call):
                 pred = guide.edit(pred, x, call)
         return pred
 
-    def gradient(self, guides: Sequence[Guide], x: Tensor, pred: Prediction, call: Call) -> Tensor:
-        """Gradient in x of the sum of the guides' log-probabilities, shaped like x."""
-        bare = pred.map(lambda v: v.detach())
-        with torch.enable_grad():
-            total: Any = 0.0
-            for guide in guides:
-                seen = pred if guide.through == "model" else bare
-                logp = guide.logp(x, seen, call)
-                self.scores[guide.name] = logp.detach()
-                total = total + logp.sum()
-            (score,) = torch.autograd.grad(
-                total, x, retain_graph=True, create_graph=self.keeps_graph(x)
-            )
+    def gradient(
+        self, guides: Sequence[Guide], x: Tensor, pred: Prediction, call: Call, kept: bool
+    ) -> Tensor:
+        """Gradient in x of the sum of the guides' log-probabilities, shaped like x.
+
+        kept: the caller differentiates through the steps, so that it has a graph itself. A guide of
+        "input" then takes its gradient at a copy of x: the prediction is a constant of that
+        gradient, but what it is depends on x.
+        """
+        bare = pred.map(lambda v: v if kept else v.detach())
+        score: Any = None
+        for own in (
+            [g for g in guides if g.through == "model" or not kept],
+            [g for g in guides if g.through == "input" and kept],
+        ):
+            if not own:
+                continue
+            with torch.enable_grad():
+                at = x.clone() if kept and own[0].through == "input" else x
+                seen = replace(call, origin=x) if kept else call
+                total: Any = 0.0
+                for guide in own:
+                    logp = guide.logp(at, pred if guide.through == "model" else bare, seen)
+                    self.scores[guide.name] = logp.detach()
+                    total = total + logp.sum()
+                (found,) = torch.autograd.grad(total, at, retain_graph=True, create_graph=kept)
+            score = found if score is None else score + found
         call.count("backward")
         for weigher in self.weighers:
             if weigher.active(call):
-                score = weigher.weigh(score, pred, call)
-        return score
-
-    @staticmethod
-    def keeps_graph(x: Tensor) -> bool:
-        """A caller differentiates through the steps (x came with a graph)."""
-        return x.grad_fn is not None
+                score = weigher.weigh(score, bare, call)
+        made: Tensor = score
+        return made
 
 
 def counted(run: Run) -> int:

@@ -51,7 +51,7 @@ class Weigh(Guide):
         m = self.method
         axes = tuple(range(1, score.ndim))
         push = score.square().mean(axes, keepdim=True).sqrt() * call.schedule.sigma(call.t)
-        wanted = pred.eps.detach().square().mean(axes, keepdim=True).sqrt() * m.fraction
+        wanted = pred.eps.square().mean(axes, keepdim=True).sqrt() * m.fraction
         factor = wanted / push.clamp_min(1e-12)
         if m.mode == "clip":
             factor = factor.clamp_max(1.0)

@@ -7,7 +7,7 @@ and down again, so that the two parts come to fit. Outpainting is a picture with
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -192,5 +192,5 @@ class _Overwrite(Guide):
     def edit(self, pred: Prediction, x: Tensor, call: Call) -> Prediction:
         x0 = self.known.expand_as(x).lerp(pred.x0, self.mask.to(x.dtype).expand_as(x))
         if not self.tied:
-            return type(pred)(x0, pred.eps, pred.frac)
+            return replace(pred, x0=x0)
         return pred.with_x0(x0, x, call.schedule.alpha(call.t), call.schedule.sigma(call.t))
