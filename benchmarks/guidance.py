@@ -21,8 +21,8 @@ import torch
 from matplotlib.figure import Figure
 
 import sfumato as sf
-from sfumato.core.guides import FAINTEST
 from sfumato.core.noise import Seeded
+from sfumato.core.schedule import FAINTEST
 from sfumato.measure import distance, heldout
 from sfumato.measure.evaluate import clip_score, on_white, pixels
 from sfumato.methods.clip_guidance import Agreement

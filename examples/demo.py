@@ -5,6 +5,7 @@ Writes one contact sheet for each painting to out/demo (or the folder given) and
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -48,10 +49,29 @@ def main() -> None:
         path = folder / f"{name.split(' (')[0].replace(' ', '-')}.png"
         page.save(path)
         print(path)
-    page = sf.sheet(overview, CAPTIONS * len(jobs), columns=len(LEVELS) + 1, cell=128)
+    page = sf.sheet(
+        overview,
+        CAPTIONS * len(jobs),
+        columns=len(LEVELS) + 1,
+        title="strokes, and what SDEdit makes of them from five start levels",
+        rows=[name for name, *_ in jobs],
+        cell=128,
+    )
     page.save(folder / "overview.png")
     print(folder / "overview.png")
     print(f"{len(jobs) + 1} sheets in {time.perf_counter() - began:.1f} s")
+    print(f'Now yours: {called()} generate "red apple"')
+
+
+def called() -> str:
+    """How to call the program from here: by its name where the shell finds it, else by its path."""
+    program = Path(sys.executable).with_name("sfumato")
+    if shutil.which("sfumato") == str(program):
+        return "sfumato"
+    if not program.exists():
+        return f"{sys.executable} -m sfumato"
+    here = Path.cwd()
+    return str(program.relative_to(here) if program.is_relative_to(here) else program)
 
 
 if __name__ == "__main__":

@@ -126,11 +126,11 @@ def clip_of(given: Mapping[str, Any]) -> CLIPConfig:
     """The reference's CLIP configuration in our terms."""
     return CLIPConfig(
         embedding=given["n_embd"],
-        head_width=given["n_head_state_text"],
+        head_width=given["n_head_state_image"],
         size=given["image_size"],
         patch=given["patch_size"],
         image_width=given["n_head_image"] * given["n_head_state_image"],
-        image_head_width=given["n_head_state_image"],
+        text_head_width=given["n_head_state_text"],
         image_layers=given["n_xf_blocks_image"],
         text_width=given["n_head_text"] * given["n_head_state_text"],
         text_layers=given["n_xf_blocks_text"],

@@ -15,13 +15,14 @@ from typer.testing import CliRunner
 
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
+from sfumato.images import ImageInput
 from sfumato.models.library import BUNDLED
 from sfumato.models.replay import compose
 from sfumato.nn import lora
 from sfumato.nn.classifier import Classifier
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
 from sfumato.nn.unet import UNet, UNetConfig
-from sfumato.recipe import Recipe, called
+from sfumato.recipe import Recipe, called, encoded
 from sfumato.train import state
 
 SMALL = UNetConfig(
@@ -149,8 +150,11 @@ def test_a_recipe_names_weights_without_their_folders(
     assert (picture.recipe.model, picture.recipe.methods[0]["art"]) == ("mine", adapter.name)
     assert str(tmp_path) not in text
     (tmp_path / "sent" / "none").mkdir(parents=True)
-    entry = {"method": "diffstyler", "art": "none", "image": photo}
-    (made,) = compose(Recipe("mine", methods=(entry,)), model, [tmp_path / "sent"]).methods
+    given = ImageInput.of(photo)
+    entry: Any = {"method": "diffstyler", "art": "none"}
+    entry["image"] = {"sha256": given.sha256, "name": "photo.png"}
+    sent = Recipe("mine", methods=(entry,), embedded={given.sha256: encoded(given.data)})
+    (made,) = compose(sent, model, [tmp_path / "sent"]).methods
     assert getattr(made, "art") == "none", "a word there, whatever lies beside"  # noqa: B009
     (tmp_path / "linked.safetensors").symlink_to(adapter)
     assert called(str(tmp_path / "linked.safetensors")) == "linked.safetensors"

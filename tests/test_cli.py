@@ -114,7 +114,7 @@ def test_recipe_file_runs(app: Any, tmp_path: Path) -> None:
     assert Recipe.from_data(told["recipe"]).methods[0]["scale"] == 2
     recipe["extra"] = 1
     Path("r.json").write_text(json.dumps(recipe))
-    assert "unknown key 'extra'" in fails(app, 1, "run", "r.json")
+    assert "there is no field 'extra'" in fails(app, 1, "run", "r.json")
 
 
 def test_a_recipe_that_never_ran_runs_through_all_stages(app: Any, tmp_path: Path) -> None:
@@ -158,6 +158,24 @@ def test_names_that_cannot_be_saved_are_refused_before_sampling(
     Path("in/rose.png").write_bytes((STROKES / "rose.png").read_bytes())
     line = fails(app, 1, "batch", "sdedit", "in", *FAST, "-o", "out/{name}")
     assert "unknown picture suffix ''" in line
+
+
+def test_what_a_file_lacks_is_a_notice(app: Any, tmp_path: Path) -> None:
+    words = ["generate", "-p", "rose", *FAST, "-o"]
+    done = call(app, *words, "a.bmp")
+    assert "a.bmp: BMP files carry no recipe and no mark" in done.stderr
+    assert ".py" not in done.stderr
+    assert "Warning" not in done.stderr
+    for name in ("b.bmp", "b.gif", "b.jpg"):
+        done = call(app, *words, name, "--quiet")
+        assert (done.exit_code, done.stderr) == (0, "")
+    PIL.Image.new("RGBA", (64, 64), (255, 0, 0, 0)).save("clear.png")
+    words = ["sdedit", "clear.png", "--t0", "0", "--background", "#00ff00", *FAST, "-o"]
+    done = call(app, *words, "c.jpg")
+    assert "JPEG files hold no such transparency; it was laid on #00ff00" in done.stderr
+    red, green, _ = PIL.Image.open("c.jpg").convert("RGB").getpixel((5, 5))  # type: ignore[misc]
+    assert red < 20
+    assert green > 230
 
 
 def test_embedded_inputs_travel_with_the_picture(app: Any, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,10 @@ from sfumato.train.data import build, store
 from sfumato.train.data.captions import COLOURS, Scene, Thing, Wording, caption
 from sfumato.train.data.compose import Composer, Layer, Mix, combined, erased, recoloured
 from sfumato.train.data.store import Concept, Store
+from sfumato.train.report import Log
+from test_cli import call, fails
+
+ROOT = Path(__file__).parent.parent
 
 STILL = Mix(hue=0, background=0, pair=0, small=0, jitter=0)
 
@@ -212,3 +217,29 @@ def test_what_is_built_reads_back(tmp_path: Path) -> None:
 
 def test_layers_are_plain_values() -> None:
     assert Layer(3) == Layer(3, None, 1.0, (0.0, 0.0))
+
+
+def test_a_folder_of_ones_own_trains_by_the_recipe_in_the_docs(tmp_path: Path, app: Any) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name, colour in (("one", "red"), ("two", "blue")):
+        Image.new("RGB", (40, 48), colour).save(folder / f"{name}.jpg")
+        (folder / f"{name}.txt").write_text(f"a {colour} thing")
+    recipe = ROOT / "recipes" / "own-32.toml"
+    assert "recipes/own-32.toml --data" in (ROOT / "docs" / "training.md").read_text()
+    made = call(app, "train", str(recipe), "--data", str(folder), "-o", str(tmp_path / "run"),
+                "--steps", "2", "--device", "cpu")  # fmt: skip
+    assert made.exit_code == 0, made.output
+    assert (tmp_path / "run" / "model" / "stage.json").is_file()
+    styled = tmp_path / "styled.toml"
+    styled.write_text(recipe.read_text() + "[mix.styles]\nink = 1\n")
+    said = fails(app, 1, "train", str(styled), "--data", str(folder), "-o", str(tmp_path / "x"))
+    assert "has no styles; leave mix.styles out" in said
+
+
+def test_the_first_window_shows_a_speed(tmp_path: Path) -> None:
+    log = Log(tmp_path / "log.csv")
+    log.begin(10.0)
+    for _ in range(4):
+        log.add({"loss": 1.0})
+    assert log.pace(12.0) == 2.0

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,23 +134,26 @@ def test_class_pictures_are_made_once_and_are_the_same(
 
     monkeypatch.setattr(sf.Process, "sample", counted)
     first = trained(recipe(pipeline, pictures), tmp_path / "one")
-    assert sum(made) == 16, "9 pictures in batches of 8"
+    files = sorted((home / "classes").rglob("*.png"))
+    assert (len(files), made) == (9, [2] * 5), "9 pictures, made as many at once as are trained"
     made.clear()
     second = trained(recipe(pipeline, pictures), tmp_path / "two")
     assert made == []
-    files = sorted((home / "classes").rglob("*.png"))
-    kept = files[3].read_bytes()
+    kept = files[3].read_bytes(), files[6].read_bytes()
     files[3].write_bytes(b"cut")
-    files[12].unlink()  # beyond the nine
+    files[6].write_bytes(files[5].read_bytes())  # exchanged
     third = trained(recipe(pipeline, pictures), tmp_path / "three")
-    assert made == [8]
-    assert files[3].read_bytes() == kept
+    assert made == [2, 2]
+    assert (files[3].read_bytes(), files[6].read_bytes()) == kept
     for other in (second, third):
         assert first.keys() == other.keys()
         assert all(torch.equal(first[name], other[name]) for name in first)
     model = sf.load(str(pipeline), dtype="float32")
-    assert classes.place(model, "a dog", 0) != classes.place(model, "a cat", 0)
-    assert classes.place(model, "a dog", 0) != classes.place(model, "a dog", 1)
+    keys = [
+        classes.Wanted(model, text, 9, seed, 2).key
+        for text, seed in (("a dog", 0), ("a cat", 0), ("a dog", 1))
+    ]
+    assert len(set(keys)) == 3
 
 
 def test_class_pictures_of_the_users_own(
@@ -326,8 +330,57 @@ def test_bad_names_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
         assert "each with a meaning of its own" in caplog.text
         subject.inspected(tokens, "sks")
         assert "rifle" in caplog.text
+        caplog.clear()
+        words, spelled = dreambooth.vocabulary_of(model), dreambooth.spelled_by(model)
+        subject.inspected(tokens, "xxy5syt00", words, spelled)
+        assert " tokens (x, x" in caplog.text
+        for name in ("dog", "red"):
+            subject.inspected(tokens, name, words, spelled)
+            assert f"identifier '{name}' is an ordinary word" in caplog.text
+        caplog.clear()
+        chosen = subject.pick_identifier(tokens, words, 3)
+        subject.inspected(tokens, chosen, words, spelled)
+        assert not caplog.text
     with pytest.raises(SfumatoError, match="is empty"):
         subject.inspected(tokens, " ")
+
+
+def test_odd_pictures_of_a_subject_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Too small, several in one, named strangely, PostScript, no pictures."""
+    photo().save(tmp_path / "good.picture", "PNG")
+    PILImage.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    frames = [PILImage.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    (tmp_path / "3.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    (tmp_path / "0.txt").write_text("words beside a picture")
+    (tmp_path / "notes.md").write_text("words")
+    with caplog.at_level(logging.WARNING, "sfumato"):
+        found = [shot.name for shot in subject.shots(tmp_path)]
+    assert found == ["good.picture", "moving.gif"]
+    for said in (
+        "dot.png: is 1x1, too small to learn from; left out",
+        "moving.gif: is several pictures; the first one is taken",
+        "3.png: is PostScript",
+        "no pictures, left out: notes.md",
+    ):
+        assert said in caplog.text
+
+
+def test_every_target_of_an_adapter_is_there(
+    pipeline: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """Attention beside another target means what it means alone; one that is nowhere is named."""
+
+    def layers(*targets: str) -> set[str]:
+        given = recipe(pipeline, pictures, adapter={"targets": targets}, subject={"prior": 0})
+        tuner = dreambooth.tuner(given, pictures, tmp_path / "run", "cpu")
+        return {name.removesuffix(".down").rpartition(".")[2] for name in tuner.parameters()}
+
+    assert {"to_q", "to_k", "to_v", "conv1"} <= layers("attention", "conv1")
+    with pytest.raises(SfumatoError, match="no layer ends in nonsense"):
+        layers("attention", "nonsense")
 
 
 def test_bad_input_is_one_line(
@@ -357,7 +410,7 @@ def test_bad_input_is_one_line(
         trained(recipe(pipeline, pictures, subject={"noun": " "}), tmp_path / "run")
     with pytest.raises(SfumatoError, match="wording"):
         trained(recipe(pipeline, pictures, subject={"wording": "a dog"}), tmp_path / "run")
-    with pytest.raises(SfumatoError, match="must be sum or mean"):
+    with pytest.raises(SfumatoError, match="should be 'sum' or 'mean'"):
         trained(recipe(pipeline, pictures, subject={"convention": "both"}), tmp_path / "run")
     with pytest.raises(SfumatoError, match="gamma"):
         recipe(pipeline, pictures, objective={"weighting": {"name": "min-snr", "gamma": 0.0}})
@@ -450,10 +503,39 @@ def test_the_program_plans_trains_and_refuses_other_settings(
     assert plan.exit_code == 0, plan.output
     assert "class: 'a dog', 8 pictures to make" in plan.stdout
     assert "an adapter of rank 8, 800 steps of 1 + 1 pictures" in plan.stdout
-    assert call(app, *common, "--steps", "3").exit_code == 0
-    assert "other settings; give --resume" in fails(app, 1, *common, "--steps", "5")
-    again = call(app, "dreambooth", "--resume", "-o", str(run))
+    assert not run.exists(), "a plan writes nothing"
+    first = call(app, *common, "--steps", "3")
+    assert first.exit_code == 0, first.output
+    name = json.loads((run / "run.json").read_text())["name"]
+    ready = f"sfumato generate -p 'a {name} dog' --model {pipeline} --adapt {run}"
+    assert ready in first.stderr
+    assert "exported to" in first.stderr
+    assert f"exported to {run}/model" not in first.stderr
+    other = fails(app, 1, *common, "--steps", "5")
+    assert "other settings; give --resume" in other
+    assert "optim.steps is 5, was 3" in other
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    resume = ["dreambooth", "--resume", "-o", str(run)]
+    again = call(app, *resume, "--class", "dog", "--plan")
     assert again.exit_code == 0, again.output
+    again = call(app, *resume)
+    assert again.exit_code == 0, again.output
+    assert "this run is finished, 3 of 3 steps" in again.stderr
+    assert "exported" not in again.stderr
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+    assert "--rank is 8 in this run, not 4" in fails(app, 1, *resume, "--rank", "4")
+    assert "--word is False in this run, not True" in fails(app, 1, *resume, "--word")
+    assert "has 3 steps already" in fails(app, 1, *resume, "--steps", "2")
+    photo = next(iter(sorted(pictures.iterdir())))
+    kept = photo.read_bytes()
+    PILImage.open(photo).rotate(180).save(photo)
+    for command in ([*common, "--steps", "3"], resume):
+        assert f"picture {photo.name} has changed" in fails(app, 1, *command)
+    photo.write_bytes(kept)
+    more = call(app, *resume, "--steps", "4")
+    assert more.exit_code == 0, more.output
+    assert json.loads((run / "done.json").read_text())["step"] == 4
+    assert "steps = 4" in (run / "recipe.toml").read_text()
     picture = call(
         app, "generate", "-p", "a dog", "--model", str(pipeline), "--steps", "1", "--size", "32",
         "--adapt", str(run), "-o", str(tmp_path / "out.png"),
@@ -465,6 +547,12 @@ def test_the_program_plans_trains_and_refuses_other_settings(
     assert "give the folder with the subject's pictures" in fails(app, 1, "dreambooth", "-o", "x")
     unsaid = fails(app, 1, "dreambooth", str(pictures), "-o", "x", "--model", str(pipeline))
     assert "has no CLIP to guess by; give --class" in unsaid
+    (run / "pytorch_lora_weights.safetensors").unlink()
+    for file in (run / "best", *run.glob("*.kohya.safetensors")):
+        shutil.rmtree(file, ignore_errors=True) if file.is_dir() else file.unlink(missing_ok=True)
+    for given in (run, run / "state.safetensors"):
+        with pytest.raises(SfumatoError, match=r"a training that is not finished; give its comm"):
+            sf.load(str(pipeline), dtype="float32").adapt(given)
 
 
 def test_the_class_is_guessed_where_it_is_not_said(tmp_path: Path, app: Any) -> None:

@@ -651,6 +651,39 @@ def test_picture_carries_on() -> None:
     assert images.read_metadata(plain) == {}
 
 
+def test_what_a_picture_carries_stays_with_what_is_made_of_it() -> None:
+    alpha = Image.new("L", (6, 5), 9)
+    picture = Picture.of(
+        photo(6, 5), recipe=Said(), alpha=alpha, name="a.png", sha256="0" * 64, composite=True
+    )
+    for other in (Picture.of(picture), open_image(picture), picture.copy()):
+        assert (other.recipe, other.name) == (Said(), "a.png")
+        assert (other.sha256, other.composite) == ("0" * 64, True)
+        assert same(other.alpha, alpha)
+    assert Picture.of(picture, alpha=None).alpha is None
+    assert Picture.of(picture.resize((3, 3))).recipe is None
+    assert same(open_image(picture.encode("PNG")).alpha, alpha), "save writes alpha"
+    fails(lambda: picture.encode("JPEG"), "no transparency")
+    fails(lambda: picture.with_alpha().encode("BMP"), "no transparency")
+
+
+def test_transparent_parts_never_show_what_is_hidden() -> None:
+    red = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    for image in (red, Picture.of(red), open_image(red)):
+        assert images.flattened(image, "white").getpixel((0, 0)) == (255, 255, 255)
+    assert images.sheet([Picture.of(red)], cell=4).convert("RGB").getextrema()[1][0] > 200
+    picture, mask = images.extended(open_image(red), (1, 0, 2, 3), "blue")
+    assert picture.size == mask.size == (7, 7)
+    assert picture.getpixel((0, 0)) == (0, 0, 255), "a margin has the background's colour"
+    assert picture.alpha is not None
+    assert (picture.alpha.getpixel((0, 0)), picture.alpha.getpixel((1, 0))) == (255, 0)
+    assert picture.getpixel((1, 0)) == (255, 0, 0), "what is kept is kept bit for bit"
+    plain, _ = images.extended(open_image(photo(4, 4)), (1, 0, 0, 0))
+    assert plain.alpha is None
+    fails(lambda: images.sheet([red], columns=0), "columns")
+    fails(lambda: images.sheet([red] * 6, cell=4096), "more than")
+
+
 # strokes and sheets ---------------------------------------------------------------------------
 
 

@@ -156,6 +156,13 @@ def test_outpainting_grows_the_picture_and_keeps_it(photo: Path) -> None:
     assert made.size == (96 + 24, 80 + 4)
     inner = made.crop((8, 0, 104, 80))
     assert inner.tobytes() == sf.open_image(photo).tobytes()
+    hidden = Image.open(photo).convert("RGBA")
+    hidden.putalpha(Image.linear_gradient("L").resize(hidden.size))
+    process = model.process("red apple", steps=3, stages=1) | Inpaint(hidden, extend=(8, 0, 16, 4))
+    made = process.sample(seed=0).images[0]
+    assert made.mode == "RGBA"
+    assert made.crop((8, 0, 104, 80)).tobytes() == hidden.tobytes()
+    assert made.getchannel("A").crop((0, 80, 120, 84)).getextrema() == (255, 255)
 
 
 @pytest.mark.parametrize(

@@ -376,7 +376,7 @@ def test_a_model_without_help_says_so() -> None:
     ):
         with pytest.raises(SfumatoError, match=said):
             last(bare | loss)
-    with pytest.raises(SfumatoError, match=r"total_variation: window \(0\.5, 0\.2\)"):
+    with pytest.raises(SfumatoError, match=r"total_variation: window = \(0\.5, 0\.2\)"):
         sf.TotalVariation(1.0, window=(0.5, 0.2))
     with pytest.raises(SfumatoError, match=r"process\.without\('low_pass'\)"):
         bare | sf.LowPass(1.0) | sf.LowPass(2.0)

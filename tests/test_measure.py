@@ -173,6 +173,11 @@ def test_eval_reports_every_measure(
     )  # fmt: skip
     shown = json.loads(capsys.readouterr().out)
     assert shown == json.loads((tmp_path / "report.json").read_text())
+    for bad in (tmp_path, tmp_path / "none" / "report.json"):
+        with pytest.raises(SfumatoError, match=r"is a folder|does not exist"):
+            verbs.evaluate(
+                "emoji", "3d render", "1", 5, 0, None, None, str(bad), "cpu", "auto", True, True
+            )
     (row,) = shown["answers"]
     assert row["scale"] == 1
     for name in ("top1", "top5", "kernel", "own"):

@@ -1,262 +1,143 @@
-"""Plans: the calls that are counted are those that are made, and a plan refuses what a run does."""
+"""Plans and composition: calls are those made, and what a method composes itself is kept."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
-import sfumato as sf
 from sfumato.core.branches import Branch
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Guide
+from sfumato.core.losses import Penalty
 from sfumato.core.process import Process
-from sfumato.core.schedule import Cosine, named
-from sfumato.core.solvers import SOLVERS, solver
-from sfumato.core.spaces import Affine
+from sfumato.core.schedule import VP, named
+from sfumato.core.solvers import SOLVERS
 from sfumato.methods.cfg import CFG
-from sfumato.methods.diffstyler import DiffStyler
 from sfumato.methods.ilvr import ILVR
-from sfumato.methods.inpaint import Inpaint
 from sfumato.methods.sdedit import SDEdit
 from sfumato.methods.threshold import Threshold
 
-PIXELS = torch.linspace(-1, 1, 3 * 8 * 8).view(3, 8, 8)
-SCHEDULES = {"cosine": named("cosine"), "linear": named("linear"), "no signal": Cosine()}
-MASK = (PIXELS[:1] > 0).float()
+SCHEDULE = named("squaredcos_cap_v2")
 
 
-class Counting:
-    """A smooth network that counts its calls."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor:
-        self.calls += 1
-        return 0.5 * torch.tanh(x)
+def eps(x: Tensor, time: Tensor, cond: Any) -> Tensor:
+    return 0.9 * x + (cond["c"].mean() if "c" in cond else 0.0)
 
 
-def process(schedule: Any, **values: Any) -> Process:
-    fields: dict[str, Any] = {"n_steps": 7, "solver": "ddim", "cond": Cond(), "null": Cond()}
-    return Process(Denoiser(Counting(), schedule, "v"), (3, 8, 8), **{**fields, **values})
+def process(solver: Any = "ddim", steps: int = 6) -> Process:
+    conds = [Cond({"c": torch.ones(1, 3)}), Cond({"c": torch.zeros(1, 3)})]
+    denoiser = Denoiser(eps, SCHEDULE, t_min=0.0, code=float)
+    return Process(denoiser, (3, 8, 8), *conds, solver=solver, n_steps=steps)
 
 
-class Window(Guide):
-    """Moves the state, and so ends a history, in a window of times."""
-
-    name = "window"
-
-    def active(self, call: Any) -> bool:
-        return 0.3 <= call.s <= 0.6
-
-    def arrive(self, x: Tensor, t: float, call: Any) -> Tensor:
-        return 0.9 * x
-
-
-def words(width: int) -> Cond:
-    return Cond({"c": torch.zeros(1, width)})
-
-
-COMPOSED: dict[str, list[Any]] = {
-    "plain": [],
-    "guided": [CFG(3.0)],
-    "guided in a window": [CFG(3.0, window=(0.2, 0.7))],
-    "guidance of 1": [CFG(1.0)],
-    "edited": [SDEdit(PIXELS, t0=0.6)],
-    "edited twice": [SDEdit(PIXELS, t0=1.0, repeats=2)],
-    "masked": [SDEdit(PIXELS, t0=0.7, mask=MASK), CFG(2.0)],
-    "untouched": [SDEdit(PIXELS, t0=0.0)],
-    "inpainted": [Inpaint(PIXELS, mask=MASK, resample=2, stretch=2), CFG(2.0, window=(0.0, 0.5))],
-    "held": [ILVR(PIXELS, factor=4, stop=0.3)],
-    "inverted": [DiffStyler(PIXELS, t_start=0.6, art="none")],
-    "inverted beyond": [DiffStyler(PIXELS, t_start=0.6, t_invert=0.8, measure=True, art="none")],
-    "moved in a window": [Window()],
+PICTURE = torch.zeros(3, 8, 8)
+LONG = Branch("long", Cond({"c": torch.ones(1, 5)}), lambda t: 1.0 if t > 0.5 else 0.0)
+KINDS: dict[str, Callable[[Process], Process]] = {
+    "plain": lambda p: p,
+    "window": lambda p: p | CFG(3.0, window=(0.3, 0.7)),
+    "off": lambda p: p | CFG(1.0),
+    "shapes": lambda p: p.add(positives=(Branch("positive", weight=0.5), LONG)),
+    "ilvr": lambda p: p | ILVR(PICTURE, factor=2, stop=0.4),
+    "passes": lambda p: p | SDEdit(PICTURE, t0=0.6, repeats=2) | Threshold("static"),
+    "untouched": lambda p: p | SDEdit(PICTURE, t0=0.0),
 }
 
 
-@pytest.mark.parametrize("name", list(COMPOSED))
-@pytest.mark.parametrize("steps", [1, 2, 7])
-@pytest.mark.parametrize("ends", list(SCHEDULES))
-def test_every_plan_is_what_is_run(ends: str, steps: int, name: str) -> None:
-    """Over all solvers, with every method and window, on schedules that end with no signal too."""
-    schedule = SCHEDULES[ends]
-    for chosen in SOLVERS:
-        given = process(schedule, solver=chosen, n_steps=steps)
-        for method in COMPOSED[name]:
-            given = given | method
-        network: Any = given.denoiser.network
-        planned = given.calls
-        assert network.calls == 0, "a plan asks no network"
-        run_calls = [step.calls for step in given.steps(seed=0)]
-        assert planned == network.calls, f"{chosen}: {planned} planned"
-        if run_calls:
-            assert run_calls[-1] == planned
+@pytest.mark.parametrize("solver", list(SOLVERS))
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_planned_calls_are_the_calls_made(kind: str, solver: str) -> None:
+    for n in (1, 5):
+        made = KINDS[kind](process(solver, n))
+        assert made.calls == [step.calls for step in made.steps(seed=0)][-1]
 
 
-@pytest.mark.parametrize("chosen", list(SOLVERS))
-@pytest.mark.parametrize("times", [(0.9, 0.5, 0.2), (1.0, 0.6, 0.1, 0.6, 0.3), (0.4, 0.0)])
-def test_plans_of_given_times_are_what_is_run(chosen: str, times: tuple[float, ...]) -> None:
-    """Also where they end above 0 or move back up."""
-    given = process(named("cosine"), n_steps=None, spacing=times, solver=chosen)
-    planned = given.calls
-    list(given.steps(seed=0))
-    assert planned == given.denoiser.network.calls  # type: ignore[attr-defined]
+class Inner:
+    """Composes a guidance of its own."""
+
+    id = "inner"
+    slot = None
+
+    def __call__(self, process: Process) -> Process:
+        return process | CFG(1.0)
 
 
-@pytest.mark.parametrize("faintest", [0.0, 0.02])
-@pytest.mark.parametrize("chosen", ["heun", "edm", "plms", "plms2", "plms-prk", "pie", "prk"])
-def test_plans_know_where_a_solver_begins(chosen: str, faintest: float) -> None:
-    options = {"solver": chosen, "faintest": faintest}
-    given = process(named("cosine"), n_steps=120, solver=options)
-    planned = given.calls
-    list(given.steps(seed=0))
-    assert planned == given.denoiser.network.calls  # type: ignore[attr-defined]
+def test_what_a_method_composes_itself_takes_its_slot_and_is_composed_again_by_it() -> None:
+    made = process() | Inner()
+    assert [type(m).__name__ for m in made.methods] == ["Inner"]
+    assert [type(m).__name__ for m in made.within] == ["CFG"]
+    with pytest.raises(SfumatoError, match="already has"):
+        made | CFG(4.0)
+    assert len(made.refolded(made.methods).aways) == 1
 
 
-def test_branches_of_several_conditions_and_networks_are_counted_by_the_calls_they_make() -> None:
-    """Equal shapes share a call; another network or another shape takes one of its own."""
-    other = Denoiser(Counting(), named("linear"), "v")
-    given = process(named("cosine"), cond=words(2), null=words(2)).add(
-        positives=(
-            Branch("same", words(2)),
-            Branch("wide", words(5), lambda t: 1.0 if t > 0.5 else 0.0),
-            Branch("second", words(2), 0.5, other),
-            Branch("made", lambda call: words(3 if call.t > 0.3 else 2), 0.1),
-        )
-    )
-    planned = (given | CFG(2.0)).calls
-    made = list((given | CFG(2.0)).steps(seed=0))
-    networks: list[Any] = [given.denoiser.network, other.network]
-    assert planned == sum(network.calls for network in networks) == made[-1].calls
-    assert len(made) < planned
+def test_branches_of_one_name_and_moments_without_a_positive_are_refused() -> None:
+    with pytest.raises(SfumatoError, match="'a': there already is one"):
+        process().add(positives=(Branch("a"), Branch("a")))
+    gap = process().add(positives=(Branch("a", weight=lambda t: float(t > 0.5)),))
+    for ask in (lambda: gap.calls, gap.sample):
+        with pytest.raises(SfumatoError, match="no positive one gives x0 at t = 0.5"):
+            ask()
 
 
-class Latents(Affine):
-    """As an autoencoder's: cells of 2 pixels."""
+class Towards(Guide):
+    """A log-probability of the prediction, of the state, or of both."""
 
-    stride = 2  # type: ignore[misc]
+    name = "towards"
 
-
-def test_a_plan_refuses_what_the_run_refuses() -> None:
-    latents = process(named("linear"), space=Latents())
-    cases: list[tuple[Process, str]] = [
-        (latents | Threshold("static"), "no bounds"),
-        (latents | ILVR(PIXELS, factor=1), "less than a cell"),
-        (process(named("linear")) | Misplaced(), "no branch 'nowhere'"),
-        (process(named("linear"), n=3, cond=Cond({"c": torch.zeros(2, 1)})), "2 rows for 3"),
-        (process(named("linear")).add(positives=(Branch("late", Cond(), late),)), "no positive"),
-    ]
-    for given, words_ in cases:
-        for asked in (lambda given=given: given.calls, lambda given=given: given.sample()):
-            with pytest.raises(SfumatoError, match=words_):
-                asked()
-        assert given.denoiser.network.calls <= 7  # type: ignore[attr-defined]
-
-
-def late(t: float) -> float:
-    return 1.0 if t > 0.5 else 0.0
-
-
-class Misplaced(Guide):
-    name = "misplaced"
-    on = "nowhere"
-    through = "input"
+    def __init__(self, through: Any, on: str = "mixture") -> None:
+        self.through, self.on = through, on
 
     def logp(self, x: Tensor, pred: Any, call: Any) -> Tensor:
-        return x.flatten(1).sum(1)
+        return -((x.square() + (pred.x0 - 0.3).square()) ** 2).flatten(1).sum(1) / 40
 
 
-class Wrapped:
-    """A method that composes another one itself."""
-
-    id = "wrapped"
-
-    def __init__(self, scale: float = 1.0) -> None:
-        self.scale = scale
-
-    def __call__(self, process: Process) -> Process:
-        return process | CFG(self.scale)
+def pull(through: Any) -> Penalty:
+    return Penalty(0.5, lambda view: (view.pixels - 0.3).pow(4).flatten(1).mean(1), through=through)
 
 
-def test_a_method_may_compose_others_which_count_as_there() -> None:
-    given = process(named("linear")) | Wrapped(4.0)  # type: ignore[operator]
-    assert [type(method) for method in given.methods] == [Wrapped]
-    assert [type(method) for method in given.composed] == [Wrapped, CFG]
-    assert [away.at(0.5) for away in given.aways] == [4.0]
-    with pytest.raises(SfumatoError, match="already has cfg"):
-        given | CFG(2.0)
-    again = given.based(n=2)
-    assert (len(again.aways), again.n, len(again.composed)) == (1, 2, 2)
-    assert not given.without("wrapped").aways
-    twice = process(named("linear")) | Nested()  # type: ignore[operator]
-    assert [type(method) for method in twice.composed] == [Nested, CFG, Wrapped]
+@pytest.mark.parametrize("solver", ["ddim", "dpmpp-2m", "ddpm"])
+@pytest.mark.parametrize(
+    "guide",
+    [
+        Towards("input"),
+        Towards("model"),
+        Towards("model", "positive"),
+        pull("input"),
+        pull("model"),
+    ],
+    ids=["input", "model", "branch", "loss of a constant", "loss"],
+)
+@pytest.mark.parametrize("leaf", [True, False])
+def test_gradients_through_guided_steps_are_those_of_finite_differences(
+    guide: Guide, leaf: bool, solver: str
+) -> None:
+    schedule = VP()
 
+    def network(x: Tensor, time: Tensor, cond: Any) -> Tensor:
+        return torch.tanh(x) * 0.7
 
-class Nested:
-    """A method that composes one that composes one."""
+    denoiser = Denoiser(network, schedule, t_min=0.0, code=float)
+    given = replace(
+        Process(denoiser, (1, 2, 2), solver=solver, spacing=(0.5, 0.3, 0.1)), guides=(guide,)
+    )
+    start = torch.tensor([0.3, -0.2, 0.5, 0.1], dtype=torch.float64).view(1, 1, 2, 2)
+    way = torch.tensor([1.0, -0.5, 0.3, 0.8], dtype=torch.float64).view(1, 1, 2, 2)
 
-    id = "nested"
+    def out(x: Tensor) -> Tensor:
+        return (list(given.steps(x, seed=0))[-1].x * way).sum()
 
-    def __call__(self, process: Process) -> Process:
-        return process | Wrapped(2.0)  # type: ignore[operator]
-
-
-def test_a_models_own_guidance_stays_away_where_a_method_composed_one() -> None:
-    model = sf.load("emoji")
-    for scale in (1.0, 2.0):
-        made = (model.process("cat face", stages=1) | Wrapped(scale)).resolved()
-        assert [away.at(0.5) for away in made.aways] == [scale]
-
-
-def test_two_branches_of_one_name_are_refused_when_composed() -> None:
-    given = process(named("linear")) | CFG(2.0)
-    with pytest.raises(SfumatoError, match="branch 'away': there are 2 of that name"):
-        given.add(aways=(Branch("away", Cond(), 3.0),))
-    both = replace(given, aways=given.aways * 2)
-    with pytest.raises(SfumatoError, match="branch 'away': there are 2"):
-        both.begin()
-
-
-def test_a_positive_set_that_is_silent_at_some_time_is_one_line() -> None:
-    given = process(named("linear")).add(positives=(Branch("late", Cond(), late),))
-    with pytest.raises(SfumatoError, match=r"at t = 0\.4\d* no positive one gives x0"):
-        given.sample()
-    apart = process(named("linear")).add(positives=(Branch("half", Cond(), role="x0"),))
-    with pytest.raises(SfumatoError, match="no positive one gives eps"):
-        apart.sample()
-
-
-def test_the_bundled_cascades_plan_is_what_it_makes() -> None:
-    picture = Image.new("RGB", (40, 30), "white")
-    model = sf.load("emoji")
-    for method in (None, SDEdit(picture, t0=0.5), Inpaint(picture, extend=(4, 0, 4, 0))):
-        for chosen in ("dpmpp-2m", "heun"):
-            given: Any = model.process("cat face", steps=3, size=32, solver=chosen)
-            given = given if method is None else given | method
-            result = given.sample()
-            assert given.calls == result.calls
-
-
-def test_a_planned_run_reads_pictures_but_no_start_needs_a_network() -> None:
-    given = process(named("linear")) | DiffStyler(PIXELS, t_start=0.5, art="none")
-    run, network = given.planned(), given.denoiser.network
-    assert (run.planned, run.times[0], network.calls) == (True, 0.5, 0)  # type: ignore[attr-defined]
-    assert run.before == given.begin().before == network.calls  # type: ignore[attr-defined]
-
-
-def test_sde_without_noise_is_deterministic_and_goes_both_ways() -> None:
-    """eta 0 is dpmpp-2m, also from 0 upwards, where log(alpha/sigma) is infinite."""
-    quiet = solver({"solver": "dpmpp-2m-sde", "eta": 0.0})
-    assert not quiet.stochastic
-    paths = [
-        torch.stack(process(named("linear"), solver=chosen).invert(PIXELS[None], t=0.8))
-        for chosen in (quiet, "dpmpp-2m")
-    ]
-    torch.testing.assert_close(*paths, rtol=1e-4, atol=1e-5)
+    x = start.clone().requires_grad_()
+    (found,) = torch.autograd.grad(out(x if leaf else x * 1.0), x)
+    h = 1e-5
+    for k in range(4):
+        step = torch.zeros(4, dtype=torch.float64)
+        step[k] = h
+        step = step.view_as(start)
+        slope = (out(start + step) - out(start - step)).detach() / (2 * h)
+        assert float(found.flatten()[k]) == pytest.approx(float(slope), rel=2e-3, abs=1e-5)

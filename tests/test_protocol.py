@@ -83,6 +83,11 @@ def test_the_public_layout_is_read(dataset: Path, caplog: pytest.LogCaptureFixtu
     assert mug.prompts()[1:] == ["a tea cup beside the cook's hat", "a green tea cup"]
     assert left == [f"gone: no such folder in {dataset}"]
     assert [record.getMessage() for record in caplog.records] == [f"{left[0]}; left out"]
+    for name in ("..", "../outside"):
+        (dataset / "prompts_and_classes.txt").write_text(LAYOUT.replace("gone,", f"{name},"))
+        with pytest.raises(SfumatoError, match="is not SUBJECT,CLASS"):
+            protocol.subjects(dataset, [])
+    (dataset / "prompts_and_classes.txt").write_text(LAYOUT)
     beside = dataset.parent / "prompts_and_classes.txt"
     (dataset / "prompts_and_classes.txt").rename(beside)
     for given in (dataset, dataset.parent):

@@ -8,6 +8,7 @@ field, its value, and what is allowed. What the fields mean is said where the cl
 from __future__ import annotations
 
 import json
+import os
 import stat
 import tomllib
 from pathlib import Path
@@ -16,12 +17,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sfumato.core.errors import SfumatoError
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
+    from pydantic import TypeAdapter, ValidationError
 
 T = TypeVar("T")
 
 LIMIT = 4 << 20
 """Bytes of a document, unless its kind says otherwise."""
+
+# without waiting for the other end of a pipe; Windows has no such flag, and its own for bytes
+_AT_ONCE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
@@ -30,14 +34,17 @@ def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
         if not stat.S_ISREG(path.stat().st_mode):
             what = "a folder" if path.is_dir() else "no regular file"
             raise SfumatoError(f"{path}: is {what}; give a file")
-        with path.open("rb") as stream:
-            data = stream.read(limit + 1)
+        with os.fdopen(os.open(path, _AT_ONCE), "rb") as stream:
+            found = os.fstat(stream.fileno())  # what was looked at may have been exchanged
+            if not stat.S_ISREG(found.st_mode):
+                raise SfumatoError(f"{path}: is no regular file; give a file")
+            data = b"" if found.st_size > limit else stream.read(limit + 1)
     except FileNotFoundError:
         raise SfumatoError(f"{path}: no such file; check the path") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         text = getattr(error, "strerror", None) or error
         raise SfumatoError(f"{path}: cannot be read ({text})") from None
-    if len(data) > limit:
+    if found.st_size > limit or len(data) > limit:
         raise SfumatoError(f"{path}: is larger than {_size(limit)}, more than such a file can be")
     return data
 
@@ -55,33 +62,49 @@ def read_json(kind: type[T], path: Path, limit: int = LIMIT) -> T:
     return parse_json(kind, read_text(path, limit), path.name)
 
 
-def parse_json(kind: type[T], text: str | bytes, where: str) -> T:
-    """A JSON text as a value of `kind`; `where` is what an error calls the text."""
+def parse_json(
+    kind: type[T] | TypeAdapter[T], text: str | bytes, where: str, strict: bool | None = None
+) -> T:
+    """A JSON text as a value of `kind`; `where` is what an error calls the text.
+
+    strict: read a class that takes more from Python as strictly as a document.
+    """
     from pydantic import TypeAdapter, ValidationError
 
+    adapter = kind if isinstance(kind, TypeAdapter) else TypeAdapter(kind)
     try:
-        return TypeAdapter(kind).validate_json(text)
+        return adapter.validate_json(text, strict=strict)
     except ValidationError as error:
         raise SfumatoError(f"{where}: {explained(error)}") from None
+    except SfumatoError as error:  # of a field that has a check of its own
+        raise SfumatoError(f"{where}: {error}") from None
 
 
 def read_toml(kind: type[T], path: Path, limit: int = LIMIT) -> T:
     """A TOML file as a value of `kind`; dates are texts."""
-    text = read_text(path, limit)
+    return parse_data(kind, toml_table(read_text(path, limit), str(path)), path.name)
+
+
+def toml_table(text: str, where: str) -> dict[str, Any]:
+    """A TOML text as plain data; dates are texts."""
     try:
-        data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise SfumatoError(f"{path}: is not TOML ({error})") from None
-    return parse_json(kind, json.dumps(data, default=str), path.name)
+        made: dict[str, Any] = json.loads(json.dumps(tomllib.loads(text), default=str))
+    except (ValueError, RecursionError) as error:  # ValueError: also numbers of 5,000 digits
+        raise SfumatoError(f"{where}: is not TOML ({error})") from None
+    return made
 
 
-def parse_data(kind: type[T], data: Any, where: str) -> T:
+def parse_data(
+    kind: type[T] | TypeAdapter[T], data: Any, where: str, strict: bool | None = None
+) -> T:
     """Plain data (what JSON can say) as a value of `kind`, as strict as a file."""
     try:
-        text = json.dumps(data)
+        text = json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise SfumatoError(f"{where}: {error.object[-40:]!r} is not UTF-8 text") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise SfumatoError(f"{where}: is not plain data ({error})") from None
-    return parse_json(kind, text, where)
+    return parse_json(kind, text, where, strict)
 
 
 def explained(error: ValidationError) -> str:

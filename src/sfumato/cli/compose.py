@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,13 +13,15 @@ from sfumato.cli import show
 from sfumato.cli.options import Wanted
 from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
+from sfumato.core.ranges import SEEDS, Range, real, whole
+from sfumato.core.run import place_of
 from sfumato.core.spacing import RULES
 from sfumato.models import library
 from sfumato.models import replay as replays
 from sfumato.models.cascade import base_of
 from sfumato.models.model import Model
 from sfumato.models.result import Result
-from sfumato.recipe import Recipe
+from sfumato.recipe import STRENGTH, Recipe
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,13 @@ class Composed:
         """The process itself, or of a cascade its base."""
         return base_of(self.process)
 
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Of the pictures, (width, height); None where the run begins from states."""
+        resolved = self.base.resolved()
+        frame, _ = resolved.frame(place_of(resolved))
+        return frame.target if frame else None
+
     def found(self, values: dict[str, Any]) -> Composed:
         """With every search done: its number in the process, its curve among the parents."""
         process, parents = self.process, self.parents
@@ -54,8 +64,8 @@ class Composed:
         return result.descended(self.parents) if self.parents else result
 
 
+TARGET = "rms"  # what a search goes by where nothing else is said
 ASKED = (
-    "model",
     "prompt",
     "negative",
     "label",
@@ -75,12 +85,18 @@ def composed(
 
     models: those loaded so far, by name, for callers that compose many.
     """
+    for name in ("model", "recipe", "solver", "spacing", "size"):
+        if values[name] == "":
+            raise SfumatoError(f"--{name}: is empty; leave it out, or say which")
     given = values["recipe"]
     start = Recipe(model="emoji") if given is None else replays.read(given)
     parents = () if given is None else (start.id,)
     if "index" in start.run:  # a picture of a batch: that one, not its batch
-        start = replace(start, seed=start.seed + int(start.run["index"]), n=1)
+        start = replace(start, seed=start.seed + start.run["index"], n=1, run={})
     asked = {name: values[name] for name in ASKED if values.get(name) is not None}
+    if asked.get("seed") == "random":
+        asked["seed"] = secrets.randbelow(1 << 31)
+        logging.getLogger("sfumato").info("seed %d", asked["seed"])
     if values["size"] is not None:
         asked["size"] = parse_size(values["size"])
     if ("spacing" in asked) != ("steps" in asked):  # each may fix what the recipe's other says
@@ -88,11 +104,14 @@ def composed(
         if fixed is not None and fixed not in RULES:
             asked |= {"steps": asked.get("steps"), "spacing": asked.get("spacing")}
     wanted = replace(start, **asked)
+    Recipe.from_data(replace(wanted, embedded={}).to_data(), "command line")  # before a model loads
     folders = [Path.cwd()] if given is None else [Path(given).resolve().parent, Path.cwd()]
     loaded = {} if models is None else models
-    if wanted.model not in loaded:
+    typed: str | None = values["model"]
+    name = typed or start.model
+    if name not in loaded:
         model = library.load(
-            wanted.model if given is None else replays.loadable(wanted.model, folders),
+            typed or replays.loadable(start.model, folders),
             device=values["device"],
             dtype=values["dtype"],
             download=values["download"],
@@ -100,13 +119,15 @@ def composed(
         model = replays.adapted(wanted, model, folders)
         for text in values["adapt"]:
             model = model.adapt(*parse_adapter(text))
-        loaded[wanted.model] = model
-    model = loaded[wanted.model]
+        loaded[name] = model
+    model = loaded[name]
     process: Any = replays.compose(wanted, model, folders)
     for method in methods:
         process = method.onto(process)
-    searches = (f"{m.cls.id}.{field}" for m in methods for field in m.searched)
-    return Composed(process, wanted.seed, parents, tuple(searches))
+    searches = tuple(f"{m.cls.id}.{field}" for m in methods for field in m.searched)
+    if not searches and values["target"] != TARGET:
+        raise SfumatoError(f"--target {values['target']}: no field is given as auto; leave it out")
+    return Composed(process, whole(wanted.seed, "seed", SEEDS), parents, searches)
 
 
 def searched(process: Any, name: str, values: dict[str, Any], seed: int) -> Any:
@@ -115,7 +136,7 @@ def searched(process: Any, name: str, values: dict[str, Any], seed: int) -> Any:
 
     measure, equals, target = values["target"].partition("=")
     try:
-        goal = float(target) if equals else None
+        goal = real(float(target), "--target", Range()) if equals else None
     except ValueError:
         raise SfumatoError(
             f"--target {values['target']}: write MEASURE or MEASURE=NUMBER"
@@ -144,9 +165,11 @@ def parse_size(text: str | None) -> Any:
 def parse_adapter(text: str) -> tuple[str, float]:
     """NAME or FILE, maybe with =STRENGTH."""
     name, equals, strength = text.rpartition("=")
-    if not equals:
-        return text, 1.0
+    name = name if equals else text
+    if not name:
+        raise SfumatoError(f"--adapt {text!r}: write NAME or FILE, maybe =STRENGTH")
     try:
-        return name, float(strength)
+        scale = float(strength) if equals else 1.0
     except ValueError:
         raise SfumatoError(f"--adapt {text}: strength {strength!r} is no number") from None
+    return name, real(scale, "--adapt: strength", STRENGTH)

@@ -2,29 +2,59 @@
 
 from __future__ import annotations
 
+from sfumato.cli import early
+
+if __name__ == "__main__":
+    early.hear()  # the other imports take a while
+
 import importlib
 import os
+import re
 import sys
+import warnings
 from collections.abc import Callable
 from inspect import Parameter, Signature
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import sfumato
-from sfumato.cli import show
-from sfumato.cli.options import method_parameters, methods_of, other_parameters
-from sfumato.core.errors import SfumatoError
+from sfumato.cli import signals, streams
+from sfumato.cli.manual import MAIN, Manual, all_options, program, verb
+from sfumato.cli.options import flags, main_field, method_parameters, methods_of, other_parameters
+from sfumato.core.errors import SfumatoError, said
+from sfumato.core.interrupts import Stopped
+from sfumato.core.lazy import LazyModule
 from sfumato.core.solvers import SOLVERS
 from sfumato.core.spacing import RULES
 from sfumato.methods import Method, registry
+
+if TYPE_CHECKING:
+    from sfumato.cli import show
+else:  # help must not wait for rich
+    show = LazyModule("sfumato.cli.show")
 
 # libgomp's threads spin while they wait: with another process on a core that makes torch tens of
 # times slower. Read when torch is first imported, which is later.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
+HEADINGS = (
+    ("Make pictures", ("generate", "sdedit", "inpaint", "ilvr", "diffstyler", "upscale")),
+    ("Many at once", ("sweep", "batch")),
+    ("What was made", ("run", "info")),
+    ("Models", ("models", "doctor", "eval")),
+    ("Teach", ("dreambooth", "train", "data")),
+)
+EXAMPLES = (
+    'generate "red apple" -n 4 --sheet',
+    'sdedit painting.png -p "red apple" --t0 0.6',
+)
+
 app = typer.Typer(
     name="sfumato",
+    cls=program(EXAMPLES, HEADINGS),
+    rich_markup_mode=None,
     help="Guided image synthesis and editing with diffusion models.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -32,11 +62,32 @@ app = typer.Typer(
 )
 
 
+def not_empty(value: str | None) -> str | None:
+    """The value of -o; an empty one would be the working folder."""
+    if value is not None and not value.strip():
+        raise typer.BadParameter("is empty; give a file or a folder")
+    return value
+
+
+def seeded(text: str | int) -> int | str:
+    """The value of --seed."""
+    if str(text) in ("random", "-1"):
+        return "random"
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no whole number, nor random") from None
+
+
 def keyword(
     name: str, kind: Any, default: Any, *flags: str, text: str, panel: str | None = None
 ) -> Parameter:
     option = typer.Option(
-        *flags, help=text, rich_help_panel=panel, show_default=default is not None
+        *flags,
+        help=text,
+        rich_help_panel=panel,
+        show_default=default is not None,
+        callback=not_empty if "--output" in flags else None,
     )
     return Parameter(
         name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
@@ -76,14 +127,28 @@ RUN = [
         int | None,
         None,
         "--steps",
-        text="transitions of the base; --plan counts network calls",
+        text="transitions of the base; the model's own if not given (emoji: 30)",
     ),
     keyword("solver", str | None, None, "--solver", text=f"one of {', '.join(SOLVERS)}"),
     keyword("spacing", str | None, None, "--spacing", text=f"{', '.join(RULES)}; or ddim50, 27"),
     keyword("size", str | None, None, "--size", text="N, WxH, input or native"),
     keyword("stages", int | None, None, "--stages", text="1 stops after the base"),
-    keyword("seed", int | None, None, "--seed", text="picture j of a batch has seed + j; 0"),
-    keyword("n", int | None, None, "-n", text="pictures in one batch; 1"),
+    Parameter(
+        "seed",
+        Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[
+            Any,
+            typer.Option(
+                "--seed",
+                parser=seeded,
+                metavar="N|random",
+                help="of the first picture, the next has one more; -1 is random too",
+                show_default="0",
+            ),
+        ],
+    ),
+    keyword("n", int | None, None, "-n", text="pictures in one batch [default 1]"),
     keyword(
         "target",
         str,
@@ -92,6 +157,16 @@ RUN = [
         text="what a field given as auto is searched by: MEASURE or MEASURE=NUMBER",
     ),
     keyword("extra", list[str], [], "--with", text="METHOD.FIELD=VALUE of any method; repeatable"),
+]
+WORDS = [
+    Parameter(
+        "words",
+        Parameter.POSITIONAL_OR_KEYWORD,
+        default=None,
+        annotation=Annotated[
+            list[str] | None, typer.Argument(metavar="PROMPT", help="what to show, as -p")
+        ],
+    )
 ]
 OUT = [
     keyword(
@@ -128,9 +203,9 @@ DREAMBOOTH = [
         "--class",
         text="what it is, such as dog; else guessed",
     ),
-    keyword("name", str, "", "--name", text="its identifier; a rare word if none is given"),
+    keyword("name", str | None, None, "--name", text="its identifier; else a rare word"),
     keyword("output", str, ..., "-o", "--output", text="run folder, later given to --adapt"),
-    keyword("model", str, "emoji", "--model", text="the model that learns"),
+    keyword("model", str | None, None, "--model", text="the model that learns; emoji"),
     keyword("steps", int | None, None, "--steps", text="120 of emoji, else 800"),
     keyword("rank", int | None, None, "--rank", text="of the adapter; 0 trains the whole network"),
     keyword("text", bool, False, "--text", text="train the text encoder too"),
@@ -138,16 +213,33 @@ DREAMBOOTH = [
     keyword("eight_bit", bool, False, "--eight-bit", text="AdamW's moments in 8 bits"),
     keyword("word", bool, False, "--word", text="learn a word alone (Textual Inversion)"),
     keyword("per_layer", bool, False, "--per-layer", text="a word for every layer apart (P+)"),
-    keyword("vectors", int, 1, "--vectors", text="of the learned word"),
+    keyword("vectors", int | None, None, "--vectors", text="of the learned word; 1"),
     keyword("rate", float | None, None, "--rate", text="learning rate; by model and rank"),
     keyword("batch", int | None, None, "--batch", text="pictures of the subject in a step"),
-    keyword("prior", float, 1.0, "--prior", text="strength of prior preservation; 0 is none"),
-    keyword("class_pictures", int, 64, "--class-pictures", text="made once, kept and reused"),
-    keyword("class_folder", str, "", "--class-folder", text="class pictures of yours instead"),
-    keyword("seed", int, 0, "--seed", text="of everything that is drawn"),
-    keyword("resume", bool, False, "--resume", text="go on in the run folder, nothing else given"),
+    keyword("prior", float | None, None, "--prior", text="of prior preservation, 1; 0 is none"),
+    keyword("class_pictures", int | None, None, "--class-pictures", text="64, made once and kept"),
+    keyword("class_folder", str | None, None, "--class-folder", text="class pictures of yours"),
+    keyword("seed", int | None, None, "--seed", text="of everything that is drawn; 0"),
+    keyword("resume", bool, False, "--resume", text="go on in the run folder; --steps for more"),
     keyword("plan", bool, False, "--plan", text="say what would run, and stop"),
 ]
+TRAIN_EXAMPLES = ("recipes/base-32.toml", "mine.toml --data my-pictures/ --until 1000")
+DREAMBOOTH_EXAMPLES = ("my-dog/ --class dog -o dog/", "my-dog/ --class dog -o dog/ --plan")
+DREAMBOOTH_MAIN = frozenset(
+    (
+        "--class",
+        "--name",
+        "--output",
+        "--model",
+        "--steps",
+        "--rank",
+        "--seed",
+        "--resume",
+        "--plan",
+    )
+)
+EVAL_EXAMPLES = ("--scales 1,2,3,4", "--model org/name -n 50 -o report.json")
+EVAL_MAIN = frozenset(("--model", "--styles", "--scales", "-n", "--seed", "--output", "--protocol"))
 EVAL = [
     keyword("model", str | None, None, "--model", text="emoji; of --runs the runs' own"),
     keyword("styles", str, "3d render", "--styles", text="styles that have a judge, a,b"),
@@ -189,26 +281,30 @@ BATCH = [
     OUT[3],
 ]
 PLAN = keyword("plan", bool, False, "--plan", text="say what would run, and stop")
+PROGRAM = [*RUN, *OUT, PLAN, *COMMON, *SWEEP, *BATCH]
+VERBS = (
+    "generate", "run", "info", "train", "dreambooth", "eval", "data", "models", "doctor", "sweep",
+    "batch",
+)  # fmt: skip
 
 
 def guarded(body: Callable[..., None], values: dict[str, Any], debug: bool) -> None:
     """Run a verb; every failure is one line and an exit code."""
     try:
-        show.listen(bool(values.get("quiet")))
-        body(**values)
-    except KeyboardInterrupt:
-        show.errors.print("cancelled; finished pictures are kept")
-        raise typer.Exit(130) from None
-    except SfumatoError as error:
-        fail(str(error), debug)
+        with signals.working(), warnings.catch_warnings():
+            show.listen(bool(values.get("quiet")))
+            body(**values)
+            streams.flush()
+            signals.leave()
+    except KeyboardInterrupt as stop:
+        signals.leave()
+        show.errors.print(early.LINE)
+        raise typer.Exit(stop.code if isinstance(stop, Stopped) else 130) from None
     except BrokenPipeError:  # who reads has seen enough, such as `head`
         os._exit(141)
-    except OSError as error:
-        fail(f"{error.filename or 'file'}: {error.strerror or error}", debug)
-    except MemoryError:
-        fail("out of memory; take a smaller --size or -n", debug)
     except Exception as error:  # the edge of the program: a bug is one line here too
-        fail(f"internal error: {type(error).__name__}: {error} (--debug shows where)", debug)
+        line = said(error)
+        fail(f"{line} (--debug shows where)" if line.startswith("internal") else line, debug)
 
 
 def fail(line: str, debug: bool) -> None:
@@ -225,15 +321,38 @@ def register(
     parameters: list[Parameter],
     text: str,
     group: typer.Typer | None = None,
+    examples: tuple[str, ...] = (),
+    main: frozenset[str] | None = None,
 ) -> None:
-    """Make `body` a verb, or a verb of a group, whose options are the parameters."""
+    """Make `body` a verb, or a verb of a group, whose options are the parameters.
+
+    main: flags that its help shows first, None for all.
+    """
+    ordered = sorted(parameters, key=lambda p: p.kind)
+    manual = Manual(text, tuple(ordered), examples, main)
 
     def command(**values: Any) -> None:
+        values.pop("help_all")
         guarded(body, values, values.pop("debug"))
 
-    command.__signature__ = Signature(sorted(parameters, key=lambda p: p.kind))  # type: ignore[attr-defined]
+    command.__signature__ = Signature([*ordered, all_options()])  # type: ignore[attr-defined]
     command.__doc__ = text
-    (group or app).command(name)(command)
+    (group or app).command(name, cls=verb(manual))(command)
+
+
+def prompted(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with the prompt that was given without -p."""
+    words = values.pop("words", None)
+    if not words:
+        return values
+    if len(words) == 1 and Path(words[0]).is_file():
+        raise SfumatoError(
+            f"{words[0]}: is a file, and generate takes a prompt; to begin from a picture: "
+            f"sfumato sdedit {words[0]}"
+        )
+    if values["prompt"] is not None:
+        raise SfumatoError(f"{' '.join(words)}: -p gives a prompt too; leave one of them out")
+    return {**values, "prompt": " ".join(words)}
 
 
 def maker(cls: type[Method] | None) -> Callable[..., None]:
@@ -242,6 +361,7 @@ def maker(cls: type[Method] | None) -> Callable[..., None]:
     def body(**values: Any) -> None:
         from sfumato.cli import verbs
 
+        values = prompted(values)
         verbs.make(methods_of(cls, values, values["extra"], values.get("preset")), values)
 
     return body
@@ -253,6 +373,7 @@ def sweeper(cls: type[Method] | None) -> Callable[..., None]:
     def body(**values: Any) -> None:
         from sfumato.cli import many
 
+        values = prompted(values)
         wanted = methods_of(cls, values, values["extra"], values.get("preset"))
         many.sweep(cls, wanted, values)
 
@@ -316,29 +437,73 @@ def root(
     """Guided image synthesis and editing with diffusion models."""
 
 
+def first(cls: type[Method]) -> frozenset[str]:
+    """Flags that the help of a method's verb shows first; its pictures are always there."""
+    return MAIN | {f"--{main_field(cls)}".replace("_", "-")}
+
+
+def taken() -> set[str]:
+    """Flags that no field of a method may have."""
+    return flags([*PROGRAM, *other_parameters(flags(PROGRAM))]) | {"--preset"}
+
+
+def own_verbs() -> dict[str, type[Method]]:
+    """Methods that are a verb; one that is called like a verb of the program is left to --with."""
+    return {name: cls for name, cls in sorted(registry().items()) if cls.verb and name not in VERBS}
+
+
 def grouped() -> None:
     """`sweep` and `batch`: groups in which every verb that makes pictures is there again."""
     verbs: dict[str, type[Method] | None] = {"generate": None}
-    verbs |= {name: cls for name, cls in sorted(registry().items()) if cls.verb}
-    shared = [*RUN, *COMMON, *other_parameters()]
-    sweeps = typer.Typer(help="Vary one field: pictures, contact sheet, page, curve.")
-    batches = typer.Typer(help="A verb for every row of a folder or manifest.")
+    verbs |= own_verbs()
+    shared = [*RUN, *COMMON, *other_parameters(flags(PROGRAM))]
+    sweeps = typer.Typer(
+        help="Vary one field: pictures, contact sheet, page, curve.",
+        cls=program(
+            (
+                'sdedit painting.png -p "red apple" --over t0=0.2:0.8:7 -o t0/',
+                'generate "red apple" --over cfg.scale=1,2,4,8 --seeds 4',
+            )
+        ),
+        rich_markup_mode=None,
+    )
+    batches = typer.Typer(
+        help="A verb for every row of a folder or manifest.",
+        cls=program(
+            (
+                'sdedit paintings/ -p "{name}" -o "edited/{name}.png"',
+                'generate prompts.csv --with cfg.scale=4 -o "out/{row}-{seed}.png"',
+            )
+        ),
+        rich_markup_mode=None,
+    )
     rows = argument("source", "folder of pictures, or .csv, .jsonl, .txt; README says how")
     single = [p for p in shared if p.name != "n"]
     for name, cls in verbs.items():
-        own = method_parameters(cls) if cls else []
+        own = method_parameters(cls, taken()) if cls else []
         named = preset(cls) if cls else []
         text = summary(cls) if cls else "Make pictures from a prompt."
-        register(name, sweeper(cls), [*own, *single, *SWEEP, *named], text, sweeps)
+        main = first(cls) if cls else MAIN
+        swept = [*own, *single, *SWEEP, *named]
+        given = cls.examples[0] if cls and cls.examples else '-p "red apple"'
+        given = re.sub(r" (-n \d+|--sheet|-o \S+)", "", given)  # a sweep has its own
+        shown = (f"{given} --over cfg.scale=1:8:5", f"{given} --over steps=5,10,20 -o sweep/")
+        register(name, sweeper(cls), swept if cls else [*WORDS, *swept], text, sweeps, shown, main)
         fields = [p for p in own if p.kind is Parameter.KEYWORD_ONLY]
-        register(name, batcher(cls), [rows, *fields, *shared, *BATCH, *named], text, batches)
+        shown = ("rows.csv", 'pictures/ -p "{name}" -o "made/{name}.png"')
+        made = [rows, *fields, *shared, *BATCH, *named]
+        register(name, batcher(cls), made, text, batches, shown, main)
     app.add_typer(sweeps, name="sweep", no_args_is_help=True)
     app.add_typer(batches, name="batch", no_args_is_help=True)
 
 
 def modelled() -> None:
     """`models` alone lists; its verbs fetch, copy and convert."""
-    group = typer.Typer(help="List models; pull, export and convert them.")
+    group = typer.Typer(
+        help="List models; pull, export and convert them.",
+        cls=program(("", "pull stable-diffusion-v1-5/stable-diffusion-v1-5")),
+        rich_markup_mode=None,
+    )
     several = Parameter(
         "names",
         Parameter.POSITIONAL_OR_KEYWORD,
@@ -348,13 +513,16 @@ def modelled() -> None:
     file = argument("file", "a .pt, .ckpt or .bin file")
     own = COMMON[2:]
     text = "Fetch from the hub: goes on where it stopped, verifies every file."
-    register("pull", later("pull", "models"), [several, *own], text, group)
+    shown = ("org/name", "org/name@revision another/name")
+    register("pull", later("pull", "models"), [several, *own], text, group, shown)
     text = "Copy a model into a new folder that loads anywhere, without a network."
     folder = argument("folder", "a new folder")
-    register("export", later("export", "models"), [name, folder, *own], text, group)
+    shown = ("emoji carried/", "org/name carried/")
+    register("export", later("export", "models"), [name, folder, *own], text, group, shown)
     text = "A pickled checkpoint as safetensors; nothing in it is run."
     target = argument("target", "a new .safetensors file")
-    register("convert", later("convert", "models"), [file, target, *own], text, group)
+    shown = ("model.ckpt model.safetensors", "vae.pt vae.safetensors --json")
+    register("convert", later("convert", "models"), [file, target, *own], text, group, shown)
 
     def listing(context: typer.Context, **values: Any) -> None:
         if context.invoked_subcommand is None:
@@ -368,29 +536,37 @@ def modelled() -> None:
 
 def build() -> typer.Typer:
     """Register every verb: the installed methods' own, then the fixed ones."""
-    run = [*RUN, *OUT, PLAN, *COMMON, *other_parameters()]
-    register("generate", maker(None), run, "Make pictures from a prompt.")
-    for name, cls in sorted(registry().items()):
-        if cls.verb:
-            register(name, maker(cls), [*method_parameters(cls), *run, *preset(cls)], summary(cls))
+    run = [*RUN, *OUT, PLAN, *COMMON, *other_parameters(flags(PROGRAM))]
+    text = "Make pictures from a prompt."
+    shown = ('"red apple" -n 4 --sheet', '"blue heart, flat" --cfg 4 --seed 7 -o heart.png')
+    register("generate", maker(None), [*WORDS, *run], text, examples=shown, main=MAIN)
+    for name, cls in own_verbs().items():
+        own = [*method_parameters(cls, taken()), *run, *preset(cls)]
+        register(name, maker(cls), own, summary(cls), examples=cls.examples, main=first(cls))
     grouped()
     again = argument("source", "a recipe (.json) or a picture that sfumato saved")
-    text = "Make a picture again, bit for bit."
-    register("run", later("replay"), [again, *OUT[:2], *COMMON], text)
-    shown = argument("source", "a picture, a recipe, or a model's name")
-    text = "Show a picture's recipe or a model's card."
-    register("info", later("info"), [shown, *COMMON[2:]], text)
+    text, shown = "Make a picture again, bit for bit.", ("apple.png", "recipe.json -o again.png")
+    register("run", later("replay"), [again, *OUT[:2], *COMMON], text, examples=shown)
+    seen = argument("source", "a picture, a recipe, or a model's name")
+    text, shown = "Show a picture's recipe or a model's card.", ("apple.png", "emoji")
+    register("info", later("info"), [seen, *COMMON[2:]], text, examples=shown)
     recipe = argument("recipe", "a training recipe; recipes/ holds the project's own")
-    register("train", later("train"), [recipe, *TRAIN, *COMMON[:1], *COMMON[3:]], TRAIN_HELP)
+    own, shown = [recipe, *TRAIN, *COMMON[:1], *COMMON[3:]], TRAIN_EXAMPLES
+    register("train", later("train"), own, TRAIN_HELP, examples=shown)
     pictures = argument("pictures", "folder with 3 to 5 pictures of the subject", None)
     text = "Teach a model a subject from a few pictures (DreamBooth, arXiv 2208.12242)."
-    own = [pictures, *DREAMBOOTH, *COMMON[:1], *COMMON[3:]]
-    register("dreambooth", later("dreambooth", "dreambooth"), own, text)
-    register("eval", later("evaluate"), [*EVAL, *COMMON], "Measure a text-to-image model.")
+    own, shown = [pictures, *DREAMBOOTH, *COMMON[:1], *COMMON[3:]], DREAMBOOTH_EXAMPLES
+    body = later("dreambooth", "dreambooth")
+    register("dreambooth", body, own, text, examples=shown, main=DREAMBOOTH_MAIN)
+    text, shown = "Measure a text-to-image model.", EVAL_EXAMPLES
+    register("eval", later("evaluate"), [*EVAL, *COMMON], text, examples=shown, main=EVAL_MAIN)
     what = argument("what", "build-emoji")
-    register("data", later("data"), [what, *DATA, *COMMON[3:]], "Build the packed training set.")
+    text = "Build the packed training set."
+    shown = ("build-emoji", "build-emoji -o emoji/")
+    register("data", later("data"), [what, *DATA, *COMMON[3:]], text, examples=shown)
     modelled()
-    register("doctor", later("doctor"), COMMON, "Versions, device, number format, and a self-test.")
+    text, shown = "Versions, what is missing, device, and a self-test.", ("", "--device cpu --json")
+    register("doctor", later("doctor"), COMMON, text, examples=shown)
 
     app.callback()(root)
     return app
@@ -398,7 +574,21 @@ def build() -> typer.Typer:
 
 def main() -> None:
     """Entry point of the program."""
-    build()()
+    early.hear()
+    signals.listen()
+    streams.adapt()
+    try:
+        try:
+            build()()
+        finally:
+            streams.flush()
+    except BrokenPipeError:
+        os._exit(141)
+    except (OSError, SfumatoError) as error:  # of help and the like, which are no verbs
+        show.errors.print(f"sfumato: {said(error)}", markup=False)
+        sys.exit(1)
+    finally:
+        signals.leave()
 
 
 if __name__ == "__main__":

@@ -9,14 +9,14 @@ from contextlib import nullcontext
 from typing import Any
 
 from sfumato import recipe
-from sfumato.cli import show
+from sfumato.cli import show, signals
 from sfumato.cli.compose import composed
 from sfumato.cli.options import Wanted, methods_of, plain
 from sfumato.core.errors import SfumatoError
 from sfumato.images import ImageInput
+from sfumato.images.destination import Destination
 from sfumato.methods import Method, described, field_of
 from sfumato.models import batch as batches
-from sfumato.models.result import checked, folder_of, named
 
 
 def sweep(cls: type[Method] | None, wanted: list[Wanted], values: dict[str, Any]) -> None:
@@ -62,9 +62,10 @@ COLUMNS = ("prompt", "negative", "label", "seed", "name")
 
 def batch(cls: type[Method] | None, values: dict[str, Any]) -> None:
     """`sfumato batch VERB SOURCE`: the verb for every row of a folder or manifest."""
+    target = Destination.of(values["output"], "name", "row")
+    target.check([target.folder / "x"], embedded=0, makes=True)
     given = batches.rows(values["source"])
-    folder = folder_of(checked(values["output"]))
-    shared = Shared(cls, values)
+    shared = Shared(cls, values, target)
     store = recipe.unstored() if values["no_store"] else nullcontext()
     with store, show.counted("pictures", len(given), values["quiet"]) as update:
         count = itertools.count(1)
@@ -74,7 +75,8 @@ def batch(cls: type[Method] | None, values: dict[str, Any]) -> None:
             if state not in ("made", "skipped"):
                 show.errors.print(f"{row.where}: {state}", markup=False)
 
-        report = batches.run(given, shared.compose, folder, done=done)
+        with signals.patient():
+            report = batches.run(given, shared.compose, target.folder, done=done)
     failures = [{"row": row.number, "where": row.where, "error": e} for row, e in report.failed]
     if values["as_json"]:
         print(json.dumps({"paths": [str(p) for p in report.made], "skipped": report.skipped,
@@ -85,7 +87,7 @@ def batch(cls: type[Method] | None, values: dict[str, Any]) -> None:
     counts = f"{len(given) - report.skipped - len(failures)} made, {report.skipped} there already"
     if failures:
         raise SfumatoError(
-            f"{counts}, {len(failures)} failed; {batches.FAILED} has them, and can be run again"
+            f"{counts}, {len(failures)} failed; {report.note} has them, and can be run again"
         )
     if not values["quiet"]:
         show.errors.print(counts, markup=False)
@@ -94,26 +96,29 @@ def batch(cls: type[Method] | None, values: dict[str, Any]) -> None:
 class Shared:
     """One command line for all rows: the model is loaded once, a row's columns go on top."""
 
-    def __init__(self, cls: type[Method] | None, values: dict[str, Any]) -> None:
+    def __init__(
+        self, cls: type[Method] | None, values: dict[str, Any], target: Destination
+    ) -> None:
         self.cls = cls
+        self.target = target
         self.values = values
         self.models: dict[str, Any] = {}
 
     def compose(self, row: batches.Row) -> batches.Job:
         """A row's paths, and how its pictures are made."""
-        values = {**self.values, "extra": list(self.values["extra"])}
+        values, above = dict(self.values), []
         for name, value in row.values.items():
             if name in COLUMNS:
                 values[name] = self.column(name, value, row)
             elif "." in name:
-                values["extra"].append(f"{name}={self.text(name, value, row)}")
+                above.append(f"{name}={self.text(name, value, row)}")
             else:
                 known = ", ".join(("image", "row", *COLUMNS))
                 raise SfumatoError(
                     f"{row.where}: unknown column {name!r}; there are {known}, and METHOD.FIELD"
                 )
         values["prompt"] = self.prompt(row)
-        wanted = methods_of(self.cls, values, values["extra"], values.get("preset"))
+        wanted = methods_of(self.cls, values, values["extra"], values.get("preset"), above)
         picture = picture_field(self.cls)
         if self.cls is not None and picture is not None:
             wanted = [self.pictured(w, picture, row) for w in wanted]
@@ -121,10 +126,10 @@ class Shared:
             raise SfumatoError(f"{row.where}: has a picture, which generate does not take")
         made = composed(wanted, values, self.models)
         base = made.base
-        paths = named(
-            values["output"], base.prompt, made.seed, range(base.n), name=row.name,
-            row=str(row.number),
-        )  # fmt: skip
+        paths = self.target.paths(
+            base.prompt, made.seed, range(base.n), name=row.name, row=str(row.number)
+        )
+        self.target.check(paths, size=made.size, makes=True)
         return batches.Job(paths, lambda: made.found(values).sample())
 
     def column(self, name: str, value: Any, row: batches.Row) -> Any:

@@ -9,6 +9,19 @@ from pathlib import Path
 from sfumato.cli import show
 from sfumato.models import hub  # the others load torch, which a pull need not wait for
 
+HEADINGS = {
+    "bundled": "Here, with the program",
+    "cached": "Here, in SFUMATO_HOME/models",
+    "pulled": "Here, pulled from the hub",
+}
+SUGGESTED = (
+    "  to fetch one: sfumato models pull ORG/NAME, such as",
+    "    stable-diffusion-v1-5/stable-diffusion-v1-5      anything, 512 px; about 4 GB",
+    "    stabilityai/stable-diffusion-xl-base-1.0         anything, 1024 px; about 14 GB",
+    "    google/ddpm-celebahq-256                         faces without words, 256 px; 0.5 GB",
+    "    openai/clip-vit-large-patch14                    the words that a single file lacks",
+)
+
 
 def listed(as_json: bool, quiet: bool) -> None:
     """What can be loaded."""
@@ -18,8 +31,17 @@ def listed(as_json: bool, quiet: bool) -> None:
     if as_json:
         print(json.dumps([asdict(entry) for entry in found]))
         return
-    for entry in found:
-        print(f"{entry.name:32} {entry.where:8} {entry.title}")
+    headings = {**HEADINGS, **{entry.source: entry.source for entry in found if entry.source}}
+    for group, heading in headings.items():
+        mine = [entry for entry in found if group == (entry.source or entry.where)]
+        if mine or group == "pulled":
+            print(f"{heading[:1].upper()}{heading[1:]}:")
+        wide = max((len(entry.name) for entry in mine), default=0)
+        for entry in mine:
+            print(f"  {entry.name:{wide}}  {entry.title}")
+        if group == "pulled":
+            print(*([] if mine else ["  none yet"]), *SUGGESTED, sep="\n")
+    print('To take one: sfumato generate "red apple" --model NAME, or its file or folder')
 
 
 def pull(names: list[str], as_json: bool, quiet: bool) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from inspect import Parameter
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from types import GenericAlias, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
@@ -47,7 +47,9 @@ def main_field(cls: type[Method]) -> str:
 
 
 def plain(annotation: Any) -> Any:
-    """The type behind Annotated and `| None`."""
+    """The type behind Annotated and `| None`, of a tuple's parts too."""
+    if get_origin(annotation) is tuple:
+        return GenericAlias(tuple, tuple(p if p is ... else plain(p) for p in get_args(annotation)))
     if get_origin(annotation) is Annotated:
         return plain(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
@@ -55,28 +57,62 @@ def plain(annotation: Any) -> Any:
     return annotation
 
 
-def parameter(name: str, info: FieldInfo, flag: str | None = None, panel: str = PANEL) -> Parameter:
-    """One field as a typer parameter; a required picture is an argument.
+def own(field: str) -> str:
+    """What the value of a verb's own field is called, whatever the program's options are."""
+    return f"own_{field}"
 
-    With `flag` the field stands for its whole method. An option that is not given is None, so that
-    a default never wins over a preset or a recipe; the help shows the default all the same.
+
+def brief(method: str) -> str:
+    """What the value of --ID is called, which stands for a method's main field."""
+    return f"brief_{method}"
+
+
+def flags(parameters: Iterable[Parameter]) -> set[str]:
+    """Every flag of these parameters."""
+    found = {"--help", "-h"}
+    for given in parameters:
+        for option in get_args(given.annotation)[1:]:
+            found |= set(declared(option))
+    return found
+
+
+def declared(option: Any) -> list[str]:
+    """An option's flags; typer keeps the first of an annotated one as its default."""
+    flags = (getattr(option, "default", None), *(getattr(option, "param_decls", None) or ()))
+    return [flag for flag in flags if isinstance(flag, str) and flag.startswith("-")]
+
+
+def spoken(kind: Any) -> bool:
+    """Whether the command line can read a type by itself; others are read as text."""
+    if get_origin(kind) is tuple:
+        return all(spoken(part) for part in get_args(kind))
+    return kind in (str, int, float, bool) or get_origin(kind) is Literal
+
+
+def parameter(
+    name: str, field: str, info: FieldInfo, flag: str, panel: str = PANEL, whole: bool = False
+) -> Parameter:
+    """One field as a typer parameter called `name`; a required one is an argument.
+
+    whole: the field stands for its whole method. An option that is not given is None, so that a
+    default never wins over a preset or a recipe; the help shows the default all the same.
     """
     kind = plain(info.annotation)
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
     text = f"{info.description or ''} ({extra['unit']})" if extra.get("unit") else info.description
-    if kind is ImageInput:
-        kind = str
-    if info.is_required() and flag is None:
-        argument = typer.Argument(help=text, show_default=False)
+    file = "FILE" if kind is ImageInput else None
+    kind = kind if spoken(kind) else str
+    if info.is_required() and not whole:
+        argument = typer.Argument(help=text, show_default=False, metavar=field.upper())
         return Parameter(
             name, Parameter.POSITIONAL_OR_KEYWORD, annotation=Annotated[kind, argument]
         )
     low, high = limit(info, "ge", "gt"), limit(info, "le", "lt")
     number = kind in (int, float)
-    default = False if info.default is None or flag else str(shown(info.default))
+    default = False if info.default is None or whole else str(shown(info.default))
     if extra.get("auto"):
         option = typer.Option(
-            f"--{name.replace('_', '-')}",
+            flag,
             help=text,
             rich_help_panel=panel,
             show_default=default,
@@ -87,10 +123,11 @@ def parameter(name: str, info: FieldInfo, flag: str | None = None, panel: str = 
             name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[Any, option]
         )
     option = typer.Option(
-        flag or f"--{name.replace('_', '-')}",
+        flag,
         help=text,
         rich_help_panel=panel,
         show_default=default,
+        metavar=file,
         min=low if number else None,
         max=high if number else None,
     )
@@ -112,19 +149,30 @@ def limit(info: FieldInfo, *names: str) -> float | None:
     return next((value for value in found if value is not None), None)
 
 
-def method_parameters(cls: type[Method]) -> list[Parameter]:
-    """All fields of a verb's method, the required pictures first."""
-    return [parameter(name, info) for name, info in described(cls).items()]
+def method_parameters(cls: type[Method], taken: Collection[str] = ()) -> list[Parameter]:
+    """All fields of a verb's method, the required pictures first.
+
+    taken: flags of the program itself; a field of such a name is --METHOD-FIELD.
+    """
+    made = []
+    for field, info in described(cls).items():
+        flag = f"--{field}".replace("_", "-")
+        if {flag, flag[1:]} & set(taken):  # -n and --n would be two things
+            flag = f"--{cls.id}-{field}".replace("_", "-")
+        made.append(parameter(own(field), field, info, flag))
+    return made
 
 
-def other_parameters() -> Iterator[Parameter]:
-    """--ID VALUE for the main field of every method that is no verb."""
+def other_parameters(taken: Collection[str] = ()) -> list[Parameter]:
+    """--ID VALUE for the main field of every method that is no verb, unless that flag is taken."""
+    made = []
     for name, cls in sorted(registry().items()):
-        if not cls.verb:
+        flag = f"--{name}".replace("_", "-")
+        if not cls.verb and not {flag, flag[1:]} & set(taken):
             field = main_field(cls)
-            yield parameter(
-                name, described(cls)[field], f"--{name.replace('_', '-')}", "Other methods"
-            )
+            info = described(cls)[field]
+            made.append(parameter(brief(name), field, info, flag, "Other methods", whole=True))
+    return made
 
 
 def assignments(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -136,14 +184,20 @@ def assignments(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
         if not (equals and dot):
             raise SfumatoError(f"--with {text}: write METHOD.FIELD=VALUE, such as cfg.window=0.2,1")
         kind = plain(field_of(name, field, f"--with {text}").annotation)
-        found.setdefault(name, {})[field] = parsed(value) if get_origin(kind) is tuple else value
+        given = parsed(value) if get_origin(kind) is tuple else value
+        if found.setdefault(name, {}).setdefault(field, given) != given:
+            raise _twice(name, field)
     return found
+
+
+def _twice(method: str, field: str) -> SfumatoError:
+    return SfumatoError(f"{method}.{field}: is given twice, with two values; leave one out")
 
 
 def parsed(value: str) -> Any:
     try:
         return tuple(json.loads(f"[{value}]"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return value
 
 
@@ -173,19 +227,31 @@ class Wanted:
 
 
 def methods_of(
-    verb: type[Method] | None, values: Mapping[str, Any], extra: Sequence[str], preset: str | None
+    verb: type[Method] | None,
+    values: Mapping[str, Any],
+    extra: Sequence[str],
+    preset: str | None,
+    above: Sequence[str] = (),
 ) -> list[Wanted]:
-    """The methods that a command line asks for."""
+    """The methods that a command line asks for. above: METHOD.FIELD=VALUE that wins over it."""
     chosen = assignments(extra)
     for name, cls in registry().items():
-        if not cls.verb and values.get(name) is not None:
-            chosen.setdefault(name, {})[main_field(cls)] = values[name]
+        if not cls.verb and (value := values.get(brief(name))) is not None:
+            field = main_field(cls)
+            if str(chosen.setdefault(name, {}).setdefault(field, value)) != str(value):
+                raise _twice(name, field)
+    if verb is not None:
+        mine = chosen.setdefault(verb.id, {})
+        for field in described(verb):
+            value = values.get(own(field))
+            if value is not None and str(mine.setdefault(field, value)) != str(value):
+                raise _twice(verb.id, field)
+    for name, given in assignments(above).items():
+        chosen[name] = {**chosen.get(name, {}), **given}
     made = []
     if verb is not None:
         if preset is not None and preset not in verb.presets:
             known = ", ".join(verb.presets) or "none"
             raise SfumatoError(f"--preset: {verb.id} has no preset {preset!r}; it has {known}")
-        own = {n: values[n] for n in described(verb) if values.get(n) is not None}
-        own |= chosen.pop(verb.id, {})
-        made.append(Wanted(verb, own, preset))
+        made.append(Wanted(verb, chosen.pop(verb.id, {}), preset))
     return made + [Wanted(find(name), fields_) for name, fields_ in chosen.items()]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+
+from sfumato.core.errors import PictureWarning
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -38,36 +41,59 @@ def listen(quiet: bool) -> None:
     log = logging.getLogger("sfumato")
     log.handlers = [Notices()]
     log.setLevel(logging.WARNING if quiet else logging.INFO)
+    shown = warnings.showwarning
+
+    def notice(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, PictureWarning):
+            log.info("%s", message)
+        else:
+            shown(message, category, *where, **more)
+
+    warnings.showwarning = notice
+    warnings.simplefilter("always", PictureWarning)
 
 
-def bars() -> Progress:
-    """Progress bars with ETA on stderr, gone when done."""
+def bars(counts: bool = False) -> Progress:
+    """Progress bars with ETA on stderr, gone when done. counts: of things that are all alike."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        TaskProgressColumn,
         TextColumn,
         TimeRemainingColumn,
     )
 
-    text = TextColumn("{task.description}")
-    columns = (text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    text, done = TextColumn("{task.description}"), TaskProgressColumn()
+    columns = (text, BarColumn(), MofNCompleteColumn() if counts else done, TimeRemainingColumn())
     return Progress(*columns, console=errors, transient=True)
 
 
 @contextmanager
-def progress(calls: int | Sequence[int], quiet: bool) -> Iterator[Any]:
-    """A callback for sample(): one bar for each stage, with its own ETA; calls: the plan."""
+def progress(
+    calls: int | Sequence[int], quiet: bool, shares: Sequence[float] = ()
+) -> Iterator[Any]:
+    """A callback for sample(): one bar over all stages, whose ETA is of all; calls: the plan.
+
+    shares: what a call of each stage takes beside the others' (cost.shares).
+    """
     if quiet:
         yield None
         return
     stages = [calls] if isinstance(calls, int) else list(calls)
+    weights = list(shares) or [1.0] * len(stages)
     with bars() as shown:
         names = ["base", *(f"upsampler {k}" for k in range(1, len(stages)))]
-        tasks = [shown.add_task(f"{n} calls", total=c) for n, c in zip(names, stages, strict=True)]
+        total = sum(n * weight for n, weight in zip(stages, weights, strict=True))
+        task = shown.add_task(names[0], total=total or 1.0)
 
         def update(step: Step) -> None:
-            shown.update(tasks[step.stage], completed=step.calls)
+            before = sum(n * w for n, w in zip(stages[: step.stage], weights, strict=False))
+            shown.update(
+                task,
+                description=f"{names[step.stage]} {step.calls}/{stages[step.stage]}",
+                completed=before + step.calls * weights[step.stage],
+            )
 
         yield update
 
@@ -78,7 +104,7 @@ def counted(what: str, total: int, quiet: bool) -> Iterator[Any]:
     if quiet:
         yield lambda done: None
         return
-    with bars() as shown:
+    with bars(counts=True) as shown:
         task = shown.add_task(what, total=total)
         yield lambda done: shown.update(task, completed=done)
 

@@ -9,52 +9,76 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sfumato import images, recipe
-from sfumato.cli import show
+from sfumato.cli import plans, show
 from sfumato.cli.compose import Composed, composed
 from sfumato.cli.options import Wanted
 from sfumato.core.errors import SfumatoError
-from sfumato.core.run import place_of
-from sfumato.core.solvers import solver, solver_data
-from sfumato.methods import to_data
-from sfumato.models import library
+from sfumato.core.interrupts import undisturbed
+from sfumato.images.destination import Destination, check_file
+from sfumato.images.writing import tailed, write_safely
+from sfumato.models import cost, library
 from sfumato.models import replay as replays
 from sfumato.models.devices import choose
-from sfumato.models.result import Result, checked, folder_of, free
+from sfumato.models.result import Result, save_new
 
 
 def make(methods: Sequence[Wanted], values: dict[str, Any]) -> None:
     """Compose, run, save: `generate` and every method's verb."""
-    folder = folder_of(checked(values["output"]))
-    if not folder.is_dir():
-        raise SfumatoError(f"{values['output']}: the folder {folder} does not exist; make it first")
-    made = composed(methods, values).found(values)
+    target = Destination.of(values["output"])
+    target.check([target.folder / "x"])  # before a model is loaded
+    made = composed(methods, values)
+    checked(target, made, values["embed"])
+    made = made.found(values)
     if values["plan"]:
         plan(made, values["as_json"])
         return
     store = recipe.unstored() if values["no_store"] else nullcontext()
-    with store, show.progress(made.process.calls, values["quiet"]) as update:
+    with store, watched(made.process, values["quiet"]) as update:
         result = made.sample(update)
     if values["embed"]:
         result = embedded(result, [i for m in made.process.methods for i in images.inputs_of(m)])
-    deliver(result, values["output"], values["sheet"], values["as_json"])
+    deliver(result, target, values["sheet"], values["as_json"], made.process.methods)
 
 
-def deliver(result: Result, output: str, sheet: bool, as_json: bool) -> None:
-    """Save the pictures, and a sheet of them if asked."""
-    paths = result.save(output)
-    if sheet:
-        first = paths[0]
-        target = free(first.with_name(f"{first.stem}-sheet.png"))
-        result.sheet(title=result.recipe.prompt).save(target)
-        paths = [*paths, target]
-    show.saved(paths, result.recipe, as_json)
+def checked(target: Destination, made: Composed, embed: bool = False) -> None:
+    """Raise SfumatoError where the pictures of a run could not be saved."""
+    base = made.base
+    inputs = [i for m in made.process.methods for i in images.inputs_of(m)] if embed else []
+    paths = target.paths(base.prompt, made.seed, range(base.n))
+    target.check(paths, size=made.size, embedded=sum(len(i.data) * 4 // 3 for i in inputs))
+
+
+def guides(methods: Sequence[Any]) -> dict[str, Any]:
+    """Caption -> picture that the methods were given to follow, the first of a sheet."""
+    found = [getattr(method, "guide", None) for method in methods]
+    return {one.name: one.picture() for one in found if one is not None and not one.is_tensor}
+
+
+def deliver(
+    result: Result, target: Destination, sheet: bool, as_json: bool, methods: Sequence[Any]
+) -> None:
+    """Save the pictures, and a sheet of them if asked; what had to go elsewhere is a failure."""
+    with undisturbed():
+        written = result.written(target)
+        if sheet:
+            first = written[0].path
+            page = result.sheet(guides(methods), title=result.recipe.prompt)
+            written.append(save_new(page, tailed(first, "-sheet.png")))
+    show.saved([one.path for one in written], result.recipe, as_json)
+    if troubles := [one.trouble for one in written if one.trouble]:
+        raise SfumatoError("; ".join(troubles))
+
+
+def watched(process: Any, quiet: bool) -> Any:
+    """A progress bar of a run."""
+    return show.progress(process.calls, quiet, cost.shares(process))
 
 
 def embedded(result: Result, inputs: Sequence[images.ImageInput]) -> Result:
@@ -66,37 +90,21 @@ def embedded(result: Result, inputs: Sequence[images.ImageInput]) -> Result:
 
 
 def plan(made: Composed, as_json: bool) -> None:
-    """What would run: calls, times, work size, methods; as JSON also the recipe."""
-    process, base = made.process, made.base
-    resolved = base.resolved()
-    frame, _ = resolved.frame(place_of(resolved))
-    assert resolved.solver is not None
-    data = {
-        "prompt": resolved.prompt,
-        "calls": process.calls,
-        "times": list(process.times),
-        "solver": solver_data(solver(resolved.solver)),
-        "work_size": list(frame.work),
-        "size": list(frame.target),
-        "methods": [to_data(method) for method in resolved.methods],
-    }
-    if as_json:
-        source: Any = base.source
-        print(json.dumps({**data, "recipe": source.asked(base, made.seed).to_data()}))
-        return
-    for name, value in data.items():
-        print(f"{name}: {value}")
+    """What would run, in sentences or as JSON."""
+    print(json.dumps(plans.data(made)) if as_json else "\n".join(plans.sentences(made)))
 
 
 def replay(
     source: str, output: str, sheet: bool, device: str, dtype: str, as_json: bool, quiet: bool
 ) -> None:
     """`sfumato run`."""
-    checked(output)
+    target = Destination.of(output)
+    target.check([target.folder / "x"])
     again = replays.Replay.of(source, device=device, dtype=None if dtype == "auto" else dtype)
-    with show.progress(again.process.calls, quiet) as update:
+    checked(target, Composed(again.process, again.recipe.seed))
+    with watched(again.process, quiet) as update:
         result = again.sample(update)
-    deliver(result, output, sheet, as_json)
+    deliver(result, target, sheet, as_json, again.process.methods)
 
 
 def info(source: str, as_json: bool, quiet: bool) -> None:
@@ -122,6 +130,9 @@ def train(
     """`sfumato train`."""
     from sfumato.train import program
 
+    for option, value in (("--data", data), ("--output", output)):
+        if value == "":
+            raise SfumatoError(f"{option}: is empty; give a folder, or leave it out")
     pictures, target = (None if given is None else Path(given) for given in (data, output))
     folder = program.train(Path(recipe), pictures, target, steps, until, device, quiet)
     print(folder)
@@ -162,6 +173,8 @@ def evaluate(
         asked = [float(scale) for scale in scales.split(",")] if scales else [None]
     except ValueError:
         raise SfumatoError(f"--scales {scales}: write numbers, such as 1,2,3,4") from None
+    if output is not None:
+        check_file(Path(output))
     own = None
     if features is not None:
         own = Own(load_features(features), None if data is None else Path(data))
@@ -175,7 +188,11 @@ def evaluate(
         say=(lambda line: None) if as_json else print,
     )
     if output is not None:
-        Path(output).write_text(json.dumps(report, indent=1), encoding="utf-8")
+        written = write_safely(Path(output), json.dumps(report, indent=1).encode())
+        if written.trouble:
+            raise SfumatoError(written.trouble)
+        if written.path != Path(output):
+            show.errors.print(f"{output}: exists; the report is {written.path}", markup=False)
     if as_json:
         print(json.dumps(report))
 
@@ -184,7 +201,7 @@ def subjects_measured(
     data: str | None, output: str | None, given: dict[str, Any], as_json: bool, quiet: bool
 ) -> None:
     """`sfumato eval --protocol dreambooth`."""
-    from sfumato.images.picture import write_whole
+    from sfumato.images.writing import write_whole
     from sfumato.measure import protocol
 
     if data is None:
@@ -231,10 +248,28 @@ def data(what: str, output: str | None, packages: str | None, quiet: bool) -> No
     print(target)
 
 
+REQUIRED = (
+    "sfumato", "torch", "pillow", "numpy", "safetensors", "tokenizers", "pydantic", "diffusers",
+    "transformers", "huggingface-hub", "matplotlib",
+)  # fmt: skip
+OPTIONAL = {
+    "bitsandbytes": "for dreambooth --eight-bit",
+    "accelerate": "for training on several devices",
+    "resvg-py": "for data build-emoji",
+}
+
+
+def installed(name: str) -> str:
+    """The version of a package, or that it is missing."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return f"missing, pip install {name}"
+
+
 def doctor(device: str, dtype: str, as_json: bool, quiet: bool) -> None:
     """`sfumato doctor`: versions, the choices made here, and a small run with checked output."""
     choice = choose(device, dtype)
-    names = ("sfumato", "torch", "pillow", "numpy", "safetensors", "tokenizers", "pydantic")
     began = time.perf_counter()
     model = library.load("emoji", device=device, dtype=dtype)
     loaded = time.perf_counter()
@@ -244,7 +279,8 @@ def doctor(device: str, dtype: str, as_json: bool, quiet: bool) -> None:
     healthy = red > green and red > blue
     data = {
         "python": platform.python_version(),
-        **{name: version(name) for name in names},
+        **{name: installed(name) for name in REQUIRED},
+        **{name: f"{installed(name)}; {what}" for name, what in OPTIONAL.items()},
         "device": f"{choice.device} ({choice.device_reason})",
         "dtype": f"{choice.dtype} ({choice.dtype_reason})",
         "threads": torch.get_num_threads(),

@@ -46,6 +46,14 @@ class Branch:
         return self.weight(t) if callable(self.weight) else self.weight
 
 
+def distinct(branches: Sequence[Branch]) -> None:
+    """Refuse two branches of one name: guides and edits find a prediction by it."""
+    names = ["mixture", *(branch.name for branch in branches)]
+    for k, name in enumerate(names):
+        if name in names[:k]:
+            raise SfumatoError(f"branch {name!r}: there already is one of that name; rename it")
+
+
 @dataclass(frozen=True, eq=False)
 class Term:
     """A branch bound to a run: its denoiser is known and a fixed condition is prepared."""
@@ -59,21 +67,12 @@ class Term:
         return self.branch.at(t) != (1.0 if self.away else 0.0)
 
 
-def distinct(branches: Sequence[Branch]) -> None:
-    """Predictions are known by their branch's name, so that each may be there once."""
-    names = [branch.name for branch in branches]
-    for name in names:
-        if names.count(name) > 1:
-            raise SfumatoError(f"branch {name!r}: there are {names.count(name)} of that name")
-
-
 class Mixture:
     """The branches of one run, one batched call for each (network, shapes of the condition)."""
 
     def __init__(
         self, terms: Sequence[Term], schedule: Schedule, n: int, rows_max: int | None = None
     ) -> None:
-        distinct([term.branch for term in terms])
         self.terms = tuple(terms)
         self.schedule = schedule
         self.n = n
@@ -84,24 +83,15 @@ class Mixture:
 
     def parts(self, x: Tensor, t: float, call: Call) -> dict[str, Prediction]:
         """Every active branch's prediction, by name."""
-        groups, fresh = self.groups(t, call)
         found: dict[str, Prediction] = {}
+        groups, fresh = self.groups(t, call)
         for group in groups:
             self._evaluate(group, x, t, call, fresh, found)
         return found
 
     def groups(self, t: float, call: Call) -> tuple[list[list[Term]], dict[str, Cond]]:
-        """The active branches that share a network call, and the conditions made for this moment.
-
-        At t there must be something to mix, whatever the weights are.
-        """
+        """Active terms by the network call that they share, and what callable conditions gave."""
         active = [term for term in self.terms if self.acts(term, t)]
-        for role in ("x0", "eps"):
-            if not any(not term.away and term.branch.role in ("both", role) for term in active):
-                raise SfumatoError(
-                    f"branches: at t = {t:g} no positive one gives {role}; their weights there are "
-                    "0, so let one act at every time"
-                )
         fresh = {
             term.branch.name: term.denoiser.prepare(term.cond(call)).rows(self.n)
             for term in active
@@ -109,10 +99,22 @@ class Mixture:
         }
         groups: dict[Any, list[Term]] = {}
         for term in active:
-            cond = fresh.get(term.branch.name) or term.cond
+            cond = fresh.get(term.branch.name, term.cond)
             assert isinstance(cond, Cond)
             groups.setdefault((id(term.denoiser), cond.shapes()), []).append(term)
         return list(groups.values()), fresh
+
+    def check(self, t: float) -> None:
+        """Refuse a moment at which no positive branch says what x0 or eps is."""
+        positives = [term.branch for term in self.terms if not term.away]
+        for value, other in (("x0", "eps"), ("eps", "x0")):
+            feeds = [branch for branch in positives if branch.role != other]
+            if not any(branch.at(t) for branch in feeds):
+                names = ", ".join(branch.name for branch in feeds) or "none"
+                raise SfumatoError(
+                    f"branches: no positive one gives {value} at t = {t:.4g} (of {names}); their "
+                    "weights must not all be 0 there"
+                )
 
     def acts(self, term: Term, t: float) -> bool:
         """Whether a term counts at t; aways of a leading branch only where that one does."""

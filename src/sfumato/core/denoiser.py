@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from sfumato.core.errors import SfumatoError
@@ -87,9 +87,11 @@ class Prediction:
     def with_x0(self, x0: Tensor, x: Tensor, alpha: float, sigma: float) -> Prediction:
         """Replace x0 and let eps follow from x_t, for edits of a tied prediction.
 
-        At sigma 0 x_t says nothing of eps, which stays as it is.
+        At sigma = 0, where solvers that end with an evaluation ask, any eps fits: it stays.
         """
-        return replace(self, x0=x0, eps=(x - alpha * x0) / sigma if sigma else self.eps)
+        if sigma == 0:
+            return replace(self, x0=x0)
+        return replace(self, x0=x0, eps=(x - alpha * x0) / sigma)
 
     def shifted(self, score: Tensor, alpha: float, sigma: float) -> Prediction:
         """Absorb a score g = grad log p: eps - sigma g, x0 + (sigma^2 / alpha) g."""
@@ -119,7 +121,7 @@ class Denoiser:
     t clamped to [t_min, t_max]; conversions use the true alpha and sigma.
     """
 
-    network: Network
+    network: Network = field(repr=False)
     schedule: Schedule
     kind: Kind = "eps"
     learned_range: bool = False

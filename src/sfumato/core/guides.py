@@ -24,19 +24,16 @@ if TYPE_CHECKING:
 REPLACE, RESCALE, THRESHOLD = 0, 10, 20
 REFERENCE, OTHER, PASTE = 0, 10, 20
 
-FAINTEST = 0.005
-"""Below this alpha (t = 1 of a cosine schedule, never of a linear one) a state holds no picture:
-the noise of a network's gradient there, times sigma^2/alpha, would be all that is left of a run."""
-
 
 @dataclass(frozen=True, eq=False)
 class Call:
     """What every extension sees of the moment.
 
     t, s: time of this evaluation and target of the transition; i of n transitions, -1 for the
-    start; eval: evaluation inside the transition; times: all of the run; last_up: visit of the last
-    start or upward move; parts: each branch's prediction; memo: scratch space of one run; origin:
-    in logp, the state that x is a copy of, where the caller differentiates through the run.
+    start; eval: evaluation inside the transition; held: where a caller differentiates through the
+    run, the state as a constant of the score that is taken; times: all of the run; last_up: visit
+    of the last start or upward move; parts: each branch's prediction; memo: scratch space of one
+    run.
     """
 
     t: float
@@ -48,12 +45,8 @@ class Call:
     source: Noise
     memo: dict[Any, Any]
     eval: int = 0
+    held: Tensor | None = None
     parts: Mapping[str, Prediction] = field(default_factory=dict)
-    origin: Tensor | None = None
-
-    def moved(self, x: Tensor) -> Tensor:
-        """0, whose gradient in a guide's x is 1: what a logp of "input" adds to a prediction."""
-        return x - (x.detach() if self.origin is None else self.origin)
 
     @property
     def n(self) -> int:

@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sfumato.core.lazy import torch
-from sfumato.core.run import invert, visited
+from sfumato.core.plan import calls_along
+from sfumato.core.run import invert
+from sfumato.core.solvers import solver
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,12 +58,20 @@ class Inversion:
         return tuple(self.top + (start - self.top) * k / m for k in range(m + 1))
 
     @property
+    def up(self) -> Times:
+        """Rising times from 0 to the top."""
+        return (*self.down[::-1], *self.above[::-1][1:])
+
+    @property
     def calls(self) -> int:
         """The plan for `of`; learning may stop a return or two earlier."""
-        up = (*self.down[::-1], *self.above[::-1][1:])
+        chosen: Any = solver(self.process.solver or "ddim")
+        schedule = self.process.denoiser.schedule
+        up, over, back = (
+            calls_along(chosen, times, schedule) for times in (self.up, self.above, self.down)
+        )
         returns = 3 + self.evaluations if self.learn else int(self.measure)
-        count = visited(self.process, up) + visited(self.process, self.above)
-        return count + returns * visited(self.process, self.down)
+        return up + over + returns * back
 
     @property
     def evaluations(self) -> int:
@@ -70,7 +80,7 @@ class Inversion:
 
     def of(self, known: Tensor) -> Inverted:
         """known: the pictures' clean states (B, C, H, W)."""
-        path, calls = invert(self.process, known, (*self.down[::-1], *self.above[::-1][1:]))
+        path, calls = invert(self.process, known, self.up)
         x = path[-1]
         if self.above:
             x, more = self.walked(x, self.above)

@@ -13,8 +13,9 @@ from weakref import WeakKeyDictionary
 
 from sfumato.core.cutouts import Box, boxes, cutouts, shrunk
 from sfumato.core.errors import SfumatoError
-from sfumato.core.guides import FAINTEST, Call, Guide
+from sfumato.core.guides import Call, Guide
 from sfumato.core.lazy import torch
+from sfumato.core.schedule import FAINTEST
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,11 +92,12 @@ class Penalty(Guide):
         views = call.memo.setdefault("views", WeakKeyDictionary()).setdefault(pred, {})
         if self.looks not in views:
             x0 = pred.x0
+            held = x.detach() if call.held is None else call.held
             if self.through == "input":
-                x0 = torch.add(x0, call.moved(x), alpha=call.schedule.alpha(call.t))
+                x0 = torch.add(x0, x - held, alpha=call.schedule.alpha(call.t))
             pixels = x0 if self.decode is None else self.decode(x0)
             if self.mask is not None:
-                if call.origin is not None:
+                if call.held is not None:
                     raise SfumatoError(
                         f"{self.name}: what its mask holds back cannot be differentiated through; "
                         "leave the mask out, or walk the steps with detach=True or under no_grad"

@@ -6,7 +6,8 @@ Reading a process does nothing: sizes, times and prompts are bound when a run be
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sfumato.core.branches import Branch, distinct
@@ -15,10 +16,12 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Guide
 from sfumato.core.lazy import torch
 from sfumato.core.noise import Noise
-from sfumato.core.run import Loop, Run, Step, bind, counted, invert, times_of
+from sfumato.core.plan import calls as planned
+from sfumato.core.ranges import PICTURES, SEEDS, STEPS, Range, real, whole, words
+from sfumato.core.run import Loop, Run, Step, bind, invert, times_of
 from sfumato.core.solvers import SOLVERS, Solver, solver
 from sfumato.core.spaces import IDENTITY, Space
-from sfumato.core.spacing import materialise
+from sfumato.core.spacing import declared, materialise
 from sfumato.core.starts import Canvas, Place, PriorNoise, Start
 
 if TYPE_CHECKING:
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 
 Method = Callable[["Process"], "Process"]
 Size = int | tuple[int, int] | str
+
+SIDES = Range(1, 100_000)
+"""Pixels; their product has a bound of its own, where pictures are (images.frame)."""
 
 
 class Source(Protocol):
@@ -61,7 +67,7 @@ class Source(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Process:
     """denoiser and state shape (C, H, W), and what methods added to them.
 
@@ -69,7 +75,8 @@ class Process:
     without a source. n: pictures in the batch. n_steps: downward transitions of one pass; spacing:
     its times. size: pixels, (width, height), "input" or "native". geometry: of a picture against
     the work size, for a process without a source (a cascade's upsampler). rows_max: most rows in
-    one network call. methods: what was composed, in order; inner: what those composed themselves.
+    one network call. methods: what was composed, in order; within: what
+    they composed themselves, which a recipe makes again by them.
     """
 
     denoiser: Denoiser
@@ -97,13 +104,44 @@ class Process:
     aways: tuple[Branch, ...] = ()
     guides: tuple[Guide, ...] = ()
     methods: tuple[Method, ...] = ()
-    inner: tuple[Method, ...] = ()
+    within: tuple[Method, ...] = ()
     base: Process | None = None
+
+    def __post_init__(self) -> None:
+        """Numbers of numpy and torch become Python's; what cannot run is refused at once."""
+        keep = partial(object.__setattr__, self)
+        keep("n", whole(self.n, "n", PICTURES))
+        for name, value, allowed in (
+            ("n_steps", self.n_steps, STEPS),
+            ("label", self.label, Range(ge=0)),
+            ("stages", self.stages, Range(ge=1)),
+            ("rows_max", self.rows_max, Range(ge=1)),
+        ):
+            if value is not None:
+                keep(name, whole(value, "steps" if name == "n_steps" else name, allowed))
+        words(self.prompt, "prompt")
+        words(self.negative, "negative")
+        keep("spacing", declared(self.spacing))
+        keep("size", sides(self.size))
+        if self.solver is not None:
+            solver(self.solver)
+
+    def __repr__(self) -> str:
+        """What it makes and how, in a few lines; nothing is resolved for it."""
+        model = getattr(self.source, "name", None)
+        what = f"“{self.prompt}”" if self.prompt else "no prompt"
+        steps = "" if self.n_steps is None else f", {self.n_steps} steps"
+        chosen = getattr(self.solver, "id", self.solver)
+        solved = "" if chosen is None else f", solver {chosen}"
+        lines = [f"Process{f' of {model}' if model else ''}: {what}, n {self.n}{steps}{solved}"]
+        return "\n  | ".join([*lines, *map(brief, self.methods)])
 
     def __or__(self, method: Method) -> Process:
         """This process with a method composed; a second one for the same slot is an error."""
+        if not callable(method) or isinstance(method, type):
+            raise SfumatoError(f"{method!r:.60}: is no method; compose a value such as sf.CFG(3)")
         slot = getattr(method, "slot", None)
-        for other in self.composed:
+        for other in (*self.methods, *self.within):
             if slot is not None and getattr(other, "slot", None) == slot:
                 raise SfumatoError(
                     f"{name_of(method)}: the process already has {name_of(other)} as its {slot}; "
@@ -111,18 +149,13 @@ class Process:
                 )
         check_needs(method, self.solver)
         changed = method(self)
-        own = changed.methods[len(self.methods) :]  # what it composed itself, and will again
+        own = [m for m in changed.methods if not any(m is known for known in self.methods)]
         return replace(
             changed,
             methods=(*self.methods, method),
-            inner=(*changed.inner, *own),
+            within=(*changed.within, *own),
             base=self.base or self,
         )
-
-    @property
-    def composed(self) -> tuple[Method, ...]:
-        """Every method of the process, those that others composed among them."""
-        return (*self.methods, *self.inner)
 
     def without(self, name: str) -> Process:
         """The same process with the method of that name left out."""
@@ -146,8 +179,11 @@ class Process:
 
         A prompt gets the model's template, as in Model.process.
         """
+        known = [field.name for field in fields(self)]
+        if wrong := next((name for name in values if name not in known), None):
+            raise SfumatoError(f"based: a process has no {wrong!r:.60}, only {', '.join(known)}")
         if "prompt" in values and self.source is not None:
-            values["prompt"] = self.source.phrase(values["prompt"])
+            values["prompt"] = self.source.phrase(words(values["prompt"], "prompt"))
         base = replace(self.base or self, **values)
         return replace(self, base=base).refolded(self.methods) if self.methods else base
 
@@ -175,9 +211,9 @@ class Process:
             raise SfumatoError("canvas: the process already keeps a part of a picture")
         if solver is not None and self.solver is not None:
             raise SfumatoError("solver: the process already has one; leave its solver out")
-        for method in self.composed if solver is not None else ():
+        for method in (*self.methods, *self.within) if solver is not None else ():
             check_needs(method, solver)
-        distinct([*self.positives, *positives, *self.aways, *aways])
+        distinct((*self.positives, *positives, *self.aways, *aways))
         return replace(
             self,
             start=start or self.start,
@@ -191,7 +227,7 @@ class Process:
     def resolved(self) -> Process:
         """With the model card's defaults in every empty slot; unchanged without a model."""
         process = self if self.source is None else self.source.complete(self)
-        for method in process.composed:
+        for method in (*process.methods, *process.within):
             check_needs(method, process.solver)
         return process
 
@@ -202,23 +238,22 @@ class Process:
         start = process.start or PriorNoise()
         return times_of(process, start, start.level(process.denoiser.schedule))
 
-    @property
+    @cached_property
     def calls(self) -> int:
         """Network calls that a run will make; one split by `rows_max` is one."""
-        return counted(self.planned())
-
-    def planned(self) -> Run:
-        """A run that is bound to be looked at: refused where the run would be, and never walked.
-
-        Its frame, times and `counted` calls are those of the run; no denoiser or autoencoder is
-        asked for anything.
-        """
         with torch.no_grad():
-            return bind(self.resolved(), 0, None, planned=True)
+            return planned(self.plan())
 
     def begin(self, seed: int = 0, noise: Noise | None = None) -> Run:
         """Bind everything of one run: sizes, times, prompts, guides."""
-        return bind(self.resolved(), seed, noise)
+        return bind(self.resolved(), whole(seed, "seed", SEEDS), noise)
+
+    def plan(self) -> Run:
+        """The run that `begin` binds, for a look at it: no denoiser or autoencoder is called.
+
+        Refuses what a run refuses.
+        """
+        return bind(self.resolved(), 0, None, planned=True)
 
     def steps(
         self,
@@ -255,6 +290,7 @@ class Process:
 
         Takes the process's steps and solver; aways are left out unless `guided`, guides always.
         """
+        t = real(t, "t", Range(gt=0, le=1))
         process = replace(self.resolved(), start=None, guides=())
         if not guided:
             process = replace(process, aways=())
@@ -286,10 +322,33 @@ class Process:
     def frame(self, place: Place) -> tuple[Any, tuple[int, ...]]:
         """Geometry and state shape of the run; a tensor given to the Start has the say."""
         if place.shape is not None:
+            side = getattr(self.source, "multiple", 1)
+            same = len(place.shape) == len(self.shape) and place.shape[0] == self.shape[0]
+            if not same or any(length < 1 or length % side for length in place.shape[1:]):
+                said = "x".join(map(str, place.shape)) or "no sides"
+                raise SfumatoError(
+                    f"tensor of {said}: this process takes {self.shape[0]} channels, and sides "
+                    f"that are multiples of {side}"
+                )
             return None, place.shape
         if self.source is None:
             return self.geometry, self.shape
         return self.source.frame(self, place)
+
+
+def sides(size: Any) -> Size | None:
+    """A size as a process keeps it: None, "input", "native", a side, or (width, height)."""
+    if size is None or (isinstance(size, str) and size in ("input", "native")):
+        return size
+    if isinstance(size, tuple | list):
+        if len(size) == 2:
+            return whole(size[0], "size: width", SIDES), whole(size[1], "size: height", SIDES)
+        size = size[0] if len(size) == 1 else str(size)
+    if isinstance(size, str):
+        raise SfumatoError(
+            f'size {size!r:.60}: give a number, (width, height), "input" or "native"'
+        )
+    return whole(size, "size", SIDES)
 
 
 def check_needs(method: Method, chosen: str | Mapping[str, Any] | Solver | None) -> None:
@@ -323,6 +382,22 @@ def walk(
             progress(step)
         x = step.x
     return x, trace
+
+
+def brief(method: Any, always: Sequence[str] = ()) -> str:
+    """A method in a few words: its name, and the fields that were given or are asked for."""
+    given = []
+    for field in fields(method) if is_dataclass(method) else ():
+        value = getattr(method, field.name)
+        if value is None or (value == field.default and field.name not in always):
+            continue
+        shown = getattr(value, "name", value)  # of a picture, its file's
+        if isinstance(value, tuple):
+            shown = " ".join(map(str, value))
+        elif isinstance(value, float):
+            shown = f"{value:g}"
+        given.append(field.name if value is True else f"{field.name} {shown!s:.60}")
+    return f"{name_of(method)} ({', '.join(given)})" if given else name_of(method)
 
 
 def name_of(method: Any) -> str:

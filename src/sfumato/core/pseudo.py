@@ -3,6 +3,10 @@
 phi(x, e; t -> s) = alpha_s (x - sigma_t e) / alpha_t + sigma_s e takes the place of x + h f (PNDM,
 arXiv 2202.09778). In x/alpha over sigma/alpha it is a plain Euler step, so these are also Heun's
 method of EDM (arXiv 2206.00364). All run upwards too.
+
+Where alpha is below `faintest` (t = 1 of a cosine schedule: sigma/alpha is 20,000 there, 13 a step
+of 20 lower) a transition is of first order, alpha_s x0 + sigma_s eps of one prediction, and leaves
+no history: any other combination of eps would be multiplied by sigma/alpha.
 """
 
 from __future__ import annotations
@@ -10,13 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from sfumato.core.denoiser import Prediction
 from sfumato.core.errors import SfumatoError
-from sfumato.core.guides import FAINTEST
 from sfumato.core.lazy import torch
-from sfumato.core.schedule import Schedule, ratio
+from sfumato.core.ranges import Range, fit
+from sfumato.core.schedule import FAINTEST, Schedule, ratio
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +32,16 @@ BOTH = frozenset({"x0", "eps"})
 
 
 NOTHING = 1e-9  # an alpha that is 0 but for rounding, as at t = 1 of the cosine schedule
-Visits = tuple[float, ...]
+
+
+def faint(schedule: Schedule, t: float, s: float, faintest: float) -> bool:
+    """Whether the transition t -> s < t must be of first order."""
+    return s < t and schedule.alpha(t) < faintest
+
+
+def first(pred: Prediction, s: float, schedule: Schedule) -> Tensor:
+    """The state at s of one prediction; divides by no alpha."""
+    return torch.add(schedule.alpha(s) * pred.x0, pred.eps, alpha=schedule.sigma(s))
 
 
 def transfer(x: Tensor, eps: Tensor, t: float, s: float, schedule: Schedule) -> Tensor:
@@ -36,27 +49,10 @@ def transfer(x: Tensor, eps: Tensor, t: float, s: float, schedule: Schedule) -> 
     if schedule.alpha(t) < NOTHING:
         raise SfumatoError(
             f"time {t:g}: nothing of the picture is left in the state there, so this solver cannot "
-            "leave it with faintest 0; leave that out, or take a spacing that begins lower, such "
-            "as v-spliced"
+            "leave it; take ddim or dpmpp-2m, or a spacing that begins lower, such as v-spliced"
         )
     scale = schedule.alpha(s) / schedule.alpha(t)
     return torch.add(scale * x, eps, alpha=schedule.sigma(s) - scale * schedule.sigma(t))
-
-
-def faint(call: Call, faintest: float) -> bool:
-    """Whether a downward transition leaves a state that holds no picture.
-
-    eps says nothing of the picture there: in x/alpha over sigma/alpha, where these methods average,
-    the transition is some thousand times as long as all others together. It is taken by DDIM's
-    step, first order in x0, and no history begins before it.
-    """
-    return call.s < call.t and call.schedule.alpha(call.t) < faintest
-
-
-def first_order(pred: Prediction, s: float, schedule: Schedule) -> Tensor:
-    """DDIM's step: alpha_s x0 + sigma_s eps, which never divides by the alpha that is left."""
-    x0 = schedule.alpha(s) * pred.x0
-    return torch.add(x0, pred.eps, alpha=schedule.sigma(s)) if schedule.sigma(s) else x0
 
 
 def improved(x: Tensor, eps: Tensor, t: float, s: float, denoise: Denoise, call: Call) -> Tensor:
@@ -94,23 +90,22 @@ class PLMS:
     keep their combined eps (PNDM); "euler" grows its order from 1; "improved" is that with one pie
     step first, which keeps round trips up and down together. of: what is combined; "v" is combined
     and then read as eps at the state, which is what diffusers' PNDM does with networks that predict
-    v (with "fork" and "euler" only). faintest: the alpha below which a transition is of first
-    order; 0: none is, as in the published loops.
+    v (with "fork" and "euler" only). faintest: 0 is the published programs' way, which begins at
+    any level with what `start` says.
     """
 
     needs: ClassVar[frozenset[str]] = BOTH
     mean_shift: ClassVar[bool] = False
     eps_history: ClassVar[bool] = True
-    order: int = 4
+    order: Annotated[int, Range(1, len(ADAMS_BASHFORTH))] = 4
     start: Literal["fork", "prk", "pie", "euler", "improved"] = "fork"
     of: Literal["eps", "v"] = "eps"
-    faintest: float = FAINTEST
+    faintest: Annotated[float, Range(0, 1)] = FAINTEST
 
     def __post_init__(self) -> None:
-        if self.of not in ("eps", "v") or (self.of == "v" and self.start not in ("fork", "euler")):
+        fit(self, "solver plms")
+        if self.of == "v" and self.start not in ("fork", "euler"):
             raise SfumatoError(f"solver {self.id}: of {self.of!r} must be eps; plms takes v too")
-        if not 1 <= self.order <= len(ADAMS_BASHFORTH):
-            raise SfumatoError(f"solver plms: order {self.order} must be 1 to 4")
 
     @property
     def id(self) -> str:
@@ -120,26 +115,28 @@ class PLMS:
     def stochastic(self) -> bool:
         return False
 
-    def visits(self, call: Call, known: int) -> tuple[Visits, int]:
-        t, s = call.t, call.s
-        if faint(call, self.faintest):
+    def evaluated(
+        self, t: float, s: float, known: int, n: int, schedule: Schedule
+    ) -> tuple[tuple[float, ...], int]:
+        if faint(schedule, t, s, self.faintest):
             return (t,), 0
-        if self.start == "fork" and call.schedule.sigma(s) == 0:
+        if self.start == "fork" and schedule.sigma(s) == 0:
             return (t,), 0
-        begins = known == 0 and self.order > 1 and self.start in ("fork", "improved")
-        if begins or (known < self.order - 1 and self.start == "pie"):
-            return (t, s), known + 1
-        if known < self.order - 1 and self.start == "prk":
-            return (t, (t + s) / 2, (t + s) / 2, s), known + 1
-        return (t,), known + 1
+        more: tuple[float, ...] = ()
+        if known == 0 and self.order > 1 and self.start in ("fork", "improved"):
+            more = (s,)
+        elif known < self.order - 1 and self.start in ("prk", "pie"):
+            middle = (t + s) / 2
+            more = (middle, middle, s) if self.start == "prk" else (s,)
+        return (t, *more), min(known + 1, self.order - 1)
 
     def step(
         self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         pred = denoise(x, t)
-        if faint(call, self.faintest):
-            return first_order(pred, s, call.schedule), ()
         history: tuple[Tensor, ...] = carry or ()
+        if faint(call.schedule, t, s, self.faintest):
+            return first(pred, s, call.schedule), ()
         if self.start == "fork" and call.schedule.sigma(s) == 0:
             return call.schedule.alpha(s) * pred.x0, ()
         recent = (self._told(pred, t, call.schedule), *history)[: self.order]
@@ -164,8 +161,8 @@ class PLMS:
         call: Call,
     ) -> tuple[Tensor, Tensor]:
         """eps of this step, and what the history keeps of it."""
-        here, first = recent[0], len(recent) == 1 and self.order > 1
-        if first and self.start in ("fork", "improved"):
+        here, alone = recent[0], len(recent) == 1 and self.order > 1
+        if alone and self.start in ("fork", "improved"):
             if self.of == "eps":
                 return improved(x, here, t, s, denoise, call), here
             schedule = call.schedule
@@ -186,7 +183,7 @@ class RungeKutta:
     """Heun's method (2 stages) or the classical one of 4, each step on its own.
 
     full: evaluate at time 0 too ("pie" and "prk" of v-diffusion); else the transition to 0 is an
-    Euler step, as in EDM's algorithm 1 (2 n - 1 calls). faintest: as in PLMS.
+    Euler step, as in EDM's algorithm 1 (2 n - 1 calls).
     """
 
     needs: ClassVar[frozenset[str]] = BOTH
@@ -194,11 +191,10 @@ class RungeKutta:
     eps_history: ClassVar[bool] = False
     stages: Literal[2, 4] = 2
     full: bool = False
-    faintest: float = FAINTEST
+    faintest: Annotated[float, Range(0, 1)] = FAINTEST
 
     def __post_init__(self) -> None:
-        if self.stages not in (2, 4):
-            raise SfumatoError(f"solver heun: stages {self.stages} must be 2 or 4")
+        fit(self, "solver heun")
 
     @property
     def id(self) -> str:
@@ -210,22 +206,22 @@ class RungeKutta:
     def stochastic(self) -> bool:
         return False
 
-    def visits(self, call: Call, known: int) -> tuple[Visits, int]:
-        t, s, middle = call.t, call.s, (call.t + call.s) / 2
-        if self._single(call):
+    def evaluated(
+        self, t: float, s: float, known: int, n: int, schedule: Schedule
+    ) -> tuple[tuple[float, ...], int]:
+        if faint(schedule, t, s, self.faintest) or (schedule.sigma(s) == 0 and not self.full):
             return (t,), 0
+        middle = (t + s) / 2
         return ((t, s) if self.stages == 2 else (t, middle, middle, s)), 0
-
-    def _single(self, call: Call) -> bool:
-        """Whether one evaluation is all that this transition takes."""
-        return faint(call, self.faintest) or (not self.full and call.schedule.sigma(call.s) == 0)
 
     def step(
         self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
     ) -> tuple[Tensor, None]:
         pred = denoise(x, t)
-        if self._single(call):
-            return first_order(pred, s, call.schedule), None
+        if faint(call.schedule, t, s, self.faintest):
+            return first(pred, s, call.schedule), None
+        if call.schedule.sigma(s) == 0 and not self.full:
+            return call.schedule.alpha(s) * pred.x0, None
         way = improved if self.stages == 2 else fourth
         eps = way(x, pred.eps, t, s, denoise, call)
         return transfer(x, eps, t, s, call.schedule), None
@@ -236,50 +232,57 @@ class EDM:
     """Heun with churn (arXiv 2206.00364, algorithm 2): noise is added inside a step, then removed.
 
     churn: S_churn of the whole run; s_min, s_max: where it acts, as sigma/alpha; s_noise: factor on
-    the added noise. Defaults are the paper's for ImageNet 64. churn 0 is "heun". faintest: as in
-    PLMS.
+    the added noise. Defaults are the paper's for ImageNet 64. churn 0 is "heun".
     """
 
     id: ClassVar[str] = "edm"
     needs: ClassVar[frozenset[str]] = BOTH
     mean_shift: ClassVar[bool] = False
     eps_history: ClassVar[bool] = False
-    churn: float = 40.0
-    s_min: float = 0.05
-    s_max: float = 50.0
-    s_noise: float = 1.003
-    faintest: float = FAINTEST
+    churn: Annotated[float, Range(ge=0, le=10_000)] = 40.0
+    s_min: Annotated[float, Range(ge=0, le=1_000_000_000_000)] = 0.05
+    s_max: Annotated[float, Range(ge=0, le=1_000_000_000_000)] = 50.0
+    s_noise: Annotated[float, Range(ge=0, le=10)] = 1.003
+    faintest: Annotated[float, Range(0, 1)] = FAINTEST
+
+    def __post_init__(self) -> None:
+        fit(self, "solver edm")
+        if self.s_min > self.s_max:
+            raise SfumatoError(f"solver edm: s_min {self.s_min} is above s_max {self.s_max}")
 
     @property
     def stochastic(self) -> bool:
         return self.churn > 0
 
-    def visits(self, call: Call, known: int) -> tuple[Visits, int]:
-        at = self._raised(call) or call.t
-        return ((at,) if self._single(call) else (at, call.s)), 0
+    def evaluated(
+        self, t: float, s: float, known: int, n: int, schedule: Schedule
+    ) -> tuple[tuple[float, ...], int]:
+        at = self.raised(t, s, n, schedule)
+        once = schedule.sigma(s) == 0 or faint(schedule, at, s, self.faintest)
+        return ((at,) if once else (at, s)), 0
 
-    def _single(self, call: Call) -> bool:
-        return faint(call, self.faintest) or call.schedule.sigma(call.s) == 0
-
-    def _raised(self, call: Call) -> float | None:
-        """The time that noise is added up to, None where none is."""
-        schedule, here = call.schedule, ratio(call.schedule, call.t)
-        gamma = min(self.churn / call.n, math.sqrt(2) - 1) if self.churn else 0.0
-        if gamma and self.s_min <= here <= self.s_max and call.s < call.t:
-            return schedule.at(here * (1 + gamma))
-        return None
+    def raised(self, t: float, s: float, n: int, schedule: Schedule) -> float:
+        """The time up to which noise is added before a transition of a run of n."""
+        here = ratio(schedule, t)
+        gamma = min(self.churn / n, math.sqrt(2) - 1) if self.churn else 0.0
+        if not (gamma and self.s_min <= here <= self.s_max and s < t):
+            return t
+        return schedule.at(here * (1 + gamma))
 
     def step(
         self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
     ) -> tuple[Tensor, None]:
         schedule = call.schedule
-        if (up := self._raised(call)) is not None:
+        up = self.raised(t, s, call.n, schedule)
+        if up != t:
             here, there, scale = ratio(schedule, t), ratio(schedule, up), schedule.alpha(up)
             added = self.s_noise * scale * math.sqrt(max(there**2 - here**2, 0.0))
             x = torch.add(scale / schedule.alpha(t) * x, call.noise("step", x), alpha=added)
             t = up
         pred = denoise(x, t)
-        if self._single(call):
-            return first_order(pred, s, schedule), None
+        if faint(schedule, t, s, self.faintest):
+            return first(pred, s, schedule), None
+        if schedule.sigma(s) == 0:
+            return schedule.alpha(s) * pred.x0, None
         eps = improved(x, pred.eps, t, s, denoise, call)
         return transfer(x, eps, t, s, schedule), None

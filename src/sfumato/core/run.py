@@ -12,15 +12,16 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from sfumato.core.branches import Branch, Mixture, Term
+from sfumato.core.branches import Branch, Mixture, Term, distinct
 from sfumato.core.denoiser import Cond, Prediction
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Call, Guide, overrides
 from sfumato.core.lazy import torch
 from sfumato.core.noise import Noise, Seeded
+from sfumato.core.plan import evaluations
 from sfumato.core.schedule import Schedule, ratio
 from sfumato.core.solvers import Solver, solver
-from sfumato.core.spaces import Space, Unread
+from sfumato.core.spaces import Outline, Space
 from sfumato.core.spacing import Times, materialise, repeated
 from sfumato.core.starts import BoundCanvas, BoundStart, Place, PriorNoise, Start
 
@@ -81,8 +82,8 @@ class Run:
     shape: of the state without its batch axis; frame: geometry of a picture's size against the work
     size, made by the source; paste: (picture in uint8, edit mask, alpha) when a Start had one;
     finishers: what methods do to the decoded pixels (n, 3, H, W) in [-1, 1]; before: network calls
-    made to find the start; planned: bound to be counted, so no denoiser or autoencoder is called;
-    report: what parts of the run have to say of it, kept in the recipe.
+    made to find the start; report: what parts of the run have to say of it, kept in the recipe;
+    planned: bound for its plan, not to be run.
     """
 
     process: Process
@@ -100,12 +101,12 @@ class Run:
     paste: Any = None
     finishers: list[Callable[[Tensor], Tensor]] = field(default_factory=list)
     before: int = 0
-    planned: bool = False
     report: dict[str, Any] = field(default_factory=dict)
     start: BoundStart | None = None
     canvas: BoundCanvas | None = None
     guides: tuple[Guide, ...] = ()
     mixture: Mixture | None = None
+    planned: bool = False
 
     @property
     def device(self) -> Any:
@@ -160,7 +161,7 @@ def place_of(process: Process) -> Place:
 def bind(process: Process, seed: int, noise: Noise | None, planned: bool = False) -> Run:
     """Bind in a fixed order: size, start level, times, branches, guides.
 
-    planned: all of it, and every refusal, but for what denoisers and autoencoders would make.
+    planned: without the autoencoder, and without the calls that find a start.
     """
     start = process.start or PriorNoise()
     schedule = process.denoiser.schedule
@@ -173,7 +174,7 @@ def bind(process: Process, seed: int, noise: Noise | None, planned: bool = False
     run = Run(
         process=process,
         schedule=schedule,
-        space=Unread(process.space) if planned and process.space.stride > 1 else process.space,
+        space=Outline(process.space) if planned and process.space.stride > 1 else process.space,
         shape=shape,
         frame=frame,
         times=times,
@@ -187,10 +188,14 @@ def bind(process: Process, seed: int, noise: Noise | None, planned: bool = False
     run.start = start.bind(run)
     run.canvas = None if process.canvas is None else process.canvas.bind(run)
     if not run.untouched:
-        terms = [_term(run, b, False) for b in process.positives or (Branch("positive"),)]
+        positives = process.positives or (Branch("positive"),)
+        distinct((*positives, *process.aways))
+        terms = [_term(run, b, False) for b in positives]
         terms += [_term(run, b, True) for b in process.aways]
         run.mixture = Mixture(terms, schedule, run.n, process.rows_max)
         run.guides = tuple(_checked(guide.bind(run), terms) for guide in process.guides)
+        for moment in evaluations(run):
+            run.mixture.check(moment.t)
     return run
 
 
@@ -204,9 +209,7 @@ def _term(run: Run, branch: Branch, away: bool) -> Term:
         cond = process.condition(cond, away, branch.source)
     if run.canvas is not None:
         cond = run.canvas.condition(cond, denoiser)
-    if not run.planned:
-        cond = denoiser.prepare(cond)
-    return Term(branch, denoiser, cond.rows(run.n), away)
+    return Term(branch, denoiser, denoiser.prepare(cond).rows(run.n), away)
 
 
 def _checked(guide: Guide, terms: Sequence[Term]) -> Guide:
@@ -235,6 +238,7 @@ class Loop:
         self.weighers = [g for g in run.guides if overrides(g, "weigh")]
         self.scores: dict[str, Tensor] = {}
         self.pred: Prediction | None = None
+        self.kept = False  # whether a caller differentiates through the steps
 
     def steps(self, x: Tensor | None) -> Iterator[Step]:
         """The start as i = -1, then every transition; none where a picture stays untouched."""
@@ -308,96 +312,74 @@ class Loop:
             and g.active(call)
             and (alpha >= g.faintest or (shifts_mean and g.on == "mixture"))
         ]
-        kept = torch.is_grad_enabled() and (x.requires_grad or run.mixture.trainable)
+        self.kept = torch.is_grad_enabled() and (x.requires_grad or run.mixture.trainable)
         leaf = x if x.requires_grad or not scorers else x.detach().requires_grad_()
         through = any(g.through == "model" for g in scorers)
         with torch.enable_grad() if through else nullcontext():
             parts = run.mixture.parts(leaf if through else x, t, call)
             for name, part in parts.items():
                 if own := [g for g in scorers if g.on == name]:
-                    score = self.gradient(own, leaf, part, call, kept)
+                    score = self.gradient(own, leaf, part, call)
                     parts[name] = part.shifted(score, alpha, sigma)
             mixed = run.mixture.mix(parts, t)
         call = replace(call, parts=parts)
         pred = mixed
-        if leaf is not x and not kept:
+        if leaf is not x and not self.kept:
             pred = mixed.map(lambda v: v.detach())
         for guide in self.edits:
             if guide.active(call):
                 pred = guide.edit(pred, x, call)
         on_mixture = [g for g in scorers if g.on == "mixture"]
         if on_mixture:
-            score = self.gradient(on_mixture, leaf, mixed, call, kept)
+            score = self.gradient(on_mixture, leaf, mixed, call)
             pred = replace(pred, grad=score) if shifts_mean else pred.shifted(score, alpha, sigma)
         for guide in self.after:
             if guide.active(call):
                 pred = guide.edit(pred, x, call)
         return pred
 
-    def gradient(
-        self, guides: Sequence[Guide], x: Tensor, pred: Prediction, call: Call, kept: bool
-    ) -> Tensor:
-        """Gradient in x of the sum of the guides' log-probabilities, shaped like x.
+    def gradient(self, guides: Sequence[Guide], x: Tensor, pred: Prediction, call: Call) -> Tensor:
+        """Gradient in x of the sum of the guides' log-probabilities, shaped like x."""
+        if self.kept:
+            return self.differentiable(guides, x, pred, call)
+        bare = pred.map(lambda v: v.detach())
+        with torch.enable_grad():
+            total: Any = 0.0
+            for guide in guides:
+                seen = pred if guide.through == "model" else bare
+                logp = guide.logp(x, seen, call)
+                self.scores[guide.name] = logp.detach()
+                total = total + logp.sum()
+            (score,) = torch.autograd.grad(total, x, retain_graph=True)
+        return self.weighed(score, bare, call)
 
-        kept: the caller differentiates through the steps, so that it has a graph itself. A guide of
-        "input" then takes its gradient at a copy of x: the prediction is a constant of that
-        gradient, but what it is depends on x.
+    def differentiable(
+        self, guides: Sequence[Guide], x: Tensor, pred: Prediction, call: Call
+    ) -> Tensor:
+        """The same score as a function of x, for a caller who differentiates through the steps.
+
+        Guides through "input" hold the prediction constant in their own gradient, never in the
+        caller's, so theirs is taken in an offset of x.
         """
-        bare = pred.map(lambda v: v if kept else v.detach())
-        score: Any = None
-        for own in (
-            [g for g in guides if g.through == "model" or not kept],
-            [g for g in guides if g.through == "input" and kept],
-        ):
-            if not own:
-                continue
-            with torch.enable_grad():
-                at = x.clone() if kept and own[0].through == "input" else x
-                seen = replace(call, origin=x) if kept else call
-                total: Any = 0.0
-                for guide in own:
-                    logp = guide.logp(at, pred if guide.through == "model" else bare, seen)
-                    self.scores[guide.name] = logp.detach()
-                    total = total + logp.sum()
-                (found,) = torch.autograd.grad(total, at, retain_graph=True, create_graph=kept)
-            score = found if score is None else score + found
+        offset = torch.zeros_like(x, requires_grad=True)
+        moved, near = x + offset, replace(call, held=x)
+        same = pred.map(lambda v: v)  # its own views of losses
+        score = torch.zeros_like(x)
+        for guide in guides:
+            whole = guide.through == "model"
+            seen, wanted = (pred, x) if whole else (same, offset)
+            logp = guide.logp(x if whole else moved, seen, near)
+            self.scores[guide.name] = logp.detach()
+            (part,) = torch.autograd.grad(logp.sum(), wanted, create_graph=True)
+            score = score + part
+        return self.weighed(score, pred, call)
+
+    def weighed(self, score: Tensor, pred: Prediction, call: Call) -> Tensor:
         call.count("backward")
         for weigher in self.weighers:
             if weigher.active(call):
-                score = weigher.weigh(score, bare, call)
-        made: Tensor = score
-        return made
-
-
-def counted(run: Run) -> int:
-    """The network calls that a run will make, by walking its times without a state."""
-    calls = run.before
-    if run.mixture is None:
-        return calls
-    loop, known, last_up = Loop(run), 0, 0
-    for i, (t, s) in enumerate(itertools.pairwise(run.times)):
-        if s > t:
-            last_up, known = i + 1, 0
-            call = run.begin(i, t, s, last_up)
-        else:
-            call = run.begin(i, t, s, last_up)
-            visits, known = run.solver.visits(call, known)
-            for k, at in enumerate(visits):
-                groups, _ = run.mixture.groups(at, replace(call, t=at, eval=k))
-                calls += len(groups)
-        if run.solver.eps_history and any(guide.active(call) for guide in loop.arrivals):
-            known = 0
-    return calls
-
-
-def visited(process: Process, times: Times) -> int:
-    """Evaluations of a process's solver along times, up or down, where no guide moves a state."""
-    chosen, known, count = solver(process.solver or "ddim"), 0, 0
-    schedule, noise = process.denoiser.schedule, Seeded()
-    for i, (t, s) in enumerate(itertools.pairwise(times)):
-        visits, known = chosen.visits(Call(t, s, i, times, schedule, 0, noise, {}), known)
-        count += len(visits)
-    return count
+                score = weigher.weigh(score, pred, call)
+        return score
 
 
 def renoise(x: Tensor, call: Call) -> Tensor:

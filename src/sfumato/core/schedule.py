@@ -17,7 +17,10 @@ from typing import Protocol
 from sfumato.core.errors import SfumatoError
 
 TINY = 1e-12  # the smallest time that is not 0
-FLOAT32 = 1e-6  # how far, relatively, a time may be off that went through a float32
+
+FAINTEST = 0.005
+"""Below this alpha (t = 1 of a cosine schedule, never of a linear one) a state holds no picture:
+sigma/alpha, up to 20,000 there, would carry the noise of a network's output into all of a run."""
 
 
 class Schedule(Protocol):
@@ -55,7 +58,7 @@ def level(
     return schedule.at(math.sqrt((1 - alpha_bar) / alpha_bar))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
     """A table of alpha_bar = alpha^2, variance preserving (DDPM, arXiv 2006.11239).
 
@@ -66,6 +69,10 @@ class Table:
 
     alpha_bar: tuple[float, ...]
     times: tuple[float, ...] | None = None
+
+    def __repr__(self) -> str:
+        first, last = self.alpha_bar[0], self.alpha_bar[-1]
+        return f"Table({len(self.alpha_bar)} levels, alpha_bar {first:g} to {last:g})"
 
     def __post_init__(self) -> None:
         abar = self.alpha_bar
@@ -97,7 +104,7 @@ class Table:
     def _at_table(self, t: float) -> tuple[int, float]:
         """Index and distance: (k, 0) on a table time, (k, w) with 0 < w < 1 between k - 1 and k."""
         times = self._times
-        if not 0 <= t <= times[-1] * (1 + FLOAT32):
+        if not 0 <= t <= times[-1] * (1 + 1e-6):  # its end may have been float32
             raise SfumatoError(f"time {t}: this schedule covers [0, {times[-1]:g}]")
         t = min(t, times[-1])
         k = min(bisect_left(times, t), len(times) - 1)

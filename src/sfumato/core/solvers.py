@@ -12,12 +12,13 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 from sfumato.core.denoiser import Prediction
 from sfumato.core.errors import SfumatoError
 from sfumato.core.lazy import torch
-from sfumato.core.pseudo import EDM, PLMS, RungeKutta, Visits, first_order
+from sfumato.core.pseudo import EDM, PLMS, RungeKutta, first
+from sfumato.core.ranges import Range, fit
 from sfumato.core.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -42,10 +43,12 @@ class Solver(Protocol):
     @property
     def stochastic(self) -> bool: ...
 
-    def visits(self, call: Call, known: int) -> tuple[Visits, int]:
-        """Times of the evaluations that a transition takes, and what is known after it.
+    def evaluated(
+        self, t: float, s: float, known: int, n: int, schedule: Schedule
+    ) -> tuple[tuple[float, ...], int]:
+        """Times at which `step` calls denoise, and the `known` of the next transition.
 
-        known: transitions that its history tells of; 0 at a start and wherever that is dropped.
+        known: length of the history, 0 where a pass begins; n: transitions of the whole run.
         """
         ...
 
@@ -59,6 +62,13 @@ def variances(schedule: Schedule, t: float, s: float) -> tuple[float, float]:
     sigma_t, sigma_s = schedule.sigma(t), schedule.sigma(s)
     large = sigma_t**2 - (schedule.alpha(t) / schedule.alpha(s) * sigma_s) ** 2
     return large, large * (sigma_s / sigma_t) ** 2
+
+
+def once(
+    self: Any, t: float, s: float, known: int, n: int, schedule: Schedule
+) -> tuple[tuple[float, ...], int]:
+    """`evaluated` of solvers with one evaluation, at t."""
+    return (t,), 0
 
 
 @dataclass(frozen=True)
@@ -78,16 +88,13 @@ class DDPM:
     last_noise: bool = False
 
     def __post_init__(self) -> None:
-        if self.variance not in get_args(Variance):
-            known = ", ".join(get_args(Variance))
-            raise SfumatoError(f"solver ddpm: variance {self.variance!r} must be one of {known}")
+        fit(self, "solver ddpm")
 
     @property
     def stochastic(self) -> bool:
         return True
 
-    def visits(self, call: Call, known: int) -> tuple[Visits, int]:
-        return (call.t,), 0
+    evaluated = once
 
     def step(
         self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
@@ -160,18 +167,16 @@ class DDIM:
     needs: ClassVar[frozenset[str]] = frozenset({"x0", "eps"})
     mean_shift: ClassVar[bool] = False
     eps_history: ClassVar[bool] = False
-    eta: float = 0.0
+    eta: Annotated[float, Range(ge=0, le=1)] = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.eta <= 1:
-            raise SfumatoError(f"solver ddim: eta {self.eta} must be in [0, 1]")
+        fit(self, "solver ddim")
 
     @property
     def stochastic(self) -> bool:
         return self.eta > 0
 
-    def visits(self, call: Call, known: int) -> tuple[Visits, int]:
-        return (call.t,), 0
+    evaluated = once
 
     def step(
         self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
@@ -204,8 +209,7 @@ class DPMpp2M:
     def stochastic(self) -> bool:
         return False
 
-    def visits(self, call: Call, known: int) -> tuple[Visits, int]:
-        return (call.t,), 0
+    evaluated = once
 
     def step(
         self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
@@ -215,7 +219,7 @@ class DPMpp2M:
         alpha_t, sigma_t = schedule.alpha(t), schedule.sigma(t)
         alpha_s, sigma_s = schedule.alpha(s), schedule.sigma(s)
         if sigma_t == 0:  # leaving 0 upwards: log(alpha/sigma) is infinite, first order in eps
-            return first_order(pred, s, schedule), None
+            return first(pred, s, schedule), None
         if sigma_s == 0:
             return alpha_s * pred.x0, None
         lam_t, lam_s = math.log(alpha_t / sigma_t), math.log(alpha_s / sigma_s)
@@ -241,14 +245,16 @@ class DPMpp2MSDE:
     needs: ClassVar[frozenset[str]] = frozenset({"x0"})
     mean_shift: ClassVar[bool] = False
     eps_history: ClassVar[bool] = False
-    eta: float = 1.0
+    eta: Annotated[float, Range(ge=0, le=10)] = 1.0
+
+    def __post_init__(self) -> None:
+        fit(self, "solver dpmpp-2m-sde")
 
     @property
     def stochastic(self) -> bool:
         return self.eta > 0
 
-    def visits(self, call: Call, known: int) -> tuple[Visits, int]:
-        return (call.t,), 0
+    evaluated = once
 
     def step(
         self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, carry: Any
@@ -256,8 +262,10 @@ class DPMpp2MSDE:
         schedule = call.schedule
         pred = denoise(x, t)
         alpha_s, sigma_s = schedule.alpha(s), schedule.sigma(s)
-        if sigma_s == 0 or schedule.sigma(t) == 0:  # as in dpmpp-2m
-            return first_order(pred, s, schedule), None
+        if schedule.sigma(t) == 0:  # leaving 0 upwards, as dpmpp-2m does
+            return first(pred, s, schedule), None
+        if sigma_s == 0:
+            return alpha_s * pred.x0, None
         lam_t = math.log(schedule.alpha(t) / schedule.sigma(t))
         h = math.log(alpha_s / sigma_s) - lam_t
         target = pred.x0
@@ -296,17 +304,19 @@ ALIASES = {"euler": "ddim"}  # Euler's method in x/alpha over sigma/alpha is DDI
 def solver(value: str | Mapping[str, Any] | Solver) -> Solver:
     """A solver from its id, from {"solver": id, option: value}, or itself."""
     if not isinstance(value, str | Mapping):
+        if not callable(getattr(value, "step", None)) or isinstance(value, type):
+            raise SfumatoError(f"solver {value!r:.60}: is none; give one of {', '.join(SOLVERS)}")
         return value
     options = {} if isinstance(value, str) else dict(value)
-    name = value if isinstance(value, str) else options.pop("solver", None)
-    name = ALIASES.get(str(name), name)
-    if name not in SOLVERS:
-        raise SfumatoError(f"solver {name!r}: unknown; known are {', '.join(SOLVERS)}")
+    given = value if isinstance(value, str) else options.pop("solver", None)
+    name = ALIASES.get(str(given), str(given))
+    if not isinstance(given, str) or name not in SOLVERS:
+        raise SfumatoError(f"solver {given!r:.60}: unknown; known are {', '.join(SOLVERS)}")
     make: Any = SOLVERS[name]
     known = [f.name for f in fields(getattr(make, "func", make))]
     if wrong := [key for key in options if key not in known]:
         has = ", ".join(known) or "none"
-        raise SfumatoError(f"solver {name}: no option {wrong[0]!r}; its options: {has}")
+        raise SfumatoError(f"solver {name}: no option {wrong[0]!r:.60}; its options: {has}")
     made: Solver = make(**options)
     return made
 

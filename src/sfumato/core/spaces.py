@@ -47,27 +47,26 @@ class Affine:
 
 
 @dataclass(frozen=True)
-class Unread:
-    """An autoencoder's shapes without its work: what a plan binds pictures with."""
+class Outline:
+    """A space's shapes without its autoencoder: zeros, for a plan."""
 
-    space: Space
+    of: Space
 
     @property
     def stride(self) -> int:
-        return self.space.stride
+        return self.of.stride
 
     @property
     def channels(self) -> int:
-        return self.space.channels
+        return self.of.channels
 
     def encode(self, pixels: Tensor) -> Tensor:
-        n, _, height, width = pixels.shape
-        stride = self.stride
-        return pixels.new_zeros(n, self.channels, height // stride, width // stride)
+        height, width = (side // self.stride for side in pixels.shape[-2:])
+        return pixels.new_zeros(()).expand(len(pixels), self.channels, height, width)
 
     def decode(self, state: Tensor) -> Tensor:
-        n, _, height, width = state.shape
-        return state.new_zeros(n, 3, height * self.stride, width * self.stride)
+        height, width = (side * self.stride for side in state.shape[-2:])
+        return state.new_zeros(()).expand(len(state), 3, height, width)
 
 
 IDENTITY = Affine()

@@ -6,14 +6,21 @@ A spacing is a name (RULES), a respacing string of the OpenAI programs
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence, Set
+from typing import Any
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.ranges import STEPS, TIME, real, whole
 from sfumato.core.schedule import Schedule, ratio
 
 Times = tuple[float, ...]
 Rule = Callable[[int, float, Schedule], Times]
+
+LONGEST = 1_000_000
+"""Times of a run, with every repeat and jump."""
 
 
 def uniform(n: int, t_start: float, schedule: Schedule) -> Times:
@@ -124,6 +131,40 @@ RULES: dict[str, Rule] = {
 """Every named spacing. Those of v-diffusion end below t = 1: a run then starts at their highest."""
 
 
+RESPACING = re.compile("(fast27|ddim[0-9]{1,6}|( *[0-9]{1,6} *)(, *[0-9]{1,6} *){0,999})?")
+
+
+def declared(spacing: Any) -> str | Times | None:
+    """A spacing as a process keeps it: a rule's name, a respacing, or times as floats.
+
+    Times are two or more in [0, 1], of which no two neighbours are alike.
+    """
+    if spacing is None or (isinstance(spacing, str) and spacing in RULES):
+        return spacing
+    if isinstance(spacing, str):
+        if not RESPACING.fullmatch(spacing):
+            raise _unknown(spacing)
+        return spacing
+    try:
+        given = () if isinstance(spacing, Set | Mapping | bytes) else tuple(spacing[:])
+    except (TypeError, IndexError):
+        raise SfumatoError(f"spacing {spacing!r:.60}: give a name, or times") from None
+    if not 2 <= len(given) <= LONGEST:
+        raise SfumatoError(f"spacing: has {len(given)} times; give 2 to {LONGEST:,}")
+    times = tuple(real(time, f"spacing[{k}]", TIME) for k, time in enumerate(given))
+    for k, (t, s) in enumerate(itertools.pairwise(times)):
+        if t == s:
+            raise SfumatoError(f"spacing[{k + 1}] {s:g}: is the time before it again")
+    return times
+
+
+def _unknown(text: str) -> SfumatoError:
+    return SfumatoError(
+        f"spacing {text!r:.60}: not one of {', '.join(RULES)}, nor a respacing such as 27, ddim50 "
+        "or 10,10,3"
+    )
+
+
 def respaced(text: str, steps: int) -> list[int]:
     """Indices kept of a table of `steps`, rising (improved diffusion, arXiv 2102.09672).
 
@@ -136,19 +177,18 @@ def respaced(text: str, steps: int) -> list[int]:
         kept = respaced("10,10,3,2,2", steps)
         kept[-1] = steps - 3  # ends a little below the top; found by the authors of GLIDE
         return kept
-    if text.startswith("ddim") and text[4:].isdigit():
+    if not RESPACING.fullmatch(text):
+        raise _unknown(text)
+    if text.startswith("ddim"):
         count = int(text[4:])
         for stride in range(1, steps):
             if len(range(0, steps, stride)) == count:
                 return list(range(0, steps, stride))
         raise SfumatoError(f"spacing {text!r}: no whole stride keeps {count} of {steps} steps")
-    counts = text.split(",")
-    if not all(c.strip().isdigit() for c in counts) or not any(int(c) for c in counts):
-        known = ", ".join(RULES)
-        raise SfumatoError(
-            f"spacing {text!r}: not one of {known}, nor a respacing such as 27, ddim50 or 10,10,3"
-        )
-    return _sections([int(c) for c in counts], steps, text)
+    counts = [int(count) for count in text.split(",")]
+    if not any(counts):
+        raise SfumatoError(f"spacing {text!r:.60}: keeps nothing of the table")
+    return _sections(counts, steps, text)
 
 
 def _sections(counts: Sequence[int], steps: int, text: str) -> list[int]:
@@ -179,8 +219,7 @@ def materialise(
     if spacing is None or (isinstance(spacing, str) and spacing in RULES):
         if n is None:
             raise SfumatoError("steps: not given, and no model card here that would say")
-        if n < 1:
-            raise SfumatoError(f"steps {n}: must be at least 1")
+        n = whole(n, "steps", STEPS)
         times = RULES[spacing or "uniform"](n, t_start, schedule)
         if any(s >= t for t, s in zip((t_start + 1e-9, *times), times, strict=False)):
             raise SfumatoError(
@@ -191,18 +230,14 @@ def materialise(
     if n is not None:
         raise SfumatoError(f"steps {n} and spacing {spacing!r}: each fixes the steps, give one")
     if not isinstance(spacing, str):
-        return _checked(tuple(float(t) for t in spacing))
+        made = declared(spacing)
+        assert isinstance(made, tuple)
+        return made
     steps = schedule.steps
     kept = [(k + 1) / steps for k in reversed(respaced(spacing, steps))]
     if t_start < 1:
         kept = [t_start, *(t for t in kept if t < t_start - 1e-9)]
     return (*kept, 0.0)
-
-
-def _checked(times: Times) -> Times:
-    if len(times) < 2 or any(not 0 <= t <= 1 for t in times):
-        raise SfumatoError(f"spacing {times}: needs two or more times, all in [0, 1]")
-    return times
 
 
 def jumping(times: Times, length: int, repeats: int) -> Times:
@@ -213,6 +248,7 @@ def jumping(times: Times, length: int, repeats: int) -> Times:
     """
     if repeats == 1:
         return times
+    _bounded(len(times) * repeats)
     last = len(times) - 2  # the position of the lowest time above 0
     left = dict.fromkeys(range(0, last + 1 - length, length), repeats - 1)
     path, height = [times[0]], last
@@ -228,4 +264,12 @@ def jumping(times: Times, length: int, repeats: int) -> Times:
 
 def repeated(times: Times, passes: int) -> Times:
     """The same pass several times; the move back up is forward noising (SDEdit's K)."""
+    _bounded(len(times) * passes)
     return times * passes
+
+
+def _bounded(count: int) -> None:
+    if count > LONGEST:
+        raise SfumatoError(
+            f"steps: {count:,} transitions with every repeat, of at most {LONGEST:,}; give fewer"
+        )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from PIL import ImageDraw, ImageFont
 
 SMALL, USUAL, LARGE = 64, 256, 512  # up to SMALL pixels stay visible as squares
+WIDEST = 4096
 LINES = 2
 
 
@@ -43,8 +44,20 @@ def sheet(
         raise SfumatoError(
             f"sheet: {len(images)} pictures but {len(captions)} captions; give as many"
         )
+    if (columns is not None and columns < 1) or (cell is not None and not 1 <= cell <= WIDEST):
+        raise SfumatoError(
+            f"sheet: columns = {columns}, cell = {cell}; give columns from 1, and cells from 1 to "
+            f"{WIDEST} px"
+        )
     shown = [None if image is None else flattened(open_image(image), "white") for image in images]
     side = cell or _side([image for image in shown if image is not None])
+    limit = PILImage.MAX_IMAGE_PIXELS
+    area = sum(side**2 * min(i.size) / max(i.size) for i in shown if i is not None)
+    if limit and area > limit:
+        raise SfumatoError(
+            f"sheet: {len(shown)} pictures of {side} px are more than {limit:,} pixels; give a "
+            "smaller cell or fewer pictures"
+        )
     shown = [None if image is None else _fitted(image, side) for image in shown]
     columns = columns or min(len(shown), math.ceil(math.sqrt(len(shown)) * 1.2))
     style = _Style.of(side, background)

@@ -6,15 +6,20 @@ Finding the bytes is inputs.py.
 from __future__ import annotations
 
 import io
+import logging
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from PIL import Image as PILImage
-from PIL import UnidentifiedImageError
+from PIL import ImageFile, UnidentifiedImageError
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import PictureWarning, SfumatoError
 from sfumato.images.picture import Picture
+
+log = logging.getLogger("sfumato")
 
 # raster formats with a decoder inside Pillow (HEIF: where a plugin registered it); never those
 # that call another program, such as EPS. TGA is last, as it has no signature.
@@ -36,25 +41,66 @@ _TURNS = {
 _PROFILE_MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK", "Lab": "LAB"}
 _identifying = threading.Lock()
 
+READABLE = "PNG, JPEG, WebP, AVIF, GIF, TIFF or BMP"
+_FOREIGN: tuple[tuple[bytes, tuple[bytes, ...], str], ...] = (
+    (b"%!PS", (), "PostScript"),
+    (b"\xc5\xd0\xd3\xc6", (), "PostScript"),
+    (b"%PDF", (), "a PDF"),
+    (b"\xff\x0a", (), "JPEG XL"),
+    (b"\0\0\0\x0cJXL ", (), "JPEG XL"),
+    (b"<svg", (), "an SVG drawing"),
+    (b"\xd7\xcd\xc6\x9a", (), "a Windows metafile"),
+    (b"\x1aE\xdf\xa3", (), "a film"),
+    (b"PK\x03\x04", (), "a ZIP archive"),
+    (
+        b"HEIC",
+        (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"mif2"),
+        "a HEIC photo",
+    ),
+    (b"MP4", (b"isom", b"iso2", b"mp41", b"mp42", b"avc1", b"M4V ", b"qt  "), "a film"),
+)
+
+
+def suffixes() -> frozenset[str]:
+    """Endings of the picture files that can be decoded here: lower case, with their dot."""
+    PILImage.init()
+    endings = PILImage.registered_extensions().items()
+    return frozenset(end for end, kind in endings if kind in FORMATS and kind in PILImage.OPEN)
+
+
+@contextmanager
+def unwarned() -> Iterator[None]:
+    """Without Pillow's warnings of damaged texts and tables; bombs are errors.
+
+    Warning filters belong to the whole process: one thread at a time.
+    """
+    with _identifying, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", PILImage.DecompressionBombWarning)
+        yield
+
 
 def identify(data: bytes, name: str) -> PILImage.Image:
     """Open without decoding the pixels; refuses unknown formats and decompression bombs."""
     PILImage.init()
     known = [kind for kind in FORMATS if kind in PILImage.OPEN]
     try:
-        # warning filters belong to the whole process: one thread at a time
-        with _identifying, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", PILImage.DecompressionBombWarning)
-            return PILImage.open(io.BytesIO(data), formats=known)
+        with unwarned():
+            image = PILImage.open(io.BytesIO(data), formats=known)
     except UnidentifiedImageError:
         raise SfumatoError(f"{name}: {_unknown(data)}") from None
     except (PILImage.DecompressionBombError, PILImage.DecompressionBombWarning):
         raise SfumatoError(
             f"{name}: has more than {PILImage.MAX_IMAGE_PIXELS:,} pixels; make it smaller first"
         ) from None
+    except MemoryError:
+        raise
     except Exception as error:  # decoders raise anything on broken files
         raise _broken(name, error) from None
+    for key in ("exif", "icc_profile", "xmp"):  # a table may say that they are numbers
+        if not isinstance(image.info.get(key), bytes | str):
+            image.info.pop(key, None)
+    return image
 
 
 def decode(data: bytes, name: str) -> Picture:
@@ -62,21 +108,40 @@ def decode(data: bytes, name: str) -> Picture:
     return converted(identify(data, name), name)
 
 
-def converted(image: PILImage.Image, name: str) -> Picture:
+def decode_mask(data: bytes, name: str) -> Picture:
+    """The same of a mask, whose wide integers and floats count what they say.
+
+    Two values are the ends of the range, and numbers up to 255 are those of 8 bits.
+    """
+    return converted(identify(data, name), name, levels=True)
+
+
+def converted(image: PILImage.Image, name: str, *, levels: bool = False) -> Picture:
     """Upright, sRGB, 8-bit RGB; alpha apart, None when fully opaque; the first frame of several.
 
     EXIF orientation and the ICC profile are applied. 16-bit values v become round(v/257), except
     that Pillow itself cuts 16-bit RGB to the high byte. Mode I counts to 65535, or to 255 when no
     value is larger; mode F to 1, or to 255 when a value is larger than 1. RGB is not premultiplied.
+    levels: as `decode_mask` says.
     Raises SfumatoError for anything broken or empty.
     """
+    if isinstance(image, ImageFile.ImageFile) and image.tile and image.format not in FORMATS:
+        raise SfumatoError(
+            f"{name}: is {image.format}, which is not decoded here; call its load() first, or "
+            f"save it as {READABLE}"
+        )
     try:
-        image.load()
+        with unwarned() if image.format == "TIFF" else nullcontext():  # its tables are read now
+            image.load()
+    except MemoryError:
+        raise
     except Exception as error:  # decoders raise anything on broken files
         raise _broken(name, error) from None
     if min(image.size) < 1:
         raise SfumatoError(f"{name}: is {image.width}x{image.height}, an empty picture")
-    pixels, alpha = _parted(image, name)
+    if _moves(image):
+        log.info("%s: holds several pictures; the first is taken", name)
+    pixels, alpha = _parted(image, name, levels)
     profile = image.info.get("icc_profile")
     pixels = _srgb(pixels, profile, name) if profile else pixels.convert("RGB")
     pixels.info = {}
@@ -89,10 +154,12 @@ def converted(image: PILImage.Image, name: str) -> Picture:
     return Picture.of(pixels, alpha=alpha, name=name)
 
 
-def _parted(image: PILImage.Image, name: str) -> tuple[PILImage.Image, PILImage.Image | None]:
+def _parted(
+    image: PILImage.Image, name: str, levels: bool
+) -> tuple[PILImage.Image, PILImage.Image | None]:
     """Colours in the mode their profile is for (L, RGB, CMYK, LAB), and alpha."""
     if image.mode == "F" or image.mode.startswith("I"):
-        return _eight_bit(image, name)
+        return _eight_bit(image, name, levels)
     if image.mode in ("La", "RGBa"):
         image = image.convert(image.mode.upper())
     if not image.has_transparency_data:
@@ -112,7 +179,9 @@ def _opaque(image: PILImage.Image) -> PILImage.Image:
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
-def _eight_bit(image: PILImage.Image, name: str) -> tuple[PILImage.Image, PILImage.Image | None]:
+def _eight_bit(
+    image: PILImage.Image, name: str, levels: bool
+) -> tuple[PILImage.Image, PILImage.Image | None]:
     import numpy as np
 
     values = np.asarray(image)
@@ -121,11 +190,14 @@ def _eight_bit(image: PILImage.Image, name: str) -> tuple[PILImage.Image, PILIma
         alpha = PILImage.fromarray(
             np.where(values == image.info["transparency"], 0, 255).astype("u1")
         )
-    if image.mode == "F":
-        if not np.isfinite(values).all():
-            raise SfumatoError(f"{name}: has values that are not numbers; repair it first")
-        scaled = np.rint(values.astype("f8") * (255 if values.max() <= 1 else 1))
-    elif image.mode == "I" and values.max() <= 255:
+    if image.mode == "F" and not np.isfinite(values).all():
+        raise SfumatoError(f"{name}: has values that are not numbers; repair it first")
+    low, high = values.min(), values.max()
+    if levels and low < high and ((values == low) | (values == high)).all():
+        scaled = (values == high) * 255
+    elif image.mode == "F":
+        scaled = np.rint(values.astype("f8") * (255 if high <= 1 else 1))
+    elif (image.mode == "I" or levels) and high <= 255:
         scaled = values
     else:
         scaled = (np.clip(values, 0, 65535).astype("i4") + 128) // 257
@@ -150,22 +222,38 @@ def _srgb(pixels: PILImage.Image, profile: bytes, name: str) -> PILImage.Image:
         return transform.apply(pixels)
     except (ImageCms.PyCMSError, ImportError, OSError, ValueError, TypeError) as error:
         text = str(error).splitlines()[0] if str(error) else "unreadable"
-        warnings.warn(f"{name}: its colour profile was ignored ({text})", stacklevel=2)
+        line = f"{name}: its colour profile was ignored ({text})"
+        warnings.warn(line, PictureWarning, stacklevel=2)
         return pixels.convert("RGB")
 
 
 def _orientation(image: PILImage.Image) -> Any:
     try:
-        return image.getexif().get(_ORIENTATION, 1)
+        with unwarned():
+            return image.getexif().get(_ORIENTATION, 1)
     except Exception:  # broken EXIF raises anything
         return 1
 
 
+def _moves(image: PILImage.Image) -> bool:
+    """Whether it is a film or has pages; a photo's depth map and a drawing's layers are neither."""
+    if image.format not in ("GIF", "PNG", "WEBP", "AVIF", "TIFF"):
+        return False
+    try:
+        with unwarned():
+            return bool(getattr(image, "is_animated", False))
+    except Exception:  # what comes behind the first picture may be broken
+        return False
+
+
 def _unknown(data: bytes) -> str:
-    readable = "PNG, JPEG, WebP, AVIF, GIF, TIFF or BMP"
-    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"msf1"):
-        return f"is a HEIC photo; save it as {readable}"
-    return f"is not a picture that can be read; give {readable}"
+    for start, brands, what in _FOREIGN:
+        if data.startswith(start) or (data[4:8] == b"ftyp" and data[8:12] in brands):
+            return f"is {what}, not a picture that can be read; save it as {READABLE}"
+    with suppress(UnicodeDecodeError):
+        if data[:4096].decode("utf-8").lstrip("\ufeff \t\r\n").startswith("<"):
+            return f"is a page of text, not a picture; download the picture itself: {READABLE}"
+    return f"is not a picture that can be read; give {READABLE}"
 
 
 def _broken(name: str, error: Exception) -> SfumatoError:

@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from sfumato import documents
 from sfumato.core.errors import SfumatoError
 from sfumato.core.lazy import LazyModule
 
@@ -113,10 +114,49 @@ class ImageInput:
             raise SfumatoError(f"{self.name}: is a picture; a tensor is needed here")
         try:
             array = np.load(io.BytesIO(self.data), allow_pickle=False)
-            return torch.from_numpy(array)
+            made = torch.from_numpy(array)
         except Exception as error:  # the header may claim any shape and type
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise SfumatoError(f"{self.name}: not a readable .npy tensor ({text})") from None
+        if made.is_complex() or not made.numel():
+            what = "holds complex numbers" if made.is_complex() else "is empty"
+            raise SfumatoError(f"{self.name}: {what}; give real values (C, H, W)")
+        if not torch.isfinite(made).all():
+            raise SfumatoError(f"{self.name}: has values that are not finite; repair it first")
+        return made
+
+    def state(self, method: str, shape: tuple[int, ...], n: int, mask: bool = False) -> Tensor:
+        """The tensor as a run of n states of this shape takes it: one for all, or one for each.
+
+        mask: of one channel, or as many, and within [0, 1]. method: what an error calls the asker.
+        """
+        tensor = self.tensor()
+        own = tuple(tensor.shape[-len(shape) :])
+        fits = own == shape or (mask and own == (1, *shape[1:]))
+        many = tensor.ndim == len(shape) + 1 and len(tensor) in (1, n)
+        if not fits or not (many or tensor.ndim == len(shape)) or tensor.is_complex():
+            said = "x".join(map(str, tensor.shape)) or "no sides"
+            wanted = "x".join(map(str, (1, *shape[1:]) if mask else shape))
+            raise SfumatoError(
+                f"{method}: {self.name} is a tensor of {said}; this run takes {wanted}, or one for "
+                f"each of its {n}"
+            )
+        if mask and not (tensor.min() >= 0 and tensor.max() <= 1):
+            low, high = float(tensor.min()), float(tensor.max())
+            raise SfumatoError(
+                f"{method}: mask {self.name} goes from {low:g} to {high:g}; give values from 0 to 1"
+            )
+        return tensor
+
+    def edit(self, method: str, shape: tuple[int, ...], n: int, invert: bool) -> Tensor:
+        """The tensor as the edit mask of such a run, maybe inverted; 1 = may change."""
+        tensor = self.state(method, shape, n, mask=True)
+        made = 1 - tensor if invert else tensor
+        if made.max() == 0:
+            raise SfumatoError(
+                f"{method}: mask {self.name}: nothing may change, it is 0 everywhere"
+            )
+        return made
 
     @cached_property
     def _picture(self) -> Picture:
@@ -179,6 +219,9 @@ def open_image(source: Any) -> Picture:
         alpha = getattr(source, "alpha", None)
         picture = decoding.converted(source, _name_of(source))
         picture.alpha = picture.alpha if alpha is None else alpha.copy()
+        if isinstance(source, pictures.Picture):
+            picture.recipe, picture.composite = source.recipe, source.composite
+            picture.sha256 = source.sha256
         return picture
     return ImageInput.of(source).picture()
 
@@ -189,20 +232,11 @@ def inputs_of(value: Any) -> list[ImageInput]:
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """A file's bytes; errors are one clear line."""
+    """A regular file's bytes; errors are one clear line."""
     try:
-        with Path(path).expanduser().open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise SfumatoError(f"{path}: no such file; check the path") from None
-    except IsADirectoryError:
-        raise SfumatoError(f"{path}: is a folder; give a picture file") from None
-    except (OSError, ValueError, RuntimeError) as error:
-        text = getattr(error, "strerror", None) or error
-        raise SfumatoError(f"{path}: cannot be read ({text})") from None
-    if len(data) > MAX_BYTES:
-        raise SfumatoError(f"{path}: is larger than {MAX_BYTES >> 20} MiB, not a picture")
-    return data
+        return documents.read_bytes(Path(path).expanduser(), MAX_BYTES)
+    except RuntimeError as error:  # no home of that name
+        raise SfumatoError(f"{path}: cannot be read ({error})") from None
 
 
 def file_name(text: str) -> str:
@@ -211,7 +245,7 @@ def file_name(text: str) -> str:
 
 
 def _validated(value: Any, info: Any) -> ImageInput:
-    """JSON names pictures by hash only, so that a request cannot name a file of the server.
+    """JSON names pictures by hash only, so that no document from elsewhere can name a file here.
 
     Context {"files": False} asks the same of Python values.
     """
@@ -225,9 +259,12 @@ def _validated(value: Any, info: Any) -> ImageInput:
 
 def _resolved(value: Mapping[str, Any]) -> ImageInput:
     digest, name = value.get("sha256"), value.get("name", "image")
+    if other := next((key for key in value if key not in ("sha256", "name")), None):
+        raise SfumatoError(f"picture: no key {other!r:.60}; it has sha256 and name")
     if not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)):
         raise SfumatoError(f"picture: sha256 = {digest!r:.80} is not 64 hexadecimal digits")
-    name = file_name(str(name))
+    if not isinstance(name, str) or name in ("", ".", "..") or re.search(r"[\x00/\\]", name):
+        raise SfumatoError(f"picture: name = {name!r:.80} is no file's own name")
     found = ImageInput(resolver.get()(digest, name), name)
     if found.sha256 != digest:
         raise SfumatoError(

@@ -5,22 +5,29 @@ Masks are PIL "L" images of the picture's size; their tensors are made in work.p
 
 from __future__ import annotations
 
+import logging
+import math
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image as PILImage
 from PIL import ImageChops
 
 from sfumato.core.errors import SfumatoError
+from sfumato.images.decode import decode_mask
 from sfumato.images.frame import Box, Sides
 from sfumato.images.inputs import ImageInput
+from sfumato.images.meaning import FAINTEST, meant
 from sfumato.images.picture import Picture
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from sfumato.images.work import Colour
+
+log = logging.getLogger("sfumato")
+
 THRESHOLD = 8  # of 255: what JPEG changes by itself
-_JPEG_RINGING = 16
 
 
 def edit_mask(
@@ -37,56 +44,103 @@ def edit_mask(
     Grown first, then feathered inwards. Raises SfumatoError when nothing would change.
     """
     if mask is not None:
-        made = open_mask(mask, picture.size)
-    elif painted is not None:
-        made = difference_mask(picture, painted)
+        mask = ImageInput.of(mask)
+        return _finished(open_mask(mask, picture.size), f"mask {mask.name}", invert, grow, feather)
+    name = picture.name or "picture"
+    if painted is not None:
+        made, what = difference_mask(picture, painted), f"{painted.name or 'painted copy'}"
     else:
-        made = alpha_mask(picture)
-    if invert:
-        made = ImageChops.invert(made)
-    if made.getbbox() is None:
+        made, what = alpha_mask(picture), f"{name}, by its transparency"
+    return _finished(made, what, invert, grow, feather)
+
+
+def _finished(
+    mask: PILImage.Image, what: str, invert: bool, grow: int, feather: float
+) -> PILImage.Image:
+    made = ImageChops.invert(mask) if invert else mask
+    return _feathered(_grown(acting(made, f"{what}, inverted" if invert else what), grow), feather)
+
+
+def acting(mask: PILImage.Image, what: str) -> PILImage.Image:
+    """The mask, if it lets anything visibly change; says when it lets all of the picture.
+
+    what: whose mask it is.
+    """
+    least, most = _extremes(mask)
+    if most == 0:
         raise SfumatoError(
-            "mask: nothing may change, it is black everywhere; paint the part to edit white, or "
-            "give invert"
+            f"{what}: nothing may change, the mask is black everywhere; make the part to edit "
+            "white (or paint it, or clear it), or give invert"
         )
-    return _feathered(_grown(made, grow), feather)
+    if most < FAINTEST:
+        raise SfumatoError(
+            f"{what}: lets nothing change by more than {most / 255:.0%}; make the part to edit "
+            "wholly white, or transparent"
+        )
+    if least > 0:
+        log.info("%s: all of the picture may change", what)
+    return mask
+
+
+def _extremes(mask: PILImage.Image) -> tuple[int, int]:
+    levels = [v for v, count in enumerate(mask.histogram()) if count]
+    return levels[0], levels[-1]
+
+
+def edit_share(mask: PILImage.Image) -> float:
+    """Of all pixels, those that may change."""
+    kept = mask.convert("L").histogram()[0]
+    return 1 - kept / (mask.width * mask.height)
 
 
 def open_mask(source: Any, size: Sides, *, invert: bool = False) -> PILImage.Image:
-    """ "L" mask from anything open_image takes: its luminance, transparent parts black.
+    """ "L" mask from anything open_image takes; what its form says is `meaning`.
 
-    Values of a JPEG within 16 of black or white become that, since JPEG adds such shadows to edges.
     size: of the picture; another one is an error, a mask is never resized silently.
     """
-    from sfumato.images.work import flattened
-
     given = ImageInput.of(source)
-    picture = given.picture()
+    if given.is_tensor:
+        raise SfumatoError(f"mask {given.name}: holds a tensor; the picture's mask is a picture")
+    picture = decode_mask(given.data, given.name)
     if picture.size != size:
         raise SfumatoError(
             f"mask {given.name}: is {picture.width}x{picture.height}, the picture is "
             f"{size[0]}x{size[1]}; make them the same size"
         )
-    mask = flattened(picture, "black").convert("L")
-    if given.data.startswith(b"\xff\xd8"):
-        low, high = _JPEG_RINGING, 255 - _JPEG_RINGING
-        mask = mask.point([0 if v < low else 255 if v > high else v for v in range(256)])
+    mask = meant(picture, given.name, jpeg=given.data.startswith(b"\xff\xd8"))
     return ImageChops.invert(mask) if invert else mask
 
 
 def extended(
-    picture: Picture, margins: tuple[int, int, int, int]
+    picture: Picture, margins: tuple[int, int, int, int], background: Colour = "white"
 ) -> tuple[Picture, PILImage.Image]:
-    """A picture with left, top, right, bottom margins of its border's colours; their edit mask."""
+    """A picture with left, top, right, bottom margins of its border's colours; their edit mask.
+
+    Margins are opaque; beside transparent parts they have the background's colour.
+    """
     import numpy as np
+
+    from sfumato.images.work import flattened
 
     if min(margins) < 0:
         raise SfumatoError(f"extend {margins}: left, top, right, bottom must be 0 or more")
     left, top, right, bottom = margins
-    pixels = np.pad(np.asarray(picture), ((top, bottom), (left, right), (0, 0)), mode="edge")
-    mask = PILImage.new("L", (pixels.shape[1], pixels.shape[0]), 255)
+    sides = picture.width + left + right, picture.height + top + bottom
+    limit = PILImage.MAX_IMAGE_PIXELS or math.inf
+    if math.prod(sides) > limit:
+        raise SfumatoError(
+            f"extend {margins}: makes {sides[0]}x{sides[1]}, more than {limit:,} pixels; give less"
+        )
+    shown = np.asarray(flattened(picture, background))
+    pixels = PILImage.fromarray(np.pad(shown, ((top, bottom), (left, right), (0, 0)), mode="edge"))
+    pixels.paste(picture, (left, top))
+    alpha = None
+    if picture.alpha is not None:
+        alpha = PILImage.new("L", pixels.size, 255)
+        alpha.paste(picture.alpha, (left, top))
+    mask = PILImage.new("L", pixels.size, 255)
     mask.paste(0, (left, top, left + picture.width, top + picture.height))
-    return Picture.of(PILImage.fromarray(pixels), name=picture.name), mask
+    return Picture.of(pixels, alpha=alpha, name=picture.name), mask
 
 
 def alpha_mask(picture: Picture) -> PILImage.Image:
@@ -100,26 +154,61 @@ def alpha_mask(picture: Picture) -> PILImage.Image:
 
 
 def difference_mask(photo: Picture, painted: Picture, threshold: int = THRESHOLD) -> PILImage.Image:
-    """255 where any channel differs by more than the threshold.
+    """255 where any channel was painted over: differs by more than the threshold.
 
-    A painted layer with transparency is laid over the photo first.
+    painted is a copy of the photo, or a transparent layer of strokes to lie over it. A copy that
+    lost the photo's transparency is compared with the photo on white, on black and with its hidden
+    colours, whichever is nearest.
     """
+    _check_sizes(photo, painted)
+    if photo.alpha is None:
+        return _marked(_apart(photo, painted_over(photo, painted)), threshold)
+    if painted.alpha is None:
+        grounds: list[PILImage.Image] = [
+            PILImage.composite(photo, PILImage.new("RGB", photo.size, ground), photo.alpha)
+            for ground in ("white", "black")
+        ]
+        found = [_marked(_apart(one, painted), threshold) for one in [*grounds, photo]]
+        return min(found, key=edit_share)
+    over = painted_over(photo, painted)
+    touched = ImageChops.lighter(
+        _apart(photo, painted), ImageChops.difference(photo.alpha, painted.alpha)
+    )
+    visible = _marked(painted.alpha, 0)
+    same = ImageChops.darker(visible, ImageChops.invert(_marked(touched, threshold)))
+    # most of a copy's pixels are the photo's; what is clear in it was erased, in a layer untouched
+    copy = 2 * edit_share(same) > edit_share(visible)
+    alpha = painted.alpha if copy else over.alpha or painted.alpha
+    most = ImageChops.lighter(_apart(photo, over), ImageChops.difference(photo.alpha, alpha))
+    return ImageChops.darker(_marked(most, threshold), _marked(touched, threshold))
+
+
+def painted_over(photo: Picture, painted: Picture) -> Picture:
+    """The painted copy itself; of a transparent layer, the photo under its strokes."""
+    _check_sizes(photo, painted)
+    if painted.alpha is None:
+        return painted
+    seen = PILImage.composite(painted, photo, painted.alpha)
+    alpha = None if photo.alpha is None else ImageChops.screen(photo.alpha, painted.alpha)
+    return Picture.of(seen, alpha=alpha, name=painted.name)
+
+
+def _check_sizes(photo: Picture, painted: Picture) -> None:
     if photo.size != painted.size:
         raise SfumatoError(
             f"{painted.name or 'painted copy'}: is {painted.width}x{painted.height}, the picture "
             f"{photo.width}x{photo.height}; paint on a copy of the same size"
         )
-    over: PILImage.Image = painted
-    if painted.alpha is not None:
-        over = PILImage.composite(painted, photo, painted.alpha)
-    channels = list(ImageChops.difference(photo.convert("RGB"), over.convert("RGB")).split())
-    if photo.alpha is not None:
-        opaque = PILImage.new("L", photo.size, 255)
-        channels.append(ImageChops.difference(photo.alpha, painted.alpha or opaque))
-    most = channels[0]
-    for channel in channels[1:]:
-        most = ImageChops.lighter(most, channel)
-    return most.point([255 if v > threshold else 0 for v in range(256)])
+
+
+def _apart(one: PILImage.Image, other: PILImage.Image) -> PILImage.Image:
+    """ "L": the largest difference of any colour."""
+    red, green, blue = ImageChops.difference(one.convert("RGB"), other.convert("RGB")).split()
+    return ImageChops.lighter(ImageChops.lighter(red, green), blue)
+
+
+def _marked(values: PILImage.Image, threshold: int) -> PILImage.Image:
+    return values.point([255 if v > threshold else 0 for v in range(256)])
 
 
 def grow(mask: PILImage.Image, pixels: int) -> PILImage.Image:

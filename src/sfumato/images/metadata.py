@@ -5,7 +5,6 @@ PNG has text chunks; JPEG, WebP, AVIF and TIFF take an XMP packet and EXIF. Pixe
 
 from __future__ import annotations
 
-import io
 import re
 import warnings
 from contextlib import suppress
@@ -14,14 +13,18 @@ from typing import Any, Protocol
 
 from PIL import Image as PILImage
 
+from sfumato.core.errors import PictureWarning
+
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 NAMESPACE = "urn:sfumato:ns:1.0/"
-WITH_XMP = ("JPEG", "WEBP", "AVIF", "TIFF")
+WITH_XMP = ("JPEG", "MPO", "WEBP", "AVIF", "TIFF")
+SEGMENTED = ("JPEG", "MPO")
+SEGMENT = 65_000  # a JPEG segment holds 65533 bytes, headers included
+PNG_TEXT = 60 << 20  # Pillow reads 64 MB of text in all
 
 _IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-_EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
-_SEGMENT = 65_000  # a JPEG segment holds 65533 bytes, headers included
+_EXIF_IFD, _USER_COMMENT, _XMP = 0x8769, 0x9286, 700
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -40,19 +43,30 @@ def save_options(
     text = _json_for_xml(recipe.to_json())
     comment = recipe.parameters().replace("\0", "").encode("utf-8", "replace").decode()
     if kind == "PNG":
-        return {**options, "pnginfo": _png_text(text, comment, composite, options.get("pnginfo"))}
+        fits = len(text.encode()) <= PNG_TEXT
+        if not fits:
+            lost(
+                f"{name}: the recipe ({len(text):,} characters) is more than readers of PNG take "
+                "and was left out; embed smaller inputs to keep it"
+            )
+        given = options.get("pnginfo")
+        return {**options, "pnginfo": _png_text(text if fits else None, comment, composite, given)}
     if kind not in WITH_XMP:
-        warnings.warn(f"{name}: {kind} files carry no recipe; save as PNG to keep it", stacklevel=4)
+        lost(f"{name}: {kind} files carry no recipe and no mark; save as PNG to keep them")
         return options
-    packet, exif = xmp(composite, text), _exif(comment)
-    if kind == "JPEG" and len(packet) > _SEGMENT:
-        warnings.warn(
+    if "xmp" in options or (kind == "TIFF" and {"exif", "tiffinfo"} & options.keys()):
+        lost(f"{name}: the metadata given take the place of the recipe and the mark")
+    packet = xmp(composite, text)
+    if kind == "TIFF":  # whose writer takes no packet, but any tag of the EXIF block
+        return {"exif": _exif(comment, packet), **options}
+    exif = _exif(comment)
+    if kind in SEGMENTED and len(packet) > SEGMENT:
+        lost(
             f"{name}: the recipe ({len(text):,} characters) does not fit into a JPEG and was left "
-            "out; save as PNG to keep it",
-            stacklevel=4,
+            "out; save as PNG to keep it"
         )
         packet = xmp(composite)
-    if kind == "JPEG" and len(exif) > _SEGMENT:
+    if kind in SEGMENTED and len(exif) > SEGMENT:
         exif = b""
     return {"xmp": packet, "exif": exif, **options}
 
@@ -104,13 +118,19 @@ def _texts(image: PILImage.Image) -> dict[str, str]:
     return found
 
 
-def _png_text(text: str, comment: str, composite: bool, given: Any) -> Any:
+def lost(line: str) -> None:
+    """Say what a file does not hold."""
+    warnings.warn(line, PictureWarning, stacklevel=5)
+
+
+def _png_text(text: str | None, comment: str, composite: bool, given: Any) -> Any:
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
     if given is not None:
         info.chunks = list(given.chunks)
-    info.add_itxt("sfumato", text)
+    if text is not None:
+        info.add_itxt("sfumato", text)
     info.add_itxt("parameters", comment)
     info.add_itxt("XML:com.adobe.xmp", xmp(composite).decode())
     return info
@@ -125,15 +145,20 @@ def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _exif(comment: str) -> bytes:
+def _exif(comment: str, packet: bytes | None = None) -> bytes:
     exif = PILImage.Exif()  # big-endian, and so is its Unicode comment
+    if packet is not None:
+        exif[_XMP] = packet
     exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\0" + comment.encode("utf-16-be")
     return exif.tobytes()
 
 
 def _comment_of(image: PILImage.Image) -> str | None:
+    from sfumato.images.decode import unwarned
+
     try:
-        value = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT)
+        with unwarned():
+            value = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT)
     except Exception:  # broken EXIF raises anything
         return None
     if isinstance(value, str):
@@ -148,21 +173,47 @@ def _comment_of(image: PILImage.Image) -> str | None:
     return text.decode("utf-8", "replace") if code == b"ASCII\0\0\0" else None
 
 
-def _recipe_of(packet: bytes | str) -> str | None:
-    """The recipe in an XMP packet, as the element we write or the attribute others turn it into."""
-    from xml.etree import ElementTree
+def _recipe_of(packet: Any) -> str | None:
+    """The recipe in an XMP packet, as the element we write or the attribute others turn it into.
 
-    data = packet.encode() if isinstance(packet, str) else packet
-    if b"<!DOCTYPE" in data:
-        return None  # entities can expand without bound, and XMP has none
-    try:
-        root = ElementTree.parse(io.BytesIO(data.strip(b"\0 \n"))).getroot()
-    except (ElementTree.ParseError, ValueError):
+    A packet that declares a document type is not read, in whatever encoding: entities can expand
+    without bound, and XMP has none.
+    """
+    from xml.parsers import expat
+
+    if isinstance(packet, str):
+        packet = packet.encode("utf-8", "replace")
+    if not isinstance(packet, bytes):  # a table may say of a packet that it is numbers
         return None
-    key = f"{{{NAMESPACE}}}recipe"
-    for node in root.iter():
-        if node.tag == key and node.text:
-            return node.text
-        if key in node.attrib:
-            return node.attrib[key]
-    return None
+    key = f"{NAMESPACE} recipe"
+    texts: list[list[str]] = []
+    open_texts: list[list[str]] = []
+
+    def begins(name: str, attributes: dict[str, str]) -> None:
+        if key in attributes:
+            texts.append([attributes[key]])
+        if name == key:
+            texts.append([])
+            open_texts.append(texts[-1])
+
+    def ends(name: str) -> None:
+        if name == key:
+            open_texts.pop()
+
+    def text(data: str) -> None:
+        if open_texts:
+            open_texts[-1].append(data)
+
+    def refused(*_: Any) -> None:
+        raise ValueError("XMP has no document type")
+
+    reader = expat.ParserCreate(namespace_separator=" ")
+    reader.StartElementHandler, reader.EndElementHandler = begins, ends
+    reader.CharacterDataHandler = text
+    reader.StartDoctypeDeclHandler = refused
+    try:
+        wide = packet[:2] in (b"\xff\xfe", b"\xfe\xff")  # zeros are half of every letter
+        reader.Parse(packet if wide else packet.strip(b"\0 \n"), True)
+    except (expat.ExpatError, ValueError, LookupError):
+        return None
+    return next((joined for parts in texts if (joined := "".join(parts))), None)

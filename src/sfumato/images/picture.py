@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import io
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, Self
 
 from PIL import Image as PILImage
 
 from sfumato.core.errors import SfumatoError
-from sfumato.images.metadata import RecipeText, save_options
+from sfumato.images.metadata import RecipeText, lost, save_options
+from sfumato.images.writing import write_whole
+
+_CARRIED: Any = object()  # as the picture it is made of has it
 
 
 class Picture(PILImage.Image):
     """A PIL image with what PIL would lose.
 
     recipe: written into the file by save; alpha: "L" image of the same size kept apart from RGB, or
-    None; name: file name without folders; sha256: of the bytes it was read from; composite: parts
-    of a photo are in it. resize, crop, convert and the like return plain PIL images without alpha;
-    call with_alpha() first to keep it.
+    None, written too; name: file name without folders; sha256: of the bytes it was read from;
+    composite: parts of a photo are in it. resize, crop, convert and the like return plain PIL
+    images without alpha; call with_alpha() first to keep it.
     """
 
     recipe: Any = None
@@ -36,26 +40,31 @@ class Picture(PILImage.Image):
         cls,
         image: PILImage.Image,
         *,
-        recipe: RecipeText | None = None,
-        alpha: PILImage.Image | None = None,
-        name: str | None = None,
-        sha256: str | None = None,
-        composite: bool = False,
+        recipe: RecipeText | None = _CARRIED,
+        alpha: PILImage.Image | None = _CARRIED,
+        name: str | None = _CARRIED,
+        sha256: str | None = _CARRIED,
+        composite: bool = _CARRIED,
     ) -> Self:
-        """A Picture that shares the image's pixels; `copy()` parts them."""
+        """A Picture that shares the image's pixels; `copy()` parts them.
+
+        What is not given is as the image has it, if that is a Picture.
+        """
         image.load()
         made = cls()
         made.im = image.im
         made._mode, made._size = image.mode, image.size
         made.palette = None if image.palette is None else image.palette.copy()
         made.info = dict(image.info)
-        made.recipe, made.alpha, made.name = recipe, alpha, name
-        made.sha256, made.composite = sha256, composite
+        given = {"recipe": recipe, "alpha": alpha, "name": name, "sha256": sha256,
+                 "composite": composite}  # fmt: skip
+        carried = image._carried() if isinstance(image, Picture) else {}
+        made.__dict__.update(carried | {k: v for k, v in given.items() if v is not _CARRIED})
         return made
 
     def copy(self) -> Self:
         alpha = None if self.alpha is None else self.alpha.copy()
-        return type(self).of(super().copy(), **{**self._carried(), "alpha": alpha})
+        return type(self).of(super().copy(), **(self._carried() | {"alpha": alpha}))
 
     def with_alpha(self) -> Picture:
         """RGBA where transparency was kept apart, else the picture itself."""
@@ -63,7 +72,7 @@ class Picture(PILImage.Image):
             return self
         image = self.convert("RGB")
         image.putalpha(self.alpha)
-        return type(self).of(image, **{**self._carried(), "alpha": None})
+        return type(self).of(image, **(self._carried() | {"alpha": None}))
 
     def save(self, fp: Any, format: str | None = None, **params: Any) -> None:
         """Write the picture with its recipe: whole or not at all, never half a file.
@@ -84,17 +93,23 @@ class Picture(PILImage.Image):
         PILImage.init()
         if kind not in PILImage.SAVE:
             raise SfumatoError(f"{label}: unknown format {format!r}; use PNG, JPEG or WEBP")
+        if self.alpha is not None:
+            return self.with_alpha().encode(format, name=name, **params)
+        if not keeps_alpha(self, kind):
+            raise SfumatoError(
+                f"{label}: {kind} has no transparency; save as PNG or WebP, "
+                'or call convert("RGB") first'
+            )
+        if kind == "GIF" and self.mode != "P" and self.getcolors(256) is None:
+            lost(f"{label}: GIF files hold 256 colours; save as PNG to keep all")
         if self.recipe is not None:
             params = save_options(kind, self.recipe, self.composite, params, label)
         buffer = io.BytesIO()
         try:
             super().save(buffer, kind, **params)
-        except (OSError, ValueError) as error:
-            if self.mode in ("RGBA", "LA") and "cannot write mode" in str(error):
-                raise SfumatoError(
-                    f"{label}: {kind} has no transparency; save as PNG or WebP, "
-                    'or call convert("RGB") first'
-                ) from None
+        except (MemoryError, KeyboardInterrupt):
+            raise
+        except Exception as error:  # writers raise anything
             raise SfumatoError(f"{label}: cannot be written as {kind} ({error})") from None
         return buffer.getvalue()
 
@@ -116,31 +131,6 @@ class Picture(PILImage.Image):
         self.__dict__.update(state[5])
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Replace the file at once, so that a full disk or a crash leaves the old one."""
-    if path.exists() and not path.is_file():
-        if path.is_dir():
-            raise SfumatoError(f"{path}: is a folder; give a file name")
-        path.write_bytes(data)  # a device such as /dev/stdout cannot be replaced
-        return
-    target = path.resolve()  # a link keeps pointing to its file
-    part = target.with_name(f".sfumato-{os.urandom(8).hex()}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(target)
-    except FileNotFoundError:
-        raise SfumatoError(
-            f"{path}: the folder {path.parent} does not exist; make it first"
-        ) from None
-    except OSError as error:
-        raise SfumatoError(
-            f"{path}: could not be written ({error.strerror or error}); free some space or choose "
-            "another folder"
-        ) from None
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def format_of(path: Path) -> str:
     """Pillow's name of the format that a file name asks for."""
     kind = PILImage.registered_extensions().get(path.suffix.lower())
@@ -149,3 +139,33 @@ def format_of(path: Path) -> str:
             f"{path}: unknown picture suffix {path.suffix!r}; use .png, .jpg or .webp"
         )
     return kind
+
+
+def keeps_alpha(image: PILImage.Image, kind: str) -> bool:
+    """Whether a file of this format shows the picture as transparent as it is."""
+    if image.mode not in ("RGBA", "LA") or _holds_alpha(kind):
+        return True
+    return kind == "GIF" and not any(image.getchannel("A").histogram()[1:255])
+
+
+@lru_cache
+def _holds_alpha(kind: str) -> bool:
+    """Whether half-transparent pixels come back from a file of this format.
+
+    Some writers refuse them, others leave the transparency out and show what was hidden.
+    """
+    buffer = io.BytesIO()
+    try:
+        PILImage.new("RGBA", (16, 16), (200, 10, 20, 128)).save(buffer, kind)
+        found = reread(buffer, kind)
+    except Exception:  # writers raise anything
+        return False
+    pixel = found.convert("RGBA").getpixel((0, 0)) if found else None
+    return isinstance(pixel, tuple) and abs(pixel[3] - 128) < 8
+
+
+def reread(buffer: io.BytesIO, kind: str) -> PILImage.Image | None:
+    """A picture just written, None where Pillow reads the format only by another program."""
+    if kind not in PILImage.OPEN or kind in ("EPS", "WMF"):
+        return None
+    return PILImage.open(buffer, formats=[kind])

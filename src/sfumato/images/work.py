@@ -149,6 +149,8 @@ def resized(original: Picture, frame: Frame) -> Picture:
 def flattened(picture: PILImage.Image, background: Colour) -> PILImage.Image:
     """RGB with transparent parts composited on a colour."""
     alpha = getattr(picture, "alpha", None)
+    if alpha is None and picture.has_transparency_data:  # as PIL has it, and results
+        alpha = picture.convert("RGBA").getchannel("A")
     if alpha is None:
         return picture.convert("RGB")
     try:
@@ -157,7 +159,7 @@ def flattened(picture: PILImage.Image, background: Colour) -> PILImage.Image:
         raise SfumatoError(
             f"background {background!r}: is no colour; give a name such as white, or #rrggbb"
         ) from None
-    return PILImage.composite(picture, behind, alpha)
+    return PILImage.composite(picture.convert("RGB"), behind, alpha)
 
 
 def _mask_at_target(mask: PILImage.Image, frame: Frame) -> PILImage.Image:

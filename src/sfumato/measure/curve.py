@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from sfumato.images.picture import write_whole
+from sfumato.images.writing import write_whole
 from sfumato.measure.distance import Estimate
 from sfumato.recipe import home
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato import images
-from sfumato.images.picture import write_whole
+from sfumato.images.writing import write_whole
 
 if TYPE_CHECKING:
     from sfumato.measure.sweep import Cell, Sweep
@@ -47,7 +47,7 @@ def sheet(sweep: Sweep) -> None:
         rows=[label for label, _ in lines],
         cell=side,
     )
-    images.Picture.of(page).save(sweep.folder / "sheet.png")
+    images.Picture.of(page, recipe=sweep.parent).save(sweep.folder / "sheet.png")
 
 
 STYLE = """

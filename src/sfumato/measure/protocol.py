@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sfumato import images
 from sfumato.core.errors import SfumatoError
+from sfumato.images.folders import pictures_in
 from sfumato.measure import features
 from sfumato.measure.distance import Estimate
 from sfumato.measure.features import Features
@@ -31,7 +32,7 @@ from sfumato.models.library import load
 from sfumato.models.model import Model
 from sfumato.train import personal
 from sfumato.train.classes import pixels
-from sfumato.train.subject import ENDINGS, shots
+from sfumato.train.subject import shots
 
 log = logging.getLogger("sfumato")
 
@@ -105,7 +106,7 @@ def parsed(text: str) -> tuple[dict[str, str], dict[str, list[str]]]:
             section = heading
         elif section == "classes" and said:
             name, _, noun = (part.strip() for part in said.partition(","))
-            if not (name and noun) or Path(name).name != name:
+            if not (name and noun) or Path(name).name != name or name == "..":
                 raise SfumatoError(f"{where}: {said!r} is not SUBJECT,CLASS")
             if name != "subject_name":
                 classes[name] = noun
@@ -306,8 +307,10 @@ def there(one: Subject, folder: Path, left: list[str]) -> tuple[list[list[Path]]
 
 
 def readable(folder: Path, left: list[str]) -> list[Path]:
-    files = []
-    for file in sorted(f for f in folder.iterdir() if f.suffix.lower() in ENDINGS):
+    listed, files = pictures_in(folder), []
+    for name in listed.others:
+        leave(left, f"{folder / name}: is no picture")
+    for file in listed.pictures:
         try:
             images.open_image(file)
             files.append(file)

@@ -14,22 +14,31 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
-from sfumato import images
-from sfumato.core.errors import SfumatoError
-from sfumato.images.picture import write_whole
+from sfumato import documents, images
+from sfumato.core.errors import SfumatoError, said
+from sfumato.core.interrupts import undisturbed
+from sfumato.core.ranges import SEEDS, Range, whole
+from sfumato.images.destination import check_file
+from sfumato.images.writing import write_new, write_whole
 from sfumato.measure import distance, evaluate, heldout
 from sfumato.measure.curve import Curve, Point, knee, plot
 from sfumato.measure.distance import Estimate
 from sfumato.measure.faithful import Reference, diversity
 from sfumato.methods import field_of, find
+from sfumato.models import replay
 from sfumato.models.cascade import base_of
+from sfumato.models.result import save_new
 from sfumato.recipe import Recipe
 
 log = logging.getLogger("sfumato")
+
+BATCH = Range(1, 1000)  # seeds of a value and a prompt: they are one batch
+LARGEST = 20_000  # pictures of a sweep, whose page holds them all
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,26 @@ def axis(text: str, method: str = "") -> Axis:
     values = sorted({_whole(value) for value in _numbers(spread, text)})
     if len(values) < 2:
         raise SfumatoError(f"--over {text}: gives {len(values)} value; give at least 2")
+    if owner:
+        _allowed(owner, field, values, text)
     return Axis(owner, field, tuple(values))
+
+
+def _allowed(owner: str, field: str, values: Sequence[float], text: str) -> None:
+    """Refuse a spread of which the field takes nothing; single values fail in their own cell."""
+    info: Any = field_of(owner, field, f"--over {text}")
+    kind = info.annotation
+    for constraint in info.metadata:
+        kind = Annotated[kind, constraint]
+    reader: TypeAdapter[Any] = TypeAdapter(kind)
+    said = ""
+    for value in reversed(values):
+        try:
+            reader.validate_python(value)
+            return
+        except ValidationError as error:
+            said = f"{owner}.{field} = {value:g}: {documents.explained(error)}"
+    raise SfumatoError(f"--over {text}: {said}")
 
 
 def _numbers(spread: str, text: str) -> list[float]:
@@ -142,17 +170,21 @@ def sweep(
     model: Any = base.source
     if model is None:
         raise SfumatoError("sweep: needs a process of a model, which keeps recipes")
-    if seeds < 1:
-        raise SfumatoError(f"seeds = {seeds}: must be at least 1")
+    seeds, seed = whole(seeds, "seeds", BATCH), whole(seed, "seed", SEEDS)
     if choose is not None and choose not in axis_.values:
         known = ", ".join(f"{value:g}" for value in axis_.values)
         raise SfumatoError(f"choose = {choose:g}: not among the values {known}")
     asked = tuple(dict.fromkeys(map(model.phrase, prompts))) or (base.prompt,)
+    total = len(asked) * len(axis_.values)
+    if total * seeds > LARGEST:
+        raise SfumatoError(
+            f"sweep: {len(axis_.values)} values, {len(asked)} prompts and {seeds} seeds are "
+            f"{total * seeds:,} pictures; take {LARGEST:,} at most"
+        )
     parent: Recipe = replace(model.asked(base.based(n=seeds), seed), parents=tuple(parents))
     place = Path(folder)
     _claim(place, parent, axis_, asked, model)
     cells = []
-    total = len(asked) * len(axis_.values)
     for k, (p, v, text, value) in enumerate(_grid(asked, axis_)):
         files = tuple(place / "pictures" / f"{p + 1}-{v + 1}-{seed + j}.png" for j in range(seeds))
         cells.append(_cell(process, axis_, value, text, files, parent, seed))
@@ -179,19 +211,23 @@ def _claim(folder: Path, parent: Recipe, axis_: Axis, prompts: Sequence[str], mo
                                   "prompts": list(prompts), "weights": model.weights,
                                   "dtype": model.choice.dtype}))  # fmt: skip
     file = folder / "sweep.json"
-    if file.exists():
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept != data:
-            what = next(name for name in data if kept.get(name) != data[name])
-            raise SfumatoError(
-                f"{folder}: holds a sweep of another {what}; choose another folder, or remove it"
-            )
-        return
-    if folder.exists() and any(folder.iterdir()):
-        raise SfumatoError(f"{folder}: is not empty and holds no sweep; choose another folder")
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
-    write_whole(file, json.dumps(data, indent=1, ensure_ascii=False).encode())
-    write_whole(folder / "recipe.json", parent.to_json(indent=1).encode())
+    if not file.exists():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise SfumatoError(f"{folder}: is not empty and holds no sweep; choose another folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        check_file(file)
+        made = write_new(file, json.dumps(data, indent=1, ensure_ascii=False).encode())
+        if made != file:  # another began here at the same moment
+            made.unlink()
+    kept = documents.read_json(dict[str, Any], file)
+    if kept != data:
+        what = next((name for name in data if kept.get(name) != data[name]), "kind")
+        raise SfumatoError(
+            f"{folder}: holds a sweep of another {what}; choose another folder, or remove it"
+        )
+    (folder / "pictures").mkdir(exist_ok=True)
+    if not (folder / "recipe.json").exists():
+        write_whole(folder / "recipe.json", parent.to_json(indent=1).encode())
 
 
 def _cell(
@@ -208,12 +244,16 @@ def _cell(
     try:
         made = axis_.at(process, value).based(prompt=text, n=len(files))
         result = made.sample(seed).descended([parent.id])
-    except SfumatoError as error:
-        log.warning("%s = %g, %s: %s", axis_.name, value, text, error)
-        return Cell(value, text, (), str(error))
-    for picture, file in zip(result.images, files, strict=True):
-        picture.save(file)
-    return Cell(value, text, files)
+    except Exception as error:  # whatever it is, it is this cell's alone
+        log.warning("%s = %g, %s: %s", axis_.name, value, text, said(error))
+        return Cell(value, text, (), said(error))
+    trouble = []
+    with undisturbed():
+        for picture, file in zip(result.images, files, strict=True):
+            if not file.is_file():
+                written = save_new(picture, file)
+                trouble += [written.trouble] if written.trouble else []
+    return Cell(value, text, () if trouble else files, "; ".join(trouble))
 
 
 def measured(process: Any, axis_: Axis, cells: Sequence[Cell], folder: Path) -> list[Point]:
@@ -228,7 +268,7 @@ def measured(process: Any, axis_: Axis, cells: Sequence[Cell], folder: Path) -> 
         for cell, pictures in shown.items():
             bench = judge_of(cell.prompt)
             for file, picture in zip(cell.files, pictures, strict=True):
-                picture.recipe = Recipe.from_json(images.read_metadata(file)["sfumato"])
+                picture.recipe = replay.read(file)
                 found = guide.measures(picture) if guide else {}
                 pixels = evaluate.pixels(picture)[None]
                 if bench is not None:
@@ -238,7 +278,7 @@ def measured(process: Any, axis_: Axis, cells: Sequence[Cell], folder: Path) -> 
                 for name, number in found.items():
                     singles.setdefault(name, []).append(number)
                 rows.append({"value": value, "prompt": cell.prompt,
-                             "seed": picture.recipe.seed + picture.recipe.run["index"],
+                             "seed": picture.recipe.seed + picture.recipe.run.get("index", 0),
                              "file": file.relative_to(folder).as_posix(), **found})  # fmt: skip
         if not shown:
             continue

@@ -3,11 +3,16 @@
 A method is one file here (or an entry point `sfumato.methods` of another package): a frozen value
 whose call edits a process. Its fields are the CLI flags, the HTTP schema, the studio's form and the
 recorded recipe. No file of this package imports torch.
+
+A value made in Python, or of the command line, may name files by their paths: the user types them.
+One made from a document (`from_data`) is read as JSON, which names pictures by their hash and
+weights by a bare name; pydantic's mode tells the two apart, for every field of every method.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import fields
@@ -23,6 +28,7 @@ from typing import (
     Self,
     TypeVar,
     dataclass_transform,
+    get_args,
 )
 
 from pydantic import (
@@ -32,11 +38,15 @@ from pydantic import (
     PlainSerializer,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
 )
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic.fields import FieldInfo
 
+from sfumato import documents
 from sfumato.core.errors import SfumatoError
+from sfumato.core.ranges import TIME, words
+from sfumato.core.synonyms import hinted
 from sfumato.images import ImageInput, inputs_of
 from sfumato.recipe import called, located
 
@@ -45,13 +55,48 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=type)
 
+log = logging.getLogger("sfumato")
+
 WORDS = ("auto", "none", "model")  # of such fields; never the name of a file
+
+
+def _weights(given: str, info: ValidationInfo) -> str:
+    if not given:
+        raise ValueError("must be a name or a file")
+    return located(given) if info.mode == "json" and given not in WORDS else given
+
+
+def _ordered(window: tuple[float, float]) -> tuple[float, float]:
+    if window[0] > window[1]:
+        raise ValueError("needs 0 <= low <= high <= 1")
+    return window
+
+
+def _colour(name: str) -> str:
+    from PIL import ImageColor
+
+    try:
+        ImageColor.getrgb(name)
+    except ValueError:
+        raise ValueError("is no colour; give a name such as white, or #rrggbb") from None
+    return name
+
+
 Weights = Annotated[
     str,
-    AfterValidator(lambda given: given if given in WORDS else located(given)),
+    AfterValidator(_weights),
     PlainSerializer(lambda given: given if given in WORDS else called(given)),
 ]
-"""A field that may name a file or folder of weights; recorded without its folders."""
+"""A field that may name a file or folder of weights; recorded without its folders.
+
+A path where the user typed it, a bare name in a document.
+"""
+
+Time = Annotated[float, TIME]
+Window = Annotated[tuple[Time, Time], AfterValidator(_ordered)]
+"""Times low, high."""
+Colour = Annotated[str, AfterValidator(_colour)]
+Text = Annotated[str, AfterValidator(lambda text: words(text, "text"))]
 
 
 class Method:
@@ -59,8 +104,9 @@ class Method:
 
     verb: has a CLI verb of its own instead of being an option of others. slot: at most one method
     of a slot fits in a process. stages: "base", or "all" stages of a cascade. presets: named field
-    values. needs: what it changes of a prediction without keeping x0 and eps together, such as
-    {"eps"}; solvers that do not read it are refused.
+    values. examples: what a verb is called with, for its help. needs: what it changes of a
+    prediction without keeping x0 and eps together, such as {"eps"}; solvers that do not read it are
+    refused.
     """
 
     id: ClassVar[str]
@@ -68,6 +114,7 @@ class Method:
     slot: ClassVar[str | None] = None
     stages: ClassVar[Literal["base", "all"]] = "base"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    examples: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls) -> None:
@@ -84,7 +131,7 @@ class Method:
     @classmethod
     def preset(cls, name: str, *positional: Any, **values: Any) -> Self:
         """The method with a preset's fields; those given here, as the class takes them, win."""
-        if name not in cls.presets:
+        if not isinstance(name, str) or name not in cls.presets:
             known = ", ".join(cls.presets) or "none"
             raise SfumatoError(f"{cls.id}: no preset {name!r}; there are {known}")
         return cls(*positional, **{**cls.presets[name], **values})
@@ -94,12 +141,16 @@ class Method:
 def method(cls: T) -> T:
     """Make the annotated class a validated frozen value; bad fields are one clear line."""
     made: Any = pydantic_dataclass(
-        frozen=True, config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
+        frozen=True,
+        config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False, extra="forbid"),
     )(cls)
+    for name in set(described(made)) & {n for n in vars(Method) if not n.startswith("_")}:
+        raise TypeError(f"{made.__name__}: field {name} has the name of what every method has")
     init = made.__init__
 
     def validated(self: Any, *args: Any, **values: Any) -> None:
         try:
+            _no_bools(made, args, values)
             init(self, *args, **values)
         except ValidationError as error:
             raise SfumatoError(_line(cls, error)) from None
@@ -109,6 +160,16 @@ def method(cls: T) -> T:
     made.__init__ = validated
     result: T = made
     return result
+
+
+def _no_bools(made: type[Method], args: tuple[Any, ...], values: Mapping[str, Any]) -> None:
+    """True is no number here, though Python has it that way."""
+    for name, value in [*zip(described(made), args, strict=False), *values.items()]:
+        parts = value if isinstance(value, list | tuple) else (value,)
+        if any(type(part) is bool for part in parts) and name in described(made):
+            annotation = described(made)[name].annotation
+            if not {bool, Any} & {annotation, *get_args(annotation)}:
+                raise SfumatoError(f"{made.id}: {name} = {value!r}: must not be a bool")
 
 
 def knob(
@@ -133,15 +194,27 @@ def knob(
 
 
 def _line(cls: type, error: ValidationError) -> str:
-    first = error.errors()[0]
+    """The first thing that is wrong with values given in Python."""
+    every = error.errors()
+    strange = ("unexpected_keyword_argument", "unexpected_positional_argument")
+    first = next((one for one in every if one["type"] in strange), every[0])
+    own = getattr(cls, "id", cls.__name__)
     names = [f.name for f in fields(cls)]
+    if first["type"] in strange:
+        keyword = first["type"] == "unexpected_keyword_argument"
+        word = str(first["loc"][0])
+        known = f"no field {word!r:.60}{hinted(word, names)}"
+        what = known if keyword else "has more values than fields"
+        return f"{own}: {what}; its fields: {', '.join(names)}"
     where = [
         names[p] if isinstance(p, int) and k == 0 else str(p) for k, p in enumerate(first["loc"])
     ]
+    if first["type"].startswith("missing"):
+        return f"{own}: {'.'.join(where[:1])} is missing; give it"
     value = first["input"]
     shown = "" if isinstance(value, Mapping) or not where else f" = {value!r:.60}"
     message = first["msg"].removeprefix("Value error, ")
-    return f"{getattr(cls, 'id', cls.__name__)}: {'.'.join(where[:1])}{shown}: {message}"
+    return f"{own}: {'.'.join(where[:1])}{shown}: {message}"
 
 
 @cache
@@ -162,15 +235,21 @@ def registry() -> dict[str, type[Method]]:
             and cls.__module__ == loaded.__name__
         }
     for entry in entry_points(group="sfumato.methods"):
-        found.setdefault(entry.name, entry.load())
+        try:
+            cls = entry.load()
+            described(cls)
+        except Exception as error:  # of another package, which must not take this program down
+            log.warning("method %s: could not be loaded (%s)", entry.name, error)
+            continue
+        found.setdefault(cls.id, cls)  # what its recipes call it
     return found
 
 
-def find(name: str) -> type[Method]:
+def find(name: Any) -> type[Method]:
     """The method class of an id."""
-    if name not in registry():
+    if not isinstance(name, str) or name not in registry():
         raise SfumatoError(
-            f"method {name!r}: unknown; installed are {', '.join(sorted(registry()))}"
+            f"method {name!r:.60}: unknown; installed are {', '.join(sorted(registry()))}"
         )
     return registry()[name]
 
@@ -186,7 +265,8 @@ def field_of(method: str, field: str, where: str) -> FieldInfo:
     """A method's field; where: what an error calls the place that asks."""
     known = described(find(method))
     if field not in known:
-        raise SfumatoError(f"{where}: {method} has no {field!r}, only {', '.join(known)}")
+        hint = hinted(field, known)
+        raise SfumatoError(f"{where}: {method} has no {field!r}{hint}, only {', '.join(known)}")
     return known[field]
 
 
@@ -198,15 +278,26 @@ def to_data(value: Any) -> dict[str, Any]:
     return {"method": value.id, **dumped}
 
 
-def from_data(data: Mapping[str, Any]) -> Method:
-    """The method of a recipe's entry; unknown methods and fields are errors."""
+def from_data(data: Mapping[str, Any], where: str = "") -> Method:
+    """The method of a document's entry, read as strictly as any JSON.
+
+    Unknown methods and fields are errors, and so is a path. where: what an error calls the entry.
+    """
     values = dict(data)
-    cls = find(str(values.pop("method", None)))
-    known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+    cls = find(values.pop("method", None))
+    said = f"{where}: {cls.id}" if where else cls.id
     for name in values:
-        if name not in known:
-            raise SfumatoError(f"{cls.id}: no field {name!r}; its fields: {', '.join(known)}")
-    return cls(**values)
+        if name not in described(cls):
+            known = ", ".join(described(cls))
+            hint = hinted(str(name), described(cls))
+            raise SfumatoError(f"{said}: no field {name!r:.60}{hint}; its fields: {known}")
+    try:
+        return documents.parse_data(TypeAdapter(cls), values, cls.id, strict=True)
+    except SfumatoError as error:  # some name the method, some are told by it
+        text = str(error)
+        while text.startswith(f"{cls.id}: "):
+            text = text.removeprefix(f"{cls.id}: ")
+        raise SfumatoError(f"{said}: {text}") from None
 
 
 def schema(cls: type[Method]) -> dict[str, Any]:

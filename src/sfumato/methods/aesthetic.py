@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 class Aesthetic(CLIPLoss):
     """logp = weight * rating, averaged over the cutouts."""
 
-    weight: Annotated[float, knob("strength: rating by a linear head", main=True, ge=0)] = 10.0
+    weight: Annotated[float, knob("strength: rating by a linear head", main=True, ge=0, le=1e6)] = (
+        10.0
+    )
     head: Annotated[
         Weights | None,
         knob("file of the head, fitted to the CLIP in use; else sac_* or ava_* in SFUMATO_HOME"),

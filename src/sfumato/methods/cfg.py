@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from sfumato.core.branches import Branch
 from sfumato.core.denoiser import Prediction
-from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import RESCALE, Call, Guide
 from sfumato.core.lazy import torch
-from sfumato.methods import Method, knob, method
+from sfumato.methods import Method, Window, knob, method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,9 +25,7 @@ class CFG(Method):
     slot: ClassVar[str | None] = "cfg"
 
     scale: Annotated[float, knob("strength of the guidance", main=True, ge=0, le=100)] = 3.0
-    window: Annotated[
-        tuple[float, float], knob("times low, high between which it acts", unit="t")
-    ] = (0.0, 1.0)
+    window: Annotated[Window, knob("times low, high between which it acts", unit="t")] = (0.0, 1.0)
     rescale: Annotated[
         float, knob("0 to 1: how far contrast is brought back (arXiv 2305.08891)", ge=0, le=1)
     ] = 0.0
@@ -37,10 +34,6 @@ class CFG(Method):
         Literal["both", "prompt"],
         knob("whether adapters act on both branches, or on the prompt's alone"),
     ] = "both"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.window[0] <= self.window[1] <= 1:
-            raise SfumatoError(f"cfg: window {self.window}: needs 0 <= low <= high <= 1")
 
     def __call__(self, process: Process) -> Process:
         low, high = self.window

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from sfumato.core.errors import SfumatoError
-from sfumato.core.guides import FAINTEST, Call, Guide
+from sfumato.core.guides import Call, Guide
 from sfumato.core.lazy import torch
-from sfumato.methods import Method, knob, method
+from sfumato.core.schedule import FAINTEST
+from sfumato.methods import Method, Text, knob, method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +26,7 @@ class Classifier(Method):
 
     slot: ClassVar[str | None] = "classifier"
 
-    target: Annotated[str, knob("class to steer to, or several as a, b", main=True)]
+    target: Annotated[Text, knob("class to steer to, or several as a, b", main=True)]
     scale: Annotated[float, knob("strength of the gradient", ge=0, le=1000)] = 1.0
     faintest: Annotated[
         float, knob("smallest alpha at which it acts, but for solver ddpm", ge=0, le=1)
@@ -49,6 +50,7 @@ class _Unbound(Guide):
         labeller = None if source is None else source.get("classifier")
         if labeller is None:
             raise SfumatoError("classifier: this model has none; `sfumato models` tells which")
+        labeller.check(run.shape)
         wanted = [name.strip() for name in self.method.target.split(",")]
         places = []
         for name in wanted:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from sfumato.core.errors import SfumatoError
-from sfumato.core.guides import FAINTEST, Call, Guide
+from sfumato.core.guides import Call, Guide
 from sfumato.core.lazy import torch
-from sfumato.core.schedule import Schedule, ratio
-from sfumato.methods import Method, Weights, knob, method
+from sfumato.core.schedule import FAINTEST, Schedule, ratio
+from sfumato.methods import Method, Text, Weights, knob, method
 from sfumato.methods.loss import decoder
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class CLIPGuidance(Method):
     slot: ClassVar[str | None] = "clip_guidance"
 
     scale: Annotated[float, knob("strength of the gradient", main=True, ge=0, le=1000)] = 1.0
-    prompt: Annotated[str | None, knob("text to steer to; the process's own if not given")] = None
+    prompt: Annotated[Text | None, knob("text to steer to; the process's own if not given")] = None
     noised: Annotated[bool, knob("look at the noisy state, not at the predicted picture")] = True
     faintest: Annotated[
         float, knob("smallest alpha at which it acts, but for solver ddpm", ge=0, le=1)

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
+from pydantic import AfterValidator
+
 from sfumato import images
 from sfumato.core.branches import Branch
 from sfumato.core.errors import SfumatoError
@@ -24,7 +26,7 @@ from sfumato.core.solvers import solver
 from sfumato.core.spacing import materialise
 from sfumato.core.starts import Place
 from sfumato.images import Image
-from sfumato.methods import Method, Weights, knob, method
+from sfumato.methods import Colour, Method, Text, Weights, Window, knob, method
 from sfumato.methods.gradient import Gradient
 from sfumato.methods.patch_nce import PatchNCE
 
@@ -40,6 +42,16 @@ log = logging.getLogger("sfumato")
 KEPT = 8  # inversions that a model remembers
 
 
+def _upward(name: str) -> str:
+    if name != "iplms-pie" and solver(name).stochastic:
+        raise ValueError("draws noise, so it finds no start; take iplms-pie")
+    return name
+
+
+Upward = Annotated[str, AfterValidator(_upward)]
+"""A solver of the way up."""
+
+
 @method
 class DiffStyler(Method):
     """The start is the inverted picture; e = general e_prompt + style e_art; a loss holds content.
@@ -50,6 +62,10 @@ class DiffStyler(Method):
     """
 
     verb: ClassVar[bool] = True
+    examples: ClassVar[tuple[str, ...]] = (
+        'photo.png -p "ink drawing"',
+        'photo.png -p "ink drawing" --content 0.5',
+    )
     slot: ClassVar[str | None] = "start"
 
     image: Annotated[Image, knob("the picture to restyle")]
@@ -63,13 +79,17 @@ class DiffStyler(Method):
         float | None, knob("level T1 >= T that the inversion climbs to", unit="t", gt=0, le=1)
     ] = None
     inversion: Annotated[
-        str, knob("solver of the way up: iplms-pie is iplms with one pie step first; or any other")
+        Upward,
+        knob("solver of the way up: iplms-pie is iplms with one pie step first; or any other"),
     ] = "iplms-pie"
-    caption: Annotated[str, knob("what the picture shows, read during inversion; may be empty")] = (
-        ""
-    )
+    caption: Annotated[
+        Text, knob("what the picture shows, read during inversion; may be empty")
+    ] = ""
     learn: Annotated[
-        int, knob("gradient steps on the start, so that the way back finds the picture", ge=0)
+        int,
+        knob(
+            "gradient steps on the start, so that the way back finds the picture", ge=0, le=10_000
+        ),
     ] = 0
     measure: Annotated[bool, knob("walk back unguided too, and report the round trip's error")] = (
         False
@@ -80,32 +100,37 @@ class DiffStyler(Method):
     art: Annotated[
         Weights, knob("second denoiser: auto (the model's own for this prompt), none, file, model")
     ] = "auto"
-    art_prompt: Annotated[str, knob("what the second denoiser reads; empty: nothing")] = ""
+    art_prompt: Annotated[Text, knob("what the second denoiser reads; empty: nothing")] = ""
     style: Annotated[float, knob("weight of the second denoiser", ge=0, le=10)] = 0.5
     general: Annotated[
         float | None, knob("weight of the first; 1 - style if not given", ge=0, le=10)
     ] = None
-    window: Annotated[
-        tuple[float, float], knob("times low, high between which the second acts", unit="t")
-    ] = (0.0, 1.0)
+    window: Annotated[Window, knob("times low, high between which the second acts", unit="t")] = (
+        0.0,
+        1.0,
+    )
     normalise: Annotated[
         bool, knob("weights sum to 1; no: the velocity is as long as they sum to, as released")
     ] = True
     contrast: Annotated[
-        float, knob("weight of the patchwise contrastive loss, which holds content", ge=0)
+        float, knob("weight of the patchwise contrastive loss, which holds content", ge=0, le=1e6)
     ] = 1.0
     push: Annotated[
         float | None,
-        knob("length of all guides' push as a part of the noise prediction's; by content", ge=0),
+        knob(
+            "length of all guides' push as a part of the noise prediction's; by content",
+            ge=0,
+            le=100,
+        ),
     ] = None
     until: Annotated[
         float | None, knob("level below which losses are silent; by content", unit="t", ge=0, le=1)
     ] = None
-    background: Annotated[str, knob("colour behind transparent parts, for the network")] = "white"
+    background: Annotated[Colour, knob("colour behind transparent parts, for the network")] = (
+        "white"
+    )
 
     def __post_init__(self) -> None:
-        if not 0 <= self.window[0] <= self.window[1] <= 1:
-            raise SfumatoError(f"diffstyler: window {self.window}: needs 0 <= low <= high <= 1")
         if self.general == 0 and self.style == 0:
             raise SfumatoError("diffstyler: general and style are both 0; nothing would be drawn")
 
@@ -175,7 +200,7 @@ class _Unless(Guide):
         self.other, self.guide, self.name = other, guide, guide.name
 
     def bind(self, run: Run) -> Guide:
-        named = [name_of(method) for method in run.process.composed]
+        named = [name_of(method) for method in run.process.methods]
         return Guide() if self.other in named else self.guide.bind(run)
 
 
@@ -221,10 +246,6 @@ class _Start:
         up: Any = m.inversion
         if up == "iplms-pie":
             up = {"solver": "iplms", "start": "improved"}
-        if solver(up).stochastic:
-            raise SfumatoError(
-                f"diffstyler: inversion by {m.inversion} draws noise; take iplms-pie"
-            )
         down = materialise(process.spacing, process.n_steps, self.level(schedule), schedule)
         if m.t_invert is not None and m.t_invert < down[0]:
             raise SfumatoError(
@@ -245,7 +266,7 @@ class _Start:
     def bind(self, run: Run) -> _Bound:
         m = self.method
         if m.image.is_tensor:
-            known = m.image.tensor().to(run.device)
+            known = m.image.state("diffstyler", run.shape, run.n).to(run.device)
             known = known[None] if known.ndim == 3 else known
         else:
             picture = m.image.picture()
@@ -274,7 +295,7 @@ class _Start:
         inversion = self.inversion(alone)
         if run.planned:
             run.before = inversion.calls
-            return Inverted(known, (), inversion.calls)
+            return Inverted(known, (), run.before)
         kept: dict[Any, Any] = {}
         if source is not None and process.cond is None:  # given tensors are not told apart
             kept = source.loaded.setdefault("inversions", {})
@@ -290,7 +311,7 @@ class _Start:
             for old in list(kept)[:-KEPT]:
                 del kept[old]
         made: Inverted = kept[key]
-        run.before = made.calls  # remembered or not: what a run costs is told alike
+        run.before = made.calls  # remembered or not: the same run records the same
         return made
 
 

@@ -16,7 +16,7 @@ from sfumato.core.guides import REFERENCE, Call, Guide
 from sfumato.core.lazy import torch
 from sfumato.core.starts import Place
 from sfumato.images import Image
-from sfumato.methods import Method, knob, method
+from sfumato.methods import Colour, Method, knob, method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +36,10 @@ class ILVR(Method):
     """
 
     verb: ClassVar[bool] = True
+    examples: ClassVar[tuple[str, ...]] = (
+        'photo.png --preset variations -p "leaf" -n 4 --sheet',
+        'drawing.png -p "rose" --factor 8',
+    )
     slot: ClassVar[str | None] = "ilvr"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "variations": {"factor": 4.0},
@@ -70,7 +74,7 @@ class ILVR(Method):
     noise: Annotated[
         Literal["fresh", "fixed"], knob("new noise on the reference at every step, or one for all")
     ] = "fresh"
-    background: Annotated[str, knob("colour behind transparent parts")] = "white"
+    background: Annotated[Colour, knob("colour behind transparent parts")] = "white"
 
     def __post_init__(self) -> None:
         if self.stop >= self.start:
@@ -100,7 +104,7 @@ class _Unbound(Guide):
 
         m = self.method
         if m.image.is_tensor:
-            known = m.image.tensor().to(run.device)
+            known = m.image.state("ilvr", run.shape, run.n).to(run.device)
         else:
             picture = m.image.picture()
             if run.frame is None or run.frame.picture != picture.size:

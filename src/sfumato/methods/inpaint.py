@@ -11,14 +11,17 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from pydantic import AfterValidator
+
 from sfumato import images
 from sfumato.core.composite import Composite
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Call, Guide
+from sfumato.core.ranges import Range
 from sfumato.core.spacing import jumping
 from sfumato.core.starts import Place
 from sfumato.images import Image
-from sfumato.methods import Method, knob, method
+from sfumato.methods import Colour, Method, knob, method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,11 +31,25 @@ if TYPE_CHECKING:
     from sfumato.core.run import Run
 
 
+def _margins(given: tuple[int, ...]) -> tuple[int, ...]:
+    if min(given) < 0:
+        raise ValueError("left, top, right, bottom must be 0 or more")
+    return given
+
+
+Margin = Annotated[int, Range(le=32_768)]
+Margins = Annotated[tuple[Margin, Margin, Margin, Margin], AfterValidator(_margins)]
+
+
 @method
 class Inpaint(Method):
     """What the mask leaves black stays bit for bit; the white part is drawn by the prompt."""
 
     verb: ClassVar[bool] = True
+    examples: ClassVar[tuple[str, ...]] = (
+        'photo.png --mask mask.png -p "red apple"',
+        'photo.png --extend 32 0 32 0 -p "castle"',
+    )
     slot: ClassVar[str | None] = "canvas"
     stages: ClassVar[Literal["base", "all"]] = "all"
 
@@ -41,8 +58,8 @@ class Inpaint(Method):
     invert: Annotated[bool, knob("swap the mask's black and white")] = False
     alpha_mask: Annotated[bool, knob("the picture's transparency is the edit mask")] = False
     extend: Annotated[
-        tuple[int, int, int, int],
-        knob("outpainting: margins at left, top, right, bottom", unit="px"),
+        Margins,
+        knob("outpainting: margins at left, top, right, bottom", main=True, unit="px"),
     ] = (0, 0, 0, 0)
     grow: Annotated[int, knob("enlarge the mask first", unit="px", ge=0, le=4096)] = 0
     feather: Annotated[float, knob("soften the mask's edge, inwards", unit="px", ge=0, le=512)] = (
@@ -54,7 +71,9 @@ class Inpaint(Method):
     ] = "auto"
     resample: Annotated[int, knob("times each stretch is walked (plain)", ge=1, le=100)] = 1
     stretch: Annotated[int, knob("transitions walked again (plain)", ge=1, le=1000)] = 10
-    background: Annotated[str, knob("colour behind transparent parts, for the network")] = "white"
+    background: Annotated[Colour, knob("colour behind transparent parts, for the network")] = (
+        "white"
+    )
 
     def __post_init__(self) -> None:
         given = [n for n in ("mask", "alpha_mask") if getattr(self, n)]
@@ -64,6 +83,12 @@ class Inpaint(Method):
             raise SfumatoError(
                 f"inpaint: {what} the part to draw; give one of mask, alpha_mask, extend"
             )
+        if self.invert and any(self.extend):
+            raise SfumatoError("inpaint: invert is for masks; extend draws the margins alone")
+        idle = [n for n in ("alpha_mask", "grow", "feather") if getattr(self, n)]
+        idle += ["extend"] if any(self.extend) else []
+        if self.image.is_tensor and idle:
+            raise SfumatoError(f"inpaint: {idle[0]} is for pictures; a state takes a tensor mask")
 
     def __call__(self, process: Process) -> Process:
         return process.add(canvas=_Canvas(self), guides=[_Known()])
@@ -81,7 +106,7 @@ class _Canvas:
         m = self.method
         picture, mask = m.image.picture(), m.mask
         if any(m.extend):
-            picture, grown = images.extended(picture, m.extend)
+            picture, grown = images.extended(picture, m.extend, m.background)
             return picture, images.edit_mask(picture, mask=grown, grow=m.grow, feather=m.feather)
         return picture, images.edit_mask(
             picture, mask=mask, invert=m.invert, grow=m.grow, feather=m.feather
@@ -99,10 +124,10 @@ class _Canvas:
     def bind(self, run: Run) -> _Bound:
         m = self.method
         if m.image.is_tensor:
-            known = m.image.tensor().to(run.device)
-            assert m.mask is not None
-            mask = m.mask.tensor().to(run.device)
-            mask = 1 - mask if m.invert else mask
+            known = m.image.state("inpaint", run.shape, run.n).to(run.device)
+            if m.mask is None:
+                raise SfumatoError("inpaint: the picture is a tensor; give its mask as one too")
+            mask = m.mask.edit("inpaint", run.shape, run.n, m.invert).to(run.device)
             return _Bound(m, known, mask, known * (mask == 0))
         picture, edit = self.parts
         if run.frame.picture != picture.size:

@@ -14,7 +14,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.lazy import torch
 from sfumato.core.losses import Measure, View
 from sfumato.images import Image
-from sfumato.methods import knob, method
+from sfumato.methods import Text, knob, method
 from sfumato.methods.loss import CLIPLoss
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ class Instruction(CLIPLoss):
     """
 
     weight: Annotated[
-        float, knob("strength: agreement with a text, by a CLIP", main=True, ge=0)
+        float, knob("strength: agreement with a text, by a CLIP", main=True, ge=0, le=1e6)
     ] = 500.0
     prompt: Annotated[
-        str | None,
+        Text | None,
         knob("text to steer to, or several as a:2|b:-1; the process's own if not given"),
     ] = None
     form: Annotated[
@@ -43,7 +43,7 @@ class Instruction(CLIPLoss):
         knob("distance to the text; or change of the picture against source -> prompt"),
     ] = "spherical"
     source: Annotated[
-        str | None, knob("of directional and angle: what the content picture is, such as photo")
+        Text | None, knob("of directional and angle: what the content picture is, such as photo")
     ] = None
     image: Annotated[
         Image | None, knob("of directional and angle: the content; the run's own if not given")
@@ -81,6 +81,7 @@ class Instruction(CLIPLoss):
         return lambda view: directional(view.embeddings(eye), before(view), way).mean(0)
 
 
+HEAVIEST = 1000
 NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*", re.IGNORECASE)
 
 
@@ -90,6 +91,10 @@ def weighted(text: str, default: float = 1.0) -> list[tuple[str, float]]:
     for part in text.split("|"):
         words, colon, tail = part.rpartition(":")
         if colon and NUMBER.fullmatch(tail):
+            if abs(float(tail)) > HEAVIEST:
+                raise SfumatoError(
+                    f"instruction: weight {tail.strip():.20} of a text is beyond {HEAVIEST}"
+                )
             found.append((words.strip(), float(tail)))
         else:
             found.append((part.strip(), default))

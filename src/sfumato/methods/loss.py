@@ -16,7 +16,7 @@ from sfumato.core.lazy import torch
 from sfumato.core.losses import Eye, Measure, Penalty
 from sfumato.core.starts import Place
 from sfumato.images import Image, ImageInput
-from sfumato.methods import Method, Weights, knob, method
+from sfumato.methods import Method, Text, Weights, Window, knob, method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,13 +38,11 @@ class Loss(Method, ABC):
     from noise burns colours.
     """
 
-    weight: Annotated[float, knob("strength", main=True, ge=0)] = 1.0
+    weight: Annotated[float, knob("strength", main=True, ge=0, le=1e6)] = 1.0
     on: Annotated[
-        str, knob("whose prediction it looks at and steers: mixture, or a branch's name")
+        Text, knob("whose prediction it looks at and steers: mixture, or a branch's name")
     ] = "mixture"
-    window: Annotated[
-        tuple[float, float], knob("times low, high between which it acts", unit="t")
-    ] = (0.0, 1.0)
+    window: Annotated[Window, knob("times low, high between which it acts", unit="t")] = (0.0, 1.0)
     through: Annotated[
         Literal["network", "prediction"],
         knob("gradient through the network, as published, or of its prediction alone, cheaper"),
@@ -60,10 +58,6 @@ class Loss(Method, ABC):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.slot = cls.id
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.window[0] <= self.window[1] <= 1:
-            raise SfumatoError(f"{self.id}: window {self.window}: needs 0 <= low <= high <= 1")
 
     def __call__(self, process: Process) -> Process:
         return process.add(guides=(_Unbound(self),)) if self.weight else process
@@ -92,7 +86,8 @@ class Loss(Method, ABC):
                 )
             return images.to_work(picture, run.frame)[None].to(run.device)
         bound = (getattr(part, "known", None) for part in (run.start, run.canvas))
-        states = [image.tensor()] if image is not None else [k for k in bound if k is not None]
+        given = None if image is None else image.state(self.id, run.shape, run.n)
+        states = [given] if given is not None else [k for k in bound if k is not None]
         if not states:
             raise SfumatoError(
                 f"{self.id}: no content picture; give image, or begin from one (such as sdedit)"
@@ -145,7 +140,9 @@ class FeatureLoss(ContentLoss, ABC):
         Weights | None,
         knob("file of VGG19's weights, or model: the denoiser's own; vgg19* in SFUMATO_HOME first"),
     ] = None
-    layers: Annotated[str | None, knob("layers as a, b, c; the extractor's own choice else")] = None
+    layers: Annotated[Text | None, knob("layers as a, b, c; the extractor's own choice else")] = (
+        None
+    )
 
     def extractor(self, run: Run) -> Any:
         """models.features.Features, one object for all losses of a run that ask alike."""
@@ -227,11 +224,11 @@ def _mask(loss: Loss, run: Run) -> Tensor | None:
     if given is None:
         return None
     if given.is_tensor:
-        made: Tensor = given.tensor().to(run.device)
+        made: Tensor = given.state(loss.id, run.shape, run.n, mask=True).to(run.device)
         return made
     if run.frame is None:
         raise SfumatoError(
             f"{loss.id}: this run begins from a tensor; give its mask as one, (1, H, W)"
         )
-    mask = images.open_mask(given, run.frame.picture)
+    mask = images.acting(images.open_mask(given, run.frame.picture), f"mask {given.name}")
     return images.mask_to_work(mask, run.frame).to(run.device)

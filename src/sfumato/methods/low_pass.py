@@ -26,7 +26,7 @@ class LowPass(ContentLoss):
     """
 
     weight: Annotated[
-        float, knob("strength: colours and layout stay the content's", main=True, ge=0)
+        float, knob("strength: colours and layout stay the content's", main=True, ge=0, le=1e6)
     ] = 1000.0
     factor: Annotated[
         float, knob("low-pass: shrinks by this and back", unit="px", ge=1, le=4096)

@@ -29,7 +29,7 @@ class PatchNCE(FeatureLoss):
     """
 
     weight: Annotated[
-        float, knob("strength: every place stays most like itself", main=True, ge=0)
+        float, knob("strength: every place stays most like itself", main=True, ge=0, le=1e6)
     ] = 30.0
     tau: Annotated[float, knob("temperature of the softmax", gt=0, le=10)] = 0.07
     positions: Annotated[int, knob("of each layer, the same at every step", ge=2, le=4096)] = 256

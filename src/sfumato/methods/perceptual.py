@@ -27,7 +27,9 @@ class Perceptual(FeatureLoss):
     weight 10 2.4, with 30 1.4, with 100 0.4. DiffStyler's program: 3 through the network, VGG19.
     """
 
-    weight: Annotated[float, knob("strength: features stay the content's", main=True, ge=0)] = 30.0
+    weight: Annotated[
+        float, knob("strength: features stay the content's", main=True, ge=0, le=1e6)
+    ] = 30.0
 
     def measure(self, run: Run) -> Measure:
         features = self.extractor(run)

@@ -19,7 +19,7 @@ from sfumato.core.lazy import torch
 from sfumato.core.schedule import Schedule, level
 from sfumato.core.starts import Place
 from sfumato.images import Image
-from sfumato.methods import Method, knob, method
+from sfumato.methods import Colour, Method, knob, method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +36,10 @@ class SDEdit(Method):
     """
 
     verb: ClassVar[bool] = True
+    examples: ClassVar[tuple[str, ...]] = (
+        'painting.png -p "red apple" --t0 0.6',
+        'photo.png --strokes painted.png -p "red apple"',
+    )
     slot: ClassVar[str | None] = "start"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "strokes": {"t0": 0.5},
@@ -48,7 +52,7 @@ class SDEdit(Method):
         float | None,
         knob("start level, 0.5 if none is given", main=True, ge=0, le=1, auto=(0.05, 1.0)),
     ] = None
-    ratio: Annotated[float | None, knob("start level as sigma/alpha instead", ge=0)] = None
+    ratio: Annotated[float | None, knob("start level as sigma/alpha instead", ge=0, le=1e9)] = None
     alpha_bar: Annotated[float | None, knob("start level as alpha^2 instead", gt=0, le=1)] = None
     repeats: Annotated[int, knob("passes K; each begins from the last result", ge=1, le=100)] = 1
     mask: Annotated[
@@ -77,7 +81,9 @@ class SDEdit(Method):
     match_colour: Annotated[
         bool, knob("give the result the guide's mean and spread of colours")
     ] = False
-    background: Annotated[str, knob("colour behind transparent parts, for the network")] = "white"
+    background: Annotated[Colour, knob("colour behind transparent parts, for the network")] = (
+        "white"
+    )
 
     def __post_init__(self) -> None:
         given = [n for n in ("t0", "ratio", "alpha_bar") if getattr(self, n) is not None]
@@ -88,6 +94,9 @@ class SDEdit(Method):
             raise SfumatoError(f"sdedit: {' and '.join(masks)} each set the edit mask; give one")
         if not masks and (self.invert or self.grow or self.feather):
             raise SfumatoError("sdedit: invert, grow and feather need a mask; give one")
+        idle = [n for n in ("alpha_mask", "strokes", "grow", "feather") if getattr(self, n)]
+        if self.image.is_tensor and idle:
+            raise SfumatoError(f"sdedit: {idle[0]} is for pictures; a state takes a tensor as mask")
 
     def __call__(self, process: Process) -> Process:
         return process.add(start=_Start(self), guides=[_Keep(self)] if self.masked else [])
@@ -147,9 +156,10 @@ class _Start:
     def bind(self, run: Run) -> _Bound:
         m = self.method
         if m.image.is_tensor:
-            known = m.image.tensor().to(run.device)
-            mask = None if m.mask is None else m.mask.tensor().to(run.device)
-            mask = 1 - mask if mask is not None and m.invert else mask
+            known = m.image.state("sdedit", run.shape, run.n).to(run.device)
+            mask = None
+            if m.mask is not None:
+                mask = m.mask.edit("sdedit", run.shape, run.n, m.invert).to(run.device)
             if m.match_colour:
                 run.finishers.append(_MatchColour(run.space.decode(known), mask))
             return _Bound(run, m, known, known, mask)
@@ -159,7 +169,9 @@ class _Start:
         if run.untouched:
             return _Bound(run, m, None, None, None)
         known = self.pixels(run, picture)
-        guide = known if m.strokes is None else self.pixels(run, m.strokes.picture())
+        guide = known
+        if m.strokes is not None:
+            guide = self.pixels(run, images.painted_over(picture, m.strokes.picture()))
         mask = cells = None
         if self.edit is not None:
             mask = images.mask_to_work(self.edit, run.frame).to(run.device)

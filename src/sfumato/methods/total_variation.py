@@ -22,7 +22,7 @@ class TotalVariation(Loss):
     Edits of the bundled base from t0 = 0.6: 0.140, with weight 100 0.125, with 300 0.100.
     """
 
-    weight: Annotated[float, knob("strength: smoothness", main=True, ge=0)] = 100.0
+    weight: Annotated[float, knob("strength: smoothness", main=True, ge=0, le=1e6)] = 100.0
 
     def measure(self, run: Run) -> Measure:
         return lambda view: variation(view.pixels)

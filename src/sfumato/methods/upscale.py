@@ -10,7 +10,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import Schedule
 from sfumato.core.starts import Place
 from sfumato.images import Image
-from sfumato.methods import Method, knob, method
+from sfumato.methods import Colour, Method, knob, method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,13 +25,23 @@ class Upscale(Method):
     """The base is left out; the picture itself is what the upsampler reads."""
 
     verb: ClassVar[bool] = True
+    examples: ClassVar[tuple[str, ...]] = (
+        "small.png -o large.png",
+        "small.png --factor 8 -o larger.png",
+    )
     slot: ClassVar[str | None] = "start"
 
     image: Annotated[Image, knob("the picture")]
     factor: Annotated[
-        int | None, knob("times as large; the first upsampler's if not given (emoji: 4, or 8)")
+        int | None,
+        knob(
+            "times as large; the first upsampler's if not given (emoji: 4, or 8)",
+            main=True,
+            ge=1,
+            le=64,
+        ),
     ] = None
-    background: Annotated[str, knob("colour behind transparent parts")] = "white"
+    background: Annotated[Colour, knob("colour behind transparent parts")] = "white"
 
     def __call__(self, process: Process) -> Process:
         if process.stages < 2:

@@ -11,6 +11,7 @@ import copy
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from itertools import chain
@@ -43,6 +44,7 @@ LOWS = (".down", ".lora_A.weight", ".lora_down.weight", ".lora.down.weight", "_l
 UPSAMPLER = "upsampler."
 """How the names of an upsampler's layers begin in the file of an adapter of our own."""
 
+CHECKPOINT = "state.safetensors"  # of a training; no result
 FILES = (
     "adapter.safetensors",
     "pytorch_lora_weights.safetensors",
@@ -60,6 +62,8 @@ def adapted(model: Model, adapter: str | Path, scale: float = 1.0) -> Model:
         return _with_autoencoder(model, given, kind, str(adapter), scale)
     file = _only_file(given) if given.is_dir() else given
     tensors, header = read(file)
+    if file.name == CHECKPOINT and any(name.startswith("average/") for name in tensors):
+        raise unfinished(file.parent)
     base: Any = model.denoiser.network
     if isinstance(base, VDiffusion):
         raise SfumatoError(f"adapter {file.name}: v-diffusion's networks take none")
@@ -87,13 +91,18 @@ def located(model: Model, adapter: str | Path) -> Path:
     """Where an adapter is."""
     if model.folder is not None and str(adapter) in model.card.adapters:
         return model.folder / model.card.adapters[str(adapter)]
+    if not isinstance(adapter, str | Path) or not str(adapter):
+        raise SfumatoError(f"adapter {adapter!r:.60}: give a name, a file or a folder")
     path = Path(adapter)
-    if path.exists():
-        return path
+    with suppress(OSError):  # a text that is too long for a path
+        if path.exists():
+            return path
     if (found := hub.find(str(adapter))) is not None:
         return found
     hint = f"; `sfumato models pull {adapter}` fetches it" if hub.is_name(str(adapter)) else ""
-    raise SfumatoError(f"adapter {adapter}: no such file, nor a name on the model's card{hint}")
+    raise SfumatoError(
+        f"adapter {adapter!s:.200}: no such file, nor a name on the model's card{hint}"
+    )
 
 
 def is_one(path: Path) -> bool:
@@ -113,11 +122,24 @@ def is_one(path: Path) -> bool:
 def _only_file(folder: Path) -> Path:
     """The file of a folder that holds one adapter."""
     found = [folder / name for name in FILES if (folder / name).is_file()]
-    found = found or sorted(folder.glob("*.safetensors"))
+    there = sorted(folder.glob("*.safetensors"))
+    found = found or [file for file in there if file.name != CHECKPOINT]
+    if there and not found:
+        raise unfinished(folder)
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "no safetensors file"
         raise SfumatoError(f"adapter {folder}: {names} there; give the path of one file")
     return found[0]
+
+
+def unfinished(folder: Path) -> SfumatoError:
+    """Of a run folder without a result."""
+    best = next(iter(sorted((folder / "best").glob("*.safetensors"))), None)
+    other = f", or take {best.parent}, the best so far" if best else ""
+    return SfumatoError(
+        f"adapter {folder}: holds a training that is not finished; give its command again to go "
+        f"on{other}"
+    )
 
 
 def overlaid(net: nn.Module, weights: Mapping[str, Tensor]) -> Any:

@@ -7,25 +7,42 @@ call resumes. Knows no command line: it is given a function that composes a row'
 from __future__ import annotations
 
 import csv
+import io
+import itertools
 import json
+import logging
+import os
+import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sfumato.core.errors import SfumatoError
-from sfumato.images.picture import write_whole
-from sfumato.models.result import Result
+from sfumato import documents
+from sfumato.core.errors import SfumatoError, said
+from sfumato.core.interrupts import undisturbed
+from sfumato.images.folders import pictures_in
+from sfumato.images.writing import numbered, write_safely, write_whole
+from sfumato.models.result import Result, save_new
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
 FAILED = "failed.jsonl"
+OWN = {"error", "folder", "source"}  # columns that it has besides a manifest's
+MANIFEST_BYTES = 256 << 20
+
+_ROW_DIGITS = 18  # more is no row's number
+_BREAKS = re.compile("[\x7f-\x9f\u2028\u2029]")  # some programs take them for the end of a line
+
+log = logging.getLogger("sfumato")
 
 
 @dataclass(frozen=True)
 class Row:
     """number: from 1; where: what errors call it; values: column -> text, as the manifest says.
 
-    image: the row's picture. folder: what other pictures of the row are relative to.
+    image: the row's picture. folder: what other pictures of the row are relative to. source: the
+    folder or manifest that it came from first, so that a row of failed.jsonl is known again.
     """
 
     number: int
@@ -33,6 +50,7 @@ class Row:
     values: Mapping[str, Any]
     image: Path | None = None
     folder: Path = Path()
+    source: str = ""
 
     @property
     def name(self) -> str:
@@ -64,57 +82,90 @@ def rows(source: str | Path) -> list[Row]:
 
 
 def _folder(path: Path) -> list[Row]:
-    files = sorted(f for f in path.iterdir() if f.suffix.lower() in PICTURES)
+    found = pictures_in(path, beside=(".txt",))
+    if found.note:
+        log.warning("%s: %s", path, found.note)
     made = []
-    for k, file in enumerate(files, 1):
+    for k, file in enumerate(found.pictures, 1):
         caption = file.with_suffix(".txt")
         text = _text(caption).strip() if caption.is_file() else None
-        made.append(Row(k, file.name, {"prompt": text} if text else {}, file))
+        values = {"prompt": text} if text else {}
+        made.append(Row(k, file.name, values, file, source=str(path.resolve())))
     return made
 
 
 def _manifest(path: Path) -> Iterator[Row]:
-    text = _text(path)
-    suffix = path.suffix.lower()
-    if suffix == ".csv":
-        given: Sequence[tuple[int, Any]] = list(enumerate(csv.DictReader(text.splitlines()), 2))
-    else:
-        lines = enumerate(text.splitlines(), 1)
-        given = [(k, line) for k, line in lines if line.strip()]
-    for number, (line, data) in enumerate(given, 1):
+    read = {".csv": _table, ".jsonl": _objects, ".txt": _prompts}[path.suffix.lower()]
+    source = str(path.resolve())
+    for number, (line, data) in enumerate(read(path), 1):
         where = f"{path.name}, line {line}"
-        if suffix == ".jsonl":
-            data = _object(data, where)
-        elif suffix == ".txt":
-            data = {"prompt": data.strip()}
-        if None in data:
-            raise SfumatoError(f"{where}: has more fields than the header has names")
         values = {k: v for k, v in data.items() if v not in (None, "")}
+        for name, value in values.items():
+            if "." not in name and type(value) not in (str, int, float):
+                raise SfumatoError(f"{where}: {name} = {value!r:.60} is neither text nor a number")
         image = values.pop("image", None)
-        values.pop("error", None)  # failed.jsonl has it, and folder
+        noted = {}
+        if {"error", "folder"} <= values.keys():  # a line of failed.jsonl
+            noted = {name: values.pop(name, None) for name in OWN}
+        if own := OWN & values.keys():
+            raise SfumatoError(f"{where}: unknown column {min(own)!r}, a name of {FAILED} alone")
         row = str(values.pop("row", number))
-        if not row.isdigit():
-            raise SfumatoError(f"{where}: row = {row!r} is no whole number")
-        folder = Path(str(values.pop("folder", path.parent)))
+        if not re.fullmatch(rf"[0-9]{{1,{_ROW_DIGITS}}}", row):
+            raise SfumatoError(f"{where}: row = {row!r:.60} is no whole number")
+        folder = Path(str(noted.get("folder") or path.parent))
         picture = None if image is None else folder / str(image)
-        yield Row(int(row), where, values, picture, folder)
+        first = str(noted.get("source") or source)
+        yield Row(int(row), where, values, picture, folder, first)
+
+
+def _table(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Lines of a CSV file with their numbers; a quoted field may hold line breaks."""
+    limit = csv.field_size_limit(MANIFEST_BYTES)
+    try:
+        reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+        names: list[str] | None = None
+        while True:
+            line = reader.line_num + 1
+            fields = next(reader, None)
+            if fields is None:
+                return
+            if not any(fields):
+                continue
+            if names is None:
+                names = [name.strip() for name in fields]
+                if twice := {name for name in names if names.count(name) > 1}:
+                    raise SfumatoError(f"{path.name}: has the column {min(twice)!r} twice")
+                continue
+            if len(fields) > len(names):
+                raise SfumatoError(
+                    f"{path.name}, line {line}: has more fields than the header has names"
+                )
+            yield line, dict(zip(names, fields, strict=False))
+    except csv.Error as error:
+        raise SfumatoError(f"{path.name}, line {reader.line_num}: is not CSV ({error})") from None
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in _lines(path):
+        yield number, documents.parse_json(dict[str, Any], line, f"{path.name}, line {number}")
+
+
+def _prompts(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in _lines(path):
+        yield number, {"prompt": line.strip()}
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines that are not blank, with their numbers; of all breaks only LF, CR and both end them."""
+    for number, line in enumerate(re.split("\r\n|\n|\r", _text(path)), 1):
+        if line.strip():
+            yield number, line
 
 
 def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise SfumatoError(f"{path.name}: is not UTF-8 text; save it as UTF-8") from None
-
-
-def _object(line: str, where: str) -> dict[str, Any]:
-    try:
-        data = json.loads(line)
-    except ValueError as error:
-        raise SfumatoError(f"{where}: is not JSON ({error})") from None
-    if not isinstance(data, dict):
-        raise SfumatoError(f"{where}: is no JSON object")
-    return data
+    return documents.read_text(path, MANIFEST_BYTES)
 
 
 @dataclass(frozen=True)
@@ -127,11 +178,15 @@ class Job:
 
 @dataclass
 class Report:
-    """Paths made, rows skipped because their pictures exist, rows that failed and why."""
+    """Paths made, rows skipped because their pictures exist, rows that failed and why.
+
+    note: the manifest of the failed rows.
+    """
 
     made: list[Path] = field(default_factory=list)
     skipped: int = 0
     failed: list[tuple[Row, str]] = field(default_factory=list)
+    note: Path | None = None
 
 
 def run(
@@ -141,10 +196,11 @@ def run(
     *,
     done: Callable[[Row, str], None] = lambda row, state: None,
 ) -> Report:
-    """Run every row; what exists is never written again.
+    """Run every row; what exists is never written again, and no row's failure ends the others.
 
     done: told each row's state, "made", "skipped" or what went wrong. Failed rows, and those not
-    reached when the run is stopped, are a manifest in `folder`: failed.jsonl.
+    reached when the run is stopped, are a manifest in `folder`: failed.jsonl, or failed-2.jsonl and
+    so on where that is the user's own or another source's.
     """
     report = Report()
     claimed: dict[Path, Row] = {}
@@ -155,13 +211,16 @@ def run(
             row = left[0]
             try:
                 state = _row(row, compose(row), claimed, report)
-            except (SfumatoError, OSError) as error:
-                state = " ".join(str(error).split())
+            except Exception as error:  # whatever it is, it is this row's alone
+                state = said(error)
                 report.failed.append((row, state))
+                _let_go()
             left.pop(0)
             done(row, state)
     finally:
-        _note(folder / FAILED, given, [*report.failed, *((row, "not reached") for row in left)])
+        with undisturbed():
+            failed = [*report.failed, *((row, "not reached") for row in left)]
+            report.note = _note(folder, given, failed)
     return report
 
 
@@ -177,29 +236,72 @@ def _row(row: Row, job: Job, claimed: dict[Path, Row], report: Report) -> str:
         report.skipped += 1
         return "skipped"
     result = job.make()
-    for picture, path in zip(result.images, job.paths, strict=True):
-        if path in missing:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(path)
-    report.made += missing
+    trouble = []
+    with undisturbed():
+        for picture, path in zip(result.images, job.paths, strict=True):
+            if path in missing:
+                with suppress(OSError):  # it is put elsewhere then
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                written = save_new(picture, path)
+                report.made.append(written.path)
+                trouble += [written.trouble] if written.trouble else []
+    if trouble:
+        raise SfumatoError("; ".join(trouble))
     return "made"
 
 
-def _note(file: Path, given: Sequence[Row], failed: Sequence[tuple[Row, str]]) -> None:
-    """Rows of other sources that an earlier run noted in the same file stay."""
-    tried = {row.name for row in given}
-    lines = []
-    if file.is_file():
-        earlier = file.read_text(encoding="utf-8").splitlines()
-        lines = [line for line in earlier if json.loads(line).get("name") not in tried]
-    for row, error in failed:
-        image = {} if row.image is None else {"image": str(row.image.resolve())}
-        data = {
-            **image, **row.values, "name": row.name, "row": row.number,
-            "folder": str(row.folder.resolve()), "error": error,
-        }  # fmt: skip
-        lines.append(json.dumps(data, ensure_ascii=False))
-    if lines:
-        write_whole(file, "\n".join([*lines, ""]).encode())
-    else:
-        file.unlink(missing_ok=True)
+def _let_go() -> None:
+    """Give back what a failed row held on the card, so that the next one has room."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def _note(folder: Path, given: Sequence[Row], failed: Sequence[tuple[Row, str]]) -> Path | None:
+    """Write the rows that failed; what another run or the user put into such files stays."""
+    sources = {row.source for row in given}
+    tried = {(row.source, row.number, row.name) for row in given}
+    for k in itertools.count(1):
+        file = numbered(folder / FAILED, k)
+        if not os.path.lexists(file):  # a dangling link is taken too
+            kept, exists = [], False
+            break
+        earlier = _noted(file)
+        if earlier is not None and {source for source, _, _ in earlier} <= sources:
+            kept, exists = [line for key, line in earlier.items() if key not in tried], True
+            break
+    lines = [*kept, *(_line(row, error) for row, error in failed)]
+    data = "".join(f"{line}\n" for line in lines).encode()
+    if not lines:
+        if exists:
+            file.unlink(missing_ok=True)
+        return None
+    if exists:
+        with suppress(SfumatoError):  # the old one stays, and a new one is tried
+            write_whole(file, data)
+            return file
+    return write_safely(file, data).path
+
+
+def _line(row: Row, error: str) -> str:
+    image = {} if row.image is None else {"image": str(row.image.resolve())}
+    data = {
+        **image, **row.values, "name": row.name, "row": row.number,
+        "folder": str(row.folder.resolve()), "source": row.source, "error": error,
+    }  # fmt: skip
+    text = json.dumps(data, ensure_ascii=False).encode("utf-8", "replace").decode()
+    return _BREAKS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _noted(file: Path) -> dict[tuple[str, int, str], str] | None:
+    """Lines by (source, row, name) of a file that `_note` wrote; None for any other file."""
+    found = {}
+    try:
+        for number, line in _lines(file):
+            data = documents.parse_json(dict[str, Any], line, f"{file.name}, line {number}")
+            if not {"error", "folder", "name", "row", "source"} <= data.keys():
+                return None
+            found[str(data["source"]), int(data["row"]), str(data["name"])] = line
+    except (SfumatoError, ValueError, TypeError):
+        return None
+    return found or None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,13 +77,14 @@ class Card:
 
     def full_prompt(self, prompt: str) -> str:
         """The prompt with the card's template, unless it names a style, is empty, or has it."""
-        named = (style in prompt.lower() or says(prompt, style) for style in self.styles)
+        low = prompt.lower()
+        named = (style in low or says(prompt, style) for style in self.styles)
         if not prompt.strip() or any(named):
             return prompt
         before, _, after = self.template.partition("{prompt}")
         if before + after and prompt.startswith(before) and prompt.endswith(after):
             return prompt
-        return self.template.format(prompt=prompt)
+        return f"{before}{prompt}{after}"
 
     def adapter_of(self, prompt: str) -> str | None:
         """The adapter whose name, words of a style, the prompt says; None where none is."""
@@ -93,8 +94,19 @@ class Card:
 def says(prompt: str, words: str) -> bool:
     """Whether a part of the prompt has the words in their order: "ink drawing" in "ink line
     drawing", but not in "ink bottle, pencil drawing"."""
-    pattern = r"\b[^,]*\b".join(re.escape(word) for word in words.lower().split())
-    return re.search(rf"\b{pattern}\b", prompt.lower()) is not None
+    wanted = [re.compile(rf"\b{re.escape(word)}\b") for word in words.lower().split()]
+    return any(_in_order(part, wanted) for part in prompt.lower().split(","))
+
+
+def _in_order(text: str, wanted: Sequence[re.Pattern[str]]) -> bool:
+    """Whether each pattern is found behind the one before; one walk through the text."""
+    end = 0
+    for pattern in wanted:
+        found = pattern.search(text, end)
+        if found is None:
+            return False
+        end = found.end()
+    return True
 
 
 def read(folder: Path) -> Card:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,20 +13,25 @@ from torch import Tensor
 from sfumato import images
 from sfumato.core.denoiser import Cond
 from sfumato.core.noise import Noise
+from sfumato.core.plan import calls as planned
 from sfumato.core.process import Method, Process, name_of
-from sfumato.core.run import Loop, Run, Step, counted
+from sfumato.core.run import Loop, Run, Step
 from sfumato.models.result import Result
 
 CACHED = 1 << 17
 """Pixels of an upsampler's call on the CPU: a batch of 16 then takes 2.1 s a picture, not 3.0."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Cascade:
     """Methods go to the base, or to every stage where the method says stages = "all"."""
 
     base: Process
     upsamplers: tuple[Process, ...]
+
+    def __repr__(self) -> str:
+        count = len(self.upsamplers)
+        return f"{self.base!r}\n  then {count} upsampler{'s' if count > 1 else ''}"
 
     def __or__(self, method: Method) -> Cascade:
         base, upsamplers = self.base | method, self.upsamplers
@@ -64,25 +70,12 @@ class Cascade:
     def methods(self) -> tuple[Method, ...]:
         return self.base.methods
 
-    @property
+    @cached_property
     def calls(self) -> list[int]:
         """Network calls that each stage will make."""
-        runs = self.planned()
-        return [counted(run) for run in runs] + [0] * (1 + len(self.upsamplers) - len(runs))
-
-    def planned(self) -> list[Run]:
-        """The stages' runs, bound to be looked at; refused where a run would be."""
         with torch.no_grad():
-            walk = Walk(self, 0, None, False, planned=True)
-            run = walk.runs[0]
-            if run.untouched and not goes_on(run.process):
-                return walk.runs
-            side = run.space.stride
-            low = torch.zeros(run.n, 3, run.shape[1] * side, run.shape[2] * side)
-            for process in self.needed(run.frame):
-                walk.runs.append(walk.enter(process, low.to(run.device)))
-                low = torch.zeros(run.n, *walk.runs[-1].shape)
-            return walk.runs
+            calls = Walk(self, 0, None, False, unwalked=True).calls()
+        return calls + [0] * (1 + len(self.upsamplers) - len(calls))
 
     def needed(self, frame: images.Frame | None) -> tuple[Process, ...]:
         """The upsamplers up to the result's size: what would only be made smaller is not made."""
@@ -136,7 +129,10 @@ class Cascade:
 
 
 class Walk:
-    """One run through the stages; `pixels` holds the last stage's picture afterwards."""
+    """One run through the stages; `pixels` holds the last stage's picture afterwards.
+
+    unwalked: to count calls only.
+    """
 
     def __init__(
         self,
@@ -144,15 +140,14 @@ class Walk:
         seed: int,
         noise: Noise | None,
         detach: bool,
-        planned: bool = False,
+        unwalked: bool = False,
     ) -> None:
         self.cascade = cascade
-        self.planned = planned
         self.seed = seed
         self.noise = noise
         self.detach = detach
-        base = cascade.base
-        self.runs = [base.planned() if planned else base.begin(seed, noise)]
+        self.unwalked = unwalked
+        self.runs = [self.begin(cascade.base)]
         self.pixels: Tensor | None = None
 
     def steps(self, x: Tensor | None) -> Iterator[Step]:
@@ -170,6 +165,22 @@ class Walk:
             run = self.enter(process, quantised(self.pixels))
             self.runs.append(run)
             yield from self.walk(run, None)
+
+    def begin(self, process: Process) -> Run:
+        return process.plan() if self.unwalked else process.begin(self.seed, self.noise)
+
+    def calls(self) -> list[int]:
+        """Network calls of each stage that runs."""
+        run = self.runs[0]
+        counts = [planned(run)]
+        if run.untouched and not goes_on(run.process):
+            return counts
+        low = run.decode(torch.zeros(1, device=run.device).expand(run.n, *run.shape))
+        for process in self.cascade.needed(run.frame):
+            self.runs.append(self.enter(process, low))
+            counts.append(planned(self.runs[-1]))
+            low = low.new_zeros(()).expand(run.n, *self.runs[-1].shape)
+        return counts
 
     def walk(self, run: Run, x: Tensor | None) -> Iterator[Step]:
         for step in Loop(run, self.detach).steps(x):
@@ -193,7 +204,7 @@ class Walk:
         if rows is None and base.device == "cpu":  # beyond, maps no longer fit into the cache
             rows = max(CACHED // (shape[1] * shape[2]), 1)
         bound = replace(process, cond=cond, shape=shape, n=base.n, geometry=geometry, rows_max=rows)
-        run = bound.planned() if self.planned else bound.begin(self.seed, self.noise)
+        run = self.begin(bound)
         run.frame = base.frame
         run.process = replace(run.process, source=model)  # for previews only, after binding
         return run

@@ -1,9 +1,11 @@
 """Prompts for latent models: CLIP text encoders, weighted words, and prompts of any length.
 
 A prompt longer than the encoder's context is encoded in chunks, whose rows follow each other.
-"(words:1.3)" weights words: their rows are multiplied, then all rows brought back to their mean.
-Brackets without a number are plain text. A prompt with a word that has vectors for every
-cross-attention layer (P+, arXiv 2303.09522) is encoded once for each layer.
+"(words:1.3)" weights words: their rows move that much further from the empty prompt's row at the
+same position (0: they become it), and all other rows stay as they are. Brackets without a number
+are plain text, and so is "(ratio 16:9)": after a figure a weight needs a decimal point. A prompt
+with a word that has vectors for every cross-attention layer (P+, arXiv 2303.09522) is encoded once
+for each layer.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ def weighted(prompt: str) -> list[tuple[str, float]]:
     r"""The prompt's pieces with their weights; \( and \) are brackets that mean nothing."""
     pieces, at = [], 0
     for found in WEIGHTED.finditer(prompt):
+        if found[1].rstrip()[-1:].isdigit() and "." not in found[2]:
+            continue  # a ratio, or the time of day
         pieces.append((prompt[at : found.start()], 1.0))
         weight = float(found[2])
         if weight > HEAVIEST:
@@ -145,6 +149,7 @@ class Encoder:
         start, end, pad = (
             getattr(self.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")
         )
+        room = self.context - 1
         for piece in pieces:
             ids = [start, *(token for token, _ in piece), end]
             ids += [pad if pad is not None else end] * (self.context - len(ids))
@@ -152,8 +157,10 @@ class Encoder:
             weights += [1.0] * (self.context - len(weights))
             hidden, vector = self.run(ids)
             if any(weight != 1 for weight in weights):
-                heavy = hidden * torch.tensor(weights).to(hidden)[:, None]
-                hidden = heavy * (hidden.mean() / heavy.mean())
+                empty, _ = self.run([start, end, *[end if pad is None else pad] * (room - 1)])
+                moved = torch.lerp(empty, hidden, torch.tensor(weights).to(hidden)[:, None])
+                kept = torch.tensor([weight == 1 for weight in weights], device=hidden.device)
+                hidden = torch.where(kept[:, None], hidden, moved)
             rows.append(hidden)
             pooled = vector if pooled is None else pooled  # of the first chunk
         return torch.cat(rows), pooled

@@ -134,6 +134,15 @@ class Labeller:
     classes: Mapping[str, tuple[str, ...]]
     device: str
 
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Refuse states that the classifier's attention pool has no positions for."""
+        side = self.network.side
+        if side is not None and tuple(shape[1:]) != (side, side):
+            raise SfumatoError(
+                f"classifier: reads {side}x{side}, this run works on {shape[2]}x{shape[1]}; give "
+                "another size, or leave it out"
+            )
+
     def log_probabilities(self, x: Tensor, time: Tensor) -> dict[str, Tensor]:
         """log p(class | x, timestep) for each softmax, (B, classes)."""
         logits = self.network(x, time)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha1, sha256
@@ -16,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.errors import SfumatoError
+from sfumato.recipe import HUB
 
 log = logging.getLogger("sfumato")
 
-NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?$")
 WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt")
 UNUSED = ("safety_checker/", "feature_extractor/", "image_encoder/")
 FOREIGN = ("flax", "tf_model", "openvino", "onnx", "rust_model")
@@ -40,7 +39,7 @@ class Remote:
 
 def is_name(text: str) -> bool:
     """Whether it is written like org/name or org/name@revision."""
-    return NAME.match(text) is not None
+    return HUB.fullmatch(text) is not None
 
 
 def parsed(name: str) -> tuple[str, str | None]:

@@ -29,12 +29,13 @@ class Entry:
     """A line of `sfumato models`.
 
     where: "bundled", "cached" (a folder under SFUMATO_HOME/models), "pulled" (in the hub's cache),
-    or "known" for a released checkpoint that the user must have as a file.
+    or "known" for a released checkpoint that the user must have as a file. source: whose files.
     """
 
     name: str
     where: str
     title: str
+    source: str = ""
 
 
 def entries() -> list[Entry]:
@@ -43,15 +44,22 @@ def entries() -> list[Entry]:
     bundled = [Entry(name, "bundled", read(folder).title) for name, folder in BUNDLED.items()]
     cached = [Entry(folder.name, "cached", read(folder).title) for folder in _cached()]
     known = [
-        Entry(name, "known", f"{p.title}; load it from {name}.pt")
+        Entry(name, "known", f"{p.title}, {p.native} px", _released(p))
         for name, p in openai.PRESETS.items()
     ]
     known += [
-        Entry(name, "known", f"{p.title}; load it from {name}.pth")
+        Entry(name, "known", p.title, "NAME.pth of github.com/crowsonkb/v-diffusion-pytorch")
         for name, p in vdiffusion.PRESETS.items()
     ]
     pulled = [Entry(name, "pulled", kind) for name, kind in hub.pulled()]
     return bundled + cached + pulled + known
+
+
+def _released(preset: openai.Preset) -> str:
+    """Where a checkpoint is to be had, and how it is given."""
+    if preset.config.xf_width:
+        return "a folder with NAME.pt of github.com/openai/glide-text2im"
+    return "NAME.pt of github.com/openai/guided-diffusion"
 
 
 def _cached() -> list[Path]:
@@ -71,6 +79,9 @@ def load(
     The network is used only with `download`, and only where the model is not here already.
     """
     choice = choose(device, dtype)
+    if not isinstance(name, str | Path) or not str(name):
+        raise SfumatoError(f"model {name!r:.60}: give a name, a folder or a file")
+    name = str(name)
     path = folder_of(name)
     if path is None and download and hub.is_name(name):
         path = hub.pull(name)
@@ -79,7 +90,9 @@ def load(
         hint = "`sfumato models` lists what can be loaded"
         if hub.is_name(name):
             hint = f"`sfumato models pull {name}` or --download fetches it from the hub"
-        raise SfumatoError(f"model {name!r}: not one of {known}, nor a folder or a file; {hint}")
+        raise SfumatoError(
+            f"model {name!r:.200}: not one of {known}, nor a folder or a file; {hint}"
+        )
     if path.is_file():
         return _from_file(path, choice)
     if diffusers.is_pipeline(path):
@@ -95,7 +108,10 @@ def folder_of(name: str) -> Path | None:
     if name in named_folders:
         return named_folders[name]
     path = Path(name)
-    return path if path.is_dir() or path.is_file() else hub.find(name)
+    try:
+        return path if name and (path.is_dir() or path.is_file()) else hub.find(name)
+    except OSError:  # a text that is too long for a path
+        return None
 
 
 def _from_folder(name: str, folder: Path, choice: Choice) -> Model:

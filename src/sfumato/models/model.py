@@ -19,6 +19,7 @@ from sfumato import images
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process, Size
+from sfumato.core.ranges import SEEDS, Range, real, whole, words
 from sfumato.core.run import Run, Step, reported
 from sfumato.core.solvers import Solver, solver, solver_data
 from sfumato.core.spaces import IDENTITY, Space
@@ -30,7 +31,7 @@ from sfumato.models import extras
 from sfumato.models.card import Card, Defaults
 from sfumato.models.devices import Choice
 from sfumato.models.result import Result
-from sfumato.recipe import Recipe, called, home, keep
+from sfumato.recipe import STRENGTH, Recipe, called, home, keep
 
 if TYPE_CHECKING:
     from sfumato.models.cascade import Cascade
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("sfumato")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """denoiser of the base, denoisers of the upsamplers, text, space, card.
 
@@ -59,6 +60,25 @@ class Model:
     plain: Model | None = None
     loaded: dict[str, Any] = field(default_factory=dict, repr=False)
 
+    def __repr__(self) -> str:
+        """Name, sizes and weights in a few lines."""
+        from sfumato.models.cost import parameters
+
+        networks = {id(one.network): one for one in (self.denoiser, *self.upsamplers)}
+        count = sum(map(parameters, networks.values()))
+        width, height = self.card.native
+        stages = f", {1 + len(self.upsamplers)} stages" if self.upsamplers else ""
+        lines = [
+            f"Model {self.name}: {self.card.title}" if self.card.title else f"Model {self.name}",
+            f"{width}x{height} px{stages}; {count / 1e6:.1f} M parameters of its denoisers; "
+            f"{self.choice.dtype} on {self.choice.device}",
+            "reads text" if self.text else "reads no text",
+        ]
+        if self.adapters:
+            names = ", ".join(str(one.get("name", "?")) for one in self.adapters)
+            lines.append(f"adapters: {names}")
+        return "\n  ".join(lines)
+
     def process(
         self,
         prompt: str = "",
@@ -78,12 +98,12 @@ class Model:
         """
         if self.text is None and (prompt or negative):
             raise SfumatoError(f"prompt: model {self.name} reads no text; leave it out")
-        if n < 1:
-            raise SfumatoError(f"n = {n}: must be at least 1")
-        full = self.phrase(prompt)
+        full = self.phrase(words(prompt, "prompt"))
         total = 1 + len(self.upsamplers)
-        if stages is not None and not 1 <= stages <= total:
-            raise SfumatoError(f"stages = {stages}: model {self.name} has {total}")
+        if stages is not None:
+            stages = whole(stages, "stages", Range(ge=1))
+            if stages > total:
+                raise SfumatoError(f"stages = {stages}: model {self.name} has {total}")
         base = Process(
             denoiser=self.denoiser,
             shape=self.shape(self.card.native),
@@ -145,7 +165,7 @@ class Model:
         """
         from sfumato.models import adapters
 
-        return adapters.adapted(self, adapter, scale)
+        return adapters.adapted(self, adapter, real(scale, "adapter: strength", STRENGTH))
 
     def upsampler(self, k: int) -> Process:
         """The process of upsampler k; its size and its low_res picture are set when it runs."""
@@ -163,6 +183,11 @@ class Model:
         """Of the state of a picture (width, height)."""
         stride = self.space.stride
         return (self.space.channels, size[1] // stride, size[0] // stride)
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of a state are multiples of."""
+        return max(self.card.multiple // self.space.stride, 1)
 
     def encode(
         self, texts: Sequence[str], label: int | None = None, beside: Sequence[str] = ()
@@ -268,14 +293,15 @@ class Model:
         """The recipe of a process that has not run: all that was asked for, defaults filled in."""
         process = process.resolved()
         assert process.solver is not None
+        adapters: Any = self.adapters
         return Recipe(
             model=called(self.name),
-            adapters=self.adapters,
+            adapters=adapters,
             prompt=process.prompt,
             negative=process.negative,
             label=process.label,
             stages=process.stages,
-            seed=seed,
+            seed=whole(seed, "seed", SEEDS),
             n=process.n,
             steps=process.n_steps,
             solver=solver_data(solver(process.solver)),
@@ -286,21 +312,22 @@ class Model:
 
     def recipe(self, run: Run, calls: list[int]) -> Recipe:
         """What was asked for and what ran."""
+        ran: Any = {
+            "dtype": self.choice.dtype,
+            "device": self.choice.device,
+            "batch": run.n,
+            "index": 0,
+            "calls": calls,
+            "evaluations": run.counts,
+            "work_size": list(run.frame.work) if run.frame else list(run.shape[:0:-1]),
+            "size": list(run.frame.target) if run.frame else None,
+            "start": reported(run),
+            "threads": torch.get_num_threads(),
+            **run.report,
+        }
         return replace(
             self.asked(run.process, run.seed),
-            run={
-                "dtype": self.choice.dtype,
-                "device": self.choice.device,
-                "batch": run.n,
-                "index": 0,
-                "calls": calls,
-                "evaluations": run.counts,
-                "work_size": list(run.frame.work) if run.frame else list(run.shape[:0:-1]),
-                "size": list(run.frame.target) if run.frame else None,
-                "start": reported(run),
-                "threads": torch.get_num_threads(),
-                **run.report,
-            },
+            run=ran,
             versions={
                 "sfumato": sfumato.__version__,
                 "torch": torch.__version__,
@@ -316,10 +343,10 @@ def fill(process: Process, defaults: Defaults) -> Process:
     process = replace(
         process,
         n_steps=steps if steps is not None or fixed else defaults.steps,
-        spacing=spacing or defaults.spacing,
-        solver=process.solver or defaults.solver,
+        spacing=spacing if spacing is not None else defaults.spacing,
+        solver=process.solver if process.solver is not None else defaults.solver,
     )
-    taken = {getattr(method, "slot", None) for method in process.composed}
+    taken = {getattr(m, "slot", None) for m in (*process.methods, *process.within)}
     for data in defaults.methods:
         method: Method = from_data(data)
         if method.slot not in taken:

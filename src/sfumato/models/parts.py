@@ -23,6 +23,12 @@ log = logging.getLogger("sfumato")
 
 AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny", "VQModel")
 
+# diffusers imports bitsandbytes where it is installed, which then speaks of kernels of 4-bit
+# networks that nothing here uses
+logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(
+    lambda record: "kernels" not in record.getMessage()
+)
+
 
 def config_of(path: Path) -> dict[str, Any]:
     try:

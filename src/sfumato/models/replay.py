@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from sfumato import images
+from sfumato import documents, images
 from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
 from sfumato.core.run import Step
@@ -19,20 +18,28 @@ from sfumato.models.cascade import Cascade
 from sfumato.models.library import folder_of, load
 from sfumato.models.model import Model
 from sfumato.models.result import Result
-from sfumato.recipe import Recipe, beside, fetch, placed
+from sfumato.recipe import RECIPE_BYTES, Adapter, Recipe, beside, fetch, placed, unshadowed
 
 log = logging.getLogger("sfumato")
 
 
 def read(source: str | Path | Recipe) -> Recipe:
-    """The recipe of a JSON file or of a picture saved by this program."""
+    """The recipe of a JSON file or of a picture saved by this program, or one that is given.
+
+    Whatever it comes from, it is read as a document.
+    """
     if isinstance(source, Recipe):
-        return source
+        try:
+            return Recipe.from_data(source.to_data())
+        except RecursionError:
+            raise SfumatoError("recipe: is nested too deeply") from None
+    if not isinstance(source, str | Path):
+        raise SfumatoError(f"recipe {source!r:.60}: give a path, or a Recipe")
     path = Path(source)
     if not path.is_file():
         raise SfumatoError(f"{path}: no such file; give a recipe or a picture made by sfumato")
     if path.suffix.lower() == ".json":
-        return Recipe.from_json(path.read_bytes(), path.name)
+        return Recipe.from_json(documents.read_text(path, RECIPE_BYTES), path.name)
     text = images.read_metadata(path).get("sfumato")
     if text is None:
         raise SfumatoError(f"{path.name}: carries no sfumato recipe; was it saved by this program?")
@@ -54,7 +61,7 @@ def compose(recipe: Recipe, model: Model, folders: list[Path]) -> Process | Casc
     )
     with inputs_from(recipe, folders):
         for entry in recipe.methods:
-            process = process | from_data(entry)
+            process = process | from_data(entry, "recipe")
     return process
 
 
@@ -89,7 +96,7 @@ class Replay:
         folders = [Path.cwd()]
         if not isinstance(source, Recipe):
             folders.insert(0, Path(source).resolve().parent)
-        recorded = str(recipe.run.get("dtype", "auto"))
+        recorded = recipe.run.get("dtype", "auto")
         model = load(loadable(recipe.model, folders), device=device, dtype=dtype or recorded)
         _compare(recipe, model)
         return cls(recipe, compose(recipe, adapted(recipe, model, folders), folders))
@@ -103,7 +110,7 @@ class Replay:
             log.warning("the second denoiser differs from the one recorded: its files were changed")
         if "index" not in self.recipe.run:
             return result
-        picture = result.images[int(self.recipe.run["index"])]
+        picture = result.images[self.recipe.run["index"]]
         return replace(result, images=[picture], recipe=picture.recipe)
 
 
@@ -123,7 +130,7 @@ def run(
 
 def loadable(name: str, folders: list[Path]) -> str:
     """What to load as a recipe's model: the name itself, else where a file of that name is."""
-    found = placed(name, folders) if folder_of(name) is None else None
+    found = placed(name, folders) if folder_of(unshadowed(name)) is None else None
     return name if found is None else str(found)
 
 
@@ -134,16 +141,16 @@ def adapted(recipe: Recipe, model: Model, folders: list[Path]) -> Model:
     return model
 
 
-def _adapted(model: Model, adapter: Mapping[str, Any], folders: list[Path]) -> Model:
+def _adapted(model: Model, adapter: Adapter, folders: list[Path]) -> Model:
     """The model with a recorded adapter: one of its card's, or a file beside the recipe."""
     named = {file: name for name, file in model.card.adapters.items()}
-    file = str(adapter["file"])
+    file = unshadowed(adapter["file"])
     local = file if hub.find(file) is not None else None
     found = named.get(file) or placed(file, folders) or local
     if found is None:
         where = f"`sfumato models pull {file}`" if hub.is_name(file) else "put it beside the recipe"
         raise SfumatoError(f"adapter {file}: not found; {where}")
-    made = model.adapt(found, float(adapter["scale"]))
+    made = model.adapt(found, adapter["scale"])
     if made.adapters[-1]["sha256"] != adapter["sha256"]:
         log.warning("adapter %s differs from the one recorded: another picture is likely", file)
     return made

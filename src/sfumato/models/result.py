@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import base64
 import io
-import re
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sfumato import images
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, said
+from sfumato.core.interrupts import undisturbed
 from sfumato.images import Picture
-from sfumato.images.picture import format_of
+from sfumato.images.destination import Destination
+from sfumato.images.metadata import lost
+from sfumato.images.picture import format_of, keeps_alpha
+from sfumato.images.writing import Written, write_safely
 from sfumato.recipe import Recipe
+
+log = logging.getLogger("sfumato")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,20 +53,30 @@ class Result:
         """Save every picture; never overwrites: a taken name gets -2, -3, ...
 
         `pattern` may hold {i} (from 1), {seed} and {prompt}; several pictures without {i} or
-        {seed} get -1, -2, ... before the suffix. A folder gets {prompt}-{seed}.png.
+        {seed} get -1, -2, ... before the suffix. A folder gets {prompt}-{seed}.png. A picture that
+        cannot be written there is put elsewhere, and a warning says where.
         """
+        target = Destination.of(pattern)
+        target.check(self.paths(target))
+        written = self.written(target)
+        for one in written:
+            if one.trouble:
+                log.warning("%s", one.trouble)
+        return [one.path for one in written]
+
+    def paths(self, target: Destination) -> list[Path]:
+        """Where the pictures go, as long as nobody has those names."""
         indices = [
             image.recipe.run.get("index", i) if image.recipe else i
             for i, image in enumerate(self.images)
         ]
-        saved = []
-        for image, path in zip(
-            self.images, named(pattern, self.recipe.prompt, self.recipe.seed, indices), strict=True
-        ):
-            target = free(path)
-            image.save(target)
-            saved.append(target)
-        return saved
+        return target.paths(self.recipe.prompt, self.recipe.seed, indices)
+
+    def written(self, target: Destination) -> list[Written]:
+        """Write every picture, whatever happens to some; nothing is checked before."""
+        with undisturbed():
+            pairs = zip(self.images, self.paths(target), strict=True)
+            return [save_new(image, path) for image, path in pairs]
 
     def descended(self, parents: Sequence[str]) -> Result:
         """The same result whose recipes name these parents."""
@@ -69,14 +85,19 @@ class Result:
             image.recipe = replace(image.recipe, parents=tuple(parents))
         return replace(self, recipe=recipe)
 
-    def sheet(self, before: Mapping[str, Any] | None = None, **options: Any) -> Any:
-        """A contact sheet of the pictures, captioned with their seeds.
+    def sheet(self, before: Mapping[str, Any] | None = None, **options: Any) -> Picture:
+        """A contact sheet of the pictures, captioned with their seeds; it carries their recipe.
 
         before: caption -> picture to show in front, such as what was edited. options: images.sheet.
         """
         shown = dict(before or {})
         shown |= {f"seed {self.recipe.seed + i}": image for i, image in enumerate(self.images)}
-        return images.sheet(list(shown.values()), list(shown), **options)
+        made = images.sheet(list(shown.values()), list(shown), **options)
+        run = self.recipe.run.copy()
+        if len(self.images) > 1:  # of all of them, not of one
+            run.pop("index", None)
+        composite = bool(before) or any(image.composite for image in self.images)
+        return Picture.of(made, recipe=replace(self.recipe, run=run), composite=composite)
 
     def _repr_html_(self) -> str:
         shown = "".join(
@@ -87,39 +108,40 @@ class Result:
         return f'<div style="display:flex;flex-wrap:wrap">{shown}</div><p>{self.cost}</p>'
 
 
-def named(
-    pattern: str | Path, prompt: str, seed: int, indices: Sequence[int], **extra: str
-) -> list[Path]:
-    """A path for each picture of a batch, as Result.save says; extra: more {names}."""
-    text = str(pattern)
-    if Path(text).is_dir() or text.endswith("/"):
-        text = str(Path(text) / "{prompt}-{seed}.png")
-    path = Path(text)
-    if len(indices) > 1 and "{i}" not in text and "{seed}" not in text:
-        text = str(path.with_name(f"{path.stem}-{{i}}{path.suffix}"))
-    slug = re.sub(r"\W+", "-", prompt.lower()).strip("-")[:40] or "picture"
-    made = []
-    for index in indices:
-        name = text
-        values = {"i": index + 1, "seed": seed + index, "prompt": slug, **extra}
-        for key, value in values.items():
-            name = name.replace(f"{{{key}}}", str(value))
-        made.append(Path(name))
-    return made
+def save_new(picture: Picture, path: Path) -> Written:
+    """Write a result under its name or the next free one; a finished picture is never dropped.
+
+    Transparent parts go onto the run's background where the format has none; what cannot be
+    encoded in the format becomes a PNG; what cannot be written there goes to another folder.
+    """
+    kind = format_of(path)
+    if not keeps_alpha(picture, kind):
+        behind = _background(picture.recipe)
+        lost(f"{path}: {kind} files hold no such transparency; it was laid on {behind}")
+        picture = Picture.of(
+            images.flattened(picture, behind), recipe=picture.recipe, name=picture.name,
+            composite=picture.composite,
+        )  # fmt: skip
+    ways = [(path, picture), (path.with_suffix(".png"), picture)]
+    ways.append((path.with_suffix(".png"), Picture.of(picture, recipe=None)))
+    trouble: list[str] = []
+    for target, made in ways:
+        try:
+            data = made.encode(format_of(target), name=str(target))
+        except Exception as error:  # of a format, or of a recipe that is no JSON
+            trouble.append(said(error))
+            continue
+        written = write_safely(target, data)
+        if trouble and not written.trouble:
+            written = replace(written, trouble=f"{trouble[0]}; it is in {written.path}")
+        return written
+    raise SfumatoError(f"{path}: {trouble[-1]}")
 
 
-def checked(pattern: str | Path) -> str:
-    """The pattern, if pictures can be saved under such names; called before anything is made."""
-    text = str(pattern)
-    if not (Path(text).is_dir() or text.endswith("/")):
-        format_of(Path(text))
-    return text
-
-
-def folder_of(pattern: str) -> Path:
-    """The folder of a pattern; the current one where the folder depends on the picture."""
-    folder = Path(pattern) if pattern.endswith("/") else Path(pattern).parent
-    return Path.cwd() if "{" in str(folder) else folder
+def _background(recipe: Any) -> str:
+    """The colour that the run laid behind transparent parts."""
+    entries = getattr(recipe, "methods", ())
+    return next((str(entry["background"]) for entry in entries if "background" in entry), "white")
 
 
 def data_url(image: Any) -> str:
@@ -127,14 +149,3 @@ def data_url(image: Any) -> str:
     buffer = io.BytesIO()
     image.copy().save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def free(path: Path) -> Path:
-    """The path, or the first of path-2, path-3, ... that does not exist."""
-    if not path.parent.exists():
-        raise SfumatoError(f"{path}: the folder {path.parent} does not exist; make it first")
-    k, candidate = 2, path
-    while candidate.exists():
-        candidate = path.with_name(f"{path.stem}-{k}{path.suffix}")
-        k += 1
-    return candidate

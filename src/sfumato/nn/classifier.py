@@ -52,6 +52,7 @@ class Classifier(nn.Module):
         if pool not in get_args(Pool):
             raise SfumatoError(f"pool {pool!r}: must be one of {', '.join(get_args(Pool))}")
         self.config, self.pool = config, pool
+        self.side = size if pool == "attention" else None  # a pool with positions reads one size
         self.bands = Bands(config.bands, config.in_channels) if config.bands else None
         self.time_embed = time_mlp(config)
         self.input_blocks, self.middle_block, skips = encoder(config)

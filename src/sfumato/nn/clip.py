@@ -23,8 +23,8 @@ STDS = (68.50053285, 66.63215831, 70.32316309)
 
 @dataclass(frozen=True)
 class CLIPConfig:
-    """embedding: width of the shared space; heads are head_width wide, those of the image side
-    image_head_width where that is given.
+    """embedding: width of the shared space; heads are head_width wide, those of the text
+    text_head_width where that is given.
 
     image_width, image_layers, patch, size: the image side; text_width, text_layers, context,
     vocabulary: the text side; steps: entries of the time table. bands: the picture is read as its
@@ -33,6 +33,7 @@ class CLIPConfig:
 
     embedding: int = 512
     head_width: int = 64
+    text_head_width: int | None = None
     size: int = 64
     patch: int = 4
     image_width: int = 768
@@ -44,13 +45,14 @@ class CLIPConfig:
     steps: int = 1000
     logit_scale: float = 100.0
     bands: BandsConfig | None = None
-    image_head_width: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.bands, Mapping):
             object.__setattr__(self, "bands", BandsConfig(**self.bands))
-        heads = self.image_head_width or self.head_width
-        for width, head in ((self.image_width, heads), (self.text_width, self.head_width)):
+        for width, head in (
+            (self.image_width, self.head_width),
+            (self.text_width, self.text_head_width or self.head_width),
+        ):
             if width % head:
                 raise SfumatoError(f"CLIP: width {width} is no multiple of {head}")
 
@@ -190,13 +192,12 @@ class Head(nn.Module):
         return out
 
 
-def _stack(
-    first: nn.Module, width: int, layers: int, head_width: int, causal: bool, embedding: int
-) -> Stack:
+def _stack(first: nn.Module, width: int, layers: int, causal: bool, config: CLIPConfig) -> Stack:
     blocks: dict[str, nn.Module] = {"input": first}
+    head = (config.text_head_width if causal else None) or config.head_width
     for n in range(layers):
-        blocks[f"block_{n}"] = Block(width, head_width, causal)
-    blocks["output"] = Head(width, embedding)
+        blocks[f"block_{n}"] = Block(width, head, causal)
+    blocks["output"] = Head(width, config.embedding)
     return Stack(blocks)
 
 
@@ -222,10 +223,7 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.size = config.size
         first = Pictures(config)
-        heads = config.image_head_width or config.head_width
-        self.blocks = _stack(
-            first, config.image_width, config.image_layers, heads, False, config.embedding
-        )
+        self.blocks = _stack(first, config.image_width, config.image_layers, False, config)
         self.bands = Bands(config.bands, len(MEANS)) if config.bands else None
         means, stds = torch.full((config.channels,), 127.5), torch.tensor(STDS)
         means[: len(MEANS)] = torch.tensor(MEANS)  # the bands beyond LL have none
@@ -252,9 +250,7 @@ class TextEncoder(nn.Module):
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__()
         first = Words(config)
-        self.blocks = _stack(
-            first, config.text_width, config.text_layers, config.head_width, True, config.embedding
-        )
+        self.blocks = _stack(first, config.text_width, config.text_layers, True, config)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         x = self.blocks.tokens(tokens)

@@ -1,4 +1,4 @@
-"""`python -m sfumato.train RECIPE.toml`: the trainer where only torch and Pillow are at hand."""
+"""`python -m sfumato.train RECIPE.toml`: the trainer without the command line's packages."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
     from sfumato.core.errors import SfumatoError
+    from sfumato.core.interrupts import Stopped
     from sfumato.train.program import train
 
     try:
@@ -29,8 +30,8 @@ def main() -> int:
     except SfumatoError as error:
         print(f"sfumato: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as stop:
+        return stop.code if isinstance(stop, Stopped) else 130
     return 0
 
 

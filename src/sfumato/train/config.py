@@ -1,44 +1,69 @@
-"""Training recipes: a TOML file as dataclasses. Unknown or ill-typed keys are refused by name."""
+"""Training recipes: a TOML file as strict values. What is unknown or out of range is named."""
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import field, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal
 
+from pydantic import AfterValidator, Field, JsonValue, model_validator
+
+from sfumato import documents
 from sfumato.core.errors import SfumatoError
+from sfumato.core.schedule import SCHEDULES
 from sfumato.train.data.captions import Wording
 from sfumato.train.data.compose import Mix
-from sfumato.train.levels import TIMES, WEIGHTINGS
+from sfumato.train.data.store import STYLES
 from sfumato.train.objective import Objective
+from sfumato.train.prior import Convention
+from sfumato.train.values import FileName, NotNegative, Positive, Share, Steps, part
 
-T = TypeVar("T")
+
+def one_of(known: Mapping[str, Any]) -> AfterValidator:
+    """Refuses a text that is no key of a table."""
+
+    def checked(given: str) -> str:
+        if given and given not in known:
+            raise ValueError(f"unknown; known are {', '.join(known)}")
+        return given
+
+    return AfterValidator(checked)
 
 
-@dataclass(frozen=True)
+def _wording(given: str) -> str:
+    if given.count("{}") != 1 or set("{}") & set(given.replace("{}", "")):
+        raise ValueError("write the wording with one {} and no other brace")
+    return given
+
+
+Side = Annotated[int, Field(ge=1, le=8192)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+@part
 class ModelPart:
     """network: fields of the tuner's network; kind, schedule, table, learned_range: its reading.
 
     start: a model's folder, bundled name or safetensors file whose weights are taken over where
-    they fit; "" for fresh weights. vocabulary: tokens of a tokenizer made from the data's words;
+    they fit; "" for fresh weights. vocabulary: tokens of a tokenizer made from the data's words
+    (257 or more: each byte is one);
     tokenizer: a folder, bundled name or file whose tokenizer is taken instead, with pieces for
     Korean added up to that number. factor: how much larger than its low_res input.
     """
 
-    network: Mapping[str, Any] = field(default_factory=dict)
-    schedule: str = "squaredcos_cap_v2"
-    table: int = 1000
-    kind: str = "v"
+    network: Mapping[str, JsonValue] = field(default_factory=dict)
+    schedule: Annotated[str, Field(min_length=1), one_of(SCHEDULES)] = "squaredcos_cap_v2"
+    table: Annotated[int, Field(ge=2, le=100_000)] = 1000
+    kind: Literal["eps", "v", "x0", "edm"] = "v"
     learned_range: bool = False
     start: str = ""
-    vocabulary: int = 4096
+    vocabulary: Annotated[int, Field(ge=257, le=1_000_000)] = 4096
     tokenizer: str = ""
-    factor: int = 1
+    factor: Annotated[int, Field(ge=1, le=64)] = 1
 
 
-@dataclass(frozen=True)
+@part
 class DataPart:
     """size: side of the training pictures in pixels. without: groups and subgroups left out.
 
@@ -49,26 +74,28 @@ class DataPart:
     judge, not among those it learns from; lines: how often its pictures become line drawings.
     """
 
-    size: int = 32
+    size: Side = 32
     without: tuple[str, ...] = ()
-    crop: int = 0
-    low_noise: float = 0.12
-    split: str = "train"
-    judged: str = ""
-    lines: float = 0.0
-    pooled_drop: float = 0.0
+    crop: Annotated[int, Field(ge=0, le=8192)] = 0
+    low_noise: Annotated[float, Field(ge=0, le=10)] = 0.12
+    split: Literal["train", "all"] = "train"
+    judged: Annotated[str, one_of(STYLES)] = ""
+    lines: Share = 0.0
+    pooled_drop: Share = 0.0
 
 
-@dataclass(frozen=True)
+@part
 class AdapterPart:
     """Train a low-rank adapter instead of the weights; rank 0: the weights."""
 
-    rank: int = 0
-    alpha: float = 8.0
-    targets: tuple[str, ...] = ("attention",)
+    rank: Annotated[int, Field(ge=0, le=4096)] = 0
+    alpha: Positive = 8.0
+    targets: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)] = (
+        "attention",
+    )
 
 
-@dataclass(frozen=True)
+@part
 class SubjectPart:
     """What tuner "dreambooth" teaches (arXiv 2208.12242); model.start is the model it teaches.
 
@@ -86,24 +113,24 @@ class SubjectPart:
     """
 
     pictures: str = ""
-    noun: str = ""
-    name: str = ""
-    wording: str = "a {}"
-    prior: float = 1.0
-    class_pictures: int = 100
+    noun: Annotated[str, Field(max_length=200)] = ""
+    name: FileName = ""
+    wording: Annotated[str, AfterValidator(_wording)] = "a {}"
+    prior: Annotated[float, Field(ge=0, le=1000)] = 1.0
+    class_pictures: Annotated[int, Field(ge=1, le=100_000)] = 100
     class_folder: str = ""
-    convention: str = "sum"
+    convention: Convention = "sum"
     weigh_prior: bool = True
     text: bool = False
-    vectors: int = 1
-    drop: float = 0.1
+    vectors: Annotated[int, Field(ge=1, le=64)] = 1
+    drop: Share = 0.1
     checkpoint: bool = False
     upsampler: bool = False
-    crop: int = 64
-    low_noise: float = 1e-3
+    crop: Side = 64
+    low_noise: Annotated[float, Field(ge=0, le=10)] = 1e-3
 
 
-@dataclass(frozen=True)
+@part
 class OptimPart:
     """AdamW with linear warm-up, a constant rate, and cosine decay from `decay_from` of the steps.
 
@@ -111,45 +138,45 @@ class OptimPart:
     gradient. ema: decay of the averaged weights, which are the result. dtype: auto, float32,
     bfloat16 (weights then have float32 masters). compile: torch.compile the network; it pays on a
     GPU, on two cores it was slower. optimizer: adamw, or adamw-8bit, whose moments take a quarter
-    of the memory (needs bitsandbytes).
+    of the memory (needs bitsandbytes), or muon (train.muon), which learns more of each picture.
     """
 
-    batch: int = 64
-    steps: int = 10000
-    rate: float = 8e-4
-    warmup: int = 300
-    decay_from: float = 0.5
-    floor: float = 0.02
-    betas: tuple[float, ...] = (0.9, 0.99)
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    ema: float = 0.999
-    dtype: str = "auto"
+    batch: Annotated[int, Field(ge=1, le=65536)] = 64
+    steps: Steps = 10000
+    rate: Positive = 8e-4
+    warmup: Annotated[int, Field(ge=0)] = 300
+    decay_from: Share = 0.5
+    floor: Share = 0.02
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
+    weight_decay: NotNegative = 0.0
+    clip: Positive = 1.0
+    ema: Decay = 0.999
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool = False
-    optimizer: str = "adamw"
+    optimizer: Literal["adamw", "adamw-8bit", "muon"] = "adamw"
 
 
-@dataclass(frozen=True)
+@part
 class RunPart:
     """log, grid, judge: every so many steps; save_minutes: time between checkpoints.
 
     prompts: what the grid shows. seed: of everything that is drawn.
     """
 
-    seed: int = 0
-    log: int = 50
-    grid: int = 500
-    judge: int = 1000
-    save_minutes: float = 4.0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    log: Steps = 50
+    grid: Steps = 500
+    judge: Steps = 1000
+    save_minutes: NotNegative = 4.0
     prompts: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@part
 class Config:
     """A whole recipe; `text` is the file it came from."""
 
-    name: str
-    tuner: str
+    name: Annotated[FileName, Field(min_length=1)]
+    tuner: Annotated[str, Field(min_length=1)]
     model: ModelPart = field(default_factory=ModelPart)
     data: DataPart = field(default_factory=DataPart)
     mix: Mix = field(default_factory=Mix)
@@ -161,94 +188,44 @@ class Config:
     run: RunPart = field(default_factory=RunPart)
     text: str = ""
 
+    @model_validator(mode="after")
+    def _fitting(self) -> Config:
+        """What no field can say alone."""
+        if self.mix.pair + self.mix.small > 1:
+            raise ValueError(
+                f"mix.pair {self.mix.pair:g} and mix.small {self.mix.small:g}: are more than 1 "
+                "together"
+            )
+        if self.tuner != "diffusion":
+            if self.optim.dtype == "bfloat16":
+                raise ValueError(f"optim.dtype bfloat16: tuner {self.tuner} trains in float32")
+            if self.optim.compile:
+                raise ValueError(f"optim.compile: tuner {self.tuner} has none; leave it out")
+            return self
+        if self.objective.vb and not self.model.learned_range:
+            raise ValueError("objective.vb: weighs a learned variance; set model.learned_range")
+        side, factor = self.data.crop or self.data.size, self.model.factor
+        if self.data.crop > self.data.size:
+            raise ValueError(f"data.crop {side}: must be at most data.size {self.data.size}")
+        if side % factor or self.data.size % factor:
+            raise ValueError(
+                f"model.factor {factor}: data.size {self.data.size} and data.crop "
+                f"{self.data.crop} must be multiples of it"
+            )
+        return self
+
     def with_steps(self, steps: int | None) -> Config:
         return self if steps is None else replace(self, optim=replace(self.optim, steps=steps))
 
 
 def read(path: Path) -> Config:
     """Parse and check a recipe file."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        data = tomllib.loads(text)
-    except FileNotFoundError:
-        raise SfumatoError(f"{path}: no such recipe; recipes/ holds the project's own") from None
-    except tomllib.TOMLDecodeError as error:
-        raise SfumatoError(f"{path}: not valid TOML ({error})") from None
-    try:
-        return parse(data, text)
-    except SfumatoError as error:
-        raise SfumatoError(f"{path}: {error}") from None
+    text = documents.read_text(path)
+    return parse(documents.toml_table(text, str(path)), text, path.name)
 
 
-def parse(data: Mapping[str, Any], text: str = "") -> Config:
-    """A recipe's tables as a Config."""
-    values = dict(data)
-    parts: dict[str, Any] = {
-        "model": _filled(ModelPart, values.pop("model", {}), "model"),
-        "data": _filled(DataPart, values.pop("data", {}), "data"),
-        "mix": _mix(values.pop("mix", {})),
-        "wording": _filled(Wording, values.pop("wording", {}), "wording"),
-        "objective": _objective(values.pop("objective", {})),
-        "adapter": _filled(AdapterPart, values.pop("adapter", {}), "adapter"),
-        "subject": _filled(SubjectPart, values.pop("subject", {}), "subject"),
-        "optim": _filled(OptimPart, values.pop("optim", {}), "optim"),
-        "run": _filled(RunPart, values.pop("run", {}), "run"),
-    }
-    return _filled(Config, {**values, **parts, "text": text}, "the recipe")
-
-
-def _mix(data: Mapping[str, Any]) -> Mix:
-    values = dict(data)
-    styles = values.pop("styles", {})
-    if not isinstance(styles, Mapping):
-        raise SfumatoError("mix.styles: must be a table of weights, such as {fluent = 2, ink = 1}")
-    return replace(_filled(Mix, values, "mix"), styles=tuple(sorted(styles.items())))
-
-
-def _objective(data: Mapping[str, Any]) -> Objective:
-    values = dict(data)
-    chosen: dict[str, Any] = {}
-    for name, known in (("times", TIMES), ("weighting", WEIGHTINGS)):
-        if name in values:
-            chosen[name] = _chosen(values.pop(name), known, f"objective.{name}")
-    return replace(_filled(Objective, values, "objective"), **chosen)
-
-
-def _chosen(given: Any, known: Mapping[str, Callable[..., Any]], where: str) -> Any:
-    """ "name", or a table {name = ..., field = ...}."""
-    table = {"name": given} if isinstance(given, str) else dict(given)
-    name = table.pop("name", None)
-    if name not in known:
-        raise SfumatoError(f"{where} {name!r}: unknown; known are {', '.join(known)}")
-    make: Any = known[name]
-    return _filled(make, table, where)
-
-
-def _filled(cls: type[T], values: Mapping[str, Any], where: str) -> T:
-    """An instance of a dataclass from a table: unknown keys and wrong types are errors."""
-    made: dict[str, Any] = {}
-    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
-    if unknown := sorted(set(values) - set(known)):
-        raise SfumatoError(f"{where}: no key {unknown[0]!r}; there are {', '.join(known)}")
-    hints = get_type_hints(cls)
-    for name, value in values.items():
-        made[name] = _checked(value, hints[name], f"{where}.{name}")
-    missing = [
-        f.name
-        for f in known.values()
-        if f.name not in made and f.default is MISSING and f.default_factory is MISSING
-    ]
-    if missing:
-        raise SfumatoError(f"{where}: {missing[0]} is missing")
-    return cls(**made)
-
-
-def _checked(value: Any, hint: Any, where: str) -> Any:
-    """TOML's lists become tuples, its whole numbers floats where a float is wanted."""
-    if isinstance(value, list):
-        return tuple(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint in (int, float, str, bool) and type(value) is not hint:
-        raise SfumatoError(f"{where} {value!r}: must be {hint.__name__}")
-    return value
+def parse(data: Mapping[str, Any], text: str = "", where: str = "recipe") -> Config:
+    """A recipe's tables as a Config. where: what an error calls them."""
+    if "text" in data:  # a field of the class, not of the file
+        raise SfumatoError(f"{where}: there is no field 'text'; leave it out")
+    return replace(documents.parse_data(Config, data, where), text=text)

@@ -13,9 +13,10 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
+from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import keyed
 from sfumato.models.prompts import Prompts
-from sfumato.train import start
+from sfumato.train import origin, start
 from sfumato.train.config import Config
 from sfumato.train.data import store
 from sfumato.train.data.captions import Wording
@@ -37,15 +38,16 @@ class Feed:
         wanted["without"] = config.data.without
         train = store.read(data, split=config.data.split, **wanted).to(device)
         self.composer = Composer(train, config.mix, config.wording, self.seed)
-        self.words = self._words(folder / "tokenizer.json", train.concepts)
+        self.words = self._words(folder / origin.TOKENIZER, train.concepts)
         self.tests = [Test(train, config.data.size)]
         if train.styles[0] and config.data.split == "train":
             held = store.read(data, split="test", **wanted).to(device)
             self.tests.append(Test(held, config.data.size))
 
     def _words(self, file: Path, concepts: Sequence[store.Concept]) -> Path:
-        """The run's tokenizer: a given one, maybe with Korean pieces added, or a new one."""
-        if not file.exists():
+        """The run's tokenizer: a given one, maybe with Korean pieces added, or a new one; made anew
+        until there is a checkpoint that was trained with it."""
+        if not (file.exists() and (file.parent / origin.CHECKPOINT).exists()):
             file.parent.mkdir(parents=True, exist_ok=True)
             part = file.with_suffix(f".{os.getpid()}.part")
             model = self.config.model
@@ -57,9 +59,22 @@ class Feed:
             part.replace(file)
         return file
 
-    def prompts(self, context: int) -> Prompts:
-        """Captions to tokens, cut where they are too long."""
-        return Prompts(self.words, context, cut=True)
+    def digests(self, words: bool = False) -> dict[str, str]:
+        """Of the pictures with their captions, and of the tokenizer."""
+        made = self.composer.store.digests()
+        if words:
+            made |= origin.tokenizer(self.words.parent)
+        return made
+
+    def prompts(self, context: int, vocabulary: int) -> Prompts:
+        """Captions to tokens, cut where they are too long; the network knows `vocabulary`."""
+        made = Prompts(self.words, context, cut=True)
+        if (size := made.tokenizer.get_vocab_size()) > vocabulary:
+            raise SfumatoError(
+                f"model.network: knows {vocabulary} tokens, the tokenizer has {size}; give it as "
+                "many, or a smaller model.vocabulary"
+            )
+        return made
 
     def plans(self, step: int, share: slice) -> list[Plan]:
         return self.composer.plans(step, self.config.optim.batch)[share]
@@ -95,25 +110,34 @@ class Test:
         self.pixels = plain.render([plain.still(row) for row in chosen], size)
 
 
-def tiled(rows: Sequence[Tensor], least: int = 64) -> Image.Image:
-    """Rows of pictures (B, 3, S, S) in [-1, 1] side by side, enlarged to `least` pixels each."""
+def tiled(rows: Sequence[Tensor], least: int = 64, labels: Sequence[str] = ()) -> Image.Image:
+    """Rows of pictures (B, 3, S, S) in [-1, 1] side by side, enlarged to `least` pixels each.
+
+    labels: a text beside each row, which may have several lines.
+    """
     zoom = max(1, least // rows[0].shape[-1])
     lines = [F.interpolate(row.float().cpu(), scale_factor=zoom) for row in rows]
     width = max(len(line) for line in lines)
     padded = [F.pad(line, (0, 0, 0, 0, 0, 0, 0, width - len(line)), value=1.0) for line in lines]
     whole = torch.cat([torch.cat(list(line), dim=2) for line in padded], dim=1)
     pixels = ((whole + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0)
-    return Image.fromarray(pixels.numpy())
+    picture = Image.fromarray(pixels.numpy())
+    return labelled(picture, labels) if labels else picture
 
 
 def listed(pictures: Tensor, texts: Sequence[str]) -> Image.Image:
     """Pictures (B, 3, S, S) in a column, a line of text beside each."""
-    column = tiled([picture[None] for picture in pictures])
-    sheet = Image.new("RGB", (column.width + 560, column.height), "white")
-    sheet.paste(column, (0, 0))
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    step = column.height / len(texts)
+    return tiled([picture[None] for picture in pictures], labels=texts)
+
+
+def labelled(picture: Image.Image, texts: Sequence[str]) -> Image.Image:
+    """A picture of equally high rows with a text beside each."""
+    font = ImageFont.load_default(13)
+    beside = max(font.getlength(line) for text in texts for line in text.splitlines() or [""])
+    sheet = Image.new("RGB", (picture.width + round(beside) + 20, picture.height), "white")
+    sheet.paste(picture, (0, 0))
+    draw, step = ImageDraw.Draw(sheet), picture.height / len(texts)
     for k, text in enumerate(texts):
-        place = (column.width + 8, (k + 0.5) * step)
+        place = (picture.width + 8, (k + 0.5) * step)
         draw.text(place, text, fill="black", font=font, anchor="lm")
     return sheet

@@ -9,11 +9,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
+
+from pydantic import Field
 
 from sfumato.core.denoiser import Kind
-from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import Schedule, ratio
+from sfumato.train.values import NotNegative, Positive, part
 
 
 class TimeSampler(Protocol):
@@ -22,7 +24,7 @@ class TimeSampler(Protocol):
     def __call__(self, n: int, schedule: Schedule, rng: Random) -> list[tuple[float, float]]: ...
 
 
-@dataclass(frozen=True)
+@part
 class Uniform:
     """t uniform over the table's steps (arXiv 2006.11239)."""
 
@@ -31,7 +33,7 @@ class Uniform:
         return [((rng.randrange(steps) + 1) / steps, 1.0) for _ in range(n)]
 
 
-@dataclass(frozen=True)
+@part
 class Stratified:
     """One t in each n-th part of [0, 1], on the table; the batch's loss varies less."""
 
@@ -42,7 +44,7 @@ class Stratified:
         return [(t, 1.0) for t in times]
 
 
-@dataclass(frozen=True)
+@part
 class Lowest:
     """The table's first time alone: for networks that see pictures as they are."""
 
@@ -50,27 +52,27 @@ class Lowest:
         return [(1 / schedule.steps, 1.0)] * n
 
 
-@dataclass(frozen=True)
+@part
 class LogNormal:
     """ln(sigma/alpha) normal (EDM, arXiv 2206.00364, table 1)."""
 
-    mean: float = -1.2
-    std: float = 1.2
+    mean: Annotated[float, Field(ge=-20, le=20)] = -1.2
+    std: Annotated[float, Field(ge=0, le=20)] = 1.2
 
     def __call__(self, n: int, schedule: Schedule, rng: Random) -> list[tuple[float, float]]:
         draws = [math.exp(rng.gauss(self.mean, self.std)) for _ in range(n)]
         return [(schedule.at(r), 1.0) for r in draws]
 
 
-@dataclass(frozen=True)
+@part
 class SoftTruncation:
     """One smallest time tau ~ tau^-k for the whole batch, then t ~ U[tau, 1] (arXiv 2106.05527).
 
     epsilon: the smallest tau. k -> infinity is the usual fixed epsilon.
     """
 
-    epsilon: float = 1e-5
-    k: float = 1.0
+    epsilon: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    k: Annotated[float, Field(gt=0, allow_inf_nan=True)] = 1.0
 
     def __call__(self, n: int, schedule: Schedule, rng: Random) -> list[tuple[float, float]]:
         tau = self.tau(rng.random())
@@ -127,7 +129,7 @@ class Target:
         return math.sqrt(r2) * self.sigma_data / math.sqrt(r2 + self.sigma_data**2)
 
 
-@dataclass(frozen=True)
+@part
 class Constant:
     """1: plain eps-MSE, the simple loss of arXiv 2006.11239."""
 
@@ -135,7 +137,7 @@ class Constant:
         return 1.0
 
 
-@dataclass(frozen=True)
+@part
 class Plain:
     """MSE on the network's own target, whatever it is (for EDM's F that is its lambda)."""
 
@@ -143,7 +145,7 @@ class Plain:
         return 1 / target.eps_factor(snr)
 
 
-@dataclass(frozen=True)
+@part
 class MinSNR:
     """min(SNR, gamma) / SNR (arXiv 2303.09556).
 
@@ -151,12 +153,8 @@ class MinSNR:
     where a caption decides the layout, keep their share (0: off).
     """
 
-    gamma: float = 5.0
-    least: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.gamma <= 0:
-            raise SfumatoError(f"min-snr: gamma {self.gamma}; must be above 0, which would weigh 0")
+    gamma: Positive = 5.0
+    least: NotNegative = 0.0
 
     def __call__(self, snr: float, target: Target) -> float:
         if snr >= self.least:  # the quotient below is 0/0 where a table ends in pure noise
@@ -166,12 +164,12 @@ class MinSNR:
         return of_v * (1 + snr) / snr
 
 
-@dataclass(frozen=True)
+@part
 class P2:
     """1 / (k + SNR)^gamma (arXiv 2204.00227)."""
 
-    gamma: float = 1.0
-    k: float = 1.0
+    gamma: NotNegative = 1.0
+    k: Positive = 1.0
 
     def __call__(self, snr: float, target: Target) -> float:
         return float((self.k + snr) ** -self.gamma)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.schedule import Schedule
 from sfumato.core.solvers import variances
 from sfumato.train.levels import (
+    TIMES,
+    WEIGHTINGS,
     MinSNR,
     Norm,
     Stratified,
@@ -26,6 +29,7 @@ from sfumato.train.levels import (
     Weighting,
     weights,
 )
+from sfumato.train.values import Chosen, NotNegative, part
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Loss:
         return self.rows.mean()
 
 
-@dataclass(frozen=True)
+@part
 class Objective:
     """times: the levels of a batch; weighting: relative to eps-MSE; norm of the error.
 
@@ -53,10 +57,10 @@ class Objective:
     1000 (the "rescaled" hybrid loss), for a denoiser with learned_range.
     """
 
-    times: TimeSampler = field(default_factory=Stratified)
-    weighting: Weighting = field(default_factory=MinSNR)
+    times: Annotated[TimeSampler, Chosen(TIMES)] = field(default_factory=Stratified)
+    weighting: Annotated[Weighting, Chosen(WEIGHTINGS)] = field(default_factory=MinSNR)
     norm: Norm = "l2"
-    vb: float = 0.0
+    vb: NotNegative = 0.0
 
     def loss(self, denoiser: Denoiser, x0: Tensor, cond: Cond, noise: Tensor, rng: Random) -> Loss:
         """x0 and noise (B, C, ...), cond of B rows."""

@@ -1,10 +1,10 @@
-"""What turns gradients into weights: float32 masters, AdamW, rate schedule, moving average."""
+"""What turns gradients into weights: float32 masters, optimiser, rate schedule, moving average."""
 
 from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sfumato.core.errors import SfumatoError
 from sfumato.train.config import OptimPart
+from sfumato.train.muon import Muon, matrix
 
 
 def rate(optim: OptimPart, step: int) -> float:
@@ -26,21 +27,21 @@ def rate(optim: OptimPart, step: int) -> float:
     return optim.rate * warm * (optim.floor + (1 - optim.floor) * cosine)
 
 
-def optimizer(optim: OptimPart, masters: Sequence[Tensor]) -> torch.optim.Optimizer:
-    """AdamW, or the one of bitsandbytes that keeps its two moments in 8 bits."""
+def optimizer(optim: OptimPart, masters: Mapping[str, Tensor]) -> torch.optim.Optimizer:
+    """AdamW, the one of bitsandbytes that keeps its two moments in 8 bits, or Muon beside AdamW."""
     beta1, beta2 = optim.betas
+    if optim.optimizer == "muon":
+        return Muon(masters, optim.rate, (beta1, beta2), optim.weight_decay)
     given: Any = {"lr": optim.rate, "betas": (beta1, beta2), "weight_decay": optim.weight_decay}
     if optim.optimizer == "adamw":
-        return torch.optim.AdamW(masters, **given, fused=True)
-    if optim.optimizer != "adamw-8bit":
-        raise SfumatoError(f"optim.optimizer {optim.optimizer!r}: must be adamw or adamw-8bit")
+        return torch.optim.AdamW(masters.values(), **given, fused=True)
     try:
         eight: Any = importlib.import_module("bitsandbytes.optim")
     except ImportError:
         raise SfumatoError(
             "optim.optimizer adamw-8bit: needs bitsandbytes; pip install bitsandbytes, or adamw"
         ) from None
-    made: torch.optim.Optimizer = eight.AdamW8bit(masters, **given)
+    made: torch.optim.Optimizer = eight.AdamW8bit(list(masters.values()), **given)
     return made
 
 
@@ -52,6 +53,35 @@ def _like(value: Tensor, master: Tensor) -> Any:
         return value.to(master.device)
     # the fused update walks memory, so layouts must be the weight's own
     return torch.empty_like(master, dtype=value.dtype).copy_(value)
+
+
+FULL, EIGHT = ("exp_avg", "exp_avg_sq"), ("state1", "state2")
+TABLES = ("qmap1", "qmap2", "absmax1", "absmax2")
+KEPT = {
+    "adamw": ({"step", *FULL},),
+    "adamw-8bit": ({"step", *EIGHT}, {"step", *EIGHT, *TABLES}),
+    "muon": ({"momentum_buffer"}, {"step", *FULL}),
+}
+"""What each optimiser keeps of a weight, one of these."""
+
+
+def _shapes(key: str, master: Tensor) -> list[tuple[int, ...]]:
+    """The shapes that a part of a checkpoint may have."""
+    if key in ("weight", "average", *FULL, *EIGHT):
+        return [tuple(master.shape)]
+    if key.startswith("absmax"):  # one for each block; block sizes of different versions
+        return [(-(-master.numel() // block),) for block in (256, 2048)]
+    if key == "momentum_buffer":
+        return [tuple(matrix(master.detach()).shape)]
+    return [(256,)] if key.startswith("qmap") else [()]
+
+
+def _not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """The first tensor with a value that is not finite, or ""."""
+    for name, value in tensors.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            return name
+    return ""
 
 
 class Weights:
@@ -70,7 +100,7 @@ class Weights:
             for name, p in self.parameters.items()
         }
         self.average = {name: m.detach().clone() for name, m in self.masters.items()}
-        self.adam = optimizer(optim, list(self.masters.values()))
+        self.adam = optimizer(optim, self.masters)
 
     def gather(self) -> Tensor:
         """Move gradients to the masters; their norm."""
@@ -120,6 +150,40 @@ class Weights:
         finally:
             self.cast(held)
 
+    def _check(self, tensors: Mapping[str, Tensor]) -> None:
+        """Names and shapes of weights and averages, and of those moments that there are."""
+        advice = "take the recipe that it was made with, or another output folder"
+        wanted = {f"{part}/{name}" for part in ("weight", "average") for name in self.masters}
+        found = {name for name in tensors if not name.startswith("adam.")}
+        if wanted != found:
+            odd = sorted(wanted ^ found)
+            raise SfumatoError(
+                f"checkpoint: {len(odd)} weights differ from the recipe's ({odd[0]}); {advice}"
+            )
+        moments: dict[str, set[str]] = {}
+        for full, value in tensors.items():
+            part, _, name = full.partition("/")
+            key = part.removeprefix("adam.")
+            if key != part:
+                moments.setdefault(name, set()).add(key)
+            if name not in self.masters:
+                raise SfumatoError(f"checkpoint: {full} belongs to no weight; {advice}")
+            shapes = _shapes(key, self.masters[name])
+            if tuple(value.shape) not in shapes:
+                raise SfumatoError(
+                    f"checkpoint: {full} is {tuple(value.shape)}, this recipe's is "
+                    f"{shapes[0]}; {advice}"
+                )
+            eight = key in EIGHT and value.dtype == torch.uint8
+            if not (value.is_floating_point() or eight or key == "step"):
+                raise SfumatoError(f"checkpoint: {full} holds {value.dtype}; {advice}")
+        for name, keys in moments.items():
+            if keys not in KEPT[self.optim.optimizer]:
+                raise SfumatoError(
+                    f"checkpoint: moments of {name} are not those of {self.optim.optimizer}; "
+                    f"{advice}"
+                )
+
     def state(self) -> dict[str, Tensor]:
         """Everything that a resumed run needs, by name."""
         made: dict[str, Tensor] = {}
@@ -132,15 +196,17 @@ class Weights:
                 made[f"adam.{key}/{name}"] = value if own else value.clone()
         return made
 
+    def unhealthy(self) -> str:
+        """The first weight, average or moment with a value that is not finite, or ""."""
+        return _not_finite(self.state())
+
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take a saved state over; every name must be there."""
-        wanted = {f"weight/{name}" for name in self.masters}
-        found = {name for name in tensors if name.startswith("weight/")}
-        if wanted != found:
-            odd = sorted(wanted ^ found)
+        """Take a saved state over: every name must be there, in its shape and finite."""
+        self._check(tensors)
+        if name := _not_finite(tensors):
             raise SfumatoError(
-                f"checkpoint: {len(odd)} weights differ from the recipe's ({odd[0]}); "
-                "take the recipe that it was made with, or another output folder"
+                f"checkpoint: {name} holds values that are not finite, so nothing can go on from "
+                "it; begin anew in another folder"
             )
         with torch.no_grad():
             for name, master in self.masters.items():

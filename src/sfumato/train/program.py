@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from sfumato.core.errors import SfumatoError
+from sfumato.images.destination import bare
 from sfumato.models.devices import choose
 from sfumato.train.config import Config, read
 from sfumato.train.trainer import Trainer, say
@@ -28,7 +29,7 @@ def train(
     steps: replaces the recipe's. until: stop there, with the rate schedule unchanged.
     """
     config = read(recipe).with_steps(steps)
-    folder = output or Path("runs") / config.name
+    folder = output or Path("runs") / bare("name", config.name)
     return work(config, data or packed(), folder, until, device, quiet)
 
 

@@ -11,6 +11,9 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from sfumato.train import state
+
+LONGEST = 1 << 16  # bytes of a line
 INKS = ("#1b6ca8", "#d1495b", "#2e8b57", "#b8860b", "#6a4c93", "#444444", "#e07a1f", "#008080")
 
 
@@ -21,15 +24,17 @@ class Log:
         self.file = file
         self.window: list[Mapping[str, float]] = []
         self._seconds = 0.0
-        self._started = False
 
     def add(self, row: Mapping[str, float]) -> None:
         self.window.append(row)
 
+    def begin(self, seconds: float) -> None:
+        """The first window begins when the run has taken so long."""
+        self._seconds = seconds
+
     def pace(self, seconds: float) -> float:
         """Steps per second over the window; `seconds` is the run's time so far."""
-        spent = seconds - self._seconds if self._started else 0.0
-        self._seconds, self._started = seconds, True
+        spent, self._seconds = seconds - self._seconds, seconds
         return len(self.window) / spent if spent > 0 else 0.0
 
     def write(self, step: int, seconds: float, pace: float, rate: float) -> dict[str, float]:
@@ -45,28 +50,34 @@ class Log:
         return row
 
     def put(self, row: Mapping[str, float]) -> None:
-        """Append one row; the first one names the columns."""
-        fresh = not self.file.exists()
+        """Append one row; the first one names the columns, a row with others renames them."""
+        columns = _columns(self.file)
+        if columns != list(row):
+            rows = read(self.file) if columns else []
+            self._write([*rows, row])
+            return
         with self.file.open("a", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, list(row))
-            if fresh:
-                writer.writeheader()
-            writer.writerow({k: f"{v:.6g}" for k, v in row.items()})
+            csv.writer(stream).writerow(_said(row, columns))
 
     def cut(self, step: int) -> None:
-        """Drop rows after a step, which a resumed run will write again."""
+        """Drop rows after a step, which a resumed run will write again, and what is no whole
+        row."""
         if not self.file.exists():
             return
-        rows = read(self.file)
-        part = Log(self.file.with_name(f".{self.file.name}.part"))
-        part.file.unlink(missing_ok=True)
-        for row in rows:
-            if row["step"] <= step:
-                part.put(row)
-        if part.file.exists():
-            part.file.replace(self.file)  # at once: a kill here loses no row
+        if rows := [row for row in read(self.file) if row["step"] <= step]:
+            self._write(rows)  # at once: a kill here loses no row
         else:
             self.file.unlink()
+
+    def _write(self, rows: Sequence[Mapping[str, float]]) -> None:
+        columns = list(dict.fromkeys(name for row in reversed(rows) for name in row))
+        with (
+            state.beside(self.file) as part,
+            part.open("w", newline="", encoding="utf-8") as stream,
+        ):
+            writer = csv.writer(stream)
+            writer.writerow(columns)
+            writer.writerows(_said(row, columns) for row in rows)
 
 
 def memory(device: str) -> float:
@@ -81,12 +92,39 @@ def memory(device: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
+def _said(row: Mapping[str, float], columns: Sequence[str]) -> list[str]:
+    values = [row.get(name, math.nan) for name in columns]
+    return [
+        str(v) if isinstance(v, int) else f"{v:.{15 if v.is_integer() else 6}g}" for v in values
+    ]
+
+
+def _columns(file: Path) -> list[str]:
+    """The names in a log's first line; none where it is missing, empty or torn there."""
+    try:
+        with file.open(newline="", encoding="utf-8", errors="replace") as stream:
+            line = stream.readline(LONGEST)
+    except FileNotFoundError:
+        return []
+    return next(csv.reader([line]), []) if line.endswith("\n") else []
+
+
 def read(file: Path) -> list[dict[str, float]]:
-    """A log's rows as numbers."""
-    with file.open(newline="", encoding="utf-8") as stream:
-        return [
-            {name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)
-        ]
+    """A log's rows as numbers, to the last whole one: a kill may have torn what follows."""
+    names = _columns(file)
+    if "step" not in names:
+        return []
+    rows: list[dict[str, float]] = []
+    with file.open(newline="", encoding="utf-8", errors="replace") as stream:
+        for line in list(stream)[1:]:
+            try:
+                values = [float(value) for value in next(csv.reader([line]), [])]
+            except (ValueError, csv.Error):
+                break
+            if len(values) != len(names) or not line.endswith("\n"):
+                break
+            rows.append(dict(zip(names, values, strict=True)))
+    return rows
 
 
 NOT_CURVES = ("step", "seconds", "pictures/s", "rate", "gradient")
@@ -150,7 +188,8 @@ def plot(source: Path, target: Path, size: tuple[int, int] = (900, 520)) -> None
             (right + 40, y), f"{name} {points[-1][1]:.3g}", fill="#222", font=font, anchor="lm"
         )
     draw.rectangle([left, top, right, bottom], outline="#888")
-    image.save(target)
+    with state.beside(target) as part:
+        image.save(part, "PNG")
 
 
 def _ticks(low: float, high: float) -> Sequence[float]:

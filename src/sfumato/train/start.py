@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -114,6 +115,17 @@ def earlier(name: str, part: Part) -> tuple[dict[str, Tensor], Path | None]:
     files, words = _files(folder, name, part)
     weights = read_state_dict([folder / file for file in files])
     return weights, folder / words if words else None
+
+
+def digests(weights: Mapping[str, Tensor]) -> dict[str, str]:
+    """Of the weights that a run starts from."""
+    made = sha256()
+    for name in sorted(weights):
+        made.update(name.encode())
+        made.update(
+            weights[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        )
+    return {"the weights of model.start": made.hexdigest()[:24]}
 
 
 def _files(folder: Path, name: str, part: Part) -> tuple[Sequence[str], str | None]:

@@ -1,22 +1,27 @@
-"""Checkpoints: one safetensors file, written beside the old one and put in its place at once.
+"""Files of a run: each is written beside the old one and put in its place at once.
 
-What is killed at any moment leaves either the old or the new file, never half of one.
+What is killed at any moment leaves either the old or the new file, never half of one. A checkpoint
+is one safetensors file with a note.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
+from sfumato.documents import parse_json
+from sfumato.train.values import part
 
 SHARD = 15 * 2**20
 """Largest file of exported weights, in bytes."""
@@ -29,30 +34,60 @@ def write(path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) ->
 
 def put(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
     """Save tensors with a header beside the file, then in its place; a full disk leaves the old."""
-    part = path.with_name(f".{path.name}.part")
     dense = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with beside(path) as made:
+        save_file(dense, made, dict(header) or None)
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """Where to write the file; it takes the other's place when it is whole."""
+    made = path.with_name(f".{path.name}.part")
     try:
-        save_file(dense, part, dict(header))
-        with part.open("rb") as stream:
+        yield made
+        with made.open("rb") as stream:
             os.fsync(stream.fileno())
-        part.replace(path)
+        made.replace(path)
     except (OSError, SafetensorError) as error:
         with suppress(OSError):
-            part.unlink(missing_ok=True)
+            made.unlink(missing_ok=True)
         raise SfumatoError(
             f"{path}: could not be written ({error}); what was there is kept, free some space and "
             "give the same command again"
         ) from None
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def put_text(path: Path, text: str) -> None:
+    """A text file, written only where it says something else."""
+    data = text.encode()
+    with suppress(OSError):
+        if path.read_bytes() == data:
+            return
+    with beside(path) as made:
+        made.write_bytes(data)
+
+
+@part
+class Note:
+    """What a checkpoint says of itself: steps done, seconds taken, the last measures; ceiling: a
+    loss above it is no healthy one (0: not known yet)."""
+
+    step: Annotated[int, Field(ge=0, le=10**9)]
+    seconds: Annotated[float, Field(ge=0)] = 0.0
+    measures: dict[str, Annotated[float, Field(allow_inf_nan=True)]] = field(default_factory=dict)
+    ceiling: Annotated[float, Field(ge=0)] = 0.0
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], Note]:
     """Tensors and note of a checkpoint."""
     try:
         with safe_open(path, "pt") as file:
-            note = json.loads((file.metadata() or {}).get("note", "{}"))
+            note = parse_json(Note, (file.metadata() or {}).get("note", "{}"), str(path))
             return {name: file.get_tensor(name) for name in file.keys()}, note  # noqa: SIM118
-    except SafetensorError as error:
-        raise SfumatoError(f"{path}: damaged or no checkpoint of sfumato ({error})") from None
+    except (OSError, SafetensorError) as error:
+        raise SfumatoError(
+            f"{path}: damaged or no checkpoint of sfumato ({error}); begin anew in another folder"
+        ) from None
 
 
 def write_shards(
@@ -72,9 +107,10 @@ def write_shards(
         shards[-1][name] = tensor.detach().cpu().contiguous()
         used += size
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob(f"{stem}-*-of-*.safetensors"):
-        old.unlink()
     names = [f"{stem}-{k + 1}-of-{len(shards)}.safetensors" for k in range(len(shards))]
     for name, shard in zip(names, shards, strict=True):
-        save_file(shard, folder / name)
+        put(folder / name, shard, {})
+    for old in folder.glob(f"{stem}-*-of-*.safetensors"):
+        if old.name not in names:
+            old.unlink()
     return names

@@ -23,19 +23,22 @@ from sfumato import images
 from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import keyed
 from sfumato.images import Picture
+from sfumato.images.decode import identify
+from sfumato.images.folders import pictures_in
 
 log = logging.getLogger("sfumato")
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
 FEW, MANY = 3, 30
+LEAST = 16  # pixels of a picture's shorter side
 
 
 @dataclass(frozen=True, eq=False)
 class Shot:
-    """One picture of the subject, upright and in sRGB; digest: of its pixels."""
+    """One picture of the subject, upright and in sRGB; digest: of its file."""
 
     name: str
     picture: Picture
+    digest: str
 
 
 def shots(folder: Path) -> list[Shot]:
@@ -43,13 +46,22 @@ def shots(folder: Path) -> list[Shot]:
     if not folder.is_dir():
         raise SfumatoError(f"{folder}: not a folder; give the folder with the subject's pictures")
     found = []
-    for file in sorted(folder.iterdir()):
-        if file.suffix.lower() not in ENDINGS or file.name.startswith("."):
-            continue
+    listed = pictures_in(folder, beside=(".txt",))
+    if listed.note:
+        log.warning("%s: %s", folder, listed.note)
+    for file in listed.pictures:
         try:
-            found.append(Shot(file.name, images.open_image(file)))
+            data = images.ImageInput.of(file)
+            picture = data.picture()
         except SfumatoError as error:
             log.warning("%s; left out", error)
+            continue
+        if min(picture.size) < LEAST:
+            log.warning("%s: is %dx%d, too small to learn from; left out", file.name, *picture.size)
+            continue
+        if getattr(identify(data.data, file.name), "is_animated", False):
+            log.warning("%s: is several pictures; the first one is taken", file.name)
+        found.append(Shot(file.name, picture, data.sha256))
     if not found:
         raise SfumatoError(f"{folder}: no picture there that can be read; 3 to 5 are best")
     if len(found) < FEW:
@@ -142,8 +154,17 @@ def pick_identifier(tokens: Tokens, vocabulary: Sequence[str], seed: int = 0) ->
     return Random(keyed(f"{seed}/identifier")).choice(rare)
 
 
-def inspected(tokens: Tokens, name: str) -> list[int]:
-    """The identifier's tokens; a bad one is warned of."""
+def inspected(
+    tokens: Tokens,
+    name: str,
+    vocabulary: Sequence[str] = (),
+    spelled: Callable[[int], str] = str,
+) -> list[int]:
+    """The identifier's tokens; a bad one is warned of.
+
+    vocabulary: the model's words by falling frequency, of which the first half are ordinary ones;
+    spelled: what a token stands for.
+    """
     if not name.strip():
         raise SfumatoError("identifier: is empty; give a rare short word")
     ids = tokens(f"a {name} dog")
@@ -151,11 +172,18 @@ def inspected(tokens: Tokens, name: str) -> list[int]:
     pieces = ids[1 : len(ids) - len(plain) + 1]
     if len(pieces) > 3:
         log.warning(
-            "identifier %r is %d tokens, each with a meaning of its own that must be unlearned; "
-            "take a rare word of one token",
+            "identifier %r is %d tokens (%s), each with a meaning of its own that must be "
+            "unlearned; take a rare word of one token",
             name,
             len(pieces),
+            ", ".join(spelled(k) for k in pieces),
         )
     elif name.lower() == "sks":
         log.warning("identifier 'sks' is the name of a rifle, which shows; take another rare word")
+    elif name.lower() in vocabulary[: len(vocabulary) // 2]:
+        log.warning(
+            "identifier %r is an ordinary word, whose meaning must be unlearned; take a rare one, "
+            "or leave it to be chosen",
+            name,
+        )
     return pieces

@@ -7,6 +7,7 @@ process makes its share of the same batch, and gradients are averaged.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -16,19 +17,28 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from torch import distributed
+from pydantic import Field
+from torch import Tensor, distributed
 
 from sfumato.core.errors import SfumatoError
-from sfumato.train import state
+from sfumato.core.interrupts import Stopped
+from sfumato.documents import read_json, read_text
+from sfumato.train import origin, state
 from sfumato.train.config import Config
 from sfumato.train.optim import Weights, rate
 from sfumato.train.report import Log, memory, plot
 from sfumato.train.tuners import Outcome, Tuner, make
+from sfumato.train.values import part
+
+FIRST, EXPLODED = 10, 1000.0
+"""A loss above EXPLODED times the largest of the FIRST ones, or times 1, which is what a network
+that says nothing costs, comes from weights that are ruined."""
 
 Say = Callable[[str], None]
+DONE = "done.json"
 
 
 def say(line: str) -> None:
@@ -61,6 +71,21 @@ class Group:
             distributed.all_reduce(grad)
             grad /= self.size
 
+    def mean(self, value: Tensor) -> float:
+        """Mean of a number over the processes."""
+        value = value.detach().clone()
+        if self.size > 1:
+            distributed.all_reduce(value)
+        return float(value) / self.size
+
+
+@part
+class Done:
+    """A finished run: its steps, and where its result is, from the run folder."""
+
+    step: Annotated[int, Field(ge=0)]
+    result: str
+
 
 class Trainer:
     """A recipe at work in a run folder."""
@@ -72,53 +97,84 @@ class Trainer:
         self.folder = folder
         self.group, self.device = Group(device), device
         self.say = say if self.group.rank == 0 else lambda line: None
-        folder.mkdir(parents=True, exist_ok=True)
-        self._keep_recipe()
-        self.tuner: Tuner = make(config, data, folder, device)
-        self.weights = Weights(self.tuner.parameters(), config.optim)
         self.step = 0
         self.seconds = 0.0
         self.measures: dict[str, float] = {}
+        self.ceiling = 0.0
+        self.firsts: list[float] = []
         self.log = Log(folder / "log.csv")
         self.signal: int | None = None
+        self.due = True  # the first state too: it is what is left where the first steps go wrong
+        known = origin.of(config, origin.tokenizer(folder))
+        origin.going_on(folder, known, whole=False)  # refused before anything is made
+        _made(folder)
+        if self.group.rank == 0 and not self.checkpoint.exists():
+            self._sweep()
+        self.tuner: Tuner = make(config, data, folder, device)
+        now = origin.of(config, self.tuner.digests())
+        for line in origin.going_on(folder, now):
+            self.say(line)
+        self.weights = Weights(self.tuner.parameters(), config.optim)
         self._resume()
+        self.origin = now
 
     @property
     def checkpoint(self) -> Path:
-        return self.folder / "state.safetensors"
+        return self.folder / origin.CHECKPOINT
 
-    def _keep_recipe(self) -> None:
-        """The run folder keeps the recipe; that it changed is said."""
-        kept = self.folder / "recipe.toml"
-        if self.group.rank:
+    def _sweep(self) -> None:
+        """Leave no row of a run that never came to its first checkpoint; and no recipe of another
+        use is overwritten."""
+        recipe = self.folder / origin.RECIPE
+        if not recipe.exists():
             return
-        before = kept.read_text(encoding="utf-8") if kept.exists() else self.config.text
-        if before != self.config.text and self.checkpoint.exists():
-            self.say(f"{kept}: differs from this recipe; going on with the new settings")
-        kept.write_text(self.config.text, encoding="utf-8")
+        own = (self.folder / origin.FILE).exists() or not recipe.stat().st_size
+        if not own and read_text(recipe) != self.config.text:
+            raise SfumatoError(
+                f"{recipe}: is another recipe, of which there is no run here; remove it, or give "
+                "another -o"
+            )
+        for name in ("log.csv", "heldout.csv", DONE):
+            (self.folder / name).unlink(missing_ok=True)
 
     def _resume(self) -> None:
         if not self.checkpoint.exists():
             return
         tensors, note = state.read(self.checkpoint)
         self.weights.load(tensors)
-        self.step, self.seconds = int(note["step"]), float(note["seconds"])
-        self.measures = dict(note.get("measures", {}))
+        self.step, self.seconds, self.ceiling = note.step, note.seconds, note.ceiling
+        self.measures = dict(note.measures)
+        self.due = False
         if self.group.rank == 0:
             self.log.cut(self.step)
+            Log(self.folder / "heldout.csv").cut(self.step)
         self.say(f"resumed at step {self.step}")
 
     def save(self) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint, unless its state is not one to go on from."""
+        if name := self.weights.unhealthy():
+            raise self._stopped(f"step {self.step}: {name} is not finite")
         if self.group.rank == 0:
             note = {"step": self.step, "seconds": self.seconds, "measures": self.measures}
-            state.write(self.checkpoint, self.weights.state(), note)
+            state.write(self.checkpoint, self.weights.state(), {**note, "ceiling": self.ceiling})
 
     def run(self, until: int | None = None) -> None:
-        """Train to the recipe's last step, or to `until`; save, show and export as it goes."""
+        """Train to the recipe's last step, or to `until`; save, show and export as it goes.
+
+        A state is written once the next step's loss has shown that it is a healthy one.
+        """
         optim, every = self.config.optim, self.config.run
-        last = min(optim.steps, until or optim.steps)
+        if until is not None and not 1 <= until <= optim.steps:
+            raise SfumatoError(
+                f"--until {until}: must be from 1 to the {optim.steps} steps asked for"
+            )
+        last = until or optim.steps
         share = self.group.share(optim.batch)
+        if self._over(last):
+            return
+        if self.group.rank == 0:
+            origin.begin(self.folder, self.config, self.origin)
+        self.log.begin(self.seconds)
         handlers = self._listen()
         saved = time.monotonic()
         with ThreadPoolExecutor(1) as pool:
@@ -132,8 +188,8 @@ class Trainer:
                     self.seconds += time.monotonic() - began
                     due = time.monotonic() - saved > 60 * every.save_minutes
                     if self._report(last) and due:
-                        self.save()
-                        saved = time.monotonic()
+                        self.due, saved = True, time.monotonic()
+                self._prove(ahead.result())
             finally:
                 ahead.cancel()
                 for number, handler in handlers.items():
@@ -143,8 +199,8 @@ class Trainer:
             return
         self.save()
         if self.signal is not None:
-            self.say(f"stopped at step {self.step}; the same command goes on from there")
-            raise KeyboardInterrupt
+            self.say(f"stopped at step {self.step}, which is saved; the same command goes on")
+            raise Stopped(self.signal)
 
     def _report(self, last: int) -> bool:
         """Log, measure and show where it is due; whether the log was written."""
@@ -158,20 +214,68 @@ class Trainer:
         self._write_log(last)
         return True
 
+    def _over(self, last: int) -> bool:
+        """Whether there is nothing left to do; more steps than asked for are refused."""
+        steps = self.config.optim.steps
+        if self.step > steps:
+            raise SfumatoError(
+                f"{self.folder}: has {self.step} steps already, more than the {steps} asked for; "
+                "give more --steps, or another -o"
+            )
+        if self.step < steps:
+            if self.step >= last:
+                self.say(f"{self.folder}: is at step {self.step} of {steps} already")
+            return self.step >= last
+        file = self.folder / DONE
+        if not file.exists():
+            return False
+        done = read_json(Done, file)
+        finished = done.step == self.step and (self.folder / done.result).exists()
+        if finished:
+            self.say(
+                f"{self.folder}: this run is finished, {steps} of {steps} steps; nothing was "
+                "trained. More --steps go on from there"
+            )
+        return finished
+
+    def _stopped(self, why: str) -> SfumatoError:
+        kept = "nothing is kept"
+        if self.checkpoint.exists():
+            kept = f"the state before it is kept in {self.checkpoint}"
+        return SfumatoError(f"{why}; {kept}; lower optim.rate or optim.clip and go on")
+
+    def _judged_healthy(self, outcome: Outcome, norm: Tensor) -> float:
+        """The loss of the state in hand; one that is not finite, or far above what the run began
+        with, stops the run before it does harm."""
+        loss = self.group.mean(outcome.total)
+        finite = math.isfinite(loss) and math.isfinite(float(norm))
+        if not finite or (self.ceiling and loss > self.ceiling):
+            self.weights.drop()
+            said = f"step {self.step + 1}: loss {loss:g}, gradient norm {float(norm):g}"
+            raise self._stopped(said if finite is False else f"{said}, far above the first ones")
+        return loss
+
+    def _prove(self, batch: Any) -> None:
+        """That the next step could be made: what ends a run is healthy too."""
+        outcome = self.tuner.loss(batch, self.step)
+        outcome.total.backward()  # type: ignore[no-untyped-call]
+        self.group.average(self.weights)
+        self._judged_healthy(outcome, self.weights.gather())
+        self.weights.drop()
+
     def advance(self, batch: Any) -> Outcome:
         """One step. A loss or gradient that is not finite stops the run before it does harm."""
         outcome = self.tuner.loss(batch, self.step)
         outcome.total.backward()  # type: ignore[no-untyped-call]
         self.group.average(self.weights)
         norm = self.weights.gather()
-        loss = float(outcome.total.detach())
-        if not (math.isfinite(loss) and math.isfinite(float(norm))):
-            self.weights.drop()
+        loss = self._judged_healthy(outcome, norm)
+        if self.due:
             self.save()
-            raise SfumatoError(
-                f"step {self.step + 1}: loss {loss}, gradient norm {float(norm)}; the state before "
-                f"it is kept in {self.checkpoint}; lower optim.rate or optim.clip and go on"
-            )
+            self.due = False
+        if len(self.firsts) < FIRST:
+            self.firsts.append(loss)
+            self.ceiling = max(self.ceiling, EXPLODED * max(1.0, loss))
         self.weights.step(self.step, norm)
         self.step += 1
         self.log.add({"loss": loss, "gradient": float(norm), **outcome.parts})
@@ -187,8 +291,10 @@ class Trainer:
     def export(self, folder: Path) -> None:
         """The averaged weights in their final form."""
         if self.group.rank == 0:
-            self.tuner.export(folder, self.weights.average, self.facts())
-            self.say(f"exported to {folder}")
+            result = self.tuner.export(folder, self.weights.average, self.facts())
+            name = os.path.relpath(result, self.folder)
+            state.put_text(self.folder / DONE, json.dumps({"step": self.step, "result": name}))
+            self.say(f"exported to {result}")
 
     def facts(self) -> dict[str, Any]:
         """What a card says about the training."""
@@ -220,6 +326,8 @@ class Trainer:
         """Held-out measures of the averaged weights; every process waits, the first one writes."""
         with self.weights.averaged(), torch.no_grad():
             found = self.tuner.judge() if self.group.rank == 0 else {}
+        if odd := [name for name, value in found.items() if not math.isfinite(value)]:
+            raise self._stopped(f"step {self.step}: the measure {odd[0]!r} is {found[odd[0]]}")
         self.measures = found or self.measures
         if found:
             log = Log(self.folder / "heldout.csv")
@@ -242,6 +350,15 @@ class Trainer:
             return {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
         except ValueError:
             return {}
+
+
+def _made(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SfumatoError(
+            f"{folder}: cannot be made ({error.strerror}); give another -o"
+        ) from None
 
 
 def clock(seconds: float) -> str:

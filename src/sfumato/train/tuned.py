@@ -64,6 +64,8 @@ class Tuned:
         """Adapters on the layers that the recipe names, or the whole networks."""
         rank, alpha = self.config.adapter.rank, self.config.adapter.alpha
         found: dict[str, nn.Parameter] = {}
+        for target in self._targets("unet")[0] if rank else ():
+            lora.layers(self.net, (target,))  # one that means nothing is refused by name
         for part, net in self.nets.items():
             if not rank:
                 net.requires_grad_(True)
@@ -85,7 +87,7 @@ class Tuned:
             return ("text",), ()
         if self.own:
             return targets, () if self.config.subject.text else TEXT
-        return ("cross",) if targets == ("attention",) else targets, ()
+        return tuple("cross" if target == "attention" else target for target in targets), ()
 
     def condition(self, texts: Sequence[str]) -> Cond:
         """One row for each text. Vectors of frozen encoders are made once."""
@@ -102,8 +104,10 @@ class Tuned:
         for net in self.nets.values():
             net.train(mode)
 
-    def export(self, folder: Path, average: Mapping[str, Tensor], note: Mapping[str, Any]) -> str:
-        """Write what was learned to the folder; one line that says what, counted again."""
+    def export(
+        self, folder: Path, average: Mapping[str, Tensor], note: Mapping[str, Any]
+    ) -> tuple[Path, str]:
+        """Write what was learned to the folder; where, and a line that says what, counted again."""
         folder.mkdir(parents=True, exist_ok=True)
         if not self.config.adapter.rank:
             return self._whole(folder, average, note)
@@ -112,12 +116,12 @@ class Tuned:
             given = self.config.adapter
             plain = {name.removeprefix("unet."): value for name, value in average.items()}
             state.write(file, plain, {"alpha": given.alpha, "rank": given.rank, **note})
-            return f"{file}: {len(plain) // 2} layers, rank {given.rank}"
+            return file, f"{file}: {len(plain) // 2} layers, rank {given.rank}"
         return self._lora_files(folder, average, note)
 
     def _lora_files(
         self, folder: Path, average: Mapping[str, Tensor], note: Mapping[str, Any]
-    ) -> str:
+    ) -> tuple[Path, str]:
         """pytorch_lora_weights (diffusers, peft's names) and kohya's form; both read again.
 
         alpha / rank is folded into the up matrices of the first, so that no header is needed: the
@@ -156,7 +160,7 @@ class Tuned:
         counts = [self.counted(file) for file in (first, second)]
         if len(set(counts)) != 1 or counts[0] != len(own) // 2:
             raise SfumatoError(f"{first}: {counts} layers were read back of {len(own) // 2}")
-        return f"{first}: {counts[0]} layers, rank {given.rank}; {second.name} the same"
+        return first, f"{first}: {counts[0]} layers, rank {given.rank}; {second.name} the same"
 
     def counted(self, file: Path) -> int:
         """How many of a LoRA file's layers are this model's."""
@@ -165,7 +169,9 @@ class Tuned:
         found = adapter_files.lows(tensors, header, file)
         return sum(adapter_files.flat(low.layer) in known.get(low.part, {}) for low in found)
 
-    def _whole(self, folder: Path, average: Mapping[str, Tensor], note: Mapping[str, Any]) -> str:
+    def _whole(
+        self, folder: Path, average: Mapping[str, Tensor], note: Mapping[str, Any]
+    ) -> tuple[Path, str]:
         """The model's own folder with the trained weights in it."""
         source, target = self.model.folder, folder / "model"
         if source is None:
@@ -181,7 +187,7 @@ class Tuned:
             self._pipeline(part, average)
         shutil.rmtree(target, ignore_errors=True)
         part.replace(target)
-        return f"{target}: the whole model, {len(average)} weights trained"
+        return target, f"{target}: the whole model, {len(average)} weights trained"
 
     def _cascade(
         self, folder: Path, average: Mapping[str, Tensor], note: Mapping[str, Any]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from random import Random
 
 from sfumato.train.data.store import STYLES, Concept
+from sfumato.train.values import Share, part
 
 COLOURS: dict[str, tuple[str, float, float, float]] = {
     # Korean, then hue in degrees, factor on saturation, lift of the value towards 1
@@ -71,7 +72,7 @@ class Scene:
     relation: str | None = None
 
 
-@dataclass(frozen=True)
+@part
 class Wording:
     """How often captions are worded in which way (probabilities).
 
@@ -80,12 +81,12 @@ class Wording:
     unknown words mean nothing instead of something wrong.
     """
 
-    empty: float = 0.12
-    tags: float = 0.2
-    extra: float = 0.15
-    korean: float = 0.12
-    plain: float = 0.05
-    nonsense: float = 0.05
+    empty: Share = 0.12
+    tags: Share = 0.2
+    extra: Share = 0.15
+    korean: Share = 0.12
+    plain: Share = 0.05
+    nonsense: Share = 0.05
 
 
 def caption(scene: Scene, wording: Wording, words: tuple[str, ...], rng: Random) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import colorsys
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from random import Random
+from typing import Annotated, Any
 
 import torch
+from pydantic import BeforeValidator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -31,24 +33,35 @@ from sfumato.train.data.captions import (
     caption,
 )
 from sfumato.train.data.store import Concept, Store
+from sfumato.train.values import NotNegative, Share, part
 
 HELD_OUT_PAIRS = 20
 """Percent of (colour, concept) pairs that are never composed, so that combining can be tested."""
 
 
-@dataclass(frozen=True)
+def _styles(given: Any) -> Any:
+    if not isinstance(given, Mapping):
+        if isinstance(given, tuple):  # a program's
+            return given
+        raise ValueError("must be a table of weights, such as {fluent = 2, ink = 1}")
+    if given and not any(given.values()):
+        raise ValueError("all weights are 0; give those that are wanted one")
+    return tuple(sorted(given.items()))
+
+
+@part
 class Mix:
     """How often a picture is changed in which way (probabilities), and how styles are weighted.
 
     small: one small thing in a named corner; jitter: unnamed small change of size and place.
     """
 
-    hue: float = 0.22
-    background: float = 0.18
-    pair: float = 0.12
-    small: float = 0.06
-    jitter: float = 0.2
-    styles: tuple[tuple[str, float], ...] = ()
+    hue: Share = 0.22
+    background: Share = 0.18
+    pair: Share = 0.12
+    small: Share = 0.06
+    jitter: Share = 0.2
+    styles: Annotated[tuple[tuple[str, NotNegative], ...], BeforeValidator(_styles)] = ()
 
 
 @dataclass(frozen=True)
@@ -93,6 +106,11 @@ class Composer:
         for row, style in enumerate(store.styles):
             rows.setdefault(style, []).append(row)
         given = dict(mix.styles) or {style: len(found) for style, found in rows.items()}
+        if dict(mix.styles) and set(rows) == {""}:
+            raise SfumatoError(
+                "mix.styles: a folder of your own pictures has no styles; leave mix.styles out, as "
+                "recipes/own-32.toml does"
+            )
         if missing := sorted(set(given) - set(rows)):
             raise SfumatoError(f"data: no pictures of style {', '.join(missing)}")
         self.rows = rows

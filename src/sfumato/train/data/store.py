@@ -10,18 +10,31 @@ import csv
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+from pydantic import Field, StringConstraints
 from torch import Tensor
 
+from sfumato import images
 from sfumato.core.errors import SfumatoError
+from sfumato.documents import parse_json, read_text
+from sfumato.images import Picture
+from sfumato.train.values import foreign
+
+T = TypeVar("T")
+LARGEST = 64 << 20
+"""Bytes of a file of captions, and of a picture of a packed set."""
+BESIDE = (".txt", ".json", ".csv", ".jsonl", ".npz", ".md", ".toml")
+"""Endings of what lies beside pictures and is none."""
 
 STYLES: dict[str, tuple[str, str]] = {
     "fluent": ("3d render", "입체 그림"),
@@ -62,6 +75,20 @@ class Store:
     @property
     def size(self) -> int:
         return int(self.pixels.shape[-1])
+
+    def digests(self) -> dict[str, str]:
+        """Of a folder's every picture with its caption; of a packed set as a whole."""
+        rows = [row.numpy().tobytes() for row in self.pixels.cpu()]
+        said = [json.dumps([asdict(c), s]) for c, s in zip(self.concepts, self.styles, strict=True)]
+        if any(self.styles):
+            made = sha256()
+            for row, text in zip(rows, said, strict=True):
+                made.update(row + text.encode())
+            return {"the packed set": made.hexdigest()[:24]}
+        return {
+            f"picture {concept.key}": sha256(row + text.encode()).hexdigest()[:24]
+            for concept, row, text in zip(self.concepts, rows, said, strict=True)
+        }
 
     def index(self) -> dict[tuple[str, str], int]:
         """(concept key, style) -> row."""
@@ -106,10 +133,21 @@ def _packed(
         for style in row["styles"]
         if not styles or style in styles
     ]
-    with zipfile.ZipFile(archive) as packed:
-        names = set(packed.namelist())
-        entries = [(s, row) for s, row in entries if f"{s}/{row['hex']}.webp" in names]
-        data = [packed.read(f"{style}/{row['hex']}.webp") for style, row in entries]
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            names = set(packed.namelist())
+            entries = [(s, row) for s, row in entries if f"{s}/{row['hex']}.webp" in names]
+            data = {}
+            for style, row in entries:
+                name = f"{style}/{row['hex']}.webp"
+                if packed.getinfo(name).file_size > LARGEST:
+                    raise SfumatoError(f"data {archive}: {name} is no small picture")
+                data[name] = packed.read(name)
+    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
+        raise SfumatoError(
+            f"data {archive}: cannot be read ({error}); make it again with "
+            "`sfumato data build-emoji`"
+        ) from None
     if not entries:
         raise SfumatoError(f"data {archive}: no {split} pictures of styles {list(styles) or 'any'}")
     pixels = _decoded(data, size)
@@ -118,8 +156,38 @@ def _packed(
 
 def metadata(path: Path) -> list[dict[str, Any]]:
     """The lines of a packed set's metadata.jsonl."""
-    text = (path / "metadata.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines() if line.strip()]
+    found = _lines(Row, path / "metadata.jsonl")
+    return [{**json.loads(line), **asdict(row)} for line, row in found]
+
+
+def _lines(kind: type[T], file: Path) -> Iterator[tuple[str, T]]:
+    """A .jsonl file's lines and their values; blank lines are none."""
+    for number, line in enumerate(read_text(file, LARGEST).split("\n"), 1):
+        if line.strip():
+            yield line, parse_json(kind, line, f"{file}, line {number}")
+
+
+@foreign
+class Row:
+    """A line of metadata.jsonl."""
+
+    hex: Annotated[str, Field(pattern=r"^[0-9a-z-]{1,200}$")]
+    label: str
+    group: str
+    subgroup: str
+    split: str
+    styles: tuple[str, ...]
+    tags: tuple[str, ...] = ()
+    label_ko: str = ""
+    tags_ko: tuple[str, ...] = ()
+
+
+@foreign
+class Caption:
+    """A row of captions."""
+
+    file: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+    caption: str
 
 
 def concept(row: Mapping[str, Any]) -> Concept:
@@ -144,16 +212,24 @@ def _archive(path: Path, size: int) -> Path:
     return found[fitting[0]]
 
 
-def _decoded(files: Sequence[bytes], size: int) -> Tensor:
+def _decoded(files: Mapping[str, bytes], size: int) -> Tensor:
     with ThreadPoolExecutor() as pool:
-        return torch.stack(list(pool.map(lambda data: _decode(io.BytesIO(data), size), files)))
+        return torch.stack(list(pool.map(lambda name: _decode(name, files[name], size), files)))
 
 
-def _decode(stream: io.BytesIO | Path, size: int) -> Tensor:
+def _rgba(picture: Picture) -> Image.Image:
+    return picture.with_alpha().convert("RGBA")
+
+
+def _decode(name: str, data: bytes, size: int) -> Tensor:
     """(4, size, size) uint8: box average of the picture in premultiplied alpha."""
-    with Image.open(stream) as image:
-        rgba = np.asarray(image.convert("RGBA"), dtype=np.float32)
-    rgba = rgba.copy()
+    picture = images.ImageInput.of(data, name).picture()
+    if picture.width != picture.height or picture.width % size:
+        raise SfumatoError(
+            f"data {name}: is {picture.width}x{picture.height}; a square of a multiple of {size} "
+            "is needed"
+        )
+    rgba = np.asarray(_rgba(picture), dtype=np.float32).copy()
     rgba[..., :3] *= rgba[..., 3:] / 255
     factor = rgba.shape[0] // size
     boxes = rgba.reshape(size, factor, size, factor, 4).mean((1, 3))
@@ -162,7 +238,10 @@ def _decode(stream: io.BytesIO | Path, size: int) -> Tensor:
 
 def _folder(path: Path, size: int) -> Store:
     """Pictures with NAME.txt beside them, or captions.csv / captions.jsonl (file, caption)."""
-    captions = dict(_captions(path))
+    captions: dict[str, str] = {}
+    for name, caption in _captions(path):
+        if captions.setdefault(name, caption) != caption:
+            raise SfumatoError(f"data {path}: {name} has two captions; leave one out")
     if not captions:
         raise SfumatoError(
             f"data {path}: no captions; put captions.csv (file,caption), captions.jsonl or a "
@@ -170,6 +249,8 @@ def _folder(path: Path, size: int) -> Store:
         )
     rows = []
     for name in captions:
+        if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
+            raise SfumatoError(f"data {path}: {name!r:.80}: must be a file in this folder")
         rows.append(_open_square(path / name, size))
     concepts = tuple(Concept(name, caption) for name, caption in captions.items())
     return Store(torch.stack(rows), concepts, ("",) * len(concepts))
@@ -177,13 +258,12 @@ def _folder(path: Path, size: int) -> Store:
 
 def _open_square(file: Path, size: int) -> Tensor:
     """A picture cut to its middle square and averaged to the size."""
+    if not file.exists():
+        raise SfumatoError(f"{file}: named in the captions, but not there")
     try:
-        with Image.open(file) as image:
-            square = image.convert("RGBA")
-    except FileNotFoundError:
-        raise SfumatoError(f"{file}: named in the captions, but not there") from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise SfumatoError(f"{file}: cannot be read as a picture ({error})") from None
+        square = _rgba(images.open_image(file))
+    except SfumatoError as error:
+        raise SfumatoError(f"data {file.parent}: cannot be read as a picture: {error}") from None
     side = min(square.size)
     left, top = (square.width - side) // 2, (square.height - side) // 2
     square = square.crop((left, top, left + side, top + side))
@@ -195,15 +275,42 @@ def _open_square(file: Path, size: int) -> Tensor:
 
 def _captions(path: Path) -> Iterator[tuple[str, str]]:
     if (path / "captions.csv").is_file():
-        with (path / "captions.csv").open(newline="", encoding="utf-8") as stream:
-            for row in csv.DictReader(stream):
-                yield row["file"], row["caption"]
+        yield from _table(path / "captions.csv")
     elif (path / "captions.jsonl").is_file():
-        for line in (path / "captions.jsonl").read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            yield row["file"], row["caption"]
+        for _, row in _lines(Caption, path / "captions.jsonl"):
+            yield row.file, row.caption.strip()
     else:
+        pictures: dict[str, list[str]] = {}
+        for file in sorted(path.iterdir()):
+            if file.suffix.lower() not in BESIDE and not file.name.startswith("."):
+                pictures.setdefault(file.stem, []).append(file.name)
         for text in sorted(path.glob("*.txt")):
-            pictures = [p for p in path.glob(f"{text.stem}.*") if p.suffix != ".txt"]
-            for picture in pictures:
-                yield picture.name, text.read_text(encoding="utf-8").strip()
+            for name in pictures.get(text.stem, ()):
+                yield name, read_text(text).strip()
+
+
+def _table(file: Path) -> Iterator[tuple[str, str]]:
+    """The rows of a captions.csv, as spreadsheets write them too (semicolons or tabs)."""
+    text = read_text(file, LARGEST)
+    first = text.split("\n", 1)[0]
+    mark = next((mark for mark in ",;\t" if mark in first), ",")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
+    try:
+        names = [name.strip().lower() for name in next(reader, [])]
+        if not {"file", "caption"} <= set(names):
+            raise SfumatoError(
+                f"{file}: its first line must name the columns file,caption; it has "
+                f"{', '.join(names) or 'none'}"
+            )
+        at, said = names.index("file"), names.index("caption")
+        for row in reader:
+            if not any(cell.strip() for cell in row):
+                continue
+            if len(row) != len(names) or not row[at].strip():
+                raise SfumatoError(
+                    f"{file}, line {reader.line_num}: has {len(row)} cells for {len(names)} "
+                    "columns; put a caption with commas in quotes"
+                )
+            yield row[at].strip(), row[said].strip()
+    except csv.Error as error:
+        raise SfumatoError(f"{file}, line {reader.line_num}: {error}") from None

@@ -46,8 +46,13 @@ class Tuner(Protocol):
         """Measures on held-out data."""
         ...
 
-    def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Write the result in its final form. facts: steps, pictures, seconds, measures."""
+    def digests(self) -> dict[str, str]:
+        """Of all that is read beside the recipe, by what an error calls it."""
+        ...
+
+    def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
+        """Write the result in its final form; where it is. facts: steps, pictures, seconds,
+        measures."""
         ...
 
 

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfumato.core.noise import keyed
 from sfumato.core.schedule import named
 from sfumato.nn.classifier import Classifier
 from sfumato.nn.unet import UNetConfig
-from sfumato.train import start, state
+from sfumato.train import networks, start, state
 from sfumato.train.config import Config
 from sfumato.train.feed import Feed, Test, listed
 from sfumato.train.objective import column
@@ -49,14 +48,19 @@ class NoisyClassifier:
             "group": sorted({concept.group for concept in concepts}),
         }
         classes = sum(len(names) for names in self.names.values())
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(keyed(f"{config.run.seed}/init"))
-            network = UNetConfig(**{**config.model.network, "out_channels": classes})
-            net = Classifier(network, config.data.size)
+        given = {**config.model.network, "out_channels": classes}
+        network = networks.described(UNetConfig, given)
+        net = networks.made(lambda: Classifier(network, config.data.size), config.run.seed)
+        self.base: dict[str, str] = {}
         if config.model.start:
-            start.adopt(net, start.earlier(config.model.start, "classifier")[0])
+            weights, _ = start.earlier(config.model.start, "classifier")
+            self.base = start.digests(weights)
+            start.adopt(net, weights)
         self.net = net.to(device).train()
         self.schedule = named(config.model.schedule, config.model.table)
+
+    def digests(self) -> dict[str, str]:
+        return self.feed.digests() | self.base
 
     def parameters(self) -> dict[str, nn.Parameter]:
         return dict(self.net.named_parameters())
@@ -126,9 +130,10 @@ class NoisyClassifier:
         styles, groups = self.names["style"], self.names["group"]
         texts = [f"{styles[s]}, {groups[g]}" for s, g in seen[:12].tolist()]
         self.net.train()
-        listed(test.pixels[:12], texts).save(file)
+        with state.beside(file) as part:
+            listed(test.pixels[:12], texts).save(part, "PNG")
 
-    def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """Shards in float16 and classifier.json."""
         half = {name: tensor.half() for name, tensor in average.items()}
         made = {
@@ -140,7 +145,8 @@ class NoisyClassifier:
             "schedule": self.config.model.schedule,
             "training": dict(facts),
         }
-        (folder / "classifier.json").write_text(json.dumps(made, indent=1), encoding="utf-8")
+        state.put_text(folder / "classifier.json", json.dumps(made, indent=1))
+        return folder
 
 
 def tuner(config: Config, data: Path, folder: Path, device: str) -> NoisyClassifier:

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfumato.core.noise import keyed
 from sfumato.core.schedule import named
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
-from sfumato.train import start, state
+from sfumato.train import networks, start, state
 from sfumato.train.config import Config
 from sfumato.train.feed import Feed, Test, listed
 from sfumato.train.objective import column
@@ -43,14 +42,19 @@ class Contrastive:
     def __init__(self, config: Config, data: Path, folder: Path, device: str) -> None:
         self.config, self.device = config, device
         self.feed = Feed(config, data, folder, device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(keyed(f"{config.run.seed}/init"))
-            net = NoisedCLIP(CLIPConfig(**config.model.network))
+        shape = networks.described(CLIPConfig, config.model.network)
+        net = networks.made(lambda: NoisedCLIP(shape), config.run.seed)
+        self.base: dict[str, str] = {}
         if config.model.start:
-            start.adopt(net, start.earlier(config.model.start, "clip")[0])
+            weights, _ = start.earlier(config.model.start, "clip")
+            self.base = start.digests(weights)
+            start.adopt(net, weights)
         self.net = net.to(device).train()
         self.schedule = named(config.model.schedule, config.model.table)
-        self.prompts = self.feed.prompts(self.net.config.context)
+        self.prompts = self.feed.prompts(shape.context, shape.vocabulary)
+
+    def digests(self) -> dict[str, str]:
+        return self.feed.digests(words=True) | self.base
 
     def parameters(self) -> dict[str, nn.Parameter]:
         return dict(self.net.named_parameters())
@@ -106,12 +110,13 @@ class Contrastive:
         test = self.feed.tests[0]
         best = self._matched(test, LEVELS[0]).topk(3).indices[:12].tolist()
         texts = ["  |  ".join(test.texts[k] for k in row) for row in best]
-        listed(test.pixels[:12], texts).save(file)
+        with state.beside(file) as part:
+            listed(test.pixels[:12], texts).save(part, "PNG")
 
-    def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """Shards in float16 and clip.json."""
         names = state.write_shards(folder, "clip", {k: v.half() for k, v in average.items()})
-        (folder / "tokenizer.json").write_bytes(self.feed.words.read_bytes())
+        state.put_text(folder / "tokenizer.json", self.feed.words.read_text(encoding="utf-8"))
         made = {
             "network": asdict(self.net.config),
             "weights": names,
@@ -119,7 +124,8 @@ class Contrastive:
             "schedule": self.config.model.schedule,
             "training": dict(facts),
         }
-        (folder / "clip.json").write_text(json.dumps(made, indent=1), encoding="utf-8")
+        state.put_text(folder / "clip.json", json.dumps(made, indent=1))
+        return folder
 
 
 def tuner(config: Config, data: Path, folder: Path, device: str) -> Contrastive:

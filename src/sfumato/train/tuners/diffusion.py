@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from sfumato.core.branches import Branch
 from sfumato.core.denoiser import Cond, Denoiser, Kind, Prediction
+from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import THRESHOLD, Call, Guide
 from sfumato.core.noise import keyed
 from sfumato.core.process import Process
@@ -23,7 +24,7 @@ from sfumato.core.schedule import named
 from sfumato.models.devices import DTYPES, choose
 from sfumato.nn import lora
 from sfumato.nn.unet import UNet, UNetConfig
-from sfumato.train import pairs, start, state
+from sfumato.train import networks, pairs, start, state
 from sfumato.train.config import Config
 from sfumato.train.data.compose import erased
 from sfumato.train.feed import Feed, tiled
@@ -55,6 +56,7 @@ class Diffusion:
         self.config, self.device = config, device
         self.seed = config.run.seed
         self.feed = Feed(config, data, folder, device)
+        self.base: dict[str, str] = {}
         self.net = self._network()
         self.adapter: dict[str, nn.Parameter] = {}
         if config.adapter.rank:
@@ -72,19 +74,29 @@ class Diffusion:
         if config.optim.compile:
             self.trained = replace(self.denoiser, network=torch.compile(self.net))
         text = self.net.config.xf_width
-        self.prompts = self.feed.prompts(self.net.config.text_ctx) if text else None
+        shape = self.net.config
+        self.prompts = self.feed.prompts(shape.text_ctx, shape.n_vocab) if text else None
 
     def _network(self) -> UNet:
         model = self.config.model
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(keyed(f"{self.seed}/init"))
-            net = UNet(UNetConfig(**model.network))
+        shape = networks.described(UNetConfig, model.network)
+        if shape.out_channels != (wanted := shape.in_channels * (2 if model.learned_range else 1)):
+            raise SfumatoError(
+                f"model.network.out_channels = {shape.out_channels}: must be {wanted}, for "
+                f"{shape.in_channels} channels {'and' if model.learned_range else 'without'} a "
+                "learned variance"
+            )
+        net = networks.made(lambda: UNet(shape), self.seed)
         if model.start:
             part: start.Part = "upsampler" if net.config.low_res else "base"
             weights, old = start.earlier(model.start, part)
+            self.base = start.digests(weights)
             start.adopt(net, weights, old, self.feed.words)
         dtype = choose(self.device, self.config.optim.dtype).dtype
         return net.to(self.device).cast(DTYPES[dtype]).train()
+
+    def digests(self) -> dict[str, str]:
+        return self.feed.digests(words=True) | self.base
 
     def parameters(self) -> dict[str, nn.Parameter]:
         return self.adapter or dict(self.net.named_parameters())
@@ -187,11 +199,12 @@ class Diffusion:
     def show(self, file: Path) -> None:
         """Prompts of the recipe, two seeds each; an upsampler: input, output, truth."""
         self.net.eval()
-        rows = self._upsampled() if self.low_res else self._prompted()
+        rows, labels = self._upsampled() if self.low_res else self._prompted()
         self.net.train()
-        tiled(rows).save(file)
+        with state.beside(file) as part:
+            tiled(rows, labels=labels).save(part, "PNG")
 
-    def _prompted(self) -> list[Tensor]:
+    def _prompted(self) -> tuple[list[Tensor], list[str]]:
         prompts = list(self.config.run.prompts) or self.feed.tests[0].texts[:24]
         cond, null = Cond(), None
         if self.prompts is not None:
@@ -206,9 +219,11 @@ class Diffusion:
         if null is not None:
             process = process.add(aways=[Branch("away", weight=3.0)])
         columns = [process.sample(seed=1000 * k) for k in range(2)]
-        return list(torch.split(torch.stack(columns, dim=1).flatten(0, 1), 12))
+        rows = list(torch.split(torch.stack(columns, dim=1).flatten(0, 1), 12))
+        pairs = [" | ".join(prompts[k : k + 2]) for k in range(0, len(prompts), 2)]
+        return rows, ["\n".join(pairs[k : k + 3]) for k in range(0, len(pairs), 3)]
 
-    def _upsampled(self) -> list[Tensor]:
+    def _upsampled(self) -> tuple[list[Tensor], list[str]]:
         x0 = self.feed.tests[-1].pixels[:12]
         low = F.avg_pool2d(x0, self.factor)
         process = Process(
@@ -216,16 +231,16 @@ class Diffusion:
             solver="dpmpp-2m", device=self.device,
         )  # fmt: skip
         made = process.add(guides=[Clamp()]).sample(seed=0)
-        return [F.interpolate(low, x0.shape[-2:]), made, x0]
+        return [F.interpolate(low, x0.shape[-2:]), made, x0], ["given", "made", "true"]
 
-    def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """Shards in float16, stage.json and maybe the tokenizer; or the adapter's one file."""
         if self.adapter:
             given = self.config.adapter
             note = {"alpha": given.alpha, "rank": given.rank, "training": dict(facts)}
             folder.mkdir(parents=True, exist_ok=True)
             state.write(folder / "adapter.safetensors", average, note)
-            return
+            return folder / "adapter.safetensors"
         full = {**self.net.state_dict(), **average}
         half = {name: tensor.half() for name, tensor in full.items()}
         stem = "upsampler" if self.low_res else "base"
@@ -243,8 +258,9 @@ class Diffusion:
         }
         if self.prompts is not None:
             stage["tokenizer"] = "tokenizer.json"
-            (folder / "tokenizer.json").write_bytes(self.feed.words.read_bytes())
-        (folder / "stage.json").write_text(json.dumps(stage, indent=1), encoding="utf-8")
+            state.put_text(folder / "tokenizer.json", self.feed.words.read_text(encoding="utf-8"))
+        state.put_text(folder / "stage.json", json.dumps(stage, indent=1))
+        return folder
 
 
 class Clamp(Guide):

@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from random import Random
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ from sfumato.models.cascade import quantised
 from sfumato.models.library import load
 from sfumato.models.model import Model
 from sfumato.models.prompts import Prompts
-from sfumato.train import classes, pairs, personal, report, subject
+from sfumato.train import classes, origin, pairs, personal, report, state, subject
 from sfumato.train.album import Album, Rows
 from sfumato.train.config import Config
 from sfumato.train.feed import tiled
@@ -68,8 +68,6 @@ class DreamBooth:
         given = config.subject
         if not given.noun.strip():
             raise SfumatoError("dreambooth: no class noun; say what the subject is, such as dog")
-        if given.convention not in ("sum", "mean"):
-            raise SfumatoError(f"subject.convention {given.convention!r}: must be sum or mean")
         model = load(config.model.start or "emoji", device=device, dtype="float32")
         if model.text is None:
             raise SfumatoError(f"model {model.name}: reads no text, so it cannot learn a name")
@@ -77,12 +75,14 @@ class DreamBooth:
             raise SfumatoError(f"subject.upsampler: model {model.name} has none; leave it out")
         self.shots = subject.shots(Path(given.pictures) if given.pictures else data)
         self.name = given.name or named(model, self.seed)
-        self.tokens = subject.inspected(tokens_of(model), self.name)
-        if given.wording.count("{}") != 1:
-            raise SfumatoError(f"subject.wording {given.wording!r}: write it with one {{}}")
+        known = vocabulary_of(model) if given.name else ()
+        self.tokens = subject.inspected(tokens_of(model), self.name, known, spelled_by(model))
         self.spoken = model.phrase(given.wording.format(f"{self.name} {given.noun}"))
         self.class_text = model.phrase(given.wording.format(given.noun))
         self.texts = (self.spoken, self.class_text, "")
+        self.read = digests(model, self.shots)
+        seen = origin.of(config, self.read)
+        origin.going_on(folder, seen, whole=False)  # before class pictures are made
         sizes = subject.buckets(model.card.native, model.card.multiple)
         of_class = self._class_pictures(model, sizes) if given.prior else []
         with torch.no_grad():
@@ -114,12 +114,18 @@ class DreamBooth:
         given = self.config.subject
         if given.class_folder:
             shots = subject.shots(Path(given.class_folder))
+            self.read |= {f"class picture {shot.name}": shot.digest for shot in shots}
             return [subject.fitted(shot, sizes) for shot in shots]
-        made = classes.made(model, self.class_text, given.class_pictures, self.seed)
-        return [classes.pixels(picture) for picture in made]
+        at_once = self.config.optim.batch
+        wanted = classes.Wanted(model, self.class_text, given.class_pictures, self.seed, at_once)
+        self.read["the class pictures"] = wanted.key
+        return [classes.pixels(picture) for picture in wanted.made()]
 
     def parameters(self) -> dict[str, nn.Parameter]:
         return self.tuned.trained
+
+    def digests(self) -> dict[str, str]:
+        return self.read
 
     def batch(self, step: int, share: slice) -> Batch:
         """B of the subject and, with prior preservation, B of the class."""
@@ -174,8 +180,7 @@ class DreamBooth:
             prior, parts["class"] = self._weighted(batch.classes, objective)
             rows.append(prior)
             of_class += [True] * len(prior)
-        convention = cast(Literal["sum", "mean"], given.convention)
-        total = preserved(torch.cat(rows), of_class, given.prior, convention)
+        total = preserved(torch.cat(rows), of_class, given.prior, given.convention)
         if batch.large is not None:
             loss = self._sharpened(batch.large)
             total, parts["upsampler"] = total + loss.total, float(loss.mse.mean())
@@ -237,11 +242,9 @@ class DreamBooth:
 
     def _error(self, states: Sequence[Tensor], text: str, t: float) -> float:
         total = 0.0
-        for k, state in enumerate(states):
-            noise, cond = self._fixed(state, k, t), self.tuned.condition([text])
-            total += float(
-                self.config.objective.at(self.denoiser, state[None], cond, noise, [t]).mse
-            )
+        for k, x0 in enumerate(states):
+            noise, cond = self._fixed(x0, k, t), self.tuned.condition([text])
+            total += float(self.config.objective.at(self.denoiser, x0[None], cond, noise, [t]).mse)
         return total / len(states)
 
     def _agreement(self) -> dict[str, float]:
@@ -300,7 +303,8 @@ class DreamBooth:
         if self.large_album is not None:
             self._upsampled(file.with_name(file.name.replace("grid", "upsampled")))
         self.tuned.train(True)
-        tiled(rows, least=96).save(file)
+        with state.beside(file) as part:
+            tiled(rows, least=96, labels=["yours", *prompts]).save(part, "PNG")
 
     def _upsampled(self, file: Path) -> None:
         """The subject's own pictures, from small ones, above the true ones."""
@@ -312,7 +316,9 @@ class DreamBooth:
             cond = self._low(small, [self.spoken])
             made = replace(process, cond=cond, shape=tuple(x0.shape)).sample(seed=0)
             rows.append(F.interpolate(torch.cat([made, x0[None]]), size))
-        tiled(list(torch.stack(rows, dim=1)), least=int(size[-1])).save(file)
+        columns = list(torch.stack(rows, dim=1))
+        with state.beside(file) as part:
+            tiled(columns, least=int(size[-1]), labels=["made", "yours"]).save(part, "PNG")
 
     def note(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """What a file says of itself."""
@@ -324,17 +330,25 @@ class DreamBooth:
         said |= {"pictures": [shot.name for shot in self.shots], "training": dict(facts)}
         return said
 
-    def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """Beside the checkpoint, so that `--adapt FOLDER` finds it; and run.json."""
-        line = self.tuned.export(folder.parent, average, self.note(facts))
+        file, line = self.tuned.export(folder.parent, average, self.note(facts))
         log.info("%s", line)
         text = json.dumps({**self.note(facts), "file": line}, indent=1, ensure_ascii=False)
-        (folder.parent / "run.json").write_text(text, encoding="utf-8")
+        state.put_text(folder.parent / "run.json", text)
+        return file
 
 
 def named(model: Model, seed: int) -> str:
     """A rare word of the model's tokenizer, the same whenever the run is started again."""
     return subject.pick_identifier(tokens_of(model), vocabulary_of(model), seed)
+
+
+def digests(model: Model, shots: Sequence[subject.Shot]) -> dict[str, str]:
+    """Of the model that learns and of the subject's pictures."""
+    return {"the model": model.weights[:24]} | {
+        f"picture {shot.name}": shot.digest[:24] for shot in shots
+    }
 
 
 def guidance_of(model: Model) -> float:
@@ -350,6 +364,15 @@ def tokens_of(model: Model) -> subject.Tokens:
         return text.encoders[0].tokens
     tokenizer: Any = text
     return lambda words: list(tokenizer.tokenizer.encode(words).ids)
+
+
+def spelled_by(model: Model) -> Callable[[int], str]:
+    """What a token of the model's stands for."""
+    text: Any = model.text
+    if isinstance(text, encoders.Encoders):
+        read: Any = text.encoders[0].tokenizer
+        return lambda k: str(read.convert_ids_to_tokens(k)).removesuffix("</w>")
+    return lambda k: str(text.tokenizer.decode([k])).strip()
 
 
 def vocabulary_of(model: Model) -> list[str]:

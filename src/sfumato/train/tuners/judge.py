@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from sfumato.core.noise import keyed
 from sfumato.nn.judge import Judge, JudgeConfig
-from sfumato.train import state
+from sfumato.train import networks, state
 from sfumato.train.config import Config
 from sfumato.train.data import store
 from sfumato.train.data.captions import Wording
@@ -89,13 +89,15 @@ class JudgeTuner:
         self.real = still.render([still.still(row) for row in judged], config.data.size).to(device)
         self.truth = torch.tensor([self.label(everything.concepts[k]) for k in judged])
         self.labels = [everything.concepts[k].label for k in judged]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(keyed(f"{config.run.seed}/init"))
-            shape = JudgeConfig(len(self.names), **config.model.network)
-            self.net = Judge(shape).to(device).train()
+        table = {**config.model.network, "classes": len(self.names)}
+        shape = networks.described(JudgeConfig, table)
+        self.net = networks.made(lambda: Judge(shape), config.run.seed).to(device).train()
 
     def label(self, concept: store.Concept) -> int:
         return self.index[self.classes[concept.key]]
+
+    def digests(self) -> dict[str, str]:
+        return self.feed.digests()
 
     def parameters(self) -> dict[str, nn.Parameter]:
         return dict(self.net.named_parameters())
@@ -140,9 +142,10 @@ class JudgeTuner:
             f"{label}: {first.get(k, '?')}"
             for label, k in zip(self.labels[:160:10], seen, strict=True)
         ]
-        listed(self.real[:160:10], texts).save(file)
+        with state.beside(file) as part:
+            listed(self.real[:160:10], texts).save(part, "PNG")
 
-    def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """Shards in float16 and judge.json with the class of every concept."""
         half = {name: tensor.half() for name, tensor in average.items()}
         stem = f"judge-{self.config.data.judged}"
@@ -155,7 +158,8 @@ class JudgeTuner:
             "classes": self.classes,
             "training": dict(facts),
         }
-        (folder / f"{stem}.json").write_text(json.dumps(made), encoding="utf-8")
+        state.put_text(folder / f"{stem}.json", json.dumps(made))
+        return folder
 
 
 def lines(x: Tensor) -> Tensor:

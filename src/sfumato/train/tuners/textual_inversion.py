@@ -30,7 +30,7 @@ from sfumato.train.album import Album, Rows
 from sfumato.train.config import Config
 from sfumato.train.feed import tiled
 from sfumato.train.tuners import Outcome
-from sfumato.train.tuners.dreambooth import LEVELS, SHOWN, STEPS, guidance_of
+from sfumato.train.tuners.dreambooth import LEVELS, SHOWN, STEPS, digests, guidance_of
 
 log = logging.getLogger("sfumato")
 
@@ -62,8 +62,6 @@ class TextualInversion:
             )
         if not given.noun.strip():
             raise SfumatoError(f"{config.tuner}: no noun to start from; say what the subject is")
-        if given.vectors < 1:
-            raise SfumatoError(f"subject.vectors {given.vectors}: must be 1 or more")
         noun = given.noun.replace(" ", "-")
         # two encoders' vectors are in a file that cannot say the word, so its name does
         self.word = given.name or (f"<{noun}>" if len(model.text.encoders) == 1 else f"my-{noun}")
@@ -101,6 +99,9 @@ class TextualInversion:
 
     def parameters(self) -> dict[str, nn.Parameter]:
         return self.words
+
+    def digests(self) -> dict[str, str]:
+        return digests(self.model, self.shots)
 
     def batch(self, step: int, share: slice) -> Rows:
         schedule = self.model.denoiser.schedule
@@ -143,9 +144,11 @@ class TextualInversion:
             run = (process | CFG(guidance_of(self.model))).begin(seed=0)
             x, _ = walk(run)
             rows.append(F.interpolate(run.decode(cast(Tensor, x)).clamp(-1, 1), size))
-        tiled(rows, least=96).save(file)
+        spoken = [text.format(self.word) for text in SPOKEN[:3]]
+        with state.beside(file) as part:
+            tiled(rows, least=96, labels=["yours", *spoken]).save(part, "PNG")
 
-    def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """The files, each read again, and run.json."""
         folder = folder.parent
         files = self.files(average)
@@ -160,7 +163,8 @@ class TextualInversion:
         note = {"name": self.word, "noun": self.config.subject.noun, "training": dict(facts)}
         note["pictures"] = [shot.name for shot in self.shots]
         text = json.dumps({**note, "file": next(iter(files))}, indent=1, ensure_ascii=False)
-        (folder / "run.json").write_text(text, encoding="utf-8")
+        state.put_text(folder / "run.json", text)
+        return folder / next(iter(files))
 
     def files(self, average: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """learned_embeds.safetensors as diffusers writes it; of two encoders, clip_l and clip_g in

@@ -1,0 +1,121 @@
+"""What `--plan` says: a run in plain sentences, or as data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sfumato import images
+from sfumato.cli.compose import Composed
+from sfumato.cli.options import main_field
+from sfumato.core.process import brief
+from sfumato.core.run import place_of
+from sfumato.core.solvers import solver, solver_data
+from sfumato.methods import Method, to_data
+from sfumato.models import cost
+
+
+def data(made: Composed) -> dict[str, Any]:
+    """The plan for --json: calls, times, sizes, methods, and the recipe that would run."""
+    resolved = made.base.resolved()
+    frame, shape = resolved.frame(place_of(resolved))
+    assert resolved.solver is not None
+    source: Any = made.base.source
+    edit = edited(resolved)
+    return {
+        "prompt": resolved.prompt,
+        "calls": made.process.calls,
+        "times": list(made.process.times),
+        "solver": solver_data(solver(resolved.solver)),
+        "work_size": list(frame.work) if frame else list(shape[:0:-1]),
+        "size": list(frame.target) if frame else None,
+        "edited": None if edit is None else images.edit_share(edit),
+        "seconds": cost.seconds(made.process, source.choice),
+        "methods": [to_data(method) for method in resolved.methods],
+        "recipe": source.asked(made.base, made.seed).to_data(),
+    }
+
+
+def sentences(made: Composed) -> list[str]:
+    """The same as one would say it."""
+    plan, resolved = data(made), made.base.resolved()
+    source: Any = made.base.source
+    choice, n = source.choice, resolved.n
+    what = f"Pictures of “{resolved.prompt}”" if n > 1 else f"A picture of “{resolved.prompt}”"
+    if not resolved.prompt:
+        what = "Pictures without a prompt" if n > 1 else "A picture without a prompt"
+    seeds = f"seed {made.seed}" if n == 1 else f"seeds {made.seed} to {made.seed + n - 1}"
+    lines = [f"{what} by model {source.name}, {seeds}."]
+    if resolved.negative:
+        lines.append(f"Away from “{resolved.negative}”.")
+    if resolved.methods:
+        lines.append(f"Methods: {'; '.join(told(method) for method in resolved.methods)}.")
+    lines += [walked(plan), *grown(plan, source.card, made)]
+    if plan["edited"] == 1:
+        lines.append("All of the picture's pixels may change.")
+    elif plan["edited"] is not None:
+        lines.append(
+            f"{plan['edited']:.1%} of the picture's pixels may change; the others are kept bit for "
+            "bit."
+        )
+    if plan["size"] is not None:
+        width, height = plan["size"]
+        lines.append(f"{n} picture{'s' if n > 1 else ''} of {width}x{height} pixels will be saved.")
+    if plan["seconds"]:
+        lines.append(f"That takes about {lasting(plan['seconds'])} on {choice.device}"
+                     f" in {choice.dtype}, loading apart.")  # fmt: skip
+    lines.append("Nothing was made or written; leave --plan out to run it.")
+    return lines
+
+
+def edited(process: Any) -> Any:
+    """The edit mask of the picture that is begun from or kept, None where there is none."""
+    for part in (process.start, process.canvas):
+        parts = getattr(part, "parts", None)
+        if parts is not None:
+            return parts[1]
+    return None
+
+
+def told(method: Any) -> str:
+    """A method with what was given to it, and its main number or word."""
+    main = [main_field(type(method))] if isinstance(method, Method) else []
+    return brief(method, [name for name in main if not isinstance(getattr(method, name), tuple)])
+
+
+def walked(plan: dict[str, Any]) -> str:
+    """The base's steps, times and calls."""
+    times, calls = plan["times"], plan["calls"]
+    first = calls if isinstance(calls, int) else calls[0]
+    if len(times) < 2:
+        return "The base takes no steps: it begins at t = 0, where the picture is as it was given."
+    width, height = plan["work_size"]
+    chosen = plan["solver"] if isinstance(plan["solver"], str) else plan["solver"]["solver"]
+    return (
+        f"{len(times) - 1} steps of {chosen} from t = {times[0]:.3g} to "
+        f"{times[-1]:.3g} at {width}x{height}: {first} network calls."
+    )
+
+
+def grown(plan: dict[str, Any], card: Any, made: Composed) -> list[str]:
+    """What each upsampler does."""
+    if isinstance(plan["calls"], int):
+        return []
+    width, height = plan["work_size"]
+    lines = []
+    for k, count in enumerate(plan["calls"][1:], 1):
+        factor = card.factor(k + 1)
+        size = f"{width * factor}x{height * factor}"
+        lines.append(f"Then upsampler {k} to {size}: {count} calls." if count else
+                     f"Upsampler {k} is not needed.")  # fmt: skip
+    return lines
+
+
+def lasting(seconds: float) -> str:
+    """A time in words; more than two figures would promise too much."""
+    if seconds < 1:
+        return "a second"
+    if seconds < 90:
+        return f"{seconds:.2g} seconds" if seconds < 10 else f"{round(seconds, -1):.0f} seconds"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours"
