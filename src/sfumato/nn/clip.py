@@ -33,7 +33,6 @@ class CLIPConfig:
 
     embedding: int = 512
     head_width: int = 64
-    text_head_width: int | None = None
     size: int = 64
     patch: int = 4
     image_width: int = 768
@@ -45,6 +44,7 @@ class CLIPConfig:
     steps: int = 1000
     logit_scale: float = 100.0
     bands: BandsConfig | None = None
+    text_head_width: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.bands, Mapping):
