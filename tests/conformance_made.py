@@ -1,8 +1,8 @@
 """Cases that are made here, to try the harness itself and to stand in for large files.
 
 `losses` works out training losses by the reference program's own tables, written anew in numpy;
-`varied` gives a network case other sizes and seeds; `filled` makes the weights of a case by a
-formula (a case with "made_weights" holds none). `python tests/conformance_made.py SHARED` renews the small
+`varied` gives a network case other inputs; `filled` makes the weights of a case by a formula (a case
+with "made_weights" holds none). `python tests/conformance_made.py SHARED` renews the small
 network cases in tests/fixtures: their outputs are ours, when ours agreed with the whole folder.
 """
 
@@ -39,7 +39,7 @@ SMALL = {
 
 
 def filled(case: Case, tensors: Tensors) -> dict[str, Tensor]:
-    """The tensors with those that a case's "made_weights" describes: name -> shape, mean, deviation."""
+    """The tensors and those of a case's "made_weights": name -> shape, mean, deviation."""
     made = dict(tensors)
     for k, (name, (shape, mean, deviation)) in enumerate(
         sorted(case.get("made_weights", {}).items())
