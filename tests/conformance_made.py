@@ -1,9 +1,9 @@
 """Cases that are made here, to try the harness itself and to stand in for large files.
 
 `losses` works out training losses by the reference program's own tables, written anew in numpy;
-`varied` gives a network case other inputs; `filled` makes the weights of a case by a formula (a case
-with "made_weights" holds none). `python tests/conformance_made.py SHARED` renews the small
-network cases in tests/fixtures: their outputs are ours, when ours agreed with the whole folder.
+`varied` gives a network case other inputs; `filled` makes the weights of a case by a formula (one
+with "made_weights" holds none). `python tests/conformance_made.py SHARED` renews the small network
+cases in tests/fixtures: their outputs are ours, when ours agreed with the whole folder.
 """
 
 from __future__ import annotations

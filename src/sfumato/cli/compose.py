@@ -145,7 +145,7 @@ def searched(process: Any, name: str, values: dict[str, Any], seed: int) -> Any:
         process, name, measure=measure, target=goal, seed=seed,
         say=logging.getLogger("sfumato").info,
     )  # fmt: skip
-    show.errors.print(f"{name} = {found.value:g} ({found.curve.rule})", markup=False)
+    show.errors.print(f"{name} = {found.value:g} ({found.curve.rule})")
     return found
 
 

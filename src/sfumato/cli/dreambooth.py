@@ -90,7 +90,7 @@ def dreambooth(pictures: str | None, **given: Any) -> None:
         return
     program.work(config, Path(config.subject.pictures), folder, None, given["device"], quiet)
     if not quiet and (folder / "run.json").is_file():  # the first of several processes writes it
-        show.errors.print(ready(folder, config), highlight=False, soft_wrap=True, markup=False)
+        show.errors.print(ready(folder, config))
     print(folder)
 
 

@@ -311,7 +311,7 @@ def fail(line: str, debug: bool) -> None:
     """Print the error and leave with exit code 1."""
     if debug:
         show.errors.print_exception()
-    show.errors.print(f"sfumato: {' '.join(line.split())}", markup=False)
+    show.errors.print(f"sfumato: {' '.join(line.split())}")
     raise typer.Exit(1) from None
 
 
@@ -585,7 +585,7 @@ def main() -> None:
     except BrokenPipeError:
         os._exit(141)
     except (OSError, SfumatoError) as error:  # of help and the like, which are no verbs
-        show.errors.print(f"sfumato: {said(error)}", markup=False)
+        show.errors.print(f"sfumato: {said(error)}")
         sys.exit(1)
     finally:
         signals.leave()

@@ -47,9 +47,7 @@ def sweep(cls: type[Method] | None, wanted: list[Wanted], values: dict[str, Any]
     else:
         print(done.folder / "index.html")
         if done.curve.chosen is not None:
-            show.errors.print(
-                f"marked: {over.name} = {done.curve.chosen:g} ({done.curve.rule})", markup=False
-            )
+            show.errors.print(f"marked: {over.name} = {done.curve.chosen:g} ({done.curve.rule})")
     failed = [cell for cell in done.cells if cell.error]
     if failed:
         raise SfumatoError(
@@ -73,7 +71,7 @@ def batch(cls: type[Method] | None, values: dict[str, Any]) -> None:
         def done(row: batches.Row, state: str) -> None:
             update(next(count))
             if state not in ("made", "skipped"):
-                show.errors.print(f"{row.where}: {state}", markup=False)
+                show.errors.print(f"{row.where}: {state}")
 
         with signals.patient():
             report = batches.run(given, shared.compose, target.folder, done=done)
@@ -90,7 +88,7 @@ def batch(cls: type[Method] | None, values: dict[str, Any]) -> None:
             f"{counts}, {len(failures)} failed; {report.note} has them, and can be run again"
         )
     if not values["quiet"]:
-        show.errors.print(counts, markup=False)
+        show.errors.print(counts)
 
 
 class Shared:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from sfumato.core.run import Step
 
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+# what is printed came from somebody: neither markup nor ":b:" of it is ours to interpret
+errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 class Notices(logging.Handler):
@@ -33,7 +34,7 @@ class Notices(logging.Handler):
         if record.getMessage() in self.said:
             return
         self.said.add(record.getMessage())
-        errors.print(record.getMessage(), style="dim", markup=False)
+        errors.print(record.getMessage(), style="dim")
 
 
 def listen(quiet: bool) -> None:

@@ -192,7 +192,7 @@ def evaluate(
         if written.trouble:
             raise SfumatoError(written.trouble)
         if written.path != Path(output):
-            show.errors.print(f"{output}: exists; the report is {written.path}", markup=False)
+            show.errors.print(f"{output}: exists; the report is {written.path}")
     if as_json:
         print(json.dumps(report))
 

@@ -36,8 +36,6 @@ def read(source: str | Path | Recipe) -> Recipe:
     if not isinstance(source, str | Path):
         raise SfumatoError(f"recipe {source!r:.60}: give a path, or a Recipe")
     path = Path(source)
-    if not path.is_file():
-        raise SfumatoError(f"{path}: no such file; give a recipe or a picture made by sfumato")
     if path.suffix.lower() == ".json":
         return Recipe.from_json(documents.read_text(path, RECIPE_BYTES), path.name)
     text = images.read_metadata(path).get("sfumato")
