@@ -72,7 +72,7 @@ class Scheduler(_Foreign):
     """What a scheduler's file says of the training; how it would sample is not ours."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, populate_by_name=True)
-    kind: str = Field(alias="_class_name")
+    kind: str = Field(validation_alias="_class_name")
     num_train_timesteps: Annotated[int, Range(2, 100_000)] = 1000
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
     beta_start: Annotated[float, Range(gt=0, lt=1)] = 1e-4
