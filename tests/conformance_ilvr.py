@@ -120,12 +120,11 @@ def check_loop(case: Case, t: Tensors) -> None:
         states = [step.x for step in Loop(run).steps(None) if step.i >= 0]
         limits = case["tolerance"]
         if name in t:
-            gap = float((states[-1] - t[name]).abs().max())
-            assert gap <= limits["out_abs"], f"{name}: differs by {gap:.1e}"
+            within(limits["out_abs"], name, states[-1], t[name])
         if level == "reference":
             for j, i in enumerate(case["trace_steps"]):
-                gap = float((states[len(kept) - 1 - i] - t["trace"][j]).abs().max())
-                assert gap <= limits["trace_abs"], f"after step {i}: differs by {gap:.1e}"
+                state = states[len(kept) - 1 - i]
+                within(limits["trace_abs"], f"after step {i}", state, t["trace"][j])
 
 
 def loop_network(case: Case, t: Tensors) -> Any:

@@ -127,10 +127,10 @@ def clip_of(given: Mapping[str, Any]) -> CLIPConfig:
     return CLIPConfig(
         embedding=given["n_embd"],
         head_width=given["n_head_state_image"],
-        text_head_width=given["n_head_state_text"],
         size=given["image_size"],
         patch=given["patch_size"],
         image_width=given["n_head_image"] * given["n_head_state_image"],
+        text_head_width=given["n_head_state_text"],
         image_layers=given["n_xf_blocks_image"],
         text_width=given["n_head_text"] * given["n_head_state_text"],
         text_layers=given["n_xf_blocks_text"],

@@ -18,6 +18,7 @@ from conformance_guided import KINDS as GUIDED
 from conformance_ilvr import KINDS as ILVR
 from conformance_images import KINDS as IMAGES
 from conformance_losses import KINDS as LOSSES
+from conformance_made import filled
 from conformance_networks import KINDS as NETWORKS
 from conformance_personal import KINDS as PERSONAL
 from conformance_sdedit import KINDS as SDEDIT
@@ -61,4 +62,4 @@ def test_conformance(path: Path) -> None:
         pytest.skip(f"kind {kind} belongs to issue {LATER[kind]}")
     assert kind in KINDS, f"{path.name}: no check for kind {kind!r}"
     tensors = path.with_suffix(".safetensors")
-    KINDS[kind](case, load_file(tensors) if tensors.exists() else {})
+    KINDS[kind](case, filled(case, load_file(tensors) if tensors.exists() else {}))

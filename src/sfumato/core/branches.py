@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from sfumato.core.denoiser import Cond, Denoiser, Prediction
@@ -136,6 +137,18 @@ class Mixture:
                 mixed_eps = torch.add(mixed_eps, eps - part.eps, alpha=push)
         first = parts[positives[0].name]
         return Prediction(mixed_x0, mixed_eps, first.frac, log_variance=first.log_variance)
+
+    @cached_property
+    def trainable(self) -> bool:
+        """Whether a network or a fixed condition wants a gradient of its own."""
+        for term in self.terms:
+            parameters = getattr(term.denoiser.network, "parameters", None)
+            tensors = [] if parameters is None else list(parameters())
+            if isinstance(term.cond, Cond):
+                tensors += term.cond.values()
+            if any(tensor.requires_grad for tensor in tensors):
+                return True
+        return False
 
     @property
     def tied(self) -> bool:

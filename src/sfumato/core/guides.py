@@ -30,9 +30,10 @@ class Call:
     """What every extension sees of the moment.
 
     t, s: time of this evaluation and target of the transition; i of n transitions, -1 for the
-    start; eval: evaluation inside the transition; times: all of the run; last_up: visit of the last
-    start or upward move; parts: each branch's prediction; memo: scratch space of one run; held: the
-    state that a score holds constant, where a caller differentiates through the steps.
+    start; eval: evaluation inside the transition; held: where a caller differentiates through the
+    run, the state as a constant of the score that is taken; times: all of the run; last_up: visit
+    of the last start or upward move; parts: each branch's prediction; memo: scratch space of one
+    run.
     """
 
     t: float

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from weakref import WeakKeyDictionary
 
 from sfumato.core.cutouts import Box, boxes, cutouts, shrunk
+from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Call, Guide
 from sfumato.core.lazy import torch
 from sfumato.core.schedule import FAINTEST
@@ -96,6 +97,11 @@ class Penalty(Guide):
                 x0 = torch.add(x0, x - held, alpha=call.schedule.alpha(call.t))
             pixels = x0 if self.decode is None else self.decode(x0)
             if self.mask is not None:
+                if call.held is not None:
+                    raise SfumatoError(
+                        f"{self.name}: what its mask holds back cannot be differentiated through; "
+                        "leave the mask out, or walk the steps with detach=True or under no_grad"
+                    )
                 pixels = pixels.detach().lerp(pixels, self.mask.to(pixels).expand_as(pixels))
             views[self.looks] = View(pixels, call)
         found: View = views[self.looks]

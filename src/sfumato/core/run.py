@@ -312,7 +312,7 @@ class Loop:
             and g.active(call)
             and (alpha >= g.faintest or (shifts_mean and g.on == "mixture"))
         ]
-        self.kept = x.requires_grad and torch.is_grad_enabled()
+        self.kept = torch.is_grad_enabled() and (x.requires_grad or run.mixture.trainable)
         leaf = x if x.requires_grad or not scorers else x.detach().requires_grad_()
         through = any(g.through == "model" for g in scorers)
         with torch.enable_grad() if through else nullcontext():
@@ -324,7 +324,7 @@ class Loop:
             mixed = run.mixture.mix(parts, t)
         call = replace(call, parts=parts)
         pred = mixed
-        if leaf is not x:
+        if leaf is not x and not self.kept:
             pred = mixed.map(lambda v: v.detach())
         for guide in self.edits:
             if guide.active(call):
@@ -368,7 +368,7 @@ class Loop:
         for guide in guides:
             whole = guide.through == "model"
             seen, wanted = (pred, x) if whole else (same, offset)
-            logp = guide.logp(x if whole else moved, seen, call if whole else near)
+            logp = guide.logp(x if whole else moved, seen, near)
             self.scores[guide.name] = logp.detach()
             (part,) = torch.autograd.grad(logp.sum(), wanted, create_graph=True)
             score = score + part

@@ -106,6 +106,7 @@ class Table:
         times = self._times
         if not 0 <= t <= times[-1] * (1 + 1e-6):  # its end may have been float32
             raise SfumatoError(f"time {t}: this schedule covers [0, {times[-1]:g}]")
+        t = min(t, times[-1])
         k = min(bisect_left(times, t), len(times) - 1)
         for near in (k, k - 1):
             if near >= 0 and abs(times[near] - t) * self.steps <= 1e-6:
