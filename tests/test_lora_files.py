@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 import pipelines
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
-from sfumato.models import renaming
+from sfumato.models import adapter_files, renaming
 from test_diffusers import pixels_of, times_of
 
 RANK, ALPHA = 2, 3.0
@@ -211,6 +211,68 @@ def test_alpha_in_the_header_is_read(folders: Any, tmp_path: Path) -> None:
     assert float((ours(model, pipe) - theirs(pipe)).abs().max()) < 1e-5
 
 
+def test_patterns_of_alpha_and_biases_are_those_of_peft(folders: Any, tmp_path: Path) -> None:
+    """The first regular expression that fits a layer's end gives its alpha."""
+    import diffusers
+
+    if tuple(int(part) for part in diffusers.__version__.split(".")[:2]) < (0, 34):
+        pytest.skip("this diffusers does not read the header, so it is no oracle for it")
+    folder = folders("sd1")
+    pipe = fresh(folder)
+    tensors: dict[str, torch.Tensor] = {}
+    for k, (name, weight) in enumerate(layers(pipe.unet)):
+        if name.endswith(("to_q", "to_k", "to_v")):
+            down, up = low_rank(weight, k)
+            tensors |= {f"unet.{name}.lora_A.weight": down, f"unet.{name}.lora_B.weight": up}
+    patterns = {r"down_blocks\.\d\..*to_q": 9.0, "attn1.to_q": 5.0, "to_k": 1.0, "q": 50.0}
+    noted = {"unet.r": RANK, "unet.lora_alpha": 4, "unet.alpha_pattern": patterns,
+             "unet.target_modules": ["to_q", "to_k", "to_v"]}  # fmt: skip
+    file = tmp_path / "mine.safetensors"
+    save_file(tensors, file, {"lora_adapter_metadata": json.dumps(noted), "format": "pt"})
+    pipe.load_lora_weights(file)
+    model = sf.load(str(folder), dtype="float32").adapt(file)
+    assert float((ours(model, pipe) - theirs(pipe)).abs().max()) < 1e-5
+
+
+def test_changes_given_whole_are_added(
+    folders: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """kohya's diff, diff_b, w_norm and b_norm, peft's bias; what is left over is said."""
+    model: Any = sf.load(str(folders("sd1")), dtype="float32")
+    block = "down_blocks.0.attentions.0"
+    names = {
+        "proj_in.weight": "proj_in.diff",
+        "proj_in.bias": "proj_in.diff_b",
+        "norm.weight": "norm.w_norm",
+        "norm.bias": "norm.b_norm",
+        "transformer_blocks.0.attn1.to_out.0.bias": None,
+    }
+    before = {n: model.denoiser.network.net.get_parameter(f"{block}.{n}") for n in names}
+    generator = torch.Generator().manual_seed(3)
+    added = {n: torch.randn(v.shape, generator=generator) for n, v in before.items()}
+    tensors = {
+        f"lora_unet_{block.replace('.', '_')}_{name.replace('.', '_', name.count('.') - 1)}": added[
+            n
+        ]
+        for n, name in names.items()
+        if name is not None
+    }
+    out = f"unet.{block}.transformer_blocks.0.attn1.to_out.0"
+    bias = added["transformer_blocks.0.attn1.to_out.0.bias"]
+    tensors |= {f"{out}.lora_A.weight": torch.zeros(2, len(bias)),
+                f"{out}.lora_B.weight": torch.zeros(len(bias), 2), f"{out}.lora_B.bias": bias,
+                "strange.thing": torch.ones(1)}  # fmt: skip
+    file = tmp_path / "whole.safetensors"
+    save_file(tensors, file)
+    made: Any = model.adapt(file, 0.5)
+    for n, value in before.items():
+        found = made.denoiser.network.net.get_parameter(f"{block}.{n}")
+        assert torch.allclose(found, value + 0.5 * added[n], atol=1e-6), n
+    assert (
+        "1 of its tensors are no change that is known here, left out: strange.thing" in caplog.text
+    )
+
+
 def test_adapters_on_the_prompts_branch_alone(folders: Any, tmp_path: Path) -> None:
     """Per branch: the away branch is the plain model, text encoder and all."""
     folder = folders("sd1")
@@ -299,11 +361,39 @@ def test_what_does_not_fit_is_refused(folders: Any, tmp_path: Path) -> None:
         ({"lora_unet_x.hada_w1_a": torch.zeros(2, 2)}, "LoHa is not supported"),
         ({"unet.x.lora_A.weight": torch.zeros(2, 2)}, "lora_B.weight is missing"),
         ({"model.weight": torch.zeros(2, 2)}, "no LoRA layers in it"),
+        ({"lora_unet_x.a1.weight": torch.zeros(2, 2)}, "GLoRA is not supported"),
+        (
+            {"unet.x.lora_A.weight": torch.zeros(0, 2), "unet.x.lora_B.weight": torch.zeros(2, 0)},
+            "is empty, rank 0 changes nothing",
+        ),
+        (
+            {f"unet.x.lora_{x}.weight": torch.zeros(2, 2, dtype=torch.int8) for x in "AB"},
+            "holds torch.int8, not floats",
+        ),
+        (
+            {f"unet.x.lora_{x}.weight": torch.full((2, 2), float("nan")) for x in "AB"},
+            "values that are not finite",
+        ),
+        (
+            {"unet.x.lora_A.weight": torch.zeros(2, 2), "unet.x.lora_B.weight": torch.zeros(2, 3)},
+            "beside a rank of 2",
+        ),
         ({"emb_params": torch.zeros(1, 77)}, "vectors of 77, the text encoder's have 32"),
         ({"clip_l": torch.zeros(1, 32), "clip_g": torch.zeros(1, 32)}, "vectors for 2 text"),
     ]
     for tensors, said in cases:
         save_file(tensors, file)
+        with pytest.raises(SfumatoError, match=said):
+            model.adapt(file)
+    layer = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    plain = {f"{layer}.lora_{x}.weight": torch.zeros(2, 2) for x in "AB"}
+    for note, said in (
+        ("{", "is not JSON"),
+        ('{"unet.lora_alpha": "x"}', "lora_alpha = 'x'"),
+        ('{"unet.alpha_pattern": {"(": 1}}', "is none"),
+        ('{"unet.alpha_pattern": {"(a+)+": 1}}', "too involved"),
+    ):
+        save_file(plain, file, {"lora_adapter_metadata": note})
         with pytest.raises(SfumatoError, match=said):
             model.adapt(file)
     wrong = {

@@ -5,19 +5,23 @@ Reading only; what an adapter does to a model is in adapters.py.
 
 from __future__ import annotations
 
-import json
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
+from sfumato.documents import parse_data, parse_json
 from sfumato.models.openai import DAMAGED, read_state_dict
+
+log = logging.getLogger("sfumato")
 
 UNSUPPORTED = {
     "hada_": "LoHa",
@@ -26,18 +30,68 @@ UNSUPPORTED = {
     "lora_magnitude_vector": "DoRA",
     "lora_mid": "CP-decomposed LoCon",
     "oft_": "OFT",
+    ".a1.weight": "GLoRA",
+    ".on_input": "IA3",
+    "dyn_up": "DyLoRA",
 }
 
 
 @dataclass(frozen=True, eq=False)
 class Low:
-    """One layer of a LoRA file: W + scale up down. layer: as the file calls it."""
+    """A change of low rank: W + scale up down. layer: as the file calls it."""
 
     part: str
     layer: str
     down: Tensor
     up: Tensor
     scale: float
+    leaf: Literal["weight", "bias"] = "weight"
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        """Shape of the matrix that it is added to."""
+        return self.up.shape[0], self.down[:1].numel()
+
+    def change(self, strength: float) -> Tensor:
+        """strength scale up down, (out, in * kernel) float32."""
+        scale: float = strength * self.scale
+        return scale * (self.up.float().flatten(1) @ self.down.float().flatten(1))
+
+
+@dataclass(frozen=True, eq=False)
+class Full:
+    """A change given whole: W + value, of a weight or a bias."""
+
+    part: str
+    layer: str
+    value: Tensor
+    leaf: Literal["weight", "bias"] = "weight"
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        return self.value.shape[0], self.value[:1].numel()
+
+    def change(self, strength: float) -> Tensor:
+        """strength value, a row for each output, float32."""
+        return strength * self.value.float().flatten(1 if self.value.ndim > 1 else 0)
+
+
+class Scales(BaseModel):
+    """What diffusers' header says of a part's scales; its other keys are of training."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
+
+    lora_alpha: float | None = None
+    alpha_pattern: dict[str, float] = Field({}, max_length=10_000)
+    use_rslora: bool = False
+
+    def of(self, layer: str, rank: int) -> float:
+        """alpha / rank, alpha by the first pattern that fits (as peft does), else the rank."""
+        found = (value for key, value in self.alpha_pattern.items() if fits(key, layer))
+        alpha = next(found, self.lora_alpha)
+        if alpha is None:
+            return 1.0
+        return alpha / (rank**0.5 if self.use_rslora else rank)
 
 
 def read(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -65,6 +119,8 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
 def flat(name: str) -> str:
     """A layer's name without what tells its writers apart."""
     name = name.removeprefix("base_model.model.").removeprefix("text_model.")
+    name = re.sub(r"self_attn\.to_([qkv])_lora$", r"self_attn.\1_proj", name)
+    name = re.sub(r"self_attn\.to_out_lora$", "self_attn.out_proj", name)
     name = name.replace(".processor.", ".").replace("to_out_lora", "to_out.0")
     name = re.sub(r"\.to_out$", ".to_out.0", re.sub(r"(to_[qkv])_lora", r"\1", name))
     return name.replace(".", "_").removeprefix("text_model_")
@@ -88,39 +144,118 @@ KOHYA = {
 }
 
 
-def lows(tensors: Mapping[str, Any], header: Mapping[str, str], file: Path) -> Iterator[Low]:
-    """The layers of a LoRA file of either format."""
+FULL: dict[str, Literal["weight", "bias"]] = {
+    ".diff": "weight", ".diff_b": "bias", ".w_norm": "weight", ".b_norm": "bias",
+}  # fmt: skip
+"""Endings of kohya's changes that are given whole."""
+EMBEDDING = re.compile(r"^(.*?)\.lora_embedding_A(?:\.default)?$")
+
+
+def changes(tensors: Mapping[str, Any], header: Mapping[str, str], file: Path) -> list[Low | Full]:
+    """The changes of a LoRA file of either format; what is no change is warned of."""
     for mark, kind in UNSUPPORTED.items():
         if any(mark in name for name in tensors):
             raise SfumatoError(f"adapter {file.name}: {kind} is not supported, LoRA and LoCon are")
-    noted = json.loads(header.get("lora_adapter_metadata", "{}"))
-    found = False
+    for name, value in tensors.items():
+        _check(name, value, file)
+    where = f"adapter {file.name}: lora_adapter_metadata"
+    given = header.get("lora_adapter_metadata", "{}")
+    noted = parse_json(dict[str, JsonValue], given, where)
+    scales = {
+        part: parse_data(Scales, _under(noted, f"{part}."), where)
+        for part in ("unet", "text_encoder", "text_encoder_2")
+    }
+    made: list[Low | Full] = []
+    used: set[str] = set()
     for name in sorted(tensors):
-        matched = DOWN.match(name)
-        if matched is None:
-            continue
-        found = True
-        for word, other in UPS.items():
-            if word in name:
-                partner = name.replace(word, other)
-                break
-        if partner not in tensors:
-            raise SfumatoError(f"adapter {file.name}: {partner} is missing; the file is damaged")
-        part, layer = part_of(matched[1])
-        down, up = tensors[name], tensors[partner]
-        alpha = tensors.get(f"{matched[1]}.alpha")
-        rank = down.shape[0]
-        if alpha is not None:
-            strength = float(alpha) / rank
+        if matched := DOWN.match(name):
+            partner = next(name.replace(w, other) for w, other in UPS.items() if w in name)
+            made += _pair(tensors, matched[1], name, partner, scales, file)
+            used |= {name, partner, f"{matched[1]}.alpha", f"{partner.removesuffix('weight')}bias"}
+        elif matched := EMBEDDING.match(name):
+            partner = name.replace("lora_embedding_A", "lora_embedding_B")
+            down, up = tensors[name], _partner(tensors, partner, file)
+            part, layer = part_of(matched[1])
+            scale = scales[part].of(layer, down.shape[0])
+            made.append(Low(part, layer, up.T, down.T, scale))
+            used |= {name, partner}
         else:
-            strength = noted_scale(noted, part, layer, rank)
-        yield Low(part, layer, down, up, strength)
-    if not found:
-        some = ", ".join(sorted(tensors)[:2])
+            ending = next((ending for ending in FULL if name.endswith(ending)), None)
+            if ending is not None:
+                part, layer = part_of(name.removesuffix(ending))
+                made.append(Full(part, layer, tensors[name], FULL[ending]))
+                used.add(name)
+    spare = sorted(tensors.keys() - used)
+    if not made:
+        some = ", ".join(spare[:2])
         raise SfumatoError(
             f"adapter {file.name}: no LoRA layers in it ({some}); sfumato reads LoRA files of "
             "diffusers and kohya, and textual-inversion files"
         )
+    if spare:
+        log.warning(
+            "adapter %s: %d of its tensors are no change that is known here, left out: %s",
+            file.name, len(spare), spare[0],
+        )  # fmt: skip
+    return made
+
+
+def _pair(
+    tensors: Mapping[str, Tensor],
+    stem: str,
+    name: str,
+    partner: str,
+    scales: Mapping[str, Scales],
+    file: Path,
+) -> Iterator[Low | Full]:
+    """A layer's two factors, and the bias of the second where peft trained one."""
+    part, layer = part_of(stem)
+    down, up = tensors[name], _partner(tensors, partner, file)
+    alpha, rank = tensors.get(f"{stem}.alpha"), down.shape[0]
+    if up.ndim < 2 or up.shape[1] != rank:
+        raise SfumatoError(
+            f"adapter {file.name}: {partner} is {tuple(up.shape)} beside a rank of {rank}; the "
+            "file is damaged"
+        )
+    scale = scales[part].of(layer, rank) if alpha is None else float(alpha) / rank
+    yield Low(part, layer, down, up, scale)
+    if (bias := tensors.get(f"{partner.removesuffix('weight')}bias")) is not None:
+        yield Full(part, layer, scale * bias.float(), "bias")
+
+
+def _partner(tensors: Mapping[str, Tensor], name: str, file: Path) -> Tensor:
+    if name not in tensors:
+        raise SfumatoError(f"adapter {file.name}: {name} is missing; the file is damaged")
+    return tensors[name]
+
+
+def _check(name: str, value: Any, file: Path) -> None:
+    """A tensor of finite floats that is not empty."""
+    if not isinstance(value, Tensor):
+        raise SfumatoError(f"adapter {file.name}: {name} is no tensor; it is no LoRA file")
+    if not value.numel():
+        raise SfumatoError(f"adapter {file.name}: {name} is empty, rank 0 changes nothing")
+    if not (value.is_floating_point() or name.endswith(".alpha")):
+        raise SfumatoError(f"adapter {file.name}: {name} holds {value.dtype}, not floats")
+    if not bool(torch.isfinite(value.float()).all()):
+        raise SfumatoError(f"adapter {file.name}: {name} holds values that are not finite")
+
+
+def _under(noted: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {k.removeprefix(prefix): v for k, v in noted.items() if k.startswith(prefix)}
+
+
+QUANTIFIED = re.compile(r"\)\s*[*+?{]|[*+}]\s*[*+{]|[*+{].*[*+{].*[*+{].*[*+{]")
+
+
+def fits(pattern: str, layer: str) -> bool:
+    """Whether a pattern of peft's fits a layer: a regular expression of the end of its name."""
+    if len(pattern) > 200 or QUANTIFIED.search(pattern):
+        raise SfumatoError(f"adapter: pattern {pattern!r:.60} is too involved to be tried")
+    try:
+        return re.match(rf"(.*\.)?({pattern})$", layer) is not None
+    except re.error as error:
+        raise SfumatoError(f"adapter: pattern {pattern!r:.60} is none ({error})") from None
 
 
 def part_of(name: str) -> tuple[str, str]:
@@ -134,18 +269,8 @@ def part_of(name: str) -> tuple[str, str]:
     return "unet", name
 
 
-def noted_scale(noted: Mapping[str, Any], part: str, layer: str, rank: int) -> float:
-    """alpha / rank of diffusers' header; without one alpha is the rank."""
-    own = {
-        key.removeprefix(f"{part}."): v for key, v in noted.items() if key.startswith(f"{part}.")
-    }
-    alpha = own.get("lora_alpha")
-    for pattern, value in (own.get("alpha_pattern") or {}).items():
-        if layer == pattern or layer.endswith(f".{pattern}"):
-            alpha = value
-    if alpha is None:
-        return 1.0
-    return float(alpha) / (rank**0.5 if own.get("use_rslora") else rank)
+SIDES = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"), ("0", "1"))
+"""What files of a word for one or two text encoders call them; the word is the file's name."""
 
 
 def words_of(tensors: Mapping[str, Any], file: Path) -> dict[str, tuple[Tensor, ...]]:
@@ -156,8 +281,9 @@ def words_of(tensors: Mapping[str, Any], file: Path) -> dict[str, tuple[Tensor, 
         return {name: (next(iter(tensors["string_to_param"].values())).detach(),)}
     if "emb_params" in tensors:
         return {file.stem: (tensors["emb_params"],)}
-    if {"clip_l", "clip_g"} <= tensors.keys():
-        return {file.stem: (tensors["clip_l"], tensors["clip_g"])}
+    for names in SIDES:
+        if set(names) == tensors.keys() or names[:1] == tuple(tensors):
+            return {file.stem: tuple(tensors[name] for name in names if name in tensors)}
     if tensors and all(isinstance(v, Tensor) and v.ndim <= 3 for v in tensors.values()):
         plain = [name for name in tensors if "lora" not in name and "." not in name]
         if len(plain) == len(tensors):

@@ -8,7 +8,6 @@ scripts, textual-inversion files, and folders of autoencoders.
 from __future__ import annotations
 
 import copy
-import json
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,16 +15,18 @@ from dataclasses import replace
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sfumato.core.denoiser import Denoiser
 from sfumato.core.errors import SfumatoError
+from sfumato.documents import parse_json, read_text
 from sfumato.models import hub, parts, renaming
-from sfumato.models.adapter_files import Low, flat, lows, read, words_of
+from sfumato.models.adapter_files import Full, Low, changes, flat, read, words_of
 from sfumato.models.encoders import Encoder, Encoders
 from sfumato.models.latents import Conditional, Latents, cross_attentions
 from sfumato.nn import lora
@@ -152,14 +153,27 @@ def overlaid(net: nn.Module, weights: Mapping[str, Tensor]) -> Any:
     return made
 
 
+class Note(BaseModel):
+    """What an adapter of our own says of itself, as far as it changes what it does."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
+
+    alpha: Annotated[float, Field(gt=0, le=1e6)]
+    rank: Annotated[int, Field(ge=1, le=1 << 16)]
+
+
 def _own(
     model: Model, file: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str], scale: float
 ) -> Model:
     """An adapter that sfumato trained, on a model of its own family; UPSAMPLER: the upsampler's."""
-    note = json.loads(header.get("note", "{}"))
-    if not {"alpha", "rank"} <= note.keys():
-        raise SfumatoError(f"adapter {file}: not one that sfumato trained (no rank in its note)")
-    strength = scale * note["alpha"] / note["rank"]
+    where = f"adapter {file.name}: its note"
+    if "note" not in header:
+        raise SfumatoError(
+            f"adapter {file.name}: not one that sfumato trained (it has no note); the state of an "
+            "unfinished training is none either: resume it, or take its best/"
+        )
+    note = parse_json(Note, header["note"], where)
+    strength = scale * note.alpha / note.rank
     large = {
         name.removeprefix(UPSAMPLER): value
         for name, value in tensors.items()
@@ -195,7 +209,7 @@ def _with_lora(
     model: Model, file: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str], scale: float
 ) -> Model:
     """A LoRA file on a latent model's network and text encoders."""
-    layers = list(lows(tensors, header, file))
+    layers = changes(tensors, header, file)
     network: Any = model.denoiser.network
     nets = {"unet": network.net}
     text = model.text
@@ -211,7 +225,9 @@ def _with_lora(
             strange.append(f"{low.part}.{low.layer}")
             continue
         weights = changed.setdefault(low.part, {})
-        key = f"{name}.weight"
+        key = f"{name}.{low.leaf}"
+        if getattr(nets[low.part].get_submodule(name), low.leaf, None) is None:
+            raise SfumatoError(f"adapter {file.name}: {low.layer} has no {low.leaf} in this model")
         weight = weights[key] if key in weights else nets[low.part].get_parameter(key)
         weights[key] = _merged(weight, low, scale, file)
     if not changed:
@@ -241,14 +257,14 @@ def _with_network(model: Model, network: Any) -> Model:
     return replace(model, denoiser=replace(model.denoiser, network=network))
 
 
-def _merged(weight: Tensor, low: Low, scale: float, file: Path) -> Tensor:
-    down, up = (part.to(weight.device).float().flatten(1) for part in (low.down, low.up))
-    if up.shape[0] != weight.shape[0] or down.shape[1] != weight[0].numel():
+def _merged(weight: Tensor, low: Low | Full, scale: float, file: Path) -> Tensor:
+    rows = (weight.shape[0], weight[:1].numel())
+    if low.rows != rows:
         raise SfumatoError(
-            f"adapter {file.name}: {low.layer} changes a weight of {up.shape[0]}x{down.shape[1]}, "
-            f"the model's is {weight.shape[0]}x{weight[0].numel()}; it belongs to another model"
+            f"adapter {file.name}: {low.layer} changes a weight of {low.rows[0]}x{low.rows[1]}, "
+            f"the model's is {rows[0]}x{rows[1]}; it belongs to another model"
         )
-    added = lora.delta(down, up, scale * low.scale, weight.float())
+    added = low.change(scale).to(weight.device).view(weight.shape)
     return (weight.float() + added).to(weight.dtype)
 
 
@@ -256,7 +272,7 @@ def layer_names(net: nn.Module, part: str) -> dict[str, str]:
     """What files call the layers (`flat`) -> their names here."""
     names = [name for name, module in net.named_modules() if hasattr(module, "weight")]
     made = {flat(name): name for name in names}
-    if part == "unet" and hasattr(net.config, "layers_per_block"):
+    if part == "unet" and isinstance(getattr(net.config, "layers_per_block", None), int):
         sgm = {
             k.rpartition(".")[0]: v.rpartition(".")[0] for k, v in renaming.sgm_names(net).items()
         }
@@ -327,7 +343,8 @@ def _autoencoder_kind(folder: Path) -> str:
     config = folder / "config.json"
     if not config.is_file():
         return ""
-    kind = str(json.loads(config.read_text(encoding="utf-8")).get("_class_name", ""))
+    said = parse_json(dict[str, JsonValue], read_text(config), f"adapter {folder.name}")
+    kind = str(said.get("_class_name", ""))
     return kind if kind in parts.AUTOENCODERS else ""
 
 

@@ -166,7 +166,7 @@ class Tuned:
         """How many of a LoRA file's layers are this model's."""
         tensors, header = adapter_files.read(file)
         known = {part: adapters.layer_names(net, part) for part, net in self.nets.items()}
-        found = adapter_files.lows(tensors, header, file)
+        found = adapter_files.changes(tensors, header, file)
         return sum(adapter_files.flat(low.layer) in known.get(low.part, {}) for low in found)
 
     def _whole(
