@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 import pipelines
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
-from sfumato.models import adapter_files, renaming
+from sfumato.models import renaming
 from test_diffusers import pixels_of, times_of
 
 RANK, ALPHA = 2, 3.0
