@@ -211,7 +211,7 @@ def test_the_upsampler_learns_the_subjects_detail(tmp_path: Path) -> None:
         errors.append(float((process.sample(seed=0) - shot).square().mean()))
     assert errors[1] < 0.95 * errors[0]
     upsampled = PILImage.open(tmp_path / "run" / "upsampled-000020.png")
-    assert upsampled.size == (256, 256)  # two poses, the upsampled above the true
+    assert upsampled.height == 256  # of two poses the upsampled above the true, and its label
     with pytest.raises(SfumatoError, match="has none"):
         adapters.adapted(replace(plain, upsamplers=()), tmp_path / "run")
 

@@ -623,7 +623,7 @@ def test_pipes_and_devices_are_no_pictures(tmp_path: Path) -> None:
     for name in ("pipe.png", "zero.png"):
         refused(lambda name=name: ImageInput.of(tmp_path / name), "is no regular file")
     for name in ("pipe.png", "pipe.json", "zero.png"):
-        refused(lambda name=name: sf.run(tmp_path / name), "no such file")
+        refused(lambda name=name: sf.run(tmp_path / name), "is no regular file")
     for name in ("pipe.png", "zero.png"):  # by hash they are not that input
         refused(lambda name=name: recipes.fetch(ZEROS, name, {}, [tmp_path]), "no such file beside")
 
@@ -1084,13 +1084,16 @@ TENSORS: list[tuple[Callable[[], Any], str]] = [
     (lambda: sf.SDEdit(torch.zeros(())), "tensor of no sides"),
     (lambda: sf.SDEdit(torch.zeros(1, 32, 32)), "tensor of 1x32x32: this process takes 3 channels"),
     (lambda: sf.SDEdit(torch.zeros(3, 33, 32)), "multiples of 8"),
-    (lambda: sf.SDEdit(torch.zeros(3, 0, 0)), "tensor of 3x0x0"),
+    (lambda: sf.SDEdit(torch.zeros(3, 0, 0)), "is empty; give real values"),
     (lambda: sf.SDEdit(torch.zeros(5, 3, 32, 32)), "sdedit: tensor.npy is a tensor of 5x3x32x32"),
     (lambda: sf.SDEdit(torch.zeros(3, 32, 32), mask=torch.ones(2, 9, 9)), "a tensor of 2x9x9"),
     (lambda: sf.SDEdit(torch.zeros(3, 32, 32), mask=PICTURE), "is a picture; a tensor is needed"),
-    (lambda: sf.SDEdit(torch.zeros(3, 32, 32).cfloat()), "this run takes 3x32x32"),
-    (lambda: sf.Inpaint(torch.zeros(3, 32, 32), extend=(1, 1, 1, 1)), "give its mask as one too"),
-    (lambda: sf.Inpaint(torch.zeros(3, 32, 32), alpha_mask=True), "give its mask as one too"),
+    (lambda: sf.SDEdit(torch.zeros(3, 32, 32).cfloat()), "holds complex numbers"),
+    (
+        lambda: sf.Inpaint(torch.zeros(3, 32, 32), extend=(1, 1, 1, 1)),
+        "a state takes a tensor mask",
+    ),
+    (lambda: sf.Inpaint(torch.zeros(3, 32, 32), alpha_mask=True), "a state takes a tensor mask"),
     (lambda: sf.ILVR(torch.zeros(2, 3, 32, 32)), "ilvr: tensor.npy is a tensor of 2x3x32x32"),
     (lambda: sf.LowPass(image=torch.zeros(9, 3, 32, 32)), "low_pass: tensor.npy is a tensor"),
     (lambda: sf.SDEdit(torch.full((3, 32, 32), float("nan"))), "not finite"),
