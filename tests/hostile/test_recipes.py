@@ -28,6 +28,7 @@ from typer.testing import CliRunner
 import sfumato as sf
 from sfumato import images, methods
 from sfumato import recipe as recipes
+from sfumato.cli import compose
 from sfumato.core.errors import SfumatoError
 from sfumato.core.ranges import LENGTH
 from sfumato.core.solvers import SOLVERS, solver
@@ -626,6 +627,15 @@ def test_pipes_and_devices_are_no_pictures(tmp_path: Path) -> None:
         refused(lambda name=name: sf.run(tmp_path / name), "is no regular file")
     for name in ("pipe.png", "zero.png"):  # by hash they are not that input
         refused(lambda name=name: recipes.fetch(ZEROS, name, {}, [tmp_path]), "no such file beside")
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [("1,0.5,0.25,0", (1.0, 0.5, 0.25, 0.0)), ("10,5", "10,5"), ("karras", "karras"), ("27", "27")],
+)
+def test_times_on_the_command_line(text: str, made: Any) -> None:
+    assert compose.parse_spacing(text) == made
+    refused(lambda: compose.parse_spacing("0.5,a"), "write times such as")
 
 
 SPY = """

@@ -99,6 +99,8 @@ def composed(
         logging.getLogger("sfumato").info("seed %d", asked["seed"])
     if values["size"] is not None:
         asked["size"] = parse_size(values["size"])
+    if values["spacing"] is not None:
+        asked["spacing"] = parse_spacing(values["spacing"])
     if ("spacing" in asked) != ("steps" in asked):  # each may fix what the recipe's other says
         fixed = asked.get("spacing", start.spacing)
         if fixed is not None and fixed not in RULES:
@@ -147,6 +149,16 @@ def searched(process: Any, name: str, values: dict[str, Any], seed: int) -> Any:
     )  # fmt: skip
     show.errors.print(f"{name} = {found.value:g} ({found.curve.rule})")
     return found
+
+
+def parse_spacing(text: str) -> str | tuple[float, ...]:
+    """A rule's name, a respacing of whole numbers, or times such as 0.9,0.5,0.1."""
+    if "," not in text or "." not in text:
+        return text
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise SfumatoError(f"--spacing {text}: write times such as 0.9,0.5,0.1") from None
 
 
 def parse_size(text: str | None) -> Any:

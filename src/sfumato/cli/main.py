@@ -130,7 +130,13 @@ RUN = [
         text="transitions of the base; the model's own if not given (emoji: 30)",
     ),
     keyword("solver", str | None, None, "--solver", text=f"one of {', '.join(SOLVERS)}"),
-    keyword("spacing", str | None, None, "--spacing", text=f"{', '.join(RULES)}; or ddim50, 27"),
+    keyword(
+        "spacing",
+        str | None,
+        None,
+        "--spacing",
+        text=f"{', '.join(RULES)}; or ddim50, 27, or times 0.9,0.5,0",
+    ),
     keyword("size", str | None, None, "--size", text="N, WxH, input or native"),
     keyword("stages", int | None, None, "--stages", text="1 stops after the base"),
     Parameter(
