@@ -157,6 +157,54 @@ def test_a_file_of_2x_without_the_spare_layer_keeps_its_last(tmp_path: Path) -> 
     assert torch.equal(found(["red cat"])["context"], wanted(["red cat"])["context"])
 
 
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        ("sd1", {"layers_per_block": (1, 2)}),
+        ("sdxl", {"reverse_transformer_layers_per_block": [1, [3, 1, 2]]}),
+        (
+            "sdxl",
+            {
+                "layers_per_block": (2, 1),
+                "transformer_layers_per_block": [[1, 2], 2],
+                "reverse_transformer_layers_per_block": [1, [3, 1, 2]],
+            },
+        ),
+    ],
+)
+def test_uneven_blocks_are_all_kept(tmp_path: Path, kind: str, given: dict[str, Any]) -> None:
+    """As pruned networks have them: other depths upwards, other counts in each level."""
+    pipe = pipelines.single(tmp_path, kind)
+    config = {k: v for k, v in pipe.unet.config.items() if not k.startswith("_")}
+    pipe.unet = pipelines.scrambled(type(pipe.unet)(**{**config, **given}), 5)
+    pipe.save_pretrained(tmp_path / "uneven")
+    wanted = sf.load(str(tmp_path / "uneven"), dtype="float32")
+    found = sf.load(str(single_file(pipe, kind, tmp_path / "uneven.safetensors")), dtype="float32")
+    ends = []
+    for model in (wanted, found):
+        *_, last = (model.process("red cat", steps=2, size=32) | sf.CFG(3.0)).steps(seed=2)
+        ends.append(last.x)
+    assert close(*ends)
+
+
+def close(found: Tensor, wanted: Tensor) -> bool:
+    """Equal but for rounding, which follows where a tensor happens to lie in memory."""
+    return torch.allclose(found, wanted, rtol=0, atol=1e-5)
+
+
+def test_xl_with_its_projection_as_a_layer(tmp_path: Path) -> None:
+    path = single_file(pipelines.single(tmp_path, "sdxl"), "sdxl", tmp_path / "xl.safetensors")
+    weights = load_file(path)
+    wanted: Any = sf.load(str(path), dtype="float32").text
+    name = "conditioner.embedders.1.model.text_projection"
+    weights[f"{name}.weight"] = weights.pop(name).T.contiguous()
+    save_file(weights, tmp_path / "layer.safetensors")
+    found: Any = sf.load(str(tmp_path / "layer.safetensors"), dtype="float32").text
+    pairs = zip(*(text.encoders[1].network.parameters() for text in (wanted, found)), strict=True)
+    assert all(torch.equal(*pair) for pair in pairs)
+    assert close(found(["red cat"])["pooled"], wanted(["red cat"])["pooled"])
+
+
 def test_weights_and_marks_without_a_place_are_refused(tmp_path: Path) -> None:
     path = single_file(pipelines.single(tmp_path, "sd1"), "sd1", tmp_path / "model.safetensors")
     weights = load_file(path)

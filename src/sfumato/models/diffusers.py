@@ -130,6 +130,11 @@ def _traits(net: Any, space: Space, text: Encoders | None) -> Traits:
             f"unet: {config.in_channels} input channels; {' or '.join(map(str, known))} are "
             "supported, models of depth, upscaling and instructions are not"
         )
+    if text is not None and config.cross_attention_dim != text.width:
+        raise SfumatoError(
+            f"unet: cross_attention_dim {config.cross_attention_dim}, but the text encoders give "
+            f"{text.width}; they belong to another model"
+        )
     added = getattr(config, "addition_embed_type", None)
     if added not in (None, "text_time"):
         raise SfumatoError(f"unet: addition_embed_type {added!r} is not supported, text_time is")

@@ -206,6 +206,11 @@ class Encoders:
     encoders: tuple[Encoder, ...]
     zeros: bool = False
 
+    @property
+    def width(self) -> int:
+        """D of a context."""
+        return sum(int(e.network.config.hidden_size) for e in self.encoders)
+
     def __call__(self, texts: Sequence[str], beside: Sequence[str] = ()) -> Cond:
         """ "context" (B, L, D), maybe "pooled" (B, P).
 

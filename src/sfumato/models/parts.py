@@ -67,8 +67,7 @@ def _loaded(
     if config is not None:
         given["config"] = config
     given["dtype" if _says_dtype(cls) else "torch_dtype"] = dtype
-    if files[0].suffix == ".safetensors":
-        given["use_safetensors"] = True
+    given["use_safetensors"] = files[0].suffix == ".safetensors"
     try:
         with quiet():
             net, info = cls.from_pretrained(str(folder), variant=variant, **given)

@@ -7,7 +7,7 @@ open_clip's text encoders. Names and layouts only; files are read elsewhere.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -32,22 +32,26 @@ TOP = {
 }
 
 
-def blocks(levels: int, layers: int, attended: Mapping[int, bool]) -> Iterator[tuple[str, str]]:
-    """(ours, sgm) prefixes of the blocks; attended: whether up block i has attention."""
-    for i in range(levels):
-        for j in range(layers):
-            n = 1 + i * (layers + 1) + j
+def blocks(layers: Sequence[int], attended: Mapping[int, bool]) -> Iterator[tuple[str, str]]:
+    """(ours, sgm) prefixes of the blocks; layers: of each level, downwards; attended: whether up
+    block i has attention."""
+    n = 1
+    for i, count in enumerate(layers):
+        for j in range(count):
             yield f"down_blocks.{i}.resnets.{j}", f"input_blocks.{n}.0"
             yield f"down_blocks.{i}.attentions.{j}", f"input_blocks.{n}.1"
-        yield f"down_blocks.{i}.downsamplers.0.conv", f"input_blocks.{(i + 1) * (layers + 1)}.0.op"
+            n += 1
+        yield f"down_blocks.{i}.downsamplers.0.conv", f"input_blocks.{n}.0.op"
+        n += 1
     for ours, n in (("resnets.0", 0), ("attentions.0", 1), ("resnets.1", 2)):
         yield f"mid_block.{ours}", f"middle_block.{n}"
-    for i in range(levels):
-        for j in range(layers + 1):
-            n = i * (layers + 1) + j
+    n = 0
+    for i, count in enumerate(reversed(layers)):
+        for j in range(count + 1):
             yield f"up_blocks.{i}.resnets.{j}", f"output_blocks.{n}.0"
             yield f"up_blocks.{i}.attentions.{j}", f"output_blocks.{n}.1"
-        last = f"output_blocks.{i * (layers + 1) + layers}.{2 if attended.get(i) else 1}.conv"
+            n += 1
+        last = f"output_blocks.{n - 1}.{2 if attended.get(i) else 1}.conv"
         yield f"up_blocks.{i}.upsamplers.0.conv", last
 
 
@@ -59,7 +63,9 @@ def sgm_names(net: Any) -> dict[str, str]:
         i: any(name.startswith(f"up_blocks.{i}.attentions.") for name in names)
         for i in range(levels)
     }
-    prefixes = {**dict(blocks(levels, config.layers_per_block, attended)), **TOP}
+    layers = config.layers_per_block
+    layers = [layers] * levels if isinstance(layers, int) else layers
+    prefixes = {**dict(blocks(layers, attended)), **TOP}
     made = {}
     for name in names:
         prefix = next((p for p in prefixes if name.startswith(p + ".")), None)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +36,13 @@ WORDS = "openai/clip-vit-large-patch14"
 NEEDED = ("encoder.layers.0.mlp.fc1.weight", "embeddings.position_embedding.weight")
 NO_TABLE = ("edm_vpred.sigma_max", "edm_vpred.sigma_min", "edm_mean", "edm_std")
 """Keys by which authors mark files of another noise than the family's."""
+BESIDE = re.compile(
+    r"model_ema\.|(?:v_pred|ztsnr|global_step|logvar)$"
+    r"|(?:sqrt_|log_one_minus_|posterior_|alphas_cumprod|betas$|denoiser\.)"
+)
+"""What stands in the originals beside their parts: averages, tables, marks."""
+BLOCKS = re.compile(r"\b(?:down_blocks|up_blocks|mid_block)\.")
+"""Without which a network would be another one."""
 GROUPS = 32
 OPEN_CLIP_LAYERS = 24
 """Of ViT-H's text side, whose last but one 2.x reads."""
@@ -54,7 +62,7 @@ def load(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> Model:
     """The model in a file of either family."""
     digest = parts.file_digest(path)
     if is_ddpm(weights):
-        net = ddpm_unet(weights).to(choice.device, DTYPES[choice.dtype])
+        net = ddpm_unet(Part(weights)).to(choice.device, DTYPES[choice.dtype])
         scheduler = Scheduler(kind="DDPMScheduler", clip_sample=True)
         return diffusers.assembled(
             str(path), net, scheduler, IDENTITY, None, choice, digest, title="DDPM (SDEdit)"
@@ -78,14 +86,23 @@ def load(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> Model:
         rescale_betas_zero_snr="ztsnr" in weights,
     )
     text = _encoders(path, weights, xl, second, choice)
-    pooled = weights[f"{XL_2}text_projection"].shape[1] if xl else 0
+    pooled = int(text.encoders[-1].network.config.projection_dim) if xl else 0
+    if xl and f"{UNET}label_emb.0.0.weight" not in weights:
+        raise SfumatoError(
+            f"{path.name}: has XL's text encoders, but its network reads no sizes "
+            "(label_emb is missing); the file is incomplete"
+        )
     net = unet(_under(weights, UNET), None if xl or second else 8, pooled)
     side = 128 if xl else 96 if kind == "v_prediction" else 64
     net.register_to_config(sample_size=side)
     space = Latents.of(
         autoencoder(_under(weights, VAE), 0.13025 if xl else 0.18215).to(choice.device)
     )
-    net = net.to(choice.device, DTYPES[choice.dtype])
+    with parts.quiet():
+        net = net.to(choice.device, DTYPES[choice.dtype])
+    taken = (UNET, VAE, *((XL_1, XL_2) if xl else (OPEN_CLIP_2,) if second else (CLIP_1,)))
+    if idle := [k for k in weights if not k.startswith(taken) and not BESIDE.match(k)]:
+        log.warning("%s: %d weights of no part, not used: %s", path.name, len(idle), idle[0])
     return diffusers.assembled(str(path), net, scheduler, space, text, choice, digest)
 
 
@@ -105,9 +122,16 @@ def _prediction(
     )
 
 
-def _under(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+class Part(dict[str, Tensor]):
+    """Weights of one part by name; one that is asked for and missing is said in a line."""
+
+    def __missing__(self, name: str) -> Tensor:
+        raise SfumatoError(f"weights: {name} is missing; the file is incomplete")
+
+
+def _under(weights: Mapping[str, Tensor], prefix: str) -> Part:
     """The weights below a prefix, without it."""
-    found = {k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)}
+    found = Part({k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)})
     if not found:
         raise SfumatoError(
             f"weights: nothing under {prefix}; the file holds only a part of a model"
@@ -137,6 +161,11 @@ def _filled(make: Any, weights: Mapping[str, Tensor], what: str) -> Any:
             f"{what}: {wrong} is {tuple(found[wrong].shape)}, not {tuple(wanted[wrong].shape)}"
         )
     extra = [name for name in weights if name not in wanted and "position_ids" not in name]
+    if blocks := [name for name in extra if BLOCKS.search(name)]:
+        raise SfumatoError(
+            f"{what}: {len(blocks)} of its weights have no place in its family's layout, such as "
+            f"{blocks[0]}"
+        )
     if extra:
         log.warning("%s: %d unexpected weights, not used: %s", what, len(extra), extra[0])
     net.load_state_dict(found, strict=False, assign=True)
@@ -160,17 +189,23 @@ def unet(weights: Mapping[str, Tensor], heads: int | None, pooled: int = 0) -> A
 
     heads: of every level, None for heads of width 64; pooled: width of the pooled text of XL.
     """
-    shrinks = re.compile(r"input_blocks\.\d+\.0\.op\.weight")
-    levels = 1 + sum(bool(shrinks.match(name)) for name in weights)
-    layers = _count(weights, r"input_blocks\.(\d+)\.") // levels - 1
-    firsts = [f"input_blocks.{1 + i * (layers + 1)}" for i in range(levels)]
-    widths = [weights[f"{first}.0.in_layers.2.weight"].shape[0] for first in firsts]
-    attended = [f"{first}.1.norm.weight" in weights for first in firsts]
-    depths = [_count(weights, rf"{first}\.1\.transformer_blocks\.(\d+)\.") or 1 for first in firsts]
-    deepest = _count(weights, r"middle_block\.1\.transformer_blocks\.(\d+)\.")
-    depths[-1] = deepest or depths[-1]
-    context = next(v for k, v in weights.items() if k.endswith("attn2.to_k.weight")).shape[1]
-    flat = next(v for k, v in weights.items() if k.endswith("1.proj_in.weight")).ndim == 2
+    down = _levels(weights)
+    layers = [len(level) for level in down]
+    widths = [weights[f"input_blocks.{level[0]}.0.in_layers.2.weight"].shape[0] for level in down]
+    attended = [f"input_blocks.{level[0]}.1.norm.weight" in weights for level in down]
+    depths = [_depth(weights, "input_blocks", level) for level in down]
+    if not attended[-1]:  # the middle block's stands there
+        depths[-1] = _count(weights, r"middle_block\.1\.transformer_blocks\.(\d+)\.") or 1
+    ends = list(accumulate(count + 1 for count in reversed(layers)))
+    up = [range(end - count - 1, end) for end, count in zip(ends, reversed(layers), strict=True)]
+    rising = [
+        _depth(weights, "output_blocks", level) if there else depth
+        for level, there, depth in zip(up, reversed(attended), reversed(depths), strict=True)
+    ]
+    read = [v for k, v in weights.items() if k.endswith("attn2.to_k.weight")]
+    flat = [v.ndim == 2 for k, v in weights.items() if k.endswith("1.proj_in.weight")]
+    if not read or not flat:
+        raise SfumatoError("unet: has no layers that read text; the file is incomplete")
     given: dict[str, Any] = {}
     if "label_emb.0.0.weight" in weights:
         size = weights["label_emb.0.0.weight"].shape[1]
@@ -179,6 +214,8 @@ def unet(weights: Mapping[str, Tensor], heads: int | None, pooled: int = 0) -> A
             "addition_time_embed_dim": (size - pooled) // 6,
             "projection_class_embeddings_input_dim": size,
         }
+    if rising != depths[::-1]:
+        given["reverse_transformer_layers_per_block"] = rising
     kinds = ["CrossAttnDownBlock2D" if there else "DownBlock2D" for there in attended]
     ups = ["CrossAttnUpBlock2D" if there else "UpBlock2D" for there in reversed(attended)]
 
@@ -187,13 +224,13 @@ def unet(weights: Mapping[str, Tensor], heads: int | None, pooled: int = 0) -> A
             in_channels=weights["input_blocks.0.0.weight"].shape[1],
             out_channels=weights["out.2.weight"].shape[0],
             block_out_channels=tuple(widths),
-            layers_per_block=layers,
+            layers_per_block=layers[0] if len(set(layers)) == 1 else tuple(layers),
             down_block_types=tuple(kinds),
             up_block_types=tuple(ups),
-            cross_attention_dim=context,
+            cross_attention_dim=read[0].shape[1],
             transformer_layers_per_block=tuple(depths),
             attention_head_dim=heads or tuple(max(width // 64, 1) for width in widths),
-            use_linear_projection=flat,
+            use_linear_projection=flat[0],
             norm_num_groups=min(GROUPS, widths[0]),
             **given,
         )
@@ -211,11 +248,35 @@ def unet(weights: Mapping[str, Tensor], heads: int | None, pooled: int = 0) -> A
     )
 
 
+def _levels(weights: Mapping[str, Tensor]) -> list[list[int]]:
+    """Numbers of the residual blocks of each level on the way down."""
+    found: list[list[int]] = [[]]
+    for n in range(1, _count(weights, r"input_blocks\.(\d+)\.")):
+        if f"input_blocks.{n}.0.op.weight" in weights:
+            found.append([])
+        else:
+            found[-1].append(n)
+    if not all(found):
+        raise SfumatoError("unet: a level has no residual blocks; the file is incomplete")
+    return found
+
+
+def _depth(weights: Mapping[str, Tensor], way: str, level: Sequence[int]) -> int | list[int]:
+    """Transformer blocks of each attention of a level; one number where they agree."""
+    found = [_count(weights, rf"{way}\.{n}\.1\.transformer_blocks\.(\d+)\.") or 1 for n in level]
+    return found[0] if len(set(found)) == 1 else found
+
+
 def autoencoder(weights: Mapping[str, Tensor], scale: float) -> Any:
     """An AutoencoderKL by its shapes."""
     levels = _count(weights, r"encoder\.down\.(\d+)\.")
     widths = [weights[f"encoder.down.{i}.block.0.conv1.weight"].shape[0] for i in range(levels)]
+    if not levels:
+        raise SfumatoError("autoencoder: its encoder is missing; the file is incomplete")
     latent = weights["post_quant_conv.weight"].shape[0]
+    seen = {weights["encoder.conv_in.weight"].shape[1], weights["decoder.conv_out.weight"].shape[0]}
+    if seen != {3}:
+        raise SfumatoError(f"autoencoder: has {max(seen)} channels; only RGB is supported")
 
     def make() -> Any:
         return _of("AutoencoderKL")(
@@ -308,7 +369,8 @@ def text_encoder(
     if not projected:  # of the whole CLIP; nothing here reads it
         plain.pop("text_projection.weight", None)
         plain.pop("text_projection", None)
-    if missing := [k for k in NEEDED if k not in plain]:
+    needed = (*NEEDED, "text_projection.weight") if projected else NEEDED
+    if missing := [k for k in needed if k not in plain]:
         raise SfumatoError(f"text encoder: {missing[0]} is missing; the file is incomplete")
     config = CLIPTextConfig(
         vocab_size=vocabulary,
