@@ -173,6 +173,31 @@ def test_an_export_takes_the_hubs_own_blobs(tmp_path: Path) -> None:
     assert not (made / "card.json").is_symlink()
 
 
+def test_an_export_takes_no_forged_blobs(tmp_path: Path) -> None:
+    """A folder that came from elsewhere may look like the hub's cache, with a link for blobs."""
+    snapshot, secret = tmp_path / "unpacked" / "snapshots" / "1", tmp_path / "secret"
+    snapshot.mkdir(parents=True)
+    secret.mkdir()
+    (secret / "key").write_text("private")
+    (tmp_path / "unpacked" / "blobs").symlink_to(secret)
+    (snapshot / "card.json").symlink_to("../../blobs/key")
+    with pytest.raises(SfumatoError, match="link that leads out"):
+        carry.export(str(snapshot), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_export_leaves_what_lies_beside_it(tmp_path: Path) -> None:
+    model, own = tmp_path / "model", tmp_path / ".out.part"
+    model.mkdir()
+    own.mkdir()
+    written(model, own_card())
+    (own / "mine.txt").write_text("work")
+    made = carry.export(str(model), tmp_path / "out")
+    assert (own / "mine.txt").read_text() == "work"
+    assert made.stat().st_mode == model.stat().st_mode
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.part", "model", "out"]
+
+
 def test_one_broken_folder_breaks_no_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
