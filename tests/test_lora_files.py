@@ -376,7 +376,7 @@ def test_what_does_not_fit_is_refused(folders: Any, tmp_path: Path) -> None:
         ),
         (
             {"unet.x.lora_A.weight": torch.zeros(2, 2), "unet.x.lora_B.weight": torch.zeros(2, 3)},
-            "beside a rank of 2",
+            "are no two factors of one change",
         ),
         ({"emb_params": torch.zeros(1, 77)}, "vectors of 77, the text encoder's have 32"),
         ({"clip_l": torch.zeros(1, 32), "clip_g": torch.zeros(1, 32)}, "vectors for 2 text"),

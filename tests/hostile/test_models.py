@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from pathlib import Path
@@ -172,6 +173,31 @@ def test_an_export_takes_the_hubs_own_blobs(tmp_path: Path) -> None:
     assert not (made / "card.json").is_symlink()
 
 
+def test_an_export_takes_no_forged_blobs(tmp_path: Path) -> None:
+    """A folder that came from elsewhere may look like the hub's cache, with a link for blobs."""
+    snapshot, secret = tmp_path / "unpacked" / "snapshots" / "1", tmp_path / "secret"
+    snapshot.mkdir(parents=True)
+    secret.mkdir()
+    (secret / "key").write_text("private")
+    (tmp_path / "unpacked" / "blobs").symlink_to(secret)
+    (snapshot / "card.json").symlink_to("../../blobs/key")
+    with pytest.raises(SfumatoError, match="link that leads out"):
+        carry.export(str(snapshot), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_export_leaves_what_lies_beside_it(tmp_path: Path) -> None:
+    model, own = tmp_path / "model", tmp_path / ".out.part"
+    model.mkdir()
+    own.mkdir()
+    written(model, own_card())
+    (own / "mine.txt").write_text("work")
+    made = carry.export(str(model), tmp_path / "out")
+    assert (own / "mine.txt").read_text() == "work"
+    assert made.stat().st_mode == model.stat().st_mode
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.part", "model", "out"]
+
+
 def test_one_broken_folder_breaks_no_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
@@ -187,3 +213,35 @@ def test_one_broken_folder_breaks_no_list(tmp_path: Path, monkeypatch: pytest.Mo
     found = {entry.name: entry.title for entry in library.entries()}
     assert "damaged" in found["broken"]
     assert "emoji" in found
+
+
+def test_absent_keys_of_a_scheduler_are_its_own_class_s(tmp_path: Path) -> None:
+    """The noise table of a file that names a class and nothing else is diffusers' own."""
+    import diffusers
+
+    tried = 0
+    for kind in configs.TABLED:
+        cls = getattr(diffusers, kind)
+        told = inspect.signature(cls.__init__).parameters
+        if "beta_start" not in told:  # a stand-in where another package is missing
+            continue
+        found = configs.scheduler(written(tmp_path, {"_class_name": kind}, "s.json") / "s.json")
+        for key in ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps"):
+            assert getattr(found, key) == told[key].default, (kind, key)
+        clips = told["clip_sample"].default if "clip_sample" in told else False
+        assert found.clips == clips, kind
+        tried += 1
+    assert tried > 10
+
+
+@pytest.mark.parametrize("kind", ["LCMScheduler", "TCDScheduler", "EDMEulerScheduler", "Nope"])
+def test_schedulers_without_such_a_table_are_refused(tmp_path: Path, kind: str) -> None:
+    folder = written(tmp_path, {"_class_name": kind, "beta_start": 0.1}, "s.json")
+    with pytest.raises(SfumatoError, match=f"scheduler '{kind}' has no noise table"):
+        configs.scheduler(folder / "s.json")
+
+
+def test_continuous_timesteps_are_refused(tmp_path: Path) -> None:
+    data = {"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"}
+    with pytest.raises(SfumatoError, match="timestep_type 'continuous' is not supported"):
+        configs.scheduler(written(tmp_path, data, "s.json") / "s.json")

@@ -298,6 +298,12 @@ SOLVERS: dict[str, Callable[..., Any]] = {
 }
 """Every solver by its id."""
 
+INSTEAD = {
+    "unipc": "dpmpp-2m", "deis": "iplms", "lms": "iplms", "tcd": "ddim with eta", "lcm": "ddim",
+    "dpm": "dpmpp-2m", "ddpm-ancestral": "ddpm",
+}  # fmt: skip
+"""What is nearest to solvers of other programs that are not here."""
+
 ALIASES = {"euler": "ddim"}  # Euler's method in x/alpha over sigma/alpha is DDIM without noise
 
 
@@ -311,7 +317,9 @@ def solver(value: str | Mapping[str, Any] | Solver) -> Solver:
     given = value if isinstance(value, str) else options.pop("solver", None)
     name = ALIASES.get(str(given), str(given))
     if not isinstance(given, str) or name not in SOLVERS:
-        raise SfumatoError(f"solver {given!r:.60}: unknown; known are {', '.join(SOLVERS)}")
+        near = INSTEAD.get(str(given))
+        hint = "" if near is None else f"take {near}; "
+        raise SfumatoError(f"solver {given!r:.60}: unknown; {hint}known are {', '.join(SOLVERS)}")
     make: Any = SOLVERS[name]
     known = [f.name for f in fields(getattr(make, "func", make))]
     if wrong := [key for key in options if key not in known]:

@@ -5,6 +5,7 @@ Reading only; what an adapter does to a model is in adapters.py.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
-from sfumato.documents import parse_data, parse_json
+from sfumato.documents import parse_data, parse_json, read_json
 from sfumato.models.openai import DAMAGED, read_state_dict
 
 log = logging.getLogger("sfumato")
@@ -104,7 +105,7 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
                 header = opened.metadata() or {}
         except SafetensorError as error:
             raise SfumatoError(f"adapter {file}: cannot be read ({error})") from None
-        return tensors, header
+        return tensors, header | _beside(file)
     if file.suffix not in (".pt", ".bin", ".ckpt", ".pth"):
         raise SfumatoError(f"adapter {file.name}: give a .safetensors, .pt or .bin file")
     try:
@@ -113,7 +114,21 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
         raise SfumatoError(
             f"adapter {file}: cannot be read as weights ({type(error).__name__})"
         ) from None
-    return dict(data), header
+    if not isinstance(data, dict) or not all(isinstance(name, str) for name in data):
+        raise SfumatoError(f"adapter {file.name}: holds no weights by name")
+    return data, header
+
+
+def _beside(file: Path) -> dict[str, str]:
+    """What peft's adapter_config.json says, as diffusers' header would say it of the UNet."""
+    config = file.with_name("adapter_config.json")
+    if file.name != "adapter_model.safetensors" or not config.is_file():
+        return {}
+    said = read_json(dict[str, JsonValue], config)
+    kind = "DoRA" if said.get("use_dora") else said.get("peft_type", "LORA")
+    if kind != "LORA":
+        raise SfumatoError(f"adapter {file.parent.name}: {kind!s:.40} is not supported, LoRA is")
+    return {"lora_adapter_metadata": json.dumps({f"unet.{k}": v for k, v in said.items()})}
 
 
 def flat(name: str) -> str:
@@ -157,7 +172,7 @@ def changes(tensors: Mapping[str, Any], header: Mapping[str, str], file: Path) -
         if any(mark in name for name in tensors):
             raise SfumatoError(f"adapter {file.name}: {kind} is not supported, LoRA and LoCon are")
     for name, value in tensors.items():
-        _check(name, value, file)
+        check(name, value, file)
     where = f"adapter {file.name}: lora_adapter_metadata"
     given = header.get("lora_adapter_metadata", "{}")
     noted = parse_json(dict[str, JsonValue], given, where)
@@ -175,6 +190,8 @@ def changes(tensors: Mapping[str, Any], header: Mapping[str, str], file: Path) -
         elif matched := EMBEDDING.match(name):
             partner = name.replace("lora_embedding_A", "lora_embedding_B")
             down, up = tensors[name], _partner(tensors, partner, file)
+            if down.ndim != 2 or up.ndim != 2 or up.shape[1] != down.shape[0]:
+                raise SfumatoError(f"adapter {file.name}: {name} and {partner} do not fit together")
             part, layer = part_of(matched[1])
             scale = scales[part].of(layer, down.shape[0])
             made.append(Low(part, layer, up.T, down.T, scale))
@@ -211,12 +228,15 @@ def _pair(
     """A layer's two factors, and the bias of the second where peft trained one."""
     part, layer = part_of(stem)
     down, up = tensors[name], _partner(tensors, partner, file)
-    alpha, rank = tensors.get(f"{stem}.alpha"), down.shape[0]
-    if up.ndim < 2 or up.shape[1] != rank:
+    alpha = tensors.get(f"{stem}.alpha")
+    if down.ndim < 2 or up.ndim < 2 or up[:1].numel() != down.shape[0]:
         raise SfumatoError(
-            f"adapter {file.name}: {partner} is {tuple(up.shape)} beside a rank of {rank}; the "
-            "file is damaged"
+            f"adapter {file.name}: {name} is {tuple(down.shape)}, {partner} {tuple(up.shape)}; "
+            "these are no two factors of one change"
         )
+    if alpha is not None and alpha.numel() != 1:
+        raise SfumatoError(f"adapter {file.name}: {stem}.alpha is {tuple(alpha.shape)}, no number")
+    rank = down.shape[0]
     scale = scales[part].of(layer, rank) if alpha is None else float(alpha) / rank
     yield Low(part, layer, down, up, scale)
     if (bias := tensors.get(f"{partner.removesuffix('weight')}bias")) is not None:
@@ -229,12 +249,14 @@ def _partner(tensors: Mapping[str, Tensor], name: str, file: Path) -> Tensor:
     return tensors[name]
 
 
-def _check(name: str, value: Any, file: Path) -> None:
+def check(name: str, value: Any, file: Path) -> None:
     """A tensor of finite floats that is not empty."""
     if not isinstance(value, Tensor):
         raise SfumatoError(f"adapter {file.name}: {name} is no tensor; it is no LoRA file")
     if not value.numel():
         raise SfumatoError(f"adapter {file.name}: {name} is empty, rank 0 changes nothing")
+    if not value.ndim and not name.endswith(".alpha"):
+        raise SfumatoError(f"adapter {file.name}: {name} is a single number, no change of a layer")
     if not (value.is_floating_point() or name.endswith(".alpha")):
         raise SfumatoError(f"adapter {file.name}: {name} holds {value.dtype}, not floats")
     if not bool(torch.isfinite(value.float()).all()):
@@ -245,7 +267,8 @@ def _under(noted: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {k.removeprefix(prefix): v for k, v in noted.items() if k.startswith(prefix)}
 
 
-QUANTIFIED = re.compile(r"\)\s*[*+?{]|[*+}]\s*[*+{]|[*+{].*[*+{].*[*+{].*[*+{]")
+QUANTIFIED = re.compile(r"\)\s*[*+{]|[*+}]\s*[*+{]|[*+{].*[*+{].*[*+{].*[*+{]")
+"""What may take a matcher for ever: repeated groups or repeats, and more than three of any."""
 
 
 def fits(pattern: str, layer: str) -> bool:
@@ -277,12 +300,15 @@ def words_of(tensors: Mapping[str, Any], file: Path) -> dict[str, tuple[Tensor, 
     """word -> its vectors for each text encoder, (k, width) or for every cross-attention layer
     (layers, k, width); empty where the file is no such."""
     if "string_to_param" in tensors:  # of the web interface, pickled
-        name = str(tensors.get("name") or file.stem)
-        return {name: (next(iter(tensors["string_to_param"].values())).detach(),)}
+        name, held = str(tensors.get("name") or file.stem), tensors["string_to_param"]
+        vectors = next(iter(held.values()), None) if isinstance(held, dict) else None
+        if not isinstance(vectors, Tensor):
+            raise SfumatoError(f"adapter {file.name}: string_to_param holds no vectors")
+        return {name: (vectors.detach(),)}
     if "emb_params" in tensors:
         return {file.stem: (tensors["emb_params"],)}
     for names in SIDES:
-        if set(names) == tensors.keys() or names[:1] == tuple(tensors):
+        if set(names) <= tensors.keys() or names[:1] == tuple(tensors):
             return {file.stem: tuple(tensors[name] for name in names if name in tensors)}
     if tensors and all(isinstance(v, Tensor) and v.ndim <= 3 for v in tensors.values()):
         plain = [name for name in tensors if "lora" not in name and "." not in name]

@@ -26,7 +26,7 @@ from sfumato.core.denoiser import Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.documents import parse_json, read_text
 from sfumato.models import hub, parts, renaming
-from sfumato.models.adapter_files import Full, Low, changes, flat, read, words_of
+from sfumato.models.adapter_files import Full, Low, changes, check, flat, read, words_of
 from sfumato.models.encoders import Encoder, Encoders
 from sfumato.models.latents import Conditional, Latents, cross_attentions
 from sfumato.nn import lora
@@ -173,6 +173,11 @@ def _own(
             "unfinished training is none either: resume it, or take its best/"
         )
     note = parse_json(Note, header["note"], where)
+    for name, value in tensors.items():
+        check(name, value, file)
+        other = tensors.get(f"{name.removesuffix('.down')}.up")
+        if name.endswith(".down") and (other is None or other.shape[-1] != len(value)):
+            raise SfumatoError(f"adapter {file.name}: {name} has no .up that fits; it is damaged")
     strength = scale * note.alpha / note.rank
     large = {
         name.removeprefix(UPSAMPLER): value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import tempfile
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -31,10 +32,12 @@ def export(name: str, folder: Path) -> Path:
     if folder.resolve().is_relative_to(source.resolve()):
         raise SfumatoError(f"{folder}: lies in the model itself; give a folder elsewhere")
     files = _files(source) if source.is_dir() else {source.name: source}
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
+    made: Path | None = None  # of a name that nobody has, so that nothing of the user's is removed
     try:
-        part.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=".sfumato-", dir=folder.parent))
+        part = made / "part"
+        part.mkdir()
         for name, file in files.items():
             target = part / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +49,8 @@ def export(name: str, folder: Path) -> Path:
         said = getattr(error, "strerror", None) or str(error)
         raise SfumatoError(f"{folder}: could not be written ({said:.200})") from None
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
     return folder
 
 
@@ -56,6 +60,8 @@ def _files(source: Path) -> dict[str, Path]:
     root = source.resolve()
     if root.parent.name == "snapshots":  # of the hub's cache, whose files are links
         blobs = root.parent.parent / "blobs"
+        if blobs.is_symlink():  # a folder made to look like it, which leads anywhere
+            blobs = None
     found = {}
     for folder, folders, names in os.walk(root):
         for name in (*folders, *names):
@@ -64,7 +70,7 @@ def _files(source: Path) -> dict[str, Path]:
             if stat.S_ISDIR(mode):
                 continue
             real = path.resolve() if stat.S_ISLNK(mode) else path
-            if real != path and (blobs is None or real.parent != blobs.resolve()):
+            if real != path and (blobs is None or real.parent != blobs):
                 raise SfumatoError(
                     f"{path}: is a link that leads out of the model; put the file itself there"
                 )

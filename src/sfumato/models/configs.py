@@ -6,6 +6,7 @@ network or a scheduler does, and that nothing here supports, is named here and r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.ranges import Range
-from sfumato.documents import read_json
+from sfumato.documents import parse_data, read_json
 from sfumato.models.inside import Name
 
 Json = dict[str, Any]
@@ -21,13 +22,11 @@ INDEX_LIMIT = 64 << 20
 """Bytes of a tokenizer's or a weight index's file."""
 
 TABLED = (
-    "DDIMInverseScheduler",
     "DDIMParallelScheduler",
     "DDIMScheduler",
     "DDPMParallelScheduler",
     "DDPMScheduler",
     "DEISMultistepScheduler",
-    "DPMSolverMultistepInverseScheduler",
     "DPMSolverMultistepScheduler",
     "DPMSolverSDEScheduler",
     "DPMSolverSinglestepScheduler",
@@ -36,18 +35,27 @@ TABLED = (
     "HeunDiscreteScheduler",
     "KDPM2AncestralDiscreteScheduler",
     "KDPM2DiscreteScheduler",
-    "LCMScheduler",
     "LMSDiscreteScheduler",
     "PNDMScheduler",
-    "RePaintScheduler",
     "SASolverScheduler",
-    "TCDScheduler",
     "UniPCMultistepScheduler",
 )
 """Schedulers of diffusers whose noise is a table of betas; of the others none is read."""
 
-CLIPPING = ("DDIM", "DDPM", "RePaint", "TCD")
+CLIPPING = ("DDIM", "DDPM")
 """How the names of those begin that clip x0 where their file says nothing."""
+
+LATENT = {"beta_start": 0.00085, "beta_end": 0.012}
+OWN: Mapping[str, Mapping[str, float]] = dict.fromkeys(
+    (
+        "DPMSolverSDEScheduler",
+        "HeunDiscreteScheduler",
+        "KDPM2AncestralDiscreteScheduler",
+        "KDPM2DiscreteScheduler",
+    ),
+    LATENT,
+)
+"""What classes take for absent keys where that is not what the others take."""
 
 PARTS = (
     "vae",
@@ -92,6 +100,7 @@ class Scheduler(_Foreign):
     sample_max_value: Annotated[float, Range(gt=0)] = 1.0
     variance_type: str | None = None
     use_flow_sigmas: bool | None = False
+    timestep_type: str | None = "discrete"
 
     @property
     def clips(self) -> bool:
@@ -109,7 +118,11 @@ def scheduler(path: Path) -> Scheduler:
             f"{path}: scheduler {kind!r:.60} has no noise table that is read here; models of flow "
             "matching, EDM, VE and consistency are not supported"
         )
-    found = read_json(Scheduler, path)
+    found = parse_data(Scheduler, {**OWN.get(str(kind), {}), **data}, path.name)
+    if found.timestep_type == "continuous":
+        raise SfumatoError(
+            f"{path}: timestep_type 'continuous' is not supported, models of EDM's kind read it"
+        )
     if found.use_flow_sigmas:
         raise SfumatoError(f"{path}: use_flow_sigmas, models of flow matching are not supported")
     if found.variance_type == "learned":
