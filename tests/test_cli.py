@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import sfumato
 from sfumato import methods
-from sfumato.cli import main, verbs
+from sfumato.cli import main, show, verbs
 from sfumato.images import read_metadata
 from sfumato.recipe import Recipe, json_schema
 
@@ -301,3 +301,9 @@ def test_methods_are_data_and_back() -> None:
     for cls in methods.registry().values():
         described = methods.schema(cls)["properties"]
         assert all("description" in field for field in described.values()), cls.id
+
+
+def test_what_users_typed_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither ":b:" nor "[red]" is markup."""
+    show.errors.print("--over t0=a:b:c [red] is no number")
+    assert "a:b:c [red] is" in capsys.readouterr().err
