@@ -55,6 +55,12 @@ class Source(Protocol):
         """Geometry of the run and the shape of its state."""
         ...
 
+    def fits(
+        self, process: Process, frame: Any, shape: tuple[int, ...], times: tuple[float, ...]
+    ) -> None:
+        """Refuse a run that is beyond the machine's memory, before any network is called."""
+        ...
+
     @property
     def plain(self) -> Any:
         """The model without its adapters (its denoiser and encode), None where it has none."""

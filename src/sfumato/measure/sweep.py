@@ -23,6 +23,7 @@ from sfumato import documents, images
 from sfumato.core.errors import SfumatoError, said
 from sfumato.core.interrupts import undisturbed
 from sfumato.core.ranges import SEEDS, Range, whole
+from sfumato.core.run import place_of
 from sfumato.images.destination import check_file
 from sfumato.images.writing import write_new, write_whole
 from sfumato.measure import distance, evaluate, heldout
@@ -182,6 +183,8 @@ def sweep(
             f"{total * seeds:,} pictures; take {LARGEST:,} at most"
         )
     parent: Recipe = replace(model.asked(base.based(n=seeds), seed), parents=tuple(parents))
+    resolved = base.based(n=seeds).resolved()  # a batch that no cell has room for is refused
+    model.fits(resolved, *resolved.frame(place_of(resolved)), resolved.times)
     place = Path(folder)
     _claim(place, parent, axis_, asked, model)
     cells = []
