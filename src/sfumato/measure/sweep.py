@@ -11,7 +11,7 @@ import io
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -139,7 +139,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A finished sweep: its folder, cells by prompt and value, and the curve."""
+    """A finished sweep: its folder, cells by prompt and value, and the curve.
+
+    guides: caption -> picture that its methods follow, where its pages begin.
+    """
 
     folder: Path
     parent: Recipe
@@ -147,6 +150,7 @@ class Sweep:
     prompts: tuple[str, ...]
     cells: tuple[Cell, ...]
     curve: Curve
+    guides: Mapping[str, images.Picture]
 
 
 def sweep(
@@ -203,7 +207,8 @@ def sweep(
         curve = Curve(
             axis_.name, parent.id, points, *(mark if choose is None else (choose, "given"))
         )
-        done = Sweep(place, parent, axis_, asked, tuple(cells), curve)
+        guides = images.guides_of(base.methods)
+        done = Sweep(place, parent, axis_, asked, tuple(cells), curve, guides)
         _report(done)
     return done
 
