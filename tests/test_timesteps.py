@@ -22,7 +22,7 @@ SHAPED = ("DDIM", "PNDM", "DDPM", "DEISMultistep", "DPMSolverMultistep", "EulerA
           "EulerDiscrete", "HeunDiscrete", "KDPM2AncestralDiscrete", "KDPM2Discrete", "LMSDiscrete",
           "SASolver", "UniPCMultistep", "DPMSolverSDE")  # fmt: skip
 LATENT = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
-pytestmark = pytest.mark.filterwarnings("ignore:__array__", "ignore:Conversion of an array")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 SPACINGS = ("leading", "linspace", "trailing")
 
 

@@ -24,7 +24,7 @@ from sfumato.core.ranges import SEEDS, Range, real, whole, words
 from sfumato.core.run import Run, Step, reported
 from sfumato.core.solvers import DDPM, Solver, solver, solver_data
 from sfumato.core.spaces import IDENTITY, Space
-from sfumato.core.spacing import NAMES, Own
+from sfumato.core.spacing import MODEL, NAMES, Own
 from sfumato.core.starts import Place
 from sfumato.images import Picture
 from sfumato.methods import Method, from_data, to_data
@@ -33,7 +33,7 @@ from sfumato.models.card import Card, Defaults
 from sfumato.models.configs import Scheduler
 from sfumato.models.devices import Choice
 from sfumato.models.result import Result
-from sfumato.models.timesteps import times
+from sfumato.models.timesteps import index_read, times
 from sfumato.recipe import STRENGTH, Recipe, called, home, keep
 
 if TYPE_CHECKING:
@@ -211,8 +211,12 @@ class Model:
         return Cond(tensors).map(lambda v: v.to(self.choice.device))
 
     def complete(self, process: Process) -> Process:
-        """Card defaults into empty slots; ddpm's variance where the scheduler's file says it."""
+        """Card defaults into empty slots, and what the scheduler's file says of how it samples."""
         filled = fill(process, self.card.defaults)
+        if filled.spacing == MODEL and self.scheduler is not None:
+            code = index_read(self.scheduler, self.denoiser.schedule.steps)
+            if code is not None:
+                filled = replace(filled, denoiser=replace(filled.denoiser, code=code))
         chosen = None if filled.solver is None else solver(filled.solver)
         variance = None if self.scheduler is None else self.scheduler.variance
         if (

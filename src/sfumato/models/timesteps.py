@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,34 @@ def times(config: Scheduler, schedule: Schedule, n: int, strength: float = 1.0) 
     return tuple(kept)
 
 
+def index_read(config: Scheduler, steps: int) -> Callable[[float], float] | None:
+    """What the network is asked at time t where that is not the time's own index.
+
+    Multistep schedulers keep whole indices beside the levels that a rule gives: the nearest one of
+    Karras's and Lu's, the one below of others.
+    """
+    if config.kind not in MULTISTEP or not _by_rule(config):
+        return None
+    lu = config.use_lu_lambdas and not config.use_karras_sigmas
+    nearest = config.use_karras_sigmas or lu
+    if config.kind == "DPMSolverMultistepScheduler":
+        nearest = nearest and config.beta_schedule != "squaredcos_cap_v2"
+
+    def read(t: float) -> float:
+        index = t * steps - 1
+        return float(round(index) if nearest else math.floor(index + 1e-4))
+
+    return read
+
+
+def _by_rule(config: Scheduler) -> bool:
+    """Whether the file asks for levels by a rule, of a class that reads it."""
+    if config.kind.startswith(EVEN_INDICES):
+        return False
+    lu = config.use_lu_lambdas and config.kind == "DPMSolverMultistepScheduler"
+    return bool(config.use_karras_sigmas or config.use_exponential_sigmas or lu)
+
+
 def _spaced(config: Scheduler) -> str:
     """timestep_spacing, where it is absent its class's own."""
     if config.kind == "DPMSolverSinglestepScheduler":  # reads none
@@ -130,10 +159,7 @@ def _clipped(config: Scheduler, schedule: Schedule) -> int:
 
 
 def _sigmas(config: Scheduler, schedule: Schedule, n: int) -> list[float]:
-    """Times of the levels sigma/alpha where the file asks for some by rule, else none.
-
-    Theirs asks the network at the nearest index of the table, ours at the level itself.
-    """
+    """Times of the levels sigma/alpha where the file asks for some by a rule, else none."""
     if config.kind.startswith(EVEN_INDICES):
         return []
     if config.interpolation_type == "log_linear" or config.use_beta_sigmas:
@@ -142,8 +168,7 @@ def _sigmas(config: Scheduler, schedule: Schedule, n: int) -> list[float]:
             f"spacing model: {name} of the scheduler's file is not followed; take spacing karras "
             "or logsnr, or give times"
         )
-    lu = config.use_lu_lambdas and config.kind == "DPMSolverMultistepScheduler"
-    if not (config.use_karras_sigmas or config.use_exponential_sigmas or lu):
+    if not _by_rule(config):
         return []
     steps = schedule.steps
     high, low = ratio(schedule, 1.0), ratio(schedule, 1 / steps)
