@@ -384,5 +384,7 @@ def test_spacing_model_in_recipes_plans_and_on_the_command_line(
     said = CliRunner().invoke(app, ["generate", "-p", PROMPT, *asked])
     assert said.exit_code == 1
     assert "no scheduler of diffusers to take times from; leave it out, or take" in said.output
-    with pytest.raises(sf.SfumatoError, match=r"t0 0\.2: of 4 steps that keeps none"):
-        (process | sf.SDEdit(photo(), t0=0.2)).plan()
+    with pytest.raises(sf.SfumatoError, match=r"t0 0\.2: of 1 steps that keeps none"):
+        (process.based(n_steps=1) | sf.SDEdit(photo(), t0=0.2)).plan()
+    with pytest.raises(sf.SfumatoError, match=r"sdedit: ratio names a noise level, .* give t0"):
+        (process | sf.SDEdit(photo(), ratio=0.5)).plan()
