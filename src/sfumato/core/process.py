@@ -55,6 +55,12 @@ class Source(Protocol):
         """Geometry of the run and the shape of its state."""
         ...
 
+    def fits(
+        self, process: Process, frame: Any, shape: tuple[int, ...], times: tuple[float, ...]
+    ) -> None:
+        """Refuse a run that is beyond the machine's memory, before any network is called."""
+        ...
+
     @property
     def grid(self) -> Own | None:
         """(steps, share of them) -> times of the spacing "model", None where it has none."""

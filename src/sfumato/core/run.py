@@ -170,6 +170,8 @@ def bind(process: Process, seed: int, noise: Noise | None, planned: bool = False
     if process.solver is None:
         raise SfumatoError("solver: not given, and no model card here that would say")
     times = times_of(process, start, level)
+    if process.source is not None:
+        process.source.fits(process, frame, shape, times)
     run = Run(
         process=process,
         schedule=schedule,

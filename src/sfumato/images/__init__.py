@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sfumato.images.contact import sheet
+    from sfumato.images.contact import guides_of, sheet
     from sfumato.images.frame import Frame, larger_frame, plan_frame, whole_frame
     from sfumato.images.inputs import Image, ImageInput, inputs_of, open_image, resolver
     from sfumato.images.masks import (
@@ -59,6 +59,7 @@ _HOME = {
     "from_tensor": "sfumato.images.work",
     "from_work": "sfumato.images.work",
     "grow": "sfumato.images.masks",
+    "guides_of": "sfumato.images.contact",
     "inputs_of": "sfumato.images.inputs",
     "larger_frame": "sfumato.images.frame",
     "mask_box": "sfumato.images.masks",
@@ -102,6 +103,7 @@ __all__ = [
     "from_tensor",
     "from_work",
     "grow",
+    "guides_of",
     "inputs_of",
     "larger_frame",
     "mask_box",

@@ -200,14 +200,19 @@ class Walk:
         geometry = None
         if base.frame is not None:
             geometry = images.larger_frame(base.frame, shape[2] // base.frame.work[0])
-        rows = process.rows_max
-        if rows is None and base.device == "cpu":  # beyond, maps no longer fit into the cache
-            rows = max(CACHED // (shape[1] * shape[2]), 1)
+        rows = rows_of(process.rows_max, shape, base.device)
         bound = replace(process, cond=cond, shape=shape, n=base.n, geometry=geometry, rows_max=rows)
         run = self.begin(bound)
         run.frame = base.frame
         run.process = replace(run.process, source=model)  # for previews only, after binding
         return run
+
+
+def rows_of(given: int | None, shape: tuple[int, ...], device: Any) -> int | None:
+    """Most rows of one call of an upsampler whose states have that shape; None: all of them."""
+    if given is None and device == "cpu":  # beyond, maps no longer fit into the cache
+        return max(CACHED // (shape[1] * shape[2]), 1)
+    return given
 
 
 def base_of(process: Process | Cascade) -> Process:

@@ -256,6 +256,14 @@ class Model:
             log.info("%s", frame.note)
         return frame, self.shape(frame.work)
 
+    def fits(
+        self, process: Process, frame: Any, shape: tuple[int, ...], times: tuple[float, ...]
+    ) -> None:
+        """Refuse a run that is beyond the machine's memory, before any network is called."""
+        from sfumato.models import memory
+
+        memory.fits(process, frame, shape, times)
+
     def preview(self, step: Step, run: Run) -> Picture:
         """The predicted picture of the batch's first row, at the work size without padding.
 
