@@ -331,13 +331,13 @@ def _encoders(
     if not second:
         first = text_encoder(_under(weights, XL_1 if xl else CLIP_1), "quick_gelu")
         layer: Any = "second" if xl else "last"
-        made.append(Encoder(tokenizer(path), first.to(device, dtype), layer))
+        made.append(Encoder(tokenizer(path, first), first.to(device, dtype), layer))
     if second or xl:
         renamed = renaming.open_clip_renamed(_under(weights, XL_2 if xl else OPEN_CLIP_2))
         spare = not xl and _has_spare(weights)
         other = text_encoder(renamed, "gelu", projected=xl, drop_last=spare)
         layer = "second" if xl else "last"
-        made.append(Encoder(tokenizer(path, "!"), other.to(device, dtype), layer))
+        made.append(Encoder(tokenizer(path, other, "!"), other.to(device, dtype), layer))
     return Encoders(tuple(made), zeros=xl)
 
 
@@ -399,14 +399,20 @@ def text_encoder(
     return _filled(make, named, "text encoder")
 
 
-def tokenizer(path: Path, pad: str | None = None) -> Any:
-    """CLIP's tokenizer for a single file; pad: the token that fills the context, if not the end."""
+def tokenizer(path: Path, network: Any, pad: str | None = None) -> Any:
+    """CLIP's tokenizer for a single file's text encoder; pad: the token that fills the context, if
+    not the end."""
     folders = [path.parent / "tokenizer", path.parent, hub.find(WORDS)]
     for folder in folders:
-        if folder is not None and (folder / "vocab.json").is_file():
+        if folder is None:
+            continue
+        # a tokenizer.json beside the file may be any model's
+        names = ("vocab.json",) if folder == path.parent else ("vocab.json", "tokenizer.json")
+        if any((folder / name).is_file() for name in names):
             made = parts.tokenizer(folder)
             if pad is not None:
                 made.pad_token = pad
+            parts.check_tokens(made, int(network.config.vocab_size), folder)
             return made
     raise SfumatoError(
         f"{path.name}: needs CLIP's vocabulary; put its vocab.json and merges.txt beside the file, "
