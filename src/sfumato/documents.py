@@ -110,7 +110,7 @@ def parse_data(
 def explained(error: ValidationError) -> str:
     """The first thing that is wrong, as `field value: what is allowed`."""
     first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = ".".join(_named(part) for part in first["loc"])
     kind, context = first["type"], first.get("ctx", {})
     message = first["msg"].removeprefix("Value error, ")
     if kind == "json_invalid":
@@ -123,6 +123,12 @@ def explained(error: ValidationError) -> str:
     shown = "" if isinstance(value, dict) else f" = {value!r:.60}"
     message = message[:1].lower() + message[1:]
     return f"{where}{shown}: {message}" if where else message
+
+
+def _named(part: str | int) -> str:
+    """A step on the way to a field; keys may be any text."""
+    text = str(part)
+    return text[:80] if text.isprintable() else f"{text!r:.80}"
 
 
 def _size(count: int) -> str:

@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 from typer.testing import CliRunner
 
 import sfumato as sf
+from any_json import json_values, quickly, texts, tried
 from sfumato import images, methods
 from sfumato import recipe as recipes
 from sfumato.cli import compose
@@ -708,8 +709,8 @@ def test_a_foreign_recipe_opens_nothing_but_what_it_names_by_hash(
             {"methods": [{"method": "diffstyler", "image": named, "art": path}]},
             {"methods": [{"method": "perceptual", "image": named, "features": path}]},
         ]
-    for tried in tries:
-        data = {**GOOD, **tried}
+    for given_ in tries:
+        data = {**GOOD, **given_}
         monkeypatch.chdir(tmp_path / "cwd")
         refused(lambda data=data: sf.run(Recipe.from_data(data)), "")
     bad = tmp_path / "sent" / "bad.json"
@@ -1003,40 +1004,7 @@ def test_a_package_that_does_not_load_is_left_out(
 # --- any JSON gives a value, or one line
 
 
-numbers = st.one_of(st.integers(), st.integers(-2, 12), st.floats(), st.booleans(), st.none())
-texts = st.one_of(
-    st.text(max_size=12),
-    st.sampled_from(["", "..", "/etc/passwd", "emoji", "ddim", "cfg", "sdedit", "auto", "karras"]),
-)
-json_values = st.recursive(
-    numbers | texts,
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(
-            texts | st.sampled_from(["method", "sha256", "solver", "image"]), inner, max_size=4
-        )
-    ),
-    max_leaves=12,
-)
 names = st.sampled_from(list(inspect.signature(Recipe).parameters))
-quickly = settings(
-    max_examples=200,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-    derandomize=True,
-    database=None,
-)
-
-
-def tried(call: Callable[[], Any]) -> Any:
-    """The value, None where it is refused with one line."""
-    try:
-        return call()
-    except SfumatoError as error:
-        line = str(error)
-    assert "\n" not in line
-    assert len(line) < 2000
-    return None
 
 
 @quickly
