@@ -116,7 +116,8 @@ def test_a_network_that_reads_what_is_never_given(tmp_path: Path, key: str, valu
 
 
 @pytest.mark.parametrize(
-    "value", ["../x.safetensors", "/etc/passwd", "a/../../x.safetensors", "", "missing.safetensors"]
+    "value",
+    ["../x.safetensors", "a\nb", "/etc/passwd", "a/../../x.safetensors", "", "missing.safetensors"],
 )
 def test_shards_lie_beside_their_index(tmp_path: Path, value: str) -> None:
     written(tmp_path, {"weight_map": {"a": value}}, "model.safetensors.index.json")

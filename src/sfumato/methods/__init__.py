@@ -292,7 +292,7 @@ def from_data(data: Mapping[str, Any], where: str = "") -> Method:
             hint = hinted(str(name), described(cls))
             raise SfumatoError(f"{said}: no field {name!r:.60}{hint}; its fields: {known}")
     try:
-        return documents.parse_data(TypeAdapter(cls), values, cls.id, strict=True)
+        return documents.parse_data(TypeAdapter(cls), values, cls.id)
     except SfumatoError as error:  # some name the method, some are told by it
         text = str(error)
         while text.startswith(f"{cls.id}: "):

@@ -69,10 +69,11 @@ def assembled(
     *,
     folder: Path | None = None,
     title: str = "",
+    own: Table | None = None,
 ) -> Model:
-    """A Model of loaded parts."""
+    """A Model of loaded parts. own: noise table in place of the scheduler's."""
     traits = _traits(net, space, text)
-    stride, schedule = space.stride, table(scheduler)
+    stride, schedule = space.stride, own or table(scheduler)
     kind = KINDS[scheduler.prediction_type]
     learned = _learned(net, space, scheduler)
     wrapped: Any
@@ -85,7 +86,7 @@ def assembled(
         base=StageCard(
             {key: value for key, value in net.config.items() if not key.startswith("_")},
             (),
-            scheduler.beta_schedule,
+            "own" if own else scheduler.beta_schedule,
             kind,
             schedule.steps,
             learned,
