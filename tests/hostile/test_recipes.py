@@ -206,7 +206,7 @@ def test_a_recipe_of_before_reads_and_says_the_same() -> None:
 
 
 def test_the_published_schema_holds_the_ranges() -> None:
-    found = recipes.json_schema()["properties"]
+    found = methods.recipe_schema()["properties"]
     assert found["steps"]["anyOf"][0]["maximum"] == 10_000
     assert found["n"]["maximum"] == 4096
     ddim = found["solver"]["anyOf"][2]["properties"]
@@ -389,7 +389,7 @@ def test_every_number_of_a_method_has_two_ends_that_all_faces_keep() -> None:
 
 def test_numbers_of_solvers_have_two_ends() -> None:
     for name in SOLVERS:
-        schema: Any = recipes.json_schema()["properties"]["solver"]["anyOf"]
+        schema: Any = methods.recipe_schema()["properties"]["solver"]["anyOf"]
         own = next(s for s in schema[1:] if s["properties"]["solver"]["const"] == name)
         for field, shown in own["properties"].items():
             if shown.get("type") in ("integer", "number") and "enum" not in shown:

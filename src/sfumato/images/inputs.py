@@ -199,6 +199,7 @@ class ImageInput:
                 "name": {"type": "string"},
             },
             "required": ["sha256"],
+            "additionalProperties": False,
         }
 
 
