@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from sfumato import documents, images
 from sfumato.core.errors import SfumatoError, said
@@ -204,12 +204,33 @@ def _grid(prompts: Sequence[str], axis_: Axis) -> Iterator[tuple[int, int, str, 
             yield p, v, text, value
 
 
+class Over(BaseModel):
+    """An axis, as sweep.json keeps it."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    method: Annotated[str, Field(max_length=200)]
+    field: Annotated[str, Field(max_length=200)]
+    values: Annotated[tuple[float, ...], Field(min_length=2, max_length=LARGEST)]
+
+
+class Claim(BaseModel):
+    """sweep.json: whose sweep a folder holds."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    recipe: Recipe
+    over: Over
+    prompts: Annotated[tuple[str, ...], Field(min_length=1, max_length=LARGEST)]
+    weights: str
+    dtype: str
+
+
 def _claim(folder: Path, parent: Recipe, axis_: Axis, prompts: Sequence[str], model: Any) -> None:
     """Make the folder this sweep's, or go on with it; another sweep's is refused."""
-    # through JSON, so that what is compared is what is read back
-    data = json.loads(json.dumps({"recipe": parent.to_data(), "over": asdict(axis_),
-                                  "prompts": list(prompts), "weights": model.weights,
-                                  "dtype": model.choice.dtype}))  # fmt: skip
+    data = {"recipe": parent.to_data(), "over": asdict(axis_), "prompts": prompts,
+            "weights": model.weights, "dtype": model.choice.dtype}  # fmt: skip
+    mine = documents.parse_data(Claim, data, "sweep")  # so that like is compared with like
     file = folder / "sweep.json"
     if not file.exists():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -219,9 +240,9 @@ def _claim(folder: Path, parent: Recipe, axis_: Axis, prompts: Sequence[str], mo
         made = write_new(file, json.dumps(data, indent=1, ensure_ascii=False).encode())
         if made != file:  # another began here at the same moment
             made.unlink()
-    kept = documents.read_json(dict[str, Any], file)
-    if kept != data:
-        what = next((name for name in data if kept.get(name) != data[name]), "kind")
+    kept = documents.read_json(Claim, file)
+    if kept != mine:
+        what = next(name for name in data if getattr(kept, name) != getattr(mine, name))
         raise SfumatoError(
             f"{folder}: holds a sweep of another {what}; choose another folder, or remove it"
         )

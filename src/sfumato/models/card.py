@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -95,7 +95,7 @@ class ClassifierCard:
     pool: Literal["attention", "adaptive", "spatial", "spatial_v2"]
     classes: Mapping[str, tuple[str, ...]]
     weights: tuple[str, ...]
-    tokenizer: None = None
+    tokenizer: str | None = None
     schedule: str = "squaredcos_cap_v2"
     training: Mapping[str, Any] = field(default_factory=dict)
 
@@ -197,19 +197,17 @@ def _schedule(name: str) -> str:
     return name
 
 
-def _solver(given: str | dict[str, Any]) -> str | dict[str, Any]:
-    solver(given)
-    return given
+def _read_by(read: Callable[[Any], object]) -> AfterValidator:
+    """A value that is kept as it is, if it can be read."""
 
+    def checked(given: Any) -> Any:
+        try:
+            read(given)
+        except SfumatoError as error:
+            raise ValueError(str(error)) from None  # which pydantic gives the field's name
+        return given
 
-def _spacing(given: str) -> str:
-    declared(given)
-    return given
-
-
-def _entry(given: dict[str, Any]) -> dict[str, Any]:
-    from_data(given)
-    return given
+    return AfterValidator(checked)
 
 
 def _hub(name: str) -> str:
@@ -227,10 +225,10 @@ class _Part(BaseModel):
 
 class _Defaults(_Part):
     steps: Annotated[int, STEPS] | None = None
-    solver: Annotated[str | dict[str, Any], AfterValidator(_solver)] | None = None
-    spacing: Annotated[str, AfterValidator(_spacing)] | None = None
+    solver: Annotated[str | dict[str, Any], _read_by(solver)] | None = None
+    spacing: Annotated[str, _read_by(declared)] | None = None
     methods: Annotated[
-        tuple[Annotated[dict[str, Any], AfterValidator(_entry)], ...], Field(max_length=32)
+        tuple[Annotated[dict[str, Any], _read_by(from_data)], ...], Field(max_length=32)
     ] = ()
 
     def made(self) -> Defaults:
@@ -280,7 +278,9 @@ class _Network(_Part):
     @model_validator(mode="after")
     def _whole(self) -> _Network:
         if self.xf_width and self.xf_width % self.xf_heads:
-            raise ValueError(f"xf_width {self.xf_width}: must be a multiple of {self.xf_heads}")
+            raise ValueError(
+                f"xf_width {self.xf_width}: is no multiple of xf_heads {self.xf_heads}"
+            )
         if self.xf_width and not (self.text_ctx and self.n_vocab):
             raise ValueError("text_ctx and n_vocab: must be given where xf_width is")
         return self
@@ -374,7 +374,7 @@ class _Classifier(_Part):
         Field(min_length=1, max_length=100),
     ]
     weights: Files
-    tokenizer: None = None
+    tokenizer: Name | None = None
     schedule: Schedule = "squaredcos_cap_v2"
     training: dict[str, JsonValue] = {}
 
