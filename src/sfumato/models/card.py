@@ -210,6 +210,12 @@ def _read_by(read: Callable[[Any], object]) -> AfterValidator:
     return AfterValidator(checked)
 
 
+# by names of their own, since in the class its fields stand for the functions
+Solved = Annotated[str | dict[str, Any], _read_by(solver)]
+Spaced = Annotated[str, _read_by(declared)]
+Entry = Annotated[dict[str, Any], _read_by(from_data)]
+
+
 def _hub(name: str) -> str:
     if not HUB.fullmatch(name):
         raise ValueError("must be a name of the hub, such as org/name")
@@ -225,11 +231,9 @@ class _Part(BaseModel):
 
 class _Defaults(_Part):
     steps: Annotated[int, STEPS] | None = None
-    solver: Annotated[str | dict[str, Any], _read_by(solver)] | None = None
-    spacing: Annotated[str, _read_by(declared)] | None = None
-    methods: Annotated[
-        tuple[Annotated[dict[str, Any], _read_by(from_data)], ...], Field(max_length=32)
-    ] = ()
+    solver: Solved | None = None
+    spacing: Spaced | None = None
+    methods: Annotated[tuple[Entry, ...], Field(max_length=32)] = ()
 
     def made(self) -> Defaults:
         return Defaults(self.steps, self.solver, self.spacing, self.methods)
