@@ -863,6 +863,43 @@ def test_a_sweep_begins_with_values_that_its_field_takes(over: str, phrase: str)
     refused(lambda: axis(over), phrase)
 
 
+CLAIM: dict[str, Any] = {
+    "recipe": {"model": "emoji", "schema": 1}, "over": {"method": "", "field": "steps",
+    "values": [1, 2]}, "prompts": ["rose"], "weights": "0", "dtype": "float32",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("recipe",), {"schema": 1}),
+        (("recipe", "model"), "/etc/passwd"),
+        (("recipe", "steps"), "9"),
+        (("over",), []),
+        (("over", "values"), ["1", "2"]),
+        (("over", "values"), [1]),
+        (("over", "evil"), 1),
+        (("prompts",), "rose"),
+        (("prompts",), []),
+        (("weights",), 3),
+        (("dtype",), None),
+        (("evil",), 1),
+    ],
+)
+def test_a_sweeps_file_is_refused_by_field(
+    where: tuple[str, ...], value: Any, tmp_path: Path
+) -> None:
+    data = json.loads(json.dumps(CLAIM))
+    inner = data
+    for key in where[:-1]:
+        inner = inner[key]
+    inner[where[-1]] = value
+    (tmp_path / "sweep.json").write_text(json.dumps(data))
+    made = emoji().process("rose, flat", steps=1, stages=1)
+    with pytest.raises(SfumatoError, match=rf"sweep\.json: .*{where[0]}"):
+        sf.sweep(made, "steps=1,2", tmp_path)
+
+
 @pytest.mark.parametrize("text", ["", "[[[", "[]", "7", "{}", '{"recipe": null}'])
 def test_a_folder_of_another_sweep_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text(text)
