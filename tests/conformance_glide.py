@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from conformance_case import TOTAL, limit_of, number, table_of, within
+from conformance_case import TOTAL, limit_of, number, respacing_of, table_of, within
+from conformance_networks import network_of
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import Tape
@@ -21,7 +21,7 @@ from sfumato.core.solvers import DDIM, variances
 from sfumato.core.spacing import respaced
 from sfumato.methods.cfg import CFG
 from sfumato.methods.threshold import Threshold
-from sfumato.nn.unet import UNet, UNetConfig, timestep_embedding
+from sfumato.nn.blocks import timestep_embedding
 
 Case = Mapping[str, Any]
 Tensors = Mapping[str, Tensor]
@@ -97,14 +97,6 @@ def table_fields(
             assert values == pytest.approx(t[f"{prefix}.{name}"].tolist(), **limits), name
 
 
-def text_net(case: Case, t: Tensors) -> UNet:
-    """The case's network with its weights."""
-    known = {f.name for f in fields(UNetConfig)}
-    net = UNet(UNetConfig(**{k: v for k, v in case["config"].items() if k in known}))
-    net.load_state_dict({k.removeprefix("sd."): v for k, v in t.items() if k.startswith("sd.")})
-    return net.eval().requires_grad_(False)
-
-
 def words(t: Tensors, rows: slice) -> Cond:
     """Rows of a case's tokens, and their mask where it has one."""
     given = {name: t.get(f"in.{name}") for name in ("tokens", "mask")}
@@ -124,15 +116,15 @@ def check_loop_ddim_cfg(case: Case, t: Tensors) -> None:
     start = t["in.noise"][:half]
     process = Process(
         Denoiser(
-            text_net(case, t), table_of(case), "eps",
+            network_of(case, t), table_of(case), "eps",
             learned_range=case["config"]["out_channels"] == 2 * start.shape[1],
         ),
         tuple(start.shape[1:]),
         cond=words(t, slice(0, half)),
         null=words(t, slice(half, None)),
         n=half,
-        spacing=case["respacing"],
-        solver=DDIM(case["eta"]),
+        spacing=respacing_of(case),
+        solver=DDIM(case.get("eta") or 0.0),
     )  # fmt: skip
     process = (
         process
