@@ -207,7 +207,7 @@ def check_steps(case: Case, t: Tensors) -> None:
             for name in wanted:
                 if name.endswith("_timesteps"):
                     continue
-                got = answer(name, row)
+                got = answer(name, row, case["kind"].startswith("glide"))
                 if got is None:
                     continue
                 start = max((start for start in limits if name.startswith(start)), key=len)
@@ -232,7 +232,7 @@ def agree_on_times(row: Row, wanted: Tensors) -> None:
         assert [index * scale for index in score.seen] == pytest.approx([exact], rel=1e-6, abs=1e-6)
 
 
-def answer(name: str, row: Row) -> Tensor | None:
+def answer(name: str, row: Row, glide: bool) -> Tensor | None:
     """Ours for one of the case's outputs; None for what has no meaning here."""
     if name.startswith("q_"):
         return row.forward(row.given, row.row, name)
@@ -247,10 +247,10 @@ def answer(name: str, row: Row) -> Tensor | None:
     guides: tuple[Guide, ...] = ()
     if kind.endswith("_inpaint"):
         guides = (_Overwrite(row.given["known"][one], 1 - row.given["mask"][one], True),)
-    if what == "pred_xstart":
-        return row.x0(clip, guides)
-    if kind.endswith("_cond"):
-        guides = (Score(row.given["cond_grad"][one]),)
+    score = (Score(row.given["cond_grad"][one]),) if kind.endswith("_cond") else ()
+    if what == "pred_xstart":  # GLIDE's DDIM tells it with the score, its source without
+        return row.x0(clip, score if glide and kind == "ddim_sample_cond" else guides)
+    guides = score or guides
     solver = ancestral(row.case, row.var_type)
     way, _, _ = kind.partition("_")
     if way == "p" and row.previous:
