@@ -56,23 +56,26 @@ def check_schedules(case: Case, t: Tensors) -> None:
         assert close, f"{name}: differs by {gap:.1e}"
 
     params = case["params"]
-    assert pytest.approx(params["ddpm_crossover"], abs=1e-8) == DDPM_FROM
-    assert pytest.approx(params["cosine_crossover"], abs=1e-8) == COSINE_TO
     wikiart = vdiffusion.PRESETS["wikiart_256"]
-    assert (wikiart.t_min, wikiart.t_max) == pytest.approx(
-        (params["wikiart_min_t"], params["wikiart_max_t"]), abs=1e-9
-    )
+    for name, ours in (
+        ("ddpm_crossover", DDPM_FROM), ("cosine_crossover", COSINE_TO),
+        ("wikiart_min_t", wikiart.t_min), ("wikiart_max_t", wikiart.t_max),
+    ):  # fmt: skip
+        assert params.get(name, ours) == pytest.approx(ours, abs=1e-8), name
     near_ends = number(tolerance.get("note", ""), r"rtol {}") or 1e-3
-    for n in params["N"]:
-        for name in ("spliced", "ddpm", "log"):
-            times = materialise(f"v-{name}", n, 1.0, COSINE)[:-1]
-            # their u = 0 is time 0 of "spliced", and a time just above it of the other two
-            agree_from = t[f"{name}_{n}"][1:].flip(0)
+    for name in t:
+        rule, _, n = name.rpartition("_")
+        if rule == "t" and n.isdigit():
+            agree(name, list(materialise("uniform", int(n), 1.0, COSINE)[::-1]))
+        elif n.isdigit():
+            times = materialise(f"v-{rule}", int(n), 1.0, COSINE)[:-1]
+            # their u = 0 is time 0 of "spliced", and a time just above it of the others
+            agree_from = t[name][1:].flip(0)
             assert torch.allclose(
                 torch.tensor(times, dtype=torch.float64), agree_from.double(),
                 atol=tolerance["atol"], rtol=tolerance["rtol"],
-            ), f"{name}_{n}"  # fmt: skip
-        agree(f"t_{n}", list(materialise("uniform", n, 1.0, COSINE)[::-1]))
+            ), name  # fmt: skip
+    assert all(f"t_{n}" in t for n in params["N"])
     times = t[params["alpha_etc_of"]].tolist()
     agree("alpha", [COSINE.alpha(u) for u in times])
     agree("sigma", [COSINE.sigma(u) for u in times])
@@ -308,7 +311,9 @@ def formula_network(name: str, given: Case, told: str) -> VDiffusion:
     norms = number(told, r"1 \+ {}\*U for keys ending in norm") or 0.1
     few = number(told, r"{} for the remaining") or 0.05
     step = int(number(told, r"fill_base\*{}\+") or 100_000)
-    config = next(p.config for stem, p in vdiffusion.PRESETS.items() if stem.startswith(name))
+    known = {stem: p.config for stem, p in vdiffusion.PRESETS.items() if stem.startswith(name)}
+    assert known, f"network {name!r}: ours are {', '.join(vdiffusion.PRESETS)}"
+    config = next(iter(known.values()))
     config = replace(config, width=given["base_channels"], head_width=given["head_dim"])
     net = VDiffusion(config)
     state = net.state_dict()
@@ -331,7 +336,8 @@ def check_network(case: Case, t: Tensors) -> None:
     """Whole networks and what is on their way; a case may hold every k-th pixel only."""
     x = formula_input(case["inputs"]["x"])
     deep = re.search(r"deep = .*?(net[\w.]*\d)", case["after"])
-    paths = {"after_net3": "net.3", "after_net4": "net.4", "deep": deep[1] if deep else ""}
+    paths = {"deep": deep[1] if deep else ""}
+    paths |= {f"after_net{k}": f"net.{k}" for k in range(100)}
     for name, given in case["models"].items():
         net = formula_network(name, given, case["weights"])
         made: dict[str, Tensor] = {}
@@ -351,7 +357,7 @@ def check_network(case: Case, t: Tensors) -> None:
                 made["out"] = net(x.clone().requires_grad_(differentiable), t["t"], cond)
             wanted = {k.removeprefix(f"{name}.") for k in t if k.startswith(f"{name}.")}
             assert wanted
-            assert wanted <= set(made)
+            assert wanted <= set(made), f"{name}: not known to this check: {wanted - set(made)}"
             for what in wanted:
                 got, want = made[what], t[f"{name}.{what}"]
                 if got.ndim == 4:
