@@ -253,8 +253,8 @@ def answer(name: str, row: Row, glide: bool) -> Tensor | None:
     guides = score or guides
     solver = ancestral(row.case, row.var_type)
     way, _, _ = kind.partition("_")
-    if way == "p" and row.previous:
-        clip = False  # the reference's clamp of x0 does not reach a predicted mean; ours does
+    if way == "p" and row.previous:  # what is done to x0 does not reach a predicted mean there
+        clip, guides = False, score
     if (kind, what) == ("p_mean_variance", "mean"):
         return row.step(solver, clip, noisy=False)
     if (kind, what) == ("p_mean_variance", "variance"):
