@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
+import conformance_guided_variants as guided
+import conformance_laws as laws
+import conformance_token_variants as tokens
 import conformance_variants as variants
+from conformance_tokens import folder
 from conformance_variants import Made
+from sfumato.models.vocabularies import cleaned
 from test_conformance import KINDS
 
 KIND_OF_VARIANCE = ["learned_range", "learned", "fixed_small", "fixed_large"]
@@ -126,3 +133,129 @@ def test_published_sdedit_of_other_levels_and_counts(kind: str, which: str) -> N
             seed, kind, levels[seed], steps, t0, repeats, rows, omega, v=0.3, gain=0.05 + 0.1 * seed
         )
         passes(made, "out")
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
+@pytest.mark.parametrize(("rows", "instances"), [(4, 2), (5, 1), (3, 3)])
+def test_prior_loss_of_other_batches_and_weights(kind: str, rows: int, instances: int) -> None:
+    for seed, (masked, zero) in enumerate([(False, False), (True, False), (False, True)]):
+        made = laws.prior_loss(seed, rows, instances, kind, masked, zero)
+        passes(made, "c.out.per_sample")
+
+
+def test_measures_of_other_counts() -> None:
+    for seed, counts in enumerate([(1, 2, 2), (7, 3, 5)]):
+        passes(laws.metrics(seed, *counts), "metric.out.pres")
+
+
+def test_law_of_ilvr_on_other_pixels_tables_and_ends() -> None:
+    made = laws.ilvr_pixels(
+        [[0.8, -0.2], [-0.2, 0.5]], [0.3, -0.4], 60, (0.002, 0.3), "small", [-1, 0, 20, 59]
+    )
+    KINDS[made[0]["kind"]](*made)
+    made = laws.ilvr_pixels(
+        [[1.0, 0.1, 0.2], [0.1, 0.7, 0.0], [0.2, 0.0, 0.4]], [0.1, 0.5, -0.2], 40, (0.01, 0.2),
+        "large", [5],
+    )  # fmt: skip
+    KINDS[made[0]["kind"]](*made)
+    made[0]["rows"][1]["diff_std"] *= 1.001
+    with pytest.raises(AssertionError):
+        KINDS[made[0]["kind"]](*made)
+
+
+@pytest.mark.parametrize("kind", ["fixed_large", "fixed_small"])
+def test_maps_of_ilvr_of_other_sides_factors_means_and_spreads(kind: str) -> None:
+    passes(laws.ilvr_maps(1, 6, 3, -0.2, 0.5, "12", 4, kind), "std_level_matched")
+    passes(laws.ilvr_maps(2, 8, 4, 0.3, 0.09, "ddim10", -1, kind), "mean_code")
+
+
+def test_laws_of_sdedit_on_other_tables() -> None:
+    case, tensors = laws.sdedit_gaussian(
+        400, (0.0002, 0.05), [60, 250, 400], [0.6, 0.1],
+        [(0.02, 90.0, 0.5, 0.3), (0.005, 500.0, 0.4, 0.02)],
+    )  # fmt: skip
+    KINDS[case["kind"]](case, tensors)
+    for name in ("gaussian", "ve"):
+        wrong = [{**row, "sde_coef_K3": 0.5, "std": 0.7} for row in case[name]]
+        with pytest.raises(AssertionError):
+            KINDS[case["kind"]]({**case, name: wrong}, tensors)
+
+
+LOOPS: dict[str, dict[str, Any]] = {
+    "no words at all": {"scale": 0.0, "eta": 0.0, "rows": 2},
+    "no guidance": {"scale": 1.0, "eta": 0.6, "rows": 1, "xf_padding": False},
+    "noise": {"scale": 4.0, "eta": 1.0, "rows": 3, "out_channels": 3},
+    "no clamp": {"scale": 2.0, "eta": 0.0, "rows": 1, "clip": False, "channel_mult": [1, 2]},
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+@pytest.mark.parametrize(
+    ("schedule", "total", "respacing"),
+    [("squaredcos_cap_v2", 1000, "ddim4"), ("linear", 300, "3,2")],
+)
+def test_guided_loops_of_other_scales_and_etas(
+    name: str, schedule: str, total: int, respacing: str
+) -> None:
+    passes(guided.glide_loop(1, schedule, total, respacing, **LOOPS[name]), "out.trajectory")
+
+
+@pytest.mark.parametrize(("scale", "rows", "out"), [(0.0, 1, 6), (1.0, 2, 6), (5.0, 2, 3)])
+def test_inpainting_loops_of_other_scales_and_batches(scale: float, rows: int, out: int) -> None:
+    made = guided.glide_loop(
+        2, "linear", 1000, "3,2", scale, 0.0, rows, inpaint=True, out_channels=out
+    )
+    passes(made, "out.sample")
+
+
+@pytest.mark.parametrize(("temperature", "eta", "width"), [(1.0, 0.0, 32), (0.6, 0.7, 0)])
+def test_upsampling_loops_of_other_temperatures(temperature: float, eta: float, width: int) -> None:
+    made = guided.upsample_loop(3, "4,2", temperature, eta, rows=2, xf_width=width)
+    passes(made, "out.sample")
+
+
+@pytest.mark.parametrize("kind", ["learned_range", "fixed_small", "fixed_large"])
+@pytest.mark.parametrize(("pool", "classes"), [("spatial", None), ("attention", 5)])
+def test_classifier_loops_of_every_variance(kind: str, pool: str, classes: int | None) -> None:
+    loops = [
+        {"prefix": "a.", "sampler": "p", "schedule": "cosine", "respacing": "4", "eta": None},
+        {"prefix": "b.", "sampler": "ddim", "schedule": "linear", "respacing": "3,2", "eta": 0.4,
+         "total_steps": 500, "rescale_timesteps": True},
+        {"prefix": "c.", "sampler": "ddim", "schedule": "cosine", "respacing": "ddim5",
+         "eta": 0.0, "clip_denoised": False},
+    ]  # fmt: skip
+    passes(guided.classifier_loop(4, 3.0, pool, classes, kind, loops), "out.b.sample")
+
+
+@pytest.mark.parametrize(("head", "text_head"), [(8, 8), (16, 4), (4, 12)])
+def test_noised_clip_with_other_heads_for_text_than_for_pictures(head: int, text_head: int) -> None:
+    made = guided.noised_clip(5, head, text_head, rows=1 + head // 8, scale=1.5)
+    passes(made, "out.text_features")
+
+
+@pytest.mark.parametrize(("scale", "schedule"), [(0.0, "linear"), (4.0, "squaredcos_cap_v2")])
+def test_clip_guided_loops_of_other_strengths(scale: float, schedule: str) -> None:
+    passes(guided.clip_loop(6, "3,2", schedule, scale, rows=2), "out.sample")
+
+
+TEXTS = (
+    "", " ", "an oil painting of a corgi", "It's WE'LL don`t ''''", "a " * 40 + "end",
+    "word " * 300, "50% OFF!!!??? #tag @user _under_ 123456 ½ ² ٣", "ΟΔΟΣ Σίσυφος İstanbul ẞ",
+    "日本語テキスト 한국어 🙂👨‍👩‍👧", "tab\tand\r\nlines  end ", "&eacute; &quot;hi&quot; &notit;",
+    *tokens.REPAIRED,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("context", "of_clip"), [(128, 77), (16, 12), (5, 3)])
+def test_tokenizers_on_other_texts_and_contexts(context: int, of_clip: int) -> None:
+    case = tokens.tokenizers(folder(), TEXTS, context, of_clip)
+    KINDS["tokenizers"](case, {})
+    for name in ("glide_ids", "clip_ids", "clip_length"):
+        wrong = {**case["items"][3], name: case["items"][0][name]}
+        with pytest.raises(AssertionError):
+            KINDS["tokenizers"]({**case, "items": [wrong]}, {})
+
+
+@pytest.mark.parametrize("text", tokens.REPAIRED)
+def test_text_of_clip_is_cleaned_of_what_was_pasted_with_it(text: str) -> None:
+    assert cleaned(text) == tokens.REPAIRED[text]
