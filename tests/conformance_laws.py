@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import PIL
 import torch
+from PIL import Image
 from torch import Tensor
 
 from conformance_variants import Made, Tables, drawn, low_pass, single
@@ -230,3 +232,55 @@ def sdedit_gaussian(
         "schedule": {"T": steps, "beta_start": ends[0], "beta_end": ends[1]}, "ve": exploding,
     }  # fmt: skip
     return case, {}
+
+
+def strokes(seed: int, size: tuple[int, int], window: int, colors: Sequence[int]) -> Made:
+    """Median of every window, the edge repeated, and Pillow's adaptive palettes of it."""
+    image = (drawn(seed)(3, *size).sigmoid() * 255).round().to(torch.uint8)
+    reach = window // 2
+    padded = np.pad(image.numpy(), ((0, 0), (reach, reach), (reach, reach)), mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (window, window), axis=(1, 2))
+    smooth = np.sort(windows.reshape(*image.shape, -1), -1)[..., window * window // 2]
+    made = {"image": image, "median": torch.from_numpy(smooth.copy())}
+    picture = Image.fromarray(np.ascontiguousarray(smooth.transpose(1, 2, 0)))
+    for count in colors:
+        found = picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=count).convert("RGB")
+        made[f"stroke_{count}"] = torch.from_numpy(np.array(found)).permute(2, 0, 1).contiguous()
+    case = {
+        "kind": "stroke-simulator", "median_size": window, "colors": list(colors),
+        "source": f"Pillow {PIL.__version__}",
+    }  # fmt: skip
+    return case, made
+
+
+def style_losses(seed: int, cuts: int, rows: int, width: int, side: tuple[int, int]) -> Made:
+    """Spherical distance, mixed prompts and total variation, with their gradients."""
+    draw = drawn(seed)
+    vectors, target = draw(cuts, rows, width), draw(1, rows, width)
+    leaf = vectors.double().requires_grad_()
+
+    def unit(x: Tensor) -> Tensor:
+        return x / x.norm(dim=-1, keepdim=True)
+
+    far = (unit(leaf) - unit(target.double())).norm(dim=-1)
+    per_cut = 2 * (far / 2).arcsin().square()
+    total = per_cut.mean(0).sum()
+    made = {"sph.image_embeds": vectors, "sph.target": target, "sph.per_cut": per_cut}
+    made |= {"sph.total": total, "sph.grad": torch.autograd.grad(total, leaf)[0]}
+    words, weights = draw(4, width), torch.tensor([2.0, 1.5, -0.5, 1.0])
+    mixed = ((weights / weights.sum().abs())[:, None] * words).sum(0, keepdim=True)
+    made |= {"prompt.embeds": words, "prompt.weights": weights, "prompt.combined": unit(mixed)}
+    x = draw(rows, 3, *side)
+    pixels = x.double().requires_grad_()
+    along, down = torch.zeros_like(pixels), torch.zeros_like(pixels)
+    along[..., :, :-1] = pixels[..., :, 1:] - pixels[..., :, :-1]
+    down[..., :-1, :] = pixels[..., 1:, :] - pixels[..., :-1, :]
+    per_image = (along.square() + down.square()).mean((1, 2, 3))
+    made |= {"tv.x": x, "tv.per_image": per_image}
+    made["tv.grad"] = torch.autograd.grad(per_image.sum(), pixels)[0]
+    case = {
+        "kind": "style-losses", "prompts_note": "default weight 2", "params": {},
+        "prompts": [["a dog", ["a dog", 2.0]], ["x:y:-4.5", ["x:y", -4.5]]],
+        "tolerance": {"atol": 1e-5, "rtol": 1e-4},
+    }  # fmt: skip
+    return case, {name: value.detach() for name, value in single(made).items()}

@@ -109,7 +109,9 @@ class Check:
     def __init__(self, case: Case, t: Tensors) -> None:
         self.t, self.case = t, case
         self.steps = t["steps"].double().tolist()
-        self.spread = number(case["gauss_model"], r"with s={}") or 0.5
+        spread = number(case["gauss_model"], r"\bs ?= ?{}")
+        assert spread, f"no spread of the data in {case['gauss_model']!r}"
+        self.spread = spread
         self.known = sum(name.startswith("old_eps") for name in t)
         self.seen: set[str] = set()
 

@@ -12,6 +12,7 @@ import conformance_guided_variants as guided
 import conformance_laws as laws
 import conformance_token_variants as tokens
 import conformance_variants as variants
+import conformance_velocity_variants as velocity
 from conformance_tokens import folder
 from conformance_variants import Made
 from sfumato.models.vocabularies import cleaned
@@ -259,3 +260,38 @@ def test_tokenizers_on_other_texts_and_contexts(context: int, of_clip: int) -> N
 @pytest.mark.parametrize("text", tokens.REPAIRED)
 def test_text_of_clip_is_cleaned_of_what_was_pasted_with_it(text: str) -> None:
     assert cleaned(text) == tokens.REPAIRED[text]
+
+
+def test_times_of_v_diffusion_of_other_counts() -> None:
+    passes(velocity.schedules([1, 3, 40], "log_40", (2, 39)), "ddpm_40")
+    passes(velocity.schedules([7, 200], "spliced_7", (1, 7)), "spliced_200")
+
+
+@pytest.mark.parametrize(
+    ("rule", "n", "top", "place", "spread", "scale"),
+    [
+        ("spliced", 6, 0.9, 3, 0.3, 5.0),
+        ("ddpm", 15, 0.4, 14, 1.0, 0.0),
+        ("log", 9, 1.0, 1, 0.8, 20.0),
+    ],
+)
+def test_v_diffusion_of_other_counts_spreads_and_scales(
+    rule: str, n: int, top: float, place: int, spread: float, scale: float
+) -> None:
+    made = velocity.sampling(
+        n, rule, n, top, place, spread, scale, 1 + n % 2, [(0.5, 0.2), (0.1, 0.6)][: 1 + n % 2],
+        [0.8, 0.3, 0.6][: n % 3 + 1], (5, 8),
+    )  # fmt: skip
+    for out in ("mt.plms.out", "step0.iplms3.pred", "paper.out", "ddpm.out", "guide.v0"):
+        passes(made, out)
+
+
+def test_strokes_of_other_sizes_windows_and_palettes() -> None:
+    passes(laws.strokes(1, (20, 31), 5, [2, 7]), "median")
+    passes(laws.strokes(2, (33, 16), 23, [12]), "stroke_12")
+
+
+def test_losses_of_style_with_other_counts_and_sizes() -> None:
+    for seed, sizes in enumerate([(1, 1, 8, (5, 9)), (6, 3, 20, (12, 4))]):
+        for out in ("sph.grad", "prompt.combined", "tv.grad"):
+            passes(laws.style_losses(seed, *sizes), out)
