@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from conformance_networks import clip_of
-from conformance_variants import Made, Step, Tables, drawn, single
+from conformance_tables import Tables
+from conformance_variants import Made, Step, drawn, single
 from sfumato.nn.classifier import Classifier
 from sfumato.nn.clip import NoisedCLIP
 from sfumato.nn.unet import UNet, UNetConfig
@@ -304,3 +305,34 @@ def clip_loop(seed: int, respacing: str, schedule: str, scale: float, rows: int)
         "clip_grad_scale": scale, "tolerance_max_abs": 5e-4,
     }  # fmt: skip
     return case, single({**made, "out.sample": x})
+
+
+def network(
+    seed: int, kind: str, model: str, rows: int, side: int, text: bool = False, **changes: Any
+) -> Made:  # fmt: skip
+    """One network of other widths, levels, heads and conditions; its answers are to be recorded."""
+    config = {**(TEXT if text else {}), **PICTURE, **changes}
+    draw, channels = drawn(seed), config["in_channels"]
+    sees = {"low_res": model.startswith("SuperRes"), "inpaint": "Inpaint" in model}
+    net = unet(seed, config, **sees)
+    given = tokens_of(config, draw, rows)
+    given |= {"x": draw(rows, channels, side, side), "timesteps": torch.arange(rows) * 77.5}
+    if config.get("num_classes"):
+        given["y"] = torch.arange(rows) % config["num_classes"]
+    if sees["low_res"]:
+        given["low_res"] = draw(rows, channels, side // 4, side // 4)
+    if sees["inpaint"]:
+        given |= {"inpaint_image": draw(rows, channels, side, side)}
+        given |= {"inpaint_mask": (draw(rows, 1, side, side) > 0).float()}
+    made = states("sd.", net) | inputs(given)
+    answer = torch.zeros(rows, config["out_channels"], side, side)
+    made["out.sample"] = answer
+    if sees["inpaint"]:
+        made["out.sample_without_inpaint"] = answer.clone()
+    if text:
+        width = config["model_channels"]
+        made["out.timestep_embedding"] = torch.zeros(rows, width)
+        made["out.xf_proj"] = torch.zeros(rows, 4 * width)
+        made["out.xf_out"] = torch.zeros(rows, config["xf_width"], config["text_ctx"])
+    case = {"kind": kind, "model": model, "config": config, "tolerance_max_abs": 3e-5}
+    return case, made

@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from conformance_variants import Made, Tables, drawn, low_pass, single
+from conformance_tables import Tables
+from conformance_variants import Made, drawn, low_pass, single
 
 
 def prior_loss(seed: int, rows: int, instances: int, kind: str, masked: bool, zero: bool) -> Made:

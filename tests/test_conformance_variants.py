@@ -13,6 +13,7 @@ import conformance_laws as laws
 import conformance_token_variants as tokens
 import conformance_variants as variants
 import conformance_velocity_variants as velocity
+from conformance_made import recorded
 from conformance_tokens import folder
 from conformance_variants import Made
 from sfumato.models.vocabularies import cleaned
@@ -295,3 +296,39 @@ def test_losses_of_style_with_other_counts_and_sizes() -> None:
     for seed, sizes in enumerate([(1, 1, 8, (5, 9)), (6, 3, 20, (12, 4))]):
         for out in ("sph.grad", "prompt.combined", "tv.grad"):
             passes(laws.style_losses(seed, *sizes), out)
+
+
+NETWORKS: list[tuple[str, str, dict[str, Any]]] = [
+    ("adm-unet", "UNetModel", {"num_classes": 3, "channel_mult": [1, 2, 1], "num_heads": 4}),
+    ("adm-unet", "UNetModel", {"in_channels": 1, "out_channels": 1, "channel_mult": [2]}),
+    ("adm-unet", "UNetModel", {"use_new_attention_order": True, "conv_resample": False,
+                               "resblock_updown": False, "num_heads_upsample": 4}),
+    ("adm-superres", "SuperResModel", {"num_head_channels": 8, "out_channels": 3}),
+    ("glide-text2im", "Text2ImUNet", {"text": True, "xf_heads": 4, "num_res_blocks": 2}),
+    ("glide-superres", "SuperResText2ImUNet", {"text": True, "attention_resolutions": [1, 2]}),
+    ("glide-inpaint", "InpaintText2ImUNet", {"text": True, "xf_padding": False}),
+    ("glide-superres-inpaint", "SuperResInpaintText2ImUnet", {"text": True, "xf_layers": 2}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "model", "changes"), NETWORKS)
+def test_networks_of_other_levels_heads_and_conditions_are_read_from_the_case(
+    kind: str, model: str, changes: dict[str, Any]
+) -> None:
+    case, tensors = guided.network(7, kind, model, 2, 8, **changes)
+    passes((case, recorded(KINDS[kind], case, tensors)), "out.sample")
+
+
+def test_what_a_check_does_not_know_fails_in_one_line_that_names_it() -> None:
+    steps, tensors = variants.sampler_steps(1, "linear", 100, "5", "fixed_small", "epsilon")
+    net, state = guided.network(7, "adm-unet", "UNetModel", 1, 8)
+    for case, given, told in (
+        (steps, {**tensors, "out.c0.p_guess.sample": tensors["in.c0.x"]}, "p_guess"),
+        ({**steps, "cases": [{**steps["cases"][0], "var_type": "odd"}]}, tensors, "'odd'"),
+        ({**steps, "cases": [{**steps["cases"][0], "mean_type": "odd"}]}, tensors, "'odd'"),
+        ({**net, "config": {**net["config"], "odd": 1}}, state, "odd"),
+        ({**net, "config": {**net["config"], "use_fp16": True}}, state, "use_fp16"),
+        ({**net, "tolerance_max_abs": {"out.other": 1.0}}, state, "tolerance"),
+    ):
+        with pytest.raises(AssertionError, match=told):
+            KINDS[case["kind"]](case, given)
