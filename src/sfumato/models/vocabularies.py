@@ -175,8 +175,25 @@ def _bytes() -> list[str]:
     return [chr(b) for b in printable] + [chr(256 + k) for k in range(len(others))]
 
 
+UNSEEN = re.compile(
+    "\x1b\\[[0-9;]*[A-Za-z]|[\0-\x08\x0b\x0e-\x1f\x7f\u206a-\u206f\ufeff\ufff9-\ufffc]"
+)
+WIDE = re.compile("[\u0132\u0133\u01c4-\u01cc\u01f1-\u01f3\u3000\ufb00-\ufb06\uff01-\uffef]")
+"""Ligatures, and letters and marks of another width than their own."""
+CURLED = {
+    **dict.fromkeys((0x2BC, *range(0x2018, 0x201C)), "'"),
+    **dict.fromkeys(range(0x201C, 0x2020), '"'),
+}
+
+
 def cleaned(text: str) -> str:
-    """As CLIP does: entities unescaped twice, white space collapsed, lower case; NFC for ftfy."""
+    """As CLIP does: entities unescaped twice, white space collapsed, lower case.
+
+    Of the ftfy that runs before: what cannot be seen goes, curled quotes, ligatures and wide
+    letters become plain ones, NFC. Text that was decoded wrongly is not repaired.
+    """
+    text = UNSEEN.sub("", text).translate(CURLED)
+    text = WIDE.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
     text = html.unescape(html.unescape(unicodedata.normalize("NFC", text)))
     return re.sub(r"\s+", " ", text).strip().lower()
 
@@ -196,7 +213,8 @@ class GlidePrompts:
         tokens = torch.full((len(texts), self.context), GPT2_END)
         mask = torch.zeros(len(texts), self.context, dtype=torch.bool)
         for row, text in enumerate(texts):
-            ids = self.tokenizer.encode(text).ids
+            # lower case of whole words: a sigma at their end has its own
+            ids = self.tokenizer.encode(text.lower()).ids
             if len(ids) > self.context and not self.cut:
                 raise SfumatoError(too_long(text, len(ids), self.context))
             ids = ids[: self.context]
