@@ -21,7 +21,7 @@ from sfumato.core.ranges import PICTURES, SEEDS, STEPS, Range, real, whole, word
 from sfumato.core.run import Loop, Run, Step, bind, invert, times_of
 from sfumato.core.solvers import SOLVERS, Solver, solver
 from sfumato.core.spaces import IDENTITY, Space
-from sfumato.core.spacing import declared, materialise
+from sfumato.core.spacing import MODEL, Own, Times, declared, materialise
 from sfumato.core.starts import Canvas, Place, PriorNoise, Start
 
 if TYPE_CHECKING:
@@ -53,6 +53,11 @@ class Source(Protocol):
 
     def frame(self, process: Process, place: Place) -> tuple[Any, tuple[int, ...]]:
         """Geometry of the run and the shape of its state."""
+        ...
+
+    @property
+    def grid(self) -> Own | None:
+        """(steps, share of them) -> times of the spacing "model", None where it has none."""
         ...
 
     @property
@@ -241,6 +246,11 @@ class Process:
         start = process.start or PriorNoise()
         return times_of(process, start, start.level(process.denoiser.schedule))
 
+    def spaced(self, level: float) -> Times:
+        """Times of one pass from a level, by the spacing."""
+        own = None if self.spacing != MODEL or self.source is None else self.source.grid
+        return materialise(self.spacing, self.n_steps, level, self.denoiser.schedule, own)
+
     @cached_property
     def calls(self) -> int:
         """Network calls that a run will make; one split by `rows_max` is one."""
@@ -303,8 +313,7 @@ class Process:
         if not guided:
             process = replace(process, aways=())
         with torch.no_grad():
-            times = materialise(process.spacing, process.n_steps, t, process.denoiser.schedule)
-            return invert(process, x0, times[::-1])[0]
+            return invert(process, x0, process.spaced(t)[::-1])[0]
 
     def _check_state(self, x: Any, name: str) -> None:
         """Refuse what is no tensor (B, C, ...) of floating point."""

@@ -22,7 +22,7 @@ from sfumato.core.plan import evaluations
 from sfumato.core.schedule import Schedule, ratio
 from sfumato.core.solvers import Solver, solver
 from sfumato.core.spaces import Outline, Space
-from sfumato.core.spacing import Times, materialise, repeated
+from sfumato.core.spacing import Times, repeated
 from sfumato.core.starts import BoundCanvas, BoundStart, Place, PriorNoise, Start
 
 if TYPE_CHECKING:
@@ -141,8 +141,7 @@ def times_of(process: Process, start: Start, level: float) -> Times:
     """All times of a run: the spacing over [level, 0], the canvas's path, the start's passes."""
     if level == 0:
         return (0.0,)
-    schedule = process.denoiser.schedule
-    times = materialise(process.spacing, process.n_steps, level, schedule)
+    times = process.spaced(level)
     if process.canvas is not None:
         times = process.canvas.path(times)
     return repeated(times, start.passes)

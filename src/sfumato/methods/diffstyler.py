@@ -23,7 +23,6 @@ from sfumato.core.inversion import Inversion, Inverted
 from sfumato.core.process import name_of
 from sfumato.core.schedule import Schedule
 from sfumato.core.solvers import solver
-from sfumato.core.spacing import materialise
 from sfumato.core.starts import Place
 from sfumato.images import Image
 from sfumato.methods import Colour, Method, Text, Weights, Window, knob, method
@@ -242,11 +241,11 @@ class _Start:
 
     def inversion(self, process: Process) -> Inversion:
         """Along one pass of the process, whatever a canvas adds to it."""
-        m, schedule = self.method, process.denoiser.schedule
+        m = self.method
         up: Any = m.inversion
         if up == "iplms-pie":
             up = {"solver": "iplms", "start": "improved"}
-        down = materialise(process.spacing, process.n_steps, self.level(schedule), schedule)
+        down = process.spaced(self.level(process.denoiser.schedule))
         if m.t_invert is not None and m.t_invert < down[0]:
             raise SfumatoError(
                 f"diffstyler: t_invert {m.t_invert:g} is below t_start {down[0]:g}; it must be at "

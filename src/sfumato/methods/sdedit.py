@@ -17,6 +17,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Call, Guide
 from sfumato.core.lazy import torch
 from sfumato.core.schedule import Schedule, level
+from sfumato.core.spacing import MODEL
 from sfumato.core.starts import Place
 from sfumato.images import Image
 from sfumato.methods import Colour, Method, knob, method
@@ -155,6 +156,12 @@ class _Start:
 
     def bind(self, run: Run) -> _Bound:
         m = self.method
+        given = next((name for name in ("ratio", "alpha_bar") if getattr(m, name) is not None), "")
+        if given and run.process.spacing == MODEL:
+            raise SfumatoError(
+                f"sdedit: {given} names a noise level, but spacing model takes a share of its "
+                "steps; give t0"
+            )
         if m.image.is_tensor:
             known = m.image.state("sdedit", run.shape, run.n).to(run.device)
             mask = None

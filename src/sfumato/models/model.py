@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,16 +22,18 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process, Size
 from sfumato.core.ranges import SEEDS, Range, real, whole, words
 from sfumato.core.run import Run, Step, reported
-from sfumato.core.solvers import Solver, solver, solver_data
+from sfumato.core.solvers import DDPM, Solver, solver, solver_data
 from sfumato.core.spaces import IDENTITY, Space
-from sfumato.core.spacing import RULES
+from sfumato.core.spacing import MODEL, NAMES, Own
 from sfumato.core.starts import Place
 from sfumato.images import Picture
 from sfumato.methods import Method, from_data, to_data
 from sfumato.models import extras
 from sfumato.models.card import Card, Defaults
+from sfumato.models.configs import Scheduler
 from sfumato.models.devices import Choice
 from sfumato.models.result import Result
+from sfumato.models.timesteps import index_read, times
 from sfumato.recipe import STRENGTH, Recipe, called, home, keep
 
 if TYPE_CHECKING:
@@ -44,7 +47,8 @@ class Model:
     """denoiser of the base, denoisers of the upsamplers, text, space, card.
 
     name: what a recipe calls it; weights: digest of its files; folder: where they are; plain: the
-    model without its adapters, where it has some; loaded: what `get` has read so far.
+    model without its adapters, where it has some; loaded: what `get` has read so far; scheduler:
+    what its file of diffusers says, where it has one.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Model:
     adapters: tuple[Mapping[str, Any], ...] = ()
     plain: Model | None = None
     loaded: dict[str, Any] = field(default_factory=dict, repr=False)
+    scheduler: Scheduler | None = None
 
     def __repr__(self) -> str:
         """Name, sizes and weights in a few lines."""
@@ -206,8 +211,29 @@ class Model:
         return Cond(tensors).map(lambda v: v.to(self.choice.device))
 
     def complete(self, process: Process) -> Process:
-        """Card defaults into empty slots."""
-        return fill(process, self.card.defaults)
+        """Card defaults into empty slots, and what the scheduler's file says of how it samples."""
+        filled = fill(process, self.card.defaults)
+        if filled.spacing == MODEL and self.scheduler is not None:
+            code = index_read(self.scheduler, self.denoiser.schedule.steps)
+            if code is not None:
+                filled = replace(filled, denoiser=replace(filled.denoiser, code=code))
+        chosen = None if filled.solver is None else solver(filled.solver)
+        variance = None if self.scheduler is None else self.scheduler.variance
+        if (
+            isinstance(chosen, DDPM)
+            and chosen.variance == "auto"
+            and variance is not None
+            and not self.denoiser.learned_range
+        ):
+            return replace(filled, solver=replace(chosen, variance=variance))
+        return filled
+
+    @property
+    def grid(self) -> Own | None:
+        """Times of the spacing "model"."""
+        if self.scheduler is None:
+            return None
+        return partial(times, self.scheduler, self.denoiser.schedule)
 
     def frame(self, process: Process, place: Place) -> tuple[images.Frame, tuple[int, ...]]:
         """Work size by the card's native size, multiple and maximum."""
@@ -339,7 +365,7 @@ class Model:
 def fill(process: Process, defaults: Defaults) -> Process:
     """The card's steps, solver, spacing and methods, where the process left them open."""
     steps, spacing = process.n_steps, process.spacing
-    fixed = spacing is not None and (not isinstance(spacing, str) or spacing not in RULES)
+    fixed = spacing is not None and (not isinstance(spacing, str) or spacing not in NAMES)
     process = replace(
         process,
         n_steps=steps if steps is not None or fixed else defaults.steps,
