@@ -97,7 +97,8 @@ def parse_data(kind: type[T] | TypeAdapter[T], data: Any, where: str) -> T:
     try:
         text = json.dumps(data, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise SfumatoError(f"{where}: {error.object[-40:]!r} is not UTF-8 text") from None
+        around = error.object[max(error.start - 20, 0) : error.end + 20]
+        raise SfumatoError(f"{where}: is not UTF-8 text at {around!r}") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise SfumatoError(f"{where}: is not plain data ({error})") from None
     return parse_json(kind, text, where)

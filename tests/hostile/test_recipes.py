@@ -443,6 +443,26 @@ def test_processes(values: dict[str, Any], phrase: str) -> None:
     refused(lambda: emoji().process(**changed), phrase.split(":")[0])
 
 
+@pytest.mark.parametrize("shape", [(3, -4, 4), (3, 4.0, 4), (True, 4, 4), ("3", 4, 4), (None, 4)])
+def test_shapes_that_no_state_has(shape: Any) -> None:
+    denoiser: Any = None
+    refused(lambda: sf.Process(denoiser, shape), "shape[")
+
+
+@pytest.mark.parametrize(
+    "state", [5, [1.0], np.zeros((1, 3, 4, 4)), torch.zeros(3), torch.zeros(1, 3, 4, 4).long()]
+)
+def test_states_that_are_no_tensors_of_pictures(state: Any) -> None:
+    refused(lambda: process(solver="ddim", n_steps=1).steps(state), "x: got ")
+    refused(lambda: process(solver="ddim", n_steps=1).invert(state), "x0: got ")
+
+
+def test_noise_that_draws_nothing() -> None:
+    made: Any = process(solver="ddim", n_steps=1)
+    refused(lambda: made.steps(noise=5), "noise 5: is no source")
+    refused(lambda: made.sample(noise="a"), "noise 'a': is no source")
+
+
 @pytest.mark.parametrize("seed", [1.0, 1.5, "7", True, None, 1 << 70, float("nan"), np.float32(1)])
 def test_seeds_that_are_none(seed: Any) -> None:
     refused(lambda: emoji().process("rose", steps=1, stages=1).begin(seed), "seed = ")
