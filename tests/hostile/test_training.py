@@ -394,6 +394,7 @@ def test_a_harmed_run_folder_is_one_line(
         ("log.csv", "step,se"),
         ("log.csv", "step,loss\r\n1,0.5\r\n2,0."),
         ("log.csv", "step,loss\r\n1,0.5\r\n2\r\n"),
+        ("log.csv", "step,loss\r\n1,0.5\r\n2,0.\x000\r\n"),
         ("log.csv", "loss\r\n\x00\r\n"),
         ("heldout.csv", ""),
         ("recipe.toml", ""),
