@@ -69,6 +69,8 @@ def bare(text: str) -> str:
 
 
 PATH = re.compile(r"[\x00-\x1f\x7f/\\]|^~|^[A-Za-z]:")
+WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+"""How files of weights end that a recipe may name."""
 NOT_BARE = (
     "is no bare name; a recipe names weights by their own name, without folders, or as org/name"
 )
@@ -441,7 +443,12 @@ def placed(name: str, folders: Iterable[Path]) -> Path | None:
     paths = [folder / name for folder in folders]
     if name in (remembered := _places()):
         paths.append(Path(remembered[name]))
-    return next((path for path in paths if path.is_file() or path.is_dir()), None)
+    return next((path for path in paths if _is_weights(path)), None)
+
+
+def _is_weights(path: Path) -> bool:
+    """A folder, or a file called like weights: no recipe has other files opened."""
+    return path.is_dir() or (path.is_file() and path.suffix.lower() in WEIGHTS)
 
 
 def _places() -> dict[str, str]:
@@ -473,5 +480,9 @@ def unshadowed(name: str) -> str:
         raise SfumatoError(
             f"{name!r:.80} is the hub's name in a recipe, and a path in the working folder too; "
             "run it from another folder"
+        )
+    if Path(name).is_file() and not _is_weights(Path(name)):
+        raise SfumatoError(
+            f"{name!r:.80}: a recipe names weights, whose files end in {', '.join(WEIGHTS)}"
         )
     return name

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import named
 from sfumato.nn.classifier import Classifier
 from sfumato.nn.unet import UNetConfig
@@ -24,6 +25,8 @@ from sfumato.train.feed import Feed, Test, listed
 from sfumato.train.objective import column
 from sfumato.train.tuners import Outcome
 
+UNREAD = ("low_res", "inpaint", "num_classes", "xf_width")
+"""Fields of a denoiser's network that say what it reads beside the picture."""
 LEVELS = (0.001, 0.375, 0.75)
 
 
@@ -50,6 +53,11 @@ class NoisyClassifier:
         classes = sum(len(names) for names in self.names.values())
         given = {**config.model.network, "out_channels": classes}
         network = networks.described(UNetConfig, given)
+        for name in UNREAD:
+            if getattr(network, name):
+                raise SfumatoError(
+                    f"model.network.{name}: a classifier reads a noisy picture alone; leave it out"
+                )
         net = networks.made(lambda: Classifier(network, config.data.size), config.run.seed)
         self.base: dict[str, str] = {}
         if config.model.start:
