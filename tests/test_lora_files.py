@@ -163,8 +163,8 @@ def kohya_file(pipe: Any, path: Path, sgm: bool = False) -> Path:
 @pytest.mark.parametrize("strength", [1.0, 0.6])
 @pytest.mark.parametrize(
     ("kind", "way"),
-    [("sd1", "diffusers"), ("sd1", "older"), ("sd1", "oldest"), ("sd1", "kohya"), ("sdxl", "diffusers"),
-     ("sdxl", "kohya"), ("sdxl", "sgm"), ("sd2-v", "kohya")],
+    [("sd1", "diffusers"), ("sd1", "older"), ("sd1", "oldest"), ("sd1", "kohya"),
+     ("sdxl", "diffusers"), ("sdxl", "kohya"), ("sdxl", "sgm"), ("sd2-v", "kohya")],
 )  # fmt: skip
 def test_lora_files_change_the_picture_as_in_diffusers(
     folders: Any, tmp_path: Path, kind: str, way: str, strength: float
