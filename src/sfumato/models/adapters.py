@@ -267,9 +267,9 @@ def _with_network(model: Model, network: Any) -> Model:
 def _held(layer: nn.Module, change: Low | Full) -> Tensor | None:
     """What a change is added to; none where the layer has no such parameter."""
     found: Tensor | None = getattr(layer, change.leaf, None)
-    bare = isinstance(layer, nn.Linear | nn.Conv2d) and layer.bias is None
-    if found is None and bare and isinstance(change, Full) and change.added:
-        return layer.weight.new_zeros(len(layer.weight))
+    if found is None and isinstance(change, Full) and change.added:
+        weight: Tensor | None = getattr(layer, "weight", None)
+        return None if weight is None else weight.new_zeros(len(weight))
     return found
 
 
