@@ -156,6 +156,31 @@ def test_class_pictures_are_made_once_and_are_the_same(
     assert len(set(keys)) == 3
 
 
+def test_class_pictures_follow_all_that_makes_them(
+    pipeline: Path, tmp_path: Path, home: Path
+) -> None:
+    """Another scheduler or vocabulary in the same folder, as after an update of the model."""
+    folder = Path(shutil.copytree(pipeline, tmp_path / "model"))
+    table, words = "scheduler/scheduler_config.json", "tokenizer/tokenizer.json"
+
+    def key() -> str:
+        model = sf.load(str(folder), dtype="float32")
+        return classes.Wanted(model, "a red cat", 9, 0, 2).key
+
+    keys = [key(), key()]
+    for file, change in (
+        (table, {"prediction_type": "v_prediction"}), (table, {"beta_end": 0.02}), (words, {}),
+    ):  # fmt: skip
+        before = (folder / file).read_text()
+        data = {**json.loads(before), **change}
+        if file == words:  # without the merge that makes "cat" one token
+            data["model"]["merges"] = data["model"]["merges"][:-1]
+        (folder / file).write_text(json.dumps(data))
+        keys.append(key())
+        (folder / file).write_text(before)
+    assert len(set(keys)) == len(keys) - 1 == 4
+
+
 def test_class_pictures_of_the_users_own(
     pipeline: Path, pictures: Path, tmp_path: Path, home: Path
 ) -> None:
