@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 import sfumato as sf
-from sfumato.core.denoiser import Cond, Denoiser
+from sfumato.core.denoiser import Cond, Denoiser, Prediction
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Guide
 from sfumato.core.process import Process
@@ -20,8 +21,9 @@ from sfumato.core.run import Loop
 from sfumato.core.schedule import squared_cosine
 from sfumato.core.solvers import DDIM, DDPM
 from sfumato.core.spacing import jumping
+from sfumato.methods.cfg import _Rescale
 from sfumato.methods.clip_guidance import Agreement
-from sfumato.methods.inpaint import Inpaint
+from sfumato.methods.inpaint import Inpaint, _Overwrite
 from sfumato.methods.threshold import _Threshold
 from sfumato.nn.unet import UNet, UNetConfig
 
@@ -298,6 +300,22 @@ def test_a_learned_log_variance_reaches_the_solver_through_every_edit() -> None:
         found = pred(torch.rand(2, 3, 4, 4), run.times[1]).log_variance
         assert found is not None
         assert found.eq(-3.0).all()
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_what_a_prediction_carries_outlives_the_known_part(tied: bool) -> None:
+    """Also of a mixture whose x0 and eps come from branches of their own."""
+    values = {name: torch.rand(2, 3, 4, 4) for name in ("x0", "eps", "frac", "grad")}
+    pred = Prediction(**values, log_variance=torch.full((2, 3, 4, 4), -3.0))
+    parts = {"positive": pred, "away": pred}
+    call: Any = SimpleNamespace(t=0.5, schedule=SCHEDULE, parts=parts)
+    x = torch.rand(2, 3, 4, 4)
+    known = _Overwrite(torch.zeros(1, 3, 4, 4), torch.zeros(1, 1, 4, 4), tied)
+    for guide in (known, _Rescale(0.7, tied)):
+        found = guide.edit(pred, x, call)
+        assert found.frac is pred.frac
+        assert found.grad is pred.grad
+        assert found.log_variance is pred.log_variance
 
 
 class Silent:
