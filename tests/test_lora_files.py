@@ -241,6 +241,24 @@ def test_patterns_of_alpha_and_biases_are_those_of_peft(folders: Any, tmp_path: 
     assert float((ours(model, pipe) - theirs(pipe)).abs().max()) < 1e-5
 
 
+def test_every_name_of_a_layer_is_known_where_levels_have_unequal_counts(tmp_path: Path) -> None:
+    pipe = pipelines.stable(tmp_path, "sd1")
+    config = {k: v for k, v in pipe.unet.config.items() if not k.startswith("_")}
+    pipe.unet = pipelines.scrambled(type(pipe.unet)(**{**config, "layers_per_block": (1, 2)}), 5)
+    pipe.save_pretrained(tmp_path / "uneven")
+    pipe = fresh(tmp_path / "uneven")
+    model = sf.load(str(tmp_path / "uneven"), dtype="float32")
+    ways = {"diffusers": diffusers_file, "kohya": kohya_file, "sgm": kohya_file}
+    found = []
+    for way, write in ways.items():
+        file = tmp_path / f"{way}.safetensors"
+        write(pipe, file, **({"sgm": True} if way == "sgm" else {}))
+        found.append(ours(model.adapt(file, 1 if way == "diffusers" else RANK / ALPHA), pipe))
+    assert float((found[0] - ours(model, pipe)).abs().max()) > 0.05
+    for one in found[1:]:
+        assert float((one - found[0]).abs().max()) < 1e-5
+
+
 @pytest.mark.parametrize("part", ["unet", "text_encoder"])
 def test_a_factors_bias_is_that_of_a_layer_without_one(
     folders: Any, tmp_path: Path, part: str

@@ -288,7 +288,7 @@ def layer_names(net: nn.Module, part: str) -> dict[str, str]:
     """What files call the layers (`flat`) -> their names here."""
     names = [name for name, module in net.named_modules() if hasattr(module, "weight")]
     made = {flat(name): name for name in names}
-    if part == "unet" and isinstance(getattr(net.config, "layers_per_block", None), int):
+    if part == "unet" and getattr(net.config, "layers_per_block", None) is not None:
         sgm = {
             k.rpartition(".")[0]: v.rpartition(".")[0] for k, v in renaming.sgm_names(net).items()
         }
