@@ -36,8 +36,8 @@ Make = Callable[[Sequence[str]], list[Any]]
 
 def ways(model: sf.Model, clean: extras.Clip | None) -> dict[str, list[tuple[float, Make]]]:
     """Every way to guide, with its scales."""
-    noised = model.get("clip")
-    if noised is None or model.get("classifier") is None:
+    noised = model.clip()
+    if noised is None or model.classifier() is None:
         raise SystemExit(f"{model.name} has no CLIP or no classifier")
 
     def agreement(clip: extras.Clip, strength: float, look: bool, cfg: float = 1.0) -> Make:
@@ -126,7 +126,7 @@ def main() -> None:
         folder = given.clean / "model"
         described = json.loads((folder / "clip.json").read_text(encoding="utf-8"))
         clean = untimed(extras.clip(folder, described, model.choice.device))
-        agreement_of_real({"noised CLIP": model.get("clip"), "clean CLIP": clean})
+        agreement_of_real({"noised CLIP": model.clip(), "clean CLIP": clean})
     bench, asked = heldout.bench(STYLE), heldout.questions()[: given.n]
     texts = [f"{question.label}, {STYLE}" for question in asked]
     rows = []

@@ -97,7 +97,7 @@ class Ruler:
         real = [sf.open_image(file) for file in sorted(pictures.iterdir())]
         small = [picture.resize((64, 64), Image.Resampling.BOX) for picture in real]
         self.real = self.features(torch.stack([pixels(sf.images.Picture.of(p)) for p in small]))
-        self.clip = sf.load("emoji", dtype="float32").get("clip")
+        self.clip = sf.load("emoji", dtype="float32").clip()
         self.texts = self.clip.text([f"{word}, 3d render" for word in (noun, *WORDS)])
 
     def features(self, x: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import Tape
 from sfumato.core.process import Process
-from sfumato.core.run import Loop
 from sfumato.core.schedule import Table, named
 from sfumato.core.solvers import DDIM, variances
 from sfumato.core.spacing import respaced
@@ -141,16 +140,16 @@ def check_loop_ddim_cfg(case: Case, t: Tensors) -> None:
     )
     tolerance = case["tolerance_max_abs"]
     noise = tape(start, t.get("in.step_noise"))
-    run = process.begin(noise=noise)
-    assert run.mixture is not None
-    call = run.begin(0, run.times[0], run.times[1], 0)
-    mixed = run.mixture.mix(run.mixture.parts(start, run.times[0], call), run.times[0])
+    loop = process.begin(noise=noise)
+    run, mixture = loop.run, loop.steering.mixture
+    call = run.call(0, run.times[0], run.times[1])
+    mixed = mixture.mix(mixture.parts(start, run.times[0], call), run.times[0])
     first = mixed.eps
     if mixed.frac is not None:
         first = torch.cat([mixed.eps, 2 * mixed.frac - 1], dim=1)
     name = "out.guided_first"
     within(limit_of(tolerance, name), name, first, t[name][:half])
-    states = [step.x for step in Loop(run).steps(None) if step.i >= 0]
+    states = [step.x for step in loop.steps() if step.i >= 0]
     for name, made in (("out.trajectory", torch.stack(states)), ("out.sample", states[-1])):
         within(limit_of(tolerance, name), name, made, t[name])
 

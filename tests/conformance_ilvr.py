@@ -15,7 +15,6 @@ from conformance_networks import part
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.noise import Tape
 from sfumato.core.process import Process
-from sfumato.core.run import Loop
 from sfumato.core.schedule import linear
 from sfumato.core.solvers import DDPM, variances
 from sfumato.core.spacing import respaced
@@ -116,8 +115,8 @@ def check_loop(case: Case, t: Tensors) -> None:
     network = loop_network(case, t)
     for level, name in (("reference", "out"), ("matched", "out_level_matched")):
         process, kept = process_of(case, t, network, level)
-        run = process.begin(noise=tape(case, t, len(kept)))
-        states = [step.x for step in Loop(run).steps(None) if step.i >= 0]
+        loop = process.begin(noise=tape(case, t, len(kept)))
+        states = [step.x for step in loop.steps() if step.i >= 0]
         limits = case["tolerance"]
         if name in t:
             within(limits["out_abs"], name, states[-1], t[name])
@@ -237,8 +236,9 @@ def law(process: Process, method: ILVR | None, level: str) -> tuple[Tensor, Tens
     Each step of ours is affine in the state: its matrix is read off the images of 0 and of the unit
     states, without noise; the variances of the two noises are put in by their formulas.
     """
-    run = (process if method is None else process | method).begin(noise=Silence())
-    schedule, loop, d = run.schedule, Loop(run), run.n - 1
+    loop = (process if method is None else process | method).begin(noise=Silence())
+    run = loop.run
+    schedule, d = run.schedule, run.n - 1
     solver: Any = process.solver
     eye = torch.eye(d, dtype=torch.float64)
     probes = torch.cat([torch.zeros(1, d, dtype=torch.float64), eye]).view(run.n, *process.shape)
@@ -248,9 +248,9 @@ def law(process: Process, method: ILVR | None, level: str) -> tuple[Tensor, Tens
     mean, cov = torch.zeros(d, dtype=torch.float64), eye.clone()
     for i in range(len(run.times) - 1):
         t, s = run.times[i], run.times[i + 1]
-        call = run.begin(i, t, s, 0)
-        moved, _ = run.solver.step(probes, t, s, loop.denoiser(call), call, None)
-        held = loop.arrive(moved, call).view(run.n, d)
+        call = run.call(i, t, s)
+        moved, _ = run.solver.step(probes, t, s, loop.steering.begin(call), call, None)
+        held = loop.steering.arrive(moved, call).view(run.n, d)
         rows = moved.view(run.n, d)
         step, offset = (rows[1:] - rows[0]).T, held[0]
         mean = (held[1:] - held[0]).T @ mean + offset

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from conformance_case import number
 from conformance_networks import part
-from sfumato.core.cutouts import cutouts
 from sfumato.methods import instruction
+from sfumato.methods.common.cutouts import cutouts
 from sfumato.methods.patch_nce import contrast, normalised, rows
 from sfumato.methods.perceptual import distance
 from sfumato.methods.total_variation import variation

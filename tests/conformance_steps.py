@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from conformance_case import kept_of, number, table_of, total_of
+from sfumato.core.context import Call
 from sfumato.core.denoiser import Cond, Denoiser, Prediction
-from sfumato.core.guides import Call, Guide
+from sfumato.core.guides import Guide
+from sfumato.core.loop import Loop
 from sfumato.core.noise import Tape
 from sfumato.core.process import Process
-from sfumato.core.pseudo import PLMS
-from sfumato.core.run import Loop, Run
-from sfumato.core.solvers import DDIM, DDPM, Solver, variances
-from sfumato.methods.inpaint import _Overwrite
+from sfumato.core.solvers import DDIM, DDPM, PLMS, Solver, variances
+from sfumato.methods.inpaint import Overwrite
 from sfumato.methods.threshold import Threshold
 
 Case = Mapping[str, Any]
@@ -82,7 +82,7 @@ class Row:
             code=(lambda t: (t * total - 1) * 1000 / total) if rescale else None,
         )
 
-    def run(self, solver: Solver, clip: bool = True, guides: tuple[Guide, ...] = ()) -> Run:
+    def run(self, solver: Solver, clip: bool = True, guides: tuple[Guide, ...] = ()) -> Loop:
         process = Process(
             self.denoiser(), tuple(self.x.shape[1:]), n=1, solver=solver,
             spacing=self.case["respacing"], guides=guides,
@@ -93,32 +93,35 @@ class Row:
         self, solver: Solver, clip: bool = True, guides: tuple[Guide, ...] = (), noisy: bool = True
     ) -> Tensor:
         """The state one kept step lower."""
-        run = self.run(solver, clip, guides)
+        loop = self.run(solver, clip, guides)
+        run = loop.run
         place = len(self.kept) - 1 - self.k
         t, s = run.times[place], run.times[place + 1]
         z = self.noise if noisy else torch.zeros_like(self.noise)
         run.noise = Tape({("step", place + 1): z})
-        call = run.begin(place, t, s, 0)
-        made, _ = run.solver.step(self.x, t, s, Loop(run).denoiser(call), call, None)
+        call = run.call(place, t, s)
+        made, _ = run.solver.step(self.x, t, s, loop.steering.begin(call), call, None)
         return made
 
     def up(self, clip: bool = True) -> Tensor | None:
         """The state one kept step higher; None at the top, where the reference's alpha is 0."""
         if self.k + 1 == len(self.kept):
             return None
-        run = self.run(DDIM(), clip)
+        loop = self.run(DDIM(), clip)
+        run = loop.run
         place = len(self.kept) - 1 - self.k
         t, s = run.times[place], run.times[place - 1]
-        call = run.begin(place, t, s, 0)
-        made, _ = run.solver.step(self.x, t, s, Loop(run).denoiser(call), call, None)
+        call = run.call(place, t, s)
+        made, _ = run.solver.step(self.x, t, s, loop.steering.begin(call), call, None)
         return made
 
     def log_variance(self, solver: DDPM) -> Tensor:
-        run = self.run(solver)
+        loop = self.run(solver)
+        run = loop.run
         place = len(self.kept) - 1 - self.k
         t, s = run.times[place], run.times[place + 1]
-        call = run.begin(place, t, s, 0)
-        pred = Loop(run).denoiser(call)(self.x, t)
+        call = run.call(place, t, s)
+        pred = loop.steering.begin(call)(self.x, t)
         value = solver._variance(pred, t, s, call)
         return torch.as_tensor(value).float().log().expand_as(self.x)
 
@@ -228,7 +231,7 @@ def answer(name: str, row: Row, given: Tensors, k: int) -> Tensor | None:
         return row.step(solver, clip, score)
     if kind == "p_sample_inpaint":
         known, mask = given["known"][k : k + 1], given["mask"][k : k + 1]
-        return row.step(solver, clip, (_Overwrite(known, 1 - mask, True),))
+        return row.step(solver, clip, (Overwrite(known, 1 - mask),))
     if kind == "ddim_sample":
         return row.step(DDIM(eta), clip)
     if kind == "ddim_sample_cond":

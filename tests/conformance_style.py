@@ -14,16 +14,15 @@ from conformance_case import number
 from conformance_losses import grad, looked
 from conformance_networks import part
 from conformance_vdiffusion import formula_input
-from sfumato.core.branches import Branch
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.guides import Guide
 from sfumato.core.inversion import Inversion
-from sfumato.core.losses import Penalty, View
+from sfumato.core.mixture import Branch
 from sfumato.core.noise import Tape
 from sfumato.core.process import Process
-from sfumato.core.run import Loop
 from sfumato.core.schedule import Cosine
 from sfumato.methods import instruction
+from sfumato.methods.common.penalty import Penalty, View
 from sfumato.methods.diffstyler import Velocity
 from sfumato.methods.perceptual import distance
 from sfumato.methods.total_variation import variation
@@ -139,15 +138,17 @@ class Check:
         t, j, name = given["t"], given["j"], given["case"]
         x = formula_input(self.case["inputs"], j=j)
         process = self.process(given["args"])
-        run = process.begin(noise=Tape({}))
-        pred = Loop(run).evaluate(x, t, run.begin(0, t, 0.0, 0))
+        loop = process.begin(noise=Tape({}))
+        assert loop.steering is not None
+        run = loop.run
+        pred = loop.steering.begin(run.call(0, t, 0.0))(x, t)
         v = COSINE.alpha(t) * pred.eps - COSINE.sigma(t) * pred.x0
         self.close(f"v.{name}.{j}", v, "v")
         prompts, values = told(given["args"], self.case["args_meaning"])
         guides: Any = self.losses(prompts, values)
         leaf = x.clone().requires_grad_()
         seen = self.denoiser("B")(leaf, t, Cond())
-        call = run.begin(0, t, 0.0, 0)
+        call = run.call(0, t, 0.0)
         total = sum((-guide.logp(leaf, seen, call).sum() for guide in guides), torch.zeros(()))
         want = self.t[f"grad.{name}.{j}"]
         if not guides:

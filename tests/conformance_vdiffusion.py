@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from conformance_case import number
+from sfumato.core.context import Call
 from sfumato.core.denoiser import Cond, Denoiser, Prediction
-from sfumato.core.guides import Call, Guide
+from sfumato.core.guides import Guide
 from sfumato.core.noise import Tape
 from sfumato.core.process import Process
-from sfumato.core.pseudo import transfer
-from sfumato.core.run import Loop
 from sfumato.core.schedule import Cosine, ratio
+from sfumato.core.solvers import transfer
 from sfumato.core.spacing import COSINE_TO, DDPM_FROM, materialise
 from sfumato.models import vdiffusion
 from sfumato.nn.vdiffusion import VDiffusion
@@ -122,8 +122,8 @@ class Check:
     def single(self, j: int, t1: float, t2: float) -> None:
         old = [self.t[f"old_eps{k}"] for k in reversed(range(self.known))]  # the newest first
         x = self.t["x_step"]
-        run = self.process(self.toy, "ddim", (t1, t2)).begin(noise=Tape({}))
-        eps = Loop(run).denoiser(run.begin(0, t1, t2, 0))(x, t1).eps
+        loop = self.process(self.toy, "ddim", (t1, t2)).begin(noise=Tape({}))
+        eps = loop.steering.begin(loop.run.call(0, t1, t2))(x, t1).eps
         self.close(f"step{j}.eps", eps, "single_step")
         self.close(f"step{j}.transfer.x", transfer(x, eps, t1, t2, COSINE), "single_step")
         ways: dict[str, tuple[Any, int]] = {
@@ -131,10 +131,10 @@ class Check:
             **{f"iplms{k}": ("iplms", k) for k in range(self.known + 1)},
         }  # fmt: skip
         for name, (solver, known) in ways.items():
-            run = self.process(self.toy, solver, (t1, t2)).begin(noise=Tape({}))
-            call = run.begin(0, t1, t2, 0)
+            loop = self.process(self.toy, solver, (t1, t2)).begin(noise=Tape({}))
+            run, call = loop.run, loop.run.call(0, t1, t2)
             made, _ = run.solver.step(
-                x, t1, t2, Loop(run).denoiser(call), call, tuple(old[:known]) or None
+                x, t1, t2, loop.steering.begin(call), call, tuple(old[:known]) or None
             )
             if f"step{j}.{name}.x" in self.t:
                 self.close(f"step{j}.{name}.x", made, "single_step")
@@ -192,8 +192,9 @@ class Check:
                 (f"guide.v{j}_unguided", plain),
                 (f"guide.v{j}", replace(plain, guides=(guide,))),
             ):
-                run = process.begin(noise=Tape({}))
-                pred = Loop(run).evaluate(self.t["x_step"], time, run.begin(0, time, 0.0, 0))
+                loop = process.begin(noise=Tape({}))
+                call = loop.run.call(0, time, 0.0)
+                pred = loop.steering.begin(call)(self.t["x_step"], time)
                 v = COSINE.alpha(time) * pred.eps - COSINE.sigma(time) * pred.x0
                 self.close(name, v, "single_step")
         times = (*self.t["steps_mt"].double().tolist()[:0:-1], 0.0)

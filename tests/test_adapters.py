@@ -206,12 +206,12 @@ def test_a_folder_brings_clip_and_classifier(tmp_path: Path) -> None:
     (tmp_path / "card.json").unlink()
     (tmp_path / "card.json").write_text(json.dumps(card))
     model = sf.load(str(tmp_path), dtype="float32")
-    text = model.get("clip").text(["red apple", "a blue thing"])
-    image = model.get("clip").image(torch.randn(2, 3, 32, 32), torch.tensor([0, 500]))
+    text = model.clip().text(["red apple", "a blue thing"])
+    image = model.clip().image(torch.randn(2, 3, 32, 32), torch.tensor([0, 500]))
     for vectors in (text, image):
         torch.testing.assert_close(vectors.norm(dim=1), torch.ones(2))
-    assert model.get("clip") is model.get("clip")
-    found = model.get("classifier").log_probabilities(torch.randn(2, 3, 32, 32), torch.zeros(2))
+    assert model.clip() is model.clip()
+    found = model.classifier().log_probabilities(torch.randn(2, 3, 32, 32), torch.zeros(2))
     assert {name: part.shape[1] for name, part in found.items()} == {"style": 2, "group": 3}
     for part in found.values():
         torch.testing.assert_close(part.exp().sum(1), torch.ones(2))

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from conformance_sdedit import gaussian, law
+from sfumato.core.context import Call
 from sfumato.core.denoiser import Denoiser, Prediction
-from sfumato.core.guides import Call, Guide
+from sfumato.core.guides import Guide
 from sfumato.core.noise import Tape
 from sfumato.core.process import Process
 from sfumato.core.schedule import VE, VP, Schedule, linear, ratio, squared_cosine

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -19,7 +19,6 @@ from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.inversion import Inversion, distance
 from sfumato.core.process import Process
-from sfumato.core.run import Loop
 from sfumato.core.schedule import Cosine, Table, ratio, squared_cosine
 from sfumato.core.spacing import materialise
 from sfumato.images import read_metadata
@@ -96,8 +95,7 @@ def test_above_the_start_and_back_changes_little_and_learning_removes_the_error(
     for top, learn in ((0.6, 0), (0.78, 0), (0.6, 6)):
         method = DiffStyler(x0, t_start=0.6, t_invert=top, art="none", learn=learn, measure=True)
         made = process(toy(1), n_steps=8) | method
-        run = made.begin()
-        Loop(run)
+        run = made.begin().run
         before, after = (run.report["inversion"][k] for k in ("round_trip", "learned"))
         assert before < 0.05
         if learn:
@@ -123,21 +121,22 @@ def test_fresh_noise_leads_to_sdedit() -> None:
 class Pair:
     """What the method asks of a model: a second one with its own network and schedule."""
 
-    adapters: tuple[Any, ...] = ()
-    weights = "none"
+    name = "pair"
+    multiple = 1
+    identity: ClassVar[dict[str, Any]] = {"weights": "none", "adapters": []}
 
     def __init__(self, denoiser: Denoiser, other: Denoiser | None = None) -> None:
         self.denoiser = denoiser
         self.other = other
-        self.loaded: dict[str, Any] = {}
+        self.memo: dict[Any, Any] = {}
         self.choice = replace(sf.load("emoji").choice)
 
     plain = None
 
-    def get(self, what: str, name: str | None = None) -> None:
+    def features(self, name: str | None = None) -> None:
         return None
 
-    def art(self, prompt: str, name: str | None) -> Pair | None:
+    def second(self, prompt: str, name: str | None) -> Pair | None:
         return None if self.other is None else Pair(self.other)
 
     def encode(self, texts: Any, label: Any = None, beside: Any = ()) -> Cond:
@@ -156,7 +155,7 @@ class Pair:
     def preview(self, step: Any, run: Any) -> None:
         return None
 
-    def finish(self, x: Any, run: Any, trace: Any) -> Any:
+    def finish(self, x: Any, run: Any, trace: Any, calls: int) -> Any:
         return x
 
 
@@ -172,7 +171,7 @@ def test_weights_of_one_and_nothing_are_the_single_networks() -> None:
     assert torch.equal(first, alone.sample())
     # the second alone: inverted by the first, drawn by the second without a word
     start = (paired(a, b) | DiffStyler(x0, style=1.0, **settings)).begin()
-    drawn = process(b, source=Pair(b), spacing=start.times, n_steps=None)
+    drawn = process(b, source=Pair(b), spacing=start.run.times, n_steps=None)
     state = start.start.inverted.x  # type: ignore[union-attr]
     wanted = list(drawn.steps(state))[-1].x
     found = (paired(a, b) | DiffStyler(x0, style=1.0, **settings)).sample()
@@ -196,8 +195,9 @@ def test_guidance_is_of_the_leading_denoiser_alone() -> None:
     """v = general (A_null + w (A - A_null)) + style B, as released."""
     a, b, w, x = toy(1), toy(2), 3.0, pixels()
     method = DiffStyler(pixels(), t_start=0.6, style=0.3)
-    run = (paired(a, b) | method | sf.CFG(w)).begin()
-    pred = Loop(run).evaluate(x, 0.4, run.begin(0, 0.4, 0.0, 0))
+    loop = (paired(a, b) | method | sf.CFG(w)).begin()
+    assert loop.steering is not None
+    pred = loop.steering.begin(loop.run.call(0, 0.4, 0.0))(x, 0.4)
     v = COSINE.alpha(0.4) * pred.eps - COSINE.sigma(0.4) * pred.x0
 
     def network(denoiser: Denoiser, length: float) -> Tensor:
@@ -207,8 +207,7 @@ def test_guidance_is_of_the_leading_denoiser_alone() -> None:
     prompt, null = network(a, 0.5), network(a, 0.0)
     wanted = 0.7 * (null + w * (prompt - null)) + 0.3 * network(b, 0.0)
     torch.testing.assert_close(v, wanted, atol=1e-6, rtol=0)
-    assert run.mixture is not None
-    assert run.mixture.calls == 2  # A's two rows share one
+    assert loop.steering.mixture.calls == 2  # A's two rows share one
 
 
 def test_weights_that_do_not_sum_to_one_turn_the_path_only_where_asked() -> None:
@@ -229,10 +228,10 @@ def test_guidance_ends_where_the_leading_denoiser_does() -> None:
     """The second alone is drawn as by itself, whatever the guidance of the first."""
     x0, a, b = pixels(), toy(1), toy(2)
     method = DiffStyler(x0, t_start=0.6, style=1.0)
-    run = (paired(a, b) | method | sf.CFG(5)).begin()
-    found = list(Loop(run).steps(None))[-1].x
+    loop = (paired(a, b) | method | sf.CFG(5)).begin()
+    found = list(loop.steps())[-1].x
     assert torch.equal(found, (paired(a, b) | method).sample())
-    assert run.calls - run.before == 10
+    assert loop.calls - loop.run.before == 10
 
 
 def test_an_own_push_replaces_the_methods_whatever_the_order() -> None:
@@ -244,7 +243,7 @@ def test_an_own_push_replaces_the_methods_whatever_the_order() -> None:
     one, two, plain = (
         (given | m | n).begin() for m, n in ((art, push), (push, art), (art, sf.CFG(3)))
     )
-    last = [list(Loop(run).steps(None))[-1].x for run in (one, two, plain)]
+    last = [list(loop.steps())[-1].x for loop in (one, two, plain)]
     assert torch.equal(last[0], last[1])
     assert not torch.allclose(last[0], last[2], atol=1e-3)
 
@@ -268,7 +267,7 @@ def test_the_start_is_where_the_spacing_begins() -> None:
     """No climb that was not asked for, and no inversion from a time above 0."""
     x0 = pixels()
     lower = process(toy(1), n_steps=None, spacing=(0.6, 0.4, 0.2, 0.0))
-    assert (lower | DiffStyler(x0, t_start=0.9, art="none")).begin().before == 4
+    assert (lower | DiffStyler(x0, t_start=0.9, art="none")).begin().run.before == 4
     open_end = process(toy(1), n_steps=None, spacing=(0.6, 0.4))
     with pytest.raises(SfumatoError, match=r"spacing ends at 0\.4"):
         (open_end | DiffStyler(x0, t_start=0.9, art="none")).begin()
@@ -278,9 +277,9 @@ def test_the_second_acts_in_its_window_and_its_calls_are_saved() -> None:
     x0, a, b = pixels(), toy(1), toy(2)
     counts, pictures = [], []
     for window in ((0.0, 1.0), (0.3, 0.45), (0.0, 0.0)):
-        run = (paired(a, b) | DiffStyler(x0, t_start=0.6, style=0.5, window=window)).begin()
-        last = list(Loop(run).steps(None))[-1].x
-        counts.append(run.calls - run.before)
+        loop = (paired(a, b) | DiffStyler(x0, t_start=0.6, style=0.5, window=window)).begin()
+        last = list(loop.steps())[-1].x
+        counts.append(loop.calls - loop.run.before)
         pictures.append(last)
     assert counts == [20, 13, 10]
     alone = process(a, source=Pair(a), prompt="words") | DiffStyler(x0, t_start=0.6)
@@ -293,7 +292,7 @@ def test_an_inversion_is_remembered_and_only_for_what_it_is_of() -> None:
     first = (given | DiffStyler(pixels(), t_start=0.6)).begin()
     again = (given.based(prompt="other words") | DiffStyler(pixels(), t_start=0.6)).begin()
     assert again.start.inverted is first.start.inverted  # type: ignore[union-attr]
-    assert first.before == again.before == 11, "the same run records the same"
+    assert first.run.before == again.run.before == 11, "the same run records the same"
     for changed in (DiffStyler(pixels() + 0.1, t_start=0.6), DiffStyler(pixels(), t_start=0.5),
                     DiffStyler(pixels(), t_start=0.6, caption="a cat"),
                     DiffStyler(pixels(), t_start=0.6, inversion="ddim")):  # fmt: skip
@@ -351,8 +350,8 @@ def test_the_program_restyles_and_records(photo: Path, tmp_path: Path, app: Any)
 def test_the_art_network_is_taken_where_the_prompt_names_its_style() -> None:
     model = sf.load("emoji")
     assert "ink drawing" in model.card.adapters
-    drawn = model.art("a cat, Ink line drawing")
+    drawn = model.second("a cat, Ink line drawing")
     assert drawn is not None
     assert drawn.adapters[-1]["scale"] == 1
-    assert model.art("flat") is None
-    assert model.adapt("ink drawing").art("ink drawing") is drawn
+    assert model.second("flat") is None
+    assert model.adapt("ink drawing").second("ink drawing") is drawn

@@ -103,11 +103,10 @@ def unit_start(scheduler: Any) -> float:
 def pixels_of(process: Any, noise: torch.Tensor) -> torch.Tensor:
     """Decoded pixels in [0, 1] of a run on recorded noise."""
     with torch.no_grad():
-        run = process.begin(noise=Tape({("prior", 0): noise, ("start", 0): noise}))
-        from sfumato.core.run import Loop
+        loop = process.begin(noise=Tape({("prior", 0): noise, ("start", 0): noise}))
 
-        *_, last = Loop(run).steps(None)
-        return (run.decode(last.x) / 2 + 0.5).clamp(0, 1)
+        *_, last = loop.steps()
+        return (loop.run.decode(last.x) / 2 + 0.5).clamp(0, 1)
 
 
 def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:

@@ -92,7 +92,7 @@ def test_clip_parts_are_found_where_the_release_has_them(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openai, "CLIP", CLIP)
-    assert sf.load(str(folder), dtype="float32").get("clip") is None
+    assert sf.load(str(folder), dtype="float32").clip() is None
     (folder / "clip").mkdir()
     clip = NoisedCLIP(CLIP)
     torch.save(clip.image_encoder.state_dict(), folder / "clip" / "image-enc.pt")
@@ -100,9 +100,9 @@ def test_clip_parts_are_found_where_the_release_has_them(
     (folder / glide.CLIP_WORDS).write_bytes(b"not a vocabulary")
     model = sf.load(str(folder), dtype="float32")
     with pytest.raises(SfumatoError, match="cannot be read as CLIP's vocabulary"):
-        model.get("clip")
+        model.clip()
     monkeypatch.setattr(vocabularies, "clip", lambda file: None)  # a toy has no 48894 merges
-    found = model.get("clip").image(torch.zeros(1, 3, 64, 64), torch.tensor([7]))
+    found = model.clip().image(torch.zeros(1, 3, 64, 64), torch.tensor([7]))
     with torch.no_grad():
         expected = clip.image(torch.zeros(1, 3, 64, 64), torch.tensor([7]))
     torch.testing.assert_close(found, expected)

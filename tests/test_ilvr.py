@@ -15,9 +15,8 @@ import sfumato as sf
 from sfumato.core.denoiser import Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
-from sfumato.core.pseudo import PLMS
 from sfumato.core.schedule import squared_cosine
-from sfumato.core.solvers import DDIM, DDPM, DPMpp2M
+from sfumato.core.solvers import DDIM, DDPM, PLMS, DPMpp2M
 from sfumato.methods.ilvr import ILVR
 from sfumato.nn.resize import KERNELS, LowPass, matrix
 

@@ -20,7 +20,7 @@ from sfumato.core.solvers import DDIM, DDPM
 from sfumato.core.spacing import jumping
 from sfumato.methods.clip_guidance import Agreement
 from sfumato.methods.inpaint import Inpaint
-from sfumato.methods.threshold import _Threshold
+from sfumato.methods.threshold import Clamp
 from sfumato.nn.unet import UNet, UNetConfig
 
 SCHEDULE = squared_cosine()
@@ -190,14 +190,14 @@ def test_a_plain_network_cannot_be_tuned(photo: Path, tmp_path: Path) -> None:
 def test_dynamic_threshold_scales_back_what_static_would_cut() -> None:
     """arXiv 2205.11487: s is at least 1, and the largest value that is kept lands on 1."""
     x0 = torch.linspace(-3, 3, 601).view(1, 1, 1, 601)
-    made = _Threshold(0.9).dynamic(x0, 0.9)
+    made = Clamp(-1.0, 1.0, 0.9).dynamic(x0, 0.9)
     assert float(made.abs().max()) == pytest.approx(1.0)
     middle = x0.abs() < 2.7
     torch.testing.assert_close(made[middle], x0[middle] / 2.7, rtol=1e-3, atol=1e-3)
     inside = x0 / 10
-    torch.testing.assert_close(_Threshold(0.9).dynamic(inside, 0.9), inside)
+    torch.testing.assert_close(Clamp(-1.0, 1.0, 0.9).dynamic(inside, 0.9), inside)
     both = torch.cat([x0, inside])
-    torch.testing.assert_close(_Threshold(0.9).dynamic(both, 0.9)[1:], inside)
+    torch.testing.assert_close(Clamp(-1.0, 1.0, 0.9).dynamic(both, 0.9)[1:], inside)
 
 
 def test_temperature_scales_the_first_state_alone() -> None:

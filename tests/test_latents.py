@@ -125,9 +125,10 @@ def test_ten_round_trips_do_not_drift_outside_the_mask(model: sf.Model, way: str
 def test_a_mask_that_touches_a_cell_frees_it(model: sf.Model) -> None:
     """One white pixel: the nearest would free none; the largest frees the cell it is in."""
     mask = mask_of((6, 9, 7, 10))
-    run = (model.process("cat", steps=1, size="input") | sf.SDEdit(photo(), mask=mask)).begin()
-    start: Any = run.start
-    cells = start.mask[0]
+    loop = (model.process("cat", steps=1, size="input") | sf.SDEdit(photo(), mask=mask)).begin()
+    run = loop.run
+    keeper: Any = run.guides[0]
+    cells = keeper.mask[0]
     free = {tuple(int(v) for v in where) for where in (cells > 0).nonzero()}
     left, top = run.frame.offset
     assert run.frame.source == run.frame.place or run.frame.box is not None
@@ -234,7 +235,7 @@ def test_clip_guidance_goes_through_the_decoder(folder: Path, tmp_path: Path, de
     for scale in (0.0, 2.0):
         guide: Any = sf.CLIPGuidance(scale, clip=judge, noised=False, decoder=decoder)  # type: ignore[arg-type]
         *_, last = (model.process("red cat", steps=6) | sf.CFG(1) | guide).steps(seed=2)
-        space = model.space if decoder == "full" else model.get("tiny")
+        space = model.space if decoder == "full" else model.tiny()
         scores.append(agreement(model, judge, space.decode(last.x.detach())))
     assert scores[1] > scores[0]
 
@@ -247,7 +248,7 @@ def mirrored(source: Path, target: Path) -> None:
 
 
 def agreement(model: sf.Model, judge: str, made: torch.Tensor) -> float:
-    found = model.get("clip", judge)
+    found = model.clip(judge)
     seen = torch.nn.functional.interpolate(made, (24, 24), mode="bilinear", antialias=True)
     image = found.image(seen, torch.zeros(1))
     return float((image * found.text(["red cat"])).sum())

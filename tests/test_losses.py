@@ -14,14 +14,14 @@ from torch.nn import functional as F
 
 import sfumato as sf
 from conformance_sdedit import gaussian
-from sfumato.core.branches import Branch
-from sfumato.core.cutouts import boxes, cutouts, shrunk
 from sfumato.core.errors import SfumatoError
-from sfumato.core.losses import Penalty, View
+from sfumato.core.mixture import Branch
 from sfumato.core.schedule import linear
 from sfumato.core.solvers import SOLVERS
 from sfumato.methods import instruction, registry
-from sfumato.methods.loss import Loss
+from sfumato.methods.common.cutouts import boxes, cutouts, shrunk
+from sfumato.methods.common.loss import Loss
+from sfumato.methods.common.penalty import Penalty, View
 from sfumato.methods.total_variation import variation
 from sfumato.models import extras
 
@@ -54,9 +54,11 @@ class Source:
     """What losses ask of a model, in small."""
 
     plain = None
+    name = "toy"
+    multiple = 1
 
     def __init__(self) -> None:
-        self.clip = Clip()
+        self.own_clip = Clip()
         generator = torch.Generator().manual_seed(2)
         kernel = torch.randn(6, 3, 3, 3, generator=generator)
 
@@ -65,14 +67,21 @@ class Source:
             yield "fine", first
             yield "coarse", F.avg_pool2d(first, 2)
 
-        self.features = extras.Features("toy", walk, ("coarse",), ("fine", "coarse"))
+        self.own_features = extras.Features("toy", walk, ("coarse",), ("fine", "coarse"))
         self.head = extras.Head(torch.randn(5, generator=generator), torch.zeros(()), 1.0)
         self.asked: list[str] = []
 
-    def get(self, what: str, name: str | None = None) -> Any:
-        self.asked.append(what)
-        found = {"clip": self.clip, "features": self.features, "aesthetic": name and self.head}
-        return found.get(what)
+    def clip(self, name: str | None = None) -> Any:
+        self.asked.append("clip")
+        return self.own_clip
+
+    def features(self, name: str | None = None) -> Any:
+        self.asked.append("features")
+        return self.own_features
+
+    def rating(self, name: str | None = None) -> Any:
+        self.asked.append("rating")
+        return name and self.head
 
     def complete(self, process: sf.Process) -> sf.Process:
         return process
@@ -119,12 +128,11 @@ def last(made: sf.Process, seed: int = 0) -> sf.Step:
 
 
 def counts(made: sf.Process) -> dict[str, int]:
-    run = made.begin()
-    from sfumato.core.run import Loop
+    loop = made.begin()
 
     with torch.no_grad():
-        list(Loop(run).steps(None))
-    return run.counts
+        list(loop.steps())
+    return loop.run.counts
 
 
 LOSSES: list[Loss] = [
@@ -160,7 +168,7 @@ def test_a_better_rating_is_wanted() -> None:
     plain, source = last(process()), Source()
     rated = last(process() | sf.Aesthetic(1.0, head="any", cutouts=0))
     seen = [shrunk(step.x, 8) for step in (plain, rated)]
-    before, after = (float(source.head(source.clip.image(x, x)).mean()) for x in seen)
+    before, after = (float(source.head(source.own_clip.image(x, x)).mean()) for x in seen)
     assert after > before + 0.1
     assert float(rated.scores["aesthetic"]) == pytest.approx(after, abs=0.1)
 
@@ -175,7 +183,7 @@ def test_what_does_not_act_costs_nothing(loss: Any) -> None:
     away = process() | replace(loss, window=(0.9, 1.0))
     assert torch.equal(last(away).x, plain)
     assert counts(away).keys() <= {"features"}, "the content may be looked at, when a run is bound"
-    assert away.source.clip.looks == 0  # type: ignore[union-attr]
+    assert away.source.own_clip.looks == 0  # type: ignore[union-attr]
     branches = (Branch("own"), Branch("off", weight=0.0))
     off = process().add(positives=branches) | replace(loss, on="off", through="network")
     Backward.tracked = False
@@ -255,11 +263,9 @@ def test_same_seed_same_picture_whatever_the_batch(fresh: bool) -> None:
 
 def test_cutouts_stay_through_a_run_unless_fresh() -> None:
     for fresh, different in ((False, 1), (True, 4)):
-        eye = sf.Instruction(1.0, cutouts=2, fresh=fresh).eye(process().begin())
-        run = process().begin()
-        found = {
-            str(eye.boxes(torch.zeros(1, 3, 16, 16), run.begin(i, 0.5, 0.4, 0))) for i in range(4)
-        }
+        eye = sf.Instruction(1.0, cutouts=2, fresh=fresh).eye(process().begin().run)
+        run = process().begin().run
+        found = {str(eye.boxes(torch.zeros(1, 3, 16, 16), run.call(i, 0.5, 0.4))) for i in range(4)}
         assert len(found) == different
 
 

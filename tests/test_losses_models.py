@@ -43,11 +43,11 @@ def vgg(file: Path) -> Path:
 
 
 def test_features_come_from_a_users_file_first(model: sf.Model, home: Path) -> None:
-    assert model.get("features").name == "denoiser"
+    assert model.features().name == "denoiser"
     file = vgg(home / "vgg19-small.pth")
-    found = model.get("features")
+    found = model.features()
     assert found.name == "vgg19-small.pth"
-    assert model.get("features", "model").name == "denoiser"
+    assert model.features("model").name == "denoiser"
     maps = found(torch.zeros(1, 3, 32, 32))
     assert maps["relu2_1"].shape == (1, 4, 16, 16)
     assert list(maps) == ["relu1_1", "relu1_2", "relu2_1"], "nothing behind it is computed"
@@ -60,7 +60,7 @@ def test_features_come_from_a_users_file_first(model: sf.Model, home: Path) -> N
     with pytest.raises(
         SfumatoError, match=r"other\.pth: no weights of VGG19, it has no features\."
     ):
-        model.get("features", str(home / "other.pth"))
+        model.features(str(home / "other.pth"))
 
 
 def test_the_way_down_is_that_of_the_network() -> None:
@@ -78,20 +78,20 @@ def test_the_way_down_is_that_of_the_network() -> None:
 
 
 def test_heads_are_told_apart_by_their_keys(home: Path, model: sf.Model) -> None:
-    width = model.get("clip").text(["a"]).shape[1]
+    width = model.clip().text(["a"]).shape[1]
     vectors = F.normalize(torch.randn(3, width), dim=1)
     weight, bias = torch.randn(1, width), torch.tensor([4.0])
     torch.save({"weight": weight, "bias": bias}, home / "ava.pth")
     torch.save({"linear.weight": weight, "linear.bias": bias}, home / "sac.pth")
     torch.save({"weight": weight[:, :7], "bias": bias}, home / "narrow.pth")
     torch.save({"gain": bias}, home / "none.pth")
-    ava, sac = (model.get("aesthetic", str(home / f"{name}.pth")) for name in ("ava", "sac"))
+    ava, sac = (model.rating(str(home / f"{name}.pth")) for name in ("ava", "sac"))
     torch.testing.assert_close(ava(vectors), (vectors @ weight.T)[:, 0] + 4)
     torch.testing.assert_close(sac(vectors), (vectors @ weight.T)[:, 0] * width**0.5 + 4)
     with pytest.raises(SfumatoError, match="no head here"):
         (model.process("cat", stages=1, steps=1) | sf.Aesthetic(1.0)).sample()
     (home / "sac.pth").rename(home / "sac_public.pth")
-    model.loaded.pop("aesthetic ")
+    model.memo.pop(("rating", None))
     made = (model.process("cat", stages=1, steps=1) | sf.Aesthetic(1.0)).sample()
     assert made.recipe.run["aesthetic"] == "sac_public.pth", "it is found by itself"
     for name, said in (
@@ -185,12 +185,12 @@ def test_a_larger_weight_is_a_smaller_loss(
 
 @pytest.mark.slow
 def test_a_larger_weight_is_a_better_rating(model: sf.Model, home: Path) -> None:
-    width = model.get("clip").text(["a"]).shape[1]
+    width = model.clip().text(["a"]).shape[1]
     generator = torch.Generator().manual_seed(1)
     head = {"weight": torch.randn(1, width, generator=generator), "bias": torch.zeros(1)}
     torch.save(head, home / "head.pth")
     base = model.process("hamburger, flat", stages=1, steps=10, n=4) | sf.SDEdit(disc(), t0=0.6)
-    clip, rate = model.get("clip"), model.get("aesthetic", str(home / "head.pth"))
+    clip, rate = model.clip(), model.rating(str(home / "head.pth"))
     ratings = []
     for weight in (0, 3.0, 30.0):
         step = last(base | sf.Aesthetic(weight, head=str(home / "head.pth")), seed=1)

@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfumato.core.branches import Branch
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Guide
-from sfumato.core.losses import Penalty
+from sfumato.core.mixture import Branch
 from sfumato.core.process import Process
 from sfumato.core.schedule import VP, named
 from sfumato.core.solvers import SOLVERS
 from sfumato.methods.cfg import CFG
+from sfumato.methods.common.penalty import Penalty
 from sfumato.methods.ilvr import ILVR
 from sfumato.methods.sdedit import SDEdit
 from sfumato.methods.threshold import Threshold

@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 import sfumato as sf
-from sfumato.core.branches import Branch
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Guide
+from sfumato.core.mixture import Branch
 from sfumato.core.process import Process
 from sfumato.core.schedule import Cosine, named
 from sfumato.core.solvers import SOLVERS, solver
@@ -246,9 +246,9 @@ def test_the_bundled_cascades_plan_is_what_it_makes() -> None:
 
 def test_a_planned_run_reads_pictures_but_no_start_needs_a_network() -> None:
     given = process(named("linear")) | DiffStyler(PIXELS, t_start=0.5, art="none")
-    run, network = given.plan(), given.denoiser.network
+    run, network = given.plan().run, given.denoiser.network
     assert (run.planned, run.times[0], network.calls) == (True, 0.5, 0)  # type: ignore[attr-defined]
-    assert run.before == given.begin().before == network.calls  # type: ignore[attr-defined]
+    assert run.before == given.begin().run.before == network.calls  # type: ignore[attr-defined]
 
 
 def test_sde_without_noise_is_deterministic_and_goes_both_ways() -> None:

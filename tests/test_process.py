@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from conformance_sdedit import gaussian
-from sfumato.core.branches import Branch
+from sfumato.core.context import Call
 from sfumato.core.denoiser import Cond, Denoiser, Prediction
 from sfumato.core.errors import SfumatoError
-from sfumato.core.guides import Call, Guide
+from sfumato.core.guides import Guide
+from sfumato.core.mixture import Branch
 from sfumato.core.noise import Seeded
 from sfumato.core.process import Process
 from sfumato.core.schedule import VE, VP, Table, level, linear, ratio, squared_cosine
@@ -225,12 +226,13 @@ def test_branches_with_their_own_denoiser_and_role() -> None:
     split = process().add(
         positives=(Branch("a", role="x0"), Branch("b", role="eps", cond=process().null))
     )
-    run = split.begin()
-    assert run.mixture is not None
-    assert not run.mixture.tied
+    loop = split.begin()
+    assert loop.steering is not None
+    mixture = loop.steering.mixture
+    assert not mixture.tied
     x = torch.randn(1, 3, 4, 4)
-    parts = run.mixture.parts(x, 0.5, run.begin(0, 0.5, 0.4, 0))
-    mixed = run.mixture.mix(parts, 0.5)
+    parts = mixture.parts(x, 0.5, loop.run.call(0, 0.5, 0.4))
+    mixed = mixture.mix(parts, 0.5)
     assert torch.equal(mixed.x0, parts["a"].x0)
     assert torch.equal(mixed.eps, parts["b"].eps)
 

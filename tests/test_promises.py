@@ -19,8 +19,8 @@ from torch import Tensor
 import sfumato as sf
 from conformance_sdedit import gaussian
 from sfumato import recipe as recipes
-from sfumato.core.branches import Branch
 from sfumato.core.errors import SfumatoError
+from sfumato.core.mixture import Branch
 from sfumato.core.noise import Seeded, Tape
 from sfumato.core.schedule import VE, VP, linear, squared_cosine
 from sfumato.core.solvers import variances

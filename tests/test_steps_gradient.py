@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfumato.core.branches import Branch
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Guide
-from sfumato.core.losses import Penalty
+from sfumato.core.mixture import Branch
 from sfumato.core.process import Process
 from sfumato.core.schedule import linear
+from sfumato.methods.common.penalty import Penalty
 from sfumato.methods.gradient import Gradient
 
 SHAPE = (1, 2, 2)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 import pipelines
 import sfumato as sf
-from sfumato.core.branches import Branch
 from sfumato.core.errors import SfumatoError
+from sfumato.core.mixture import Branch
 from sfumato.models import vdiffusion
 from sfumato.nn.vdiffusion import VDiffusion
 
@@ -160,7 +160,7 @@ def test_prompts_are_clips_own_vectors_and_the_empty_one_is_zero(
     torch.testing.assert_close(cond[:1], found)
     assert not torch.allclose(found.norm(), torch.ones(()), atol=0.1), "the check sees the length"
     assert not cond[1:].any()
-    assert model.text.model.get("clip") is model.get("clip")  # type: ignore[union-attr]
+    assert model.text.model.clip() is model.clip()  # type: ignore[union-attr]
     made = [pixels(model.process(prompt, size=64, steps=2)) for prompt in ("red cat", "dog", "")]
     assert made[0].isfinite().all()
     assert not torch.equal(made[0], made[1])
@@ -177,7 +177,7 @@ def test_what_a_prompt_lacks_is_one_line(
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     folder = alone(released, "cc12m_1_cfg.pth", tmp_path / "model")
     model = sf.load(str(folder), dtype="float32")
-    assert model.get("clip") is None
+    assert model.clip() is None
     assert pixels(model.process(size=64, steps=2)).isfinite().all(), "no prompt, no CLIP"
     line = r"^prompt: .* CLIP ViT-B/16, .* models pull openai/clip-vit-base-patch16`, or .* clip/"
     with pytest.raises(SfumatoError, match=line):

@@ -343,7 +343,7 @@ VALUES: list[tuple[Callable[[], Any], str]] = [
     (lambda: sf.DDIM(eta=float("nan")), "eta nan must be a finite number"),
     (lambda: sf.DDPM("huge"), "variance 'huge' must be auto or small or large or learned"),
     (lambda: sf.DDPM(last_noise=1), "last_noise 1 must be true or false"),
-    (lambda: sf.DPMpp2MSDE(eta=-1), "eta -1 must be 0 to 10"),
+    (lambda: sf.DPMpp2M(eta=-1), "eta -1 must be 0 to 10"),
     (lambda: sf.PLMS(start="zzz"), "start 'zzz' must be fork or"),
     (lambda: sf.PLMS(order=True), "order True must be a whole number"),
     (lambda: sf.RungeKutta(stages=3), "stages 3 must be 2 or 4"),

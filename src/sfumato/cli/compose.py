@@ -14,7 +14,6 @@ from sfumato.cli.options import Wanted
 from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
 from sfumato.core.ranges import SEEDS, Range, real, whole
-from sfumato.core.run import place_of
 from sfumato.core.spacing import RULES
 from sfumato.models import library
 from sfumato.models import replay as replays
@@ -45,7 +44,7 @@ class Composed:
     def size(self) -> tuple[int, int] | None:
         """Of the pictures, (width, height); None where the run begins from states."""
         resolved = self.base.resolved()
-        frame, _ = resolved.frame(place_of(resolved))
+        frame, _ = resolved.frame(resolved.place)
         return frame.target if frame else None
 
     def found(self, values: dict[str, Any]) -> Composed:

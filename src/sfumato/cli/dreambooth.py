@@ -186,7 +186,7 @@ def guessed(pictures: Path, name: str) -> str:
     from sfumato.train import subject
 
     model = load(name, dtype="float32")
-    clip = model.get("clip")
+    clip = model.clip()
     if clip is None:
         raise SfumatoError(f"dreambooth: {name} has no CLIP to guess by; give --class, such as dog")
     native = [model.card.native]

@@ -8,7 +8,6 @@ from sfumato import images
 from sfumato.cli.compose import Composed
 from sfumato.cli.options import main_field
 from sfumato.core.process import brief
-from sfumato.core.run import place_of
 from sfumato.core.solvers import solver, solver_data
 from sfumato.methods import Method, to_data
 from sfumato.models import cost
@@ -17,7 +16,7 @@ from sfumato.models import cost
 def data(made: Composed) -> dict[str, Any]:
     """The plan for --json: calls, times, sizes, methods, and the recipe that would run."""
     resolved = made.base.resolved()
-    frame, shape = resolved.frame(place_of(resolved))
+    frame, shape = resolved.frame(resolved.place)
     assert resolved.solver is not None
     source: Any = made.base.source
     edit = edited(resolved)
@@ -70,9 +69,8 @@ def sentences(made: Composed) -> list[str]:
 def edited(process: Any) -> Any:
     """The edit mask of the picture that is begun from or kept, None where there is none."""
     for part in (process.start, process.canvas):
-        parts = getattr(part, "parts", None)
-        if parts is not None:
-            return parts[1]
+        if (edit := getattr(part, "edit", None)) is not None:
+            return edit
     return None
 
 

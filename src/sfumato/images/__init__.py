@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sfumato.images.contact import sheet
-    from sfumato.images.frame import Frame, larger_frame, plan_frame, whole_frame
+    from sfumato.images.frame import plan_frame, whole_frame
     from sfumato.images.inputs import Image, ImageInput, inputs_of, open_image, resolver
     from sfumato.images.masks import (
         acting,
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 # public name -> module that has it; imported when first read, so help does not wait for Pillow
 _HOME = {
-    "Frame": "sfumato.images.frame",
     "Image": "sfumato.images.inputs",
     "ImageInput": "sfumato.images.inputs",
     "Picture": "sfumato.images.picture",
@@ -60,7 +59,6 @@ _HOME = {
     "from_work": "sfumato.images.work",
     "grow": "sfumato.images.masks",
     "inputs_of": "sfumato.images.inputs",
-    "larger_frame": "sfumato.images.frame",
     "mask_box": "sfumato.images.masks",
     "mask_to_cells": "sfumato.images.work",
     "mask_to_work": "sfumato.images.work",
@@ -86,7 +84,6 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
-    "Frame",
     "Image",
     "ImageInput",
     "Picture",
@@ -103,7 +100,6 @@ __all__ = [
     "from_work",
     "grow",
     "inputs_of",
-    "larger_frame",
     "mask_box",
     "mask_to_cells",
     "mask_to_work",

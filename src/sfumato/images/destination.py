@@ -18,7 +18,7 @@ from pathlib import Path
 from PIL import Image as PILImage
 
 from sfumato.core.errors import SfumatoError
-from sfumato.images.frame import Sides
+from sfumato.core.frame import Sides
 from sfumato.images.metadata import PNG_TEXT, SEGMENT, SEGMENTED, WITH_XMP
 from sfumato.images.picture import format_of, reread
 from sfumato.images.writing import NAME_BYTES, try_folder

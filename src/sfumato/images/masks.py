@@ -13,8 +13,8 @@ from PIL import Image as PILImage
 from PIL import ImageChops
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.frame import Box, Sides
 from sfumato.images.decode import decode_mask
-from sfumato.images.frame import Box, Sides
 from sfumato.images.inputs import ImageInput
 from sfumato.images.meaning import FAINTEST, meant
 from sfumato.images.picture import Picture

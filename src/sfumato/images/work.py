@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image as PILImage
 
 from sfumato.core.errors import SfumatoError
-from sfumato.images.frame import Frame, Sides
+from sfumato.core.frame import Frame, Sides
 from sfumato.images.masks import shrunk_mask
 from sfumato.images.picture import Picture
 

@@ -144,7 +144,7 @@ def clip_score(model: Model, pictures: Tensor, texts: Sequence[str]) -> Tensor |
     It is trained on the same pictures as the model: it compares settings of one model, and says
     little about models of other data.
     """
-    clip = model.get("clip")
+    clip = model.clip()
     if clip is None:
         return None
     side = clip.size

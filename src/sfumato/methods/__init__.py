@@ -66,6 +66,11 @@ def _weights(given: str, info: ValidationInfo) -> str:
     return located(given) if info.mode == "json" and given not in WORDS else given
 
 
+def within(window: tuple[float, float], t: float) -> bool:
+    """Whether t lies in a window of times, its ends included."""
+    return window[0] <= t <= window[1]
+
+
 def _ordered(window: tuple[float, float]) -> tuple[float, float]:
     if window[0] > window[1]:
         raise ValueError("needs 0 <= low <= high <= 1")
@@ -225,6 +230,8 @@ def registry() -> dict[str, type[Method]]:
     """
     found: dict[str, type[Method]] = {}
     for module in pkgutil.iter_modules(__path__):
+        if module.ispkg:  # what methods share
+            continue
         loaded = importlib.import_module(f"{__name__}.{module.name}")
         found |= {
             cls.id: cls

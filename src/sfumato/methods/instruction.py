@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.lazy import torch
-from sfumato.core.losses import Measure, View
 from sfumato.images import Image
 from sfumato.methods import Text, knob, method
-from sfumato.methods.loss import CLIPLoss
+from sfumato.methods.common.loss import CLIPLoss
+from sfumato.methods.common.penalty import Measure, View
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sfumato.core.run import Run
+    from sfumato.core.context import Run
 
 
 @method

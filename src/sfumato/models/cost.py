@@ -16,7 +16,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.process import Process
-from sfumato.core.run import place_of
 from sfumato.models.cascade import Cascade
 from sfumato.models.devices import DTYPES, Choice
 
@@ -29,7 +28,7 @@ def seconds(process: Process | Cascade, choice: Choice) -> float | None:
     speed = throughput(choice)
     base = process.base if isinstance(process, Cascade) else process
     resolved = base.resolved()
-    frame, shape = resolved.frame(place_of(resolved))
+    frame, shape = resolved.frame(resolved.place)
     rows = resolved.n * (max(1, len(resolved.positives)) + len(resolved.aways))
     calls = process.calls if isinstance(process, Cascade) else [process.calls]
     stages = [(base.denoiser, shape, cond_of(resolved, None), rows)]
@@ -58,7 +57,7 @@ def shares(process: Process | Cascade) -> list[float]:
     if not isinstance(process, Cascade):
         return [1.0]
     resolved = process.base.resolved()
-    _, shape = resolved.frame(place_of(resolved))
+    _, shape = resolved.frame(resolved.place)
     side, several = shape[-1], max(1, len(resolved.positives)) + len(resolved.aways)
     made = [several * parameters(process.base.denoiser) * side**2]
     for upsampler in process.upsamplers:

@@ -197,31 +197,38 @@ def _fitted(net: nn.Module, weights: Mapping[str, Tensor], name: str, what: str)
     net.eval().requires_grad_(False)
 
 
-def found(model: Model, what: str, name: str | None) -> Any:
-    """What Model.get gives: by the card, or by name."""
+def clip_of(model: Model, name: str | None) -> Clip | CleanClip | None:
+    """By name a clean one, else the card's."""
     device = model.choice.device
-    if what == "tiny":
-        return tiny(model)
-    if what == "vgg19":
-        return vgg19(Path(name or ""), device)
-    if what == "aesthetic":
-        kept = sorted([*home().glob("sac_*"), *home().glob("ava_*")])
-        file = Path(name).expanduser() if name else kept[-1] if kept else None
-        return None if file is None else head_of(read_state_dict(file), file.name, device)
     if name is not None:
         folder = Path(name) if Path(name).is_dir() else hub.find(name)
         if folder is None:
             hint = f"; `sfumato models pull {name}` fetches it" if hub.is_name(name) else ""
             raise SfumatoError(f"clip {name}: no such folder{hint}")
         return clean_clip(folder, device)
-    data = getattr(model.card, what)
+    data = model.card.clip
     if data is None or model.folder is None:
         return None
     if "clean" in data:  # a folder beside the weights, else one in the hub's cache
         beside = model.folder / data["clean"]
         place = beside if (beside / "config.json").is_file() else hub.find(data["name"])
         return None if place is None else clean_clip(place, device)
-    return {"clip": clip, "classifier": classifier}[what](model.folder, data, device)
+    return clip(model.folder, data, device)
+
+
+def classifier_of(model: Model) -> Labeller | None:
+    """The card's."""
+    data = model.card.classifier
+    if data is None or model.folder is None:
+        return None
+    return classifier(model.folder, data, model.choice.device)
+
+
+def rating_of(model: Model, name: str | None) -> Head | None:
+    """By a file, else the last of SFUMATO_HOME."""
+    kept = sorted([*home().glob("sac_*"), *home().glob("ava_*")])
+    file = Path(name).expanduser() if name else kept[-1] if kept else None
+    return None if file is None else head_of(read_state_dict(file), file.name, model.choice.device)
 
 
 class Maps(dict[str, Tensor]):
@@ -265,8 +272,12 @@ def features(model: Model, name: str | None) -> Features | None:
         file = next((str(path) for path in sorted(home().glob("vgg19*"))), None)
     if file is None or file == "model":
         return own(model)
-    made: Features = model.get("vgg19", str(Path(file).expanduser()))
-    return made
+    path = Path(file).expanduser()
+    kept = model.memo.get(("vgg19", str(path)))
+    if kept is None:
+        kept = model.memo["vgg19", str(path)] = vgg19(path, model.choice.device)
+    loaded: Features = kept
+    return loaded
 
 
 FEATURE_TIME = 0.1
@@ -352,7 +363,7 @@ def head_of(given: Mapping[str, Tensor], name: str, device: str = "cpu") -> Head
     return Head(weight[0].float().to(device), bias[0].float().to(device), scale, name)
 
 
-def art(model: Model, name: str) -> Model:
+def second(model: Model, name: str) -> Model:
     """By the name of an adapter of the model, or of a model whose states are of the same kind."""
     from sfumato.models import adapters, library
 

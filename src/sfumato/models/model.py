@@ -9,19 +9,22 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 import sfumato
 from sfumato import images
+from sfumato.core.context import Run, Step
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
+from sfumato.core.frame import Frame
 from sfumato.core.process import Process, Size
 from sfumato.core.ranges import SEEDS, Range, real, whole, words
-from sfumato.core.run import Run, Step, reported
+from sfumato.core.schedule import ratio
 from sfumato.core.solvers import Solver, solver, solver_data
+from sfumato.core.source import Classifier, Decoder, Features, Rating
 from sfumato.core.spaces import IDENTITY, Space
 from sfumato.core.spacing import RULES
 from sfumato.core.starts import Place
@@ -38,13 +41,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sfumato")
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """denoiser of the base, denoisers of the upsamplers, text, space, card.
 
     name: what a recipe calls it; weights: digest of its files; folder: where they are; plain: the
-    model without its adapters, where it has some; loaded: what `get` has read so far.
+    model without its adapters, where it has some; memo: what has been loaded beside the denoisers,
+    and what runs remember.
     """
 
     name: str
@@ -58,7 +64,7 @@ class Model:
     folder: Path | None = None
     adapters: tuple[Mapping[str, Any], ...] = ()
     plain: Model | None = None
-    loaded: dict[str, Any] = field(default_factory=dict, repr=False)
+    memo: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
         """Name, sizes and weights in a few lines."""
@@ -87,7 +93,7 @@ class Model:
         label: int | None = None,
         n: int = 1,
         steps: int | None = None,
-        solver: str | Mapping[str, Any] | Solver | None = None,
+        solver: str | Mapping[str, Any] | Solver[Any] | None = None,
         spacing: str | tuple[float, ...] | None = None,
         size: Size | None = None,
         stages: int | None = None,
@@ -126,36 +132,57 @@ class Model:
 
         return Cascade(base, tuple(self.upsampler(k) for k in range(base.stages - 1)))
 
-    def get(
-        self,
-        what: Literal["clip", "classifier", "tiny", "features", "vgg19", "aesthetic"],
-        name: str | None = None,
-    ) -> Any:
-        """What is beside the denoisers (models.extras), None where the model has none.
+    def clip(self, name: str | None = None) -> extras.Clip | extras.CleanClip | None:
+        """The model's own CLIP, or one from a folder or org/name."""
+        return self._once(("clip", name), lambda: extras.clip_of(self, name))
 
-        "tiny" is a small autoencoder of the same latents. name: a CLIP's folder or org/name, a file
-        of VGG19 or of an aesthetic head; of "features" such a file, or "model".
-        """
-        if what == "features":  # a network's own must not outlive it in `loaded`
-            return extras.features(self, name)
-        key = f"{what} {name or ''}"
-        if key not in self.loaded:
-            self.loaded[key] = extras.found(self, what, name)
-        return self.loaded[key]
+    def classifier(self) -> Classifier | None:
+        """The model's noise-aware classifier."""
+        return self._once(("classifier",), lambda: extras.classifier_of(self))
 
-    def art(self, prompt: str, name: str | None = None) -> Model | None:
-        """A second model beside this one, for DiffStyler: an adapter of this one, or another model.
+    def features(self, name: str | None = None) -> Features | None:
+        """Of VGG19's weights in a file, or "model", the denoiser's own."""
+        return extras.features(self, name)  # the denoiser's must not outlive it in `memo`
+
+    def rating(self, name: str | None = None) -> Rating | None:
+        """A file's linear head on a CLIP; with no name that of SFUMATO_HOME."""
+        return self._once(("rating", name), lambda: extras.rating_of(self, name))
+
+    def decoder(self, which: Literal["full", "tiny"] = "full") -> Decoder | None:
+        """State to pixels; tiny: of a small autoencoder of the same latents."""
+        space = self.space if which == "full" else self.tiny()
+        return None if space is None else space.decode
+
+    def tiny(self) -> Space | None:
+        """A small autoencoder of the same latents."""
+        return self._once(("tiny",), lambda: extras.tiny(self))
+
+    def second(self, prompt: str, name: str | None = None) -> Model | None:
+        """A model to run beside this one: an adapter of this one, or another model.
 
         Without a name the card's adapter for the style that the prompt names, None where none is.
         """
-        name = name or self.card.adapter_of(prompt)
-        if name is None:
+        chosen = name or self.card.adapter_of(prompt)
+        if chosen is None:
             return None
-        key = f"art {name}"
-        if key not in self.loaded:
-            self.loaded[key] = extras.art(self.plain or self, name)
-        made: Model = self.loaded[key]
-        return made
+        return self._once(("second", chosen), lambda: extras.second(self.plain or self, chosen))
+
+    def upsampling(self, stages: int) -> Mapping[int, int]:
+        """Factor of the result over the base -> stages that it takes, up to `stages`."""
+        return {self.card.factor(k): k for k in range(2, stages + 1)}
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What its predictions come from."""
+        adapters = [dict(adapter) for adapter in self.adapters]
+        return {"weights": self.weights, "adapters": adapters, "dtype": self.choice.dtype}
+
+    def _once(self, key: tuple[str | None, ...], load: Callable[[], T]) -> T:
+        """What `load` gives, kept for as long as the model."""
+        if key not in self.memo:
+            self.memo[key] = load()
+        kept: T = self.memo[key]
+        return kept
 
     def adapt(self, adapter: str | Path, scale: float = 1.0) -> Model:
         """The model with an adapter: LoRA, learned word, autoencoder (models.adapters says more).
@@ -169,15 +196,15 @@ class Model:
 
     def upsampler(self, k: int) -> Process:
         """The process of upsampler k; its size and its low_res picture are set when it runs."""
-        stage = self.card.upsamplers[k]
         process = Process(
             denoiser=self.upsamplers[k],
             shape=(3, 0, 0),
+            source=self,
             space=self.space,
             stage=k + 1,
             device=self.choice.device,
         )
-        return fill(process, stage.defaults)
+        return self.complete(process)
 
     def shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
         """Of the state of a picture (width, height)."""
@@ -206,11 +233,14 @@ class Model:
         return Cond(tensors).map(lambda v: v.to(self.choice.device))
 
     def complete(self, process: Process) -> Process:
-        """Card defaults into empty slots."""
-        return fill(process, self.card.defaults)
+        """The card's defaults for the stage into empty slots."""
+        stage = self.card if process.stage == 0 else self.card.upsamplers[process.stage - 1]
+        return fill(process, stage.defaults)
 
-    def frame(self, process: Process, place: Place) -> tuple[images.Frame, tuple[int, ...]]:
-        """Work size by the card's native size, multiple and maximum."""
+    def frame(self, process: Process, place: Place) -> tuple[Frame | None, tuple[int, ...]]:
+        """Work size by the card's native size, multiple and maximum; an upsampler's is given."""
+        if process.stage:
+            return process.geometry, process.shape
         card, factor = self.card, self.card.factor(process.stages)
         if place.exact:
             assert place.size is not None
@@ -235,16 +265,16 @@ class Model:
 
         Latents go through the tiny autoencoder where there is one.
         """
-        space = (self.get("tiny") if run.space.stride > 1 else None) or run.space
+        space = (self.tiny() if run.space.stride > 1 else None) or run.space
         pixels = space.decode(step.pixels()[:1].float())[0]
         if run.frame is None:
             return images.from_tensor(pixels)
         factor = pixels.shape[-1] // run.frame.work[0]
         return images.from_tensor(images.crop_work(pixels, run.frame, factor))
 
-    def finish(self, x: Tensor | None, run: Run, trace: list[dict[str, Any]]) -> Result:
+    def finish(self, x: Tensor | None, run: Run, trace: list[dict[str, Any]], calls: int) -> Result:
         """Decode, crop, resize to the target, paste what was kept."""
-        return self.results(None if x is None else run.decode(x), run, trace, [run.calls])
+        return self.results(None if x is None else run.decode(x), run, trace, [calls])
 
     def results(
         self, pixels: Tensor | None, run: Run, trace: list[dict[str, Any]], calls: list[int]
@@ -272,6 +302,7 @@ class Model:
         original, edit, alpha = run.paste or (None, None, None)
         if pixels is None:
             assert original is not None  # only a picture can stay untouched
+            assert run.frame is not None
             return images.resized(original, run.frame)
         if run.frame is None:  # the run began from a tensor of states
             return images.from_tensor(pixels)
@@ -334,6 +365,17 @@ class Model:
                 "weights": f"sha256 {self.weights}",
             },
         )
+
+
+def reported(run: Run) -> dict[str, float]:
+    """The start level in all three units: t0, ratio = sigma/alpha, alpha_bar = alpha^2."""
+    if run.level == 0:
+        return {"t0": 0.0, "ratio": 0.0, "alpha_bar": 1.0}
+    return {
+        "t0": run.level,
+        "ratio": ratio(run.schedule, run.level),
+        "alpha_bar": run.schedule.alpha(run.level) ** 2,
+    }
 
 
 def fill(process: Process, defaults: Defaults) -> Process:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sfumato import documents, images
+from sfumato.core.context import Step
 from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
-from sfumato.core.run import Step
 from sfumato.methods import from_data
 from sfumato.models import hub
 from sfumato.models.cascade import Cascade

@@ -21,6 +21,7 @@ from sfumato.core.schedule import Cosine
 from sfumato.models import parts
 from sfumato.models.card import Card, Defaults, StageCard
 from sfumato.models.devices import DTYPES, Choice
+from sfumato.models.extras import CleanClip
 from sfumato.models.model import Model
 from sfumato.models.openai import LoadReport, read_state_dict
 from sfumato.models.vocabularies import too_long
@@ -114,8 +115,8 @@ class Texts:
         return Cond({"clip_embed": embed})
 
     def _encoded(self, texts: Sequence[str]) -> Tensor:
-        clip = self.model.get("clip")
-        if clip is None:
+        clip = self.model.clip()
+        if not isinstance(clip, CleanClip):
             raise SfumatoError(
                 f"prompt: {self.model.name} reads text through CLIP ViT-B/16, which is not here; "
                 f"`sfumato models pull {CLIP}`, or put its folder as clip/ beside the weights"

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfumato.core.branches import Branch
-from sfumato.core.denoiser import Cond, Denoiser, Kind, Prediction
+from sfumato.core.denoiser import Cond, Denoiser, Kind
 from sfumato.core.errors import SfumatoError
-from sfumato.core.guides import THRESHOLD, Call, Guide
+from sfumato.core.mixture import Branch
 from sfumato.core.noise import keyed
 from sfumato.core.process import Process
 from sfumato.core.schedule import named
+from sfumato.methods.threshold import Clamp
 from sfumato.models.devices import DTYPES, choose
 from sfumato.nn import lora
 from sfumato.nn.unet import UNet, UNetConfig
@@ -215,7 +215,7 @@ class Diffusion:
             self.denoiser, (3, size, size), cond, null, n=len(prompts), n_steps=16,
             solver="dpmpp-2m", device=self.device,
         )  # fmt: skip
-        process = process.add(guides=[Clamp()])
+        process = process.add(guides=[Clamp(-1.0, 1.0)])
         if null is not None:
             process = process.add(aways=[Branch("away", weight=3.0)])
         columns = [process.sample(seed=1000 * k) for k in range(2)]
@@ -230,7 +230,7 @@ class Diffusion:
             self.denoiser, tuple(x0.shape[1:]), Cond({"low_res": low}), n=len(x0), n_steps=6,
             solver="dpmpp-2m", device=self.device,
         )  # fmt: skip
-        made = process.add(guides=[Clamp()]).sample(seed=0)
+        made = process.add(guides=[Clamp(-1.0, 1.0)]).sample(seed=0)
         return [F.interpolate(low, x0.shape[-2:]), made, x0], ["given", "made", "true"]
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
@@ -261,17 +261,6 @@ class Diffusion:
             state.put_text(folder / "tokenizer.json", self.feed.words.read_text(encoding="utf-8"))
         state.put_text(folder / "stage.json", json.dumps(stage, indent=1))
         return folder
-
-
-class Clamp(Guide):
-    """x0 kept in [-1, 1]."""
-
-    name = "clamp"
-    edit_rank = THRESHOLD
-
-    def edit(self, pred: Prediction, x: Tensor, call: Call) -> Prediction:
-        alpha, sigma = call.schedule.alpha(call.t), call.schedule.sigma(call.t)
-        return pred.with_x0(pred.x0.clamp(-1, 1), x, alpha, sigma)
 
 
 def tuner(config: Config, data: Path, folder: Path, device: str) -> Diffusion:

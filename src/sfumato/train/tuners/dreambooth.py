@@ -24,7 +24,6 @@ from torch.nn import functional as F
 from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import keyed
-from sfumato.core.process import walk
 from sfumato.core.schedule import Schedule
 from sfumato.methods.cfg import CFG
 from sfumato.models import encoders
@@ -248,7 +247,7 @@ class DreamBooth:
         return total / len(states)
 
     def _agreement(self) -> dict[str, float]:
-        clip = self.tuned.model.get("clip")
+        clip = self.tuned.model.clip()
         if clip is None:
             return {}
         real = self._seen(clip, [x[None] for x in self.real])
@@ -282,9 +281,9 @@ class DreamBooth:
         cond, null = (self.tuned.condition([words]) for words in (text, ""))
         process: Any = model.process(text, n=n, steps=STEPS, stages=1)
         process = replace(process, cond=cond, null=null) | CFG(guidance_of(model))
-        run = process.begin(seed=0)
-        x, _ = walk(run)
-        return list(run.decode(cast(Tensor, x)).clamp(-1, 1).split(1))
+        loop = process.begin(seed=0)
+        x, _ = loop.walk()
+        return list(loop.run.decode(cast(Tensor, x)).clamp(-1, 1).split(1))
 
     def show(self, file: Path) -> None:
         """The subject's pictures; then scenes with its name, and the class alone."""

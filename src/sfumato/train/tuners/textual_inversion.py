@@ -20,7 +20,6 @@ from torch.nn import functional as F
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import keyed
-from sfumato.core.process import walk
 from sfumato.methods.cfg import CFG
 from sfumato.models import adapter_files, adapters, encoders
 from sfumato.models.library import load
@@ -141,9 +140,9 @@ class TextualInversion:
         rows = [torch.cat([F.interpolate(x[None], size) for x in self.real[: 2 * SHOWN]])]
         for text in SPOKEN[:3]:
             process: Any = self.model.process(text.format(self.word), n=SHOWN, steps=STEPS)
-            run = (process | CFG(guidance_of(self.model))).begin(seed=0)
-            x, _ = walk(run)
-            rows.append(F.interpolate(run.decode(cast(Tensor, x)).clamp(-1, 1), size))
+            loop = (process | CFG(guidance_of(self.model))).begin(seed=0)
+            x, _ = loop.walk()
+            rows.append(F.interpolate(loop.run.decode(cast(Tensor, x)).clamp(-1, 1), size))
         spoken = [text.format(self.word) for text in SPOKEN[:3]]
         with state.beside(file) as part:
             tiled(rows, least=96, labels=["yours", *spoken]).save(part, "PNG")

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from sfumato.core.context import Call
 from sfumato.core.denoiser import Cond, Denoiser, Prediction
 from sfumato.core.errors import SfumatoError
-from sfumato.core.guides import Call
 from sfumato.core.lazy import torch
 from sfumato.core.schedule import Schedule, ratio
+from sfumato.core.source import Source
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +40,7 @@ class Branch:
     weight: Weight = 1.0
     denoiser: Denoiser | None = None
     role: Literal["both", "x0", "eps"] = "both"
-    source: Any = None
+    source: Source | None = None
     leads: bool = False
 
     def at(self, t: float) -> float:
@@ -83,11 +84,24 @@ class Mixture:
 
     def parts(self, x: Tensor, t: float, call: Call) -> dict[str, Prediction]:
         """Every active branch's prediction, by name."""
-        found: dict[str, Prediction] = {}
+        n, predictions = len(x), {}
         groups, fresh = self.groups(t, call)
         for group in groups:
-            self._evaluate(group, x, t, call, fresh, found)
-        return found
+            denoiser = group[0].denoiser
+            seen, at, to = self._matched(denoiser, x, t, call.s)
+            rows = torch.cat([seen] * len(group)) if len(group) > 1 else seen
+            cond = self._cond(group, fresh)
+            self.calls += 1  # in pieces or not
+            if self.rows_max is None or len(rows) <= self.rows_max:
+                pred = denoiser(rows, at, cond, to)
+            else:
+                pred = _in_pieces(denoiser, rows, at, cond, to, self.rows_max)
+            for k, term in enumerate(group):
+                own = slice(k * n, (k + 1) * n)
+                predictions[term.branch.name] = (
+                    pred if len(group) == 1 else pred.map(lambda v, own=own: v[own])  # type: ignore[misc]
+                )
+        return predictions
 
     def groups(self, t: float, call: Call) -> tuple[list[list[Term]], dict[str, Cond]]:
         """Active terms by the network call that they share, and what callable conditions gave."""
@@ -166,47 +180,31 @@ class Mixture:
             self._grouped[names] = made
         return made
 
-    def _evaluate(
-        self,
-        group: list[Term],
-        x: Tensor,
-        t: float,
-        call: Call,
-        fresh: dict[str, Cond],
-        found: dict[str, Prediction],
-    ) -> None:
-        denoiser, to = group[0].denoiser, call.s
-        if denoiser.schedule is not self.schedule:  # matched at equal sigma/alpha
-            other = denoiser.schedule
-            alpha, r = self.schedule.alpha(t), ratio(self.schedule, t)
-            to = other.at(ratio(self.schedule, to))
-            t = other.at(r)
-            x = x * (other.alpha(t) / alpha)
-        n = len(x)
-        batch = torch.cat([x] * len(group)) if len(group) > 1 else x
-        pred = self._split_call(denoiser, batch, t, self._cond(group, fresh), to)
-        for k, term in enumerate(group):
-            found[term.branch.name] = (
-                pred if len(group) == 1 else pred.map(lambda v, k=k: v[k * n : (k + 1) * n])  # type: ignore[misc]
-            )
+    def _matched(
+        self, denoiser: Denoiser, x: Tensor, t: float, s: float
+    ) -> tuple[Tensor, float, float]:
+        """State and times as a denoiser of another schedule has them, at equal sigma/alpha."""
+        own, other = self.schedule, denoiser.schedule
+        if other is own:
+            return x, t, s
+        at = other.at(ratio(own, t))
+        return x * (other.alpha(at) / own.alpha(t)), at, other.at(ratio(own, s))
 
-    def _split_call(
-        self, denoiser: Denoiser, x: Tensor, t: float, cond: Cond, s: float
-    ) -> Prediction:
-        rows = self.rows_max or len(x)
-        self.calls += 1  # in pieces or not
-        if len(x) <= rows:
-            return denoiser(x, t, cond, s)
-        pieces = []
-        for k in range(0, len(x), rows):
-            part = cond.map(lambda v, k=k: v[k : k + rows])  # type: ignore[misc]
-            pieces.append(denoiser(x[k : k + rows], t, part, s))
-        return Prediction(
-            torch.cat([p.x0 for p in pieces]),
-            torch.cat([p.eps for p in pieces]),
-            _cat([p.frac for p in pieces]),
-            log_variance=_cat([p.log_variance for p in pieces]),
-        )
+
+def _in_pieces(
+    denoiser: Denoiser, x: Tensor, t: float, cond: Cond, s: float, rows: int
+) -> Prediction:
+    """One evaluation in calls of at most so many rows."""
+    pieces = []
+    for k in range(0, len(x), rows):
+        part = cond.map(lambda v, k=k: v[k : k + rows])  # type: ignore[misc]
+        pieces.append(denoiser(x[k : k + rows], t, part, s))
+    return Prediction(
+        torch.cat([p.x0 for p in pieces]),
+        torch.cat([p.eps for p in pieces]),
+        _cat([p.frac for p in pieces]),
+        log_variance=_cat([p.log_variance for p in pieces]),
+    )
 
 
 def _cat(parts: Sequence[Tensor | None]) -> Tensor | None:

@@ -6,23 +6,24 @@ A loss is one file: a subclass of Loss whose `measure` says what is measured of 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from sfumato import images
+from sfumato.core.context import Run, count
 from sfumato.core.errors import SfumatoError
-from sfumato.core.guides import Guide, count
+from sfumato.core.guides import Guide
 from sfumato.core.lazy import torch
-from sfumato.core.losses import Eye, Measure, Penalty
+from sfumato.core.source import Decoder, Features
 from sfumato.core.starts import Place
 from sfumato.images import Image, ImageInput
 from sfumato.methods import Method, Text, Weights, Window, knob, method
+from sfumato.methods.common.cutouts import Eye
+from sfumato.methods.common.penalty import Measure, Penalty
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.core.process import Process
-    from sfumato.core.run import Run
 
 
 @method
@@ -60,7 +61,25 @@ class Loss(Method, ABC):
         cls.slot = cls.id
 
     def __call__(self, process: Process) -> Process:
-        return process.add(guides=(_Unbound(self),)) if self.weight else process
+        return process.add(guides=(self,)) if self.weight else process
+
+    def place(self) -> Place:
+        """A content picture sets the run's size where nothing else does."""
+        return Place.of(self.guide)
+
+    def bind_guide(self, run: Run) -> Guide:
+        with torch.no_grad():
+            return Penalty(
+                self.weight,
+                self.measure(run),
+                self.id,
+                self.on,
+                self.window,
+                "model" if self.through == "network" else "input",
+                decode=decoder(self.id, run, self.decoder),
+                mask=self.acting(run),
+                looks=(self.decoder, self.mask),
+            )
 
     @property
     def guide(self) -> ImageInput | None:
@@ -85,15 +104,29 @@ class Loss(Method, ABC):
                     "that is made is not; give both the same size"
                 )
             return images.to_work(picture, run.frame)[None].to(run.device)
-        bound = (getattr(part, "known", None) for part in (run.start, run.canvas))
-        given = None if image is None else image.state(self.id, run.shape, run.n)
-        states = [given] if given is not None else [k for k in bound if k is not None]
-        if not states:
+        known = run.known if image is None else image.state(self.id, run.shape, run.n)
+        if known is None:
             raise SfumatoError(
                 f"{self.id}: no content picture; give image, or begin from one (such as sdedit)"
             )
-        known = states[0].to(run.device)
+        known = known.to(run.device)
         return run.space.decode(known.reshape(-1, *known.shape[-3:]))
+
+    def acting(self, run: Run) -> Tensor | None:
+        """(1, H, W) in [0, 1], 1 = acts there, at the work size in pixels."""
+        given = self.mask
+        if given is None:
+            return None
+        if given.is_tensor:
+            mask: Tensor = given.state(self.id, run.shape, run.n, mask=True).to(run.device)
+            return mask
+        if run.frame is None:
+            raise SfumatoError(
+                f"{self.id}: this run begins from a tensor; give its mask as one, (1, H, W)"
+            )
+        opened = images.open_mask(given, run.frame.picture)
+        acting = images.acting(opened, f"mask {given.name}")
+        return images.mask_to_work(acting, run.frame).to(run.device)
 
 
 @method
@@ -114,8 +147,7 @@ class CLIPLoss(Loss, ABC):
     ] = False
 
     def eye(self, run: Run) -> Eye:
-        source: Any = run.process.source
-        clip = None if source is None else source.get("clip", self.clip)
+        clip = None if run.source is None else run.source.clip(self.clip)
         if clip is None:
             raise SfumatoError(
                 f"{self.id}: this model has no CLIP; give clip, a folder or org/name"
@@ -144,22 +176,22 @@ class FeatureLoss(ContentLoss, ABC):
         None
     )
 
-    def extractor(self, run: Run) -> Any:
-        """models.features.Features, one object for all losses of a run that ask alike."""
+    def extractor(self, run: Run) -> Features:
+        """One object for all losses of a run that ask alike."""
         key = ("features", self.features)
         if key not in run.memo:
-            source: Any = run.process.source
-            found = None if source is None else source.get("features", self.features)
-            if found is None:
+            features = None if run.source is None else run.source.features(self.features)
+            if features is None:
                 raise SfumatoError(
                     f"{self.id}: this model lends no features; give features, a file of VGG19's "
                     "weights (torchvision's vgg19-dcbb9e9d.pth)"
                 )
-            run.memo[key] = found
-            run.report["features"] = found.name
-        return run.memo[key]
+            run.memo[key] = features
+            run.report["features"] = features.name
+        kept: Features = run.memo[key]
+        return kept
 
-    def maps(self, features: Any, names: tuple[str, ...], run: Run) -> dict[str, Tensor]:
+    def maps(self, features: Features, names: tuple[str, ...], run: Run) -> dict[str, Tensor]:
         """The content picture's, made once for a run; names: where the field says nothing."""
         if self.layers is not None:
             names = tuple(name.strip() for name in self.layers.split(","))
@@ -171,64 +203,14 @@ class FeatureLoss(ContentLoss, ABC):
         return {name: maps[name].float() for name in names}
 
 
-class _Unbound(Guide):
-    """Becomes the Penalty of a run."""
-
-    def __init__(self, loss: Loss) -> None:
-        self.loss = loss
-        self.name = loss.id
-
-    def place(self) -> Place:
-        """A content picture sets the run's size where nothing else does."""
-        image = self.loss.guide
-        if image is None:
-            return Place()
-        if image.is_tensor:
-            return Place(shape=tuple(image.tensor().shape[-3:]))
-        return Place(image.picture().size)
-
-    def bind(self, run: Run) -> Guide:
-        m = self.loss
-        with torch.no_grad():
-            return Penalty(
-                m.weight,
-                m.measure(run),
-                m.id,
-                m.on,
-                m.window,
-                "model" if m.through == "network" else "input",
-                decode=decoder(m.id, run, m.decoder),
-                mask=_mask(m, run),
-                looks=(m.decoder, m.mask),
-            )
-
-
-def decoder(name: str, run: Run, which: str) -> Callable[[Any], Any]:
+def decoder(name: str, run: Run, which: Literal["full", "tiny"]) -> Decoder:
     """How a state becomes pixels: the model's autoencoder, or the tiny one of the same latents."""
     if run.space.stride == 1 or which == "full":
         return run.space.decode
-    source: Any = run.process.source
-    tiny = source.get("tiny")
+    tiny = None if run.source is None else run.source.decoder("tiny")
     if tiny is None:
         raise SfumatoError(
             f"{name}: no tiny autoencoder of this model here; `sfumato models pull` "
             "madebyollin/taesd (SDXL: madebyollin/taesdxl), or take decoder=full"
         )
-    made: Callable[[Any], Any] = tiny.decode
-    return made
-
-
-def _mask(loss: Loss, run: Run) -> Tensor | None:
-    """(1, H, W) in [0, 1], 1 = acts there, at the work size in pixels."""
-    given: Any = loss.mask
-    if given is None:
-        return None
-    if given.is_tensor:
-        made: Tensor = given.state(loss.id, run.shape, run.n, mask=True).to(run.device)
-        return made
-    if run.frame is None:
-        raise SfumatoError(
-            f"{loss.id}: this run begins from a tensor; give its mask as one, (1, H, W)"
-        )
-    mask = images.acting(images.open_mask(given, run.frame.picture), f"mask {given.name}")
-    return images.mask_to_work(mask, run.frame).to(run.device)
+    return tiny

@@ -6,16 +6,19 @@ takes one gradient for all guides of a branch or of the mixture.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from weakref import WeakKeyDictionary
 
-from sfumato.core.cutouts import Box, boxes, cutouts, shrunk
+from sfumato.core.context import Call
 from sfumato.core.errors import SfumatoError
-from sfumato.core.guides import Call, Guide
+from sfumato.core.guides import Guide
 from sfumato.core.lazy import torch
 from sfumato.core.schedule import FAINTEST
+from sfumato.core.source import Features
+from sfumato.methods import within
+from sfumato.methods.common.cutouts import Eye
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,13 +42,13 @@ class View:
     def once(self, key: Any, make: Callable[[], T]) -> T:
         if key not in self.kept:
             self.kept[key] = make()
-        found: T = self.kept[key]
-        return found
+        kept: T = self.kept[key]
+        return kept
 
-    def maps(self, features: Any) -> Any:
-        """{name: map (B, C, h, w)} of a feature extractor (models.extras.Features)."""
+    def maps(self, features: Features) -> Mapping[str, Tensor]:
+        """{name: map (B, C, h, w)} of a feature extractor."""
 
-        def look() -> Any:
+        def look() -> Mapping[str, Tensor]:
             self.call.count("features")
             return features(self.pixels)
 
@@ -82,7 +85,7 @@ class Penalty(Guide):
     faintest = FAINTEST
 
     def active(self, call: Call) -> bool:
-        return self.weight != 0 and self.window[0] <= call.t <= self.window[1]
+        return self.weight != 0 and within(self.window, call.t)
 
     def logp(self, x: Tensor, pred: Prediction, call: Call) -> Tensor:
         return -self.weight * self.measure(self.view(x, pred, call))
@@ -94,7 +97,7 @@ class Penalty(Guide):
             x0 = pred.x0
             held = x.detach() if call.held is None else call.held
             if self.through == "input":
-                x0 = torch.add(x0, x - held, alpha=call.schedule.alpha(call.t))
+                x0 = torch.add(x0, x - held, alpha=call.alpha)
             pixels = x0 if self.decode is None else self.decode(x0)
             if self.mask is not None:
                 if call.held is not None:
@@ -104,42 +107,5 @@ class Penalty(Guide):
                     )
                 pixels = pixels.detach().lerp(pixels, self.mask.to(pixels).expand_as(pixels))
             views[self.looks] = View(pixels, call)
-        found: View = views[self.looks]
-        return found
-
-
-@dataclass(frozen=True)
-class Eye:
-    """A CLIP and its cutouts: n for each picture, the same at every step unless `fresh`.
-
-    Square pictures that are no larger than the CLIP reads are seen whole, once; with n = 0 all are.
-    """
-
-    clip: Any
-    n: int = 0
-    power: float = 1.0
-    fresh: bool = False
-
-    def __call__(self, pixels: Tensor, call: Call) -> Tensor:
-        """Pixels (B, 3, H, W) -> unit vectors (cutouts, B, E); a noised CLIP at its cleanest."""
-        size = self.clip.size
-        height, width = pixels.shape[-2:]
-        if self.n == 0 or (height == width and height <= size):
-            seen = shrunk(pixels, size)[None]
-        else:
-            seen = cutouts(pixels, self.boxes(pixels, call), size)
-        call.count("clip", len(seen))
-        flat = seen.flatten(0, 1)
-        index = torch.zeros(len(flat), dtype=torch.long, device=flat.device)
-        found: Tensor = self.clip.image(flat, index).unflatten(0, seen.shape[:2])
-        return found
-
-    def boxes(self, pixels: Tensor, call: Call) -> list[tuple[Box, ...]]:
-        like = torch.empty(len(pixels), self.n, 3)
-        if self.fresh:
-            drawn = call.noise("cutouts", like)
-        else:
-            drawn = call.source.draw("cutouts", 0, 0, like)
-        uniform = torch.special.ndtr(drawn).clamp_max(1 - 1e-6)
-        height, width = pixels.shape[-2:]
-        return boxes(uniform, width, height, self.clip.size, self.power)
+        view: View = views[self.looks]
+        return view

@@ -7,10 +7,12 @@ published SDEdit loops set it one level noisier; that form is here for compariso
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from sfumato.core.guides import PASTE, Call, Guide
+from sfumato.core.context import Call
+from sfumato.core.guides import PASTE, Guide
 from sfumato.core.lazy import torch
+from sfumato.core.solvers import Solver
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,3 +52,9 @@ class Composite(Guide):
         if self.draw == "step" and down:
             return call.noise("step", x)
         return call.noise("start", x, visit=call.last_up)
+
+
+def drawn_with(solver: Solver[Any]) -> Literal["step", "start"]:
+    """The kept part's noise: the step's where a solver draws one, as in the paper, else the start's
+    (the released program)."""
+    return "step" if solver.stochastic else "start"
