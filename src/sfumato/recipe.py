@@ -37,7 +37,7 @@ from typing_extensions import TypedDict
 
 from sfumato import documents
 from sfumato.core.errors import SfumatoError
-from sfumato.core.process import SIDES, sides
+from sfumato.core.frame import SIDES, sides
 from sfumato.core.ranges import LENGTH, PICTURES, SEEDS, STEPS, Range
 from sfumato.core.solvers import ALIASES, SOLVERS, solver
 from sfumato.core.spacing import RULES, declared

@@ -7,7 +7,7 @@ from typing import Any
 from sfumato import images
 from sfumato.cli.compose import Composed
 from sfumato.cli.options import main_field
-from sfumato.core.process import brief
+from sfumato.core.composition import brief
 from sfumato.core.solvers import solver, solver_data
 from sfumato.methods import Method, to_data
 from sfumato.models import cost

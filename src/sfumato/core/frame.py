@@ -6,10 +6,17 @@ Geometry only, all sizes (width, height). How a frame is chosen for a picture is
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+from sfumato.core.errors import SfumatoError
+from sfumato.core.ranges import Range, whole
 
 Sides: TypeAlias = tuple[int, int]
+Size: TypeAlias = int | Sides | str
 Box: TypeAlias = tuple[int, int, int, int]
+
+SIDES = Range(1, 100_000)
+"""Pixels; their product has a bound of its own, where pictures are (images.frame)."""
 
 
 @dataclass(frozen=True)
@@ -67,3 +74,18 @@ def placed(box: Box, picture: Sides, target: Sides) -> Box:
         -(-right * across // width),
         -(-bottom * down // height),
     )
+
+
+def sides(size: Any) -> Size | None:
+    """A size as a process keeps it: None, "input", "native", a side, or (width, height)."""
+    if size is None or (isinstance(size, str) and size in ("input", "native")):
+        return size
+    if isinstance(size, tuple | list):
+        if len(size) == 2:
+            return whole(size[0], "size: width", SIDES), whole(size[1], "size: height", SIDES)
+        size = size[0] if len(size) == 1 else str(size)
+    if isinstance(size, str):
+        raise SfumatoError(
+            f'size {size!r:.60}: give a number, (width, height), "input" or "native"'
+        )
+    return whole(size, "size", SIDES)

@@ -6,14 +6,15 @@ Reading a process does nothing: sizes, times and prompts are bound when a run be
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+from sfumato.core.composition import brief, check_needs, name_of
 from sfumato.core.context import Step
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
-from sfumato.core.frame import Frame
+from sfumato.core.frame import Frame, Size, sides
 from sfumato.core.guides import GuideBinder
 from sfumato.core.lazy import torch
 from sfumato.core.loop import Loop, bind, invert, times_of
@@ -21,7 +22,7 @@ from sfumato.core.mixture import Branch, distinct
 from sfumato.core.noise import Noise
 from sfumato.core.plan import calls as planned
 from sfumato.core.ranges import PICTURES, SEEDS, STEPS, Range, real, whole, words
-from sfumato.core.solvers import SOLVERS, Solver, solver
+from sfumato.core.solvers import Solver, solver
 from sfumato.core.source import Source
 from sfumato.core.spaces import IDENTITY, Space
 from sfumato.core.spacing import declared, materialise
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Method = Callable[["Process"], "Process"]
-Size = int | tuple[int, int] | str
-
-SIDES = Range(1, 100_000)
-"""Pixels; their product has a bound of its own, where pictures are (images.frame)."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -316,55 +313,3 @@ class Process:
         if self.source is None:
             return self.geometry, self.shape
         return self.source.frame(self, place)
-
-
-def sides(size: Any) -> Size | None:
-    """A size as a process keeps it: None, "input", "native", a side, or (width, height)."""
-    if size is None or (isinstance(size, str) and size in ("input", "native")):
-        return size
-    if isinstance(size, tuple | list):
-        if len(size) == 2:
-            return whole(size[0], "size: width", SIDES), whole(size[1], "size: height", SIDES)
-        size = size[0] if len(size) == 1 else str(size)
-    if isinstance(size, str):
-        raise SfumatoError(
-            f'size {size!r:.60}: give a number, (width, height), "input" or "native"'
-        )
-    return whole(size, "size", SIDES)
-
-
-def check_needs(method: Method, chosen: str | Mapping[str, Any] | Solver[Any] | None) -> None:
-    """A method whose `needs` the solver does not read would do nothing, or half of what it says."""
-    needs: frozenset[str] = getattr(method, "needs", frozenset())
-    if not needs or chosen is None:
-        return
-    made = solver(chosen)
-    if missing := sorted(needs - made.needs):
-        able = [name for name in SOLVERS if needs <= solver(name).needs]
-        raise SfumatoError(
-            f"{name_of(method)}: changes {' and '.join(missing)} apart, which solver {made.id} "
-            f"does not read; take one of {', '.join(able)}"
-        )
-
-
-def brief(method: Any, always: Sequence[str] = ()) -> str:
-    """A method in a few words: its name, and the fields that were given or are asked for."""
-    given = []
-    for field in fields(method) if is_dataclass(method) else ():
-        value = getattr(method, field.name)
-        if value is None or (value == field.default and field.name not in always):
-            continue
-        shown = getattr(value, "name", value)  # of a picture, its file's
-        if isinstance(value, tuple):
-            shown = " ".join(map(str, value))
-        elif isinstance(value, float):
-            shown = f"{value:g}"
-        given.append(field.name if value is True else f"{field.name} {shown!s:.60}")
-    return f"{name_of(method)} ({', '.join(given)})" if given else name_of(method)
-
-
-def name_of(method: Any) -> str:
-    """What errors and `without` call a method: its id, or its class's name."""
-    return str(
-        getattr(method, "id", None) or getattr(method, "name", None) or type(method).__name__
-    )

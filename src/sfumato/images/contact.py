@@ -11,7 +11,7 @@ from PIL import Image as PILImage
 
 from sfumato.core.errors import SfumatoError
 from sfumato.images.inputs import open_image
-from sfumato.images.work import Colour, flattened
+from sfumato.images.picture import Colour, flattened
 
 if TYPE_CHECKING:
     from PIL import ImageDraw, ImageFont

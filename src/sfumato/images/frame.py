@@ -6,14 +6,12 @@ Geometry only, all sizes (width, height); pixels are resized and padded in work.
 from __future__ import annotations
 
 import math
-from typing import Any, TypeAlias
+from typing import Any
 
 from PIL import Image as PILImage
 
 from sfumato.core.errors import SfumatoError
-from sfumato.core.frame import Box, Frame, Sides, placed
-
-Size: TypeAlias = int | Sides | str
+from sfumato.core.frame import Box, Frame, Sides, Size, placed
 
 TOO_LONG = 1.5  # in native sides: a longer picture is worked on at about native area
 

@@ -17,13 +17,12 @@ from sfumato.core.frame import Box, Sides
 from sfumato.images.decode import decode_mask
 from sfumato.images.inputs import ImageInput
 from sfumato.images.meaning import FAINTEST, meant
-from sfumato.images.picture import Picture
+from sfumato.images.picture import Colour, Picture, flattened
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sfumato.images.work import Colour
 
 log = logging.getLogger("sfumato")
 
@@ -119,8 +118,6 @@ def extended(
     Margins are opaque; beside transparent parts they have the background's colour.
     """
     import numpy as np
-
-    from sfumato.images.work import flattened
 
     if min(margins) < 0:
         raise SfumatoError(f"extend {margins}: left, top, right, bottom must be 0 or more")

@@ -17,6 +17,8 @@ from sfumato.core.errors import SfumatoError
 from sfumato.images.metadata import RecipeText, lost, save_options
 from sfumato.images.writing import write_whole
 
+Colour = str | tuple[int, int, int]
+
 _CARRIED: Any = object()  # as the picture it is made of has it
 
 
@@ -129,6 +131,22 @@ class Picture(PILImage.Image):
     def __setstate__(self, state: list[Any]) -> None:
         super().__setstate__(state[:5])
         self.__dict__.update(state[5])
+
+
+def flattened(picture: PILImage.Image, background: Colour) -> PILImage.Image:
+    """RGB with transparent parts composited on a colour."""
+    alpha = getattr(picture, "alpha", None)
+    if alpha is None and picture.has_transparency_data:  # as PIL has it, and results
+        alpha = picture.convert("RGBA").getchannel("A")
+    if alpha is None:
+        return picture.convert("RGB")
+    try:
+        behind = PILImage.new("RGB", picture.size, background)
+    except (ValueError, TypeError):
+        raise SfumatoError(
+            f"background {background!r}: is no colour; give a name such as white, or #rrggbb"
+        ) from None
+    return PILImage.composite(picture.convert("RGB"), behind, alpha)
 
 
 def format_of(path: Path) -> str:

@@ -15,8 +15,8 @@ from PIL import Image as PILImage
 from torch import Tensor
 
 from sfumato import images
-from sfumato.core.process import name_of
-from sfumato.images.work import flattened
+from sfumato.core.composition import name_of
+from sfumato.images.picture import flattened
 from sfumato.methods import Method
 from sfumato.models.cascade import base_of
 from sfumato.nn.resize import LowPass

@@ -7,25 +7,21 @@ process's own, which reads the prompt, and one that knows art. Losses may steer 
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from pydantic import AfterValidator
-
-from sfumato import images
+from sfumato.core.composition import name_of
 from sfumato.core.context import Call, Run
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Guide, GuideBinder
-from sfumato.core.inversion import Inversion, Inverted
 from sfumato.core.mixture import Branch
-from sfumato.core.process import Process, name_of
-from sfumato.core.solvers import solver
+from sfumato.core.process import Process
 from sfumato.core.source import Source
-from sfumato.core.spacing import materialise
 from sfumato.core.starts import BoundStart, Place
 from sfumato.images import Image
-from sfumato.methods import Colour, Method, Text, Weights, Window, knob, method, within
+from sfumato.methods import Method, Text, Weights, Window, knob, method, within
+from sfumato.methods.common.fields import Background
+from sfumato.methods.common.inverted import Upward, Way
 from sfumato.methods.gradient import Gradient
 from sfumato.methods.patch_nce import PatchNCE
 
@@ -35,16 +31,6 @@ if TYPE_CHECKING:
     from sfumato.core.denoiser import Prediction
 
 log = logging.getLogger("sfumato")
-
-
-def _upward(name: str) -> str:
-    if name != "iplms-pie" and solver(name).stochastic:
-        raise ValueError("draws noise, so it finds no start; take iplms-pie")
-    return name
-
-
-Upward = Annotated[str, AfterValidator(_upward)]
-"""A solver of the way up."""
 
 
 @method
@@ -82,9 +68,7 @@ class DiffStyler(Method):
     ] = ""
     learn: Annotated[
         int,
-        knob(
-            "gradient steps on the start, so that the way back finds the picture", ge=0, le=10_000
-        ),
+        knob("gradient steps on the start: the way back finds the picture", ge=0, le=10_000),
     ] = 0
     measure: Annotated[bool, knob("walk back unguided too, and report the round trip's error")] = (
         False
@@ -100,10 +84,7 @@ class DiffStyler(Method):
     general: Annotated[
         float | None, knob("weight of the first; 1 - style if not given", ge=0, le=10)
     ] = None
-    window: Annotated[Window, knob("times low, high between which the second acts", unit="t")] = (
-        0.0,
-        1.0,
-    )
+    window: Annotated[Window, knob("times low, high of the second", unit="t")] = (0.0, 1.0)
     normalise: Annotated[
         bool, knob("weights sum to 1; no: the velocity is as long as they sum to, as released")
     ] = True
@@ -112,18 +93,12 @@ class DiffStyler(Method):
     ] = 1.0
     push: Annotated[
         float | None,
-        knob(
-            "length of all guides' push as a part of the noise prediction's; by content",
-            ge=0,
-            le=100,
-        ),
+        knob("length of all guides' push as a part of the prediction's; by content", ge=0, le=100),
     ] = None
     until: Annotated[
         float | None, knob("level below which losses are silent; by content", unit="t", ge=0, le=1)
     ] = None
-    background: Annotated[Colour, knob("colour behind transparent parts, for the network")] = (
-        "white"
-    )
+    background: Background = "white"
 
     def __post_init__(self) -> None:
         if self.general == 0 and self.style == 0:
@@ -185,76 +160,27 @@ class DiffStyler(Method):
         return art
 
     def bind_start(self, run: Run) -> BoundStart:
-        if self.image.is_tensor:
-            known = self.image.state("diffstyler", run.shape, run.n).to(run.device)
-            known = known[None] if known.ndim == 3 else known
-        else:
-            picture = self.image.picture()
-            run.paste = (picture, None, picture.alpha)
-            assert run.frame is not None
-            pixels = images.to_work(picture, run.frame, self.background)[None]
-            known = run.space.encode(pixels.to(run.device))
-        run.known = known
-        if run.n > len(known) and self.vary == 0 and not run.solver.stochastic:
-            log.warning("diffstyler: all %d will be alike, nothing is drawn; give vary", run.n)
-        inverted = self._inverted(run, known)
-        run.before = inverted.calls
-        run.report["inversion"] = {"calls": run.before, "top": self.t_invert or run.level}
-        if art := self.second(run.process):
-            digests = [adapter["sha256"] for adapter in art.identity["adapters"]]
-            run.report["art"] = {"weights": art.identity["weights"], "adapters": digests}
-        if inverted.error is not None:
-            run.report["inversion"] |= {
-                "round_trip": inverted.error[0], "learned": inverted.error[1],
-            }  # fmt: skip
-        return InvertedStart(known, inverted, self.vary)
-
-    def _inverted(self, run: Run, known: Tensor) -> Inverted:
-        """By what the caption says the picture shows, along one pass of the run's way down."""
-        process, source = run.process, run.source
-        cond = process.null
-        if process.cond is None and source is not None:
-            cond = source.encode([self.caption], process.label)
-        down = materialise(process.spacing, process.n_steps, run.level, run.schedule)
-        if self.t_invert is not None and self.t_invert < down[0]:
-            raise SfumatoError(
-                f"diffstyler: t_invert {self.t_invert:g} is below t_start {down[0]:g}; it must be "
-                "at least that"
-            )
-        if down[-1] > 0:
-            raise SfumatoError(
-                f"diffstyler: spacing ends at {down[-1]:g}; the inversion begins from the clean "
-                "picture, so it must end at 0"
-            )
-        up = {"solver": "iplms", "start": "improved"}
-        # without its source: the card's guidance would come back
-        plain = Process(
-            process.denoiser, run.shape, cond, n=process.n, n_steps=process.n_steps,
-            solver=up if self.inversion == "iplms-pie" else self.inversion,
-            spacing=process.spacing, space=process.space, device=process.device,
-            rows_max=process.rows_max,
-        )  # fmt: skip
-        inversion = Inversion(plain, down, self.t_invert, self.learn, self.measure)
-        if run.planned:
-            return Inverted(known, (), inversion.calls)
-        if source is None or process.cond is not None:  # given tensors are not told apart
-            return inversion.of(known)
-        return inversion.remembered(
-            known, source.memo, (self.inversion, self.caption, process.label, source.identity)
-        )
+        for branch in run.process.positives:
+            if branch.name == "art" and branch.source is not None:
+                used = branch.source.identity
+                digests = [adapter["sha256"] for adapter in used["adapters"]]
+                run.report["art"] = {"weights": used["weights"], "adapters": digests}
+        way = Way(self.id, self.inversion, self.t_invert, self.caption, self.learn, self.measure)
+        return way.start(run, self.image, self.background, self.vary)
 
 
-class Unless(Guide):
+@dataclass(frozen=True)
+class Unless:
     """A method of this method's own, unless the process has one of that kind by itself."""
 
-    def __init__(self, method: PatchNCE | Gradient) -> None:
-        self.method = method
+    method: PatchNCE | Gradient
 
     def bind_guide(self, run: Run) -> Guide:
         given = (name_of(method) for method in run.process.methods)
         return Guide() if self.method.id in given else self.method.bind_guide(run)
 
 
+@dataclass(frozen=True, eq=False)
 class Velocity(Guide):
     """v = total times the mixture's, where v = alpha eps - sigma x0: weights that do not sum to 1.
 
@@ -262,31 +188,11 @@ class Velocity(Guide):
     0.76 at 1.4, for a Gaussian).
     """
 
-    name = "diffstyler.velocity"
+    total: float
 
-    def __init__(self, total: float) -> None:
-        self.total = total
+    name = "diffstyler.velocity"
 
     def edit(self, pred: Prediction, x: Tensor, call: Call) -> Prediction:
         alpha, sigma = call.alpha, call.sigma
         v = self.total * (alpha * pred.eps - sigma * pred.x0)
         return replace(pred, x0=alpha * x - sigma * v, eps=sigma * x + alpha * v)
-
-
-@dataclass(frozen=True)
-class InvertedStart:
-    """known: the picture's clean state (1, C, H, W); inverted: its start and path; vary: how far
-    the start is turned towards fresh noise."""
-
-    known: Tensor
-    inverted: Inverted
-    vary: float
-
-    def state(self, call: Call, like: Tensor) -> Tensor:
-        x = self.inverted.x.expand_as(like)
-        if not self.vary:
-            return x
-        angle = self.vary * math.pi / 2
-        held = call.alpha * self.known
-        fresh = call.noise("start", like) * call.sigma
-        return held + math.cos(angle) * (x - held) + math.sin(angle) * fresh

@@ -18,7 +18,8 @@ from sfumato.core.guides import REFERENCE, Guide
 from sfumato.core.lazy import torch
 from sfumato.core.starts import Place
 from sfumato.images import Image
-from sfumato.methods import Colour, Method, knob, method
+from sfumato.methods import Method, knob, method
+from sfumato.methods.common.fields import Background
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +76,7 @@ class ILVR(Method):
     noise: Annotated[
         Literal["fresh", "fixed"], knob("new noise on the reference at every step, or one for all")
     ] = "fresh"
-    background: Annotated[Colour, knob("colour behind transparent parts")] = "white"
+    background: Background = "white"
 
     def __post_init__(self) -> None:
         if self.stop >= self.start:

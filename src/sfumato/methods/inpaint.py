@@ -22,7 +22,8 @@ from sfumato.core.ranges import Range
 from sfumato.core.spacing import jumping
 from sfumato.core.starts import BoundCanvas, Place
 from sfumato.images import Image
-from sfumato.methods import Colour, Method, knob, method
+from sfumato.methods import Method, knob, method
+from sfumato.methods.common.fields import AlphaMask, Background, Feather, Grow, Invert
 from sfumato.methods.common.replacement import Composite, drawn_with
 
 if TYPE_CHECKING:
@@ -58,25 +59,21 @@ class Inpaint(Method):
 
     image: Annotated[Image, knob("the picture")]
     mask: Annotated[Image | None, knob("edit mask: white is drawn anew, black is kept")] = None
-    invert: Annotated[bool, knob("swap the mask's black and white")] = False
-    alpha_mask: Annotated[bool, knob("the picture's transparency is the edit mask")] = False
+    invert: Invert = False
+    alpha_mask: AlphaMask = False
     extend: Annotated[
         Margins,
         knob("outpainting: margins at left, top, right, bottom", main=True, unit="px"),
     ] = (0, 0, 0, 0)
-    grow: Annotated[int, knob("enlarge the mask first", unit="px", ge=0, le=4096)] = 0
-    feather: Annotated[float, knob("soften the mask's edge, inwards", unit="px", ge=0, le=512)] = (
-        0.0
-    )
+    grow: Grow = 0
+    feather: Feather = 0.0
     network: Annotated[
         Literal["auto", "tuned", "plain"],
         knob("whether the network reads the known part (it needs mask channels), or is not told"),
     ] = "auto"
     resample: Annotated[int, knob("times each stretch is walked (plain)", ge=1, le=100)] = 1
     stretch: Annotated[int, knob("transitions walked again (plain)", ge=1, le=1000)] = 10
-    background: Annotated[Colour, knob("colour behind transparent parts, for the network")] = (
-        "white"
-    )
+    background: Background = "white"
 
     def __post_init__(self) -> None:
         given = [n for n in ("mask", "alpha_mask") if getattr(self, n)]
@@ -124,8 +121,7 @@ class Inpaint(Method):
         known, mask, shown = self._states(run)
         if run.known is None:
             run.known = known
-        seen = self._reads(run.denoiser)
-        if not seen:
+        if not self._reads(run.denoiser):
             run.guides.append(Composite(known, mask, drawn_with(run.solver)))
         elif run.space.stride == 1:  # latents of a masked picture differ outside the mask too
             run.guides.append(Overwrite(known, mask))

@@ -18,7 +18,9 @@ from sfumato.core.lazy import torch
 from sfumato.core.schedule import level
 from sfumato.core.starts import BoundStart, Place, PriorNoise
 from sfumato.images import Image, ImageInput
-from sfumato.methods import Colour, Method, knob, method
+from sfumato.methods import Method, knob, method
+from sfumato.methods.common.colour import MatchColour
+from sfumato.methods.common.fields import AlphaMask, Background, Feather, Grow, Invert
 from sfumato.methods.common.replacement import Composite, drawn_with
 
 if TYPE_CHECKING:
@@ -59,12 +61,10 @@ class SDEdit(Method):
     mask: Annotated[
         Image | None, knob("edit mask: white may change, black is kept bit for bit")
     ] = None
-    invert: Annotated[bool, knob("swap the mask's black and white")] = False
-    alpha_mask: Annotated[bool, knob("the picture's transparency is the edit mask")] = False
-    grow: Annotated[int, knob("enlarge the mask first", unit="px", ge=0, le=4096)] = 0
-    feather: Annotated[float, knob("soften the mask's edge, inwards", unit="px", ge=0, le=512)] = (
-        0.0
-    )
+    invert: Invert = False
+    alpha_mask: AlphaMask = False
+    grow: Grow = 0
+    feather: Feather = 0.0
     strokes: Annotated[
         Image | None, knob("painted-over copy of the image; the mask is where they differ")
     ] = None
@@ -82,9 +82,7 @@ class SDEdit(Method):
     match_colour: Annotated[
         bool, knob("give the result the guide's mean and spread of colours")
     ] = False
-    background: Annotated[Colour, knob("colour behind transparent parts, for the network")] = (
-        "white"
-    )
+    background: Background = "white"
 
     def __post_init__(self) -> None:
         given = [n for n in ("t0", "ratio", "alpha_bar") if getattr(self, n) is not None]
@@ -193,28 +191,3 @@ class Noised:
         if t == 1 and self.prior_at_1:
             return call.noise("prior", like) * call.schedule.prior(t)
         return torch.add(call.alpha * self.guide, call.noise("start", like), alpha=call.sigma)
-
-
-@dataclass(frozen=True, eq=False)
-class MatchColour:
-    """Gives each channel of the edited part of the pixels the guide's mean and deviation."""
-
-    guide: Tensor
-    mask: Tensor | None
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        guide = self.guide.expand_as(pixels)
-        weight = torch.ones_like(pixels)
-        if self.mask is not None:
-            weight = (self.mask > 0).to(pixels).expand_as(pixels)
-        mean, std = _moments(pixels, weight)
-        goal, spread = _moments(guide, weight)
-        matched = (pixels - mean) * (spread / std.clamp_min(1e-6)) + goal
-        return torch.where(weight > 0, matched, pixels)
-
-
-def _moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    total = weight.sum((-2, -1), keepdim=True).clamp_min(1)
-    mean = (x * weight).sum((-2, -1), keepdim=True) / total
-    variance = ((x - mean) ** 2 * weight).sum((-2, -1), keepdim=True) / total
-    return mean, variance.sqrt()

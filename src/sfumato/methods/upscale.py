@@ -10,7 +10,8 @@ from sfumato.core.context import Call, Run
 from sfumato.core.errors import SfumatoError
 from sfumato.core.starts import BoundStart, Place
 from sfumato.images import Image
-from sfumato.methods import Colour, Method, knob, method
+from sfumato.methods import Method, knob, method
+from sfumato.methods.common.fields import Background
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +40,7 @@ class Upscale(Method):
             le=64,
         ),
     ] = None
-    background: Annotated[Colour, knob("colour behind transparent parts")] = "white"
+    background: Background = "white"
 
     def __call__(self, process: Process) -> Process:
         if process.stages < 2:

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfumato.core.composition import name_of
 from sfumato.core.context import Run, Step
 from sfumato.core.denoiser import Cond
 from sfumato.core.frame import Frame
 from sfumato.core.loop import Loop
 from sfumato.core.noise import Noise
 from sfumato.core.plan import calls as planned
-from sfumato.core.process import Method, Process, name_of
+from sfumato.core.process import Method, Process
 from sfumato.models.model import Model
 from sfumato.models.result import Result
 

@@ -19,8 +19,8 @@ from sfumato import images
 from sfumato.core.context import Run, Step
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
-from sfumato.core.frame import Frame
-from sfumato.core.process import Process, Size
+from sfumato.core.frame import Frame, Size
+from sfumato.core.process import Process
 from sfumato.core.ranges import SEEDS, Range, real, whole, words
 from sfumato.core.schedule import ratio
 from sfumato.core.solvers import Solver, solver, solver_data

@@ -12,14 +12,12 @@ from PIL import Image as PILImage
 from sfumato.core.errors import SfumatoError
 from sfumato.core.frame import Frame, Sides
 from sfumato.images.masks import shrunk_mask
-from sfumato.images.picture import Picture
+from sfumato.images.picture import Colour, Picture, flattened
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
-
-Colour = str | tuple[int, int, int]
 
 
 def to_work(picture: Picture, frame: Frame, background: Colour = "white") -> Tensor:
@@ -144,22 +142,6 @@ def resized(original: Picture, frame: Frame) -> Picture:
     else:  # RGBA is premultiplied by PIL for this
         made = whole.resize(frame.target, PILImage.Resampling.LANCZOS)
     return Picture.of(made, name=original.name)
-
-
-def flattened(picture: PILImage.Image, background: Colour) -> PILImage.Image:
-    """RGB with transparent parts composited on a colour."""
-    alpha = getattr(picture, "alpha", None)
-    if alpha is None and picture.has_transparency_data:  # as PIL has it, and results
-        alpha = picture.convert("RGBA").getchannel("A")
-    if alpha is None:
-        return picture.convert("RGB")
-    try:
-        behind = PILImage.new("RGB", picture.size, background)
-    except (ValueError, TypeError):
-        raise SfumatoError(
-            f"background {background!r}: is no colour; give a name such as white, or #rrggbb"
-        ) from None
-    return PILImage.composite(picture.convert("RGB"), behind, alpha)
 
 
 def _mask_at_target(mask: PILImage.Image, frame: Frame) -> PILImage.Image:
