@@ -126,7 +126,7 @@ class Bench:
             for method in methods(x):
                 process = process | method
             with torch.no_grad():
-                made, _ = process.begin(seed=first).walk()
+                made = process.begin(seed=first).walk()
             assert made is not None
             parts.append(made.clamp(-1, 1))
         return torch.cat(parts)
@@ -232,7 +232,7 @@ def starts(bench: Bench, folder: Path) -> None:
             method = sf.DiffStyler(part, t_start=level, t_invert=top, learn=learn, measure=True)
             with torch.no_grad():
                 loop = (process | method).begin(seed=first)
-                made, _ = loop.walk()
+                made = loop.walk()
             assert made is not None
             rows.append(made.clamp(-1, 1))
             errors.append([loop.run.report["inversion"][k] for k in ("round_trip", "learned")])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
-from sfumato.models import library, openai
+from sfumato.models import library, notebook, openai
 from sfumato.models.card import Card
 from sfumato.models.cascade import quantised
 
@@ -290,11 +290,20 @@ def test_steps_and_results_show_themselves(model: sf.Model) -> None:
     assert shown == [(32, 32)] * 3 + [(128, 128)] * 7 + [(256, 256)] * 4
     assert [step.stage for step in process.steps()] == [0] * 3 + [1] * 7 + [2] * 4
     assert process.calls == [2, 6, 3]
-    html = next(iter(process.steps()))._repr_html_()
-    assert "data:image/png" in html
+    assert "data:image/png" in notebook.html(next(iter(process.steps())))
     result = process.sample()
     assert result._repr_html_().count("data:image/png") == 1
     assert [row["calls"] for row in result.trace] == [1, 2]
+
+
+def test_a_notebook_shows_steps_once_a_model_is_loaded() -> None:
+    from IPython.testing.globalipapp import start_ipython
+
+    shell = start_ipython()
+    shell.run_cell("import sfumato as sf; model = sf.load('emoji')")
+    shell.run_cell("step = next(iter(model.process('red apple', steps=1, stages=1).steps()))")
+    step = shell.user_ns["step"]
+    assert "data:image/png" in shell.display_formatter.formatters["text/html"].lookup(step)(step)
 
 
 def test_scores_of_guides_are_in_the_result(model: sf.Model) -> None:

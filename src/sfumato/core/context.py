@@ -189,6 +189,12 @@ class Step:
         """What the picture looks like now: a Picture, or without a model its pixels in [-1, 1]."""
         return self.show(self) if self.show else self.pixels()
 
+    @property
+    def scalars(self) -> dict[str, Any]:
+        """What a trace keeps of it: times, network calls, a list of scores for each guide."""
+        scores = {name: score.tolist() for name, score in self.scores.items()}
+        return {"t": self.t, "s": self.s, "calls": self.calls, **scores}
+
     def pixels(self) -> Tensor:
         """The predicted clean state, or the state itself where nothing was predicted."""
         return self.x if self.pred is None else self.pred.x0

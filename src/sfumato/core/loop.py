@@ -7,9 +7,9 @@ what solvers and guides do, in their own modules.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sfumato.core.context import Call, Run, Step
 from sfumato.core.denoiser import Cond
@@ -74,22 +74,12 @@ class Loop:
                 x, state = arrived, run.solver.jumped(state, call)
             yield self._step(x, call)
 
-    def walk(
-        self, progress: Callable[[Step], None] | None = None
-    ) -> tuple[Tensor | None, list[dict[str, Any]]]:
-        """To the end: last state and the trace, a dict of scalars for each transition.
-
-        The state is None where a picture stays untouched.
-        """
-        x, trace = None, []
+    def walk(self) -> Tensor | None:
+        """The last state; None where a picture stays untouched."""
+        x = None
         for step in self.steps():
             x = step.x
-            if step.i >= 0:
-                scores = {name: score.tolist() for name, score in step.scores.items()}
-                trace.append({"t": step.t, "s": step.s, "calls": step.calls, **scores})
-            if progress is not None:
-                progress(step)
-        return x, trace
+        return x
 
     def first(self) -> Tensor:
         """The Start's state."""

@@ -259,10 +259,17 @@ class Process:
         """Run it. A Result; without a model, the decoded pixels (n, C, H, W)."""
         with torch.no_grad():
             loop = self.begin(seed, noise)
-            x, trace = loop.walk(progress)
+            x, trace = None, []
+            for step in loop.steps():
+                x = step.x
+                if step.i >= 0:
+                    trace.append(step.scalars)
+                if progress is not None:
+                    progress(step)
+            pixels = None if x is None else loop.run.decode(x)
             if self.source is None:
-                return None if x is None else loop.run.decode(x)
-            return self.source.finish(x, loop.run, trace, loop.calls)
+                return pixels
+            return self.source.finish(pixels, loop.run, trace, [loop.calls])
 
     def invert(self, x0: Tensor, *, t: float = 1.0, guided: bool = False) -> list[Tensor]:
         """Deterministic path upwards from the clean state x0 (B, C, ...): states from 0 to t.

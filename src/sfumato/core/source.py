@@ -162,14 +162,20 @@ class Source(Protocol):
         """A model to run beside this one: the named one, else the card's for the prompt's style."""
         ...
 
-    def upsampling(self, stages: int) -> Mapping[int, int]:
-        """Factor of the result over the base -> stages that it takes, up to `stages`."""
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """How much larger each upsampler makes a picture."""
         ...
 
     def preview(self, step: Step, run: Run) -> Any:
         """A picture of a step."""
         ...
 
-    def finish(self, x: Tensor | None, run: Run, trace: list[dict[str, Any]], calls: int) -> Any:
-        """The last state (None: untouched) -> Result."""
+    def finish(
+        self, pixels: Tensor | None, run: Run, trace: list[dict[str, Any]], calls: list[int]
+    ) -> Any:
+        """A Result of pixels (n, 3, H, W) in [-1, 1]; None: the picture is left as it is.
+
+        calls: of the network, of each stage.
+        """
         ...

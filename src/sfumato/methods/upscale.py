@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -46,7 +47,8 @@ class Upscale(Method):
         if process.stages < 2:
             raise SfumatoError("upscale: needs an upsampler; this model has none, or stages is 1")
         if process.source is not None:
-            sizes = process.source.upsampling(process.stages)
+            factors = process.source.factors
+            sizes = {math.prod(factors[:k]): k + 1 for k in range(1, process.stages)}
             factor = self.factor or next(iter(sizes))
             if factor not in sizes:
                 known = " or ".join(map(str, sizes))

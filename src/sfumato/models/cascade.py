@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +19,7 @@ from sfumato.core.loop import Loop
 from sfumato.core.noise import Noise
 from sfumato.core.plan import calls as planned
 from sfumato.core.process import Method, Process
-from sfumato.models.model import Model
+from sfumato.core.source import Source
 from sfumato.models.result import Result
 
 CACHED = 1 << 17
@@ -88,17 +89,18 @@ class Cascade:
         return counts + [0] * (1 + len(self.upsamplers) - len(counts))
 
     @property
-    def model(self) -> Model:
-        source: Any = self.base.source
-        return source  # type: ignore[no-any-return]
+    def source(self) -> Source:
+        """The model of all stages."""
+        assert self.base.source is not None
+        return self.base.source
 
     def handed(self, process: Process, base: Run, low: Tensor) -> Process:
         """An upsampler's process on the picture (n, 3, h, w) of the stage before."""
-        factor = self.model.card.upsamplers[process.stage - 1].factor
+        factor = self.source.factors[process.stage - 1]
         shape = (low.shape[1], low.shape[2] * factor, low.shape[3] * factor)
         cond = Cond({"low_res": low})
         if process.denoiser.network.config.xf_width:  # type: ignore[attr-defined]
-            words = self.model.encode([base.process.prompt]).rows(base.n)  # GLIDE's reads it too
+            words = self.source.encode([base.process.prompt]).rows(base.n)  # GLIDE's reads it too
             cond = Cond({**words, **cond})
         frame = base.frame
         rows = process.rows_max
@@ -116,7 +118,7 @@ class Cascade:
     def needed(self, frame: Frame | None) -> tuple[Process, ...]:
         """The upsamplers up to the result's size: what would only be made smaller is not made."""
         for k in range(len(self.upsamplers)):
-            if frame is not None and frame.reaches(self.model.card.factor(k + 1)):
+            if frame is not None and frame.reaches(math.prod(self.source.factors[:k])):
                 return self.upsamplers[:k]
         return self.upsamplers
 
@@ -149,13 +151,13 @@ class Cascade:
             trace: list[dict[str, Any]] = []
             for step in walk.steps():
                 if step.i >= 0 and step.stage == 0:
-                    scores = {name: score.tolist() for name, score in step.scores.items()}
-                    trace.append({"t": step.t, "s": step.s, "calls": step.calls, **scores})
+                    trace.append(step.scalars)
                 if progress is not None:
                     progress(step)
             calls = [loop.calls for loop in walk.loops]
             calls += [0] * (1 + len(self.upsamplers) - len(calls))
-            return self.model.results(walk.pixels, walk.loops[0].run, trace, calls)
+            result: Result = self.source.finish(walk.pixels, walk.loops[0].run, trace, calls)
+            return result
 
     def invert(self, x0: Tensor, *, t: float = 1.0, guided: bool = False) -> list[Tensor]:
         """The base's deterministic path upwards from x0 (B, C, h, w) at the work size."""

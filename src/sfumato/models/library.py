@@ -11,7 +11,7 @@ from typing import Any, cast
 from sfumato.core.denoiser import Denoiser, Kind
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import named
-from sfumato.models import diffusers, glide, hub, openai, single, vdiffusion
+from sfumato.models import diffusers, glide, hub, notebook, openai, single, vdiffusion
 from sfumato.models.card import Card, Defaults, StageCard, read
 from sfumato.models.devices import DTYPES, Choice, choose
 from sfumato.models.model import Model
@@ -86,6 +86,7 @@ def load(
     checkpoints, recognised by their name (sfumato models lists them).
     The network is used only with `download`, and only where the model is not here already.
     """
+    notebook.register()
     choice = choose(device, dtype)
     if not isinstance(name, str | Path) or not str(name):
         raise SfumatoError(f"model {name!r:.60}: give a name, a folder or a file")

@@ -167,9 +167,10 @@ class Model:
             return None
         return self._once(("second", chosen), lambda: extras.second(self.plain or self, chosen))
 
-    def upsampling(self, stages: int) -> Mapping[int, int]:
-        """Factor of the result over the base -> stages that it takes, up to `stages`."""
-        return {self.card.factor(k): k for k in range(2, stages + 1)}
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """How much larger each upsampler makes a picture."""
+        return tuple(stage.factor for stage in self.card.upsamplers)
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -272,14 +273,13 @@ class Model:
         factor = pixels.shape[-1] // run.frame.work[0]
         return images.from_tensor(images.crop_work(pixels, run.frame, factor))
 
-    def finish(self, x: Tensor | None, run: Run, trace: list[dict[str, Any]], calls: int) -> Result:
-        """Decode, crop, resize to the target, paste what was kept."""
-        return self.results(None if x is None else run.decode(x), run, trace, [calls])
-
-    def results(
+    def finish(
         self, pixels: Tensor | None, run: Run, trace: list[dict[str, Any]], calls: list[int]
     ) -> Result:
-        """pixels (n, 3, H, W) in [-1, 1] at the work size times a factor; None: untouched."""
+        """Crop, resize to the target, paste what was kept; pixels (n, 3, H, W) in [-1, 1].
+
+        They are at the work size times a factor; None: the picture is left as it is.
+        """
         recipe = self.recipe(run, calls)
         for method in run.process.methods:
             for given in images.inputs_of(method) if isinstance(method, Method) else ():

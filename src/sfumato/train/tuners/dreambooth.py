@@ -282,7 +282,7 @@ class DreamBooth:
         process: Any = model.process(text, n=n, steps=STEPS, stages=1)
         process = replace(process, cond=cond, null=null) | CFG(guidance_of(model))
         loop = process.begin(seed=0)
-        x, _ = loop.walk()
+        x = loop.walk()
         return list(loop.run.decode(cast(Tensor, x)).clamp(-1, 1).split(1))
 
     def show(self, file: Path) -> None:

@@ -141,7 +141,7 @@ class TextualInversion:
         for text in SPOKEN[:3]:
             process: Any = self.model.process(text.format(self.word), n=SHOWN, steps=STEPS)
             loop = (process | CFG(guidance_of(self.model))).begin(seed=0)
-            x, _ = loop.walk()
+            x = loop.walk()
             rows.append(F.interpolate(loop.run.decode(cast(Tensor, x)).clamp(-1, 1), size))
         spoken = [text.format(self.word) for text in SPOKEN[:3]]
         with state.beside(file) as part:
