@@ -318,14 +318,14 @@ def test_stages_have_their_own_noise_and_rows(model: sf.Model) -> None:
     cascade = model.process("red apple", n=2, steps=1)
     assert isinstance(cascade, Cascade)
     with torch.no_grad():
-        walk = Walk(cascade, 5, None, False)
-        steps = list(walk.steps(None))
-    assert walk.runs[0].noise == Seeded(5, 0)
-    assert walk.runs[1].noise == Seeded(5, 1)
-    low = walk.runs[1].process.cond
+        walk = Walk(cascade, 5, None)
+        steps = list(walk.steps())
+    assert walk.loops[0].run.noise == Seeded(5, 0)
+    assert walk.loops[1].run.noise == Seeded(5, 1)
+    low = walk.loops[1].run.process.cond
     assert low is not None
     assert low["low_res"].shape == (2, 3, 32, 32)
-    assert walk.runs[2].noise == Seeded(5, 2)
+    assert walk.loops[2].run.noise == Seeded(5, 2)
     assert steps[-1].x.shape == (2, 3, 256, 256)
     assert not torch.equal(low["low_res"][0], low["low_res"][1])
 
