@@ -40,7 +40,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.frame import SIDES, sides
 from sfumato.core.ranges import LENGTH, PICTURES, SEEDS, STEPS, Range
 from sfumato.core.solvers import ALIASES, SOLVERS, solver
-from sfumato.core.spacing import RULES, declared
+from sfumato.core.spacing import NAMES, declared
 
 SCHEMA = 1
 STRENGTH = Range(-1000, 1000)  # of an adapter
@@ -168,7 +168,7 @@ Times = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"enum": list(RULES)},
+                {"enum": list(NAMES)},
                 {"type": "string"},
                 {"type": "array", "items": {"type": "number", "minimum": 0, "maximum": 1}},
                 {"type": "null"},

@@ -27,7 +27,7 @@ from sfumato.core.errors import SfumatoError, said
 from sfumato.core.interrupts import Stopped
 from sfumato.core.lazy import LazyModule
 from sfumato.core.solvers import SOLVERS
-from sfumato.core.spacing import RULES
+from sfumato.core.spacing import NAMES
 from sfumato.methods import Method, registry
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ RUN = [
         str | None,
         None,
         "--spacing",
-        text=f"{', '.join(RULES)}; or ddim50, 27, or times 0.9,0.5,0",
+        text=f"{', '.join(NAMES)}; or ddim50, 27, or times 0.9,0.5,0",
     ),
     keyword("size", str | None, None, "--size", text="N, WxH, input or native"),
     keyword("stages", int | None, None, "--stages", text="1 stops after the base"),

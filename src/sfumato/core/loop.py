@@ -20,7 +20,7 @@ from sfumato.core.noise import Noise, Seeded
 from sfumato.core.plan import evaluations
 from sfumato.core.solvers import solver
 from sfumato.core.spaces import Outline
-from sfumato.core.spacing import Times, materialise, repeated
+from sfumato.core.spacing import Times, repeated
 from sfumato.core.starts import BoundCanvas, BoundStart
 from sfumato.core.steering import Steering
 
@@ -108,8 +108,7 @@ def times_of(process: Process) -> Times:
     level = process.begins.level(process)
     if level == 0:
         return (0.0,)
-    schedule = process.denoiser.schedule
-    times = materialise(process.spacing, process.n_steps, level, schedule)
+    times = process.spaced(level)
     if process.canvas is not None:
         times = process.canvas.path(times)
     return repeated(times, process.begins.passes)

@@ -25,7 +25,7 @@ from sfumato.core.ranges import PICTURES, SEEDS, STEPS, Range, real, whole, word
 from sfumato.core.solvers import Solver, solver
 from sfumato.core.source import Source
 from sfumato.core.spaces import IDENTITY, Space
-from sfumato.core.spacing import declared, materialise
+from sfumato.core.spacing import MODEL, Times, declared, materialise
 from sfumato.core.starts import Canvas, Place, Placed, PriorNoise, Start
 
 if TYPE_CHECKING:
@@ -217,6 +217,11 @@ class Process:
                 return place
         return Place()
 
+    def spaced(self, level: float) -> Times:
+        """Times of one pass from a level, by the spacing."""
+        own = None if self.spacing != MODEL or self.source is None else self.source.grid
+        return materialise(self.spacing, self.n_steps, level, self.denoiser.schedule, own)
+
     @cached_property
     def calls(self) -> int:
         """Network calls that a run will make; one split by `rows_max` is one."""
@@ -281,8 +286,7 @@ class Process:
         if not guided:
             process = replace(process, aways=())
         with torch.no_grad():
-            times = materialise(process.spacing, process.n_steps, t, process.denoiser.schedule)
-            return invert(process, x0, times[::-1])[0]
+            return invert(process, x0, process.spaced(t)[::-1])[0]
 
     def condition(self, text: str | None, away: bool, source: Source | None = None) -> Cond:
         """The condition of a branch: its own text, else the process's prompt or negative prompt."""

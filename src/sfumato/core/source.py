@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.frame import Frame
 from sfumato.core.schedule import Schedule
+from sfumato.core.spacing import Own
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,6 +116,11 @@ class Source(Protocol):
 
     @property
     def memo(self) -> MutableMapping[Any, Any]: ...
+
+    @property
+    def grid(self) -> Own | None:
+        """(steps, share of them) -> times of the spacing "model", None where it has none."""
+        ...
 
     @property
     def plain(self) -> Source | None:

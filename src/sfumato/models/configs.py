@@ -45,6 +45,14 @@ TABLED = (
 CLIPPING = ("DDIM", "DDPM")
 """How the names of those begin that clip x0 where their file says nothing."""
 
+VARIANCES: Mapping[str | None, Literal["small", "large"]] = {
+    "fixed_small": "small",
+    "fixed_small_log": "small",
+    "fixed_large": "large",
+    "fixed_large_log": "large",
+}
+"""What variance_type is called here."""
+
 LATENT = {"beta_start": 0.00085, "beta_end": 0.012}
 OWN: Mapping[str, Mapping[str, float]] = dict.fromkeys(
     (
@@ -77,7 +85,7 @@ class _Foreign(BaseModel):
 
 
 class Scheduler(_Foreign):
-    """What a scheduler's file says of the training; how it would sample is not ours."""
+    """What a scheduler's file says of the training, of its times, and of the noise of its steps."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, populate_by_name=True)
     kind: str = Field(validation_alias="_class_name")
@@ -96,9 +104,21 @@ class Scheduler(_Foreign):
     clip_sample: bool | None = None
     clip_sample_range: Annotated[float, Range(gt=0)] = 1.0
     thresholding: bool = False
-    dynamic_thresholding_ratio: Annotated[float, Range(gt=0, le=1)] = 0.995
     sample_max_value: Annotated[float, Range(gt=0)] = 1.0
     variance_type: str | None = None
+    timestep_spacing: Literal["leading", "linspace", "trailing"] | None = None
+    steps_offset: Annotated[int, Range(0, 100_000)] = 0
+    set_alpha_to_one: bool | None = None
+    skip_prk_steps: bool = False
+    final_sigmas_type: Literal["zero", "sigma_min"] | None = "zero"
+    lambda_min_clipped: float | None = None
+    use_karras_sigmas: bool | None = False
+    use_exponential_sigmas: bool | None = False
+    use_beta_sigmas: bool | None = False
+    use_lu_lambdas: bool | None = False
+    sigma_min: Annotated[float, Range(gt=0)] | None = None
+    sigma_max: Annotated[float, Range(gt=0)] | None = None
+    interpolation_type: str = "linear"
     use_flow_sigmas: bool | None = False
     timestep_type: str | None = "discrete"
 
@@ -107,6 +127,12 @@ class Scheduler(_Foreign):
         """Whether x0 is kept in range."""
         given = self.clip_sample
         return self.kind.startswith(CLIPPING) if given is None else given
+
+    @property
+    def variance(self) -> Literal["small", "large"] | None:
+        """Of the solver ddpm's steps; None where the file leaves it open, or to the network."""
+        own = "fixed_small" if self.kind.startswith("DDPM") else None
+        return VARIANCES.get(self.variance_type or own)
 
 
 def scheduler(path: Path) -> Scheduler:

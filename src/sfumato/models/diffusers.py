@@ -96,7 +96,8 @@ def assembled(
         defaults=_defaults(text, space, scheduler),
     )
     denoiser = Denoiser(wrapped, schedule, kind, learned)
-    return Model(name, card, denoiser, (), text, choice, digest, space, folder)
+    published = None if folder is None else scheduler  # a single file holds no scheduler's
+    return Model(name, card, denoiser, (), text, choice, digest, space, folder, scheduler=published)
 
 
 def table(config: Scheduler) -> Table:
@@ -118,7 +119,7 @@ def _to_zero(given: Table) -> Table:
     roots = [math.sqrt(a) for a in given.alpha_bar]
     first, last = roots[0], roots[-1]
     moved = [((root - last) * first / (first - last)) ** 2 for root in roots]
-    return Table((*moved[:-1], ZERO))
+    return Table((*moved[:-1], min(ZERO, moved[-2] / 2)))
 
 
 def _traits(net: Any, space: Space, text: Encoders | None) -> Traits:
@@ -185,10 +186,10 @@ def _defaults(text: Encoders | None, space: Space, scheduler: Scheduler) -> Defa
         scale = 5.0 if len(text.encoders) > 1 else 7.5
         return Defaults(25, "dpmpp-2m", methods=({"method": "cfg", "scale": scale},))
     methods: tuple[dict[str, Any], ...] = ()
-    if space.stride == 1 and scheduler.thresholding:  # theirs takes this before clip_sample
+    if space.stride == 1 and scheduler.thresholding:
+        # theirs holds the quantile between 1 and this, whose default is 1: that is a clamp
         _range(scheduler.sample_max_value, "sample_max_value")
-        quantile = scheduler.dynamic_thresholding_ratio
-        methods = ({"method": "threshold", "mode": "dynamic", "quantile": quantile},)
+        methods = ({"method": "threshold", "mode": "static"},)
     elif space.stride == 1 and scheduler.clips:
         _range(scheduler.clip_sample_range, "clip_sample_range")
         methods = ({"method": "threshold", "mode": "static"},)

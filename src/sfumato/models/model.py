@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -23,17 +24,19 @@ from sfumato.core.frame import Frame, Size
 from sfumato.core.process import Process
 from sfumato.core.ranges import SEEDS, Range, real, whole, words
 from sfumato.core.schedule import ratio
-from sfumato.core.solvers import Solver, solver, solver_data
+from sfumato.core.solvers import DDPM, Solver, solver, solver_data
 from sfumato.core.source import Classifier, Decoder, Features, Rating
 from sfumato.core.spaces import IDENTITY, Space
-from sfumato.core.spacing import RULES
+from sfumato.core.spacing import MODEL, NAMES, Own
 from sfumato.core.starts import Place
 from sfumato.images import Picture
 from sfumato.methods import Method, from_data, to_data
 from sfumato.models import extras
 from sfumato.models.card import Card, Defaults
+from sfumato.models.configs import Scheduler
 from sfumato.models.devices import Choice
 from sfumato.models.result import Result
+from sfumato.models.timesteps import index_read, times
 from sfumato.recipe import STRENGTH, Recipe, called, home, keep
 
 if TYPE_CHECKING:
@@ -50,7 +53,7 @@ class Model:
 
     name: what a recipe calls it; weights: digest of its files; folder: where they are; plain: the
     model without its adapters, where it has some; memo: what has been loaded beside the denoisers,
-    and what runs remember.
+    and what runs remember; scheduler: what its file of diffusers says, where it has one.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Model:
     adapters: tuple[Mapping[str, Any], ...] = ()
     plain: Model | None = None
     memo: dict[Any, Any] = field(default_factory=dict, repr=False)
+    scheduler: Scheduler | None = None
 
     def __repr__(self) -> str:
         """Name, sizes and weights in a few lines."""
@@ -234,9 +238,31 @@ class Model:
         return Cond(tensors).map(lambda v: v.to(self.choice.device))
 
     def complete(self, process: Process) -> Process:
-        """The card's defaults for the stage into empty slots."""
-        stage = self.card if process.stage == 0 else self.card.upsamplers[process.stage - 1]
-        return fill(process, stage.defaults)
+        """The card's defaults into empty slots, and how the scheduler's file says to sample."""
+        if process.stage:
+            return fill(process, self.card.upsamplers[process.stage - 1].defaults)
+        filled = fill(process, self.card.defaults)
+        if filled.spacing == MODEL and self.scheduler is not None:
+            code = index_read(self.scheduler, self.denoiser.schedule.steps)
+            if code is not None:
+                filled = replace(filled, denoiser=replace(filled.denoiser, code=code))
+        chosen = None if filled.solver is None else solver(filled.solver)
+        variance = None if self.scheduler is None else self.scheduler.variance
+        if (
+            isinstance(chosen, DDPM)
+            and chosen.variance == "auto"
+            and variance is not None
+            and not self.denoiser.learned_range
+        ):
+            return replace(filled, solver=replace(chosen, variance=variance))
+        return filled
+
+    @property
+    def grid(self) -> Own | None:
+        """Times of the spacing "model"."""
+        if self.scheduler is None:
+            return None
+        return partial(times, self.scheduler, self.denoiser.schedule)
 
     def frame(self, process: Process, place: Place) -> tuple[Frame | None, tuple[int, ...]]:
         """Work size by the card's native size, multiple and maximum; an upsampler's is given."""
@@ -381,7 +407,7 @@ def reported(run: Run) -> dict[str, float]:
 def fill(process: Process, defaults: Defaults) -> Process:
     """The card's steps, solver, spacing and methods, where the process left them open."""
     steps, spacing = process.n_steps, process.spacing
-    fixed = spacing is not None and (not isinstance(spacing, str) or spacing not in RULES)
+    fixed = spacing is not None and (not isinstance(spacing, str) or spacing not in NAMES)
     process = replace(
         process,
         n_steps=steps if steps is not None or fixed else defaults.steps,
