@@ -86,6 +86,8 @@ class Source:
     def complete(self, process: sf.Process) -> sf.Process:
         return process
 
+    def fits(self, *given: Any) -> None: ...
+
     def preview(self, step: Any, run: Any) -> None: ...
 
 

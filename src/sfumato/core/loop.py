@@ -122,13 +122,16 @@ def bind(process: Process, seed: int, noise: Noise | None = None, planned: bool 
     frame, shape = process.frame(process.place)
     if process.solver is None:
         raise SfumatoError("solver: not given, and no model card here that would say")
+    times = times_of(process)
+    if process.source is not None:
+        process.source.fits(process, frame, shape, times)
     run = Run(
         process=process,
         schedule=process.denoiser.schedule,
         space=Outline(process.space) if planned and process.space.stride > 1 else process.space,
         shape=shape,
         frame=frame,
-        times=times_of(process),
+        times=times,
         seed=seed,
         noise=Seeded(seed, process.stage) if noise is None else noise,
         solver=solver(process.solver),

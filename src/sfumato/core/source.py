@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.frame import Frame
 from sfumato.core.schedule import Schedule
-from sfumato.core.spacing import Own
+from sfumato.core.spacing import Own, Times
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -148,6 +148,12 @@ class Source(Protocol):
 
     def frame(self, process: Process, place: Place) -> tuple[Frame | None, tuple[int, ...]]:
         """Geometry of the run and the shape of its state."""
+        ...
+
+    def fits(
+        self, process: Process, frame: Frame | None, shape: tuple[int, ...], times: Times
+    ) -> None:
+        """Refuse a run that is beyond the machine's memory, before any network is called."""
         ...
 
     def clip(self, name: str | None = None) -> Clip | None: ...

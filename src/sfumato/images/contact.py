@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image as PILImage
 
 from sfumato.core.errors import SfumatoError
-from sfumato.images.inputs import open_image
-from sfumato.images.picture import Colour, flattened
+from sfumato.images.inputs import ImageInput, open_image
+from sfumato.images.picture import Colour, Picture, flattened
 
 if TYPE_CHECKING:
     from PIL import ImageDraw, ImageFont
@@ -65,6 +66,18 @@ def sheet(
     canvas = PILImage.new("RGB", layout.size, background)
     layout.draw(canvas)
     return canvas
+
+
+def guides_of(methods: Iterable[Any]) -> dict[str, Picture]:
+    """Caption -> picture that methods were given to follow, each once: what a sheet begins with."""
+    found: dict[str, ImageInput] = {}
+    for method in methods:
+        guide = getattr(method, "guide", None)
+        if guide is None or guide.is_tensor or guide in found.values():
+            continue
+        names = (guide.name if k == 1 else f"{guide.name} ({k})" for k in itertools.count(1))
+        found[next(name for name in names if name not in found)] = guide
+    return {name: guide.picture() for name, guide in found.items()}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import io
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +20,8 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from sfumato import documents, images
+from sfumato.claims import FILE as CLAIM
+from sfumato.claims import claimed
 from sfumato.core.errors import SfumatoError, said
 from sfumato.core.interrupts import undisturbed
 from sfumato.core.ranges import SEEDS, Range, whole
@@ -136,7 +138,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A finished sweep: its folder, cells by prompt and value, and the curve."""
+    """A finished sweep: its folder, cells by prompt and value, and the curve.
+
+    guides: caption -> picture that its methods follow, where its pages begin.
+    """
 
     folder: Path
     parent: Recipe
@@ -144,6 +149,7 @@ class Sweep:
     prompts: tuple[str, ...]
     cells: tuple[Cell, ...]
     curve: Curve
+    guides: Mapping[str, images.Picture]
 
 
 def sweep(
@@ -182,19 +188,27 @@ def sweep(
             f"{total * seeds:,} pictures; take {LARGEST:,} at most"
         )
     parent: Recipe = replace(model.asked(base.based(n=seeds), seed), parents=tuple(parents))
+    resolved = base.based(n=seeds).resolved()  # a batch that no cell has room for is refused
+    model.fits(resolved, *resolved.frame(resolved.place), resolved.times)
     place = Path(folder)
-    _claim(place, parent, axis_, asked, model)
-    cells = []
-    for k, (p, v, text, value) in enumerate(_grid(asked, axis_)):
-        files = tuple(place / "pictures" / f"{p + 1}-{v + 1}-{seed + j}.png" for j in range(seeds))
-        cells.append(_cell(process, axis_, value, text, files, parent, seed))
-        if progress is not None:
-            progress(k + 1, total)
-    points = tuple(measured(process, axis_, cells, folder=place))
-    mark: tuple[float | None, str] = knee(points) or (None, "")
-    curve = Curve(axis_.name, parent.id, points, *(mark if choose is None else (choose, "given")))
-    done = Sweep(place, parent, axis_, asked, tuple(cells), curve)
-    _report(done)
+    _check_free(place)
+    with claimed(place):
+        _claim(place, parent, axis_, asked, model)
+        cells = []
+        for k, (p, v, text, value) in enumerate(_grid(asked, axis_)):
+            names = (f"{p + 1}-{v + 1}-{seed + j}.png" for j in range(seeds))
+            files = tuple(place / "pictures" / name for name in names)
+            cells.append(_cell(process, axis_, value, text, files, parent, seed))
+            if progress is not None:
+                progress(k + 1, total)
+        points = tuple(measured(process, axis_, cells, folder=place))
+        mark: tuple[float | None, str] = knee(points) or (None, "")
+        curve = Curve(
+            axis_.name, parent.id, points, *(mark if choose is None else (choose, "given"))
+        )
+        guides = images.guides_of(base.methods)
+        done = Sweep(place, parent, axis_, asked, tuple(cells), curve, guides)
+        _report(done)
     return done
 
 
@@ -202,6 +216,14 @@ def _grid(prompts: Sequence[str], axis_: Axis) -> Iterator[tuple[int, int, str, 
     for p, text in enumerate(prompts):
         for v, value in enumerate(axis_.values):
             yield p, v, text, value
+
+
+def _check_free(folder: Path) -> None:
+    """Make the folder, or take one that is empty or holds a sweep."""
+    new = not folder.exists() or (folder / "sweep.json").exists()
+    if not new and (not folder.is_dir() or {file.name for file in folder.iterdir()} - {CLAIM}):
+        raise SfumatoError(f"{folder}: is not empty and holds no sweep; choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _claim(folder: Path, parent: Recipe, axis_: Axis, prompts: Sequence[str], model: Any) -> None:
@@ -212,13 +234,8 @@ def _claim(folder: Path, parent: Recipe, axis_: Axis, prompts: Sequence[str], mo
                                   "dtype": model.choice.dtype}))  # fmt: skip
     file = folder / "sweep.json"
     if not file.exists():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise SfumatoError(f"{folder}: is not empty and holds no sweep; choose another folder")
-        folder.mkdir(parents=True, exist_ok=True)
         check_file(file)
-        made = write_new(file, json.dumps(data, indent=1, ensure_ascii=False).encode())
-        if made != file:  # another began here at the same moment
-            made.unlink()
+        write_new(file, json.dumps(data, indent=1, ensure_ascii=False).encode())
     kept = documents.read_json(dict[str, Any], file)
     if kept != data:
         what = next((name for name in data if kept.get(name) != data[name]), "kind")

@@ -27,11 +27,11 @@ from sfumato.core.schedule import ratio
 from sfumato.core.solvers import DDPM, Solver, solver, solver_data
 from sfumato.core.source import Classifier, Decoder, Features, Rating
 from sfumato.core.spaces import IDENTITY, Space
-from sfumato.core.spacing import MODEL, NAMES, Own
+from sfumato.core.spacing import MODEL, NAMES, Own, Times
 from sfumato.core.starts import Place
 from sfumato.images import Picture
 from sfumato.methods import Method, from_data, to_data
-from sfumato.models import extras
+from sfumato.models import extras, memory
 from sfumato.models.card import Card, Defaults
 from sfumato.models.configs import Scheduler
 from sfumato.models.devices import Choice
@@ -286,6 +286,13 @@ class Model:
         if frame.note:
             log.info("%s", frame.note)
         return frame, self.shape(frame.work)
+
+    def fits(
+        self, process: Process, frame: Frame | None, shape: tuple[int, ...], times: Times
+    ) -> None:
+        """Refuse a run that is beyond the machine's memory, before any network is called."""
+        if process.stage == 0:  # which counts its upsamplers too
+            memory.fits(process, frame, shape, times)
 
     def preview(self, step: Step, run: Run) -> Picture:
         """The predicted picture of the batch's first row, at the work size without padding.

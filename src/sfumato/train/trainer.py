@@ -107,7 +107,7 @@ class Trainer:
         self.due = True  # the first state too: it is what is left where the first steps go wrong
         known = origin.of(config, origin.tokenizer(folder))
         origin.going_on(folder, known, whole=False)  # refused before anything is made
-        _made(folder)
+        make_folder(folder)
         if self.group.rank == 0 and not self.checkpoint.exists():
             self._sweep()
         self.tuner: Tuner = make(config, data, folder, device)
@@ -352,7 +352,7 @@ class Trainer:
             return {}
 
 
-def _made(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
