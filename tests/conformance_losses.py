@@ -45,8 +45,9 @@ def grad(loss: Tensor, x: Tensor) -> Tensor:
 
 def check_losses(case: Case, t: Tensors) -> None:
     same = Within(case, t)
-    for check in (clip, text_prompts, nce, variations, heads, cuts, content, directions):
-        check(same, t, case)
+    for start, check in GROUPS.items():
+        if any(name.startswith(start) for name in t):
+            check(same, t, case)
     given = {name for name in t if inputs(name)}
     assert same.seen | given == set(t), f"not compared: {sorted(set(t) - same.seen - given)}"
 
@@ -76,8 +77,8 @@ def clip(same: Within, t: Tensors, case: Case) -> None:
 
 def text_prompts(same: Within, t: Tensors, case: Case) -> None:
     same("prompt.combined", instruction.mixed(t["prompt.embeds"], t["prompt.weights"].tolist()))
-    default = number(case["prompts_note"], "default weight {}") or 3.0
-    for text, (words, weight) in case["prompts"]:
+    default = number(case.get("prompts_note", ""), "default weight {}") or 3.0
+    for text, (words, weight) in case.get("prompts", ()):
         assert instruction.weighted(text, default=default) == [(words, weight)], text
 
 
@@ -174,5 +175,17 @@ def directions(same: Within, t: Tensors, case: Case) -> None:
     same("angle.loss", instruction.angle(vectors, before, wanted).mean())
     same("global.loss", instruction.cosine(vectors, target[:1]).mean())
 
+
+GROUPS: dict[str, Callable[[Within, Tensors, Case], None]] = {
+    "sph.": clip,
+    "prompt.": text_prompts,
+    "nce": nce,
+    "tv.": variations,
+    "aes.": heads,
+    "cut.": cuts,
+    "perc.": content,
+    "dir.": directions,
+}
+"""Checks by how the names of their tensors begin."""
 
 KINDS: dict[str, Callable[[Case, Tensors], None]] = {"style-losses": check_losses}

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from conformance_case import picked
 from sfumato.core.denoiser import Kind
 from sfumato.models.diffusers import KINDS as PREDICTED
 from sfumato.train import personal
@@ -23,7 +24,7 @@ Tensors = Mapping[str, Tensor]
 def check_prior_loss(case: Case, t: Tensors) -> None:
     near = case["tolerance"]["relative"]
     for name, given in case["cases"].items():
-        kind = PREDICTED[given["kind"]]
+        kind = picked(PREDICTED, given["kind"], "kind")
         bars = t[f"alphas_cumprod.{given['schedule']}"][t[f"{name}.in.t"]]
         x0, noise = t[f"{name}.in.x0"].double(), t[f"{name}.in.noise"].double()
         target = asked(kind, x0, noise, bars.view(-1, 1, 1, 1))
@@ -45,7 +46,7 @@ def check_prior_loss(case: Case, t: Tensors) -> None:
                 elif form == "inst_only":
                     made = preserved(plain, of_class, lam)
                 else:
-                    assert form == "batchmean"
+                    assert form == "batchmean", f"{form}: not known to this check"
                     made = preserved(rows, of_class, lam, "mean")
                 agrees(made, t[f"{name}.out.lam{rest}"], near)
 

@@ -17,7 +17,7 @@ import sfumato
 from sfumato import methods
 from sfumato.cli import main, show, verbs
 from sfumato.images import read_metadata
-from sfumato.recipe import Recipe, json_schema
+from sfumato.recipe import Recipe
 
 STROKES = Path(__file__).parent.parent / "examples" / "strokes"
 FAST = ["--steps", "2", "--stages", "1"]  # of a run whose picture is not looked at
@@ -297,7 +297,7 @@ def test_a_method_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_methods_are_data_and_back() -> None:
     for value in (methods.find("cfg")(2.0, window=(0.1, 0.9)), methods.find("threshold")("none")):
         assert methods.from_data(json.loads(json.dumps(methods.to_data(value)))) == value
-    assert "methods" in json_schema()["properties"]
+    assert "methods" in methods.recipe_schema()["properties"]
     for cls in methods.registry().values():
         described = methods.schema(cls)["properties"]
         assert all("description" in field for field in described.values()), cls.id

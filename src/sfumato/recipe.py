@@ -237,13 +237,13 @@ class Recipe:
     def from_data(cls, data: Any, where: str = "recipe") -> Recipe:
         """Read a recipe's JSON object; what is unknown, of another type or out of range is
         refused."""
-        return documents.parse_data(_reader(), data, where).checked(where)
+        return documents.parse_data(reader(), data, where).checked(where)
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str = "recipe") -> Recipe:
         if len(text) > RECIPE_BYTES:
             raise SfumatoError(f"{where}: is larger than {RECIPE_BYTES >> 20} MiB")
-        return documents.parse_json(_reader(), text, where).checked(where)
+        return documents.parse_json(reader(), text, where).checked(where)
 
     def checked(self, where: str) -> Recipe:
         """Itself, if the picture that it was kept in is one of its batch."""
@@ -288,13 +288,9 @@ class Recipe:
 
 
 @cache
-def _reader() -> TypeAdapter[Recipe]:
+def reader() -> TypeAdapter[Recipe]:
+    """What reads a recipe, and describes one."""
     return TypeAdapter(Recipe)
-
-
-def json_schema() -> dict[str, Any]:
-    """JSON Schema of recipes."""
-    return _reader().json_schema()
 
 
 def home() -> Path:

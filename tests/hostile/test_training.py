@@ -478,6 +478,12 @@ def test_a_stop_that_is_no_step_is_refused(until: int, data: Path, tmp_path: Pat
         trained(config(LORA, steps=3), data, tmp_path, until=until)
 
 
+@pytest.mark.parametrize("steps", [0, -5, 10**12])
+def test_steps_of_train_are_refused_by_their_option(steps: int, tmp_path: Path) -> None:
+    with pytest.raises(SfumatoError, match=f"--steps {steps}: must be 1 to"):
+        config(LORA).with_steps(steps)
+
+
 # options of dreambooth
 
 

@@ -167,14 +167,16 @@ def resumed(folder: Path, pictures: str | None, given: dict[str, Any]) -> Config
 
 def ready(folder: Path, config: Config) -> str:
     """The command that draws what was learned."""
-    found = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    prompt = found.get("prompt") or f"a photo of {found['name']}"
+    from sfumato.train import told
+
+    found = told.read(folder)
+    prompt = found.prompt or f"a photo of {found.name}"
     whole = config.tuner == "dreambooth" and not config.adapter.rank
     learned = ["--model", str(folder / "model")]
     if not whole:
         learned = ["--model", config.model.start, "--adapt", str(folder)]
         if config.tuner == "textual_inversion":
-            learned[-1] = str(folder / found["file"])
+            learned[-1] = str(folder / found.file)
         if config.model.start == "emoji":
             learned = learned[2:]
     return shlex.join(["sfumato", "generate", "-p", prompt, *learned])

@@ -78,6 +78,9 @@ class Process:
         """Numbers of numpy and torch become Python's; what cannot run is refused at once."""
         keep = partial(object.__setattr__, self)
         keep("n", whole(self.n, "n", PICTURES))
+        # 0: a side that the run's size will set, as an upsampler's
+        sizes = (whole(side, f"shape[{k}]", Range(ge=0)) for k, side in enumerate(self.shape))
+        keep("shape", tuple(sizes))
         for name, value, allowed in (
             ("n_steps", self.n_steps, STEPS),
             ("label", self.label, Range(ge=0)),
@@ -230,6 +233,8 @@ class Process:
 
     def begin(self, seed: int = 0, noise: Noise | None = None) -> Loop:
         """Everything of one run bound: sizes, times, prompts, guides."""
+        if noise is not None and not hasattr(noise, "draw"):
+            raise SfumatoError(f"noise {noise!r:.60}: is no source; give one with draw, as Tape")
         return bind(self.resolved(), whole(seed, "seed", SEEDS), noise)
 
     def plan(self) -> Loop:
@@ -252,6 +257,8 @@ class Process:
         x: a first state instead of the Start's. noise: a source instead of the seeded one. Keeps
         gradients; detach=True cuts them between transitions.
         """
+        if x is not None:
+            self._check_state(x, "x")
         return self.begin(seed, noise).steps(x, detach=detach)
 
     def sample(
@@ -281,12 +288,22 @@ class Process:
 
         Takes the process's steps and solver; aways are left out unless `guided`, guides always.
         """
+        self._check_state(x0, "x0")
         t = real(t, "t", Range(gt=0, le=1))
         process = replace(self.resolved(), start=None, guides=())
         if not guided:
             process = replace(process, aways=())
         with torch.no_grad():
             return invert(process, x0, process.spaced(t)[::-1])[0]
+
+    def _check_state(self, x: Any, name: str) -> None:
+        """Refuse what is no tensor (B, C, ...) of floating point."""
+        axes = len(self.shape) + 1
+        if not isinstance(x, torch.Tensor) or not x.is_floating_point() or x.ndim != axes:
+            what = f"shape {tuple(x.shape)}, {x.dtype}" if hasattr(x, "dtype") else f"{x!r:.60}"
+            raise SfumatoError(
+                f"{name}: got {what}; give a float tensor of {axes} axes, the batch first"
+            )
 
     def condition(self, text: str | None, away: bool, source: Source | None = None) -> Cond:
         """The condition of a branch: its own text, else the process's prompt or negative prompt."""

@@ -210,6 +210,7 @@ class ImageInput:
                 "name": {"type": "string"},
             },
             "required": ["sha256"],
+            "additionalProperties": False,
         }
 
 

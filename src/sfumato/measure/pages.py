@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sfumato import images
 from sfumato.images.writing import write_whole
+from sfumato.models import replay
 from sfumato.models.result import data_url
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _place(sweep: Sweep, cell: Cell, file: Path | None, measures: dict[str, Any]
     if file is None:
         return f'<td class="failed">{escape(cell.error)}</td>'
     found = measures.get(file.relative_to(sweep.folder).as_posix(), {})
-    recipe = json.loads(images.read_metadata(file)["sfumato"])
+    recipe = replay.read(file).to_data()
     more = json.dumps({"measures": found, "recipe": recipe}, indent=1, ensure_ascii=False)
     alt = f"{sweep.axis.name} = {cell.value:g}, {cell.prompt}"
     return (

@@ -8,7 +8,6 @@ networks that the user has; what cannot be measured is left out and said.
 from __future__ import annotations
 
 import ast
-import json
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +29,7 @@ from sfumato.models import replay
 from sfumato.models.cascade import base_of
 from sfumato.models.library import load
 from sfumato.models.model import Model
-from sfumato.train import personal
+from sfumato.train import personal, told
 from sfumato.train.classes import pixels
 from sfumato.train.subject import shots
 
@@ -224,22 +223,24 @@ class Runs:
         file = self.note(one)
         run = file.parent
         try:
-            note = json.loads(file.read_text(encoding="utf-8"))
-            name, noun = str(note["name"]), str(note["noun"])
-        except (ValueError, KeyError, TypeError):
-            raise SfumatoError(f"{file}: names no subject; it is no run of dreambooth") from None
+            note = told.read(run)
+        except SfumatoError as error:
+            raise SfumatoError(
+                f"{file}: names no subject; it is no run of dreambooth ({error})"
+            ) from None
+        name, noun = note.name, note.noun
         if noun != one.noun:
             log.warning("%s: tuned as a %s, asked for as a %s", run, noun, one.noun)
         if (run / "model").is_dir():  # the whole network was trained
             model = load(str(run / "model"), device=self.device, dtype=self.dtype)
-        elif base := self.model or note.get("model"):
+        elif base := self.model or note.model:
             if base not in self.loaded:
                 self.loaded[base] = load(base, device=self.device, dtype=self.dtype)
             model = self.loaded[base].adapt(run)
         else:
             raise SfumatoError(f"{file}: names no model; give --model")
         # in the words of the training: the bundled model's captions have no articles
-        spoken, known = str(note.get("prompt", "")), f"{name} {noun}"
+        spoken, known = note.prompt, f"{name} {noun}"
         of_class = spoken.replace(known, one.noun) if known in spoken else f"a {one.noun}"
         return model, name, of_class
 

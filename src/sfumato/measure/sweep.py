@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from sfumato import documents, images
 from sfumato.claims import FILE as CLAIM
@@ -226,19 +226,40 @@ def _check_free(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
+class Over(BaseModel):
+    """An axis, as sweep.json keeps it."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    method: Annotated[str, Field(max_length=200)]
+    field: Annotated[str, Field(max_length=200)]
+    values: Annotated[tuple[float, ...], Field(min_length=2, max_length=LARGEST)]
+
+
+class Held(BaseModel):
+    """sweep.json: whose sweep a folder holds."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    recipe: Recipe
+    over: Over
+    prompts: Annotated[tuple[str, ...], Field(min_length=1, max_length=LARGEST)]
+    weights: str
+    dtype: str
+
+
 def _claim(folder: Path, parent: Recipe, axis_: Axis, prompts: Sequence[str], model: Any) -> None:
     """Make the folder this sweep's, or go on with it; another sweep's is refused."""
-    # through JSON, so that what is compared is what is read back
-    data = json.loads(json.dumps({"recipe": parent.to_data(), "over": asdict(axis_),
-                                  "prompts": list(prompts), "weights": model.weights,
-                                  "dtype": model.choice.dtype}))  # fmt: skip
+    data = {"recipe": parent.to_data(), "over": asdict(axis_), "prompts": prompts,
+            "weights": model.weights, "dtype": model.choice.dtype}  # fmt: skip
+    mine = documents.parse_data(Held, data, "sweep")  # so that like is compared with like
     file = folder / "sweep.json"
     if not file.exists():
         check_file(file)
         write_new(file, json.dumps(data, indent=1, ensure_ascii=False).encode())
-    kept = documents.read_json(dict[str, Any], file)
-    if kept != data:
-        what = next((name for name in data if kept.get(name) != data[name]), "kind")
+    kept = documents.read_json(Held, file)
+    if kept != mine:
+        what = next(name for name in data if getattr(kept, name) != getattr(mine, name))
         raise SfumatoError(
             f"{folder}: holds a sweep of another {what}; choose another folder, or remove it"
         )

@@ -53,28 +53,33 @@ class Low:
         """Shape of the matrix that it is added to."""
         return self.up.shape[0], self.down[:1].numel()
 
-    def change(self, strength: float) -> Tensor:
-        """strength scale up down, (out, in * kernel) float32."""
+    def change(self, strength: float, weight: Tensor) -> Tensor:
+        """strength scale up down, (out, in * kernel) float32, whatever the weight is."""
         scale: float = strength * self.scale
         return scale * (self.up.float().flatten(1) @ self.down.float().flatten(1))
 
 
 @dataclass(frozen=True, eq=False)
 class Full:
-    """A change given whole: W + value, of a weight or a bias."""
+    """A change given whole: W + value, of a weight or a bias; or, where it replaces, what W was
+    trained to."""
 
     part: str
     layer: str
     value: Tensor
     leaf: Literal["weight", "bias"] = "weight"
+    replaces: bool = False
 
     @property
     def rows(self) -> tuple[int, int]:
         return self.value.shape[0], self.value[:1].numel()
 
-    def change(self, strength: float) -> Tensor:
-        """strength value, a row for each output, float32."""
-        return strength * self.value.float().flatten(1 if self.value.ndim > 1 else 0)
+    def change(self, strength: float, weight: Tensor) -> Tensor:
+        """What is added to the weight as it is, a row for each output, float32."""
+        value = self.value.float()
+        if self.replaces:
+            value = value - weight.float().to(value.device)
+        return strength * value.flatten(1 if value.ndim > 1 else 0)
 
 
 class Scales(BaseModel):
@@ -95,6 +100,18 @@ class Scales(BaseModel):
         return alpha / (rank**0.5 if self.use_rslora else rank)
 
 
+class Peft(BaseModel):
+    """What peft's adapter_config.json says; its other keys are of training."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
+
+    peft_type: str = "LORA"
+    use_dora: bool | None = False
+    use_rslora: bool | None = False
+    lora_alpha: float | None = None
+    alpha_pattern: dict[str, float] | None = Field(None, max_length=10_000)
+
+
 def read(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Tensors of an adapter's file, dictionaries in it flattened, and its header."""
     header: dict[str, str] = {}
@@ -105,7 +122,7 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
                 header = opened.metadata() or {}
         except SafetensorError as error:
             raise SfumatoError(f"adapter {file}: cannot be read ({error})") from None
-        return tensors, header | _beside(file)
+        return tensors, header | beside(file)
     if file.suffix not in (".pt", ".bin", ".ckpt", ".pth"):
         raise SfumatoError(f"adapter {file.name}: give a .safetensors, .pt or .bin file")
     try:
@@ -119,16 +136,21 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
     return data, header
 
 
-def _beside(file: Path) -> dict[str, str]:
+def beside(file: Path) -> dict[str, str]:
     """What peft's adapter_config.json says, as diffusers' header would say it of the UNet."""
     config = file.with_name("adapter_config.json")
     if file.name != "adapter_model.safetensors" or not config.is_file():
         return {}
-    said = read_json(dict[str, JsonValue], config)
-    kind = "DoRA" if said.get("use_dora") else said.get("peft_type", "LORA")
+    said = read_json(Peft, config)
+    kind = "DoRA" if said.use_dora else said.peft_type
     if kind != "LORA":
-        raise SfumatoError(f"adapter {file.parent.name}: {kind!s:.40} is not supported, LoRA is")
-    return {"lora_adapter_metadata": json.dumps({f"unet.{k}": v for k, v in said.items()})}
+        raise SfumatoError(f"adapter {file.parent.name}: {kind:.40} is not supported, LoRA is")
+    scales = {
+        "unet.lora_alpha": said.lora_alpha,
+        "unet.alpha_pattern": said.alpha_pattern or {},
+        "unet.use_rslora": bool(said.use_rslora),
+    }
+    return {"lora_adapter_metadata": json.dumps(scales)}
 
 
 def flat(name: str) -> str:
@@ -163,6 +185,7 @@ FULL: dict[str, Literal["weight", "bias"]] = {
     ".diff": "weight", ".diff_b": "bias", ".w_norm": "weight", ".b_norm": "bias",
 }  # fmt: skip
 """Endings of kohya's changes that are given whole."""
+FACTORS = ("lora_A", "lora_B", "lora_down", "lora_up", "down", "up", "default")
 EMBEDDING = re.compile(r"^(.*?)\.lora_embedding_A(?:\.default)?$")
 
 
@@ -186,7 +209,8 @@ def changes(tensors: Mapping[str, Any], header: Mapping[str, str], file: Path) -
         if matched := DOWN.match(name):
             partner = next(name.replace(w, other) for w, other in UPS.items() if w in name)
             made += _pair(tensors, matched[1], name, partner, scales, file)
-            used |= {name, partner, f"{matched[1]}.alpha", f"{partner.removesuffix('weight')}bias"}
+            used |= {name, partner, f"{matched[1]}.alpha"}
+            used |= {_bias(name), _bias(partner)}
         elif matched := EMBEDDING.match(name):
             partner = name.replace("lora_embedding_A", "lora_embedding_B")
             down, up = tensors[name], _partner(tensors, partner, file)
@@ -202,6 +226,7 @@ def changes(tensors: Mapping[str, Any], header: Mapping[str, str], file: Path) -
                 part, layer = part_of(name.removesuffix(ending))
                 made.append(Full(part, layer, tensors[name], FULL[ending]))
                 used.add(name)
+    made += _biases(tensors, used)
     spare = sorted(tensors.keys() - used)
     if not made:
         some = ", ".join(spare[:2])
@@ -225,7 +250,7 @@ def _pair(
     scales: Mapping[str, Scales],
     file: Path,
 ) -> Iterator[Low | Full]:
-    """A layer's two factors, and the bias of the second where peft trained one."""
+    """A layer's two factors, and what biases of theirs add to the layer's own."""
     part, layer = part_of(stem)
     down, up = tensors[name], _partner(tensors, partner, file)
     alpha = tensors.get(f"{stem}.alpha")
@@ -239,8 +264,32 @@ def _pair(
     rank = down.shape[0]
     scale = scales[part].of(layer, rank) if alpha is None else float(alpha) / rank
     yield Low(part, layer, down, up, scale)
-    if (bias := tensors.get(f"{partner.removesuffix('weight')}bias")) is not None:
+    if (bias := tensors.get(_bias(partner))) is not None:
         yield Full(part, layer, scale * bias.float(), "bias")
+    if (bias := tensors.get(_bias(name))) is not None:
+        if bias.shape != (rank,):
+            raise SfumatoError(
+                f"adapter {file.name}: {_bias(name)} is {tuple(bias.shape)}, the rank {rank}"
+            )
+        yield Full(part, layer, scale * (up.float().flatten(1) @ bias.float()), "bias")
+
+
+def _bias(name: str) -> str:
+    return f"{name.removesuffix('weight')}bias"
+
+
+def _biases(tensors: Mapping[str, Tensor], used: set[str]) -> list[Full]:
+    """Layers' own biases, which are then used: kohya's names mean what is added, peft's (bias "all"
+    or "lora_only") the bias as it was trained."""
+    replaces = any(".lora_A." in name for name in tensors)
+    made = []
+    for name in sorted(tensors.keys() - used):
+        stem = name.removesuffix(".bias").removesuffix(".base_layer")
+        if name.endswith(".bias") and stem.rpartition(".")[2] not in FACTORS:
+            part, layer = part_of(stem)
+            made.append(Full(part, layer, tensors[name], "bias", replaces))
+            used.add(name)
+    return made
 
 
 def _partner(tensors: Mapping[str, Tensor], name: str, file: Path) -> Tensor:

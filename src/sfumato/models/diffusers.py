@@ -25,7 +25,7 @@ from sfumato.models.devices import Choice
 from sfumato.models.encoders import Encoder, Encoders
 from sfumato.models.latents import Conditional, Latents, Traits, Unconditional
 from sfumato.models.model import Model
-from sfumato.models.parts import autoencoder, encoder, network, tokenizer
+from sfumato.models.parts import autoencoder, check_tokens, encoder, network, tokenizer
 
 log = logging.getLogger("sfumato")
 
@@ -69,10 +69,11 @@ def assembled(
     *,
     folder: Path | None = None,
     title: str = "",
+    own: Table | None = None,
 ) -> Model:
-    """A Model of loaded parts."""
+    """A Model of loaded parts. own: noise table in place of the scheduler's."""
     traits = _traits(net, space, text)
-    stride, schedule = space.stride, table(scheduler)
+    stride, schedule = space.stride, own or table(scheduler)
     kind = KINDS[scheduler.prediction_type]
     learned = _learned(net, space, scheduler)
     wrapped: Any
@@ -85,7 +86,7 @@ def assembled(
         base=StageCard(
             {key: value for key, value in net.config.items() if not key.startswith("_")},
             (),
-            scheduler.beta_schedule,
+            "own" if own else scheduler.beta_schedule,
             kind,
             schedule.steps,
             learned,
@@ -212,12 +213,10 @@ def _encoders(folder: Path, parts: Mapping[str, str], choice: Choice, digest: An
             raise SfumatoError(
                 f"{folder}: {name} {parts[name]:.60} is not supported, CLIP's text encoders are"
             )
-        made.append(
-            Encoder(
-                tokenizer(folder / name.replace("text_encoder", "tokenizer")),
-                encoder(folder / name, parts[name], choice, digest),
-                "second" if "text_encoder_2" in parts else "last",
-            )
-        )
+        words = folder / name.replace("text_encoder", "tokenizer")
+        read = tokenizer(words)
+        net = encoder(folder / name, parts[name], choice, digest)
+        check_tokens(read, int(net.config.vocab_size), words)
+        made.append(Encoder(read, net, "second" if "text_encoder_2" in parts else "last"))
     zeros = configs.zeros(folder / "model_index.json", "text_encoder_2" in parts)
     return Encoders(tuple(made), zeros)

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import Schedule, named
-from sfumato.models import hub, parts, vocabularies
+from sfumato.models import configs, hub, parts, vocabularies
+from sfumato.models.card import ClassifierCard, CleanClipCard, ClipCard
 from sfumato.models.latents import Latents
-from sfumato.models.openai import read_state_dict
+from sfumato.models.openai import read_state_dict, shaped
 from sfumato.models.prompts import Prompts
 from sfumato.models.vocabularies import ClipPrompts
 from sfumato.nn.classifier import Classifier
@@ -115,15 +116,13 @@ def unit(vectors: Tensor) -> Tensor:
 
 def clean_clip(folder: Path, device: str) -> CleanClip:
     """From a folder as transformers writes it."""
-    from transformers import CLIPModel, CLIPTokenizer
+    from transformers import CLIPModel
 
-    try:
-        with parts.quiet():
-            network: Any = CLIPModel.from_pretrained(folder, local_files_only=True)
-        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, TypeError) as error:
-        raise SfumatoError(f"clip {folder}: {' '.join(str(error).split())[:200]}") from None
-    return CleanClip(network.to(device).eval().requires_grad_(False), tokenizer, device)
+    config = configs.clip(folder / "config.json")
+    network = parts.loaded(CLIPModel, folder, torch.float32, device, config=config)
+    tokenizer = parts.tokenizer(folder)
+    parts.check_tokens(tokenizer, int(config.text_config.vocab_size), folder)
+    return CleanClip(network, tokenizer, device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,38 +150,47 @@ class Labeller:
         return {name: part.log_softmax(1) for name, part in zip(self.classes, parts, strict=True)}
 
 
-def clip(folder: Path, data: Mapping[str, Any], device: str) -> Clip:
-    """By the card's entry: network, weights (or the parts of the released files), tokenizer."""
-    config = CLIPConfig(**data["network"])
-    network = _loaded(NoisedCLIP(config), folder, data, device)
-    file = folder / data["tokenizer"]
+def clip(folder: Path, card: ClipCard, device: str) -> Clip:
+    """By the card's entry."""
+    config = CLIPConfig(**card.network)
+    files = {f"{part}.": [folder / name] for part, name in card.parts.items()}
+    files |= {"": [folder / name for name in card.weights]} if card.weights else {}
+    network = _loaded(lambda: NoisedCLIP(config), files, device)
+    file = folder / card.tokenizer
     words: Callable[[Sequence[str]], Cond]
     if file.suffix == ".gz":
         words = ClipPrompts(vocabularies.clip(file), config.context)
     else:
-        words = Prompts(file, config.context, cut=True)
-    return Clip(network, words, named(data["schedule"], config.steps), device)
+        words = Prompts(vocabularies.read(file, config.vocabulary), config.context, cut=True)
+    return Clip(network, words, named(card.schedule, config.steps), device)
 
 
-def classifier(folder: Path, data: Mapping[str, Any], device: str) -> Labeller:
-    """By the card's entry: network, size, pool, classes, weights."""
-    net = Classifier(UNetConfig(**data["network"]), data["size"], data["pool"])
-    classes = {name: tuple(names) for name, names in data["classes"].items()}
-    return Labeller(_loaded(net, folder, data, device), classes, device)
+def classifier(folder: Path, card: ClassifierCard, device: str) -> Labeller:
+    """By the card's entry."""
+    config = UNetConfig(**card.network)
+    files = {"": [folder / name for name in card.weights]}
+    network = _loaded(lambda: Classifier(config, card.size, card.pool), files, device)
+    return Labeller(network, card.classes, device)
 
 
-def _loaded(net: Net, folder: Path, data: Mapping[str, Any], device: str) -> Net:
-    if "parts" in data:
-        files = [folder / name for name in data["parts"].values()]
-        weights = {
-            f"{part}.{name}": value.float()
-            for part, file in zip(data["parts"], files, strict=True)
-            for name, value in read_state_dict(file).items()
-        }
-    else:
-        files = [folder / name for name in data["weights"]]
-        weights = {name: value.float() for name, value in read_state_dict(files).items()}
-    _fitted(net, weights, files[0].name, "the card")
+def _loaded(make: Callable[[], Net], files: Mapping[str, Sequence[Path]], device: str) -> Net:
+    """The network of a card with its weights. files: by what their names get in front."""
+    weights = {
+        f"{prefix}{name}": value.float()
+        for prefix, shards in files.items()
+        for name, value in read_state_dict(shards).items()
+    }
+    first = next(iter(files.values()))[0]
+    wanted = shaped(make, f"{first.name}: the card's network").state_dict()
+    for name, value in wanted.items():  # before memory is asked for
+        if name not in weights or weights[name].shape != value.shape:
+            there = tuple(weights[name].shape) if name in weights else "missing"
+            raise SfumatoError(
+                f"{first.name}: does not fit the card ({name} is {there}, {tuple(value.shape)} "
+                "by the card)"
+            )
+    net = make()
+    _fitted(net, weights, first.name, "the card")
     return net.to(device)
 
 
@@ -206,22 +214,22 @@ def clip_of(model: Model, name: str | None) -> Clip | CleanClip | None:
             hint = f"; `sfumato models pull {name}` fetches it" if hub.is_name(name) else ""
             raise SfumatoError(f"clip {name}: no such folder{hint}")
         return clean_clip(folder, device)
-    data = model.card.clip
-    if data is None or model.folder is None:
+    card = model.card.clip
+    if card is None or model.folder is None:
         return None
-    if "clean" in data:  # a folder beside the weights, else one in the hub's cache
-        beside = model.folder / data["clean"]
-        place = beside if (beside / "config.json").is_file() else hub.find(data["name"])
+    if isinstance(card, CleanClipCard):  # a folder beside the weights, else in the hub's cache
+        beside = model.folder / card.clean
+        place = beside if (beside / "config.json").is_file() else hub.find(card.name)
         return None if place is None else clean_clip(place, device)
-    return clip(model.folder, data, device)
+    return clip(model.folder, card, device)
 
 
 def classifier_of(model: Model) -> Labeller | None:
     """The card's."""
-    data = model.card.classifier
-    if data is None or model.folder is None:
+    card = model.card.classifier
+    if card is None or model.folder is None:
         return None
-    return classifier(model.folder, data, model.choice.device)
+    return classifier(model.folder, card, model.choice.device)
 
 
 def rating_of(model: Model, name: str | None) -> Head | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sfumato.core.errors import SfumatoError
 from sfumato.models import openai
-from sfumato.models.card import Card, Defaults, StageCard
+from sfumato.models.card import Card, ClipCard, Defaults, StageCard
 from sfumato.models.vocabularies import GlidePrompts, gpt2
 
 CLIP_WORDS = "bpe_simple_vocab_16e6.txt.gz"
@@ -81,17 +81,15 @@ def _stage(file: Path, defaults: Defaults) -> StageCard:
     )
 
 
-def _clip(folder: Path) -> dict[str, Any] | None:
+def _clip(folder: Path) -> ClipCard | None:
     """An entry for models.extras, None without the three files."""
     image, text = (_find(folder, f"clip/{side}-enc") for side in ("image", "text"))
     if image is None or text is None or not (folder / CLIP_WORDS).is_file():
         return None
-    return {
-        "network": asdict(openai.CLIP),
-        "parts": {
-            "image_encoder": str(image.relative_to(folder)),
-            "text_encoder": str(text.relative_to(folder)),
-        },
-        "tokenizer": CLIP_WORDS,
-        "schedule": "squaredcos_cap_v2",
-    }
+    parts = {"image_encoder": image, "text_encoder": text}
+    return ClipCard(
+        asdict(openai.CLIP),
+        CLIP_WORDS,
+        "squaredcos_cap_v2",
+        parts={part: str(file.relative_to(folder)) for part, file in parts.items()},
+    )

@@ -11,7 +11,7 @@ from pydantic import AfterValidator
 def checked(name: str) -> str:
     """The name, where it is a plain relative one; a ValueError where it leads elsewhere."""
     windows = PureWindowsPath(name)
-    if not name or "\0" in name or len(name) > 255:
+    if not name.isprintable() or not name or len(name) > 255:
         raise ValueError("must be the name of a file in this folder")
     if PurePosixPath(name).is_absolute() or windows.drive or windows.root or name[0] == "~":
         raise ValueError("must be a name inside this folder, not a path to elsewhere")

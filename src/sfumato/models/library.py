@@ -11,7 +11,7 @@ from typing import Any, cast
 from sfumato.core.denoiser import Denoiser, Kind
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import named
-from sfumato.models import diffusers, glide, hub, notebook, openai, single, vdiffusion
+from sfumato.models import diffusers, glide, hub, notebook, openai, single, vdiffusion, vocabularies
 from sfumato.models.card import Card, Defaults, StageCard, read
 from sfumato.models.devices import DTYPES, Choice, choose
 from sfumato.models.model import Model
@@ -138,7 +138,9 @@ def _from_folder(name: str, folder: Path, choice: Choice) -> Model:
             denoisers[stage.weights] = _denoiser(files, config, stage, choice, digest)
     base, *upsamplers = (denoisers[stage.weights] for stage in stages)
     if card.base.tokenizer is not None:
-        text = Prompts(folder / card.base.tokenizer, int(card.base.network["text_ctx"]))
+        network = card.base.network
+        words = vocabularies.read(folder / card.base.tokenizer, network["n_vocab"])
+        text = Prompts(words, network["text_ctx"])
     return Model(
         name,
         card,

@@ -9,19 +9,21 @@ import math
 import pickle
 import re
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from sfumato.core.errors import SfumatoError
 from sfumato.nn.clip import CLIPConfig
 from sfumato.nn.unet import UNet, UNetConfig
+
+Net = TypeVar("Net", bound=nn.Module)
 
 # configuration fields that no shape tells; a preset of equal shapes or a hint fills them
 HEADS = ("num_heads", "num_head_channels", "num_heads_upsample")
@@ -300,8 +302,7 @@ def load_unet(
         config = infer(state_dict, **hints)
     else:
         config = replace(preset(config).config if isinstance(config, str) else config, **hints)
-    with torch.device("meta"):
-        net = UNet(config).cast(dtype)
+    net = shaped(lambda: UNet(config).cast(dtype), "network")
     wanted = net.state_dict()
     report = _compare(wanted, state_dict, allow_missing)
     if report.missing:
@@ -315,6 +316,16 @@ def load_unet(
     net.load_state_dict(weights, strict=False, assign=True)
     net.to(device)  # what no weights file holds
     return net.eval().requires_grad_(False), report
+
+
+def shaped(make: Callable[[], Net], what: str) -> Net:
+    """A network without memory for its weights; numbers that make none are one line."""
+    try:
+        with torch.device("meta"):
+            return make()
+    except (*DAMAGED, AssertionError) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise SfumatoError(f"{what}: its numbers make none ({said:.120})") from None
 
 
 def _compare(

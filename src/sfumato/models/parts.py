@@ -41,7 +41,7 @@ def autoencoder(folder: Path, kind: str, choice: Choice, digest: Any = None) -> 
         raise SfumatoError(f"{folder}: {kind} is not supported; {', '.join(AUTOENCODERS)} are")
     weights(folder)  # first says what is missing
     configs.autoencoder(folder / "config.json")
-    return _loaded(getattr(diffusers, kind), folder, torch.float32, choice, digest)
+    return loaded(getattr(diffusers, kind), folder, torch.float32, choice.device, digest)
 
 
 def network(folder: Path, kind: str, choice: Choice, digest: Any) -> Any:
@@ -49,16 +49,19 @@ def network(folder: Path, kind: str, choice: Choice, digest: Any) -> Any:
 
     weights(folder)  # first says what is missing
     configs.unet(folder / "config.json", kind)
-    return _loaded(getattr(diffusers, kind), folder, DTYPES[choice.dtype], choice, digest)
+    dtype = DTYPES[choice.dtype]
+    return loaded(getattr(diffusers, kind), folder, dtype, choice.device, digest)
 
 
-def _loaded(
-    cls: Any, folder: Path, dtype: torch.dtype, choice: Choice, digest: Any, config: Any = None
+def loaded(
+    cls: Any, folder: Path, dtype: torch.dtype, device: str, digest: Any = None, config: Any = None
 ) -> Any:
     """A part of the pipeline, frozen, from its safetensors or (weights only) its pickle.
 
     config: in place of the file's, where the class takes one.
     """
+    if (folder / "adapter_config.json").exists():  # transformers would follow the path in it
+        raise SfumatoError(f"{folder}: adapter_config.json; take it out and give it by --adapt")
     files = weights(folder)
     for index in folder.glob("*.index*.json"):
         configs.shards(index)
@@ -77,7 +80,7 @@ def _loaded(
     if digest is not None:
         for file in files:
             digest.update(file_digest(file).encode())
-    return net.to(choice.device).eval().requires_grad_(False)
+    return net.to(device).eval().requires_grad_(False)
 
 
 def _said(error: Exception) -> str:
@@ -159,23 +162,35 @@ def file_digest(file: Path) -> str:
 
 
 def tokenizer(folder: Path) -> Any:
-    from transformers import CLIPTokenizer
+    """CLIP's tokenizer of a folder."""
+    import transformers
 
-    if not (folder / "vocab.json").is_file() and not (folder / "tokenizer.json").is_file():
-        raise SfumatoError(f"{folder}: vocab.json is missing; the model is incomplete")
     configs.tokenizer(folder)
+    # of transformers 4 only the fast one reads a tokenizer.json
+    plain = (folder / "vocab.json").is_file()
+    cls: Any = getattr(transformers, "CLIPTokenizer" if plain else "CLIPTokenizerFast")
     try:
-        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except FOREIGN as error:
+        return cls.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # tokenizers raises nothing more special than that
         raise SfumatoError(f"{folder}: cannot be loaded ({_said(error)})") from None
+
+
+def check_tokens(tokenizer: Any, size: int, folder: Path) -> None:
+    """Refuse a tokenizer whose own tokens are no rows of a text encoder's table of that size."""
+    for name in ("bos", "eos", "pad"):
+        found = getattr(tokenizer, f"{name}_token_id")
+        if name == "pad" and found is None:
+            continue
+        if found is None or not 0 <= found < size:
+            raise SfumatoError(
+                f"{folder}: its {name} token is {found}, the text encoder has {size}; the "
+                "tokenizer belongs to another model"
+            )
 
 
 def encoder(folder: Path, kind: str, choice: Choice, digest: Any) -> Any:
     import transformers
 
-    if (folder / "adapter_config.json").exists():  # transformers would follow the path in it
-        raise SfumatoError(f"{folder}: adapter_config.json; take it out and give it by --adapt")
     config = configs.text_encoder(folder / "config.json")
-    return _loaded(
-        getattr(transformers, kind), folder, DTYPES[choice.dtype], choice, digest, config
-    )
+    cls, dtype = getattr(transformers, kind), DTYPES[choice.dtype]
+    return loaded(cls, folder, dtype, choice.device, digest, config)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.schedule import Table
 from sfumato.core.spaces import IDENTITY
 from sfumato.models import diffusers, hub, parts, renaming
 from sfumato.models.configs import Scheduler
@@ -41,6 +42,11 @@ BESIDE = re.compile(
     r"|(?:sqrt_|log_one_minus_|posterior_|alphas_cumprod|betas$|denoiser\.)"
 )
 """What stands in the originals beside their parts: averages, tables, marks."""
+BETAS, BARS = "betas", "alphas_cumprod"
+LEAST, MOST = 2, 100_000
+CLOSE = 1e-3
+"""Relative, of tables that are one: they were summed up in float32 or float64."""
+TINIEST = 1e-6
 BLOCKS = re.compile(r"\b(?:down_blocks|up_blocks|mid_block)\.")
 """Without which a network would be another one."""
 GROUPS = 32
@@ -62,11 +68,14 @@ def load(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> Model:
     """The model in a file of either family."""
     digest = parts.file_digest(path)
     if is_ddpm(weights):
-        net = ddpm_unet(Part(weights)).to(choice.device, DTYPES[choice.dtype])
+        plain = Part({k: v for k, v in weights.items() if not BESIDE.match(k)})
+        net = ddpm_unet(plain).to(choice.device, DTYPES[choice.dtype])
         scheduler = Scheduler(kind="DDPMScheduler", clip_sample=True)
+        own = own_table(path, weights, scheduler)
         return diffusers.assembled(
-            str(path), net, scheduler, IDENTITY, None, choice, digest, title="DDPM (SDEdit)"
-        )
+            str(path), net, scheduler, IDENTITY, None, choice, digest,
+            title="DDPM (SDEdit)", own=own,
+        )  # fmt: skip
     if marks := [name for name in NO_TABLE if name in weights]:
         raise SfumatoError(
             f"{path.name}: is marked {marks[0]}, so its noise is no table; models of EDM and flow "
@@ -85,6 +94,7 @@ def load(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> Model:
         prediction_type=kind,
         rescale_betas_zero_snr="ztsnr" in weights,
     )
+    own = own_table(path, weights, scheduler)
     text = _encoders(path, weights, xl, second, choice)
     pooled = int(text.encoders[-1].network.config.projection_dim) if xl else 0
     if xl and f"{UNET}label_emb.0.0.weight" not in weights:
@@ -103,7 +113,60 @@ def load(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> Model:
     taken = (UNET, VAE, *((XL_1, XL_2) if xl else (OPEN_CLIP_2,) if second else (CLIP_1,)))
     if idle := [k for k in weights if not k.startswith(taken) and not BESIDE.match(k)]:
         log.warning("%s: %d weights of no part, not used: %s", path.name, len(idle), idle[0])
-    return diffusers.assembled(str(path), net, scheduler, space, text, choice, digest)
+    return diffusers.assembled(str(path), net, scheduler, space, text, choice, digest, own=own)
+
+
+def own_table(path: Path, weights: Mapping[str, Tensor], scheduler: Scheduler) -> Table | None:
+    """The noise table that the file holds, where it is not its family's.
+
+    Betas, since they keep their digits in half precision; else alphas_cumprod.
+    """
+    given = {name: weights[name] for name in (BETAS, BARS) if name in weights}
+    if not given:
+        return None
+    made: dict[str, tuple[float, ...]] = {}
+    for name, value in given.items():
+        if value.ndim != 1 or not value.is_floating_point() or not LEAST <= len(value) <= MOST:
+            raise SfumatoError(
+                f"{path.name}: {name} is {value.dtype} {tuple(value.shape)}; a noise table is "
+                f"{LEAST} to {MOST:,} floats"
+            )
+        bars = (1 - value.double()).cumprod(0) if name == BETAS else value.double()
+        made[name] = (*map(float, bars[:-1]), max(float(bars[-1]), diffusers.ZERO))
+    widest = max(torch.finfo(value.dtype).eps for value in given.values())
+    near = max(CLOSE, 4 * widest)
+    rounded = 0 if BARS not in given else 2 * torch.finfo(given[BARS].dtype).eps
+    if len(made) == 2 and not _alike(made[BETAS], made[BARS], near, rounded):
+        raise SfumatoError(
+            f"{path.name}: {BETAS} and {BARS} are of two noise tables; it is damaged"
+        )
+    found = next(iter(made.values()))
+    plain = scheduler.model_copy(update={"rescale_betas_zero_snr": False})
+    rounded = 0 if BETAS in given else rounded
+    if any(
+        _alike(found, diffusers.table(one).alpha_bar, near, rounded) for one in (scheduler, plain)
+    ):
+        return None
+    if rounded > CLOSE:
+        raise SfumatoError(f"{path.name}: {BARS} has not the digits of a noise table of its own")
+    try:
+        own = Table(found)
+    except SfumatoError:
+        raise SfumatoError(
+            f"{path.name}: {next(iter(given))} is no noise table, which falls from below 1 and "
+            "stays above 0"
+        ) from None
+    log.info("%s: has a noise table of its own, %s", path.name, own)
+    return own
+
+
+def _alike(first: Sequence[float], second: Sequence[float], near: float, rounded: float) -> bool:
+    """Whether two tables of alpha_bar agree, in alpha_bar and in 1 - alpha_bar; rounded: what the
+    format of the numbers does to alpha_bar."""
+    return len(first) == len(second) and all(
+        abs(a - b) <= near * min(b, 1 - b) + rounded * b + TINIEST
+        for a, b in zip(first, second, strict=True)
+    )
 
 
 def _prediction(
@@ -331,13 +394,13 @@ def _encoders(
     if not second:
         first = text_encoder(_under(weights, XL_1 if xl else CLIP_1), "quick_gelu")
         layer: Any = "second" if xl else "last"
-        made.append(Encoder(tokenizer(path), first.to(device, dtype), layer))
+        made.append(Encoder(tokenizer(path, first), first.to(device, dtype), layer))
     if second or xl:
         renamed = renaming.open_clip_renamed(_under(weights, XL_2 if xl else OPEN_CLIP_2))
         spare = not xl and _has_spare(weights)
         other = text_encoder(renamed, "gelu", projected=xl, drop_last=spare)
         layer = "second" if xl else "last"
-        made.append(Encoder(tokenizer(path, "!"), other.to(device, dtype), layer))
+        made.append(Encoder(tokenizer(path, other, "!"), other.to(device, dtype), layer))
     return Encoders(tuple(made), zeros=xl)
 
 
@@ -399,14 +462,20 @@ def text_encoder(
     return _filled(make, named, "text encoder")
 
 
-def tokenizer(path: Path, pad: str | None = None) -> Any:
-    """CLIP's tokenizer for a single file; pad: the token that fills the context, if not the end."""
+def tokenizer(path: Path, network: Any, pad: str | None = None) -> Any:
+    """CLIP's tokenizer for a single file's text encoder; pad: the token that fills the context, if
+    not the end."""
     folders = [path.parent / "tokenizer", path.parent, hub.find(WORDS)]
     for folder in folders:
-        if folder is not None and (folder / "vocab.json").is_file():
+        if folder is None:
+            continue
+        # a tokenizer.json beside the file may be any model's
+        names = ("vocab.json",) if folder == path.parent else ("vocab.json", "tokenizer.json")
+        if any((folder / name).is_file() for name in names):
             made = parts.tokenizer(folder)
             if pad is not None:
                 made.pad_token = pad
+            parts.check_tokens(made, int(network.config.vocab_size), folder)
             return made
     raise SfumatoError(
         f"{path.name}: needs CLIP's vocabulary; put its vocab.json and merges.txt beside the file, "

@@ -19,7 +19,7 @@ from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import Cosine
 from sfumato.models import parts
-from sfumato.models.card import Card, Defaults, StageCard
+from sfumato.models.card import Card, CleanClipCard, Defaults, StageCard
 from sfumato.models.devices import DTYPES, Choice
 from sfumato.models.extras import CleanClip
 from sfumato.models.model import Model
@@ -88,7 +88,7 @@ def load(name: str, file: Path, weights: Mapping[str, Tensor], choice: Choice) -
         multiple=config.multiple,
         maximum=4 * NATIVE,
         defaults=Defaults(50, "iplms", "v-spliced", methods),
-        clip={"clean": "clip", "name": CLIP},
+        clip=CleanClipCard("clip", CLIP),
     )
     denoiser = Denoiser(network, Cosine(), "v", code=float, t_min=preset.t_min, t_max=preset.t_max)
     digest = parts.file_digest(file)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import keyed
+from sfumato.models import vocabularies
 from sfumato.models.prompts import Prompts
 from sfumato.train import origin, start
 from sfumato.train.config import Config
@@ -68,7 +69,7 @@ class Feed:
 
     def prompts(self, context: int, vocabulary: int) -> Prompts:
         """Captions to tokens, cut where they are too long; the network knows `vocabulary`."""
-        made = Prompts(self.words, context, cut=True)
+        made = Prompts(vocabularies.read(self.words), context, cut=True)
         if (size := made.tokenizer.get_vocab_size()) > vocabulary:
             raise SfumatoError(
                 f"model.network: knows {vocabulary} tokens, the tokenizer has {size}; give it as "

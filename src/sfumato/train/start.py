@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 import sfumato.models
 from sfumato.core.errors import SfumatoError
-from sfumato.documents import read_text
+from sfumato.models import vocabularies
+from sfumato.models.card import CleanClipCard, Part, read_part
 from sfumato.models.card import read as read_card
 from sfumato.models.openai import read_state_dict
 from sfumato.nn.bands import widened, widened_out
@@ -54,7 +55,7 @@ def extended(file: Path, concepts: Iterable[Concept], vocabulary: int) -> Tokeni
     Its merges come after the old ones and join bytes that English has not, so that English texts
     keep their tokens and a network that knows them forgets nothing.
     """
-    data = json.loads(file.read_text(encoding="utf-8"))
+    data = json.loads(vocabularies.read(file).to_str())
     vocab, merges = data["model"]["vocab"], data["model"]["merges"]
     hangul = [" ".join(re.findall("[가-힣]+", text)) for text in _said(concepts)]
     learned = models.BPE()
@@ -103,9 +104,6 @@ def words_of(name: str) -> Path:
     return file
 
 
-Part = Literal["base", "upsampler", "clip", "classifier"]
-
-
 def earlier(name: str, part: Part) -> tuple[dict[str, Tensor], Path | None]:
     """Weights and tokenizer file of a part of a bundled model, of a model's folder, of a run's
     exported folder, or of a weights file."""
@@ -132,16 +130,14 @@ def _files(folder: Path, name: str, part: Part) -> tuple[Sequence[str], str | No
     """Names of a part's weights and of its tokenizer."""
     exported = folder / (f"{part}.json" if part in ("clip", "classifier") else "stage.json")
     if exported.is_file():
-        data = json.loads(read_text(exported))
-        return data["weights"], data.get("tokenizer")
+        found = read_part(exported, part)
+        return found.weights, found.tokenizer
     card = read_card(folder)
-    stage = card.base if part == "base" else next(iter(card.upsamplers), None)
-    beside = {"clip": card.clip, "classifier": card.classifier}.get(part)
-    if beside is not None:
-        return beside["weights"], beside.get("tokenizer")
-    if stage is None or part in ("clip", "classifier"):
+    stages = {"base": card.base, "upsampler": next(iter(card.upsamplers), None)}
+    entry = {**stages, "clip": card.clip, "classifier": card.classifier}[part]
+    if entry is None or isinstance(entry, CleanClipCard):
         raise SfumatoError(f"model.start {name}: has no {part} to start from")
-    return stage.weights, stage.tokenizer
+    return entry.weights, entry.tokenizer
 
 
 def adopt(
@@ -214,7 +210,8 @@ def _grown(name: str, given: Tensor, target: Tensor) -> Tensor:
 
 def _retokenised(given: Tensor, target: Tensor, old: Path, new: Path) -> Tensor:
     """Embeddings of another vocabulary: equal pieces keep theirs, others start as their parts."""
-    before, after = Tokenizer.from_file(str(old)), Tokenizer.from_file(str(new))
+    before = vocabularies.read(old, len(given))
+    after = vocabularies.read(new, len(target))
     known = before.get_vocab()
     out = target.float().clone() * given.std()
     for piece, index in after.get_vocab().items():

@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from pydantic import JsonValue
 from torch import Tensor, nn
 
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
-from sfumato.models import adapter_files, adapters, encoders
+from sfumato.documents import parse_json, read_text
+from sfumato.models import adapter_files, adapters, encoders, vocabularies
 from sfumato.models.model import Model
 from sfumato.nn import lora
 from sfumato.nn.unet import UNet
 from sfumato.nn.vdiffusion import VDiffusion
 from sfumato.train import state
 from sfumato.train.config import Config
+from sfumato.train.objective import trainable
 
 TEXT = ("transformer.", "token_embedding", "positional_embedding", "padding_embedding")
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
@@ -36,6 +39,7 @@ class Tuned:
     def __init__(self, model: Model, config: Config, texts: Sequence[str]) -> None:
         self.model, self.config, self.texts = model, config, tuple(texts)
         self.own = isinstance(model.denoiser.network, UNet)
+        trainable(model.denoiser)
         if isinstance(model.denoiser.network, VDiffusion):
             raise SfumatoError(f"{model.name}: v-diffusion's networks cannot be tuned here")
         network: Any = model.denoiser.network
@@ -194,7 +198,7 @@ class Tuned:
     ) -> None:
         """Our own networks: shards in float16, and what the card says of them."""
         file = folder / "card.json"
-        card = json.loads(file.read_text(encoding="utf-8"))
+        card: Any = parse_json(dict[str, JsonValue], read_text(file), file.name)
         for part, net in self.nets.items():
             weights = {k: v.half() for k, v in {**net.state_dict(), **_of(part, average)}.items()}
             own = part == "unet"
@@ -219,6 +223,8 @@ class Tuned:
             for old in (folder / part).glob("*.bin*"):
                 old.unlink()
             state.put(folder / part / f"{stem}.safetensors", weights, {"format": "pt"})
+        for words in ("tokenizer", "tokenizer_2"):
+            vocabularies.spell_out(folder / words)
 
 
 def _of(part: str, average: Mapping[str, Tensor]) -> dict[str, Tensor]:

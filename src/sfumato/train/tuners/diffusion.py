@@ -21,6 +21,7 @@ from sfumato.core.noise import keyed
 from sfumato.core.process import Process
 from sfumato.core.schedule import named
 from sfumato.methods.threshold import Clamp
+from sfumato.models.card import Part
 from sfumato.models.devices import DTYPES, choose
 from sfumato.nn import lora
 from sfumato.nn.unet import UNet, UNetConfig
@@ -88,7 +89,7 @@ class Diffusion:
             )
         net = networks.made(lambda: UNet(shape), self.seed)
         if model.start:
-            part: start.Part = "upsampler" if net.config.low_res else "base"
+            part: Part = "upsampler" if net.config.low_res else "base"
             weights, old = start.earlier(model.start, part)
             self.base = start.digests(weights)
             start.adopt(net, weights, old, self.feed.words)
