@@ -38,7 +38,7 @@ def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
             found = os.fstat(stream.fileno())  # what was looked at may have been exchanged
             if not stat.S_ISREG(found.st_mode):
                 raise SfumatoError(f"{path}: is no regular file; give a file")
-            data = b"" if found.st_size > limit else stream.read(limit + 1)
+            data = b"" if found.st_size > limit else stream.read(limit + 1) or b""
     except FileNotFoundError:
         raise SfumatoError(f"{path}: no such file; check the path") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name

@@ -154,7 +154,7 @@ def declared(spacing: Any) -> str | Times | None:
         return spacing
     try:
         given = () if isinstance(spacing, Set | Mapping | bytes) else tuple(spacing[:])
-    except (TypeError, IndexError):
+    except (TypeError, IndexError, RuntimeError):  # RuntimeError: a sparse tensor
         raise SfumatoError(f"spacing {spacing!r:.60}: give a name, or times") from None
     if not 2 <= len(given) <= LONGEST:
         raise SfumatoError(f"spacing: has {len(given)} times; give 2 to {LONGEST:,}")

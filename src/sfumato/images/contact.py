@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image as PILImage
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.ranges import Range, whole
 from sfumato.images.inputs import ImageInput, open_image
 from sfumato.images.picture import Colour, Picture, flattened
 
@@ -39,6 +40,11 @@ def sheet(
     those up to 64 px by whole factors; transparent parts are white, as a model sees them; long
     captions take two lines and end in an ellipsis.
     """
+    for name, value in (("images", images), ("captions", captions), ("rows", rows)):
+        if isinstance(value, str | bytes) or not (value is None or isinstance(value, Sequence)):
+            raise SfumatoError(f"sheet: {name} {value!r:.60}: give a list")
+    columns = None if columns is None else whole(columns, "sheet: columns", Range())
+    cell = None if cell is None else whole(cell, "sheet: cell", Range())
     if not images:
         raise SfumatoError("sheet: there are no pictures to show; give at least one")
     if captions is not None and len(captions) != len(images):

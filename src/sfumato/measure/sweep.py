@@ -24,7 +24,7 @@ from sfumato.claims import FILE as CLAIM
 from sfumato.claims import claimed
 from sfumato.core.errors import SfumatoError, said
 from sfumato.core.interrupts import undisturbed
-from sfumato.core.ranges import SEEDS, Range, whole
+from sfumato.core.ranges import SEEDS, Range, whole, words
 from sfumato.images.destination import check_file
 from sfumato.images.writing import write_new, write_whole
 from sfumato.measure import distance, evaluate, heldout
@@ -171,7 +171,12 @@ def sweep(
     made from. progress: (done, of) cells. Writes pictures, sweep.json, recipe.json, pictures.csv,
     curve.csv, curve.png, sheet.png and index.html.
     """
+    if not isinstance(over, str | Axis):
+        raise SfumatoError(f"over = {over!r:.60}: give an Axis, or such as sdedit.t0=0.1,0.5")
     axis_ = axis(over) if isinstance(over, str) else over
+    if isinstance(prompts, str | bytes) or not isinstance(prompts, Sequence):
+        raise SfumatoError(f"prompts = {prompts!r:.60}: give a list of texts")
+    prompts = [words(text, "prompt") for text in prompts]
     base = base_of(process)
     model: Any = base.source
     if model is None:
