@@ -23,9 +23,10 @@ from matplotlib.figure import Figure
 import sfumato as sf
 from sfumato.core.noise import Seeded
 from sfumato.core.schedule import FAINTEST
-from sfumato.measure import distance, heldout
+from sfumato.measure import heldout
 from sfumato.measure.evaluate import clip_score, on_white, pixels
 from sfumato.methods.clip_guidance import Agreement
+from sfumato.metrics import kernel
 from sfumato.models import extras
 
 STYLE, SEED, STEPS, ROWS = "3d render", 0, 20, 25
@@ -138,14 +139,14 @@ def main() -> None:
             features, logits = bench.look(pictures)
             hits = bench.hits(logits, torch.arange(len(asked)))[:, 0]
             real = bench.features[: len(asked)]
-            kernel = distance.kernel_estimate(
+            closeness = kernel.kernel_estimate(
                 features / bench.spread, real / bench.spread, paired=True
             )
             scores = clip_score(model, pictures, texts)
             assert scores is not None, "this model has no CLIP"
-            clip, top1 = distance.mean(scores), distance.mean(hits)
-            print(f"| {way} | {scale:g} | {kernel} | {clip} | {top1} |", flush=True)
-            found = {"kernel": kernel, "clip": clip, "top1": top1}
+            clip, top1 = kernel.mean(scores), kernel.mean(hits)
+            print(f"| {way} | {scale:g} | {closeness} | {clip} | {top1} |", flush=True)
+            found = {"kernel": closeness, "clip": clip, "top1": top1}
             rows.append({"way": way, "scale": f"{scale:g}"} | {
                 f"{name}{end}": getattr(value, field)
                 for name, value in found.items() for end, field in ENDS.items()

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from conformance_case import picked
 from sfumato.core.denoiser import Kind
+from sfumato.metrics import fidelity
 from sfumato.models.diffusers import KINDS as PREDICTED
-from sfumato.train import personal
-from sfumato.train.levels import Constant, MinSNR, Target
-from sfumato.train.prior import per_sample, preserved
+from sfumato.train.subject.prior import per_sample, preserved
+from sfumato.train.weighting import Constant, MinSNR, Target
 
 Case = Mapping[str, Any]
 Tensors = Mapping[str, Tensor]
@@ -82,11 +82,11 @@ def agrees(found: Tensor, wanted: Tensor, relative: float) -> None:
 def check_metrics(case: Case, t: Tensors) -> None:
     given = {name: t[f"metric.in.{name}"] for name in ("gen", "real", "text", "class_gen", "lpips")}
     found = {
-        "subject_fidelity": float(personal.subject_fidelity(given["gen"], given["real"]).mean()),
-        "real_ceiling": personal.real_ceiling(given["real"]),
-        "prompt_fidelity": float(personal.prompt_fidelity(given["gen"], given["text"]).mean()),
-        "pres": float(personal.pres(given["class_gen"], given["real"]).mean()),
-        "div": personal.diversity(given["lpips"]),
+        "subject_fidelity": float(fidelity.subject_fidelity(given["gen"], given["real"]).mean()),
+        "real_ceiling": fidelity.real_ceiling(given["real"]),
+        "prompt_fidelity": float(fidelity.prompt_fidelity(given["gen"], given["text"]).mean()),
+        "pres": float(fidelity.pres(given["class_gen"], given["real"]).mean()),
+        "div": fidelity.diversity(given["lpips"]),
     }
     for name, value in found.items():
         wanted = float(t[f"metric.out.{name}"])

@@ -13,7 +13,6 @@ from conformance_case import kept_of, number, picked, table_of, total_of
 from conformance_networks import part
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.schedule import Table
-from sfumato.train.levels import Target
 from sfumato.train.objective import (
     LN2,
     Objective,
@@ -23,6 +22,7 @@ from sfumato.train.objective import (
     discretised_log_likelihood,
     variational_bound,
 )
+from sfumato.train.weighting import Target
 
 KIND: dict[str, Any] = {"epsilon": "eps", "start_x": "x0", "previous_x": "previous"}
 

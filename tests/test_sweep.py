@@ -16,9 +16,9 @@ from sfumato import images
 from sfumato.core.errors import SfumatoError
 from sfumato.measure import auto
 from sfumato.measure.curve import Curve, Point, knee
-from sfumato.measure.distance import Estimate
 from sfumato.measure.faithful import Reference
 from sfumato.measure.sweep import Axis, axis, judge_of, sweep
+from sfumato.metrics.kernel import Estimate
 from sfumato.models.replay import read
 
 STROKES = Path(__file__).parent.parent / "examples" / "strokes"

@@ -29,24 +29,13 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import VP, linear, squared_cosine
 from sfumato.models.library import BUNDLED
 from sfumato.train.config import Config, parse, read
-from sfumato.train.levels import (
-    P2,
-    Constant,
-    LogNormal,
-    Lowest,
-    MinSNR,
-    Plain,
-    SoftTruncation,
-    Stratified,
-    Target,
-    Uniform,
-    weights,
-)
 from sfumato.train.objective import Objective, clean, pose, x_in
 from sfumato.train.optim import rate
 from sfumato.train.report import Log, memory, plot
+from sfumato.train.timesteps import LogNormal, Lowest, SoftTruncation, Stratified, Uniform
+from sfumato.train.trainable import Tuned
 from sfumato.train.trainer import Trainer
-from sfumato.train.tuned import Tuned
+from sfumato.train.weighting import P2, Constant, MinSNR, Plain, Target, weights
 
 ROOT = Path(__file__).parent.parent
 RECIPE = """

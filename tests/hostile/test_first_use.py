@@ -25,7 +25,7 @@ from sfumato.cli.compose import Composed
 from sfumato.core.errors import SfumatoError
 from sfumato.core.synonyms import meant
 from sfumato.models import cost, library
-from sfumato.train.feed import tiled
+from sfumato.train.batches import tiled
 
 ROOT = Path(__file__).parents[2]
 ROSE = str(ROOT / "examples" / "strokes" / "rose.png")

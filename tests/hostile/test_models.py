@@ -13,7 +13,7 @@ import pytest
 
 from sfumato.core.errors import SfumatoError
 from sfumato.models import card, carry, configs, hub, library
-from sfumato.train import start, told
+from sfumato.train import told, warm_start
 
 EMOJI = library.BUNDLED["emoji"]
 
@@ -241,7 +241,7 @@ def test_an_exported_part_is_read_in_its_type(
 ) -> None:
     name = f"{part}.json" if part != "base" else "stage.json"
     with pytest.raises(SfumatoError, match=said):
-        start.earlier(str(written(tmp_path, data, name)), part)
+        warm_start.earlier(str(written(tmp_path, data, name)), part)
 
 
 def test_weights_of_another_clip_than_the_cards(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pipelines
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
 from sfumato.models import library, parts, vocabularies
-from sfumato.train.tuned import Tuned
+from sfumato.train.trainable import Tuned
 
 EMOJI = library.BUNDLED["emoji"]
 

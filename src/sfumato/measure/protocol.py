@@ -22,16 +22,16 @@ from sfumato import images
 from sfumato.core.errors import SfumatoError
 from sfumato.images.folders import pictures_in
 from sfumato.measure import features
-from sfumato.measure.distance import Estimate
 from sfumato.measure.features import Features
 from sfumato.measure.sweep import spread
+from sfumato.metrics import fidelity
+from sfumato.metrics.kernel import Estimate
 from sfumato.models import replay
 from sfumato.models.cascade import base_of
 from sfumato.models.library import load
 from sfumato.models.model import Model
-from sfumato.train import personal, told
-from sfumato.train.classes import pixels
-from sfumato.train.subject import shots
+from sfumato.train import told
+from sfumato.train.subject.class_pictures import pixels
 
 log = logging.getLogger("sfumato")
 
@@ -183,20 +183,20 @@ def measured(
         made = [pixels(images.open_image(file)) for file in files]
         seen = networks.look(made)
         for name, vectors in seen.items():
-            values[name].append(personal.subject_fidelity(vectors, real[name]))
+            values[name].append(fidelity.subject_fidelity(vectors, real[name]))
         if networks.text is not None:
             said = networks.text([text]).expand(len(made), -1)
-            values["CLIP-T"].append(personal.prompt_fidelity(seen["CLIP-I"], said))
+            values["CLIP-T"].append(fidelity.prompt_fidelity(seen["CLIP-I"], said))
         if networks.lpips is not None and len(made) > 1:
             if len({picture.shape for picture in made}) > 1:
                 raise SfumatoError(f"{files[0].parent}: pictures of several sizes have no LPIPS")
             values["DIV"].append(
-                torch.tensor([personal.diversity(distances(networks.lpips, made))])
+                torch.tensor([fidelity.diversity(distances(networks.lpips, made))])
             )
     if networks.dino is not None and of_class:
         others = networks.look([pixels(images.open_image(file)) for file in of_class])
-        values["PRES"].append(personal.pres(others["DINO"], real["DINO"]))
-    ceilings = {name: personal.real_ceiling(v) for name, v in real.items() if len(v) > 1}
+        values["PRES"].append(fidelity.pres(others["DINO"], real["DINO"]))
+    ceilings = {name: fidelity.real_ceiling(v) for name, v in real.items() if len(v) > 1}
     return {n: spread(torch.cat(v).tolist()) for n, v in values.items() if v}, ceilings
 
 
@@ -336,7 +336,7 @@ def evaluate(
     for one in asked:
         place = source.note(one) if isinstance(source, Runs) else source / one.name
         try:
-            photos = [pixels(shot.picture) for shot in shots(one.folder)]
+            photos = [pixels(shot.picture) for shot in read_shots(one.folder)]
         except SfumatoError as error:
             leave(left, str(error))
             continue

@@ -27,11 +27,12 @@ from sfumato.core.interrupts import undisturbed
 from sfumato.core.ranges import SEEDS, Range, whole, words
 from sfumato.images.destination import check_file
 from sfumato.images.writing import write_new, write_whole
-from sfumato.measure import distance, evaluate, heldout
+from sfumato.measure import evaluate, heldout
 from sfumato.measure.curve import Curve, Point, knee, plot
-from sfumato.measure.distance import Estimate
 from sfumato.measure.faithful import Reference, diversity
 from sfumato.methods import field_of, find
+from sfumato.metrics import kernel
+from sfumato.metrics.kernel import Estimate
 from sfumato.models import replay
 from sfumato.models.cascade import base_of
 from sfumato.models.result import save_new
@@ -338,7 +339,7 @@ def spread(numbers: Sequence[float]) -> Estimate:
     """Mean with its interval; of a single number, itself."""
     if len(numbers) == 1:
         return Estimate(numbers[0], numbers[0], numbers[0], 1)
-    return distance.mean(torch.tensor(numbers))
+    return kernel.mean(torch.tensor(numbers))
 
 
 def judge_of(text: str) -> heldout.Bench | None:
@@ -350,7 +351,7 @@ def judge_of(text: str) -> heldout.Bench | None:
 def realism(bench: heldout.Bench, pixels: torch.Tensor) -> float:
     """Kernel distance of one picture (1, 3, h, w) to the real ones of the judge's style."""
     features = bench.look(pixels)[0] / bench.spread
-    return float(distance.kernel_each(features, bench.features / bench.spread))
+    return float(kernel.kernel_each(features, bench.features / bench.spread))
 
 
 def _write_rows(file: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -19,18 +19,9 @@ from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import Schedule
 from sfumato.core.solvers import variances
-from sfumato.train.levels import (
-    TIMES,
-    WEIGHTINGS,
-    MinSNR,
-    Norm,
-    Stratified,
-    Target,
-    TimeSampler,
-    Weighting,
-    weights,
-)
+from sfumato.train.timesteps import TIMES, Stratified, TimeSampler
 from sfumato.train.values import Chosen, NotNegative, part
+from sfumato.train.weighting import WEIGHTINGS, MinSNR, Norm, Target, Weighting, weights
 
 
 @dataclass(frozen=True)

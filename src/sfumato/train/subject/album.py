@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sfumato.core.noise import keyed
 from sfumato.core.schedule import Schedule
-from sfumato.train.levels import TimeSampler
+from sfumato.train.timesteps import TimeSampler
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import keyed
 from sfumato.models import vocabularies
 from sfumato.models.prompts import Prompts
-from sfumato.train import origin, start
+from sfumato.train import origin, warm_start
 from sfumato.train.config import Config
 from sfumato.train.data import store
 from sfumato.train.data.captions import Wording
@@ -53,10 +53,10 @@ class Feed:
             part = file.with_suffix(f".{os.getpid()}.part")
             model = self.config.model
             if model.tokenizer:
-                words = start.words_of(model.tokenizer)
-                start.extended(words, concepts, model.vocabulary).save(str(part))
+                words = warm_start.words_of(model.tokenizer)
+                warm_start.extended(words, concepts, model.vocabulary).save(str(part))
             else:
-                start.tokenizer(concepts, model.vocabulary).save(str(part))
+                warm_start.tokenizer(concepts, model.vocabulary).save(str(part))
             part.replace(file)
         return file
 

@@ -24,7 +24,7 @@ from sfumato.models.model import Model
 from sfumato.nn import lora
 from sfumato.nn.unet import UNet
 from sfumato.nn.vdiffusion import VDiffusion
-from sfumato.train import state
+from sfumato.train import checkpoint
 from sfumato.train.config import Config
 from sfumato.train.objective import trainable
 
@@ -119,7 +119,7 @@ class Tuned:
             file = folder / "adapter.safetensors"
             given = self.config.adapter
             plain = {name.removeprefix("unet."): value for name, value in average.items()}
-            state.write(file, plain, {"alpha": given.alpha, "rank": given.rank, **note})
+            checkpoint.write(file, plain, {"alpha": given.alpha, "rank": given.rank, **note})
             return file, f"{file}: {len(plain) // 2} layers, rank {given.rank}"
         return self._lora_files(folder, average, note)
 
@@ -159,8 +159,8 @@ class Tuned:
             folder / "pytorch_lora_weights.safetensors",
             folder / f"{name}.kohya.safetensors",
         )
-        state.put(first, own, {"format": "pt"})
-        state.put(second, kohya, told)
+        checkpoint.put(first, own, {"format": "pt"})
+        checkpoint.put(second, kohya, told)
         counts = [self.counted(file) for file in (first, second)]
         if len(set(counts)) != 1 or counts[0] != len(own) // 2:
             raise SfumatoError(f"{first}: {counts} layers were read back of {len(own) // 2}")
@@ -204,7 +204,7 @@ class Tuned:
             own = part == "unet"
             stages = [card["base"]] if own else card["upsamplers"]
             before = stages[0]["weights"]
-            names = state.write_shards(folder, "base" if own else part, weights)
+            names = checkpoint.write_shards(folder, "base" if own else part, weights)
             for old in set(before) - set(names):
                 (folder / old).unlink()
             for stage in stages:  # one network may serve several
@@ -222,7 +222,7 @@ class Tuned:
                 old.unlink()
             for old in (folder / part).glob("*.bin*"):
                 old.unlink()
-            state.put(folder / part / f"{stem}.safetensors", weights, {"format": "pt"})
+            checkpoint.put(folder / part / f"{stem}.safetensors", weights, {"format": "pt"})
         for words in ("tokenizer", "tokenizer_2"):
             vocabularies.spell_out(folder / words)
 

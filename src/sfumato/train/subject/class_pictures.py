@@ -27,7 +27,7 @@ from sfumato.images import Picture
 from sfumato.models.encoders import Encoders
 from sfumato.models.model import Model
 from sfumato.recipe import home
-from sfumato.train import state
+from sfumato.train import checkpoint
 
 log = logging.getLogger("sfumato")
 
@@ -92,10 +92,10 @@ class Wanted:
                 if i >= self.count or found[i] is not None:
                     continue
                 name = f"{i:04d}.png"
-                with state.beside(self.folder / name) as part:
+                with checkpoint.beside(self.folder / name) as part:
                     part.write_bytes(Picture.of(image).encode("PNG"))
                 known[name] = sha256((self.folder / name).read_bytes()).hexdigest()
-                state.put_text(self.folder / MADE, json.dumps(known, indent=0))
+                checkpoint.put_text(self.folder / MADE, json.dumps(known, indent=0))
                 found[i] = self._kept(i, known)
                 done += 1
             if time.monotonic() - said > PAUSE or done == len(wanted):
