@@ -32,6 +32,7 @@ from sfumato.models.library import load
 from sfumato.models.model import Model
 from sfumato.train import told
 from sfumato.train.subject.class_pictures import pixels
+from sfumato.train.subject.shots import read_shots
 
 log = logging.getLogger("sfumato")
 
