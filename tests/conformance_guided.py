@@ -22,7 +22,7 @@ from sfumato.methods.clip_guidance import Agreement
 from sfumato.methods.inpaint import Inpaint
 from sfumato.methods.threshold import Threshold
 from sfumato.models.cascade import quantised
-from sfumato.models.openai import load_unet
+from sfumato.models.loaders.openai import load_unet
 from sfumato.nn.classifier import Classifier
 from sfumato.nn.clip import NoisedCLIP
 from sfumato.nn.unet import UNetConfig

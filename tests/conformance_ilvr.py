@@ -28,7 +28,7 @@ from sfumato.core.solvers import DDPM, variances
 from sfumato.core.spacing import respaced
 from sfumato.methods.ilvr import ILVR
 from sfumato.methods.threshold import Threshold
-from sfumato.models.openai import load_unet
+from sfumato.models.loaders.openai import load_unet
 from sfumato.nn.resize import KERNELS, LowPass, matrix
 from sfumato.nn.unet import UNetConfig
 

@@ -16,7 +16,8 @@ from sfumato.methods.common.cutouts import cutouts
 from sfumato.methods.patch_nce import contrast, normalised, rows
 from sfumato.methods.perceptual import distance
 from sfumato.methods.total_variation import variation
-from sfumato.models import extras
+from sfumato.models.features import Maps
+from sfumato.models.rating import head_of
 from sfumato.nn.vgg import CONVOLUTIONS, VGG19
 
 Case = Mapping[str, Any]
@@ -128,11 +129,11 @@ def variations(same: Within, t: Tensors, case: Case) -> None:
 def heads(same: Within, t: Tensors, case: Case) -> None:
     vectors = t["aes.embeds"].clone().requires_grad_()
     unit = instruction.unit(vectors)
-    rating = extras.head_of({"weight": t["aes.weight"], "bias": t["aes.bias"]}, "ava")(unit).mean()
+    rating = head_of({"weight": t["aes.weight"], "bias": t["aes.bias"]}, "ava")(unit).mean()
     same("aes.ava_mean", rating)
     same("aes.ava_grad", grad(rating, vectors))
     sac = {"linear.weight": t["aes.sac_weight"], "linear.bias": t["aes.bias"]}
-    same("aes.sac_out", extras.head_of(sac, "sac")(unit)[..., None])
+    same("aes.sac_out", head_of(sac, "sac")(unit)[..., None])
 
 
 def cuts(same: Within, t: Tensors, case: Case) -> None:
@@ -159,7 +160,7 @@ def content(same: Within, t: Tensors, case: Case) -> None:
 
 
 def looked(net: VGG19, pixels: Tensor) -> dict[str, Tensor]:
-    maps = extras.Maps(net(pixels))
+    maps = Maps(net(pixels))
     return {name: maps[name] for name in ("relu4_2", "relu5_2")}
 
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from conformance_case import limit_of, picked
-from sfumato.models import openai, vdiffusion
-from sfumato.models.openai import load_unet
+from sfumato.models.loaders import openai, vdiffusion
+from sfumato.models.loaders.openai import load_unet
 from sfumato.nn.blocks import (
     GROUPS,
     Attention,

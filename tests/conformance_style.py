@@ -26,13 +26,14 @@ from sfumato.methods.common.penalty import Penalty, View
 from sfumato.methods.diffstyler import Velocity
 from sfumato.methods.perceptual import distance
 from sfumato.methods.total_variation import variation
-from sfumato.models import extras
+from sfumato.models.clip import CLIP_MEAN, CLIP_STD
+from sfumato.models.rating import head_of
 from sfumato.nn.vgg import CONVOLUTIONS, VGG19
 
 Case = Mapping[str, Any]
 Tensors = Mapping[str, Tensor]
 COSINE = Cosine()
-MEAN, STD = extras.CLIP_MEAN, extras.CLIP_STD
+MEAN, STD = CLIP_MEAN, CLIP_STD
 FLAGS = ("-cs", "-lc", "-ns", "-tvs", "-as", "-fs", "-ws")
 
 
@@ -99,7 +100,7 @@ class Check:
     def losses(self, prompts: list[tuple[str, float]], values: dict[str, float]) -> list[Guide]:
         """Those with a gradient: the reference's contrastive loss has none."""
         target = self.text(prompts)
-        head = extras.head_of({"weight": self.t["aes.weight"], "bias": self.t["aes.bias"]}, "ava")
+        head = head_of({"weight": self.t["aes.weight"], "bias": self.t["aes.bias"]}, "ava")
         measures: dict[str, Callable[[View], Tensor]] = {
             "-cs": lambda view: instruction.spherical(self.eye(view.pixels), target),
             "-lc": lambda view: distance(looked(self.vgg, view.pixels * 2 - 1), self.wanted),

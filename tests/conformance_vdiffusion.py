@@ -23,7 +23,7 @@ from sfumato.core.process import Process
 from sfumato.core.schedule import Cosine, ratio
 from sfumato.core.solvers import transfer
 from sfumato.core.spacing import COSINE_TO, DDPM_FROM, materialise
-from sfumato.models import vdiffusion
+from sfumato.models.loaders import vdiffusion
 from sfumato.nn.vdiffusion import VDiffusion
 
 Case = Mapping[str, Any]

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
 from sfumato.images import ImageInput
-from sfumato.models.library import BUNDLED
+from sfumato.models.loaders.library import BUNDLED
 from sfumato.models.replay import compose
 from sfumato.nn import lora
 from sfumato.nn.classifier import Classifier

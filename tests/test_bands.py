@@ -15,7 +15,7 @@ import sfumato as sf
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import named, ratio
-from sfumato.models.openai import load_unet
+from sfumato.models.loaders.openai import load_unet
 from sfumato.nn import lora
 from sfumato.nn.bands import Bands, BandsConfig, haar, unhaar
 from sfumato.nn.classifier import Classifier

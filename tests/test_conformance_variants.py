@@ -16,7 +16,7 @@ import conformance_velocity_variants as velocity
 from conformance_made import recorded
 from conformance_tokens import folder
 from conformance_variants import Made
-from sfumato.models.vocabularies import cleaned
+from sfumato.models.files.vocabularies import cleaned
 from test_conformance import KINDS
 
 KIND_OF_VARIANCE = ["learned_range", "learned", "fixed_small", "fixed_large"]

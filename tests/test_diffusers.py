@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import pipelines
 import sfumato as sf
 from sfumato.core.noise import Tape
-from sfumato.models import configs
+from sfumato.models.files import configs
 
 PROMPT, NEGATIVE = "red cat", "a dog"
 KINDS = ("sd1", "sd2-v", "sdxl")

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 import pipelines
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
-from sfumato.models import adapter_files, renaming
+from sfumato.models.files import adapter_files, key_names
 from test_diffusers import pixels_of, times_of
 
 RANK, ALPHA = 2, 3.0
@@ -134,7 +134,7 @@ def diffusers_file(pipe: Any, path: Path, old: bool = False) -> Path:
 def kohya_file(pipe: Any, path: Path, sgm: bool = False) -> Path:
     """Flattened names with an alpha each; `sgm` as files for SDXL are."""
     tensors: dict[str, torch.Tensor] = {}
-    names = renaming.sgm_names(pipe.unet) if sgm else {}
+    names = key_names.sgm_names(pipe.unet) if sgm else {}
 
     def add(stem: str, weight: torch.Tensor, seed: int) -> None:
         down, up = low_rank(weight, seed)

@@ -19,8 +19,9 @@ import sfumato as sf
 from sfumato.cli import main
 from sfumato.core.errors import SfumatoError
 from sfumato.measure.sweep import sweep
-from sfumato.models import library, memory
+from sfumato.models import memory
 from sfumato.models.cascade import base_of
+from sfumato.models.loaders import library
 from sfumato.nn.blocks import Conv2d
 
 LINE = r"memory: .+ would take at least [0-9,.]+ GiB, .+ has [0-9,.]+ GiB; make .+\(size\)"

@@ -14,8 +14,8 @@ import pytest
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import ratio
-from sfumato.models import configs
-from sfumato.models.diffusers import table
+from sfumato.models.files import configs
+from sfumato.models.loaders.diffusers import table
 from sfumato.models.timesteps import times
 
 SHAPED = ("DDIM", "PNDM", "DDPM", "DEISMultistep", "DPMSolverMultistep", "EulerAncestralDiscrete",

@@ -27,7 +27,7 @@ import sfumato as sf
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import VP, linear, squared_cosine
-from sfumato.models.library import BUNDLED
+from sfumato.models.loaders.library import BUNDLED
 from sfumato.train.config import Config, parse, read
 from sfumato.train.objective import Objective, clean, pose, x_in
 from sfumato.train.optim import rate

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from sfumato.core.errors import SfumatoError
-from sfumato.models import card, carry, configs, hub, library
+from sfumato.models import card
+from sfumato.models.files import configs, hub
+from sfumato.models.loaders import export, library
 from sfumato.train import told, warm_start
 
 EMOJI = library.BUNDLED["emoji"]
@@ -319,7 +321,7 @@ def test_an_export_follows_no_link_out_of_the_model(tmp_path: Path, kind: str) -
     else:
         (model / "x").symlink_to(where.get(kind, "nowhere"))
     with pytest.raises(SfumatoError, match=r"link that leads out|no regular file"):
-        carry.export(str(model), tmp_path / "out")
+        export.export(str(model), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -329,7 +331,7 @@ def test_an_export_takes_the_hubs_own_blobs(tmp_path: Path) -> None:
     blobs.mkdir()
     (blobs / "abc").write_text("x")
     (snapshot / "card.json").symlink_to("../../blobs/abc")
-    made = carry.export(str(snapshot), tmp_path / "out")
+    made = export.export(str(snapshot), tmp_path / "out")
     assert (made / "card.json").read_text() == "x"
     assert not (made / "card.json").is_symlink()
 
@@ -343,7 +345,7 @@ def test_an_export_takes_no_forged_blobs(tmp_path: Path) -> None:
     (tmp_path / "unpacked" / "blobs").symlink_to(secret)
     (snapshot / "card.json").symlink_to("../../blobs/key")
     with pytest.raises(SfumatoError, match="link that leads out"):
-        carry.export(str(snapshot), tmp_path / "out")
+        export.export(str(snapshot), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -353,7 +355,7 @@ def test_an_export_leaves_what_lies_beside_it(tmp_path: Path) -> None:
     own.mkdir()
     written(model, own_card())
     (own / "mine.txt").write_text("work")
-    made = carry.export(str(model), tmp_path / "out")
+    made = export.export(str(model), tmp_path / "out")
     assert (own / "mine.txt").read_text() == "work"
     assert made.stat().st_mode == model.stat().st_mode
     assert sorted(path.name for path in tmp_path.iterdir()) == [".out.part", "model", "out"]

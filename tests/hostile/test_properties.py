@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 import pipelines
 from any_json import altered, json_values, quickly, tried
-from sfumato.models import adapter_files, adapters, card, configs, diffusers, library, vocabularies
-from sfumato.models.openai import shaped
+from sfumato.models import adapters, card
+from sfumato.models.files import adapter_files, configs, vocabularies
+from sfumato.models.files.checkpoint import shaped
+from sfumato.models.loaders import diffusers, library
 from sfumato.nn.classifier import Classifier
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
 from sfumato.nn.unet import UNet, UNetConfig
@@ -92,7 +94,7 @@ def test_any_note_of_an_adapter(note: Any, header: Any, peft: Any) -> None:
         given_ = {"lora_adapter_metadata": text}
         tried(lambda given_=given_: adapter_files.changes(pair, given_, Path("x.safetensors")))
     beside = file(peft, "adapter_config.json").with_name("adapter_model.safetensors")
-    said = tried(lambda: adapter_files.beside(beside))
+    said = tried(lambda: adapters.beside(beside))
     if said is not None:
         tried(lambda: adapter_files.changes(pair, said, beside))
 

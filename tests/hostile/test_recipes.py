@@ -858,7 +858,7 @@ def test_options(options: tuple[str, ...], code: int, phrase: str, app: Any, tmp
                  monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     model = emoji()
-    monkeypatch.setattr("sfumato.models.library.load", lambda name, **values: model)
+    monkeypatch.setattr("sfumato.models.loaders.library.load", lambda name, **values: model)
     found, text = said(app, "generate", "-p", "rose", *options)
     assert phrase.replace(" ", "") in text.replace(" ", ""), text
     assert found == code
@@ -1002,7 +1002,7 @@ def test_fields_called_like_options_do_not_clash(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     model = emoji()
-    monkeypatch.setattr("sfumato.models.library.load", lambda name, **values: model)
+    monkeypatch.setattr("sfumato.models.loaders.library.load", lambda name, **values: model)
     for words in (("--help",), ("clash", "--help"), ("sweep", "clash", "--help"), ("run", "--help"),
                   ("batch", "clash", "--help"), ("generate", "--help")):  # fmt: skip
         code, text = said(installed, *words)

@@ -15,8 +15,9 @@ from torch import Tensor
 import pipelines
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
-from sfumato.models import diffusers, single
-from sfumato.models.configs import Scheduler
+from sfumato.models.files.configs import Scheduler
+from sfumato.models.loaders import diffusers
+from sfumato.models.loaders import single_file as loader
 from test_single import close, single_file
 
 NET, VAE = "model.diffusion_model.", "first_stage_model."
@@ -125,7 +126,7 @@ def test_the_familys_own_table_is_known_again(dtype: torch.dtype, held: str) -> 
         bars[-1] = 0
     both = {"betas": FAMILY.to(dtype), "alphas_cumprod": bars.to(dtype)}
     given = {k: v for k, v in both.items() if held in (k, "both")} or {"alphas_cumprod": bars}
-    assert single.own_table(Path("x"), given, scheduler) is None
+    assert loader.own_table(Path("x"), given, scheduler) is None
 
 
 @pytest.mark.parametrize("held", ["betas", "alphas_cumprod"])

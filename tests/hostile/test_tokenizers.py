@@ -17,7 +17,9 @@ import transformers
 import pipelines
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
-from sfumato.models import library, parts, vocabularies
+from sfumato.models.files import pipeline as parts
+from sfumato.models.files import vocabularies
+from sfumato.models.loaders import library
 from sfumato.train.trainable import Tuned
 
 EMOJI = library.BUNDLED["emoji"]

@@ -15,9 +15,9 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
 from sfumato.core.ranges import SEEDS, Range, real, whole
 from sfumato.core.spacing import NAMES
-from sfumato.models import library
 from sfumato.models import replay as replays
 from sfumato.models.cascade import base_of
+from sfumato.models.loaders import library
 from sfumato.models.model import Model
 from sfumato.models.result import Result
 from sfumato.recipe import STRENGTH, Recipe

@@ -184,7 +184,7 @@ def ready(folder: Path, config: Config) -> str:
 
 def guessed(pictures: Path, name: str) -> str:
     """What the model's CLIP takes the pictures for; without one the user must say it."""
-    from sfumato.models.library import load
+    from sfumato.models.loaders.library import load
     from sfumato.train.subject import naming
     from sfumato.train.subject.shots import fit, read_shots
 
@@ -204,7 +204,7 @@ def guessed(pictures: Path, name: str) -> str:
 
 def tables(pictures: str, given: dict[str, Any]) -> dict[str, Any]:
     """The recipe as tables."""
-    from sfumato.models.library import BUNDLED
+    from sfumato.models.loaders.library import BUNDLED
 
     name = given["model"] or "emoji"
     kind = OWN if name in BUNDLED or (Path(name) / "card.json").is_file() else LATENT
@@ -289,7 +289,7 @@ def _pairs(table: dict[str, Any]) -> list[str]:
 def planned(config: Config) -> str:
     """What would run, without making a class picture or touching the run."""
     from sfumato.models.adapters import layers_of
-    from sfumato.models.library import load
+    from sfumato.models.loaders.library import load
     from sfumato.train.subject import class_pictures, naming
     from sfumato.train.subject.shots import read_shots
     from sfumato.train.tuners import dreambooth as tuner

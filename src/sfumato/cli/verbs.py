@@ -23,9 +23,10 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.interrupts import undisturbed
 from sfumato.images.destination import Destination, check_file
 from sfumato.images.writing import tailed, write_safely
-from sfumato.models import cost, library
+from sfumato.models import cost
 from sfumato.models import replay as replays
 from sfumato.models.devices import choose
+from sfumato.models.loaders import library
 from sfumato.models.result import Result, save_new
 
 

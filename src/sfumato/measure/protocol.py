@@ -28,7 +28,7 @@ from sfumato.metrics import fidelity
 from sfumato.metrics.kernel import Estimate
 from sfumato.models import replay
 from sfumato.models.cascade import base_of
-from sfumato.models.library import load
+from sfumato.models.loaders.library import load
 from sfumato.models.model import Model
 from sfumato.train import told
 from sfumato.train.subject.class_pictures import pixels

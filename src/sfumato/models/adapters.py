@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from sfumato.core.denoiser import Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.documents import parse_json, read_text
-from sfumato.models import hub, parts, renaming
-from sfumato.models.adapter_files import Full, Low, changes, check, flat, read, words_of
 from sfumato.models.encoders import Encoder, Encoders
+from sfumato.models.files import hub, key_names, pipeline
+from sfumato.models.files.adapter_files import Full, Low, changes, check, flat, read, words_of
 from sfumato.models.latents import Conditional, Latents, cross_attentions
 from sfumato.nn import lora
 from sfumato.nn.unet import UNet
@@ -281,7 +281,7 @@ def layer_names(net: nn.Module, part: str) -> dict[str, str]:
     made = {flat(name): name for name in names}
     if part == "unet" and isinstance(getattr(net.config, "layers_per_block", None), int):
         sgm = {
-            k.rpartition(".")[0]: v.rpartition(".")[0] for k, v in renaming.sgm_names(net).items()
+            k.rpartition(".")[0]: v.rpartition(".")[0] for k, v in key_names.sgm_names(net).items()
         }
         made |= {flat(sgm[name]): name for name in names if name in sgm}
     return made
@@ -359,7 +359,7 @@ def _autoencoder_kind(folder: Path) -> str:
     if not config.is_file():
         return ""
     kind = parse_json(Config, read_text(config), f"adapter {folder.name}").kind
-    return kind if kind in parts.AUTOENCODERS else ""
+    return kind if kind in pipeline.AUTOENCODERS else ""
 
 
 def _with_autoencoder(model: Model, folder: Path, kind: str, name: str, scale: float) -> Model:
@@ -369,7 +369,7 @@ def _with_autoencoder(model: Model, folder: Path, kind: str, name: str, scale: f
     if scale != 1:
         raise SfumatoError(f"adapter {name}: an autoencoder has no strength; leave it out")
     digest = sha256()
-    space = Latents.of(parts.autoencoder(folder, kind, model.choice, digest))
+    space = Latents.of(pipeline.autoencoder(folder, kind, model.choice, digest))
     if (space.stride, space.channels) != (model.space.stride, model.space.channels):
         raise SfumatoError(
             f"adapter {name}: latents of {space.channels} channels at stride {space.stride}, model "

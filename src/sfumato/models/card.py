@@ -30,7 +30,7 @@ from sfumato.core.solvers import solver
 from sfumato.core.spacing import declared
 from sfumato.documents import read_json
 from sfumato.methods import from_data
-from sfumato.models.inside import Name
+from sfumato.models.files.inside import Name
 from sfumato.recipe import HUB
 
 

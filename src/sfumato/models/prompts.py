@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError
-from sfumato.models.vocabularies import too_long
+from sfumato.models.files.vocabularies import too_long
 
 
 @dataclass(frozen=True, eq=False)

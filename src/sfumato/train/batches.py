@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import keyed
-from sfumato.models import vocabularies
+from sfumato.models.files import vocabularies
 from sfumato.models.prompts import Prompts
 from sfumato.train import origin, warm_start
 from sfumato.train.config import Config

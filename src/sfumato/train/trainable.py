@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.documents import parse_json, read_text
-from sfumato.models import adapter_files, adapters, encoders, vocabularies
+from sfumato.models import adapters, encoders
+from sfumato.models.files import adapter_files, vocabularies
 from sfumato.models.model import Model
 from sfumato.nn import lora
 from sfumato.nn.unet import UNet

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 import sfumato.models
 from sfumato.core.errors import SfumatoError
-from sfumato.models import vocabularies
 from sfumato.models.card import CleanClipCard, Part, read_part
 from sfumato.models.card import read as read_card
-from sfumato.models.openai import read_state_dict
+from sfumato.models.files import vocabularies
+from sfumato.models.files.checkpoint import read_state_dict
 from sfumato.nn.bands import widened, widened_out
 from sfumato.nn.blocks import Attention, ResBlock
 from sfumato.nn.unet import UNet

@@ -29,7 +29,7 @@ from sfumato.methods.cfg import CFG
 from sfumato.metrics import fidelity
 from sfumato.models import encoders
 from sfumato.models.cascade import quantised
-from sfumato.models.library import load
+from sfumato.models.loaders.library import load
 from sfumato.models.model import Model
 from sfumato.models.prompts import Prompts
 from sfumato.train import checkpoint, origin, report, super_resolution

@@ -21,8 +21,9 @@ from torch.nn import functional as F
 from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import keyed
 from sfumato.methods.cfg import CFG
-from sfumato.models import adapter_files, adapters, encoders
-from sfumato.models.library import load
+from sfumato.models import adapters, encoders
+from sfumato.models.files import adapter_files
+from sfumato.models.loaders.library import load
 from sfumato.models.model import Model
 from sfumato.train import checkpoint
 from sfumato.train.batches import tiled

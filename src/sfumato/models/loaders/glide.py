@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.errors import SfumatoError
-from sfumato.models import openai
 from sfumato.models.card import Card, ClipCard, Defaults, StageCard
-from sfumato.models.vocabularies import GlidePrompts, gpt2
+from sfumato.models.files.vocabularies import GlidePrompts, gpt2
+from sfumato.models.loaders import openai
 
 CLIP_WORDS = "bpe_simple_vocab_16e6.txt.gz"
 ENDINGS = (".pt", ".safetensors")
@@ -82,7 +82,7 @@ def _stage(file: Path, defaults: Defaults) -> StageCard:
 
 
 def _clip(folder: Path) -> ClipCard | None:
-    """An entry for models.extras, None without the three files."""
+    """The card's entry of the CLIP, None without the three files."""
     image, text = (_find(folder, f"clip/{side}-enc") for side in ("image", "text"))
     if image is None or text is None or not (folder / CLIP_WORDS).is_file():
         return None

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from sfumato.core.errors import SfumatoError
 from sfumato.core.ranges import Range
 from sfumato.documents import parse_data, read_json
-from sfumato.models import vocabularies
-from sfumato.models.inside import Name
+from sfumato.models.files import vocabularies
+from sfumato.models.files.inside import Name
 
 Json = dict[str, Any]
 INDEX_LIMIT = 64 << 20

@@ -1,7 +1,7 @@
 """Checkpoints in one file: Stable Diffusion 1.x, 2.x and XL as their authors publish them, and the
 DDPM networks of SDEdit's authors.
 
-Their networks are those of diffusers, built from what the shapes tell; names are in renaming.py.
+Their networks are those of diffusers, built from what the shapes tell; names are in key_names.py.
 What no shape tells (heads, noise table) is that of the family. Such a file has no tokenizer: it is
 looked for beside it (vocab.json and merges.txt, or a folder tokenizer) and in the hub's cache.
 """
@@ -21,11 +21,12 @@ from torch import Tensor
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import Table
 from sfumato.core.spaces import IDENTITY
-from sfumato.models import diffusers, hub, parts, renaming
-from sfumato.models.configs import Scheduler
 from sfumato.models.devices import DTYPES, Choice
 from sfumato.models.encoders import Encoder, Encoders
+from sfumato.models.files import hub, key_names, pipeline
+from sfumato.models.files.configs import Scheduler
 from sfumato.models.latents import Latents
+from sfumato.models.loaders import diffusers
 from sfumato.models.model import Model
 
 log = logging.getLogger("sfumato")
@@ -66,7 +67,7 @@ def is_ddpm(weights: Mapping[str, Tensor]) -> bool:
 
 def load(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> Model:
     """The model in a file of either family."""
-    digest = parts.file_digest(path)
+    digest = pipeline.file_digest(path)
     if is_ddpm(weights):
         plain = Part({k: v for k, v in weights.items() if not BESIDE.match(k)})
         net = ddpm_unet(plain).to(choice.device, DTYPES[choice.dtype])
@@ -108,7 +109,7 @@ def load(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> Model:
     space = Latents.of(
         autoencoder(_under(weights, VAE), 0.13025 if xl else 0.18215).to(choice.device)
     )
-    with parts.quiet():
+    with pipeline.quiet():
         net = net.to(choice.device, DTYPES[choice.dtype])
     taken = (UNET, VAE, *((XL_1, XL_2) if xl else (OPEN_CLIP_2,) if second else (CLIP_1,)))
     if idle := [k for k in weights if not k.startswith(taken) and not BESIDE.match(k)]:
@@ -299,7 +300,7 @@ def unet(weights: Mapping[str, Tensor], heads: int | None, pooled: int = 0) -> A
         )
 
     with torch.device("meta"):
-        names = renaming.sgm_names(make())
+        names = key_names.sgm_names(make())
     known = set(names.values())
     if extra := [name for name in weights if name not in known]:
         raise SfumatoError(
@@ -352,7 +353,7 @@ def autoencoder(weights: Mapping[str, Tensor], scale: float) -> Any:
             scaling_factor=scale,
         )
 
-    return _filled(make, renaming.ddpm_renamed(weights, levels), "autoencoder")
+    return _filled(make, key_names.ddpm_renamed(weights, levels), "autoencoder")
 
 
 def ddpm_unet(weights: Mapping[str, Tensor], side: int | None = None) -> Any:
@@ -382,7 +383,7 @@ def ddpm_unet(weights: Mapping[str, Tensor], side: int | None = None) -> Any:
             norm_num_groups=min(GROUPS, widths[0]),
         )
 
-    return _filled(make, renaming.ddpm_renamed(weights, levels), "DDPM network")
+    return _filled(make, key_names.ddpm_renamed(weights, levels), "DDPM network")
 
 
 def _encoders(
@@ -396,7 +397,7 @@ def _encoders(
         layer: Any = "second" if xl else "last"
         made.append(Encoder(tokenizer(path, first), first.to(device, dtype), layer))
     if second or xl:
-        renamed = renaming.open_clip_renamed(_under(weights, XL_2 if xl else OPEN_CLIP_2))
+        renamed = key_names.open_clip_renamed(_under(weights, XL_2 if xl else OPEN_CLIP_2))
         spare = not xl and _has_spare(weights)
         other = text_encoder(renamed, "gelu", projected=xl, drop_last=spare)
         layer = "second" if xl else "last"
@@ -454,7 +455,7 @@ def text_encoder(
         return cls(config)
 
     with torch.device("meta"):
-        named = renaming.with_text_model(plain, make())
+        named = key_names.with_text_model(plain, make())
     if "text_projection.weight" in plain:
         named["text_projection.weight"] = named.pop(
             "text_model.text_projection.weight", plain["text_projection.weight"]
@@ -472,10 +473,10 @@ def tokenizer(path: Path, network: Any, pad: str | None = None) -> Any:
         # a tokenizer.json beside the file may be any model's
         names = ("vocab.json",) if folder == path.parent else ("vocab.json", "tokenizer.json")
         if any((folder / name).is_file() for name in names):
-            made = parts.tokenizer(folder)
+            made = pipeline.tokenizer(folder)
             if pad is not None:
                 made.pad_token = pad
-            parts.check_tokens(made, int(network.config.vocab_size), folder)
+            pipeline.check_tokens(made, int(network.config.vocab_size), folder)
             return made
     raise SfumatoError(
         f"{path.name}: needs CLIP's vocabulary; put its vocab.json and merges.txt beside the file, "

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from sfumato.core.errors import SfumatoError
-from sfumato.models import configs, hub
 from sfumato.models.devices import DTYPES, Choice
-from sfumato.models.openai import DAMAGED
+from sfumato.models.files import configs, hub
+from sfumato.models.files.checkpoint import DAMAGED
 
 log = logging.getLogger("sfumato")
 

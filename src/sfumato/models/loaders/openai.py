@@ -6,24 +6,18 @@ It ends at a UNet with its weights; schedules, text encoding and cards are not m
 from __future__ import annotations
 
 import math
-import pickle
 import re
-import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
+from sfumato.models.files.checkpoint import LoadReport, compared, shaped
 from sfumato.nn.clip import CLIPConfig
 from sfumato.nn.unet import UNet, UNetConfig
-
-Net = TypeVar("Net", bound=nn.Module)
 
 # configuration fields that no shape tells; a preset of equal shapes or a hint fills them
 HEADS = ("num_heads", "num_head_channels", "num_heads_upsample")
@@ -262,27 +256,6 @@ def _multiplier(width: int, channels: int) -> float:
     return m if int(m * channels) == width else math.nextafter(m, math.inf)
 
 
-@dataclass(frozen=True)
-class LoadReport:
-    """Keys found in file and network, only in the network, only in the file."""
-
-    matched: tuple[str, ...]
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
-
-    def __str__(self) -> str:
-        missing = f"missing: {_some(self.missing)}" if self.missing else "none missing"
-        unexpected = (
-            f"unexpected: {_some(self.unexpected)}" if self.unexpected else "none unexpected"
-        )
-        return f"{len(self.matched)} tensors matched, {missing}, {unexpected}"
-
-
-def _some(names: Sequence[str], n: int = 3) -> str:
-    more = f" and {len(names) - n} more" if len(names) > n else ""
-    return ", ".join(names[:n]) + more
-
-
 def load_unet(
     state_dict: Mapping[str, Tensor],
     config: UNetConfig | str | None = None,
@@ -304,7 +277,7 @@ def load_unet(
         config = replace(preset(config).config if isinstance(config, str) else config, **hints)
     net = shaped(lambda: UNet(config).cast(dtype), "network")
     wanted = net.state_dict()
-    report = _compare(wanted, state_dict, allow_missing)
+    report = compared(wanted, state_dict, allow_missing)
     if report.missing:
         with torch.device(device):
             net = UNet(config).cast(dtype)
@@ -316,95 +289,3 @@ def load_unet(
     net.load_state_dict(weights, strict=False, assign=True)
     net.to(device)  # what no weights file holds
     return net.eval().requires_grad_(False), report
-
-
-def shaped(make: Callable[[], Net], what: str) -> Net:
-    """A network without memory for its weights; numbers that make none are one line."""
-    try:
-        with torch.device("meta"):
-            return make()
-    except (*DAMAGED, AssertionError) as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise SfumatoError(f"{what}: its numbers make none ({said:.120})") from None
-
-
-def _compare(
-    wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], allow_missing: bool
-) -> LoadReport:
-    report = LoadReport(
-        matched=tuple(name for name in wanted if name in given),
-        missing=tuple(name for name in wanted if name not in given),
-        unexpected=tuple(name for name in given if name not in wanted),
-    )
-    if not report.matched:
-        raise SfumatoError(
-            f"weights: none of their {len(given)} keys ({_some(report.unexpected)}) is one of the "
-            f"network's ({_some(report.missing)})"
-        )
-    wrong = [
-        f"{name} is {tuple(given[name].shape)} in the file, {tuple(wanted[name].shape)} here"
-        for name in report.matched
-        if given[name].shape != wanted[name].shape
-    ]
-    if wrong:
-        raise SfumatoError(
-            f"weights: {len(wrong)} shapes differ from the configuration: {_some(wrong)}"
-        )
-    if report.missing and not allow_missing:
-        raise SfumatoError(f"weights: {report}")
-    return report
-
-
-DAMAGED = (  # what the readers raise on files that are cut, overwritten or something else
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    SafetensorError,
-    TypeError,
-    ValueError,
-    pickle.UnpicklingError,
-)
-
-
-def read_state_dict(path: str | Path | Sequence[str | Path]) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, of its shards, or of a .pt or .ckpt file.
-
-    Tensors stay mapped to the file where its format allows. Pickled files are read with
-    weights_only=True, so they cannot run code.
-    """
-    files = [path] if isinstance(path, str | Path) else list(path)
-    tensors: dict[str, Tensor] = {}
-    for file in map(Path, files):
-        part = _read(file)
-        if twice := sorted(tensors.keys() & part.keys()):
-            raise SfumatoError(f"{file}: {_some(twice)} is in another shard too")
-        tensors |= part
-    return tensors
-
-
-def _read(file: Path) -> dict[str, Tensor]:
-    if not file.is_file():
-        raise SfumatoError(f"{file}: no such file")
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        data = torch.load(file, "cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-        data = data.get("state_dict", data)
-        tensors = {name: value for name, value in data.items() if isinstance(value, Tensor)}
-    except PermissionError as error:
-        raise SfumatoError(f"{file}: no permission to read it") from error
-    except DAMAGED as error:
-        if "Unsupported global" in str(error):
-            raise SfumatoError(
-                f"{file}: holds Python objects besides tensors, which could run code; "
-                "save its state dict as safetensors and load that"
-            ) from error
-        raise SfumatoError(
-            f"{file}: damaged, incomplete or no checkpoint; download or save it again"
-        ) from error
-    if not tensors:
-        raise SfumatoError(f"{file}: holds no tensors; give a state dict")
-    return tensors

@@ -11,8 +11,9 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from sfumato.core.errors import SfumatoError
-from sfumato.models import adapter_files, library
-from sfumato.models.openai import read_state_dict
+from sfumato.models.files import adapter_files
+from sfumato.models.files.checkpoint import read_state_dict
+from sfumato.models.loaders import library
 
 PICKLES = (".pt", ".ckpt", ".bin", ".pth")
 

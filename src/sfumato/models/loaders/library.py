@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
@@ -11,9 +12,12 @@ from typing import Any, cast
 from sfumato.core.denoiser import Denoiser, Kind
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import named
-from sfumato.models import diffusers, glide, hub, notebook, openai, single, vdiffusion, vocabularies
+from sfumato.models import notebook
 from sfumato.models.card import Card, Defaults, StageCard, read
 from sfumato.models.devices import DTYPES, Choice, choose
+from sfumato.models.files import hub, vocabularies
+from sfumato.models.files.checkpoint import read_state_dict
+from sfumato.models.loaders import diffusers, glide, openai, single_file, vdiffusion
 from sfumato.models.model import Model
 from sfumato.models.prompts import Prompts
 from sfumato.nn.unet import UNetConfig
@@ -21,7 +25,7 @@ from sfumato.recipe import home
 
 log = logging.getLogger("sfumato")
 
-BUNDLED = {"emoji": Path(__file__).parent / "emoji"}
+BUNDLED = {"emoji": Path(__file__).parents[1] / "emoji"}
 
 
 @dataclass(frozen=True)
@@ -102,12 +106,18 @@ def load(
         raise SfumatoError(
             f"model {name!r:.200}: not one of {known}, nor a folder or a file; {hint}"
         )
+    model = _from(name, path, choice)
+    return replace(model, opens=partial(load, device=choice.device, dtype=choice.dtype))
+
+
+def _from(name: str, path: Path, choice: Choice) -> Model:
+    """By what lies there."""
     if path.is_file():
         return _from_file(path, choice)
     if diffusers.is_pipeline(path):
         return diffusers.load(name, path, choice)
     if not (path / "card.json").is_file() and (file := vdiffusion.find(path)) is not None:
-        return vdiffusion.load(name, file, openai.read_state_dict(file), choice)
+        return vdiffusion.load(name, file, read_state_dict(file), choice)
     return _from_folder(name, path, choice)
 
 
@@ -156,9 +166,9 @@ def _from_folder(name: str, folder: Path, choice: Choice) -> Model:
 def _from_file(path: Path, choice: Choice) -> Model:
     """A checkpoint on its own: its family, or its preset, says what its shapes cannot."""
     if path.stem not in openai.PRESETS:
-        weights = openai.read_state_dict(path)
-        if single.is_stable(weights) or single.is_ddpm(weights):
-            return single.load(path, weights, choice)
+        weights = read_state_dict(path)
+        if single_file.is_stable(weights) or single_file.is_ddpm(weights):
+            return single_file.load(path, weights, choice)
         if vdiffusion.is_vdiffusion(weights):
             return vdiffusion.load(str(path), path, weights, choice)
         raise SfumatoError(
@@ -207,7 +217,7 @@ def _denoiser(
             while block := stream.read(1 << 20):
                 digest.update(block)
     network, report = openai.load_unet(
-        openai.read_state_dict(files), config, dtype=DTYPES[choice.dtype], device=choice.device
+        read_state_dict(files), config, dtype=DTYPES[choice.dtype], device=choice.device
     )
     if report.unexpected:
         log.warning("%s: %s", files[0].name, report)

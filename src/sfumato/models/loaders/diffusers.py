@@ -18,14 +18,14 @@ from sfumato.core.denoiser import Denoiser, Kind
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import Table, linear, scaled_linear, squared_cosine
 from sfumato.core.spaces import IDENTITY, Space
-from sfumato.models import configs
 from sfumato.models.card import Card, Defaults, StageCard
-from sfumato.models.configs import Scheduler
 from sfumato.models.devices import Choice
 from sfumato.models.encoders import Encoder, Encoders
+from sfumato.models.files import configs
+from sfumato.models.files.configs import Scheduler
+from sfumato.models.files.pipeline import autoencoder, check_tokens, encoder, network, tokenizer
 from sfumato.models.latents import Conditional, Latents, Traits, Unconditional
 from sfumato.models.model import Model
-from sfumato.models.parts import autoencoder, check_tokens, encoder, network, tokenizer
 
 log = logging.getLogger("sfumato")
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
 from sfumato.documents import parse_data, parse_json, read_json
-from sfumato.models.openai import DAMAGED, read_state_dict
+from sfumato.models.files.checkpoint import DAMAGED, read_state_dict
 
 log = logging.getLogger("sfumato")
 
