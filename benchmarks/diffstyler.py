@@ -29,9 +29,9 @@ import sfumato as sf
 from flops import counted
 from sfumato.images import from_tensor
 from sfumato.measure import heldout
-from sfumato.measure.distance import mean
 from sfumato.measure.evaluate import on_white
 from sfumato.methods import patch_nce
+from sfumato.metrics.kernel import mean
 
 STYLES = {"ink drawing": "ink", "flat": "flat", "cartoon": "noto"}
 """Prompts and the classifier's names of them. Where the model has no second denoiser for a style,

@@ -28,35 +28,58 @@ def number(text: str, pattern: str) -> float | None:
     return None if found is None else float(found[1])
 
 
+def length_of(case: Case) -> int | None:
+    """What a case calls the length of its table, None where it does not say."""
+    found = [int(case[name]) for name in LENGTHS if case.get(name) is not None]
+    return found[0] if found else None
+
+
+LENGTHS = ("total_steps", "diffusion_steps", "T", "num_train_timesteps")
+
+
 def total_of(case: Case) -> int:
     """Length of a case's table before its respacing."""
-    for name in ("total_steps", "diffusion_steps", "T"):
-        if name in case:
-            return int(case[name])
-    if not case.get("respacing") and "num_timesteps" in case:
+    if (told := length_of(case)) is not None:
+        return told
+    if not respacing_of(case) and "num_timesteps" in case:
         return int(case["num_timesteps"])
     return TOTAL
 
 
+def respacing_of(case: Case) -> str:
+    """A case's respacing as text: the reference takes a list of counts too, and none for all."""
+    given = case.get("respacing", case.get("timestep_respacing"))
+    if given is None:
+        return ""
+    return ",".join(map(str, given)) if isinstance(given, list) else str(given)
+
+
 def kept_of(case: Case) -> list[int]:
-    """Indices that a case's respacing keeps, and the count that the case tells of them."""
-    kept = respaced(case["respacing"], total_of(case))
+    """Indices that a case's respacing keeps, and what the case tells of them."""
+    kept = respaced(respacing_of(case), total_of(case))
     assert len(kept) == case.get("num_timesteps", len(kept)), "steps that a respacing keeps"
+    assert kept == case.get("timestep_map", kept), "which steps a respacing keeps"
     return kept
 
 
 def table_of(case: Case) -> Table:
-    """The table of a case whose schedule has a name."""
-    return named(case["schedule"], total_of(case))
+    """The table of a case: its schedule has a name, or is given by its ends."""
+    given = case.get("schedule", case.get("noise_schedule"))
+    if isinstance(given, Mapping):
+        return betas_of({"T": total_of(case), **given})
+    assert given, "this case names no schedule"
+    return named(given, total_of(case))
 
 
 def betas_of(given: Case) -> Table:
     """The table of a schedule that gives its kind, length and maybe ends."""
-    kind, steps = given.get("kind", "linear betas"), int(given["T"])
-    if "beta_start" not in given:
-        return named(kind.removesuffix(" betas"), steps)
+    kind = given.get("kind", "linear").removesuffix(" betas")
+    steps = length_of(given) or TOTAL
+    if given.get("beta_start") is None:
+        return named(kind, steps)
     ends = given["beta_start"], given["beta_end"]
-    power = 2 if kind.startswith(("scaled", "quad")) else 1
+    power = {"linear": 1, "scaled_linear": 2, "scaled linear": 2, "quad": 2}.get(kind)
+    assert power, f"betas from {ends[0]} to {ends[1]} of kind {kind!r} are not known to this check"
     betas = np.linspace(*(end ** (1 / power) for end in ends), steps) ** power
     return Table.from_betas(betas.tolist())
 
@@ -78,11 +101,19 @@ def table_in(text: str) -> Table:
     return betas_of({"kind": f"{ends[1]} betas", "T": steps, **told})
 
 
-def limit_of(tolerance: Any, name: str, otherwise: str = "others") -> float:
-    """A case's tolerance for one of its outputs: one number for all, or by name."""
+def limit_of(tolerance: Any, *names: str) -> float:
+    """A case's tolerance for one of its outputs: one number for all, or by the first name known."""
     if not isinstance(tolerance, Mapping):
         return float(tolerance)
-    return float(tolerance[name] if name in tolerance else tolerance[otherwise])
+    known = [name for name in (*names, "others") if name in tolerance]
+    assert known, f"no tolerance for {names[0]} among {', '.join(tolerance)}"
+    return float(tolerance[known[0]])
+
+
+def picked(known: Mapping[str, Any], name: str, what: str) -> Any:
+    """What a case's word stands for; a word that is not known fails in one line."""
+    assert name in known, f"{what} {name!r} is not known to this check; it knows {', '.join(known)}"
+    return known[name]
 
 
 def within(tolerance: Any, name: str, got: Tensor, want: Tensor) -> None:

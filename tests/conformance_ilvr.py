@@ -10,8 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from conformance_case import betas_of, number, table_in, within
-from conformance_networks import part
+from conformance_case import (
+    betas_of,
+    kept_of,
+    number,
+    picked,
+    respacing_of,
+    table_in,
+    within,
+)
+from conformance_networks import weights
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.noise import Tape
 from sfumato.core.process import Process
@@ -20,7 +28,7 @@ from sfumato.core.solvers import DDPM, variances
 from sfumato.core.spacing import respaced
 from sfumato.methods.ilvr import ILVR
 from sfumato.methods.threshold import Threshold
-from sfumato.models.openai import load_unet
+from sfumato.models.loaders.openai import load_unet
 from sfumato.nn.resize import KERNELS, LowPass, matrix
 from sfumato.nn.unet import UNetConfig
 
@@ -75,18 +83,17 @@ VARIANCES = {"fixed_large": "large", "fixed_small": "small", "learned_range": "l
 def process_of(case: Case, t: Tensors, network: Any, level: str) -> tuple[Process, list[int]]:
     """The case's loop with ILVR at the given level."""
     schedule = betas_of(case["schedule"])
-    spacing = case["schedule"]["timestep_respacing"]
-    kept = respaced(spacing, schedule.steps)
-    assert kept == case["schedule"]["timestep_map"]
-    variance: Any = VARIANCES[case["variance"]]
+    kept = kept_of(case["schedule"])
+    variance = picked(VARIANCES, case["variance"], "variance")
     process = Process(
         Denoiser(network, schedule, learned_range=variance == "learned"),
         tuple(t["x_T"].shape[1:]),
+        cond=Cond({"label": t["y"]} if "y" in t else {}),
         n=len(t["x_T"]),
-        spacing=spacing,
+        spacing=respacing_of(case["schedule"]),
         solver=DDPM(variance=variance),
     )
-    process = process | Threshold("static" if case["clip_denoised"] else "none")
+    process = process | Threshold("static" if case.get("clip_denoised", True) else "none")
     stop = stop_of(case["range_t"], kept, schedule)
     if stop >= 1:  # it never acts there; ours refuses to be composed for nothing
         return process, kept
@@ -113,6 +120,7 @@ def tape(case: Case, t: Tensors, steps: int) -> Tape:
 
 def check_loop(case: Case, t: Tensors) -> None:
     network = loop_network(case, t)
+    assert "out" in t, "this case has no result"
     for level, name in (("reference", "out"), ("matched", "out_level_matched")):
         process, kept = process_of(case, t, network, level)
         loop = process.begin(noise=tape(case, t, len(kept)))
@@ -121,7 +129,7 @@ def check_loop(case: Case, t: Tensors) -> None:
         if name in t:
             within(limits["out_abs"], name, states[-1], t[name])
         if level == "reference":
-            for j, i in enumerate(case["trace_steps"]):
+            for j, i in enumerate(case.get("trace_steps", ())):
                 state = states[len(kept) - 1 - i]
                 within(limits["trace_abs"], f"after step {i}", state, t["trace"][j])
 
@@ -130,25 +138,34 @@ def loop_network(case: Case, t: Tensors) -> Any:
     """The toy, or the tiny ADM network of the fixture."""
     if case["kind"] == "ilvr-loop":
         return toy(case, t, betas_of(case["schedule"]))
-    given = case["model"]["cfg"]
-    mult = given["channel_mult"] or MULTIPLIERS[given["image_size"]]
-    sides = [side for side in given["attention_resolutions"].split(",") if side]
+    given, channels = case["model"]["cfg"], t["x_T"].shape[1]
+    state = weights(t, "model.")
+    mult = given.get("channel_mult") or picked(MULTIPLIERS, given["image_size"], "image_size")
     same = ("num_res_blocks", "num_heads", "num_head_channels", "num_heads_upsample",
             "use_scale_shift_norm", "resblock_updown", "use_new_attention_order")  # fmt: skip
+    assert ("label_emb.weight" in state) == ("y" in t), "labels, and none that are given"
     config = UNetConfig(
         model_channels=given["num_channels"],
-        in_channels=t["x_T"].shape[1],
-        out_channels=t["x_T"].shape[1] * (2 if given["learn_sigma"] else 1),
-        channel_mult=tuple(float(part) for part in mult.split(",")),
-        attention_resolutions=tuple(given["image_size"] // int(side) for side in sides),
+        in_channels=channels,
+        out_channels=channels * (2 if given.get("learn_sigma") else 1),
+        channel_mult=tuple(numbers(mult)),
+        attention_resolutions=tuple(
+            given["image_size"] // int(side) for side in numbers(given["attention_resolutions"])
+        ),
+        num_classes=len(state["label_emb.weight"]) if "y" in t else None,
         **{name: given[name] for name in same if name in given},
     )
-    weights = {name: value.float() for name, value in part(t, "model.").items()}
-    net = load_unet(weights, config)[0]
+    net = load_unet(state, config)[0]
     if "fwd.out" in t:
-        out = net(t["fwd.x"], t["fwd.t"].float(), {})
+        labels = {"label": t["fwd.y"]} if "fwd.y" in t else {}
+        out = net(t["fwd.x"], t["fwd.t"].float(), labels)
         within(case["tolerance"]["out_abs"], "forward", out, t["fwd.out"])
     return net
+
+
+def numbers(given: Any) -> list[float]:
+    """A list, or what the reference's command line takes: "1,2"."""
+    return [float(part) for part in given.split(",") if part] if isinstance(given, str) else given
 
 
 MULTIPLIERS = {512: "0.5,1,1,2,2,4,4", 256: "1,1,2,2,4,4", 128: "1,1,2,3,4", 64: "1,2,3,4"}
@@ -160,7 +177,10 @@ def check_closed_forms(case: Case, t: Tensors) -> None:
     c = torch.tensor(case["C"], dtype=torch.float64)
     y = torch.tensor(case["y"]).view(1, 1, -1)
     schedule = betas_of(case["schedule"]) if "schedule" in case else table_in(case["what"])
-    variance: Any = "small" if "fixed-small" in case["what"] else "large"
+    told = case.get("variance") or (
+        "fixed_small" if "fixed-small" in case["what"] else "fixed_large"
+    )
+    variance = picked(VARIANCES, told, "variance")
     pixels = len(c)
     up, down = torch.ones(pixels).double(), (-1.0) ** torch.arange(pixels).double()
     assert case["rows"]
@@ -187,17 +207,17 @@ def check_closed_forms(case: Case, t: Tensors) -> None:
 def check_closed_forms_cubic(case: Case, t: Tensors) -> None:
     """Maps of mean and deviation on 8x8 with the cubic, and the noiseless run."""
     schedule, y = betas_of(case["schedule"]) if "schedule" in case else linear(), t["y"]
-    assert not case["clip_denoised"], "what is clamped has no Gaussian law"
-    d = y[0].numel()
-    kept = respaced(case["timestep_respacing"], schedule.steps)
+    assert not case.get("clip_denoised"), "what is clamped has no Gaussian law"
+    d, spacing = y[0].numel(), respacing_of(case)
+    kept = respaced(spacing, schedule.steps)
     exact = Exact(case["v"] * torch.eye(d).double(), torch.full((d,), case["mu"]), schedule)
-    variance: Any = VARIANCES[case["variance"]]
+    variance = picked(VARIANCES, case["variance"], "variance")
     for name in sorted(name.removeprefix("mean_") for name in t if name.startswith("mean_")):
         level: Any = "reference" if name == "code" else "matched"
         stop = 0.0 if name.endswith("end") else stop_of(case["range_t"], kept, schedule)
         process = Process(
             Denoiser(exact, schedule), tuple(y.shape[1:]), n=d + 1,
-            spacing=case["timestep_respacing"], solver=DDPM(variance=variance),
+            spacing=spacing, solver=DDPM(variance=variance),
         )  # fmt: skip
         method = held(y[0], factor=case["down_N"], stop=stop, level=level)
         limit = case["tolerance"]["abs"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,8 +13,6 @@ from torch import Tensor
 
 from sfumato.images import strokes
 from sfumato.images.stroke import median
-
-RECORDED_WITH = "13."  # the Pillow whose palettes are stored
 
 
 def pixels(tensor: Tensor) -> np.ndarray[Any, Any]:
@@ -26,10 +25,12 @@ def check_stroke_simulator(case: Mapping[str, Any], tensors: Mapping[str, Tensor
     image = Image.fromarray(pixels(tensors["image"]))
     window, smooth = case["median_size"], pixels(tensors["median"])
     assert np.array_equal(np.asarray(median(image, window)), smooth)
+    told = re.search(r"Pillow (\d+)\.", case.get("source", ""))
+    same = told is not None and PIL.__version__.startswith(f"{told[1]}.")
     for colors in case["colors"]:
         made = np.asarray(strokes(image, colors, window))
         stored = pixels(tensors[f"stroke_{colors}"])
-        if PIL.__version__.startswith(RECORDED_WITH):
+        if same:
             assert np.array_equal(made, stored), f"{colors} colours"
         assert len(np.unique(made.reshape(-1, 3), axis=0)) <= colors
         far = [np.abs(x.astype(float) - smooth).mean() for x in (made, stored)]

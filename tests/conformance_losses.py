@@ -16,7 +16,8 @@ from sfumato.methods.common.cutouts import cutouts
 from sfumato.methods.patch_nce import contrast, normalised, rows
 from sfumato.methods.perceptual import distance
 from sfumato.methods.total_variation import variation
-from sfumato.models import extras
+from sfumato.models.features import Maps
+from sfumato.models.rating import head_of
 from sfumato.nn.vgg import CONVOLUTIONS, VGG19
 
 Case = Mapping[str, Any]
@@ -45,8 +46,9 @@ def grad(loss: Tensor, x: Tensor) -> Tensor:
 
 def check_losses(case: Case, t: Tensors) -> None:
     same = Within(case, t)
-    for check in (clip, text_prompts, nce, variations, heads, cuts, content, directions):
-        check(same, t, case)
+    for start, check in GROUPS.items():
+        if any(name.startswith(start) for name in t):
+            check(same, t, case)
     given = {name for name in t if inputs(name)}
     assert same.seen | given == set(t), f"not compared: {sorted(set(t) - same.seen - given)}"
 
@@ -76,8 +78,8 @@ def clip(same: Within, t: Tensors, case: Case) -> None:
 
 def text_prompts(same: Within, t: Tensors, case: Case) -> None:
     same("prompt.combined", instruction.mixed(t["prompt.embeds"], t["prompt.weights"].tolist()))
-    default = number(case["prompts_note"], "default weight {}") or 3.0
-    for text, (words, weight) in case["prompts"]:
+    default = number(case.get("prompts_note", ""), "default weight {}") or 3.0
+    for text, (words, weight) in case.get("prompts", ()):
         assert instruction.weighted(text, default=default) == [(words, weight)], text
 
 
@@ -127,11 +129,11 @@ def variations(same: Within, t: Tensors, case: Case) -> None:
 def heads(same: Within, t: Tensors, case: Case) -> None:
     vectors = t["aes.embeds"].clone().requires_grad_()
     unit = instruction.unit(vectors)
-    rating = extras.head_of({"weight": t["aes.weight"], "bias": t["aes.bias"]}, "ava")(unit).mean()
+    rating = head_of({"weight": t["aes.weight"], "bias": t["aes.bias"]}, "ava")(unit).mean()
     same("aes.ava_mean", rating)
     same("aes.ava_grad", grad(rating, vectors))
     sac = {"linear.weight": t["aes.sac_weight"], "linear.bias": t["aes.bias"]}
-    same("aes.sac_out", extras.head_of(sac, "sac")(unit)[..., None])
+    same("aes.sac_out", head_of(sac, "sac")(unit)[..., None])
 
 
 def cuts(same: Within, t: Tensors, case: Case) -> None:
@@ -158,7 +160,7 @@ def content(same: Within, t: Tensors, case: Case) -> None:
 
 
 def looked(net: VGG19, pixels: Tensor) -> dict[str, Tensor]:
-    maps = extras.Maps(net(pixels))
+    maps = Maps(net(pixels))
     return {name: maps[name] for name in ("relu4_2", "relu5_2")}
 
 
@@ -174,5 +176,17 @@ def directions(same: Within, t: Tensors, case: Case) -> None:
     same("angle.loss", instruction.angle(vectors, before, wanted).mean())
     same("global.loss", instruction.cosine(vectors, target[:1]).mean())
 
+
+GROUPS: dict[str, Callable[[Within, Tensors, Case], None]] = {
+    "sph.": clip,
+    "prompt.": text_prompts,
+    "nce": nce,
+    "tv.": variations,
+    "aes.": heads,
+    "cut.": cuts,
+    "perc.": content,
+    "dir.": directions,
+}
+"""Checks by how the names of their tensors begin."""
 
 KINDS: dict[str, Callable[[Case, Tensors], None]] = {"style-losses": check_losses}

@@ -24,6 +24,7 @@ import conformance_glide
 import conformance_guided
 import conformance_ilvr
 import conformance_networks
+from conformance_tables import Tables
 
 Case = Mapping[str, Any]
 Tensors = Mapping[str, Tensor]
@@ -118,16 +119,9 @@ def varied(case: Case, tensors: Tensors, seed: int, rows: int) -> dict[str, Tens
 def losses(seed: int, rows: int, side: int, total: int, respacing: str, **config: Any) -> Any:
     """One training-losses case, by the tables of guided-diffusion in float64."""
     rng = np.random.default_rng(seed)
-    kept = sections(respacing, total)
-    if config["schedule"] == "linear":
-        betas = np.linspace(0.1 / total, 20 / total, total)
-    else:
-        bars = np.cos((np.arange(total + 1) / total + 0.008) / 1.008 * np.pi / 2) ** 2
-        betas = np.minimum(1 - bars[1:] / bars[:-1], 0.999)
-    bar = np.cumprod(1 - betas)[kept]
-    before = np.append(1.0, bar[:-1])
-    beta = 1 - bar / before
-    small = beta * (1 - before) / (1 - bar)
+    tables = Tables(config["schedule"], total, respacing)
+    kept, bar, before = tables.kept, tables.bar, tables.before
+    beta, small = tables.beta, tables.small
     clipped = np.append(small[1], small[1:])
     learned = config["var_type"].startswith("learned")
     t = rng.permutation(len(kept))[:rows]
@@ -199,21 +193,6 @@ def losses(seed: int, rows: int, side: int, total: int, respacing: str, **config
     tensors = {f"in.c0.{name}": torch.from_numpy(value) for name, value in given.items()}
     tensors |= {f"out.c0.{name}": torch.from_numpy(value).float() for name, value in made.items()}
     return {"kind": "training-losses", "cases": [case]}, tensors
-
-
-def sections(respacing: str, total: int) -> list[int]:
-    """Kept indices of "", "ddimN" and "a,b,c"."""
-    if not respacing:
-        return list(range(total))
-    if respacing.startswith("ddim"):
-        return list(range(0, total, total // int(respacing[4:])))
-    counts, kept, start = [int(part) for part in respacing.split(",")], [], 0
-    for k, count in enumerate(counts):
-        size = total // len(counts) + (k < total % len(counts))
-        stride = 1.0 if count <= 1 else (size - 1) / (count - 1)
-        kept += [start + round(stride * j) for j in range(count)]
-        start += size
-    return kept
 
 
 def main(shared: Path) -> None:

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from conformance_case import limit_of
-from sfumato.models import openai, vdiffusion
-from sfumato.models.openai import load_unet
+from conformance_case import limit_of, picked
+from sfumato.models.loaders import openai, vdiffusion
+from sfumato.models.loaders.openai import load_unet
 from sfumato.nn.blocks import (
+    GROUPS,
     Attention,
     Downsample,
     GroupNorm,
@@ -48,18 +49,40 @@ def part(tensors: Tensors, prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
+IDLE = (
+    "image_size", "pool", "use_checkpoint", "cache_text_emb", "xf_ar", "share_unemb",
+    "encoder_channels",
+)  # fmt: skip
+"""What the reference's constructors take and what changes no number of a network in float32."""
+ONLY = {"dims": 2, "use_fp16": False}
+"""What they take and networks here have one way of."""
+
+
+def weights(tensors: Tensors, prefix: str) -> dict[str, Tensor]:
+    """A state dict; a case may keep it in float16, for float32."""
+    found = part(tensors, prefix)
+    return {name: v.float() if v.is_floating_point() else v for name, v in found.items()}
+
+
+def known_fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A reference configuration in our terms; what is not known fails in one line."""
+    ours = {field.name for field in fields(UNetConfig)}
+    unknown = [name for name in given if name not in ours | {*IDLE, *ONLY}]
+    assert not unknown, f"config {', '.join(unknown)}: not known to this check"
+    for name, value in ONLY.items():
+        assert given.get(name, value) == value, f"{name} {given[name]}: ours has {value} alone"
+    return {name: value for name, value in given.items() if name in ours}
+
+
 def config_of(case: Case) -> UNetConfig:
-    known = {field.name for field in fields(UNetConfig)}
-    values = {name: value for name, value in case["config"].items() if name in known}
+    given, model = case["config"], case.get("model", "")
     return UNetConfig(
-        **values,
-        low_res=case["model"].startswith("SuperRes"),
-        inpaint="Inpaint" in case["model"],
+        **known_fields(given), low_res=model.startswith("SuperRes"), inpaint="Inpaint" in model
     )
 
 
 def network_of(case: Case, tensors: Tensors) -> UNet:
-    net, report = load_unet(part(tensors, "sd."), config_of(case))
+    net, report = load_unet(weights(tensors, "sd."), config_of(case))
     assert not report.unexpected
     return net
 
@@ -72,7 +95,9 @@ def cond_of(tensors: Tensors) -> dict[str, Tensor]:
     }
 
 
-def close(what: str, got: Tensor, want: Tensor, tolerance: float) -> None:
+def close(what: str, got: Tensor, want: Tensor, tolerance: Any) -> None:
+    """Asserts the largest difference; the tolerance is a case's own, by the name of the output."""
+    tolerance = limit_of(tolerance, f"out.{what}", what)
     assert got.shape == want.shape, f"{what}: shape {tuple(got.shape)}, not {tuple(want.shape)}"
     gap = (got - want).abs().max().item()
     assert gap <= tolerance, f"{what}: differs by {gap:.2e}, tolerance {tolerance:.0e}"
@@ -82,18 +107,16 @@ def check_network(case: Case, tensors: Tensors) -> None:
     net, cond, tolerance = network_of(case, tensors), cond_of(tensors), case["tolerance_max_abs"]
     x, time = tensors["in.x"], tensors["in.timesteps"]
     with torch.no_grad():
-        close(
-            "sample", net(x, time, cond), tensors["out.sample"], limit_of(tolerance, "out.sample")
-        )
+        close("sample", net(x, time, cond), tensors["out.sample"], tolerance)
     differentiable = net(x.clone().requires_grad_(), time, cond)
-    close("sample with gradients", differentiable.detach(), tensors["out.sample"], tolerance)
+    close("sample", differentiable.detach(), tensors["out.sample"], tolerance)
 
 
 def check_glide(case: Case, tensors: Tensors) -> None:
     check_network(case, tensors)
     net, cond, tolerance = network_of(case, tensors), cond_of(tensors), case["tolerance_max_abs"]
     embedding = timestep_embedding(tensors["in.timesteps"], net.config.model_channels)
-    close("timestep embedding", embedding, tensors["out.timestep_embedding"], tolerance)
+    close("timestep_embedding", embedding, tensors["out.timestep_embedding"], tolerance)
     if net.config.xf_width:
         pooled, sequence = encode(net, cond["tokens"], cond.get("mask"))
         close("xf_proj", net.transformer_proj(pooled), tensors["out.xf_proj"], tolerance)
@@ -105,21 +128,21 @@ def check_inpaint(case: Case, tensors: Tensors) -> None:
     blank = cond_of({k: v for k, v in tensors.items() if "inpaint" not in k})
     out = network_of(case, tensors)(tensors["in.x"], tensors["in.timesteps"], blank)
     want = tensors["out.sample_without_inpaint"]
-    close("sample without a mask", out, want, case["tolerance_max_abs"])
+    close("sample_without_inpaint", out, want, case["tolerance_max_abs"])
 
 
 def check_classifier(case: Case, tensors: Tensors) -> None:
-    known = {field.name for field in fields(UNetConfig)}
-    config = UNetConfig(**{k: v for k, v in case["config"].items() if k in known})
-    net = Classifier(config, case["config"]["image_size"], case["config"]["pool"])
-    loaded(net, part(tensors, "sd.")).requires_grad_(False)
+    given = case["config"]
+    config = UNetConfig(**known_fields(given))
+    net = Classifier(config, given["image_size"], given.get("pool", "adaptive"))
+    loaded(net, weights(tensors, "sd.")).requires_grad_(False)
     x = tensors["in.x"].clone().requires_grad_()
     logits = net(x, tensors["in.timesteps"])
     chosen = logits.log_softmax(-1).gather(1, tensors["in.y"][:, None])[:, 0]
-    (grad,) = torch.autograd.grad(case["classifier_scale"] * chosen.sum(), x)
+    (grad,) = torch.autograd.grad(case.get("classifier_scale", 1.0) * chosen.sum(), x)
     for name, got in (("logits", logits), ("log_prob_selected", chosen), ("cond_grad", grad)):
         want = tensors[f"out.{name}"]
-        close(name, got.detach(), want, case["tolerance_max_abs"][f"out.{name}"])
+        close(name, got.detach(), want, case["tolerance_max_abs"])
 
 
 def clip_of(given: Mapping[str, Any]) -> CLIPConfig:
@@ -143,7 +166,7 @@ def clip_of(given: Mapping[str, Any]) -> CLIPConfig:
 
 def check_noised_clip(case: Case, tensors: Tensors) -> None:
     config = clip_of(case["config"])
-    net = loaded(NoisedCLIP(config), part(tensors, "sd.")).requires_grad_(False)
+    net = loaded(NoisedCLIP(config), weights(tensors, "sd.")).requires_grad_(False)
     x = tensors["in.x"].clone().requires_grad_()
     words = (tensors["in.tokens"], tensors["in.token_lengths"])
     text, image = net.text(*words), net.image(x, tensors["in.timesteps"])
@@ -156,9 +179,8 @@ def check_noised_clip(case: Case, tensors: Tensors) -> None:
         "image_embedding": image.detach(),
         "cond_grad": grad,
     }
-    limits = case["tolerance_max_abs"]
     for name, got in made.items():
-        close(name, got, tensors[f"out.{name}"], limits.get(f"out.{name}", limits["others"]))
+        close(name, got, tensors[f"out.{name}"], case["tolerance_max_abs"])
 
 
 def check_adm_unet(case: Case, tensors: Tensors) -> None:
@@ -178,9 +200,10 @@ def check_glide_superres(case: Case, tensors: Tensors) -> None:
 
 
 def group_norm(case: Case, state: Tensors, x: Tensor) -> Tensor:
-    swish = case.get("swish", 0.0)
-    norm = GroupNorm(case["channels"], silu=swish == 1.0)
-    norm.num_groups = case["groups"]
+    swish, groups = case.get("swish", 0.0), case.get("groups", GROUPS)
+    norm = GroupNorm(GROUPS, silu=swish == 1.0)  # of any width and groups, which ours never is
+    norm.num_groups, norm.num_channels = groups, case["channels"]
+    norm.weight, norm.bias = (nn.Parameter(torch.empty(case["channels"])) for _ in range(2))
     h = loaded(norm, state)(x)
     return h * torch.sigmoid(h * swish) if swish not in (0.0, 1.0) else h
 
@@ -194,9 +217,8 @@ def attention(case: Case, state: Tensors, x: Tensor, encoder_out: Tensor | None 
     width = case.get("num_head_channels", -1)
     heads = case.get("num_heads", 1) if width == -1 else case["channels"] // width
     order = case.get("use_new_attention_order", False)
-    layer = loaded(
-        Attention(case["channels"], heads, order, case.get("encoder_channels", 0)), state
-    )
+    text = case.get("encoder_channels") or 0
+    layer = loaded(Attention(case["channels"], heads, order, text), state)
     return layer(x, None if encoder_out is None else layer.text_kv(encoder_out.transpose(1, 2)))
 
 
@@ -204,6 +226,8 @@ def res_block(case: Case, state: Tensors, x: Tensor, emb: Tensor) -> Tensor:
     resample = "up" if case.get("up") else "down" if case.get("down") else None
     out = case.get("out_channels") or case["channels"]
     scale_shift = case.get("use_scale_shift_norm", False)
+    wide = case.get("use_conv") and out != case["channels"]
+    assert not wide, "use_conv: skips of ours are 1x1 where widths differ, as in every release"
     layer = ResBlock(case["channels"], out, case["emb_channels"], 0.0, scale_shift, resample)
     return loaded(layer, state)(x, F.silu(emb))
 
@@ -240,7 +264,9 @@ LAYERS: dict[str, Callable[..., Tensor]] = {
 def check_layers(case: Case, tensors: Tensors) -> None:
     for layer in case["cases"]:
         name = layer["name"]
-        run = next(run for prefix, run in LAYERS.items() if name.startswith(prefix))
+        runs = [run for prefix, run in LAYERS.items() if name.startswith(prefix)]
+        assert runs, f"layer {name!r}: not known to this check; it knows {', '.join(LAYERS)}"
+        run = runs[0]
         arguments = part(tensors, f"in.{name}.")
         got = run(layer, part(tensors, f"sd.{name}."), **arguments)
         close(name, got, tensors[f"out.{name}"], layer["tolerance_max_abs"])
@@ -264,7 +290,9 @@ def checkpoints_of(case: Case) -> Mapping[str, Mapping[str, Any]]:
     """Of a case with several checkpoints, or with the keys of the one that its title names."""
     if "checkpoints" in case:
         return case["checkpoints"]
-    name = next(name for name in vdiffusion.PRESETS if name in case["title"].split())
+    named = [name for name in vdiffusion.PRESETS if name in case["title"].split()]
+    assert named, f"{case['title']!r} names none of {', '.join(vdiffusion.PRESETS)}"
+    name = named[0]
     return {
         name: {
             "state_dict": dict(case["keys"]), "parameters": case["params"], "count": case["count"],
@@ -281,7 +309,9 @@ def released(name: str) -> nn.Module:
     if name in openai.CLASSIFIERS:
         return Classifier(*openai.CLASSIFIERS[name])
     clip = NoisedCLIP(openai.CLIP)
-    return {"clip/image-enc": clip.image_encoder, "clip/text-enc": clip.text_encoder}[name]
+    parts = {"clip/image-enc": clip.image_encoder, "clip/text-enc": clip.text_encoder}
+    found: nn.Module = picked(parts, name, "checkpoint")
+    return found
 
 
 UNETS = (

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from conformance_case import picked
 from sfumato.core.denoiser import Kind
-from sfumato.models.diffusers import KINDS as PREDICTED
-from sfumato.train import personal
-from sfumato.train.levels import Constant, MinSNR, Target
-from sfumato.train.prior import per_sample, preserved
+from sfumato.metrics import fidelity
+from sfumato.models.loaders.diffusers import KINDS as PREDICTED
+from sfumato.train.subject.prior import per_sample, preserved
+from sfumato.train.weighting import Constant, MinSNR, Target
 
 Case = Mapping[str, Any]
 Tensors = Mapping[str, Tensor]
@@ -23,7 +24,7 @@ Tensors = Mapping[str, Tensor]
 def check_prior_loss(case: Case, t: Tensors) -> None:
     near = case["tolerance"]["relative"]
     for name, given in case["cases"].items():
-        kind = PREDICTED[given["kind"]]
+        kind = picked(PREDICTED, given["kind"], "kind")
         bars = t[f"alphas_cumprod.{given['schedule']}"][t[f"{name}.in.t"]]
         x0, noise = t[f"{name}.in.x0"].double(), t[f"{name}.in.noise"].double()
         target = asked(kind, x0, noise, bars.view(-1, 1, 1, 1))
@@ -45,7 +46,7 @@ def check_prior_loss(case: Case, t: Tensors) -> None:
                 elif form == "inst_only":
                     made = preserved(plain, of_class, lam)
                 else:
-                    assert form == "batchmean"
+                    assert form == "batchmean", f"{form}: not known to this check"
                     made = preserved(rows, of_class, lam, "mean")
                 agrees(made, t[f"{name}.out.lam{rest}"], near)
 
@@ -81,11 +82,11 @@ def agrees(found: Tensor, wanted: Tensor, relative: float) -> None:
 def check_metrics(case: Case, t: Tensors) -> None:
     given = {name: t[f"metric.in.{name}"] for name in ("gen", "real", "text", "class_gen", "lpips")}
     found = {
-        "subject_fidelity": float(personal.subject_fidelity(given["gen"], given["real"]).mean()),
-        "real_ceiling": personal.real_ceiling(given["real"]),
-        "prompt_fidelity": float(personal.prompt_fidelity(given["gen"], given["text"]).mean()),
-        "pres": float(personal.pres(given["class_gen"], given["real"]).mean()),
-        "div": personal.diversity(given["lpips"]),
+        "subject_fidelity": float(fidelity.subject_fidelity(given["gen"], given["real"]).mean()),
+        "real_ceiling": fidelity.real_ceiling(given["real"]),
+        "prompt_fidelity": float(fidelity.prompt_fidelity(given["gen"], given["text"]).mean()),
+        "pres": float(fidelity.pres(given["class_gen"], given["real"]).mean()),
+        "div": fidelity.diversity(given["lpips"]),
     }
     for name, value in found.items():
         wanted = float(t[f"metric.out.{name}"])

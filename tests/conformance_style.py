@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from conformance_case import number
+from conformance_case import number, picked
 from conformance_losses import grad, looked
 from conformance_networks import part
-from conformance_vdiffusion import formula_input
+from conformance_vdiffusion import SOLVERS, formula_input
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.guides import Guide
 from sfumato.core.inversion import Inversion
@@ -26,13 +26,14 @@ from sfumato.methods.common.penalty import Penalty, View
 from sfumato.methods.diffstyler import Velocity
 from sfumato.methods.perceptual import distance
 from sfumato.methods.total_variation import variation
-from sfumato.models import extras
+from sfumato.models.clip import CLIP_MEAN, CLIP_STD
+from sfumato.models.rating import head_of
 from sfumato.nn.vgg import CONVOLUTIONS, VGG19
 
 Case = Mapping[str, Any]
 Tensors = Mapping[str, Tensor]
 COSINE = Cosine()
-MEAN, STD = extras.CLIP_MEAN, extras.CLIP_STD
+MEAN, STD = CLIP_MEAN, CLIP_STD
 FLAGS = ("-cs", "-lc", "-ns", "-tvs", "-as", "-fs", "-ws")
 
 
@@ -48,6 +49,12 @@ def told(args: list[str], meaning: str) -> tuple[list[tuple[str, float]], dict[s
         else:
             prompts += instruction.weighted(word, default=default)
     return prompts, values
+
+
+class Bare(Penalty):
+    """At every level, as the reference weighs it; ours leaves out where alpha is near 0."""
+
+    faintest = 0.0
 
 
 class Check:
@@ -93,7 +100,7 @@ class Check:
     def losses(self, prompts: list[tuple[str, float]], values: dict[str, float]) -> list[Guide]:
         """Those with a gradient: the reference's contrastive loss has none."""
         target = self.text(prompts)
-        head = extras.head_of({"weight": self.t["aes.weight"], "bias": self.t["aes.bias"]}, "ava")
+        head = head_of({"weight": self.t["aes.weight"], "bias": self.t["aes.bias"]}, "ava")
         measures: dict[str, Callable[[View], Tensor]] = {
             "-cs": lambda view: instruction.spherical(self.eye(view.pixels), target),
             "-lc": lambda view: distance(looked(self.vgg, view.pixels * 2 - 1), self.wanted),
@@ -101,7 +108,7 @@ class Check:
             "-as": lambda view: head(self.eye(view.pixels)),  # its sign: ratings fall
         }
         return [
-            Penalty(values[flag], measure, flag, on="art")
+            Bare(values[flag], measure, flag, on="art")
             for flag, measure in measures.items()
             if values[flag]
         ]
@@ -139,7 +146,6 @@ class Check:
         x = formula_input(self.case["inputs"], j=j)
         process = self.process(given["args"])
         loop = process.begin(noise=Tape({}))
-        assert loop.steering is not None
         run = loop.run
         pred = loop.steering.begin(run.call(0, t, 0.0))(x, t)
         v = COSINE.alpha(t) * pred.eps - COSINE.sigma(t) * pred.x0
@@ -164,7 +170,8 @@ class Check:
         rising = self.t["traj.rev_steps"].double().tolist()
         falling = (*self.t["traj.fwd_steps"].double().tolist(), 0.0)
         x0 = self.content * 2 - 1
-        process = self.process(told_["args"], "iplms", falling)
+        solver = picked(SOLVERS, told_.get("method", "iplms").split()[0], "method")
+        process = self.process(told_["args"], solver, falling)
         alone = replace(process, positives=(), guides=())
         found = Inversion(alone, tuple(rising[::-1]), rising[-1]).of(x0)
         for k, state in enumerate(found.path[1:]):

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conformance_case import kept_of, table_of, total_of
+from conformance_case import kept_of, number, picked, table_of, total_of
 from conformance_networks import part
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.schedule import Table
-from sfumato.train.levels import Target
 from sfumato.train.objective import (
     LN2,
     Objective,
@@ -23,6 +22,7 @@ from sfumato.train.objective import (
     discretised_log_likelihood,
     variational_bound,
 )
+from sfumato.train.weighting import Target
 
 KIND: dict[str, Any] = {"epsilon": "eps", "start_x": "x0", "previous_x": "previous"}
 
@@ -30,11 +30,16 @@ KIND: dict[str, Any] = {"epsilon": "eps", "start_x": "x0", "previous_x": "previo
 def training_losses(case: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """`training_losses` of guided-diffusion: every mean, variance, loss and respacing."""
     assert case["cases"]
+    relative = number(str(case.get("tolerance", "")), "relative {}") or 1e-4
     for config in case["cases"]:
         prefix = config["prefix"]
+        # a term far below 1 is a difference of numbers near 1, of float32 in the reference
+        scale = len(kept_of(config)) if config["loss_type"] == "rescaled_kl" else 1
+        absolute = max(1e-6, 1e-7 * scale)
         made = Losses.of(config, part(tensors, f"in.{prefix}")).made()
         for name, want in part(tensors, f"out.{prefix}").items():
-            close = torch.isclose(made[name].float(), want, rtol=1e-4, atol=1e-6)
+            assert name in made, f"{prefix}{name}: not known to this check"
+            close = torch.isclose(made[name].float(), want, rtol=relative, atol=absolute)
             assert close.all(), f"{prefix}{name}: {made[name]} instead of {want}"
 
 
@@ -82,7 +87,7 @@ class Losses:
             return out
 
         out, var = output.chunk(2, dim=1) if self.learned else (output, None)
-        kind = KIND[config["mean_type"]]
+        kind = picked(KIND, config.get("mean_type", "epsilon"), "mean_type")
         # a mean of the step below has no error of its own in ours: its target is worked out here
         denoiser = Denoiser(
             network, self.table, "x0" if kind == "previous" else kind, code=self.read

@@ -16,14 +16,14 @@ from typer.testing import CliRunner
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
 from sfumato.images import ImageInput
-from sfumato.models.library import BUNDLED
+from sfumato.models.loaders.library import BUNDLED
 from sfumato.models.replay import compose
 from sfumato.nn import lora
 from sfumato.nn.classifier import Classifier
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
 from sfumato.nn.unet import UNet, UNetConfig
 from sfumato.recipe import Recipe, called, encoded
-from sfumato.train import state
+from sfumato.train import checkpoint
 
 SMALL = UNetConfig(
     model_channels=32,
@@ -99,7 +99,7 @@ def adapter(tmp_path: Path) -> Path:
         weight: Any = layer.weight
         tensors[f"{name}.down"] = torch.randn(2, weight[0].numel(), generator=generator) * 0.05
         tensors[f"{name}.up"] = torch.randn(len(weight), 2, generator=generator) * 0.05
-    state.write(tmp_path / "mine.safetensors", tensors, {"alpha": 2.0, "rank": 2})
+    checkpoint.write(tmp_path / "mine.safetensors", tensors, {"alpha": 2.0, "rank": 2})
     return tmp_path / "mine.safetensors"
 
 
@@ -196,7 +196,7 @@ def test_a_folder_brings_clip_and_classifier(tmp_path: Path) -> None:
     network = UNetConfig(**{**asdict(SMALL), "out_channels": 5})
     classifier = Classifier(network, 32)
     for name, made in (("clip", clip), ("classifier", classifier)):
-        names = state.write_shards(
+        names = checkpoint.write_shards(
             tmp_path, name, {k: v.half() for k, v in made.state_dict().items()}
         )
         card[name] = {"weights": names, "tokenizer": "tokenizer.json"}

@@ -15,13 +15,13 @@ import sfumato as sf
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import named, ratio
-from sfumato.models.openai import load_unet
+from sfumato.models.loaders.openai import load_unet
 from sfumato.nn import lora
 from sfumato.nn.bands import Bands, BandsConfig, haar, unhaar
 from sfumato.nn.classifier import Classifier
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
 from sfumato.nn.unet import UNet, UNetConfig
-from sfumato.train import start
+from sfumato.train import warm_start
 
 CONFIG = BandsConfig()
 SMALL = UNetConfig(
@@ -123,7 +123,7 @@ def test_a_warm_start_predicts_the_low_band_of_the_smaller_network() -> None:
     """Exactly: LL of the prediction is twice the half picture's, at the time t' of the half."""
     small = network(SMALL)
     wide = UNet(BANDED).eval().requires_grad_(False)
-    assert start.adopt(wide, small.state_dict()) == []
+    assert warm_start.adopt(wide, small.state_dict()) == []
     schedule = named(CONFIG.schedule, CONFIG.table)
     x, known = randn(2, 3, 16, 8), (randn(2, 1, 16, 8, seed=2) > 0).float()
     picture = randn(2, 3, 16, 8, seed=3).clamp(-1, 1)
@@ -151,11 +151,11 @@ def test_a_warm_start_predicts_the_low_band_of_the_smaller_network() -> None:
 def test_a_warm_start_may_gain_attention_where_it_had_none() -> None:
     small = network(replace(SMALL, attention_resolutions=()))
     wide = UNet(BANDED)
-    fresh = start.adopt(wide, small.state_dict())
+    fresh = warm_start.adopt(wide, small.state_dict())
     assert fresh
     assert all(".qkv." in n or ".norm." in n or "proj" in n or "encoder_kv" in n for n in fresh)
     plain = UNet(replace(SMALL, attention_resolutions=(), bands=CONFIG))
-    start.adopt(plain, small.state_dict())
+    warm_start.adopt(plain, small.state_dict())
     x, time = randn(1, 3, 16, 16), torch.tensor([500.0])
     with torch.no_grad():
         a, b = (net.eval()(x, time, words(1)) for net in (wide, plain))
@@ -163,13 +163,13 @@ def test_a_warm_start_may_gain_attention_where_it_had_none() -> None:
 
 
 def test_the_bundled_base_starts_a_network_of_twice_its_size() -> None:
-    weights, _ = start.earlier("emoji", "base")
+    weights, _ = warm_start.earlier("emoji", "base")
     model = sf.load("emoji", dtype="float32")
     config = model.denoiser.network.config  # type: ignore[attr-defined]
     if config.bands:
         pytest.skip("the bundled base reads bands already")
     wide = UNet(replace(config, bands=CONFIG)).eval().requires_grad_(False)
-    start.adopt(wide, weights)
+    warm_start.adopt(wide, weights)
     schedule = named(CONFIG.schedule, CONFIG.table)
     big = Denoiser(wide, schedule, "v", learned_range=True)
     cond = model.encode(["red apple, 3d render"])
@@ -218,7 +218,7 @@ def test_an_upsampler_of_bands_starts_from_one_of_half_the_size() -> None:
     """32 -> 64 px becomes 32 -> 128 px: the same low_res, enlarged to the bands' size."""
     config = replace(SMALL, inpaint=False, low_res=True, xf_width=0)
     small, wide = network(config), UNet(replace(config, bands=CONFIG)).eval()
-    assert start.adopt(wide, small.state_dict()) == []
+    assert warm_start.adopt(wide, small.state_dict()) == []
     low, x, index = randn(1, 3, 4, 4, seed=5), randn(1, 3, 16, 16), torch.tensor([600.0])
     bands = Bands(CONFIG, 3)
     c_z, inner = bands.read(x, index)
@@ -239,11 +239,11 @@ def test_a_clip_and_a_classifier_see_the_smaller_network_s_state() -> None:
     torch.manual_seed(0)
     small = NoisedCLIP(shape).eval()
     wide = NoisedCLIP(replace(shape, size=16, bands=CONFIG)).eval()
-    assert start.adopt(wide, small.state_dict()) == []
+    assert warm_start.adopt(wide, small.state_dict()) == []
     plain = replace(SMALL, inpaint=False, xf_width=0, out_channels=5)
     judge = Classifier(plain, 8).eval()
     larger = Classifier(replace(plain, bands=CONFIG), 16).eval()
-    assert start.adopt(larger, judge.state_dict()) == []
+    assert warm_start.adopt(larger, judge.state_dict()) == []
     x, schedule = randn(1, 3, 16, 16), named(CONFIG.schedule, CONFIG.table)
     for index in (200, 700):
         t = (index + 1) / CONFIG.table

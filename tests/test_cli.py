@@ -17,7 +17,7 @@ import sfumato
 from sfumato import methods
 from sfumato.cli import main, show, verbs
 from sfumato.images import read_metadata
-from sfumato.recipe import Recipe, json_schema
+from sfumato.recipe import Recipe
 
 STROKES = Path(__file__).parent.parent / "examples" / "strokes"
 FAST = ["--steps", "2", "--stages", "1"]  # of a run whose picture is not looked at
@@ -297,7 +297,7 @@ def test_a_method_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_methods_are_data_and_back() -> None:
     for value in (methods.find("cfg")(2.0, window=(0.1, 0.9)), methods.find("threshold")("none")):
         assert methods.from_data(json.loads(json.dumps(methods.to_data(value)))) == value
-    assert "methods" in json_schema()["properties"]
+    assert "methods" in methods.recipe_schema()["properties"]
     for cls in methods.registry().values():
         described = methods.schema(cls)["properties"]
         assert all("description" in field for field in described.values()), cls.id
@@ -307,3 +307,33 @@ def test_what_users_typed_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]
     """Neither ":b:" nor "[red]" is markup."""
     show.errors.print("--over t0=a:b:c [red] is no number")
     assert "a:b:c [red] is" in capsys.readouterr().err
+
+
+LISTED = """
+import sys, typer
+from sfumato.cli.main import build
+command = typer.main.get_command(build(sys.argv[1:] if sys.argv[1:] != ["all"] else None))
+for name, verb in sorted(command.commands.items()):
+    print(name, len(verb.params) + len(getattr(verb, "commands", ())), verb.help.split()[:4])
+"""
+
+
+def test_the_verb_that_is_called_has_its_options_and_the_others_their_line() -> None:
+    """What is not called is not worked out, so that help is fast."""
+
+    def listed(*words: str) -> dict[str, tuple[int, str]]:
+        done = subprocess.run(
+            [sys.executable, "-c", LISTED, *words], capture_output=True, text=True, check=True
+        )
+        lines = (line.split(" ", 2) for line in done.stdout.splitlines())
+        return {name: (int(count), text) for name, count, text in lines}
+
+    whole = listed("all")
+    assert all(count > 0 for count, _ in whole.values())
+    for verb in ("sdedit", "sweep", "models"):
+        some = listed("--version", verb, "--help")
+        assert some[verb] == whole[verb]
+        assert {name: text for name, (_, text) in some.items()} == {
+            name: text for name, (_, text) in whole.items()
+        }
+        assert all(count == 0 for name, (count, _) in some.items() if name != verb)

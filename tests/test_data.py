@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from sfumato.core.errors import SfumatoError
 from sfumato.measure import heldout
-from sfumato.train import start
+from sfumato.train import warm_start
 from sfumato.train.data import build, store
 from sfumato.train.data.captions import COLOURS, Scene, Thing, Wording, caption
 from sfumato.train.data.compose import Composer, Layer, Mix, combined, erased, recoloured
@@ -171,11 +171,11 @@ def test_captions_say_what_is_shown() -> None:
 
 def test_an_extended_tokenizer_keeps_english_and_shortens_korean() -> None:
     """No English text changes its tokens, so that a network that knows them forgets nothing."""
-    folder = Path(start.words_of("emoji"))
+    folder = Path(warm_start.words_of("emoji"))
     old = Tokenizer.from_file(str(folder))
     concepts = [*heldout.pictures("fluent").concepts]
     size = old.get_vocab_size() + 60
-    new = start.extended(folder, concepts, size)
+    new = warm_start.extended(folder, concepts, size)
     assert new.get_vocab_size() == size
     for text in [q.label for q in heldout.questions()] + ["green cat face, 3d render"]:
         assert new.encode(text).ids == old.encode(text).ids

@@ -152,6 +152,8 @@ class Pair:
     def frame(self, given: Process, place: Any) -> Any:
         return None, given.shape
 
+    def fits(self, *given: Any) -> None: ...
+
     def preview(self, step: Any, run: Any) -> None:
         return None
 

@@ -27,7 +27,9 @@ import sfumato as sf
 from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError
 from sfumato.models import adapters
-from sfumato.train import classes, config, program, subject
+from sfumato.train import config, program
+from sfumato.train.subject import class_pictures, naming
+from sfumato.train.subject.shots import buckets, fit, read_shots
 from sfumato.train.tuners import dreambooth, textual_inversion
 from test_cli import call, fails
 from test_diffusers import photo
@@ -150,7 +152,7 @@ def test_class_pictures_are_made_once_and_are_the_same(
         assert all(torch.equal(first[name], other[name]) for name in first)
     model = sf.load(str(pipeline), dtype="float32")
     keys = [
-        classes.Wanted(model, text, 9, seed, 2).key
+        class_pictures.Wanted(model, text, 9, seed, 2).key
         for text, seed in (("a dog", 0), ("a cat", 0), ("a dog", 1))
     ]
     assert len(set(keys)) == 3
@@ -202,7 +204,7 @@ def test_the_upsampler_learns_the_subjects_detail(tmp_path: Path) -> None:
     assert {name.split("/")[1].split(".")[0] for name in state} == {"unet", "upsampler"}
     plain = sf.load("emoji", dtype="float32")
     tuned = plain.adapt(tmp_path / "run")
-    shot = subject.fitted(subject.shots(pictures)[0], [(128, 128)])[None]
+    shot = fit(read_shots(pictures)[0], [(128, 128)])[None]
     errors = []
     for model in (plain, tuned):
         process = replace(
@@ -296,16 +298,16 @@ def test_killed_and_resumed_is_bit_identical(
 
 def test_pictures_keep_their_shape(pictures: Path) -> None:
     """Buckets of about the native area; upright; never stretched."""
-    shots = subject.shots(pictures)
+    shots = read_shots(pictures)
     assert [shot.picture.size for shot in shots] == [(64, 64), (96, 64), (64, 96)]
-    sizes = subject.buckets((64, 64), 8)
+    sizes = buckets((64, 64), 8)
     assert (64, 64) in sizes
     assert all(0.7 < w * h / 64**2 < 1.4 and max(w, h) <= 2 * min(w, h) for w, h in sizes)
-    shapes = [tuple(subject.fitted(shot, sizes).shape[:0:-1]) for shot in shots]
+    shapes = [tuple(fit(shot, sizes).shape[:0:-1]) for shot in shots]
     assert shapes[0] == (64, 64)
     assert shapes[1] == shapes[2][::-1]
     assert shapes[1][0] > shapes[1][1]
-    disc = subject.fitted(shots[1], sizes)[2] > 0  # of blue: round where nothing was stretched
+    disc = fit(shots[1], sizes)[2] > 0  # of blue: round where nothing was stretched
     height, width = (int(disc.any(axis).sum()) for axis in (1, 0))
     assert abs(height - width) <= 2
 
@@ -313,36 +315,36 @@ def test_pictures_keep_their_shape(pictures: Path) -> None:
 def test_a_name_is_one_rare_token() -> None:
     model = sf.load("emoji", dtype="float32")
     tokens, words = dreambooth.tokens_of(model), dreambooth.vocabulary_of(model)
-    names = {subject.pick_identifier(tokens, words, seed) for seed in range(20)}
+    names = {naming.pick_identifier(tokens, words, seed) for seed in range(20)}
     assert len(names) > 5
     for name in names:
         assert len(tokens(f"a {name} dog")) == len(tokens("a dog")) + 1
         assert 2 <= len(name) <= 3
         assert words.index(name) > len(words) // 2
-    assert subject.pick_identifier(tokens, words, 7) == subject.pick_identifier(tokens, words, 7)
+    assert naming.pick_identifier(tokens, words, 7) == naming.pick_identifier(tokens, words, 7)
 
 
 def test_bad_names_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     model = sf.load("emoji", dtype="float32")
     tokens = dreambooth.tokens_of(model)
     with caplog.at_level(logging.WARNING, "sfumato"):
-        assert len(subject.inspected(tokens, "xxy5syt00")) > 4
+        assert len(naming.inspected(tokens, "xxy5syt00")) > 4
         assert "each with a meaning of its own" in caplog.text
-        subject.inspected(tokens, "sks")
+        naming.inspected(tokens, "sks")
         assert "rifle" in caplog.text
         caplog.clear()
         words, spelled = dreambooth.vocabulary_of(model), dreambooth.spelled_by(model)
-        subject.inspected(tokens, "xxy5syt00", words, spelled)
+        naming.inspected(tokens, "xxy5syt00", words, spelled)
         assert " tokens (x, x" in caplog.text
         for name in ("dog", "red"):
-            subject.inspected(tokens, name, words, spelled)
+            naming.inspected(tokens, name, words, spelled)
             assert f"identifier '{name}' is an ordinary word" in caplog.text
         caplog.clear()
-        chosen = subject.pick_identifier(tokens, words, 3)
-        subject.inspected(tokens, chosen, words, spelled)
+        chosen = naming.pick_identifier(tokens, words, 3)
+        naming.inspected(tokens, chosen, words, spelled)
         assert not caplog.text
     with pytest.raises(SfumatoError, match="is empty"):
-        subject.inspected(tokens, " ")
+        naming.inspected(tokens, " ")
 
 
 def test_odd_pictures_of_a_subject_are_said(
@@ -357,7 +359,7 @@ def test_odd_pictures_of_a_subject_are_said(
     (tmp_path / "0.txt").write_text("words beside a picture")
     (tmp_path / "notes.md").write_text("words")
     with caplog.at_level(logging.WARNING, "sfumato"):
-        found = [shot.name for shot in subject.shots(tmp_path)]
+        found = [shot.name for shot in read_shots(tmp_path)]
     assert found == ["good.picture", "moving.gif"]
     for said in (
         "dot.png: is 1x1, too small to learn from; left out",
@@ -389,23 +391,23 @@ def test_bad_input_is_one_line(
     (pictures / "broken.png").write_bytes((pictures / "a.png").read_bytes()[:60])
     (pictures / "notes.txt").write_text("not a picture")
     with caplog.at_level(logging.WARNING, "sfumato"):
-        assert len(subject.shots(pictures)) == 3
+        assert len(read_shots(pictures)) == 3
         assert "broken.png" in caplog.text
         assert "left out" in caplog.text
         one = tmp_path / "one"
         one.mkdir()
         photo().save(one / "only.png")
-        subject.shots(one)
+        read_shots(one)
         assert "1 picture of the subject: its pose and background will come back" in caplog.text
         for k in range(200):
             (one / f"{k}.png").write_bytes((one / "only.png").read_bytes())
-        assert len(subject.shots(one)) == 201
+        assert len(read_shots(one)) == 201
         assert "201 pictures: more than 5 seldom help" in caplog.text
     empty = tmp_path / "empty"
     empty.mkdir()
     for folder, said in ((empty, "no picture there"), (tmp_path / "gone", "not a folder")):
         with pytest.raises(SfumatoError, match=said):
-            subject.shots(folder)
+            read_shots(folder)
     with pytest.raises(SfumatoError, match="no class noun"):
         trained(recipe(pipeline, pictures, subject={"noun": " "}), tmp_path / "run")
     with pytest.raises(SfumatoError, match="wording"):
@@ -476,20 +478,20 @@ def test_a_learned_word_lowers_its_loss(pipeline: Path, pictures: Path, tmp_path
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
-    from sfumato.train import state
+    from sfumato.train import checkpoint
 
     kept = tmp_path / "state.safetensors"
-    state.write(kept, {"a": torch.ones(2)}, {"step": 1})
+    checkpoint.write(kept, {"a": torch.ones(2)}, {"step": 1})
     with pytest.raises(SfumatoError, match=r"could not be written .*what was there is kept"):
-        state.put(Path("/dev/full/state.safetensors"), {"a": torch.ones(2)}, {})
+        checkpoint.put(Path("/dev/full/state.safetensors"), {"a": torch.ones(2)}, {})
     limit = "import resource, signal, torch; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
     limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
-    limit += "from pathlib import Path; from sfumato.train import state; "
+    limit += "from pathlib import Path; from sfumato.train import checkpoint; "
     limit += f"state.write(Path({str(kept)!r}), {{'a': torch.ones(10**5)}}, {{}})"
     done = subprocess.run([sys.executable, "-c", limit], capture_output=True, text=True)
     assert "SfumatoError" in done.stderr
     assert "could not be written" in done.stderr
-    assert torch.equal(state.read(kept)[0]["a"], torch.ones(2))
+    assert torch.equal(checkpoint.read(kept)[0]["a"], torch.ones(2))
     assert [file.name for file in tmp_path.iterdir()] == ["state.safetensors"]
 
 

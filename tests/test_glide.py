@@ -12,7 +12,8 @@ import torch
 
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
-from sfumato.models import glide, openai, vocabularies
+from sfumato.models.files import vocabularies
+from sfumato.models.loaders import glide, openai
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
 from sfumato.nn.unet import UNet, UNetConfig
 

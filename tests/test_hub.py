@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 import pipelines
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
-from sfumato.models import hub
+from sfumato.models.files import hub
 
 COMMIT = "c" * 40
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -295,16 +295,16 @@ def test_everything_local_loads_with_the_network_cut(
 
 
 def test_export_is_a_folder_that_loads(tmp_path: Path, app_home: Path) -> None:
-    from sfumato.models import carry
+    from sfumato.models.loaders import export
 
-    made = carry.export("emoji", tmp_path / "carried")
+    made = export.export("emoji", tmp_path / "carried")
     there = sf.load(str(made), dtype="float32")
     here = sf.load("emoji", dtype="float32")
     assert there.weights == here.weights
     with pytest.raises(SfumatoError, match="not empty"):
-        carry.export("emoji", made)
+        export.export("emoji", made)
     with pytest.raises(SfumatoError, match="no-such"):
-        carry.export("no-such", tmp_path / "other")
+        export.export("no-such", tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
@@ -315,21 +315,21 @@ def app_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_convert_reads_no_code(tmp_path: Path) -> None:
-    from sfumato.models import carry
+    from sfumato.models.loaders import export
 
     shared = torch.randn(4, 4)
     torch.save({"state_dict": {"a": shared, "b": shared}, "step": 3}, tmp_path / "model.ckpt")
-    target, count = carry.convert(tmp_path / "model.ckpt", tmp_path / "model.safetensors")
+    target, count = export.convert(tmp_path / "model.ckpt", tmp_path / "model.safetensors")
     assert count == 2
     assert torch.equal(load_file(target)["b"], shared)
     with pytest.raises(SfumatoError, match="nothing is overwritten"):
-        carry.convert(tmp_path / "model.ckpt", target)
+        export.convert(tmp_path / "model.ckpt", target)
     torch.save({"string_to_param": {"*": shared}, "name": "mine"}, tmp_path / "word.pt")
-    word, _ = carry.convert(tmp_path / "word.pt", tmp_path / "word.safetensors")
+    word, _ = export.convert(tmp_path / "word.pt", tmp_path / "word.safetensors")
     assert list(load_file(word)) == ["emb_params"]
     torch.save({"state_dict": {"a": Evil()}}, tmp_path / "evil.ckpt")
     with pytest.raises(SfumatoError, match="cannot be read as weights"):
-        carry.convert(tmp_path / "evil.ckpt", tmp_path / "evil.safetensors")
+        export.convert(tmp_path / "evil.ckpt", tmp_path / "evil.safetensors")
     assert not (tmp_path / "ran").exists()
 
 

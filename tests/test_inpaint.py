@@ -14,6 +14,7 @@ from torch import Tensor
 import sfumato as sf
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
+from sfumato.core.guides import Guide
 from sfumato.core.process import Process
 from sfumato.core.schedule import squared_cosine
 from sfumato.core.solvers import DDIM, DDPM
@@ -266,3 +267,51 @@ def test_upscale_refuses_what_would_not_fit(tmp_path: Path) -> None:
     process = sf.load("emoji").process() | sf.Upscale(tmp_path / "wide.png")
     with pytest.raises(SfumatoError, match=r"4000x40: its sides may be up to 1024 px"):
         process.sample()
+
+
+def test_a_learned_log_variance_reaches_the_solver_through_every_edit() -> None:
+    """Inpaint (told or not), guidance and thresholds change x0 and eps, never the variance."""
+
+    class Net:
+        config = UNetConfig(model_channels=32, channel_mult=(1,), inpaint=True)
+
+        def __call__(self, x: Tensor, time: Tensor, cond: Any) -> Tensor:
+            return torch.cat([0.1 * x, torch.full_like(x, -3.0)], dim=1)
+
+    image, mask = torch.rand(3, 4, 4), torch.ones(1, 4, 4)
+    mask[..., :2] = 0
+    told = Inpaint(image, mask=mask)
+    for methods in (
+        (told,), (Inpaint(image, mask=mask, network="plain"),), (sf.CFG(3.0),),
+        (sf.Threshold("dynamic"),), (told, sf.CFG(2.0), sf.Threshold("static")),
+    ):  # fmt: skip
+        words = {"label": torch.zeros(1, dtype=torch.int64)}
+        process = Process(
+            Denoiser(Net(), SCHEDULE, learned_log=True), (3, 4, 4), n=2, n_steps=4, solver=DDPM(),
+            cond=Cond(words), null=Cond(words), guides=(Ones(),),
+        )  # fmt: skip
+        for method in methods:
+            process = process | method
+        loop = process.begin(noise=Silent())
+        run = loop.run
+        pred = loop.steering.begin(run.call(1, run.times[1], run.times[2]))
+        found = pred(torch.rand(2, 3, 4, 4), run.times[1]).log_variance
+        assert found is not None
+        assert found.eq(-3.0).all()
+
+
+class Silent:
+    """A noise source of zeros."""
+
+    def draw(self, purpose: str, visit: int, evaluation: int, like: Tensor) -> Tensor:
+        return torch.zeros_like(like)
+
+
+class Ones(Guide):
+    """A gradient of 1 everywhere."""
+
+    name = "ones"
+    through = "input"
+
+    def logp(self, x: Tensor, pred: Any, call: Any) -> Tensor:
+        return x.flatten(1).sum(1)

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import pipelines
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
-from sfumato.models import renaming
+from sfumato.models.files import adapter_files, key_names
 from test_diffusers import pixels_of, times_of
 
 RANK, ALPHA = 2, 3.0
@@ -134,7 +134,7 @@ def diffusers_file(pipe: Any, path: Path, old: bool = False) -> Path:
 def kohya_file(pipe: Any, path: Path, sgm: bool = False) -> Path:
     """Flattened names with an alpha each; `sgm` as files for SDXL are."""
     tensors: dict[str, torch.Tensor] = {}
-    names = renaming.sgm_names(pipe.unet) if sgm else {}
+    names = key_names.sgm_names(pipe.unet) if sgm else {}
 
     def add(stem: str, weight: torch.Tensor, seed: int) -> None:
         down, up = low_rank(weight, seed)
@@ -271,6 +271,72 @@ def test_changes_given_whole_are_added(
     assert (
         "1 of its tensors are no change that is known here, left out: strange.thing" in caplog.text
     )
+
+
+def test_layers_own_biases_are_applied(
+    folders: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """kohya's are added, peft's (bias "all") take the place of the old; a down factor's as well."""
+    model: Any = sf.load(str(folders("sd1")), dtype="float32")
+    block = "down_blocks.0.attentions.0"
+    attention = f"{block}.transformer_blocks.0.attn1"
+    net = model.denoiser.network.net
+    before = {
+        n: net.get_parameter(f"{n}.bias") for n in (f"{block}.proj_in", f"{attention}.to_out.0")
+    }
+    generator = torch.Generator().manual_seed(3)
+    given = {n: torch.randn(v.shape, generator=generator) for n, v in before.items()}
+    first, second = before
+    width = len(before[second])
+    down, up = (
+        torch.randn(2, width, generator=generator),
+        torch.randn(width, 2, generator=generator),
+    )
+    inner = torch.randn(2, generator=generator)
+    kohya = {f"lora_unet_{name.replace('.', '_')}": name for name in before}
+    stem = next(k for k, name in kohya.items() if name == second)
+    tensors = {f"{k}.bias": given[name] for k, name in kohya.items()}
+    tensors |= {f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": up,
+                f"{stem}.lora_down.bias": inner,
+                f"{stem.removesuffix('to_out_0')}to_q.bias": torch.ones(width)}  # fmt: skip
+    save_file(tensors, tmp_path / "kohya.safetensors")
+    made: Any = model.adapt(tmp_path / "kohya.safetensors", 0.5)
+    found = {n: made.denoiser.network.net.get_parameter(f"{n}.bias") for n in before}
+    assert torch.allclose(found[first], before[first] + 0.5 * given[first], atol=1e-6)
+    added = given[second] + up @ inner
+    assert torch.allclose(found[second], before[second] + 0.5 * added, atol=1e-5)
+    assert "1 of its" in caplog.text  # to_q has no bias in this model
+    assert "to_q.bias" in caplog.text
+
+    peft = {f"base_model.model.{first}.bias": given[first],
+            f"base_model.model.{second}.base_layer.bias": given[second],
+            f"base_model.model.{second}.lora_A.weight": down,
+            f"base_model.model.{second}.lora_B.weight": up}  # fmt: skip
+    save_file(peft, tmp_path / "peft.safetensors")
+    for strength in (1.0, 0.25):
+        made = model.adapt(tmp_path / "peft.safetensors", strength)
+        for name, value in before.items():
+            found[name] = made.denoiser.network.net.get_parameter(f"{name}.bias")
+            wanted = torch.lerp(value, given[name], strength)
+            assert torch.allclose(found[name], wanted, atol=1e-5), name
+
+
+def test_peft_writes_the_bias_itself(tmp_path: Path) -> None:
+    """What is read as the trained bias is what peft saves: not what was added."""
+    peft = pytest.importorskip("peft")
+    net = torch.nn.Sequential(torch.nn.Linear(4, 4))
+    made = peft.get_peft_model(net, peft.LoraConfig(target_modules=["0"], bias="lora_only"))
+    before = made.base_model.model[0].base_layer.bias.detach().clone()
+    with torch.no_grad():
+        made.base_model.model[0].base_layer.bias.add_(1)
+    made.save_pretrained(tmp_path)
+    saved = load_file(tmp_path / "adapter_model.safetensors")
+    assert torch.equal(saved["base_model.model.0.base_layer.bias"], before + 1)
+    tensors, header = adapter_files.read(tmp_path / "adapter_model.safetensors")
+    found = adapter_files.changes(tensors, header, tmp_path)
+    (bias,) = [one for one in found if isinstance(one, adapter_files.Full)]
+    assert (bias.layer, bias.leaf, bias.replaces) == ("base_model.model.0", "bias", True)
+    assert torch.allclose(bias.change(1.0, before), torch.ones(4))
 
 
 def test_adapters_on_the_prompts_branch_alone(folders: Any, tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from sfumato.methods.common.cutouts import boxes, cutouts, shrunk
 from sfumato.methods.common.loss import Loss
 from sfumato.methods.common.penalty import Penalty, View
 from sfumato.methods.total_variation import variation
-from sfumato.models import extras
+from sfumato.models.features import Features
+from sfumato.models.rating import Head
 
 TABLE = linear()
 CONTENT = torch.linspace(-1, 1, 3 * 16 * 16).reshape(3, 16, 16).sin()
@@ -67,8 +68,8 @@ class Source:
             yield "fine", first
             yield "coarse", F.avg_pool2d(first, 2)
 
-        self.own_features = extras.Features("toy", walk, ("coarse",), ("fine", "coarse"))
-        self.head = extras.Head(torch.randn(5, generator=generator), torch.zeros(()), 1.0)
+        self.own_features = Features("toy", walk, ("coarse",), ("fine", "coarse"))
+        self.head = Head(torch.randn(5, generator=generator), torch.zeros(()), 1.0)
         self.asked: list[str] = []
 
     def clip(self, name: str | None = None) -> Any:
@@ -85,6 +86,8 @@ class Source:
 
     def complete(self, process: sf.Process) -> sf.Process:
         return process
+
+    def fits(self, *given: Any) -> None: ...
 
     def preview(self, step: Any, run: Any) -> None: ...
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sfumato.cli import verbs
 from sfumato.core.errors import SfumatoError
 from sfumato.measure import features, heldout
-from sfumato.measure.distance import (
+from sfumato.metrics.kernel import (
     bootstrap,
     frechet_distance,
     kernel_distance,

@@ -15,9 +15,10 @@ from torch import Tensor
 
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
-from sfumato.models import library, notebook, openai
+from sfumato.models import notebook
 from sfumato.models.card import Card
 from sfumato.models.cascade import quantised
+from sfumato.models.loaders import library, openai
 
 SIZE = (61, 47)
 

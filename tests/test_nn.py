@@ -17,7 +17,8 @@ from torch import Tensor
 
 from conformance_networks import UNETS, config_of, part
 from sfumato.core.errors import SfumatoError
-from sfumato.models.openai import PRESETS, UNTOLD, infer, load_unet, read_state_dict
+from sfumato.models.files.checkpoint import read_state_dict
+from sfumato.models.loaders.openai import PRESETS, UNTOLD, infer, load_unet
 from sfumato.nn.blocks import GroupNorm, timestep_embedding
 from sfumato.nn.unet import UNet, UNetConfig
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 import pipelines
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
-from sfumato.models import adapter_files
+from sfumato.models.files import adapter_files
 from sfumato.models.latents import Own, cross_attentions
 from sfumato.train import config, program
 from sfumato.train.tuners import p_plus

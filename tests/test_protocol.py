@@ -21,7 +21,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.measure import features, protocol
 from sfumato.nn import lora
 from sfumato.recipe import Recipe
-from sfumato.train import state
+from sfumato.train import checkpoint
 from test_cli import call, fails
 from test_dreambooth import recipe, trained
 from test_latents import clip
@@ -513,7 +513,7 @@ def test_the_bundled_model_is_measured_too(
         tensors[f"{name}.up"] = torch.randn(len(weight), 2, generator=generator) * 0.05
     run = tmp_path / "runs" / "rex"
     run.mkdir(parents=True)
-    state.write(run / "adapter.safetensors", tensors, {"alpha": 2.0, "rank": 2})
+    checkpoint.write(run / "adapter.safetensors", tensors, {"alpha": 2.0, "rank": 2})
     note = {"name": "jok", "noun": "bear", "model": "emoji", "prompt": "jok bear, 3d render"}
     (run / "run.json").write_text(json.dumps(note))
     layout = LAYOUT.replace("'a {0} {1} asleep'", "'{0} {1} asleep'").replace("mug ", "cup ")

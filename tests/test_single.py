@@ -15,7 +15,7 @@ from torch import Tensor
 import pipelines
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
-from sfumato.models import renaming
+from sfumato.models.files import key_names
 
 HERE = Path(__file__).parent
 VAE_BACK = [
@@ -77,7 +77,7 @@ def open_clip(encoder: Any, projected: bool, spare: bool) -> dict[str, Tensor]:
 
 def single_file(pipe: Any, kind: str, path: Path) -> Path:
     """The pipeline's weights as their authors would publish them."""
-    names = renaming.sgm_names(pipe.unet)
+    names = key_names.sgm_names(pipe.unet)
     unet = {names[k]: v for k, v in pipe.unet.state_dict().items()}
     groups: dict[str, Mapping[str, Tensor]] = {
         "model.diffusion_model.": unet,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from conformance_sdedit import gaussian
 from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
-from sfumato.core.schedule import Cosine, linear
+from sfumato.core.schedule import Cosine, Table, linear
 from sfumato.core.spacing import RULES, materialise
 from sfumato.models.model import reported
 
@@ -40,3 +41,16 @@ def test_crash_follows_its_definition_and_begins_without_signal() -> None:
 def test_more_steps_than_a_spacing_can_place_is_an_error() -> None:
     with pytest.raises(SfumatoError, match="spacing trailing cannot place"):
         materialise("trailing", 600, 0.5, linear())
+
+
+def test_a_table_that_ends_below_one_takes_its_end_in_float32() -> None:
+    """0.4 in float32 is above 0.4; times come from tensors and files in float32."""
+    table = Table(linear(50).alpha_bar, tuple(0.4 * (k + 1) / 50 for k in range(50)))
+    end = float(np.float32(0.4))
+    assert end > 0.4
+    assert (table.alpha(end), table.sigma(end)) == (table.alpha(0.4), table.sigma(0.4))
+    made = Process(gaussian(table, 1.0), (1, 2, 2), solver="ddim", spacing=(end, 0.2, 0.0))
+    exact = Process(gaussian(table, 1.0), (1, 2, 2), solver="ddim", spacing=(0.4, 0.2, 0.0))
+    assert made.sample(seed=1).equal(exact.sample(seed=1))
+    with pytest.raises(SfumatoError, match="covers"):
+        table.sigma(0.4001)

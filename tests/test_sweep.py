@@ -12,12 +12,13 @@ import PIL.Image
 import pytest
 
 import sfumato as sf
+from sfumato import images
 from sfumato.core.errors import SfumatoError
 from sfumato.measure import auto
 from sfumato.measure.curve import Curve, Point, knee
-from sfumato.measure.distance import Estimate
 from sfumato.measure.faithful import Reference
 from sfumato.measure.sweep import Axis, axis, judge_of, sweep
+from sfumato.metrics.kernel import Estimate
 from sfumato.models.replay import read
 
 STROKES = Path(__file__).parent.parent / "examples" / "strokes"
@@ -94,7 +95,8 @@ def test_a_sweep_writes_pictures_that_name_their_parent_and_goes_on(
     assert (folder / "sheet.png").stat().st_size > 1000
     assert PIL.Image.open(folder / "curve.png").size[0] > 500
     page = (folder / "index.html").read_text()
-    assert page.count("data:image/png;base64,") == 9, "eight pictures and the curve, all inside"
+    assert page.count("data:image/png;base64,") == 10, "eight pictures, curve and guide, inside"
+    assert 0 < page.index("rose.png") < page.index("<table>"), "the page begins with the guide"
     assert "http" not in page.replace("http://ns.adobe.com", "")
 
     kept = pictures[0].stat().st_mtime_ns
@@ -105,6 +107,34 @@ def test_a_sweep_writes_pictures_that_name_their_parent_and_goes_on(
     assert again.curve == done.curve
     with pytest.raises(SfumatoError, match="holds a sweep of another over"):
         sweep(rose(model), "sdedit.t0=0.2,0.8", folder, seeds=2, seed=5)
+
+
+def test_a_sweeps_sheet_begins_with_what_its_methods_follow(
+    model: sf.Model, tmp_path: Path
+) -> None:
+    """Guide, then values; of several guides each once, in the first row alone."""
+    green, blue = (PIL.Image.new("RGB", (40, 40), colour) for colour in ("lime", "blue"))
+    process = model.process("rose", steps=1, stages=1, size="native")
+    process = process | sf.SDEdit(green, t0=0.1) | sf.ILVR(blue, factor=8)
+    sweep(process, "sdedit.t0=0.1,0.2", tmp_path / "sweep", seeds=2)
+    page = np.asarray(PIL.Image.open(tmp_path / "sweep" / "sheet.png").convert("RGB"))
+    where = {name: (page == colour).all(2) for name, colour in
+             (("green", (0, 255, 0)), ("blue", (0, 0, 255)))}  # fmt: skip
+    assert where["green"].sum() > 10_000
+    rows, columns = (np.flatnonzero(where["green"].any(axis)) for axis in (1, 0))
+    beyond = np.flatnonzero(where["blue"].any(0))
+    assert columns.max() < beyond.min(), "in the order of composing"
+    assert rows.max() < page.shape[0] * 0.6
+    page = (tmp_path / "sweep" / "index.html").read_text()
+    assert page.count("<figure class=guide>") == 2
+
+
+def test_guides_of_one_name_are_told_apart_and_each_shown_once() -> None:
+    pictures = [PIL.Image.new("RGB", (8, 8), colour) for colour in ("lime", "blue", "lime")]
+    methods = [sf.SDEdit(one, t0=0.1) for one in pictures] + [sf.CFG(2)]
+    found = images.guides_of(methods)
+    assert list(found) == ["image.png", "image.png (2)"]
+    assert [one.getpixel((0, 0)) for one in found.values()] == [(0, 255, 0), (0, 0, 255)]
 
 
 def test_realism_of_a_sweep_does_not_grow_with_the_number_of_seeds(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,27 +23,19 @@ import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 
+import sfumato as sf
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import VP, linear, squared_cosine
+from sfumato.models.loaders.library import BUNDLED
 from sfumato.train.config import Config, parse, read
-from sfumato.train.levels import (
-    P2,
-    Constant,
-    LogNormal,
-    Lowest,
-    MinSNR,
-    Plain,
-    SoftTruncation,
-    Stratified,
-    Target,
-    Uniform,
-    weights,
-)
 from sfumato.train.objective import Objective, clean, pose, x_in
 from sfumato.train.optim import rate
 from sfumato.train.report import Log, memory, plot
+from sfumato.train.timesteps import LogNormal, Lowest, SoftTruncation, Stratified, Uniform
+from sfumato.train.trainable import Tuned
 from sfumato.train.trainer import Trainer
+from sfumato.train.weighting import P2, Constant, MinSNR, Plain, Target, weights
 
 ROOT = Path(__file__).parent.parent
 RECIPE = """
@@ -357,6 +351,22 @@ def test_p2_and_min_snr_have_their_published_values() -> None:
     held = weights(MinSNR(5.0, least=2.0), Target("v"), table, times)
     assert held[-1] == pytest.approx(2 / 3)
     assert weights(Plain(), Target("edm"), table, times) == pytest.approx([1.0] * 6)
+
+
+def test_a_network_that_predicts_the_mean_of_a_step_is_not_trained(tmp_path: Path) -> None:
+    """It was read as EDM's."""
+    x0 = torch.zeros(1, 3, 4, 4)
+    denoiser = Denoiser(lambda x, t, c: torch.zeros_like(x), SCHEDULE, "previous")
+    with pytest.raises(SfumatoError, match="predicts the mean of a step"):
+        Objective().at(denoiser, x0, Cond(), x0, [0.5])
+    with pytest.raises(SfumatoError, match="predicts the mean of a step"):
+        clean(denoiser, x0, x0, [0.5])
+    copy = Path(shutil.copytree(BUNDLED["emoji"], tmp_path / "model"))
+    card = json.loads((copy / "card.json").read_text(encoding="utf-8"))
+    card["base"]["kind"] = "previous"
+    (copy / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    with pytest.raises(SfumatoError, match="predicts the mean of a step"):
+        Tuned(sf.load(str(copy)), config(RECIPE), ["a dog"])
 
 
 def test_edm_preconditioning_keeps_unit_variance_and_is_the_identity_at_no_noise() -> None:

@@ -17,7 +17,7 @@ import pipelines
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
 from sfumato.core.mixture import Branch
-from sfumato.models import vdiffusion
+from sfumato.models.loaders import vdiffusion
 from sfumato.nn.vdiffusion import VDiffusion
 
 SOLVERS = ("ddim", "pie", "prk", "plms2", "plms-prk", "iplms")

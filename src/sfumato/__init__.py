@@ -31,7 +31,7 @@ _HOME = {
     "Model": "sfumato.models.model",
     "Cascade": "sfumato.models.cascade",
     "Result": "sfumato.models.result",
-    "load": "sfumato.models.library",
+    "load": "sfumato.models.loaders.library",
     "run": "sfumato.models.replay",
     "sweep": "sfumato.measure.sweep",
 }

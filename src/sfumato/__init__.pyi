@@ -38,7 +38,7 @@ from sfumato.methods.threshold import Threshold as Threshold
 from sfumato.methods.total_variation import TotalVariation as TotalVariation
 from sfumato.methods.upscale import Upscale as Upscale
 from sfumato.models.cascade import Cascade as Cascade
-from sfumato.models.library import load as load
+from sfumato.models.loaders.library import load as load
 from sfumato.models.model import Model as Model
 from sfumato.models.replay import run as run
 from sfumato.models.result import Result as Result

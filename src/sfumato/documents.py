@@ -38,7 +38,7 @@ def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
             found = os.fstat(stream.fileno())  # what was looked at may have been exchanged
             if not stat.S_ISREG(found.st_mode):
                 raise SfumatoError(f"{path}: is no regular file; give a file")
-            data = b"" if found.st_size > limit else stream.read(limit + 1)
+            data = b"" if found.st_size > limit else stream.read(limit + 1) or b""
     except FileNotFoundError:
         raise SfumatoError(f"{path}: no such file; check the path") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
@@ -62,18 +62,16 @@ def read_json(kind: type[T], path: Path, limit: int = LIMIT) -> T:
     return parse_json(kind, read_text(path, limit), path.name)
 
 
-def parse_json(
-    kind: type[T] | TypeAdapter[T], text: str | bytes, where: str, strict: bool | None = None
-) -> T:
+def parse_json(kind: type[T] | TypeAdapter[T], text: str | bytes, where: str) -> T:
     """A JSON text as a value of `kind`; `where` is what an error calls the text.
 
-    strict: read a class that takes more from Python as strictly as a document.
+    Strictly, also where a class takes more from Python.
     """
     from pydantic import TypeAdapter, ValidationError
 
     adapter = kind if isinstance(kind, TypeAdapter) else TypeAdapter(kind)
     try:
-        return adapter.validate_json(text, strict=strict)
+        return adapter.validate_json(text, strict=True)
     except ValidationError as error:
         raise SfumatoError(f"{where}: {explained(error)}") from None
     except SfumatoError as error:  # of a field that has a check of its own
@@ -94,23 +92,22 @@ def toml_table(text: str, where: str) -> dict[str, Any]:
     return made
 
 
-def parse_data(
-    kind: type[T] | TypeAdapter[T], data: Any, where: str, strict: bool | None = None
-) -> T:
+def parse_data(kind: type[T] | TypeAdapter[T], data: Any, where: str) -> T:
     """Plain data (what JSON can say) as a value of `kind`, as strict as a file."""
     try:
         text = json.dumps(data, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise SfumatoError(f"{where}: {error.object[-40:]!r} is not UTF-8 text") from None
+        around = error.object[max(error.start - 20, 0) : error.end + 20]
+        raise SfumatoError(f"{where}: is not UTF-8 text at {around!r}") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise SfumatoError(f"{where}: is not plain data ({error})") from None
-    return parse_json(kind, text, where, strict)
+    return parse_json(kind, text, where)
 
 
 def explained(error: ValidationError) -> str:
     """The first thing that is wrong, as `field value: what is allowed`."""
     first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = ".".join(_named(part) for part in first["loc"])
     kind, context = first["type"], first.get("ctx", {})
     message = first["msg"].removeprefix("Value error, ")
     if kind == "json_invalid":
@@ -123,6 +120,12 @@ def explained(error: ValidationError) -> str:
     shown = "" if isinstance(value, dict) else f" = {value!r:.60}"
     message = message[:1].lower() + message[1:]
     return f"{where}{shown}: {message}" if where else message
+
+
+def _named(part: str | int) -> str:
+    """A step on the way to a field; keys may be any text."""
+    text = str(part)
+    return text[:80] if text.isprintable() else f"{text!r:.80}"
 
 
 def _size(count: int) -> str:

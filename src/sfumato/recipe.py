@@ -40,7 +40,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.frame import SIDES, sides
 from sfumato.core.ranges import LENGTH, PICTURES, SEEDS, STEPS, Range
 from sfumato.core.solvers import ALIASES, SOLVERS, solver
-from sfumato.core.spacing import RULES, declared
+from sfumato.core.spacing import NAMES, declared
 
 SCHEMA = 1
 STRENGTH = Range(-1000, 1000)  # of an adapter
@@ -168,7 +168,7 @@ Times = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"enum": list(RULES)},
+                {"enum": list(NAMES)},
                 {"type": "string"},
                 {"type": "array", "items": {"type": "number", "minimum": 0, "maximum": 1}},
                 {"type": "null"},
@@ -237,13 +237,13 @@ class Recipe:
     def from_data(cls, data: Any, where: str = "recipe") -> Recipe:
         """Read a recipe's JSON object; what is unknown, of another type or out of range is
         refused."""
-        return documents.parse_data(_reader(), data, where).checked(where)
+        return documents.parse_data(reader(), data, where).checked(where)
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str = "recipe") -> Recipe:
         if len(text) > RECIPE_BYTES:
             raise SfumatoError(f"{where}: is larger than {RECIPE_BYTES >> 20} MiB")
-        return documents.parse_json(_reader(), text, where).checked(where)
+        return documents.parse_json(reader(), text, where).checked(where)
 
     def checked(self, where: str) -> Recipe:
         """Itself, if the picture that it was kept in is one of its batch."""
@@ -288,13 +288,9 @@ class Recipe:
 
 
 @cache
-def _reader() -> TypeAdapter[Recipe]:
+def reader() -> TypeAdapter[Recipe]:
+    """What reads a recipe, and describes one."""
     return TypeAdapter(Recipe)
-
-
-def json_schema() -> dict[str, Any]:
-    """JSON Schema of recipes."""
-    return _reader().json_schema()
 
 
 def home() -> Path:

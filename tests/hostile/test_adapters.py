@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
-from sfumato.models import adapter_files
+from sfumato.models.files import adapter_files
 
 NOTE = json.dumps({"alpha": 2.0, "rank": 2})
 LAYER = "middle_block.1.qkv"

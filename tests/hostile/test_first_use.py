@@ -24,8 +24,9 @@ from sfumato.cli import main, plans, show, verbs
 from sfumato.cli.compose import Composed
 from sfumato.core.errors import SfumatoError
 from sfumato.core.synonyms import meant
-from sfumato.models import cost, library
-from sfumato.train.feed import tiled
+from sfumato.models import cost
+from sfumato.models.loaders import library
+from sfumato.train.batches import tiled
 
 ROOT = Path(__file__).parents[2]
 ROSE = str(ROOT / "examples" / "strokes" / "rose.png")
@@ -403,7 +404,7 @@ def test_models_and_processes_print_in_a_few_lines(emoji: sf.Model) -> None:
 
 
 def test_bitsandbytes_kernels_are_not_spoken_of(caplog: pytest.LogCaptureFixture) -> None:
-    import sfumato.models.parts  # noqa: F401
+    import sfumato.models.files.pipeline  # noqa: F401
 
     log = logging.getLogger("bitsandbytes.backends.cpu.ops")
     log.warning("Failed to load CPU gemm_4bit_forward from kernels-community: %s", "none")

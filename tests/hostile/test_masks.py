@@ -14,7 +14,10 @@ from PIL import Image, ImageDraw, ImageFilter
 
 import sfumato as sf
 from sfumato import images
+from sfumato.core import schedule
+from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
+from sfumato.core.process import Process
 from sfumato.images import open_image
 
 SIDE = 32
@@ -309,3 +312,110 @@ def test_a_mask_of_a_state_is_taken(emoji: sf.Model) -> None:
     for mask in (torch.ones(1, 32, 32), torch.ones(1, 1, 32, 32), torch.ones(3, 32, 32)):
         made = emoji.process("rose", steps=2, stages=1) | sf.SDEdit(STATE, mask=mask)
         assert made.sample().images[0].size == (32, 32)
+
+
+# what is in memory already ------------------------------------------------------------------------
+
+HOLED = np.asarray(shape()) > 0
+WIDE = ((0, 1), (1, 2), (7, 100), (300, 301), (0, 255), (0, 256), (0, 65535))
+
+
+@pytest.mark.parametrize("pair", WIDE)
+@pytest.mark.parametrize("mode", ["I;16", "I;16B", "I", "F"])
+def test_two_numbers_of_a_wide_mode_mean_the_same_in_memory_and_in_a_file(
+    mode: str, pair: tuple[int, int]
+) -> None:
+    if mode == "F" and pair[0] > 255:
+        pytest.skip("floats end at 255 in every picture")
+    kinds = {"I;16": "<u2", "I;16B": ">u2", "I": "<i4", "F": "<f4"}
+    values = np.where(HOLED, pair[1], pair[0]).astype(kinds[mode])
+    made = Image.frombytes(mode, (SIDE, SIDE), values.tobytes())
+    mask = np.asarray(images.open_mask(made, (SIDE, SIDE)))
+    assert np.array_equal(mask, HOLED * np.uint8(255))
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B", "I"])
+def test_wide_greys_are_the_picture_that_they_were(mode: str) -> None:
+    """What is kept for a mask changes no bit of a picture."""
+    kinds = {"I;16": "<u2", "I;16B": ">u2", "I": "<i4"}
+    values = np.random.default_rng(0).integers(0, 65536, (SIDE, SIDE)).astype(kinds[mode])
+    made = Image.frombytes(mode, (SIDE, SIDE), values.tobytes())
+    kept = np.asarray(images.ImageInput.of(made).picture())
+    assert np.array_equal(kept, np.asarray(open_image(made)))
+    assert np.array_equal(kept[..., 0], (values.astype("i8") + 128) // 257)
+    made.getexif()[0x0112] = 6
+    turned = images.ImageInput.of(made).picture()
+    assert np.array_equal(np.asarray(turned), np.asarray(open_image(made)))
+
+
+MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA", "CMYK", "YCbCr", "HSV", "LAB", "RGBX")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_white_is_white_in_every_mode(mode: str) -> None:
+    way = {"LAB": "RGB", "PA": "LA"}.get(mode, "L")
+    made = shape().convert(way).convert(mode)
+    mask = np.asarray(images.open_mask(made, (SIDE, SIDE)))
+    assert np.array_equal(mask > 127, HOLED)
+
+
+ARRAYS: dict[str, tuple[Any, str]] = {
+    "bool": (HOLED, ""),
+    "uint8 of 0 and 1": (HOLED.astype("u1"), ""),
+    "uint8": (HOLED * np.uint8(255), ""),
+    "float16": (HOLED.astype("f2"), ""),
+    "float64": (HOLED.astype("f8"), ""),
+    "int8": (HOLED.astype("i1"), "is int8; give uint8, bool or floats in"),
+    "uint16": (HOLED.astype("u2"), "is uint16; give uint8, bool or floats in"),
+    "int64": (HOLED.astype("i8"), "is int64; give uint8, bool or floats in"),
+    "complex": (HOLED.astype("c8"), "is complex64; give uint8"),
+    "objects": (HOLED.astype("O"), "is object; give uint8"),
+    "floats to 255": (HOLED * 255.0, "go from 0 to 255; floats must be in"),
+    "nan": (np.where(HOLED, np.nan, 0.0), "floats must be in"),
+    "infinite": (np.where(HOLED, np.inf, 0.0), "floats must be in"),
+    "negative": (np.where(HOLED, 1.0, -1.0), "go from -1 to 1; floats must be in"),
+    "an axis more": (HOLED[..., None], r"32x32x1; give \(H, W\)"),
+    "a tensor": (torch.from_numpy(HOLED)[None], "a file, a PIL image or a numpy array"),
+    "a list": (HOLED.tolist(), "got list; give a path"),
+}
+
+
+@pytest.mark.parametrize("name", list(ARRAYS))
+def test_arrays_mean_what_they_say_or_are_one_line(name: str) -> None:
+    value, line = ARRAYS[name]
+    if not line:
+        mask = np.asarray(images.open_mask(value, (SIDE, SIDE)))
+        assert np.array_equal(mask, HOLED * np.uint8(255))
+        return
+    with pytest.raises(SfumatoError, match=line) as raised:
+        images.open_mask(value, (SIDE, SIDE))
+    assert "\n" not in str(raised.value)
+
+
+NUMBERS = ("bool", "uint8", "int8", "int16", "uint16", "int64", "float16", "bfloat16", "float64")
+
+
+@pytest.mark.parametrize("invert", [False, True])
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_tensors_of_any_number_are_the_same_mask(kind: str, invert: bool) -> None:
+    def made(mask: Any) -> torch.Tensor:
+        network = Denoiser(lambda x, time, cond: 0.5 * x, schedule.named("cosine"), "v")
+        process = Process(network, (3, SIDE, SIDE), cond=Cond(), n_steps=2, solver="ddim")
+        state = torch.zeros(3, SIDE, SIDE)
+        given: torch.Tensor = (
+            process | sf.SDEdit(state, mask=mask, invert=invert, t0=0.5)
+        ).sample()
+        return given
+
+    mask = torch.from_numpy(HOLED)[None]
+    assert torch.equal(made(mask.to(getattr(torch, kind))), made(mask.float()))
+
+
+@pytest.mark.parametrize("tensor", [
+    torch.from_numpy(HOLED)[None].float().to_sparse(),
+    torch.empty((1, SIDE, SIDE), device="meta"),
+    torch.zeros((1, SIDE, SIDE)).to(torch.float8_e4m3fn),
+], ids=["sparse", "without data", "of 8 bits"])  # fmt: skip
+def test_tensors_that_cannot_be_kept_are_one_line(tensor: torch.Tensor) -> None:
+    with pytest.raises(SfumatoError, match=r"cannot be kept .+ give a dense one of float32"):
+        sf.SDEdit(torch.zeros(3, SIDE, SIDE), mask=tensor)

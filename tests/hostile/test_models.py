@@ -5,13 +5,17 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sfumato.core.errors import SfumatoError
-from sfumato.models import card, carry, configs, hub, library
+from sfumato.models import card
+from sfumato.models.files import configs, hub
+from sfumato.models.loaders import export, library
+from sfumato.train import told, warm_start
 
 EMOJI = library.BUNDLED["emoji"]
 
@@ -50,6 +54,39 @@ def written(folder: Path, data: Any, name: str = "card.json") -> Path:
         (("defaults", "steps"), -1),
         (("defaults", "methods"), {"method": "cfg"}),
         (("upsamplers",), None),
+        (("clip", "network", "image_width"), 10**9),
+        (("clip", "network", "steps"), "1000"),
+        (("clip", "network", "evil"), 1),
+        (("clip", "schedule"), "none"),
+        (("clip", "tokenizer"), None),
+        (("clip", "weights"), None),
+        (("clip", "evil"), 1),
+        (("clip", "parts"), {"image_encoder": "x", "evil": "y"}),
+        (("clip",), {"clean": "../x", "name": "a/b"}),
+        (("clip",), {"clean": "x", "name": "/etc/passwd"}),
+        (("clip",), []),
+        (("classifier", "network", "channel_mult"), [0]),
+        (("classifier", "pool"), "evil"),
+        (("classifier", "size"), 0),
+        (("classifier", "classes"), {"style": ["flat"]}),
+        (("classifier", "classes"), {"style": "flat"}),
+        (("classifier",), {}),
+        (("base", "network", "bands"), {"low": -1}),
+        (("base", "network", "bands"), {"evil": 1}),
+        (("base", "network", "xf_heads"), 7),
+        (("base", "network", "text_ctx"), 0),
+        (("base", "network", "out_channels"), 3),
+        (("base", "network", "in_channels"), 4),
+        (("base", "network", "low_res"), True),
+        (("base", "tokenizer"), None),
+        (("base", "training"), 3),
+        (("defaults", "solver"), "evil"),
+        (("defaults", "solver"), {"solver": "ddim", "eta": 3}),
+        (("defaults", "spacing"), "evil"),
+        (("defaults", "methods"), [{"method": "evil"}]),
+        (("defaults", "methods"), [{"method": "cfg", "scale": 1e9}]),
+        (("defaults", "methods"), [{"method": "cfg", "scal": 2}]),
+        (("defaults", "methods"), [{"method": "sdedit", "image": "/etc/passwd"}]),
     ],
 )
 def test_a_card_is_refused_by_field(tmp_path: Path, where: tuple[str, ...], value: Any) -> None:
@@ -58,8 +95,9 @@ def test_a_card_is_refused_by_field(tmp_path: Path, where: tuple[str, ...], valu
     for key in where[:-1]:
         inner = inner[key]
     inner[where[-1]] = value
-    with pytest.raises(SfumatoError, match=rf"card\.json: .*{where[-1]}"):
+    with pytest.raises(SfumatoError, match=rf"card\.json: .*{where[-1]}") as caught:
         card.read(written(tmp_path, data))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "null", "[" * 100_000, '{"base": 1e999}', "\x00"])
@@ -116,7 +154,132 @@ def test_a_network_that_reads_what_is_never_given(tmp_path: Path, key: str, valu
 
 
 @pytest.mark.parametrize(
-    "value", ["../x.safetensors", "/etc/passwd", "a/../../x.safetensors", "", "missing.safetensors"]
+    ("key", "value"),
+    [
+        ("block_out_channels", [10**9]),
+        ("block_out_channels", "x"),
+        ("block_out_channels", []),
+        ("layers_per_block", 10**9),
+        ("layers_per_block", [2, -1]),
+        ("transformer_layers_per_block", [[10**6]]),
+        ("down_block_types", ["x"] * 1000),
+        ("attention_head_dim", "8"),
+        ("sample_size", -1),
+        ("sample_size", [64]),
+        ("norm_num_groups", 0),
+        ("norm_eps", "1e-5"),
+        ("cross_attention_dim", 0),
+        ("dropout", 2),
+    ],
+)
+def test_sizes_of_a_network_have_bounds(tmp_path: Path, key: str, value: Any) -> None:
+    path = written(tmp_path, {key: value}, "c.json") / "c.json"
+    with pytest.raises(SfumatoError, match=rf"c\.json: {key}"):
+        configs.unet(path, "UNet2DConditionModel")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("latent_channels", 0),
+        ("layers_per_block", 10**9),
+        ("scaling_factor", 0),
+        ("scaling_factor", "1"),
+        ("shift_factor", "x"),
+        ("block_out_channels", [8] * 1000),
+        ("latents_mean", [1.0]),
+        ("latents_std", [0, 0, 0, 0]),
+        ("latents_std", "1"),
+        ("in_channels", 4),
+        ("out_channels", "3"),
+    ],
+)
+def test_sizes_of_an_autoencoder_have_bounds(tmp_path: Path, key: str, value: Any) -> None:
+    with pytest.raises(SfumatoError, match=rf"c\.json: {key}"):
+        configs.autoencoder(written(tmp_path, {key: value}, "c.json") / "c.json")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ([], "c.json"),
+        ({"model_type": "siglip"}, "model_type"),
+        ({"text_config": 3}, "text_config"),
+        ({"text_config": {"hidden_size": 10**9}}, "text_config: hidden_size"),
+        ({"text_config_dict": {"hidden_size": "512"}}, "text_config: hidden_size"),
+        ({"text_config": {"hidden_size": 511}}, "hidden_size 511 is no multiple"),
+        ({"vision_config": {"num_channels": 4}}, "vision_config: num_channels"),
+        ({"vision_config": {"hidden_act": "evil"}}, "vision_config: hidden_act"),
+        ({"vision_config": {"patch_size": 0}}, "vision_config: patch_size"),
+        ({"projection_dim": None}, "projection_dim"),
+        ({"logit_scale_init_value": 1e9}, "logit_scale_init_value"),
+    ],
+)
+def test_a_clips_file(tmp_path: Path, data: Any, said: str) -> None:
+    with pytest.raises(SfumatoError, match=said):
+        configs.clip(written(tmp_path, data, "c.json") / "c.json")
+
+
+def test_a_clips_file_gives_sizes_and_nothing_else(tmp_path: Path) -> None:
+    side = {"hidden_size": 64, "num_attention_heads": 2, "attn_implementation": "org/kernel"}
+    data = {"text_config": side, "vision_config": side, "_attn_implementation": "org/kernel"}
+    made = configs.clip(written(tmp_path, data, "c.json") / "c.json")
+    assert made.text_config.hidden_size == made.vision_config.hidden_size == 64
+    for one in (made, made.text_config, made.vision_config):
+        assert one._attn_implementation in (None, "eager", "sdpa")
+
+
+@pytest.mark.parametrize(
+    ("part", "data", "said"),
+    [
+        ("base", {}, "network is missing"),
+        ("base", [], "stage.json"),
+        ("clip", {"weights": ["../x"]}, "clip.json"),
+        ("classifier", {"weights": 3}, "classifier.json"),
+    ],
+)
+def test_an_exported_part_is_read_in_its_type(
+    tmp_path: Path, part: Any, data: Any, said: str
+) -> None:
+    name = f"{part}.json" if part != "base" else "stage.json"
+    with pytest.raises(SfumatoError, match=said):
+        warm_start.earlier(str(written(tmp_path, data, name)), part)
+
+
+def test_weights_of_another_clip_than_the_cards(tmp_path: Path) -> None:
+    """Sizes that the weights do not have are refused before memory is asked for."""
+    copy = Path(shutil.copytree(EMOJI, tmp_path / "model"))
+    data = own_card()
+    data["clip"]["network"] |= {"image_width": 16384, "image_layers": 16, "head_width": 1}
+    model = library.load(str(written(copy, data)))
+    with pytest.raises(SfumatoError, match="does not fit the card"):
+        model.get("clip")
+    data["classifier"]["network"] |= {"model_channels": 4096}
+    model = library.load(str(written(copy, data)))
+    with pytest.raises(SfumatoError, match="does not fit the card"):
+        model.get("classifier")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "run.json"),
+        ("{}", "name is missing"),
+        ('{"name": 3, "noun": "dog"}', "name = 3"),
+        ('{"name": "", "noun": "dog"}', "name"),
+        ('{"name": "x", "noun": "dog", "model": ["a"]}', "model"),
+    ],
+)
+def test_what_a_run_says_of_itself(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "run.json").write_text(text, encoding="utf-8")
+    with pytest.raises(SfumatoError, match=said):
+        told.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["../x.safetensors", "a\nb", "/etc/passwd", "a/../../x.safetensors", "", "missing.safetensors"],
 )
 def test_shards_lie_beside_their_index(tmp_path: Path, value: str) -> None:
     written(tmp_path, {"weight_map": {"a": value}}, "model.safetensors.index.json")
@@ -158,7 +321,7 @@ def test_an_export_follows_no_link_out_of_the_model(tmp_path: Path, kind: str) -
     else:
         (model / "x").symlink_to(where.get(kind, "nowhere"))
     with pytest.raises(SfumatoError, match=r"link that leads out|no regular file"):
-        carry.export(str(model), tmp_path / "out")
+        export.export(str(model), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -168,7 +331,7 @@ def test_an_export_takes_the_hubs_own_blobs(tmp_path: Path) -> None:
     blobs.mkdir()
     (blobs / "abc").write_text("x")
     (snapshot / "card.json").symlink_to("../../blobs/abc")
-    made = carry.export(str(snapshot), tmp_path / "out")
+    made = export.export(str(snapshot), tmp_path / "out")
     assert (made / "card.json").read_text() == "x"
     assert not (made / "card.json").is_symlink()
 
@@ -182,7 +345,7 @@ def test_an_export_takes_no_forged_blobs(tmp_path: Path) -> None:
     (tmp_path / "unpacked" / "blobs").symlink_to(secret)
     (snapshot / "card.json").symlink_to("../../blobs/key")
     with pytest.raises(SfumatoError, match="link that leads out"):
-        carry.export(str(snapshot), tmp_path / "out")
+        export.export(str(snapshot), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -192,7 +355,7 @@ def test_an_export_leaves_what_lies_beside_it(tmp_path: Path) -> None:
     own.mkdir()
     written(model, own_card())
     (own / "mine.txt").write_text("work")
-    made = carry.export(str(model), tmp_path / "out")
+    made = export.export(str(model), tmp_path / "out")
     assert (own / "mine.txt").read_text() == "work"
     assert made.stat().st_mode == model.stat().st_mode
     assert sorted(path.name for path in tmp_path.iterdir()) == [".out.part", "model", "out"]

@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 from typer.testing import CliRunner
 
 import sfumato as sf
+from any_json import json_values, quickly, texts, tried
 from sfumato import images, methods
 from sfumato import recipe as recipes
 from sfumato.cli import compose
@@ -205,7 +206,7 @@ def test_a_recipe_of_before_reads_and_says_the_same() -> None:
 
 
 def test_the_published_schema_holds_the_ranges() -> None:
-    found = recipes.json_schema()["properties"]
+    found = methods.recipe_schema()["properties"]
     assert found["steps"]["anyOf"][0]["maximum"] == 10_000
     assert found["n"]["maximum"] == 4096
     ddim = found["solver"]["anyOf"][2]["properties"]
@@ -388,7 +389,7 @@ def test_every_number_of_a_method_has_two_ends_that_all_faces_keep() -> None:
 
 def test_numbers_of_solvers_have_two_ends() -> None:
     for name in SOLVERS:
-        schema: Any = recipes.json_schema()["properties"]["solver"]["anyOf"]
+        schema: Any = methods.recipe_schema()["properties"]["solver"]["anyOf"]
         own = next(s for s in schema[1:] if s["properties"]["solver"]["const"] == name)
         for field, shown in own["properties"].items():
             if shown.get("type") in ("integer", "number") and "enum" not in shown:
@@ -440,6 +441,26 @@ def test_processes(values: dict[str, Any], phrase: str) -> None:
     refused(lambda: process(**values), phrase)
     changed = {"steps" if name == "n_steps" else name: value for name, value in values.items()}
     refused(lambda: emoji().process(**changed), phrase.split(":")[0])
+
+
+@pytest.mark.parametrize("shape", [(3, -4, 4), (3, 4.0, 4), (True, 4, 4), ("3", 4, 4), (None, 4)])
+def test_shapes_that_no_state_has(shape: Any) -> None:
+    denoiser: Any = None
+    refused(lambda: sf.Process(denoiser, shape), "shape[")
+
+
+@pytest.mark.parametrize(
+    "state", [5, [1.0], np.zeros((1, 3, 4, 4)), torch.zeros(3), torch.zeros(1, 3, 4, 4).long()]
+)
+def test_states_that_are_no_tensors_of_pictures(state: Any) -> None:
+    refused(lambda: process(solver="ddim", n_steps=1).steps(state), "x: got ")
+    refused(lambda: process(solver="ddim", n_steps=1).invert(state), "x0: got ")
+
+
+def test_noise_that_draws_nothing() -> None:
+    made: Any = process(solver="ddim", n_steps=1)
+    refused(lambda: made.steps(noise=5), "noise 5: is no source")
+    refused(lambda: made.sample(noise="a"), "noise 'a': is no source")
 
 
 @pytest.mark.parametrize("seed", [1.0, 1.5, "7", True, None, 1 << 70, float("nan"), np.float32(1)])
@@ -708,8 +729,8 @@ def test_a_foreign_recipe_opens_nothing_but_what_it_names_by_hash(
             {"methods": [{"method": "diffstyler", "image": named, "art": path}]},
             {"methods": [{"method": "perceptual", "image": named, "features": path}]},
         ]
-    for tried in tries:
-        data = {**GOOD, **tried}
+    for given_ in tries:
+        data = {**GOOD, **given_}
         monkeypatch.chdir(tmp_path / "cwd")
         refused(lambda data=data: sf.run(Recipe.from_data(data)), "")
     bad = tmp_path / "sent" / "bad.json"
@@ -837,7 +858,7 @@ def test_options(options: tuple[str, ...], code: int, phrase: str, app: Any, tmp
                  monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     model = emoji()
-    monkeypatch.setattr("sfumato.models.library.load", lambda name, **values: model)
+    monkeypatch.setattr("sfumato.models.loaders.library.load", lambda name, **values: model)
     found, text = said(app, "generate", "-p", "rose", *options)
     assert phrase.replace(" ", "") in text.replace(" ", ""), text
     assert found == code
@@ -860,6 +881,43 @@ def test_a_sweep_begins_with_values_that_its_field_takes(over: str, phrase: str)
     from sfumato.measure.sweep import axis
 
     refused(lambda: axis(over), phrase)
+
+
+CLAIM: dict[str, Any] = {
+    "recipe": {"model": "emoji", "schema": 1}, "over": {"method": "", "field": "steps",
+    "values": [1, 2]}, "prompts": ["rose"], "weights": "0", "dtype": "float32",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("recipe",), {"schema": 1}),
+        (("recipe", "model"), "/etc/passwd"),
+        (("recipe", "steps"), "9"),
+        (("over",), []),
+        (("over", "values"), ["1", "2"]),
+        (("over", "values"), [1]),
+        (("over", "evil"), 1),
+        (("prompts",), "rose"),
+        (("prompts",), []),
+        (("weights",), 3),
+        (("dtype",), None),
+        (("evil",), 1),
+    ],
+)
+def test_a_sweeps_file_is_refused_by_field(
+    where: tuple[str, ...], value: Any, tmp_path: Path
+) -> None:
+    data = json.loads(json.dumps(CLAIM))
+    inner = data
+    for key in where[:-1]:
+        inner = inner[key]
+    inner[where[-1]] = value
+    (tmp_path / "sweep.json").write_text(json.dumps(data))
+    made = emoji().process("rose, flat", steps=1, stages=1)
+    with pytest.raises(SfumatoError, match=rf"sweep\.json: .*{where[0]}"):
+        sf.sweep(made, "steps=1,2", tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "[[[", "[]", "7", "{}", '{"recipe": null}'])
@@ -944,7 +1002,7 @@ def test_fields_called_like_options_do_not_clash(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     model = emoji()
-    monkeypatch.setattr("sfumato.models.library.load", lambda name, **values: model)
+    monkeypatch.setattr("sfumato.models.loaders.library.load", lambda name, **values: model)
     for words in (("--help",), ("clash", "--help"), ("sweep", "clash", "--help"), ("run", "--help"),
                   ("batch", "clash", "--help"), ("generate", "--help")):  # fmt: skip
         code, text = said(installed, *words)
@@ -1003,40 +1061,7 @@ def test_a_package_that_does_not_load_is_left_out(
 # --- any JSON gives a value, or one line
 
 
-numbers = st.one_of(st.integers(), st.integers(-2, 12), st.floats(), st.booleans(), st.none())
-texts = st.one_of(
-    st.text(max_size=12),
-    st.sampled_from(["", "..", "/etc/passwd", "emoji", "ddim", "cfg", "sdedit", "auto", "karras"]),
-)
-json_values = st.recursive(
-    numbers | texts,
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(
-            texts | st.sampled_from(["method", "sha256", "solver", "image"]), inner, max_size=4
-        )
-    ),
-    max_leaves=12,
-)
 names = st.sampled_from(list(inspect.signature(Recipe).parameters))
-quickly = settings(
-    max_examples=200,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-    derandomize=True,
-    database=None,
-)
-
-
-def tried(call: Callable[[], Any]) -> Any:
-    """The value, None where it is refused with one line."""
-    try:
-        return call()
-    except SfumatoError as error:
-        line = str(error)
-    assert "\n" not in line
-    assert len(line) < 2000
-    return None
 
 
 @quickly

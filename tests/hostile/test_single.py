@@ -15,6 +15,9 @@ from torch import Tensor
 import pipelines
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
+from sfumato.models.files.configs import Scheduler
+from sfumato.models.loaders import diffusers
+from sfumato.models.loaders import single_file as loader
 from test_single import close, single_file
 
 NET, VAE = "model.diffusion_model.", "first_stage_model."
@@ -95,10 +98,65 @@ def test_weights_of_no_part_are_counted(
         caplog.clear()
         weights = load_file(files["sd1"]) | {k: torch.ones(v) for k, v in added.items()}
         with caplog.at_level(logging.WARNING, logger="sfumato"):
-            sf.load(changed(files["sd1"], {**weights, "betas": torch.ones(4)}))
+            sf.load(changed(files["sd1"], {**weights, "betas": betas(0.00085, 0.012)}))
         lines = [r.getMessage() for r in caplog.records if "not used" in r.getMessage()]
         assert len(lines) == told
     assert "2 weights of no part" in lines[0]
+
+
+def betas(first: float, last: float) -> Tensor:
+    roots = torch.linspace(first**0.5, last**0.5, 1000, dtype=torch.float64)
+    return (roots**2).float()
+
+
+FAMILY = betas(0.00085, 0.012)
+OTHER = betas(0.0015, 0.0195)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("held", ["betas", "alphas_cumprod", "both", "rescaled"])
+def test_the_familys_own_table_is_known_again(dtype: torch.dtype, held: str) -> None:
+    scheduler = Scheduler(
+        kind="DDIMScheduler", beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012,
+        rescale_betas_zero_snr=held == "rescaled",
+    )  # fmt: skip
+    bars = (1 - FAMILY.double()).cumprod(0)
+    if held == "rescaled":
+        bars = torch.tensor(diffusers.table(scheduler).alpha_bar, dtype=torch.float64)
+        bars[-1] = 0
+    both = {"betas": FAMILY.to(dtype), "alphas_cumprod": bars.to(dtype)}
+    given = {k: v for k, v in both.items() if held in (k, "both")} or {"alphas_cumprod": bars}
+    assert loader.own_table(Path("x"), given, scheduler) is None
+
+
+@pytest.mark.parametrize("held", ["betas", "alphas_cumprod"])
+def test_a_files_own_table_is_taken(files: dict[str, Path], held: str) -> None:
+    given = OTHER if held == "betas" else (1 - OTHER.double()).cumprod(0).float()
+    weights = load_file(files["sd1"])
+    model = sf.load(changed(files["sd1"], {**weights, held: given}))
+    schedule: Any = model.denoiser.schedule
+    wanted = (1 - OTHER.double()).cumprod(0)
+    assert torch.allclose(torch.tensor(schedule.alpha_bar, dtype=torch.float64), wanted, rtol=1e-4)
+    assert model.card.base.schedule == "own"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"betas": torch.ones(4)}, "betas is no noise table"),
+        ({"betas": -FAMILY}, "betas is no noise table"),
+        ({"betas": FAMILY * float("nan")}, "betas is no noise table"),
+        ({"betas": torch.ones(2, 2)}, r"betas is torch.float32 \(2, 2\)"),
+        ({"betas": torch.ones(4, dtype=torch.int64)}, "a noise table is 2 to"),
+        ({"betas": torch.ones(1)}, "a noise table is 2 to"),
+        ({"betas": OTHER, "alphas_cumprod": (1 - FAMILY).cumprod(0)}, "are of two noise tables"),
+        ({"alphas_cumprod": (1 - OTHER.double()).cumprod(0).half()}, "has not the digits"),
+        ({"alphas_cumprod": torch.linspace(0.1, 0.9, 1000)}, "alphas_cumprod is no noise table"),
+    ],
+)
+def test_a_table_that_is_none(files: dict[str, Path], given: dict[str, Tensor], said: str) -> None:
+    with pytest.raises(SfumatoError, match=said):
+        sf.load(changed(files["sd1"], {**load_file(files["sd1"]), **given}))
 
 
 @pytest.fixture(scope="module")

@@ -18,12 +18,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from sfumato.core.errors import SfumatoError
-from sfumato.train import program, report, state
+from sfumato.train import checkpoint, program, report
 from sfumato.train.config import parse
 from sfumato.train.data import store
 from sfumato.train.data.compose import Mix
-from sfumato.train.levels import MinSNR
 from sfumato.train.optim import Weights
+from sfumato.train.weighting import MinSNR
 from test_cli import fails
 from test_train import RECIPE, config, data, trained
 
@@ -449,7 +449,7 @@ def test_a_measure_that_is_not_finite_stops_the_run(
     made = config(RECIPE, steps=4)
     with pytest.raises(SfumatoError, match=r"step 2: the measure 'held-out' is nan"):
         trained(replace(made, run=replace(made.run, judge=2)), data, tmp_path)
-    assert state.read(tmp_path / "state.safetensors")[1].step < 2
+    assert checkpoint.read(tmp_path / "state.safetensors")[1].step < 2
 
 
 def test_moments_that_are_not_finite_are_not_saved() -> None:
@@ -476,6 +476,12 @@ def test_a_refused_command_changes_nothing(run: Path, data: Path, tmp_path: Path
 def test_a_stop_that_is_no_step_is_refused(until: int, data: Path, tmp_path: Path) -> None:
     with pytest.raises(SfumatoError, match=f"--until {until}: must be from 1 to the 3 steps"):
         trained(config(LORA, steps=3), data, tmp_path, until=until)
+
+
+@pytest.mark.parametrize("steps", [0, -5, 10**12])
+def test_steps_of_train_are_refused_by_their_option(steps: int, tmp_path: Path) -> None:
+    with pytest.raises(SfumatoError, match=f"--steps {steps}: must be 1 to"):
+        config(LORA).with_steps(steps)
 
 
 # options of dreambooth

@@ -14,10 +14,10 @@ from sfumato.cli.options import Wanted
 from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
 from sfumato.core.ranges import SEEDS, Range, real, whole
-from sfumato.core.spacing import RULES
-from sfumato.models import library
+from sfumato.core.spacing import NAMES
 from sfumato.models import replay as replays
 from sfumato.models.cascade import base_of
+from sfumato.models.loaders import library
 from sfumato.models.model import Model
 from sfumato.models.result import Result
 from sfumato.recipe import STRENGTH, Recipe
@@ -102,7 +102,7 @@ def composed(
         asked["spacing"] = parse_spacing(values["spacing"])
     if ("spacing" in asked) != ("steps" in asked):  # each may fix what the recipe's other says
         fixed = asked.get("spacing", start.spacing)
-        if fixed is not None and fixed not in RULES:
+        if fixed is not None and fixed not in NAMES:
             asked |= {"steps": asked.get("steps"), "spacing": asked.get("spacing")}
     wanted = replace(start, **asked)
     Recipe.from_data(replace(wanted, embedded={}).to_data(), "command line")  # before a model loads

@@ -167,14 +167,16 @@ def resumed(folder: Path, pictures: str | None, given: dict[str, Any]) -> Config
 
 def ready(folder: Path, config: Config) -> str:
     """The command that draws what was learned."""
-    found = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    prompt = found.get("prompt") or f"a photo of {found['name']}"
+    from sfumato.train import told
+
+    found = told.read(folder)
+    prompt = found.prompt or f"a photo of {found.name}"
     whole = config.tuner == "dreambooth" and not config.adapter.rank
     learned = ["--model", str(folder / "model")]
     if not whole:
         learned = ["--model", config.model.start, "--adapt", str(folder)]
         if config.tuner == "textual_inversion":
-            learned[-1] = str(folder / found["file"])
+            learned[-1] = str(folder / found.file)
         if config.model.start == "emoji":
             learned = learned[2:]
     return shlex.join(["sfumato", "generate", "-p", prompt, *learned])
@@ -182,16 +184,17 @@ def ready(folder: Path, config: Config) -> str:
 
 def guessed(pictures: Path, name: str) -> str:
     """What the model's CLIP takes the pictures for; without one the user must say it."""
-    from sfumato.models.library import load
-    from sfumato.train import subject
+    from sfumato.models.loaders.library import load
+    from sfumato.train.subject import naming
+    from sfumato.train.subject.shots import fit, read_shots
 
     model = load(name, dtype="float32")
     clip = model.clip()
     if clip is None:
         raise SfumatoError(f"dreambooth: {name} has no CLIP to guess by; give --class, such as dog")
     native = [model.card.native]
-    shown = [subject.fitted(shot, native) for shot in subject.shots(pictures)]
-    first, *others = subject.guessed(clip, shown, model.card.full_prompt)
+    shown = [fit(shot, native) for shot in read_shots(pictures)]
+    first, *others = naming.guessed(clip, shown, model.card.full_prompt)
     show.errors.print(
         f"class: {first}, by the model's CLIP (then {', '.join(others)}); --class takes another",
         highlight=False,
@@ -201,7 +204,7 @@ def guessed(pictures: Path, name: str) -> str:
 
 def tables(pictures: str, given: dict[str, Any]) -> dict[str, Any]:
     """The recipe as tables."""
-    from sfumato.models.library import BUNDLED
+    from sfumato.models.loaders.library import BUNDLED
 
     name = given["model"] or "emoji"
     kind = OWN if name in BUNDLED or (Path(name) / "card.json").is_file() else LATENT
@@ -286,17 +289,18 @@ def _pairs(table: dict[str, Any]) -> list[str]:
 def planned(config: Config) -> str:
     """What would run, without making a class picture or touching the run."""
     from sfumato.models.adapters import layers_of
-    from sfumato.models.library import load
-    from sfumato.train import classes, subject
+    from sfumato.models.loaders.library import load
+    from sfumato.train.subject import class_pictures, naming
+    from sfumato.train.subject.shots import read_shots
     from sfumato.train.tuners import dreambooth as tuner
 
     given, optim, rank = config.subject, config.optim, config.adapter.rank
     model = load(config.model.start, dtype="float32")
-    shots = subject.shots(Path(given.pictures))
+    shots = read_shots(Path(given.pictures))
     tokens = tuner.tokens_of(model)
     name = given.name or tuner.named(model, config.run.seed)
     known = tuner.vocabulary_of(model) if given.name else ()
-    count = len(subject.inspected(tokens, name, known, tuner.spelled_by(model)))
+    count = len(naming.inspected(tokens, name, known, tuner.spelled_by(model)))
     text = model.phrase(given.wording.format(given.noun))
     said = model.phrase(given.wording.format(f"{name} {given.noun}"))
     if config.tuner != "dreambooth":
@@ -309,7 +313,7 @@ def planned(config: Config) -> str:
     missing: list[int] = []
     if given.prior and not given.class_folder:
         wanted = (given.class_pictures, config.run.seed, optim.batch)
-        missing = classes.Wanted(model, text, *wanted).missing()
+        missing = class_pictures.Wanted(model, text, *wanted).missing()
     rows = f"{optim.batch} + {optim.batch}" if given.prior else str(optim.batch)
     if given.upsampler and not model.upsamplers:
         raise SfumatoError(f"--upsampler: model {model.name} has none; leave it out")

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import Parameter, Signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,7 +27,7 @@ from sfumato.core.errors import SfumatoError, said
 from sfumato.core.interrupts import Stopped
 from sfumato.core.lazy import LazyModule
 from sfumato.core.solvers import SOLVERS
-from sfumato.core.spacing import RULES
+from sfumato.core.spacing import NAMES
 from sfumato.methods import Method, registry
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ RUN = [
         str | None,
         None,
         "--spacing",
-        text=f"{', '.join(RULES)}; or ddim50, 27, or times 0.9,0.5,0",
+        text=f"{', '.join(NAMES)}; or ddim50, 27, or times 0.9,0.5,0",
     ),
     keyword("size", str | None, None, "--size", text="N, WxH, input or native"),
     keyword("stages", int | None, None, "--stages", text="1 stops after the base"),
@@ -294,6 +294,24 @@ VERBS = (
 )  # fmt: skip
 
 
+GROUPS = {
+    "sweep": "Vary one field: pictures, contact sheet, page, curve.",
+    "batch": "A verb for every row of a folder or manifest.",
+}
+GROUP_EXAMPLES = {
+    "sweep": (
+        'sdedit painting.png -p "red apple" --over t0=0.2:0.8:7 -o t0/',
+        'generate "red apple" --over cfg.scale=1,2,4,8 --seeds 4',
+    ),
+    "batch": (
+        'sdedit paintings/ -p "{name}" -o "edited/{name}.png"',
+        'generate prompts.csv --with cfg.scale=4 -o "out/{row}-{seed}.png"',
+    ),
+}
+MODELS_HELP = "List models; pull, export and convert them."
+COMPLETES = "_SFUMATO_COMPLETE"  # what a shell that completes words sets
+
+
 def guarded(body: Callable[..., None], values: dict[str, Any], debug: bool) -> None:
     """Run a verb; every failure is one line and an exit code."""
     try:
@@ -344,6 +362,11 @@ def register(
     command.__signature__ = Signature([*ordered, all_options()])  # type: ignore[attr-defined]
     command.__doc__ = text
     (group or app).command(name, cls=verb(manual))(command)
+
+
+def mention(name: str, text: str) -> None:
+    """Register a verb that is listed, and not called."""
+    app.command(name, help=text)(lambda: None)
 
 
 def prompted(values: dict[str, Any]) -> dict[str, Any]:
@@ -458,55 +481,52 @@ def own_verbs() -> dict[str, type[Method]]:
     return {name: cls for name, cls in sorted(registry().items()) if cls.verb and name not in VERBS}
 
 
-def grouped() -> None:
-    """`sweep` and `batch`: groups in which every verb that makes pictures is there again."""
+def grouped(group: str, text: str) -> None:
+    """`sweep` or `batch`: a group in which every verb that makes pictures is there again."""
     verbs: dict[str, type[Method] | None] = {"generate": None}
     verbs |= own_verbs()
     shared = [*RUN, *COMMON, *other_parameters(flags(PROGRAM))]
-    sweeps = typer.Typer(
-        help="Vary one field: pictures, contact sheet, page, curve.",
-        cls=program(
-            (
-                'sdedit painting.png -p "red apple" --over t0=0.2:0.8:7 -o t0/',
-                'generate "red apple" --over cfg.scale=1,2,4,8 --seeds 4',
-            )
-        ),
-        rich_markup_mode=None,
-    )
-    batches = typer.Typer(
-        help="A verb for every row of a folder or manifest.",
-        cls=program(
-            (
-                'sdedit paintings/ -p "{name}" -o "edited/{name}.png"',
-                'generate prompts.csv --with cfg.scale=4 -o "out/{row}-{seed}.png"',
-            )
-        ),
-        rich_markup_mode=None,
-    )
-    rows = argument("source", "folder of pictures, or .csv, .jsonl, .txt; README says how")
-    single = [p for p in shared if p.name != "n"]
+    made = typer.Typer(help=text, cls=program(GROUP_EXAMPLES[group]), rich_markup_mode=None)
+    fill = sweeps if group == "sweep" else batches
     for name, cls in verbs.items():
-        own = method_parameters(cls, taken()) if cls else []
-        named = preset(cls) if cls else []
-        text = summary(cls) if cls else "Make pictures from a prompt."
-        main = first(cls) if cls else MAIN
-        swept = [*own, *single, *SWEEP, *named]
-        given = cls.examples[0] if cls and cls.examples else '-p "red apple"'
-        given = re.sub(r" (-n \d+|--sheet|-o \S+)", "", given)  # a sweep has its own
-        shown = (f"{given} --over cfg.scale=1:8:5", f"{given} --over steps=5,10,20 -o sweep/")
-        register(name, sweeper(cls), swept if cls else [*WORDS, *swept], text, sweeps, shown, main)
-        fields = [p for p in own if p.kind is Parameter.KEYWORD_ONLY]
-        shown = ("rows.csv", 'pictures/ -p "{name}" -o "made/{name}.png"')
-        made = [rows, *fields, *shared, *BATCH, *named]
-        register(name, batcher(cls), made, text, batches, shown, main)
-    app.add_typer(sweeps, name="sweep", no_args_is_help=True)
-    app.add_typer(batches, name="batch", no_args_is_help=True)
+        fill(made, name, cls, shared)
+    app.add_typer(made, name=group, no_args_is_help=True)
+
+
+def sweeps(
+    group: typer.Typer, name: str, cls: type[Method] | None, shared: list[Parameter]
+) -> None:
+    """Register `sweep VERB`."""
+    own = method_parameters(cls, taken()) if cls else []
+    named = preset(cls) if cls else []
+    text = summary(cls) if cls else "Make pictures from a prompt."
+    main = first(cls) if cls else MAIN
+    swept = [*own, *(p for p in shared if p.name != "n"), *SWEEP, *named]
+    given = cls.examples[0] if cls and cls.examples else '-p "red apple"'
+    given = re.sub(r" (-n \d+|--sheet|-o \S+)", "", given)  # a sweep has its own
+    shown = (f"{given} --over cfg.scale=1:8:5", f"{given} --over steps=5,10,20 -o sweep/")
+    register(name, sweeper(cls), swept if cls else [*WORDS, *swept], text, group, shown, main)
+
+
+def batches(
+    group: typer.Typer, name: str, cls: type[Method] | None, shared: list[Parameter]
+) -> None:
+    """Register `batch VERB`."""
+    own = method_parameters(cls, taken()) if cls else []
+    named = preset(cls) if cls else []
+    text = summary(cls) if cls else "Make pictures from a prompt."
+    main = first(cls) if cls else MAIN
+    rows = argument("source", "folder of pictures, or .csv, .jsonl, .txt; README says how")
+    fields = [p for p in own if p.kind is Parameter.KEYWORD_ONLY]
+    shown = ("rows.csv", 'pictures/ -p "{name}" -o "made/{name}.png"')
+    made = [rows, *fields, *shared, *BATCH, *named]
+    register(name, batcher(cls), made, text, group, shown, main)
 
 
 def modelled() -> None:
     """`models` alone lists; its verbs fetch, copy and convert."""
     group = typer.Typer(
-        help="List models; pull, export and convert them.",
+        help=MODELS_HELP,
         cls=program(("", "pull stable-diffusion-v1-5/stable-diffusion-v1-5")),
         rich_markup_mode=None,
     )
@@ -540,39 +560,71 @@ def modelled() -> None:
     app.add_typer(group, name="models")
 
 
-def build() -> typer.Typer:
-    """Register every verb: the installed methods' own, then the fixed ones."""
-    run = [*RUN, *OUT, PLAN, *COMMON, *other_parameters(flags(PROGRAM))]
+def build(words: Sequence[str] | None = None) -> typer.Typer:
+    """Register every verb: the installed methods' own, then the fixed ones.
+
+    words: of the command line, of whose verb alone the options are needed; None: of all.
+    """
+    named = None if words is None else next((w for w in words if not w.startswith("-")), "")
+
+    def wanted(*names: str) -> bool:
+        return named is None or named in names
+
+    def add(
+        name: str,
+        body: Callable[..., None],
+        parameters: list[Parameter],
+        text: str,
+        examples: tuple[str, ...] = (),
+        main: frozenset[str] | None = None,
+    ) -> None:
+        if wanted(name):
+            register(name, body, parameters, text, examples=examples, main=main)
+        else:
+            mention(name, text)
+
+    makers = own_verbs()
+    run: list[Parameter] = []
+    if wanted("generate", *makers):
+        run = [*RUN, *OUT, PLAN, *COMMON, *other_parameters(flags(PROGRAM))]
     text = "Make pictures from a prompt."
     shown = ('"red apple" -n 4 --sheet', '"blue heart, flat" --cfg 4 --seed 7 -o heart.png')
-    register("generate", maker(None), [*WORDS, *run], text, examples=shown, main=MAIN)
-    for name, cls in own_verbs().items():
-        own = [*method_parameters(cls, taken()), *run, *preset(cls)]
-        register(name, maker(cls), own, summary(cls), examples=cls.examples, main=first(cls))
-    grouped()
+    add("generate", maker(None), [*WORDS, *run], text, examples=shown, main=MAIN)
+    for name, cls in makers.items():
+        fields = method_parameters(cls, taken()) if wanted(name) else []
+        own = [*fields, *run, *preset(cls)]
+        add(name, maker(cls), own, summary(cls), examples=cls.examples, main=first(cls))
+    for name, text in GROUPS.items():
+        if wanted(name):
+            grouped(name, text)
+        else:
+            mention(name, text)
     again = argument("source", "a recipe (.json) or a picture that sfumato saved")
     text, shown = "Make a picture again, bit for bit.", ("apple.png", "recipe.json -o again.png")
-    register("run", later("replay"), [again, *OUT[:2], *COMMON], text, examples=shown)
+    add("run", later("replay"), [again, *OUT[:2], *COMMON], text, examples=shown)
     seen = argument("source", "a picture, a recipe, or a model's name")
     text, shown = "Show a picture's recipe or a model's card.", ("apple.png", "emoji")
-    register("info", later("info"), [seen, *COMMON[2:]], text, examples=shown)
+    add("info", later("info"), [seen, *COMMON[2:]], text, examples=shown)
     recipe = argument("recipe", "a training recipe; recipes/ holds the project's own")
     own, shown = [recipe, *TRAIN, *COMMON[:1], *COMMON[3:]], TRAIN_EXAMPLES
-    register("train", later("train"), own, TRAIN_HELP, examples=shown)
+    add("train", later("train"), own, TRAIN_HELP, examples=shown)
     pictures = argument("pictures", "folder with 3 to 5 pictures of the subject", None)
     text = "Teach a model a subject from a few pictures (DreamBooth, arXiv 2208.12242)."
     own, shown = [pictures, *DREAMBOOTH, *COMMON[:1], *COMMON[3:]], DREAMBOOTH_EXAMPLES
     body = later("dreambooth", "dreambooth")
-    register("dreambooth", body, own, text, examples=shown, main=DREAMBOOTH_MAIN)
+    add("dreambooth", body, own, text, examples=shown, main=DREAMBOOTH_MAIN)
     text, shown = "Measure a text-to-image model.", EVAL_EXAMPLES
-    register("eval", later("evaluate"), [*EVAL, *COMMON], text, examples=shown, main=EVAL_MAIN)
+    add("eval", later("evaluate"), [*EVAL, *COMMON], text, examples=shown, main=EVAL_MAIN)
     what = argument("what", "build-emoji")
     text = "Build the packed training set."
     shown = ("build-emoji", "build-emoji -o emoji/")
-    register("data", later("data"), [what, *DATA, *COMMON[3:]], text, examples=shown)
-    modelled()
+    add("data", later("data"), [what, *DATA, *COMMON[3:]], text, examples=shown)
+    if wanted("models"):
+        modelled()
+    else:
+        mention("models", MODELS_HELP)
     text, shown = "Versions, what is missing, device, and a self-test.", ("", "--device cpu --json")
-    register("doctor", later("doctor"), COMMON, text, examples=shown)
+    add("doctor", later("doctor"), COMMON, text, examples=shown)
 
     app.callback()(root)
     return app
@@ -585,7 +637,7 @@ def main() -> None:
     streams.adapt()
     try:
         try:
-            build()()
+            build(None if COMPLETES in os.environ else sys.argv[1:])()
         finally:
             streams.flush()
     except BrokenPipeError:

@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from sfumato.cli.options import declared
+from sfumato.core.errors import one_line
 from sfumato.core.synonyms import meant
 
 # public by way of a subclass only: what is wrong with a command line
@@ -152,7 +153,7 @@ def program(
 
 def refuse(ctx: Any, message: str) -> NoReturn:
     """One line about the command line, and exit code 2."""
-    line = " ".join(message.split()).rstrip(".")
+    line = one_line(message).rstrip(".")
     typer.echo(f"{ctx.command_path}: {line[:1].lower()}{line[1:]} (--help says more)", err=True)
     raise typer.Exit(2)
 

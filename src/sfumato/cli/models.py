@@ -25,7 +25,7 @@ SUGGESTED = (
 
 def listed(as_json: bool, quiet: bool) -> None:
     """What can be loaded."""
-    from sfumato.models import library
+    from sfumato.models.loaders import library
 
     found = library.entries()
     if as_json:
@@ -56,17 +56,17 @@ def pull(names: list[str], as_json: bool, quiet: bool) -> None:
 
 def export(name: str, folder: str, as_json: bool, quiet: bool) -> None:
     """Copy a model into a folder to carry."""
-    from sfumato.models import carry
+    from sfumato.models.loaders import export
 
-    made = carry.export(name, Path(folder))
+    made = export.export(name, Path(folder))
     print(json.dumps({"folder": str(made)}) if as_json else made)
 
 
 def convert(file: str, target: str, as_json: bool, quiet: bool) -> None:
     """A pickled checkpoint as safetensors."""
-    from sfumato.models import carry
+    from sfumato.models.loaders import export
 
-    made, count = carry.convert(Path(file), Path(target))
+    made, count = export.convert(Path(file), Path(target))
     if as_json:
         print(json.dumps({"file": str(made), "tensors": count}))
         return

@@ -10,7 +10,7 @@ from sfumato.cli.options import main_field
 from sfumato.core.composition import brief
 from sfumato.core.solvers import solver, solver_data
 from sfumato.methods import Method, to_data
-from sfumato.models import cost
+from sfumato.models import cost, memory
 
 
 def data(made: Composed) -> dict[str, Any]:
@@ -29,6 +29,7 @@ def data(made: Composed) -> dict[str, Any]:
         "size": list(frame.target) if frame else None,
         "edited": None if edit is None else images.edit_share(edit),
         "seconds": cost.seconds(made.process, source.choice),
+        "memory": memory.least(resolved, frame, shape, made.process.times),
         "methods": [to_data(method) for method in resolved.methods],
         "recipe": source.asked(made.base, made.seed).to_data(),
     }
@@ -60,7 +61,9 @@ def sentences(made: Composed) -> list[str]:
         width, height = plan["size"]
         lines.append(f"{n} picture{'s' if n > 1 else ''} of {width}x{height} pixels will be saved.")
     if plan["seconds"]:
-        lines.append(f"That takes about {lasting(plan['seconds'])} on {choice.device}"
+        gib = plan["memory"] / memory.GIB
+        held = f" and at least {gib:.2g} GiB of memory" if gib >= 1 else ""
+        lines.append(f"That takes about {lasting(plan['seconds'])}{held} on {choice.device}"
                      f" in {choice.dtype}, loading apart.")  # fmt: skip
     lines.append("Nothing was made or written; leave --plan out to run it.")
     return lines

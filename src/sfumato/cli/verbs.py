@@ -23,9 +23,10 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.interrupts import undisturbed
 from sfumato.images.destination import Destination, check_file
 from sfumato.images.writing import tailed, write_safely
-from sfumato.models import cost, library
+from sfumato.models import cost
 from sfumato.models import replay as replays
 from sfumato.models.devices import choose
+from sfumato.models.loaders import library
 from sfumato.models.result import Result, save_new
 
 
@@ -55,12 +56,6 @@ def checked(target: Destination, made: Composed, embed: bool = False) -> None:
     target.check(paths, size=made.size, embedded=sum(len(i.data) * 4 // 3 for i in inputs))
 
 
-def guides(methods: Sequence[Any]) -> dict[str, Any]:
-    """Caption -> picture that the methods were given to follow, the first of a sheet."""
-    found = [getattr(method, "guide", None) for method in methods]
-    return {one.name: one.picture() for one in found if one is not None and not one.is_tensor}
-
-
 def deliver(
     result: Result, target: Destination, sheet: bool, as_json: bool, methods: Sequence[Any]
 ) -> None:
@@ -69,7 +64,7 @@ def deliver(
         written = result.written(target)
         if sheet:
             first = written[0].path
-            page = result.sheet(guides(methods), title=result.recipe.prompt)
+            page = result.sheet(images.guides_of(methods), title=result.recipe.prompt)
             written.append(save_new(page, tailed(first, "-sheet.png")))
     show.saved([one.path for one in written], result.recipe, as_json)
     if troubles := [one.trouble for one in written if one.trouble]:

@@ -20,7 +20,7 @@ from sfumato.core.noise import Noise, Seeded
 from sfumato.core.plan import evaluations
 from sfumato.core.solvers import solver
 from sfumato.core.spaces import Outline
-from sfumato.core.spacing import Times, materialise, repeated
+from sfumato.core.spacing import Times, repeated
 from sfumato.core.starts import BoundCanvas, BoundStart
 from sfumato.core.steering import Steering
 
@@ -108,8 +108,7 @@ def times_of(process: Process) -> Times:
     level = process.begins.level(process)
     if level == 0:
         return (0.0,)
-    schedule = process.denoiser.schedule
-    times = materialise(process.spacing, process.n_steps, level, schedule)
+    times = process.spaced(level)
     if process.canvas is not None:
         times = process.canvas.path(times)
     return repeated(times, process.begins.passes)
@@ -123,13 +122,16 @@ def bind(process: Process, seed: int, noise: Noise | None = None, planned: bool 
     frame, shape = process.frame(process.place)
     if process.solver is None:
         raise SfumatoError("solver: not given, and no model card here that would say")
+    times = times_of(process)
+    if process.source is not None:
+        process.source.fits(process, frame, shape, times)
     run = Run(
         process=process,
         schedule=process.denoiser.schedule,
         space=Outline(process.space) if planned and process.space.stride > 1 else process.space,
         shape=shape,
         frame=frame,
-        times=times_of(process),
+        times=times,
         seed=seed,
         noise=Seeded(seed, process.stage) if noise is None else noise,
         solver=solver(process.solver),

@@ -25,7 +25,7 @@ from sfumato.core.ranges import PICTURES, SEEDS, STEPS, Range, real, whole, word
 from sfumato.core.solvers import Solver, solver
 from sfumato.core.source import Source
 from sfumato.core.spaces import IDENTITY, Space
-from sfumato.core.spacing import declared, materialise
+from sfumato.core.spacing import MODEL, Times, declared, materialise
 from sfumato.core.starts import Canvas, Place, Placed, PriorNoise, Start
 
 if TYPE_CHECKING:
@@ -78,6 +78,9 @@ class Process:
         """Numbers of numpy and torch become Python's; what cannot run is refused at once."""
         keep = partial(object.__setattr__, self)
         keep("n", whole(self.n, "n", PICTURES))
+        # 0: a side that the run's size will set, as an upsampler's
+        sizes = (whole(side, f"shape[{k}]", Range(ge=0)) for k, side in enumerate(self.shape))
+        keep("shape", tuple(sizes))
         for name, value, allowed in (
             ("n_steps", self.n_steps, STEPS),
             ("label", self.label, Range(ge=0)),
@@ -217,6 +220,11 @@ class Process:
                 return place
         return Place()
 
+    def spaced(self, level: float) -> Times:
+        """Times of one pass from a level, by the spacing."""
+        own = None if self.spacing != MODEL or self.source is None else self.source.grid
+        return materialise(self.spacing, self.n_steps, level, self.denoiser.schedule, own)
+
     @cached_property
     def calls(self) -> int:
         """Network calls that a run will make; one split by `rows_max` is one."""
@@ -225,6 +233,8 @@ class Process:
 
     def begin(self, seed: int = 0, noise: Noise | None = None) -> Loop:
         """Everything of one run bound: sizes, times, prompts, guides."""
+        if noise is not None and not hasattr(noise, "draw"):
+            raise SfumatoError(f"noise {noise!r:.60}: is no source; give one with draw, as Tape")
         return bind(self.resolved(), whole(seed, "seed", SEEDS), noise)
 
     def plan(self) -> Loop:
@@ -247,6 +257,8 @@ class Process:
         x: a first state instead of the Start's. noise: a source instead of the seeded one. Keeps
         gradients; detach=True cuts them between transitions.
         """
+        if x is not None:
+            self._check_state(x, "x")
         return self.begin(seed, noise).steps(x, detach=detach)
 
     def sample(
@@ -276,13 +288,22 @@ class Process:
 
         Takes the process's steps and solver; aways are left out unless `guided`, guides always.
         """
+        self._check_state(x0, "x0")
         t = real(t, "t", Range(gt=0, le=1))
         process = replace(self.resolved(), start=None, guides=())
         if not guided:
             process = replace(process, aways=())
         with torch.no_grad():
-            times = materialise(process.spacing, process.n_steps, t, process.denoiser.schedule)
-            return invert(process, x0, times[::-1])[0]
+            return invert(process, x0, process.spaced(t)[::-1])[0]
+
+    def _check_state(self, x: Any, name: str) -> None:
+        """Refuse what is no tensor (B, C, ...) of floating point."""
+        axes = len(self.shape) + 1
+        if not isinstance(x, torch.Tensor) or not x.is_floating_point() or x.ndim != axes:
+            what = f"shape {tuple(x.shape)}, {x.dtype}" if hasattr(x, "dtype") else f"{x!r:.60}"
+            raise SfumatoError(
+                f"{name}: got {what}; give a float tensor of {axes} axes, the batch first"
+            )
 
     def condition(self, text: str | None, away: bool, source: Source | None = None) -> Cond:
         """The condition of a branch: its own text, else the process's prompt or negative prompt."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.frame import Frame
 from sfumato.core.schedule import Schedule
+from sfumato.core.spacing import Own, Times
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,6 +118,11 @@ class Source(Protocol):
     def memo(self) -> MutableMapping[Any, Any]: ...
 
     @property
+    def grid(self) -> Own | None:
+        """(steps, share of them) -> times of the spacing "model", None where it has none."""
+        ...
+
+    @property
     def plain(self) -> Source | None:
         """The model without its adapters, None where it has none."""
         ...
@@ -142,6 +148,12 @@ class Source(Protocol):
 
     def frame(self, process: Process, place: Place) -> tuple[Frame | None, tuple[int, ...]]:
         """Geometry of the run and the shape of its state."""
+        ...
+
+    def fits(
+        self, process: Process, frame: Frame | None, shape: tuple[int, ...], times: Times
+    ) -> None:
+        """Refuse a run that is beyond the machine's memory, before any network is called."""
         ...
 
     def clip(self, name: str | None = None) -> Clip | None: ...

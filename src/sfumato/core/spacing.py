@@ -1,6 +1,6 @@
 """Time grids: which times one pass visits, from its start level down. Repeats and jumps on top.
 
-A spacing is a name (RULES), a respacing string of the OpenAI programs
+A spacing is a name (NAMES), a respacing string of the OpenAI programs
 ("27", "ddim50", "10,10,3,2,2", "fast27"), or an explicit tuple of times.
 """
 
@@ -18,6 +18,7 @@ from sfumato.core.schedule import Schedule, ratio
 
 Times = tuple[float, ...]
 Rule = Callable[[int, float, Schedule], Times]
+Own = Callable[[int, float], Times]
 
 LONGEST = 1_000_000
 """Times of a run, with every repeat and jump."""
@@ -131,6 +132,12 @@ RULES: dict[str, Rule] = {
 """Every named spacing. Those of v-diffusion end below t = 1: a run then starts at their highest."""
 
 
+MODEL = "model"
+"""The times of the scheduler that a model was published with; its source knows them."""
+
+NAMES = (*RULES, MODEL)
+"""Spacings that take a number of steps."""
+
 RESPACING = re.compile("(fast27|ddim[0-9]{1,6}|( *[0-9]{1,6} *)(, *[0-9]{1,6} *){0,999})?")
 
 
@@ -139,7 +146,7 @@ def declared(spacing: Any) -> str | Times | None:
 
     Times are two or more in [0, 1], of which no two neighbours are alike.
     """
-    if spacing is None or (isinstance(spacing, str) and spacing in RULES):
+    if spacing is None or (isinstance(spacing, str) and spacing in NAMES):
         return spacing
     if isinstance(spacing, str):
         if not RESPACING.fullmatch(spacing):
@@ -147,7 +154,7 @@ def declared(spacing: Any) -> str | Times | None:
         return spacing
     try:
         given = () if isinstance(spacing, Set | Mapping | bytes) else tuple(spacing[:])
-    except (TypeError, IndexError):
+    except (TypeError, IndexError, RuntimeError):  # RuntimeError: a sparse tensor
         raise SfumatoError(f"spacing {spacing!r:.60}: give a name, or times") from None
     if not 2 <= len(given) <= LONGEST:
         raise SfumatoError(f"spacing: has {len(given)} times; give 2 to {LONGEST:,}")
@@ -160,7 +167,7 @@ def declared(spacing: Any) -> str | Times | None:
 
 def _unknown(text: str) -> SfumatoError:
     return SfumatoError(
-        f"spacing {text!r:.60}: not one of {', '.join(RULES)}, nor a respacing such as 27, ddim50 "
+        f"spacing {text!r:.60}: not one of {', '.join(NAMES)}, nor a respacing such as 27, ddim50 "
         "or 10,10,3"
     )
 
@@ -208,18 +215,30 @@ def _sections(counts: Sequence[int], steps: int, text: str) -> list[int]:
 
 
 def materialise(
-    spacing: str | Sequence[float] | None, n: int | None, t_start: float, schedule: Schedule
+    spacing: str | Sequence[float] | None,
+    n: int | None,
+    t_start: float,
+    schedule: Schedule,
+    own: Own | None = None,
 ) -> Times:
     """The times of one pass.
 
-    A named rule takes n transitions from t_start to 0. A respacing string fixes the times; with
+    A named rule takes n transitions from t_start to 0; of "model", `own`, t_start is the share of
+    the n that is taken. A respacing string fixes the times; with
     t_start < 1 that level is put in front and times at or above it are dropped. A tuple is used
     as it is. The last two replace n: giving both is an error.
     """
-    if spacing is None or (isinstance(spacing, str) and spacing in RULES):
+    if spacing is None or (isinstance(spacing, str) and spacing in NAMES):
         if n is None:
             raise SfumatoError("steps: not given, and no model card here that would say")
         n = whole(n, "steps", STEPS)
+        if spacing == MODEL:
+            if own is None:
+                raise SfumatoError(
+                    "spacing model: this model has no scheduler of diffusers to take times from; "
+                    f"leave it out, or take one of {', '.join(RULES)}"
+                )
+            return own(n, t_start)
         times = RULES[spacing or "uniform"](n, t_start, schedule)
         if any(s >= t for t, s in zip((t_start + 1e-9, *times), times, strict=False)):
             raise SfumatoError(

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sfumato.images.contact import sheet
+    from sfumato.images.contact import guides_of, sheet
     from sfumato.images.frame import plan_frame, whole_frame
     from sfumato.images.inputs import Image, ImageInput, inputs_of, open_image, resolver
     from sfumato.images.masks import (
@@ -57,6 +57,7 @@ _HOME = {
     "from_tensor": "sfumato.images.tensors",
     "from_work": "sfumato.images.tensors",
     "grow": "sfumato.images.masks",
+    "guides_of": "sfumato.images.contact",
     "inputs_of": "sfumato.images.inputs",
     "mask_box": "sfumato.images.masks",
     "mask_to_cells": "sfumato.images.tensors",
@@ -98,6 +99,7 @@ __all__ = [
     "from_tensor",
     "from_work",
     "grow",
+    "guides_of",
     "inputs_of",
     "mask_box",
     "mask_to_cells",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image as PILImage
 
 from sfumato.core.errors import SfumatoError
-from sfumato.images.inputs import open_image
-from sfumato.images.picture import Colour, flattened
+from sfumato.core.ranges import Range, whole
+from sfumato.images.inputs import ImageInput, open_image
+from sfumato.images.picture import Colour, Picture, flattened
 
 if TYPE_CHECKING:
     from PIL import ImageDraw, ImageFont
@@ -38,6 +40,11 @@ def sheet(
     those up to 64 px by whole factors; transparent parts are white, as a model sees them; long
     captions take two lines and end in an ellipsis.
     """
+    for name, value in (("images", images), ("captions", captions), ("rows", rows)):
+        if isinstance(value, str | bytes) or not (value is None or isinstance(value, Sequence)):
+            raise SfumatoError(f"sheet: {name} {value!r:.60}: give a list")
+    columns = None if columns is None else whole(columns, "sheet: columns", Range())
+    cell = None if cell is None else whole(cell, "sheet: cell", Range())
     if not images:
         raise SfumatoError("sheet: there are no pictures to show; give at least one")
     if captions is not None and len(captions) != len(images):
@@ -65,6 +72,18 @@ def sheet(
     canvas = PILImage.new("RGB", layout.size, background)
     layout.draw(canvas)
     return canvas
+
+
+def guides_of(methods: Iterable[Any]) -> dict[str, Picture]:
+    """Caption -> picture that methods were given to follow, each once: what a sheet begins with."""
+    found: dict[str, ImageInput] = {}
+    for method in methods:
+        guide = getattr(method, "guide", None)
+        if guide is None or guide.is_tensor or guide in found.values():
+            continue
+        names = (guide.name if k == 1 else f"{guide.name} ({k})" for k in itertools.count(1))
+        found[next(name for name in names if name not in found)] = guide
+    return {name: guide.picture() for name, guide in found.items()}
 
 
 @dataclass(frozen=True)

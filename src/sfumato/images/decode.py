@@ -154,6 +154,24 @@ def converted(image: PILImage.Image, name: str, *, levels: bool = False) -> Pict
     return Picture.of(pixels, alpha=alpha, name=name)
 
 
+def wide(image: PILImage.Image) -> PILImage.Image | None:
+    """A picture of 16-bit greys as it is, for a file of it; None of others, which are `converted`.
+
+    A mask may mean two numbers that are one in 8 bits.
+    """
+    import numpy as np
+
+    if not image.mode.startswith("I") or {"transparency", "icc_profile"} & image.info.keys():
+        return None
+    if _orientation(image) != 1 or min(image.size) < 1:
+        return None
+    image.load()
+    values = np.asarray(image)
+    if image.mode == "I" and values.max() <= 255:
+        return None
+    return PILImage.fromarray(np.clip(values, 0, 65535).astype("u2"))
+
+
 def _parted(
     image: PILImage.Image, name: str, levels: bool
 ) -> tuple[PILImage.Image, PILImage.Image | None]:

@@ -61,6 +61,8 @@ class Destination:
             if found not in fields and _NAMED.match(found):
                 known = ", ".join(f"{{{name}}}" for name in fields)
                 raise SfumatoError(f"{text}: there is no {{{found}}} here; there are {known}")
+        if _encodable(text) != text:
+            raise SfumatoError(f"{text!r:.60}: has letters that no file's name can have here")
         kind = format_of(Path(text))
         if why := unable(kind, (16, 16)):
             raise SfumatoError(f"{text}: {why}; use .png, .jpg or .webp")

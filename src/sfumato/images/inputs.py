@@ -111,7 +111,9 @@ class ImageInput:
         import torch
 
         if not self.is_tensor:
-            raise SfumatoError(f"{self.name}: is a picture; a tensor is needed here")
+            raise SfumatoError(
+                f"{self.name}: is a picture; a tensor is needed here, give a torch.Tensor"
+            )
         try:
             array = np.load(io.BytesIO(self.data), allow_pickle=False)
             made = torch.from_numpy(array)
@@ -132,6 +134,8 @@ class ImageInput:
         """
         tensor = self.tensor()
         own = tuple(tensor.shape[-len(shape) :])
+        import torch
+
         fits = own == shape or (mask and own == (1, *shape[1:]))
         many = tensor.ndim == len(shape) + 1 and len(tensor) in (1, n)
         if not fits or not (many or tensor.ndim == len(shape)) or tensor.is_complex():
@@ -141,6 +145,10 @@ class ImageInput:
                 f"{method}: {self.name} is a tensor of {said}; this run takes {wanted}, or one for "
                 f"each of its {n}"
             )
+        if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64):
+            tensor = tensor.to(torch.int64)  # of those torch knows no least and no largest
+        if mask:
+            tensor = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
         if mask and not (tensor.min() >= 0 and tensor.max() <= 1):
             low, high = float(tensor.min()), float(tensor.max())
             raise SfumatoError(
@@ -161,7 +169,10 @@ class ImageInput:
     @cached_property
     def _picture(self) -> Picture:
         if self.is_tensor:
-            raise SfumatoError(f"{self.name}: holds a tensor; a picture is needed here")
+            raise SfumatoError(
+                f"{self.name}: holds a tensor; a picture is needed here: a file, a PIL image or a "
+                "numpy array"
+            )
         picture = decoding.decode(self.data, self.name)
         picture.sha256 = self.sha256
         return picture
@@ -199,6 +210,7 @@ class ImageInput:
                 "name": {"type": "string"},
             },
             "required": ["sha256"],
+            "additionalProperties": False,
         }
 
 
@@ -294,6 +306,10 @@ def _png(image: PILImage.Image) -> bytes:
     """Lossless bytes; a result's are those that saving it gives, so both have one hash."""
     if isinstance(image, pictures.Picture) and image.mode in ("RGB", "RGBA"):
         whole = image.with_alpha()
+    elif (grey := decoding.wide(image)) is not None:
+        buffer = io.BytesIO()
+        grey.save(buffer, "PNG", compress_level=1)
+        return buffer.getvalue()
     else:
         whole = decoding.converted(image, _name_of(image)).with_alpha()
     return whole.encode("PNG") if whole.recipe else whole.encode("PNG", compress_level=1)
@@ -329,9 +345,15 @@ def _npy(tensor: Any) -> bytes:
     import numpy as np
     import torch
 
-    tensor = tensor.detach().cpu()
-    if tensor.dtype == torch.bfloat16:
-        tensor = tensor.float()
     buffer = io.BytesIO()
-    np.save(buffer, tensor.contiguous().numpy(), allow_pickle=False)
+    try:
+        plain = tensor.detach().cpu()
+        plain = plain.float() if plain.dtype == torch.bfloat16 else plain
+        np.save(buffer, plain.contiguous().numpy(), allow_pickle=False)
+    except (RuntimeError, TypeError) as error:  # sparse, without data, of numbers that numpy lacks
+        text = str(error).splitlines()[0]
+        raise SfumatoError(
+            f"tensor: {tensor.dtype}, {tensor.layout} on {tensor.device} cannot be kept ({text}); "
+            "give a dense one of float32"
+        ) from None
     return buffer.getvalue()

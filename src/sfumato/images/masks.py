@@ -99,7 +99,10 @@ def open_mask(source: Any, size: Sides, *, invert: bool = False) -> PILImage.Ima
     """
     given = ImageInput.of(source)
     if given.is_tensor:
-        raise SfumatoError(f"mask {given.name}: holds a tensor; the picture's mask is a picture")
+        raise SfumatoError(
+            f"mask {given.name}: holds a tensor, and the picture is none; give the mask as a file, "
+            "a PIL image or a numpy array"
+        )
     picture = decode_mask(given.data, given.name)
     if picture.size != size:
         raise SfumatoError(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.images.writing import write_whole
-from sfumato.measure.distance import Estimate
+from sfumato.metrics.kernel import Estimate
 from sfumato.recipe import home
 
 LABELS = {

@@ -14,10 +14,11 @@ from torch.nn import functional as F
 from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import keyed
-from sfumato.measure import distance, heldout
-from sfumato.measure.distance import Estimate
+from sfumato.measure import heldout
 from sfumato.measure.features import Features
 from sfumato.methods.cfg import CFG
+from sfumato.metrics import kernel
+from sfumato.metrics.kernel import Estimate
 from sfumato.models.model import Model
 from sfumato.train.data import store
 from sfumato.train.data.store import STYLES
@@ -64,13 +65,13 @@ class Own:
         name, side = heldout.JUDGED[style], made.shape[-1]
         if self.data is None:
             real = on_white(heldout.pictures(name, min(side, 64)).pixels)
-            return distance.kernel_estimate(self.features(made), self.features(real))
+            return kernel.kernel_estimate(self.features(made), self.features(real))
         packed = store.read(self.data, size=side, styles=[name])
         rows = packed.index()
         if missing := [q.label for q in asked if (q.key, name) not in rows]:
             raise SfumatoError(f"data {self.data}: has no {name} picture of {missing[0]!r}")
         real = on_white(packed.pixels[[rows[q.key, name] for q in asked]])
-        return distance.kernel_estimate(self.features(made), self.features(real), paired=True)
+        return kernel.kernel_estimate(self.features(made), self.features(real), paired=True)
 
 
 def on_white(pixels: Tensor) -> Tensor:
@@ -126,14 +127,14 @@ def answers(
     return Answers(
         style=style,
         scale=scale,
-        top1=distance.mean(hits[:, 0]),
-        top5=distance.mean(hits[:, 1]),
-        real1=distance.mean(real[:, 0]),
-        real5=distance.mean(real[:, 1]),
-        kernel=distance.kernel_estimate(
+        top1=kernel.mean(hits[:, 0]),
+        top5=kernel.mean(hits[:, 1]),
+        real1=kernel.mean(real[:, 0]),
+        real5=kernel.mean(real[:, 1]),
+        kernel=kernel.kernel_estimate(
             features / bench.spread, bench.features[: len(asked)] / bench.spread, paired=True
         ),
-        clip=None if clip is None else distance.mean(clip),
+        clip=None if clip is None else kernel.mean(clip),
         own=None if own is None else own.distance(pictures, asked, style),
     )
 
@@ -176,9 +177,9 @@ def denoising(model: Model, styles: Sequence[str] = ("fluent", "flat", "ink")) -
         with_caption = _errors(model, x0, noise, texts, t)
         without = _errors(model, x0, noise, [""] * len(texts), t)
         made[f"{t:g}"] = {
-            "caption": distance.mean(with_caption),
-            "none": distance.mean(without),
-            "gain": distance.mean(with_caption - without),
+            "caption": kernel.mean(with_caption),
+            "none": kernel.mean(without),
+            "gain": kernel.mean(with_caption - without),
         }
     return made
 

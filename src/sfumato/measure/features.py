@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sfumato.core.errors import SfumatoError
-from sfumato.models import extras, parts
+from sfumato.models.clip import clean_clip
+from sfumato.models.files import pipeline
 
 Features = Callable[[Tensor], Tensor]
 """Pictures (B, 3, H, W) in [-1, 1] -> features (B, d)."""
@@ -59,7 +60,7 @@ def clip(
 
     Pictures are prepared as its own were: bicubic until the short side fits, then the middle.
     """
-    network = extras.clean_clip(Path(folder).expanduser(), device)
+    network = clean_clip(Path(folder).expanduser(), device)
     network.network.float()
     side = network.size
 
@@ -113,7 +114,7 @@ def _folder(path: Path, device: str, token: bool) -> Features:
 
     reader: Any = AutoModel
     try:
-        with parts.quiet():
+        with pipeline.quiet():
             network, report = reader.from_pretrained(
                 path, local_files_only=True, dtype=torch.float32, output_loading_info=True
             )

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sfumato.core.errors import SfumatoError
-from sfumato.models.openai import read_state_dict
+from sfumato.models.files.checkpoint import read_state_dict
 from sfumato.nn.judge import Judge, JudgeConfig
 from sfumato.train.data import store
 

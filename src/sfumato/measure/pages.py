@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from sfumato import images
 from sfumato.images.writing import write_whole
+from sfumato.models import replay
+from sfumato.models.result import data_url
 
 if TYPE_CHECKING:
     from sfumato.measure.sweep import Cell, Sweep
@@ -32,22 +34,34 @@ def rows(sweep: Sweep) -> list[tuple[str, list[tuple[Cell, Path | None]]]]:
 
 
 def sheet(sweep: Sweep) -> None:
-    """sheet.png: values in columns, prompts and seeds in rows; the marked value says so."""
+    """sheet.png: the guides, then values in columns, prompts and seeds in rows.
+
+    The marked value says so.
+    """
     lines = rows(sweep)
     if not lines:
         return
     values = sweep.axis.values
-    side = max(64, min(256, LARGEST // len(values), LARGEST // len(lines)))
+    first: list[Any] = list(sweep.guides.values())  # in the first row; those below stay empty
+    columns = len(first) + len(values)
+    side = max(64, min(256, LARGEST // columns, LARGEST // len(lines)))
     captions = [f"{v:g}{' (marked)' if v == sweep.curve.chosen else ''}" for v in values]
+    shown, said = [], []
+    for k, (_, places) in enumerate(lines):
+        shown += [*(first if k == 0 else [None] * len(first)), *(file for _, file in places)]
+        said += [*(sweep.guides if k == 0 else [""] * len(first)), *captions]
     page = images.sheet(
-        [file for _, places in lines for _, file in places],
-        captions * len(lines),
-        len(values),
+        shown,
+        said,
+        columns,
         title=sweep.axis.name,
         rows=[label for label, _ in lines],
         cell=side,
     )
-    images.Picture.of(page, recipe=sweep.parent).save(sweep.folder / "sheet.png")
+    composite = bool(first)
+    images.Picture.of(page, recipe=sweep.parent, composite=composite).save(
+        sweep.folder / "sheet.png"
+    )
 
 
 STYLE = """
@@ -58,6 +72,8 @@ thead th{position:sticky;top:0;background:#fafaf9;text-align:center;padding:6px}
 th.chosen{color:#c1344b}
 td img{width:128px;display:block;cursor:zoom-in;image-rendering:auto;border:1px solid #e0e0dd}
 td.failed{width:128px;font-size:12px;color:#a33;vertical-align:top}
+figure.guide{display:inline-block;margin:0 12px 12px 0;font-size:13px}
+figure.guide img{max-width:256px;max-height:256px;display:block;border:1px solid #e0e0dd}
 img.curve{max-width:100%;height:auto}
 dialog{border:1px solid #ccc;border-radius:8px;max-width:min(90vw,900px);padding:16px}
 dialog img{min-width:256px;max-width:100%}
@@ -88,9 +104,14 @@ def html(sweep: Sweep) -> None:
     mark = sweep.curve.chosen
     chosen = "" if mark is None else f"<p>Marked: {mark:g} ({escape(sweep.curve.rule)}).</p>"
     name = escape(sweep.axis.name)
+    guides = "".join(
+        f'<figure class=guide><img src="{data_url(_small(picture))}" alt="{escape(caption)}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        for caption, picture in sweep.guides.items()
+    )
     page = (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>sweep of {name}</title>"
-        f"<style>{STYLE}</style><h1>{name}</h1>{chosen}{drawn}"
+        f"<style>{STYLE}</style><h1>{name}</h1>{guides}{chosen}{drawn}"
         f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table>"
         "<h2>Recipe</h2>"
         f"<pre>{escape(sweep.parent.to_json(indent=1))}</pre>"
@@ -100,11 +121,17 @@ def html(sweep: Sweep) -> None:
     write_whole(sweep.folder / "index.html", page.encode())
 
 
+def _small(picture: images.Picture) -> images.Picture:
+    made = picture.with_alpha()
+    made.thumbnail((512, 512))
+    return made
+
+
 def _place(sweep: Sweep, cell: Cell, file: Path | None, measures: dict[str, Any]) -> str:
     if file is None:
         return f'<td class="failed">{escape(cell.error)}</td>'
     found = measures.get(file.relative_to(sweep.folder).as_posix(), {})
-    recipe = json.loads(images.read_metadata(file)["sfumato"])
+    recipe = replay.read(file).to_data()
     more = json.dumps({"measures": found, "recipe": recipe}, indent=1, ensure_ascii=False)
     alt = f"{sweep.axis.name} = {cell.value:g}, {cell.prompt}"
     return (

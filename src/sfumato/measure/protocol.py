@@ -8,7 +8,6 @@ networks that the user has; what cannot be measured is left out and said.
 from __future__ import annotations
 
 import ast
-import json
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -23,16 +22,17 @@ from sfumato import images
 from sfumato.core.errors import SfumatoError
 from sfumato.images.folders import pictures_in
 from sfumato.measure import features
-from sfumato.measure.distance import Estimate
 from sfumato.measure.features import Features
 from sfumato.measure.sweep import spread
+from sfumato.metrics import fidelity
+from sfumato.metrics.kernel import Estimate
 from sfumato.models import replay
 from sfumato.models.cascade import base_of
-from sfumato.models.library import load
+from sfumato.models.loaders.library import load
 from sfumato.models.model import Model
-from sfumato.train import personal
-from sfumato.train.classes import pixels
-from sfumato.train.subject import shots
+from sfumato.train import told
+from sfumato.train.subject.class_pictures import pixels
+from sfumato.train.subject.shots import read_shots
 
 log = logging.getLogger("sfumato")
 
@@ -184,20 +184,20 @@ def measured(
         made = [pixels(images.open_image(file)) for file in files]
         seen = networks.look(made)
         for name, vectors in seen.items():
-            values[name].append(personal.subject_fidelity(vectors, real[name]))
+            values[name].append(fidelity.subject_fidelity(vectors, real[name]))
         if networks.text is not None:
             said = networks.text([text]).expand(len(made), -1)
-            values["CLIP-T"].append(personal.prompt_fidelity(seen["CLIP-I"], said))
+            values["CLIP-T"].append(fidelity.prompt_fidelity(seen["CLIP-I"], said))
         if networks.lpips is not None and len(made) > 1:
             if len({picture.shape for picture in made}) > 1:
                 raise SfumatoError(f"{files[0].parent}: pictures of several sizes have no LPIPS")
             values["DIV"].append(
-                torch.tensor([personal.diversity(distances(networks.lpips, made))])
+                torch.tensor([fidelity.diversity(distances(networks.lpips, made))])
             )
     if networks.dino is not None and of_class:
         others = networks.look([pixels(images.open_image(file)) for file in of_class])
-        values["PRES"].append(personal.pres(others["DINO"], real["DINO"]))
-    ceilings = {name: personal.real_ceiling(v) for name, v in real.items() if len(v) > 1}
+        values["PRES"].append(fidelity.pres(others["DINO"], real["DINO"]))
+    ceilings = {name: fidelity.real_ceiling(v) for name, v in real.items() if len(v) > 1}
     return {n: spread(torch.cat(v).tolist()) for n, v in values.items() if v}, ceilings
 
 
@@ -224,22 +224,24 @@ class Runs:
         file = self.note(one)
         run = file.parent
         try:
-            note = json.loads(file.read_text(encoding="utf-8"))
-            name, noun = str(note["name"]), str(note["noun"])
-        except (ValueError, KeyError, TypeError):
-            raise SfumatoError(f"{file}: names no subject; it is no run of dreambooth") from None
+            note = told.read(run)
+        except SfumatoError as error:
+            raise SfumatoError(
+                f"{file}: names no subject; it is no run of dreambooth ({error})"
+            ) from None
+        name, noun = note.name, note.noun
         if noun != one.noun:
             log.warning("%s: tuned as a %s, asked for as a %s", run, noun, one.noun)
         if (run / "model").is_dir():  # the whole network was trained
             model = load(str(run / "model"), device=self.device, dtype=self.dtype)
-        elif base := self.model or note.get("model"):
+        elif base := self.model or note.model:
             if base not in self.loaded:
                 self.loaded[base] = load(base, device=self.device, dtype=self.dtype)
             model = self.loaded[base].adapt(run)
         else:
             raise SfumatoError(f"{file}: names no model; give --model")
         # in the words of the training: the bundled model's captions have no articles
-        spoken, known = str(note.get("prompt", "")), f"{name} {noun}"
+        spoken, known = note.prompt, f"{name} {noun}"
         of_class = spoken.replace(known, one.noun) if known in spoken else f"a {one.noun}"
         return model, name, of_class
 
@@ -335,7 +337,7 @@ def evaluate(
     for one in asked:
         place = source.note(one) if isinstance(source, Runs) else source / one.name
         try:
-            photos = [pixels(shot.picture) for shot in shots(one.folder)]
+            photos = [pixels(shot.picture) for shot in read_shots(one.folder)]
         except SfumatoError as error:
             leave(left, str(error))
             continue

@@ -11,25 +11,28 @@ import io
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from sfumato import documents, images
+from sfumato.claims import FILE as CLAIM
+from sfumato.claims import claimed
 from sfumato.core.errors import SfumatoError, said
 from sfumato.core.interrupts import undisturbed
-from sfumato.core.ranges import SEEDS, Range, whole
+from sfumato.core.ranges import SEEDS, Range, whole, words
 from sfumato.images.destination import check_file
 from sfumato.images.writing import write_new, write_whole
-from sfumato.measure import distance, evaluate, heldout
+from sfumato.measure import evaluate, heldout
 from sfumato.measure.curve import Curve, Point, knee, plot
-from sfumato.measure.distance import Estimate
 from sfumato.measure.faithful import Reference, diversity
 from sfumato.methods import field_of, find
+from sfumato.metrics import kernel
+from sfumato.metrics.kernel import Estimate
 from sfumato.models import replay
 from sfumato.models.cascade import base_of
 from sfumato.models.result import save_new
@@ -136,7 +139,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A finished sweep: its folder, cells by prompt and value, and the curve."""
+    """A finished sweep: its folder, cells by prompt and value, and the curve.
+
+    guides: caption -> picture that its methods follow, where its pages begin.
+    """
 
     folder: Path
     parent: Recipe
@@ -144,6 +150,7 @@ class Sweep:
     prompts: tuple[str, ...]
     cells: tuple[Cell, ...]
     curve: Curve
+    guides: Mapping[str, images.Picture]
 
 
 def sweep(
@@ -165,7 +172,12 @@ def sweep(
     made from. progress: (done, of) cells. Writes pictures, sweep.json, recipe.json, pictures.csv,
     curve.csv, curve.png, sheet.png and index.html.
     """
+    if not isinstance(over, str | Axis):
+        raise SfumatoError(f"over = {over!r:.60}: give an Axis, or such as sdedit.t0=0.1,0.5")
     axis_ = axis(over) if isinstance(over, str) else over
+    if isinstance(prompts, str | bytes) or not isinstance(prompts, Sequence):
+        raise SfumatoError(f"prompts = {prompts!r:.60}: give a list of texts")
+    prompts = [words(text, "prompt") for text in prompts]
     base = base_of(process)
     model: Any = base.source
     if model is None:
@@ -182,19 +194,27 @@ def sweep(
             f"{total * seeds:,} pictures; take {LARGEST:,} at most"
         )
     parent: Recipe = replace(model.asked(base.based(n=seeds), seed), parents=tuple(parents))
+    resolved = base.based(n=seeds).resolved()  # a batch that no cell has room for is refused
+    model.fits(resolved, *resolved.frame(resolved.place), resolved.times)
     place = Path(folder)
-    _claim(place, parent, axis_, asked, model)
-    cells = []
-    for k, (p, v, text, value) in enumerate(_grid(asked, axis_)):
-        files = tuple(place / "pictures" / f"{p + 1}-{v + 1}-{seed + j}.png" for j in range(seeds))
-        cells.append(_cell(process, axis_, value, text, files, parent, seed))
-        if progress is not None:
-            progress(k + 1, total)
-    points = tuple(measured(process, axis_, cells, folder=place))
-    mark: tuple[float | None, str] = knee(points) or (None, "")
-    curve = Curve(axis_.name, parent.id, points, *(mark if choose is None else (choose, "given")))
-    done = Sweep(place, parent, axis_, asked, tuple(cells), curve)
-    _report(done)
+    _check_free(place)
+    with claimed(place):
+        _claim(place, parent, axis_, asked, model)
+        cells = []
+        for k, (p, v, text, value) in enumerate(_grid(asked, axis_)):
+            names = (f"{p + 1}-{v + 1}-{seed + j}.png" for j in range(seeds))
+            files = tuple(place / "pictures" / name for name in names)
+            cells.append(_cell(process, axis_, value, text, files, parent, seed))
+            if progress is not None:
+                progress(k + 1, total)
+        points = tuple(measured(process, axis_, cells, folder=place))
+        mark: tuple[float | None, str] = knee(points) or (None, "")
+        curve = Curve(
+            axis_.name, parent.id, points, *(mark if choose is None else (choose, "given"))
+        )
+        guides = images.guides_of(base.methods)
+        done = Sweep(place, parent, axis_, asked, tuple(cells), curve, guides)
+        _report(done)
     return done
 
 
@@ -204,24 +224,48 @@ def _grid(prompts: Sequence[str], axis_: Axis) -> Iterator[tuple[int, int, str, 
             yield p, v, text, value
 
 
+def _check_free(folder: Path) -> None:
+    """Make the folder, or take one that is empty or holds a sweep."""
+    new = not folder.exists() or (folder / "sweep.json").exists()
+    if not new and (not folder.is_dir() or {file.name for file in folder.iterdir()} - {CLAIM}):
+        raise SfumatoError(f"{folder}: is not empty and holds no sweep; choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+class Over(BaseModel):
+    """An axis, as sweep.json keeps it."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    method: Annotated[str, Field(max_length=200)]
+    field: Annotated[str, Field(max_length=200)]
+    values: Annotated[tuple[float, ...], Field(min_length=2, max_length=LARGEST)]
+
+
+class Held(BaseModel):
+    """sweep.json: whose sweep a folder holds."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    recipe: Recipe
+    over: Over
+    prompts: Annotated[tuple[str, ...], Field(min_length=1, max_length=LARGEST)]
+    weights: str
+    dtype: str
+
+
 def _claim(folder: Path, parent: Recipe, axis_: Axis, prompts: Sequence[str], model: Any) -> None:
     """Make the folder this sweep's, or go on with it; another sweep's is refused."""
-    # through JSON, so that what is compared is what is read back
-    data = json.loads(json.dumps({"recipe": parent.to_data(), "over": asdict(axis_),
-                                  "prompts": list(prompts), "weights": model.weights,
-                                  "dtype": model.choice.dtype}))  # fmt: skip
+    data = {"recipe": parent.to_data(), "over": asdict(axis_), "prompts": prompts,
+            "weights": model.weights, "dtype": model.choice.dtype}  # fmt: skip
+    mine = documents.parse_data(Held, data, "sweep")  # so that like is compared with like
     file = folder / "sweep.json"
     if not file.exists():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise SfumatoError(f"{folder}: is not empty and holds no sweep; choose another folder")
-        folder.mkdir(parents=True, exist_ok=True)
         check_file(file)
-        made = write_new(file, json.dumps(data, indent=1, ensure_ascii=False).encode())
-        if made != file:  # another began here at the same moment
-            made.unlink()
-    kept = documents.read_json(dict[str, Any], file)
-    if kept != data:
-        what = next((name for name in data if kept.get(name) != data[name]), "kind")
+        write_new(file, json.dumps(data, indent=1, ensure_ascii=False).encode())
+    kept = documents.read_json(Held, file)
+    if kept != mine:
+        what = next(name for name in data if getattr(kept, name) != getattr(mine, name))
         raise SfumatoError(
             f"{folder}: holds a sweep of another {what}; choose another folder, or remove it"
         )
@@ -295,7 +339,7 @@ def spread(numbers: Sequence[float]) -> Estimate:
     """Mean with its interval; of a single number, itself."""
     if len(numbers) == 1:
         return Estimate(numbers[0], numbers[0], numbers[0], 1)
-    return distance.mean(torch.tensor(numbers))
+    return kernel.mean(torch.tensor(numbers))
 
 
 def judge_of(text: str) -> heldout.Bench | None:
@@ -307,7 +351,7 @@ def judge_of(text: str) -> heldout.Bench | None:
 def realism(bench: heldout.Bench, pixels: torch.Tensor) -> float:
     """Kernel distance of one picture (1, 3, h, w) to the real ones of the judge's style."""
     features = bench.look(pixels)[0] / bench.spread
-    return float(distance.kernel_each(features, bench.features / bench.spread))
+    return float(kernel.kernel_each(features, bench.features / bench.spread))
 
 
 def _write_rows(file: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -48,7 +48,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.ranges import TIME, words
 from sfumato.core.synonyms import hinted
 from sfumato.images import ImageInput, inputs_of
-from sfumato.recipe import called, located
+from sfumato.recipe import called, located, reader
 
 if TYPE_CHECKING:
     from sfumato.core.process import Process
@@ -299,7 +299,7 @@ def from_data(data: Mapping[str, Any], where: str = "") -> Method:
             hint = hinted(str(name), described(cls))
             raise SfumatoError(f"{said}: no field {name!r:.60}{hint}; its fields: {known}")
     try:
-        return documents.parse_data(TypeAdapter(cls), values, cls.id, strict=True)
+        return documents.parse_data(TypeAdapter(cls), values, cls.id)
     except SfumatoError as error:  # some name the method, some are told by it
         text = str(error)
         while text.startswith(f"{cls.id}: "):
@@ -310,3 +310,25 @@ def from_data(data: Mapping[str, Any], where: str = "") -> Method:
 def schema(cls: type[Method]) -> dict[str, Any]:
     """JSON Schema of a method's fields."""
     return TypeAdapter(cls).json_schema()
+
+
+def recipe_schema() -> dict[str, Any]:
+    """JSON Schema of recipes, with the fields of every installed method.
+
+    What it takes may still be refused: a path, a picture that is nowhere, fields that exclude each
+    other.
+    """
+    readers = {name: TypeAdapter(cls) for name, cls in registry().items()}
+    inputs = [(name, "validation", one) for name, one in {"": reader(), **readers}.items()]
+    found, shared = TypeAdapter.json_schemas(inputs)  # type: ignore[arg-type]  # of many kinds
+    parts = shared["$defs"]
+    own = {name: found[name, "validation"]["$ref"].rpartition("/")[2] for name in readers}
+    for name, part in own.items():
+        given = parts[part]
+        given["properties"] = {"method": {"const": name}, **given.get("properties", {})}
+        given["required"] = ["method", *given.get("required", ())]
+    made: dict[str, Any] = parts.pop(found["", "validation"]["$ref"].rpartition("/")[2])
+    made["properties"]["methods"]["items"] = {
+        "oneOf": [{"$ref": f"#/$defs/{part}"} for part in own.values()]
+    }
+    return {**made, "$defs": parts}

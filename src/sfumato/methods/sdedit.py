@@ -16,6 +16,7 @@ from sfumato.core.context import Call, Run
 from sfumato.core.errors import SfumatoError
 from sfumato.core.lazy import torch
 from sfumato.core.schedule import level
+from sfumato.core.spacing import MODEL
 from sfumato.core.starts import BoundStart, Place, PriorNoise
 from sfumato.images import Image, ImageInput
 from sfumato.methods import Method, knob, method
@@ -140,13 +141,18 @@ class SDEdit(Method):
         return 0.5 if self.t0 is None else self.t0
 
     def bind_start(self, run: Run) -> BoundStart:
+        if run.process.spacing == MODEL and (self.ratio, self.alpha_bar) != (None, None):
+            given = "alpha_bar" if self.ratio is None else "ratio"
+            raise SfumatoError(
+                f"sdedit: {given} names a noise level, but spacing model takes a share of its "
+                "steps; give t0"
+            )
         mask = cells = None
         if self.image.is_tensor:
             guide = run.known = self.image.state("sdedit", run.shape, run.n).to(run.device)
             pixels = run.space.decode(guide) if self.match_colour else guide
             if self.mask is not None:
-                cells = self.mask.edit("sdedit", run.shape, run.n, self.invert).to(run.device)
-                mask = cells
+                mask = cells = self.mask.edit(self.id, run.shape, run.n, self.invert).to(run.device)
         else:
             picture = self.image.picture()
             # what was transparent and is painted now must show

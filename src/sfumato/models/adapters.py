@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sfumato.core.denoiser import Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.documents import parse_json, read_text
-from sfumato.models import hub, parts, renaming
-from sfumato.models.adapter_files import Full, Low, changes, check, flat, read, words_of
 from sfumato.models.encoders import Encoder, Encoders
+from sfumato.models.files import hub, key_names, pipeline
+from sfumato.models.files.adapter_files import Full, Low, changes, check, flat, read, words_of
 from sfumato.models.latents import Conditional, Latents, cross_attentions
 from sfumato.nn import lora
 from sfumato.nn.unet import UNet
@@ -162,17 +162,21 @@ class Note(BaseModel):
     rank: Annotated[int, Field(ge=1, le=1 << 16)]
 
 
-def _own(
-    model: Model, file: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str], scale: float
-) -> Model:
-    """An adapter that sfumato trained, on a model of its own family; UPSAMPLER: the upsampler's."""
-    where = f"adapter {file.name}: its note"
+def note_of(header: Mapping[str, str], file: Path) -> Note:
+    """The note in an adapter's header."""
     if "note" not in header:
         raise SfumatoError(
             f"adapter {file.name}: not one that sfumato trained (it has no note); the state of an "
             "unfinished training is none either: resume it, or take its best/"
         )
-    note = parse_json(Note, header["note"], where)
+    return parse_json(Note, header["note"], f"adapter {file.name}: its note")
+
+
+def _own(
+    model: Model, file: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str], scale: float
+) -> Model:
+    """An adapter that sfumato trained, on a model of its own family; UPSAMPLER: the upsampler's."""
+    note = note_of(header, file)
     for name, value in tensors.items():
         check(name, value, file)
         other = tensors.get(f"{name.removesuffix('.down')}.up")
@@ -226,13 +230,11 @@ def _with_lora(
     known = {part: layer_names(net, part) for part, net in nets.items()}
     for low in layers:
         name = known.get(low.part, {}).get(flat(low.layer))
-        if name is None:
-            strange.append(f"{low.part}.{low.layer}")
+        if name is None or getattr(nets[low.part].get_submodule(name), low.leaf, None) is None:
+            strange.append(f"{low.part}.{low.layer}{'.bias' if low.leaf == 'bias' else ''}")
             continue
         weights = changed.setdefault(low.part, {})
         key = f"{name}.{low.leaf}"
-        if getattr(nets[low.part].get_submodule(name), low.leaf, None) is None:
-            raise SfumatoError(f"adapter {file.name}: {low.layer} has no {low.leaf} in this model")
         weight = weights[key] if key in weights else nets[low.part].get_parameter(key)
         weights[key] = _merged(weight, low, scale, file)
     if not changed:
@@ -269,7 +271,7 @@ def _merged(weight: Tensor, low: Low | Full, scale: float, file: Path) -> Tensor
             f"adapter {file.name}: {low.layer} changes a weight of {low.rows[0]}x{low.rows[1]}, "
             f"the model's is {rows[0]}x{rows[1]}; it belongs to another model"
         )
-    added = low.change(scale).to(weight.device).view(weight.shape)
+    added = low.change(scale, weight).to(weight.device).view(weight.shape)
     return (weight.float() + added).to(weight.dtype)
 
 
@@ -279,7 +281,7 @@ def layer_names(net: nn.Module, part: str) -> dict[str, str]:
     made = {flat(name): name for name in names}
     if part == "unet" and isinstance(getattr(net.config, "layers_per_block", None), int):
         sgm = {
-            k.rpartition(".")[0]: v.rpartition(".")[0] for k, v in renaming.sgm_names(net).items()
+            k.rpartition(".")[0]: v.rpartition(".")[0] for k, v in key_names.sgm_names(net).items()
         }
         made |= {flat(sgm[name]): name for name in names if name in sgm}
     return made
@@ -343,14 +345,21 @@ def _knowing(encoder: Encoder, word: str, vectors: Tensor, file: Path) -> Encode
     return replace(encoder, words={**encoder.words, word: vectors.float()})
 
 
+class Config(BaseModel):
+    """What a folder's configuration says that it is."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    kind: Annotated[str, Field(alias="_class_name", max_length=200)] = ""
+
+
 def _autoencoder_kind(folder: Path) -> str:
     """Class of the autoencoder that a folder holds, "" where it is none."""
     config = folder / "config.json"
     if not config.is_file():
         return ""
-    said = parse_json(dict[str, JsonValue], read_text(config), f"adapter {folder.name}")
-    kind = str(said.get("_class_name", ""))
-    return kind if kind in parts.AUTOENCODERS else ""
+    kind = parse_json(Config, read_text(config), f"adapter {folder.name}").kind
+    return kind if kind in pipeline.AUTOENCODERS else ""
 
 
 def _with_autoencoder(model: Model, folder: Path, kind: str, name: str, scale: float) -> Model:
@@ -360,7 +369,7 @@ def _with_autoencoder(model: Model, folder: Path, kind: str, name: str, scale: f
     if scale != 1:
         raise SfumatoError(f"adapter {name}: an autoencoder has no strength; leave it out")
     digest = sha256()
-    space = Latents.of(parts.autoencoder(folder, kind, model.choice, digest))
+    space = Latents.of(pipeline.autoencoder(folder, kind, model.choice, digest))
     if (space.stride, space.channels) != (model.space.stride, model.space.channels):
         raise SfumatoError(
             f"adapter {name}: latents of {space.channels} channels at stride {space.stride}, model "

@@ -103,9 +103,7 @@ class Cascade:
             words = self.source.encode([base.process.prompt]).rows(base.n)  # GLIDE's reads it too
             cond = Cond({**words, **cond})
         frame = base.frame
-        rows = process.rows_max
-        if rows is None and base.device == "cpu":  # beyond, maps no longer fit into the cache
-            rows = max(CACHED // (shape[1] * shape[2]), 1)
+        rows = rows_of(process.rows_max, shape, base.device)
         return replace(
             process,
             cond=cond,
@@ -192,6 +190,13 @@ class Walk:
         for step in loop.steps(x, detach=detach):
             yield step
         self.pixels = loop.run.decode(step.x)
+
+
+def rows_of(given: int | None, shape: tuple[int, ...], device: Any) -> int | None:
+    """Most rows of one call of an upsampler whose states have that shape; None: all of them."""
+    if given is None and device == "cpu":  # beyond, maps no longer fit into the cache
+        return max(CACHED // (shape[1] * shape[2]), 1)
+    return given
 
 
 def base_of(process: Process | Cascade) -> Process:

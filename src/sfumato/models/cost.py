@@ -5,8 +5,11 @@ Nothing is computed for it: networks are walked through with tensors that have s
 
 from __future__ import annotations
 
+import copy
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -15,39 +18,60 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sfumato.core.denoiser import Cond, Denoiser
+from sfumato.core.frame import Frame
 from sfumato.core.process import Process
-from sfumato.models.cascade import Cascade
+from sfumato.models.cascade import Cascade, base_of, rows_of
 from sfumato.models.devices import DTYPES, Choice
 
 HELD_UP = 2e-5  # seconds that starting a module takes
 SLOWER = 2.5  # a network against the convolution that is timed
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A network of a run and what it reads: shape of a state, its rows, a row's condition.
+
+    at_once: most rows in one call.
+    """
+
+    denoiser: Denoiser
+    shape: tuple[int, ...]
+    rows: int
+    at_once: int
+    cond: Callable[[], Cond]
+
+
+def stages(process: Process, frame: Frame | None, shape: tuple[int, ...]) -> list[Stage]:
+    """The base of a resolved process, and the upsamplers that its result needs."""
+    model: Any = process.source
+    rows = process.n * (max(1, len(process.positives)) + len(process.aways))
+    at_once = min(rows, process.rows_max or rows)
+    found = [Stage(process.denoiser, shape, rows, at_once, lambda: cond_of(process))]
+    for k, stage in enumerate(model.card.upsamplers[: process.stages - 1]):
+        if frame is not None and frame.reaches(model.card.factor(k + 1)):
+            break
+        low, denoiser = found[-1].shape, model.upsamplers[k]
+        high = (low[0], low[1] * stage.factor, low[2] * stage.factor)
+        at_once = min(process.n, rows_of(None, high, process.device) or process.n)
+        cond = partial(_lifted, process, denoiser, low)
+        found.append(Stage(denoiser, high, process.n, at_once, cond))
+    return found
+
+
 def seconds(process: Process | Cascade, choice: Choice) -> float | None:
     """How long the network calls of a run will take about; None where that cannot be told."""
     speed = throughput(choice)
-    base = process.base if isinstance(process, Cascade) else process
-    resolved = base.resolved()
-    frame, shape = resolved.frame(resolved.place)
-    rows = resolved.n * (max(1, len(resolved.positives)) + len(resolved.aways))
+    resolved = base_of(process).resolved()
     calls = process.calls if isinstance(process, Cascade) else [process.calls]
-    stages = [(base.denoiser, shape, cond_of(resolved, None), rows)]
-    if isinstance(process, Cascade):
-        low = shape
-        for upsampler in process.needed(frame):
-            factor = resolved.source.card.upsamplers[upsampler.stage - 1].factor  # type: ignore[union-attr]
-            high = (low[0], low[1] * factor, low[2] * factor)
-            given = cond_of(resolved, low) if _reads(upsampler.denoiser) else _low(low)
-            stages.append((upsampler.denoiser, high, given, resolved.n))
-            low = high
     total = 0.0
-    for count, (denoiser, size, cond, several) in zip(calls, stages, strict=False):
+    for count, stage in zip(calls, stages(resolved, *resolved.frame(resolved.place)),
+                            strict=False):  # fmt: skip
         if not count:
             continue
-        done = operations(denoiser, size, cond, several)
+        done = operations(stage.denoiser, stage.shape, stage.cond(), stage.rows)
         if done is None:
             return None
-        modules = len(list(module(denoiser).modules()))
+        modules = len(list(module(stage.denoiser).modules()))
         total += count * (done * SLOWER / speed + modules * HELD_UP)
     return total
 
@@ -68,34 +92,46 @@ def shares(process: Process | Cascade) -> list[float]:
 
 def operations(denoiser: Denoiser, shape: tuple[int, ...], cond: Cond, rows: int) -> int | None:
     """Of one call of `rows` pictures; None of a network that needs values to be walked through."""
+    call = outlined(denoiser, shape, cond, rows)
+    with FlopCounterMode(display=False) as counter:
+        walked = walk(call)
+    total: int = counter.get_total_flops()
+    return total if walked else None
+
+
+def outlined(
+    denoiser: Denoiser, shape: tuple[int, ...], cond: Cond, rows: int
+) -> Callable[[], Any]:
+    """One call of a network of `rows` pictures, with shapes alone."""
     network: Any = denoiser.network
-    walked = Shapes(module(denoiser))
+    net = module(denoiser)
     x, at = (torch.empty(size, device="meta") for size in ((rows, *shape), (rows,)))
     given = {**cond.map(lambda v: v.to("meta")).rows(rows)}
     if getattr(network.config, "inpaint", False):
         given |= {"inpaint_mask": x[:, :1], "inpaint_image": x}
+    made = shadow(net) if network is net else replace(network, net=shadow(net))
+    return partial(made, x, at, given)
+
+
+def walk(call: Callable[[], Any]) -> bool:
+    """Do it with shapes alone; False where it needs values."""
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            (walked if network is walked.net else replace(network, net=walked))(x, at, given)
+        with torch.no_grad():
+            call()
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError):
-        return None
-    total: int = counter.get_total_flops()
-    return total
+        return False
+    return True
 
 
-class Shapes:
-    """A network whose weights have shapes alone; what else is asked of it, it says itself."""
-
-    def __init__(self, net: nn.Module) -> None:
-        self.net = net
-        weights = (*net.named_parameters(), *net.named_buffers())
-        self.weights = {name: value.to("meta") for name, value in weights}
-
-    def __call__(self, *args: Any, **given: Any) -> Any:
-        return torch.func.functional_call(self.net, self.weights, args, given)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.net, name)
+def shadow(net: nn.Module) -> nn.Module:
+    """A copy whose weights have shapes alone; the network itself may be at work meanwhile."""
+    weights = (*net.named_parameters(), *net.named_buffers())
+    memo: dict[int, Any] = {}
+    for _, value in weights:
+        empty = value.detach().to("meta")
+        given = isinstance(value, nn.Parameter)
+        memo[id(value)] = nn.Parameter(empty, value.requires_grad) if given else empty
+    return copy.deepcopy(net, memo)
 
 
 def module(denoiser: Denoiser) -> nn.Module:
@@ -110,10 +146,9 @@ def parameters(denoiser: Denoiser) -> int:
     return sum(weight.numel() for weight in module(denoiser).parameters())
 
 
-def cond_of(process: Process, low: tuple[int, ...] | None) -> Cond:
-    """One row of what a stage reads."""
-    made = process.condition(None, False)
-    return made if low is None else Cond({**made, **_low(low)})
+def cond_of(process: Process) -> Cond:
+    """One row of what a base reads."""
+    return process.condition(None, False)
 
 
 def throughput(choice: Choice) -> float:
@@ -132,9 +167,7 @@ def throughput(choice: Choice) -> float:
     return 2 * 9 * wide * wide * side * side * rows / median(taken)
 
 
-def _low(shape: tuple[int, ...]) -> Cond:
-    return Cond({"low_res": torch.empty((1, *shape), device="meta")})
-
-
-def _reads(denoiser: Denoiser) -> bool:
-    return bool(denoiser.network.config.xf_width)  # type: ignore[attr-defined]
+def _lifted(process: Process, denoiser: Denoiser, low: tuple[int, ...]) -> Cond:
+    """One row of what an upsampler reads: the stage before, and of some the text."""
+    text = cond_of(process) if denoiser.network.config.xf_width else {}  # type: ignore[attr-defined]
+    return Cond({**text, "low_res": torch.empty((1, *low), device="meta")})

@@ -23,6 +23,9 @@ class Choice:
 
 def choose(device: str = "auto", dtype: str = "auto") -> Choice:
     """Resolve "auto": device cuda, mps, xpu, cpu in this order; dtype bfloat16 where it is fast."""
+    for name, value in (("device", device), ("dtype", dtype)):
+        if not isinstance(value, str):
+            raise SfumatoError(f"{name} {value!r:.60}: give its name, or auto")
     found, why = _device(device)
     if dtype != "auto":
         if dtype not in DTYPES:

@@ -104,7 +104,7 @@ class Encoder:
     def tokens(self, text: str) -> list[int]:
         """Token ids; those of added words follow the vocabulary."""
         if not self.words:
-            return list(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
+            return self._read(text)
         ids = self.added
         pattern = "|".join(re.escape(name) for name in sorted(ids, key=len, reverse=True))
         found: list[int] = []
@@ -112,9 +112,17 @@ class Encoder:
             if piece in ids:
                 found += ids[piece]
             elif piece.strip():
-                found += self.tokenizer(
-                    piece.strip(), add_special_tokens=False, verbose=False
-                ).input_ids
+                found += self._read(piece.strip())
+        return found
+
+    def _read(self, text: str) -> list[int]:
+        """Token ids of the vocabulary, each of them a row of the table."""
+        found = list(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
+        if found and max(found) >= len(self.vectors):
+            raise SfumatoError(
+                f"prompt {text[:40]!r}: has token {max(found)}, the text encoder's table "
+                f"{len(self.vectors)} rows; the tokenizer belongs to another model"
+            )
         return found
 
     @property

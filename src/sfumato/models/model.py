@@ -8,33 +8,41 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
-import sfumato
 from sfumato import images
 from sfumato.core.context import Run, Step
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.frame import Frame, Size
 from sfumato.core.process import Process
-from sfumato.core.ranges import SEEDS, Range, real, whole, words
-from sfumato.core.schedule import ratio
-from sfumato.core.solvers import Solver, solver, solver_data
+from sfumato.core.ranges import Range, real, whole, words
+from sfumato.core.solvers import Solver
 from sfumato.core.source import Classifier, Decoder, Features, Rating
 from sfumato.core.spaces import IDENTITY, Space
-from sfumato.core.spacing import RULES
+from sfumato.core.spacing import Own, Times
 from sfumato.core.starts import Place
 from sfumato.images import Picture
-from sfumato.methods import Method, from_data, to_data
-from sfumato.models import extras
-from sfumato.models.card import Card, Defaults
+from sfumato.methods import Method
+from sfumato.models import memory
+from sfumato.models.card import Card
+from sfumato.models.classifier import classifier_of
+from sfumato.models.clip import CleanClip, Clip, clip_of
+from sfumato.models.defaults import fill, fill_from_scheduler
 from sfumato.models.devices import Choice
+from sfumato.models.features import features_of
+from sfumato.models.files.configs import Scheduler
+from sfumato.models.rating import rating_of
+from sfumato.models.recording import asked, ran
 from sfumato.models.result import Result
-from sfumato.recipe import STRENGTH, Recipe, called, home, keep
+from sfumato.models.timesteps import times
+from sfumato.models.tiny import tiny_of
+from sfumato.recipe import STRENGTH, Recipe, home, keep
 
 if TYPE_CHECKING:
     from sfumato.models.cascade import Cascade
@@ -50,7 +58,8 @@ class Model:
 
     name: what a recipe calls it; weights: digest of its files; folder: where they are; plain: the
     model without its adapters, where it has some; memo: what has been loaded beside the denoisers,
-    and what runs remember.
+    and what runs remember; scheduler: what its file of diffusers says, where it has one;
+    opens: another model by its name, as this one was.
     """
 
     name: str
@@ -65,6 +74,8 @@ class Model:
     adapters: tuple[Mapping[str, Any], ...] = ()
     plain: Model | None = None
     memo: dict[Any, Any] = field(default_factory=dict, repr=False)
+    scheduler: Scheduler | None = None
+    opens: Callable[[str], Model] | None = None
 
     def __repr__(self) -> str:
         """Name, sizes and weights in a few lines."""
@@ -132,21 +143,21 @@ class Model:
 
         return Cascade(base, tuple(self.upsampler(k) for k in range(base.stages - 1)))
 
-    def clip(self, name: str | None = None) -> extras.Clip | extras.CleanClip | None:
+    def clip(self, name: str | None = None) -> Clip | CleanClip | None:
         """The model's own CLIP, or one from a folder or org/name."""
-        return self._once(("clip", name), lambda: extras.clip_of(self, name))
+        return self._once(("clip", name), lambda: clip_of(self, name))
 
     def classifier(self) -> Classifier | None:
         """The model's noise-aware classifier."""
-        return self._once(("classifier",), lambda: extras.classifier_of(self))
+        return self._once(("classifier",), lambda: classifier_of(self))
 
     def features(self, name: str | None = None) -> Features | None:
         """Of VGG19's weights in a file, or "model", the denoiser's own."""
-        return extras.features(self, name)  # the denoiser's must not outlive it in `memo`
+        return features_of(self, name)  # the denoiser's must not outlive it in `memo`
 
     def rating(self, name: str | None = None) -> Rating | None:
         """A file's linear head on a CLIP; with no name that of SFUMATO_HOME."""
-        return self._once(("rating", name), lambda: extras.rating_of(self, name))
+        return self._once(("rating", name), lambda: rating_of(self, name))
 
     def decoder(self, which: Literal["full", "tiny"] = "full") -> Decoder | None:
         """State to pixels; tiny: of a small autoencoder of the same latents."""
@@ -155,7 +166,7 @@ class Model:
 
     def tiny(self) -> Space | None:
         """A small autoencoder of the same latents."""
-        return self._once(("tiny",), lambda: extras.tiny(self))
+        return self._once(("tiny",), lambda: tiny_of(self))
 
     def second(self, prompt: str, name: str | None = None) -> Model | None:
         """A model to run beside this one: an adapter of this one, or another model.
@@ -165,7 +176,25 @@ class Model:
         chosen = name or self.card.adapter_of(prompt)
         if chosen is None:
             return None
-        return self._once(("second", chosen), lambda: extras.second(self.plain or self, chosen))
+        return self._once(("second", chosen), lambda: (self.plain or self)._beside(chosen))
+
+    def _beside(self, name: str) -> Model:
+        """By the name of an adapter, or of a model whose states are of the same kind."""
+        from sfumato.models import adapters
+
+        if name in self.card.adapters or adapters.is_one(Path(name)):
+            return self.adapt(name)
+        if self.opens is None:
+            raise SfumatoError(f"art {name}: this model was not loaded by name; give an adapter")
+        other = self.opens(name)
+        own, its = self.space, other.space
+        kinds = [(s.stride, s.channels, getattr(s, "scale", 1.0)) for s in (own, its)]
+        if kinds[0] != kinds[1]:
+            raise SfumatoError(
+                f"art {name}: works on {its.channels} channels at stride {its.stride}, "
+                f"{self.name} on {own.channels} at {own.stride}; the two cannot be mixed"
+            )
+        return other
 
     @property
     def factors(self) -> tuple[int, ...]:
@@ -234,9 +263,17 @@ class Model:
         return Cond(tensors).map(lambda v: v.to(self.choice.device))
 
     def complete(self, process: Process) -> Process:
-        """The card's defaults for the stage into empty slots."""
-        stage = self.card if process.stage == 0 else self.card.upsamplers[process.stage - 1]
-        return fill(process, stage.defaults)
+        """The card's defaults into empty slots, and how the scheduler's file says to sample."""
+        if process.stage:
+            return fill(process, self.card.upsamplers[process.stage - 1].defaults)
+        return fill_from_scheduler(self, fill(process, self.card.defaults))
+
+    @property
+    def grid(self) -> Own | None:
+        """Times of the spacing "model"."""
+        if self.scheduler is None:
+            return None
+        return partial(times, self.scheduler, self.denoiser.schedule)
 
     def frame(self, process: Process, place: Place) -> tuple[Frame | None, tuple[int, ...]]:
         """Work size by the card's native size, multiple and maximum; an upsampler's is given."""
@@ -261,6 +298,13 @@ class Model:
             log.info("%s", frame.note)
         return frame, self.shape(frame.work)
 
+    def fits(
+        self, process: Process, frame: Frame | None, shape: tuple[int, ...], times: Times
+    ) -> None:
+        """Refuse a run that is beyond the machine's memory, before any network is called."""
+        if process.stage == 0:  # which counts its upsamplers too
+            memory.fits(process, frame, shape, times)
+
     def preview(self, step: Step, run: Run) -> Picture:
         """The predicted picture of the batch's first row, at the work size without padding.
 
@@ -280,7 +324,7 @@ class Model:
 
         They are at the work size times a factor; None: the picture is left as it is.
         """
-        recipe = self.recipe(run, calls)
+        recipe = ran(self, run, calls)
         for method in run.process.methods:
             for given in images.inputs_of(method) if isinstance(method, Method) else ():
                 if not keep(given.data):
@@ -322,75 +366,4 @@ class Model:
 
     def asked(self, process: Process, seed: int = 0) -> Recipe:
         """The recipe of a process that has not run: all that was asked for, defaults filled in."""
-        process = process.resolved()
-        assert process.solver is not None
-        adapters: Any = self.adapters
-        return Recipe(
-            model=called(self.name),
-            adapters=adapters,
-            prompt=process.prompt,
-            negative=process.negative,
-            label=process.label,
-            stages=process.stages,
-            seed=whole(seed, "seed", SEEDS),
-            n=process.n,
-            steps=process.n_steps,
-            solver=solver_data(solver(process.solver)),
-            spacing=process.spacing,
-            size=process.size,
-            methods=tuple(to_data(method) for method in process.methods),
-        )
-
-    def recipe(self, run: Run, calls: list[int]) -> Recipe:
-        """What was asked for and what ran."""
-        ran: Any = {
-            "dtype": self.choice.dtype,
-            "device": self.choice.device,
-            "batch": run.n,
-            "index": 0,
-            "calls": calls,
-            "evaluations": run.counts,
-            "work_size": list(run.frame.work) if run.frame else list(run.shape[:0:-1]),
-            "size": list(run.frame.target) if run.frame else None,
-            "start": reported(run),
-            "threads": torch.get_num_threads(),
-            **run.report,
-        }
-        return replace(
-            self.asked(run.process, run.seed),
-            run=ran,
-            versions={
-                "sfumato": sfumato.__version__,
-                "torch": torch.__version__,
-                "weights": f"sha256 {self.weights}",
-            },
-        )
-
-
-def reported(run: Run) -> dict[str, float]:
-    """The start level in all three units: t0, ratio = sigma/alpha, alpha_bar = alpha^2."""
-    if run.level == 0:
-        return {"t0": 0.0, "ratio": 0.0, "alpha_bar": 1.0}
-    return {
-        "t0": run.level,
-        "ratio": ratio(run.schedule, run.level),
-        "alpha_bar": run.schedule.alpha(run.level) ** 2,
-    }
-
-
-def fill(process: Process, defaults: Defaults) -> Process:
-    """The card's steps, solver, spacing and methods, where the process left them open."""
-    steps, spacing = process.n_steps, process.spacing
-    fixed = spacing is not None and (not isinstance(spacing, str) or spacing not in RULES)
-    process = replace(
-        process,
-        n_steps=steps if steps is not None or fixed else defaults.steps,
-        spacing=spacing if spacing is not None else defaults.spacing,
-        solver=process.solver if process.solver is not None else defaults.solver,
-    )
-    taken = {getattr(m, "slot", None) for m in (*process.methods, *process.within)}
-    for data in defaults.methods:
-        method: Method = from_data(data)
-        if method.slot not in taken:
-            process = process | method
-    return process
+        return asked(self, process, seed)

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
+from tokenizers import Tokenizer
 
 from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError
-from sfumato.models.vocabularies import too_long
+from sfumato.models.files.vocabularies import too_long
 
 
+@dataclass(frozen=True, eq=False)
 class Prompts:
-    """A tokenizer.json and the network's context length; "" is the null condition.
+    """A tokenizer and the network's context length; "" is the null condition.
 
     cut: shorten what is too long instead of refusing it (training's composed captions).
     """
 
-    def __init__(self, file: Path, context: int, pad: int = 0, cut: bool = False) -> None:
-        from tokenizers import Tokenizer
-
-        self.tokenizer = Tokenizer.from_file(str(file))
-        self.context = context
-        self.pad = pad
-        self.cut = cut
+    tokenizer: Tokenizer
+    context: int
+    pad: int = 0
+    cut: bool = False
 
     def __call__(self, texts: Sequence[str], beside: Sequence[str] = ()) -> Cond:
         """tokens (B, context) int64 and mask (B, context) bool, true on real tokens.

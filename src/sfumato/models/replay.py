@@ -13,9 +13,9 @@ from sfumato.core.context import Step
 from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
 from sfumato.methods import from_data
-from sfumato.models import hub
 from sfumato.models.cascade import Cascade
-from sfumato.models.library import folder_of, load
+from sfumato.models.files import hub
+from sfumato.models.loaders.library import folder_of, load
 from sfumato.models.model import Model
 from sfumato.models.result import Result
 from sfumato.recipe import RECIPE_BYTES, Adapter, Recipe, beside, fetch, placed, unshadowed

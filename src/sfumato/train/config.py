@@ -16,8 +16,8 @@ from sfumato.train.data.captions import Wording
 from sfumato.train.data.compose import Mix
 from sfumato.train.data.store import STYLES
 from sfumato.train.objective import Objective
-from sfumato.train.prior import Convention
-from sfumato.train.values import FileName, NotNegative, Positive, Share, Steps, part
+from sfumato.train.subject.prior import Convention
+from sfumato.train.values import LONGEST, FileName, NotNegative, Positive, Share, Steps, part
 
 
 def one_of(known: Mapping[str, Any]) -> AfterValidator:
@@ -215,7 +215,12 @@ class Config:
         return self
 
     def with_steps(self, steps: int | None) -> Config:
-        return self if steps is None else replace(self, optim=replace(self.optim, steps=steps))
+        """The recipe with other steps, as the option --steps says."""
+        if steps is None:
+            return self
+        if not 1 <= steps <= LONGEST:
+            raise SfumatoError(f"--steps {steps}: must be 1 to {LONGEST:,}")
+        return replace(self, optim=replace(self.optim, steps=steps))
 
 
 def read(path: Path) -> Config:

@@ -16,20 +16,12 @@ import torch
 from torch import Tensor
 
 from sfumato.core.denoiser import Cond, Denoiser
+from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import Schedule
 from sfumato.core.solvers import variances
-from sfumato.train.levels import (
-    TIMES,
-    WEIGHTINGS,
-    MinSNR,
-    Norm,
-    Stratified,
-    Target,
-    TimeSampler,
-    Weighting,
-    weights,
-)
+from sfumato.train.timesteps import TIMES, Stratified, TimeSampler
 from sfumato.train.values import Chosen, NotNegative, part
+from sfumato.train.weighting import WEIGHTINGS, MinSNR, Norm, Target, Weighting, weights
 
 
 @dataclass(frozen=True)
@@ -107,10 +99,21 @@ def column(values: Sequence[float], like: Tensor) -> Tensor:
     return made.view(-1, *[1] * (like.ndim - 1))
 
 
+def trainable(denoiser: Denoiser) -> None:
+    """Refuse a network that predicts the mean of a step: what it means depends on the step taken,
+    and no loss here says which."""
+    if denoiser.kind == "previous":
+        raise SfumatoError(
+            'train: the network predicts the mean of a step (kind "previous"); such a model can be '
+            "sampled, not trained; take one that predicts eps, v or x0"
+        )
+
+
 def pose(
     denoiser: Denoiser, x0: Tensor, noise: Tensor, times: Sequence[float]
 ) -> tuple[Tensor, Tensor]:
     """x_t, and what the network is asked for."""
+    trainable(denoiser)
     schedule = denoiser.schedule
     alpha = column([schedule.alpha(t) for t in times], x0)
     sigma = column([schedule.sigma(t) for t in times], x0)
@@ -147,6 +150,7 @@ def _edm(denoiser: Denoiser, times: Sequence[float], like: Tensor) -> tuple[Tens
 
 def clean(denoiser: Denoiser, x: Tensor, out: Tensor, times: Sequence[float]) -> Tensor:
     """x0 of the network's output."""
+    trainable(denoiser)
     schedule = denoiser.schedule
     alpha = column([schedule.alpha(t) for t in times], x)
     sigma = column([schedule.sigma(t) for t in times], x)

@@ -17,7 +17,7 @@ from pydantic import JsonValue
 
 from sfumato.core.errors import SfumatoError
 from sfumato.documents import read_json
-from sfumato.train import state
+from sfumato.train import checkpoint
 from sfumato.train.config import Config, read
 from sfumato.train.values import part
 
@@ -167,6 +167,6 @@ def _shown(value: JsonValue) -> str:
 
 def begin(folder: Path, config: Config, now: Origin) -> None:
     """Record what the run goes on with."""
-    state.put_text(folder / RECIPE, config.text)
+    checkpoint.put_text(folder / RECIPE, config.text)
     known = {"recipe": now.recipe, "digests": now.digests}
-    state.put_text(folder / FILE, json.dumps(known, indent=0, ensure_ascii=False))
+    checkpoint.put_text(folder / FILE, json.dumps(known, indent=0, ensure_ascii=False))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 
+from sfumato.claims import claimed
 from sfumato.core.errors import SfumatoError
 from sfumato.images.destination import bare
 from sfumato.models.devices import choose
 from sfumato.train.config import Config, read
-from sfumato.train.trainer import Trainer, say
+from sfumato.train.trainer import Trainer, make_folder, say
 
 
 def train(
@@ -47,8 +49,10 @@ def work(
         chosen = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(chosen)
     speak = (lambda line: None) if quiet else say
-    trainer = Trainer(config, data, folder, device=chosen, say=speak)
-    trainer.run(until)
+    first = os.environ.get("RANK", "0") == "0"  # of several processes of one run
+    make_folder(folder)
+    with claimed(folder) if first else nullcontext():
+        Trainer(config, data, folder, device=chosen, say=speak).run(until)
     return folder
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from sfumato.train import state
+from sfumato.train import checkpoint
 
 LONGEST = 1 << 16  # bytes of a line
 INKS = ("#1b6ca8", "#d1495b", "#2e8b57", "#b8860b", "#6a4c93", "#444444", "#e07a1f", "#008080")
@@ -72,7 +72,7 @@ class Log:
     def _write(self, rows: Sequence[Mapping[str, float]]) -> None:
         columns = list(dict.fromkeys(name for row in reversed(rows) for name in row))
         with (
-            state.beside(self.file) as part,
+            checkpoint.beside(self.file) as part,
             part.open("w", newline="", encoding="utf-8") as stream,
         ):
             writer = csv.writer(stream)
@@ -188,7 +188,7 @@ def plot(source: Path, target: Path, size: tuple[int, int] = (900, 520)) -> None
             (right + 40, y), f"{name} {points[-1][1]:.3g}", fill="#222", font=font, anchor="lm"
         )
     draw.rectangle([left, top, right, bottom], outline="#888")
-    with state.beside(target) as part:
+    with checkpoint.beside(target) as part:
         image.save(part, "PNG")
 
 

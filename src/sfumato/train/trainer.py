@@ -26,7 +26,7 @@ from torch import Tensor, distributed
 from sfumato.core.errors import SfumatoError
 from sfumato.core.interrupts import Stopped
 from sfumato.documents import read_json, read_text
-from sfumato.train import origin, state
+from sfumato.train import checkpoint, origin
 from sfumato.train.config import Config
 from sfumato.train.optim import Weights, rate
 from sfumato.train.report import Log, memory, plot
@@ -107,7 +107,7 @@ class Trainer:
         self.due = True  # the first state too: it is what is left where the first steps go wrong
         known = origin.of(config, origin.tokenizer(folder))
         origin.going_on(folder, known, whole=False)  # refused before anything is made
-        _made(folder)
+        make_folder(folder)
         if self.group.rank == 0 and not self.checkpoint.exists():
             self._sweep()
         self.tuner: Tuner = make(config, data, folder, device)
@@ -140,7 +140,7 @@ class Trainer:
     def _resume(self) -> None:
         if not self.checkpoint.exists():
             return
-        tensors, note = state.read(self.checkpoint)
+        tensors, note = checkpoint.read(self.checkpoint)
         self.weights.load(tensors)
         self.step, self.seconds, self.ceiling = note.step, note.seconds, note.ceiling
         self.measures = dict(note.measures)
@@ -156,7 +156,9 @@ class Trainer:
             raise self._stopped(f"step {self.step}: {name} is not finite")
         if self.group.rank == 0:
             note = {"step": self.step, "seconds": self.seconds, "measures": self.measures}
-            state.write(self.checkpoint, self.weights.state(), {**note, "ceiling": self.ceiling})
+            checkpoint.write(
+                self.checkpoint, self.weights.state(), {**note, "ceiling": self.ceiling}
+            )
 
     def run(self, until: int | None = None) -> None:
         """Train to the recipe's last step, or to `until`; save, show and export as it goes.
@@ -293,7 +295,7 @@ class Trainer:
         if self.group.rank == 0:
             result = self.tuner.export(folder, self.weights.average, self.facts())
             name = os.path.relpath(result, self.folder)
-            state.put_text(self.folder / DONE, json.dumps({"step": self.step, "result": name}))
+            checkpoint.put_text(self.folder / DONE, json.dumps({"step": self.step, "result": name}))
             self.say(f"exported to {result}")
 
     def facts(self) -> dict[str, Any]:
@@ -352,7 +354,7 @@ class Trainer:
             return {}
 
 
-def _made(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -22,7 +22,8 @@ OWN = 0  # tag of what is none of the named ones
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
-Steps = Annotated[int, Field(ge=1, le=10**9)]
+LONGEST = 10**9  # steps of a run
+Steps = Annotated[int, Field(ge=1, le=LONGEST)]
 
 
 def _file_name(given: str) -> str:

@@ -15,7 +15,6 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.inversion import Inversion, Inverted
 from sfumato.core.process import Process
 from sfumato.core.solvers import solver
-from sfumato.core.spacing import materialise
 from sfumato.images import ImageInput
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ class Way:
         cond = process.null
         if process.cond is None and source is not None:
             cond = source.encode([self.caption], process.label)
-        down = materialise(process.spacing, process.n_steps, run.level, run.schedule)
+        down = process.spaced(process.begins.level(process))
         if self.top is not None and self.top < down[0]:
             raise SfumatoError(
                 f"{self.name}: t_invert {self.top:g} is below t_start {down[0]:g}; it must be at "
@@ -93,10 +92,9 @@ class Way:
         pie = {"solver": "iplms", "start": "improved"}
         # without its source: the card's guidance would come back
         plain = Process(
-            process.denoiser, run.shape, cond, n=process.n, n_steps=process.n_steps,
+            process.denoiser, run.shape, cond, n=process.n, spacing=down,
             solver=pie if self.solver == "iplms-pie" else self.solver,
-            spacing=process.spacing, space=process.space, device=process.device,
-            rows_max=process.rows_max,
+            space=process.space, device=process.device, rows_max=process.rows_max,
         )  # fmt: skip
         inversion = Inversion(plain, down, self.top, self.learn, self.measure)
         if run.planned:

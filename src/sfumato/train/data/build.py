@@ -16,15 +16,19 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.ranges import Range
+from sfumato.documents import read_json
+from sfumato.train.values import foreign
 
+LARGEST = 256 << 20  # bytes of a package's file
 SIDE = 256
 SMALL = 64
 COVERED = 0.01
@@ -130,28 +134,89 @@ def split_of(label: str) -> str:
 GENDERS = {"man", "woman", "person", "boy", "girl", "men", "women", "people"}
 
 
+@foreign
+class Word:
+    """An emoji in emojibase's data."""
+
+    hexcode: str
+    label: str
+    emoji: str = ""
+    tags: tuple[str, ...] = ()
+    group: int | None = None
+    subgroup: int | None = None
+
+
+@foreign
+class Groups:
+    """Their groups' names by number."""
+
+    groups: dict[str, str]
+    subgroups: dict[str, str]
+
+
+@foreign
+class Icon:
+    """A drawing of iconify's; sizes that are absent are those of the set."""
+
+    body: str
+    width: Annotated[float, Range(gt=0, le=1e5)] | None = None
+    height: Annotated[float, Range(gt=0, le=1e5)] | None = None
+    left: Annotated[float, Range(-1e5, 1e5)] = 0
+    top: Annotated[float, Range(-1e5, 1e5)] = 0
+
+
+@foreign
+class Alias:
+    """Another name of an icon."""
+
+    parent: str
+
+
+@foreign
+class Icons:
+    """A set of icons."""
+
+    icons: dict[str, Icon]
+    aliases: dict[str, Alias] = field(default_factory=dict)
+    width: Annotated[float, Range(gt=0, le=1e5)] = 16
+    height: Annotated[float, Range(gt=0, le=1e5)] = 16
+
+    def icon(self, name: str) -> Icon | None:
+        """An icon by its name or another one of it."""
+        for _ in range(len(self.aliases) + 1):
+            if name in self.icons:
+                return self.icons[name]
+            if name not in self.aliases:
+                break
+            name = self.aliases[name].parent
+        return None
+
+
 def concepts(folder: Path) -> dict[str, dict[str, Any]]:
     """Metadata of every emoji but flags and components, by code-point sequence."""
-    english = json.loads((folder / "en" / "data.json").read_text(encoding="utf-8"))
-    korean = json.loads((folder / "ko" / "data.json").read_text(encoding="utf-8"))
-    said = {row["hexcode"]: row for row in korean}
-    groups = json.loads((folder / "meta" / "groups.json").read_text(encoding="utf-8"))
+    english = read_json(list[Word], folder / "en" / "data.json", LARGEST)
+    korean = read_json(list[Word], folder / "ko" / "data.json", LARGEST)
+    said = {row.hexcode: row for row in korean}
+    file = folder / "meta" / "groups.json"
+    groups = read_json(Groups, file, LARGEST)
     made = {}
     for row in english:
-        group = groups["groups"].get(str(row.get("group")))
+        group = groups.groups.get(str(row.group))
         if group in (None, "flags", "component"):
             continue
-        other = said.get(row["hexcode"], {})
-        made[sequence(row["hexcode"])] = {
-            "hex": sequence(row["hexcode"]),
-            "emoji": row["emoji"],
-            "label": row["label"],
-            "tags": row.get("tags", []),
-            "label_ko": other.get("label", ""),
-            "tags_ko": other.get("tags", []),
+        if str(row.subgroup) not in groups.subgroups:
+            raise SfumatoError(f"{file}: has no subgroup {row.subgroup}, that of {row.hexcode:.40}")
+        other = said.get(row.hexcode)
+        made[sequence(row.hexcode)] = {
+            "hex": sequence(row.hexcode),
+            "emoji": row.emoji,
+            "label": row.label,
+            "tags": list(row.tags),
+            "label_ko": other.label if other else "",
+            "tags_ko": list(other.tags) if other else [],
             "group": group,
-            "subgroup": groups["subgroups"][str(row["subgroup"])],
-            "split": split_of(row["label"]),
+            "subgroup": groups.subgroups[str(row.subgroup)],
+            "split": split_of(row.label),
         }
     return made
 
@@ -166,7 +231,7 @@ def draw(
 
     tables: all packages' character tables, for a package that has none.
     """
-    icons = json.loads((folder / "icons.json").read_text(encoding="utf-8"))
+    icons = read_json(Icons, folder / "icons.json", LARGEST)
     made: dict[str, Image.Image] = {}
     seen: set[bytes] = set()
     found = named(icons, rows, [table(folder), *tables])
@@ -187,17 +252,17 @@ def table(folder: Path) -> dict[str, str]:
     file = folder / "chars.json"
     if not file.is_file():
         return {}
-    chars = json.loads(file.read_text(encoding="utf-8"))
+    chars = read_json(dict[str, str], file, LARGEST)
     return {sequence(code): name for code, name in chars.items()}
 
 
 def named(
-    icons: Mapping[str, Any],
+    icons: Icons,
     rows: Mapping[str, Mapping[str, Any]],
     tables: Sequence[Mapping[str, str]],
 ) -> dict[str, str]:
     """Code-point sequence -> icon: by the first table that names one that is there, or by label."""
-    known = {*icons["icons"], *icons.get("aliases", {})}
+    known = {*icons.icons, *icons.aliases}
     found = {}
     for code, row in rows.items():
         names = [table[code] for table in tables if code in table] + [slug(row["label"])]
@@ -206,7 +271,7 @@ def named(
     return found
 
 
-def _render(icons: Mapping[str, Any], name: str, box: float) -> Image.Image:
+def _render(icons: Icons, name: str, box: float) -> Image.Image:
     """An icon in a square view box with its margin, on transparency; transparent pixels zeroed."""
     try:
         import resvg_py
@@ -214,16 +279,14 @@ def _render(icons: Mapping[str, Any], name: str, box: float) -> Image.Image:
         raise SfumatoError(
             "data build-emoji: resvg-py is missing; pip install resvg-py (extra 'data')"
         ) from None
-    icon = icons["icons"].get(name)
-    while icon is None:
-        name = icons["aliases"][name]["parent"]
-        icon = icons["icons"].get(name)
-    width = icon.get("width", icons.get("width", 16))
-    height = icon.get("height", icons.get("height", 16))
+    icon = icons.icon(name)
+    if icon is None:
+        raise SfumatoError(f"data build-emoji: icon {name:.80} is another name of none")
+    width, height = icon.width or icons.width, icon.height or icons.height
     side = max(width, height) / box
-    left = icon.get("left", 0) - (side - width) / 2
-    top = icon.get("top", 0) - (side - height) / 2
-    body = icon["body"].replace("currentColor", "#161616")
+    left = icon.left - (side - width) / 2
+    top = icon.top - (side - height) / 2
+    body = icon.body.replace("currentColor", "#161616")
     svg = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'viewBox="{left:g} {top:g} {side:g} {side:g}" width="{SIDE}" height="{SIDE}">{body}</svg>'

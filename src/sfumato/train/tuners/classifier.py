@@ -18,9 +18,9 @@ from torch.nn import functional as F
 from sfumato.core.schedule import named
 from sfumato.nn.classifier import Classifier
 from sfumato.nn.unet import UNetConfig
-from sfumato.train import networks, start, state
+from sfumato.train import checkpoint, networks, warm_start
+from sfumato.train.batches import Feed, Test, listed
 from sfumato.train.config import Config
-from sfumato.train.feed import Feed, Test, listed
 from sfumato.train.objective import column
 from sfumato.train.tuners import Outcome
 
@@ -53,9 +53,9 @@ class NoisyClassifier:
         net = networks.made(lambda: Classifier(network, config.data.size), config.run.seed)
         self.base: dict[str, str] = {}
         if config.model.start:
-            weights, _ = start.earlier(config.model.start, "classifier")
-            self.base = start.digests(weights)
-            start.adopt(net, weights)
+            weights, _ = warm_start.earlier(config.model.start, "classifier")
+            self.base = warm_start.digests(weights)
+            warm_start.adopt(net, weights)
         self.net = net.to(device).train()
         self.schedule = named(config.model.schedule, config.model.table)
 
@@ -130,7 +130,7 @@ class NoisyClassifier:
         styles, groups = self.names["style"], self.names["group"]
         texts = [f"{styles[s]}, {groups[g]}" for s, g in seen[:12].tolist()]
         self.net.train()
-        with state.beside(file) as part:
+        with checkpoint.beside(file) as part:
             listed(test.pixels[:12], texts).save(part, "PNG")
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
@@ -141,11 +141,11 @@ class NoisyClassifier:
             "size": self.config.data.size,
             "pool": self.net.pool,
             "classes": self.names,
-            "weights": state.write_shards(folder, "classifier", half),
+            "weights": checkpoint.write_shards(folder, "classifier", half),
             "schedule": self.config.model.schedule,
             "training": dict(facts),
         }
-        state.put_text(folder / "classifier.json", json.dumps(made, indent=1))
+        checkpoint.put_text(folder / "classifier.json", json.dumps(made, indent=1))
         return folder
 
 

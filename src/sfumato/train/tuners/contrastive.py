@@ -17,9 +17,9 @@ from torch.nn import functional as F
 
 from sfumato.core.schedule import named
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
-from sfumato.train import networks, start, state
+from sfumato.train import checkpoint, networks, warm_start
+from sfumato.train.batches import Feed, Test, listed
 from sfumato.train.config import Config
-from sfumato.train.feed import Feed, Test, listed
 from sfumato.train.objective import column
 from sfumato.train.tuners import Outcome
 
@@ -46,9 +46,9 @@ class Contrastive:
         net = networks.made(lambda: NoisedCLIP(shape), config.run.seed)
         self.base: dict[str, str] = {}
         if config.model.start:
-            weights, _ = start.earlier(config.model.start, "clip")
-            self.base = start.digests(weights)
-            start.adopt(net, weights)
+            weights, _ = warm_start.earlier(config.model.start, "clip")
+            self.base = warm_start.digests(weights)
+            warm_start.adopt(net, weights)
         self.net = net.to(device).train()
         self.schedule = named(config.model.schedule, config.model.table)
         self.prompts = self.feed.prompts(shape.context, shape.vocabulary)
@@ -110,13 +110,13 @@ class Contrastive:
         test = self.feed.tests[0]
         best = self._matched(test, LEVELS[0]).topk(3).indices[:12].tolist()
         texts = ["  |  ".join(test.texts[k] for k in row) for row in best]
-        with state.beside(file) as part:
+        with checkpoint.beside(file) as part:
             listed(test.pixels[:12], texts).save(part, "PNG")
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """Shards in float16 and clip.json."""
-        names = state.write_shards(folder, "clip", {k: v.half() for k, v in average.items()})
-        state.put_text(folder / "tokenizer.json", self.feed.words.read_text(encoding="utf-8"))
+        names = checkpoint.write_shards(folder, "clip", {k: v.half() for k, v in average.items()})
+        checkpoint.put_text(folder / "tokenizer.json", self.feed.words.read_text(encoding="utf-8"))
         made = {
             "network": asdict(self.net.config),
             "weights": names,
@@ -124,7 +124,7 @@ class Contrastive:
             "schedule": self.config.model.schedule,
             "training": dict(facts),
         }
-        state.put_text(folder / "clip.json", json.dumps(made, indent=1))
+        checkpoint.put_text(folder / "clip.json", json.dumps(made, indent=1))
         return folder
 
 

@@ -21,13 +21,14 @@ from sfumato.core.noise import keyed
 from sfumato.core.process import Process
 from sfumato.core.schedule import named
 from sfumato.methods.threshold import Clamp
+from sfumato.models.card import Part
 from sfumato.models.devices import DTYPES, choose
 from sfumato.nn import lora
 from sfumato.nn.unet import UNet, UNetConfig
-from sfumato.train import networks, pairs, start, state
+from sfumato.train import checkpoint, networks, super_resolution, warm_start
+from sfumato.train.batches import Feed, tiled
 from sfumato.train.config import Config
 from sfumato.train.data.compose import erased
-from sfumato.train.feed import Feed, tiled
 from sfumato.train.tuners import Outcome
 
 QUARTERS = ("0-250", "250-500", "500-750", "750-1000")
@@ -88,10 +89,10 @@ class Diffusion:
             )
         net = networks.made(lambda: UNet(shape), self.seed)
         if model.start:
-            part: start.Part = "upsampler" if net.config.low_res else "base"
-            weights, old = start.earlier(model.start, part)
-            self.base = start.digests(weights)
-            start.adopt(net, weights, old, self.feed.words)
+            part: Part = "upsampler" if net.config.low_res else "base"
+            weights, old = warm_start.earlier(model.start, part)
+            self.base = warm_start.digests(weights)
+            warm_start.adopt(net, weights, old, self.feed.words)
         dtype = choose(self.device, self.config.optim.dtype).dtype
         return net.to(self.device).cast(DTYPES[dtype]).train()
 
@@ -138,8 +139,10 @@ class Diffusion:
     def _cropped(self, x0: Tensor, step: int, share: slice) -> Tensor:
         """Random squares whose corners lie on the low-resolution grid."""
         side, n = self.config.data.crop, self.config.optim.batch
-        places = pairs.corners(x0.shape, side, self.factor, n, self.feed.rng("crop", step))
-        return pairs.cut(x0, side, places[share])
+        places = super_resolution.corners(
+            x0.shape, side, self.factor, n, self.feed.rng("crop", step)
+        )
+        return super_resolution.cut(x0, side, places[share])
 
     def _lowered(self, x0: Tensor, step: int, share: slice) -> Tensor:
         """The low-resolution input, noised by a random amount (arXiv 2205.11487)."""
@@ -148,7 +151,7 @@ class Diffusion:
         amounts = [rng.uniform(0, self.config.data.low_noise) for _ in range(n)][share]
         shape = (n, x0.shape[1], *(side // self.factor for side in x0.shape[2:]))
         noise = self.feed.randn(shape, "low", step)[share]
-        return pairs.lowered(x0, self.factor, amounts, noise)
+        return super_resolution.lowered(x0, self.factor, amounts, noise)
 
     def loss(self, batch: Batch, step: int) -> Outcome:
         torch.manual_seed(keyed(f"{self.seed}/dropout/{step}/{os.environ.get('RANK', '0')}"))
@@ -201,7 +204,7 @@ class Diffusion:
         self.net.eval()
         rows, labels = self._upsampled() if self.low_res else self._prompted()
         self.net.train()
-        with state.beside(file) as part:
+        with checkpoint.beside(file) as part:
             tiled(rows, labels=labels).save(part, "PNG")
 
     def _prompted(self) -> tuple[list[Tensor], list[str]]:
@@ -239,12 +242,12 @@ class Diffusion:
             given = self.config.adapter
             note = {"alpha": given.alpha, "rank": given.rank, "training": dict(facts)}
             folder.mkdir(parents=True, exist_ok=True)
-            state.write(folder / "adapter.safetensors", average, note)
+            checkpoint.write(folder / "adapter.safetensors", average, note)
             return folder / "adapter.safetensors"
         full = {**self.net.state_dict(), **average}
         half = {name: tensor.half() for name, tensor in full.items()}
         stem = "upsampler" if self.low_res else "base"
-        names = state.write_shards(folder, stem, half)
+        names = checkpoint.write_shards(folder, stem, half)
         model = self.config.model
         stage = {
             "network": asdict(self.net.config),
@@ -258,8 +261,10 @@ class Diffusion:
         }
         if self.prompts is not None:
             stage["tokenizer"] = "tokenizer.json"
-            state.put_text(folder / "tokenizer.json", self.feed.words.read_text(encoding="utf-8"))
-        state.put_text(folder / "stage.json", json.dumps(stage, indent=1))
+            checkpoint.put_text(
+                folder / "tokenizer.json", self.feed.words.read_text(encoding="utf-8")
+            )
+        checkpoint.put_text(folder / "stage.json", json.dumps(stage, indent=1))
         return folder
 
 

@@ -26,20 +26,23 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import keyed
 from sfumato.core.schedule import Schedule
 from sfumato.methods.cfg import CFG
+from sfumato.metrics import fidelity
 from sfumato.models import encoders
 from sfumato.models.cascade import quantised
-from sfumato.models.library import load
+from sfumato.models.loaders.library import load
 from sfumato.models.model import Model
 from sfumato.models.prompts import Prompts
-from sfumato.train import classes, origin, pairs, personal, report, state, subject
-from sfumato.train.album import Album, Rows
+from sfumato.train import checkpoint, origin, report, super_resolution
+from sfumato.train.batches import tiled
 from sfumato.train.config import Config
-from sfumato.train.feed import tiled
-from sfumato.train.levels import Plain
 from sfumato.train.objective import Loss, Objective
-from sfumato.train.prior import preserved
-from sfumato.train.tuned import Tuned
+from sfumato.train.subject import class_pictures, naming
+from sfumato.train.subject.album import Album, Rows
+from sfumato.train.subject.prior import preserved
+from sfumato.train.subject.shots import Shot, buckets, fit, read_shots
+from sfumato.train.trainable import Tuned
 from sfumato.train.tuners import Outcome
+from sfumato.train.weighting import Plain
 
 log = logging.getLogger("sfumato")
 
@@ -72,20 +75,20 @@ class DreamBooth:
             raise SfumatoError(f"model {model.name}: reads no text, so it cannot learn a name")
         if given.upsampler and not model.upsamplers:
             raise SfumatoError(f"subject.upsampler: model {model.name} has none; leave it out")
-        self.shots = subject.shots(Path(given.pictures) if given.pictures else data)
+        self.shots = read_shots(Path(given.pictures) if given.pictures else data)
         self.name = given.name or named(model, self.seed)
         known = vocabulary_of(model) if given.name else ()
-        self.tokens = subject.inspected(tokens_of(model), self.name, known, spelled_by(model))
+        self.tokens = naming.inspected(tokens_of(model), self.name, known, spelled_by(model))
         self.spoken = model.phrase(given.wording.format(f"{self.name} {given.noun}"))
         self.class_text = model.phrase(given.wording.format(given.noun))
         self.texts = (self.spoken, self.class_text, "")
         self.read = digests(model, self.shots)
         seen = origin.of(config, self.read)
         origin.going_on(folder, seen, whole=False)  # before class pictures are made
-        sizes = subject.buckets(model.card.native, model.card.multiple)
+        sizes = buckets(model.card.native, model.card.multiple)
         of_class = self._class_pictures(model, sizes) if given.prior else []
         with torch.no_grad():
-            fitted = [subject.fitted(shot, sizes).to(device) for shot in self.shots]
+            fitted = [fit(shot, sizes).to(device) for shot in self.shots]
             self.rows = [model.space.encode(x[None])[0] for x in fitted]
             self.class_rows = [model.space.encode(x.to(device)[None])[0] for x in of_class]
         self.real = fitted
@@ -98,7 +101,7 @@ class DreamBooth:
         if given.upsampler:
             factor = model.card.factor(2)
             larger = [(factor * width, factor * height) for width, height in sizes]
-            large = [subject.fitted(shot, larger).to(device) for shot in self.shots]
+            large = [fit(shot, larger).to(device) for shot in self.shots]
             self.large_album = Album("large", large, [self.spoken], 0.0, self.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(keyed(f"{self.seed}/adapter"))
@@ -112,13 +115,15 @@ class DreamBooth:
         """Their pixels (3, H, W) at work sizes."""
         given = self.config.subject
         if given.class_folder:
-            shots = subject.shots(Path(given.class_folder))
+            shots = read_shots(Path(given.class_folder))
             self.read |= {f"class picture {shot.name}": shot.digest for shot in shots}
-            return [subject.fitted(shot, sizes) for shot in shots]
+            return [fit(shot, sizes) for shot in shots]
         at_once = self.config.optim.batch
-        wanted = classes.Wanted(model, self.class_text, given.class_pictures, self.seed, at_once)
+        wanted = class_pictures.Wanted(
+            model, self.class_text, given.class_pictures, self.seed, at_once
+        )
         self.read["the class pictures"] = wanted.key
-        return [classes.pixels(picture) for picture in wanted.made()]
+        return [class_pictures.pixels(picture) for picture in wanted.made()]
 
     def parameters(self) -> dict[str, nn.Parameter]:
         return self.tuned.trained
@@ -144,8 +149,10 @@ class DreamBooth:
         """Random squares of the large pictures and of their noise."""
         side = min(self.config.subject.crop, *rows.x0.shape[-2:])
         rng, n = Random(keyed(f"{self.seed}/crop/{step}")), self.config.optim.batch
-        places = pairs.corners(rows.x0.shape, side, self.factor, n, rng)[share]
-        x0, noise = (pairs.cut(pictures, side, places) for pictures in (rows.x0, rows.noise))
+        places = super_resolution.corners(rows.x0.shape, side, self.factor, n, rng)[share]
+        x0, noise = (
+            super_resolution.cut(pictures, side, places) for pictures in (rows.x0, rows.noise)
+        )
         return replace(rows, x0=x0, noise=noise)
 
     @property
@@ -255,10 +262,10 @@ class DreamBooth:
         others = self._seen(clip, self._sampled(self.class_text, JUDGED))
         said = clip.text([self.class_text]).expand(len(mine), -1)
         found = {
-            "subject fidelity": float(personal.subject_fidelity(mine, real).mean()),
-            "text fidelity": float(personal.prompt_fidelity(mine, said).mean()),
-            "class as subject": float(personal.pres(others, real).mean()),
-            "diversity": personal.diversity(1 - mine @ mine.T),
+            "subject fidelity": float(fidelity.subject_fidelity(mine, real).mean()),
+            "text fidelity": float(fidelity.prompt_fidelity(mine, said).mean()),
+            "class as subject": float(fidelity.pres(others, real).mean()),
+            "diversity": fidelity.diversity(1 - mine @ mine.T),
         }
         balance = found["subject fidelity"] + found["text fidelity"] - found["class as subject"]
         found[report.CHOSEN] = balance
@@ -302,7 +309,7 @@ class DreamBooth:
         if self.large_album is not None:
             self._upsampled(file.with_name(file.name.replace("grid", "upsampled")))
         self.tuned.train(True)
-        with state.beside(file) as part:
+        with checkpoint.beside(file) as part:
             tiled(rows, least=96, labels=["yours", *prompts]).save(part, "PNG")
 
     def _upsampled(self, file: Path) -> None:
@@ -316,7 +323,7 @@ class DreamBooth:
             made = replace(process, cond=cond, shape=tuple(x0.shape)).sample(seed=0)
             rows.append(F.interpolate(torch.cat([made, x0[None]]), size))
         columns = list(torch.stack(rows, dim=1))
-        with state.beside(file) as part:
+        with checkpoint.beside(file) as part:
             tiled(columns, least=int(size[-1]), labels=["made", "yours"]).save(part, "PNG")
 
     def note(self, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -334,16 +341,16 @@ class DreamBooth:
         file, line = self.tuned.export(folder.parent, average, self.note(facts))
         log.info("%s", line)
         text = json.dumps({**self.note(facts), "file": line}, indent=1, ensure_ascii=False)
-        state.put_text(folder.parent / "run.json", text)
+        checkpoint.put_text(folder.parent / "run.json", text)
         return file
 
 
 def named(model: Model, seed: int) -> str:
     """A rare word of the model's tokenizer, the same whenever the run is started again."""
-    return subject.pick_identifier(tokens_of(model), vocabulary_of(model), seed)
+    return naming.pick_identifier(tokens_of(model), vocabulary_of(model), seed)
 
 
-def digests(model: Model, shots: Sequence[subject.Shot]) -> dict[str, str]:
+def digests(model: Model, shots: Sequence[Shot]) -> dict[str, str]:
     """Of the model that learns and of the subject's pictures."""
     return {"the model": model.weights[:24]} | {
         f"picture {shot.name}": shot.digest[:24] for shot in shots
@@ -356,7 +363,7 @@ def guidance_of(model: Model) -> float:
     return float(scales[0]) if scales else 1.0
 
 
-def tokens_of(model: Model) -> subject.Tokens:
+def tokens_of(model: Model) -> naming.Tokens:
     """The model's tokenizer as a function; of several encoders the first one's."""
     text = model.text
     if isinstance(text, encoders.Encoders):

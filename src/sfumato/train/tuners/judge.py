@@ -17,12 +17,12 @@ from torch.nn import functional as F
 
 from sfumato.core.noise import keyed
 from sfumato.nn.judge import Judge, JudgeConfig
-from sfumato.train import networks, state
+from sfumato.train import checkpoint, networks
+from sfumato.train.batches import Feed, listed
 from sfumato.train.config import Config
 from sfumato.train.data import store
 from sfumato.train.data.captions import Wording
 from sfumato.train.data.compose import Composer, Mix
-from sfumato.train.feed import Feed, listed
 from sfumato.train.tuners import Outcome
 
 TWIN = 0.045
@@ -142,7 +142,7 @@ class JudgeTuner:
             f"{label}: {first.get(k, '?')}"
             for label, k in zip(self.labels[:160:10], seen, strict=True)
         ]
-        with state.beside(file) as part:
+        with checkpoint.beside(file) as part:
             listed(self.real[:160:10], texts).save(part, "PNG")
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
@@ -153,12 +153,12 @@ class JudgeTuner:
             "network": asdict(self.net.config),
             "size": self.config.data.size,
             "judged": self.config.data.judged,
-            "weights": state.write_shards(folder, stem, half),
+            "weights": checkpoint.write_shards(folder, stem, half),
             "names": self.names,
             "classes": self.classes,
             "training": dict(facts),
         }
-        state.put_text(folder / f"{stem}.json", json.dumps(made))
+        checkpoint.put_text(folder / f"{stem}.json", json.dumps(made))
         return folder
 
 

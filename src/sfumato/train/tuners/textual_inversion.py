@@ -21,13 +21,15 @@ from torch.nn import functional as F
 from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import keyed
 from sfumato.methods.cfg import CFG
-from sfumato.models import adapter_files, adapters, encoders
-from sfumato.models.library import load
+from sfumato.models import adapters, encoders
+from sfumato.models.files import adapter_files
+from sfumato.models.loaders.library import load
 from sfumato.models.model import Model
-from sfumato.train import state, subject
-from sfumato.train.album import Album, Rows
+from sfumato.train import checkpoint
+from sfumato.train.batches import tiled
 from sfumato.train.config import Config
-from sfumato.train.feed import tiled
+from sfumato.train.subject.album import Album, Rows
+from sfumato.train.subject.shots import buckets, fit, read_shots
 from sfumato.train.tuners import Outcome
 from sfumato.train.tuners.dreambooth import LEVELS, SHOWN, STEPS, digests, guidance_of
 
@@ -78,10 +80,10 @@ class TextualInversion:
             for k, encoder in enumerate(model.text.encoders)
         )
         self.model = replace(model, text=replace(model.text, encoders=known))
-        self.shots = subject.shots(Path(given.pictures) if given.pictures else data)
-        sizes = subject.buckets(model.card.native, model.card.multiple)
+        self.shots = read_shots(Path(given.pictures) if given.pictures else data)
+        sizes = buckets(model.card.native, model.card.multiple)
         with torch.no_grad():
-            self.real = [subject.fitted(shot, sizes).to(device) for shot in self.shots]
+            self.real = [fit(shot, sizes).to(device) for shot in self.shots]
             states = [model.space.encode(x[None])[0] for x in self.real]
         texts = [text.format(self.word) for text in SPOKEN]
         # none dropped: without the word there is nothing to learn from a row
@@ -144,7 +146,7 @@ class TextualInversion:
             x = loop.walk()
             rows.append(F.interpolate(loop.run.decode(cast(Tensor, x)).clamp(-1, 1), size))
         spoken = [text.format(self.word) for text in SPOKEN[:3]]
-        with state.beside(file) as part:
+        with checkpoint.beside(file) as part:
             tiled(rows, least=96, labels=["yours", *spoken]).save(part, "PNG")
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
@@ -153,7 +155,7 @@ class TextualInversion:
         files = self.files(average)
         for name, tensors in files.items():
             file = folder / name
-            state.put(file, tensors, {"format": "pt"})
+            checkpoint.put(file, tensors, {"format": "pt"})
             found = adapter_files.words_of(adapter_files.read(file)[0], file).get(self.word, ())
             same = [torch.equal(a, b.cpu()) for a, b in zip(found, average.values(), strict=False)]
             if len(same) != len(average) or not all(same):
@@ -162,7 +164,7 @@ class TextualInversion:
         note = {"name": self.word, "noun": self.config.subject.noun, "training": dict(facts)}
         note["pictures"] = [shot.name for shot in self.shots]
         text = json.dumps({**note, "file": next(iter(files))}, indent=1, ensure_ascii=False)
-        state.put_text(folder / "run.json", text)
+        checkpoint.put_text(folder / "run.json", text)
         return folder / next(iter(files))
 
     def files(self, average: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

@@ -1,0 +1,203 @@
+"""What memory a run takes at least, and the refusal of one that is beyond what the machine has.
+
+Every figure is a lower bound: tensors that certainly exist at one moment, without weights, text
+encoders, gradients and what the kernels need for themselves. So nothing that would fit is refused.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from sfumato.core.errors import SfumatoError
+from sfumato.core.frame import Frame
+from sfumato.core.mixture import Branch
+from sfumato.core.process import Process
+from sfumato.core.spacing import Times
+from sfumato.models.cascade import goes_on
+from sfumato.models.cost import Stage, module, outlined, shadow, stages, walk
+from sfumato.models.latents import Latents
+
+GIB = 1 << 30
+FLOAT = 4  # bytes of a value of a state, whatever the network's type
+PIXEL = 4  # bytes of a pixel in a PIL image, of RGB too
+MAPS = 64  # at once of a network, each as its first: Stable Diffusion's has 26, the bundled one 5
+LATENT = 1 << 19  # bytes of a cell in an autoencoder: Stable Diffusion's takes 192 KiB
+STATES = 3  # of a step: x, x0 and eps
+SHARED = ("cpu", "mps")  # that have the memory in which pictures are
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes, what they hold, and whether on the run's device or where pictures are."""
+
+    size: float
+    what: str
+    here: bool = True
+
+
+def fits(process: Process, frame: Frame | None, shape: tuple[int, ...], times: Times) -> None:
+    """Refuse a resolved process that takes more memory than there is; calls no denoiser."""
+    device = str(process.device)
+    rooms = {True: room(device), False: room("cpu")}
+    found = needs(process, frame, shape, times, rooms[True])
+    beyond = [need for need in found if need.size > rooms[need.here]]
+    if not beyond:
+        return
+    worst = max(beyond, key=lambda need: need.size)
+    apart = worst.here and torch.device(device).type not in SHARED
+    raise SfumatoError(
+        f"memory: {worst.what} would take at least {worst.size / GIB:,.1f} GiB, "
+        f"{device if apart else 'this machine'} has {rooms[worst.here] / GIB:,.1f} GiB; make "
+        + ("a smaller picture (size)" if process.n == 1 else
+           "fewer pictures at once (n), or smaller ones (size)")
+    )  # fmt: skip
+
+
+def least(process: Process, frame: Frame | None, shape: tuple[int, ...], times: Times) -> float:
+    """Bytes that a run's states, networks and pictures take at least, all at one moment."""
+    return max((need.size for need in needs(process, frame, shape, times, 0)), default=0)
+
+
+def needs(
+    process: Process, frame: Frame | None, shape: tuple[int, ...], times: Times, enough: float
+) -> Iterator[Need]:
+    """What a run holds at once, moment by moment; networks are looked at if more than enough."""
+    n, stride = process.n, process.space.stride
+    found = stages(process, frame, shape)
+    runs = found if times != (0.0,) else found[1:] if goes_on(process) else []
+    for stage in runs:
+        rows = stage.at_once
+        if stage is found[0]:
+            rows = min(rows, n * together(process, times))
+        size: float = STATES * n * FLOAT * math.prod(stage.shape)
+        if size + rows * MAPS * first_map(stage) > enough:
+            size += held(outlined(stage.denoiser, stage.shape, stage.cond(), rows))
+        yield Need(
+            size, f"a network call of {counted(rows, 'row')} at {sides(stage.shape, stride)}"
+        )
+    last = runs[-1].shape if runs else ()
+    pixels = n * 3 * FLOAT * stride**2 * math.prod(last[1:]) if runs else 0
+    if runs and isinstance(process.space, Latents):
+        size = pixels
+        if size + LATENT * math.prod(last[1:]) > enough:
+            size += held(decoding(process.space, last))
+        yield Need(size, f"decoding {sides(last, stride)}")
+    if frame is not None:
+        here = torch.device(process.device).type in SHARED
+        size = n * PIXEL * math.prod(frame.target) + (pixels if here else 0)
+        width, height = frame.target
+        yield Need(size, f"{counted(n, 'picture')} of {width}x{height}", here)
+
+
+def together(process: Process, times: Times) -> int:
+    """How many branches share a call at some time: of one network, with prompts of one model.
+
+    Conditions that a caller gave may have any shape, and count as apart.
+    """
+    positives = process.positives or (Branch("positive"),)
+
+    def alike(branches: Iterable[Branch], idle: float, t: float) -> int:
+        mine = (b for b in branches if b.denoiser is None and not callable(b.cond))
+        return sum(b.at(t) != idle for b in mine if b.cond is None or isinstance(b.cond, str))
+
+    if process.cond is not None:
+        return 1
+    return max(alike(positives, 0.0, t) + alike(process.aways, 1.0, t) for t in times)
+
+
+def first_map(stage: Stage) -> int:
+    """Bytes of what a network's first convolution makes of a row, in float32."""
+    weights = module(stage.denoiser).parameters()
+    width = next((len(weight) for weight in weights if weight.ndim == 4), 1)
+    return FLOAT * width * math.prod(stage.shape[1:])
+
+
+def decoding(space: Latents, shape: tuple[int, ...]) -> Callable[[], Any]:
+    """An autoencoder's decoder on one picture, with shapes alone."""
+    state = torch.empty((1, *shape), device="meta")
+    return partial(shadow(space.autoencoder.decoder), state)
+
+
+def held(call: Callable[[], Any]) -> int:
+    """Bytes of the tensors that it makes, when most of them exist; 0 where it needs values."""
+    alive = Alive()
+    with alive, Fused():
+        walked = walk(call)
+    return alive.most if walked else 0
+
+
+class Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's are
+    """Counts the bytes of tensors that operations made and that still exist."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.most = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        given = {store._cdata for store in storages((args, kwargs))}
+        for store in storages(made):
+            if store._cdata not in given:  # else a view, or done in place
+                self.now += store.nbytes()
+                self.most = max(self.most, self.now)
+                weakref.finalize(store, self.let_go, store.nbytes())
+        return made
+
+    def let_go(self, size: int) -> None:
+        self.now -= size
+
+
+def storages(tree: Any) -> list[torch.UntypedStorage]:
+    """Of all tensors in it."""
+    return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+class Fused(TorchFunctionMode):
+    """Attention without its matrix of all pairs, which fused kernels never hold."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is nn.functional.scaled_dot_product_attention:
+            given = dict(zip(("query", "key", "value"), args, strict=False)) | kwargs
+            query, value = given["query"], given["value"]
+            return query.new_empty((*query.shape[:-1], value.shape[-1]))
+        return func(*args, **kwargs)
+
+
+def room(device: str) -> float:
+    """All the bytes of a device, of the processor's with what is swapped; infinite if unknown."""
+    kind = torch.device(device).type
+    if kind not in SHARED:
+        module: Any = getattr(torch, kind)
+        return float(module.get_device_properties(device).total_memory)
+    try:
+        whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        text = Path("/proc/meminfo").read_text()
+    except (OSError, ValueError, AttributeError):  # elsewhere swap grows with the disk
+        return math.inf
+    swap = re.search(r"^SwapTotal: *([0-9]+) kB$", text, re.MULTILINE)
+    return float(whole + (int(swap[1]) << 10 if swap else 0))
+
+
+def counted(n: int, what: str) -> str:
+    """So many of them, in words."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
+def sides(shape: tuple[int, ...], stride: int) -> str:
+    """Width and height in pixels."""
+    return f"{shape[2] * stride}x{shape[1] * stride}"
