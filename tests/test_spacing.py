@@ -12,7 +12,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
 from sfumato.core.schedule import Cosine, Table, linear
 from sfumato.core.spacing import RULES, materialise
-from sfumato.models.model import reported
+from sfumato.models.recording import reported
 
 
 @pytest.mark.parametrize("name", [name for name in RULES if name != "leading"])

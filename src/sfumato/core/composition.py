@@ -15,18 +15,18 @@ def check_needs(method: Any, chosen: str | Mapping[str, Any] | Solver[Any] | Non
     needs: frozenset[str] = getattr(method, "needs", frozenset())
     if not needs or chosen is None:
         return
-    made = solver(chosen)
-    if missing := sorted(needs - made.needs):
+    reader = solver(chosen)
+    if missing := sorted(needs - reader.needs):
         able = [name for name in SOLVERS if needs <= solver(name).needs]
         raise SfumatoError(
-            f"{name_of(method)}: changes {' and '.join(missing)} apart, which solver {made.id} "
+            f"{name_of(method)}: changes {' and '.join(missing)} apart, which solver {reader.id} "
             f"does not read; take one of {', '.join(able)}"
         )
 
 
 def brief(method: Any, always: Sequence[str] = ()) -> str:
     """A method in a few words: its name, and the fields that were given or are asked for."""
-    given = []
+    told = []
     for field in fields(method) if is_dataclass(method) else ():
         value = getattr(method, field.name)
         if value is None or (value == field.default and field.name not in always):
@@ -36,8 +36,8 @@ def brief(method: Any, always: Sequence[str] = ()) -> str:
             shown = " ".join(map(str, value))
         elif isinstance(value, float):
             shown = f"{value:g}"
-        given.append(field.name if value is True else f"{field.name} {shown!s:.60}")
-    return f"{name_of(method)} ({', '.join(given)})" if given else name_of(method)
+        told.append(field.name if value is True else f"{field.name} {shown!s:.60}")
+    return f"{name_of(method)} ({', '.join(told)})" if told else name_of(method)
 
 
 def name_of(method: Any) -> str:

@@ -127,15 +127,15 @@ class Inversion:
         """The state at times[-1], from x at times[0], and the network calls."""
         process = replace(self.process, spacing=times, n_steps=None, n=len(x))
         for step in process.steps(x):
-            found = step
-        return found.x, found.calls
+            last = step
+        return last.x, last.calls
 
     def learned(self, x: Tensor, known: Tensor) -> tuple[Tensor, int]:
         """The start whose return is nearest to the picture after `learn` steps of L-BFGS, and the
         network calls that took."""
-        made = x.detach().clone().requires_grad_()
+        start = x.detach().clone().requires_grad_()
         descent: Any = torch.optim.LBFGS(
-            [made], max_iter=self.learn, max_eval=self.evaluations, line_search_fn="strong_wolfe",
+            [start], max_iter=self.learn, max_eval=self.evaluations, line_search_fn="strong_wolfe",
             tolerance_grad=0, tolerance_change=0,
         )  # fmt: skip
         calls = 0
@@ -143,14 +143,14 @@ class Inversion:
         def loss() -> Any:
             nonlocal calls
             with torch.enable_grad():
-                back, n = self.walked(made, self.down)
+                back, n = self.walked(start, self.down)
                 value = (back - known).square().sum()
-            (made.grad,) = torch.autograd.grad(value, made)
+            (start.grad,) = torch.autograd.grad(value, start)
             calls += n
             return value
 
         descent.step(loss)
-        return made.detach(), calls
+        return start.detach(), calls
 
 
 def distance(a: Tensor, b: Tensor) -> float:

@@ -175,10 +175,10 @@ class Mixture:
         if names in self._grouped:
             return self._grouped[names]
         conds = [fresh.get(name, term.cond) for name, term in zip(names, group, strict=True)]
-        made = Cond.cat([cond for cond in conds if isinstance(cond, Cond)])
+        rows = Cond.cat([cond for cond in conds if isinstance(cond, Cond)])
         if fresh.keys().isdisjoint(names):
-            self._grouped[names] = made
-        return made
+            self._grouped[names] = rows
+        return rows
 
     def _matched(
         self, denoiser: Denoiser, x: Tensor, t: float, s: float

@@ -46,6 +46,6 @@ def calls_along(solver: Solver[Any], times: tuple[float, ...], schedule: Schedul
     """Evaluations along times in one direction, either one, without guides."""
     total = known = 0
     for t, s in itertools.pairwise(times):
-        found, known = solver.evaluated(t, s, known, len(times) - 1, schedule)
-        total += len(found)
+        evaluated, known = solver.evaluated(t, s, known, len(times) - 1, schedule)
+        total += len(evaluated)
     return total

@@ -176,8 +176,8 @@ class Unless:
     method: PatchNCE | Gradient
 
     def bind_guide(self, run: Run) -> Guide:
-        given = (name_of(method) for method in run.process.methods)
-        return Guide() if self.method.id in given else self.method.bind_guide(run)
+        own = (name_of(method) for method in run.process.methods)
+        return Guide() if self.method.id in own else self.method.bind_guide(run)
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from sfumato.images import Picture
 
 
-def _margins(given: tuple[int, ...]) -> tuple[int, ...]:
-    if min(given) < 0:
+def _margins(margins: tuple[int, ...]) -> tuple[int, ...]:
+    if min(margins) < 0:
         raise ValueError("left, top, right, bottom must be 0 or more")
-    return given
+    return margins
 
 
 Margin = Annotated[int, Range(le=32_768)]
@@ -76,10 +76,10 @@ class Inpaint(Method):
     background: Background = "white"
 
     def __post_init__(self) -> None:
-        given = [n for n in ("mask", "alpha_mask") if getattr(self, n)]
-        given += ["extend"] if any(self.extend) else []
-        if len(given) != 1:
-            what = " and ".join(given) + " each set" if given else "nothing sets"
+        setters = [n for n in ("mask", "alpha_mask") if getattr(self, n)]
+        setters += ["extend"] if any(self.extend) else []
+        if len(setters) != 1:
+            what = " and ".join(setters) + " each set" if setters else "nothing sets"
             raise SfumatoError(
                 f"inpaint: {what} the part to draw; give one of mask, alpha_mask, extend"
             )

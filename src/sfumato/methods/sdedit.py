@@ -86,9 +86,9 @@ class SDEdit(Method):
     background: Background = "white"
 
     def __post_init__(self) -> None:
-        given = [n for n in ("t0", "ratio", "alpha_bar") if getattr(self, n) is not None]
-        if len(given) > 1:
-            raise SfumatoError(f"sdedit: {' and '.join(given)} both set the start level; give one")
+        levels = [n for n in ("t0", "ratio", "alpha_bar") if getattr(self, n) is not None]
+        if len(levels) > 1:
+            raise SfumatoError(f"sdedit: {' and '.join(levels)} both set the start level; give one")
         masks = [n for n in ("mask", "alpha_mask", "strokes") if getattr(self, n)]
         if len(masks) > 1:
             raise SfumatoError(f"sdedit: {' and '.join(masks)} each set the edit mask; give one")
