@@ -7,6 +7,7 @@ import runpy
 import shlex
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,12 @@ def mentioned(page: Path) -> Iterator[list[str]]:
         yield code.split()[1:]
 
 
+command_of: Any = cache(typer.main.get_command)  # made once, not for every call
+
+
 def verbs(app: Any) -> dict[str, Any]:
     """The program's verbs and groups of verbs, by name."""
-    program: Any = typer.main.get_command(app)
-    return dict(program.commands)
+    return dict(command_of(app).commands)
 
 
 def test_the_readme_is_short() -> None:
@@ -113,6 +116,7 @@ def test_scripts_and_targets_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_commands_are_read(page: Path, app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[dict[str, Any]] = []
+    monkeypatch.setattr("typer.testing._get_command", command_of)
     monkeypatch.setattr(TyperCommand, "invoke", lambda self, context: read.append(context.params))
     groups = {name for name, verb in verbs(app).items() if hasattr(verb, "commands")}
     for words in commands(page):
