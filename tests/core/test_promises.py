@@ -1,4 +1,4 @@
-"""Details of the promises in docs/design.md that nothing else would notice if they broke."""
+"""Details of the promises in docs/decisions that nothing else would notice if they broke."""
 
 from __future__ import annotations
 
