@@ -112,7 +112,7 @@ class Scheduler(_Foreign):
     set_alpha_to_one: bool | None = None
     skip_prk_steps: bool = False
     final_sigmas_type: Literal["zero", "sigma_min"] | None = "zero"
-    lambda_min_clipped: float | None = None
+    lambda_min_clipped: Annotated[float | None, Field(allow_inf_nan=True)] = None  # theirs: -inf
     use_karras_sigmas: bool | None = False
     use_exponential_sigmas: bool | None = False
     use_beta_sigmas: bool | None = False
