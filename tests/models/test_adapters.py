@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,8 @@ def test_a_folder_brings_clip_and_classifier(tmp_path: Path) -> None:
 
 def test_a_model_without_them_says_so_by_none() -> None:
     model = sf.load("emoji")
-    for what in ("clip", "classifier"):
-        entry = getattr(model.card, what)
-        assert (model.get(what) is None) == (entry is None)  # type: ignore[arg-type]
+    assert (model.clip() is None) == (model.card.clip is None)
+    assert (model.classifier() is None) == (model.card.classifier is None)
+    bare = replace(model, card=replace(model.card, clip=None, classifier=None), memo={})
+    assert bare.clip() is None
+    assert bare.classifier() is None

@@ -453,7 +453,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
     limit = "import resource, signal, torch; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
     limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
     limit += "from pathlib import Path; from sfumato.train import checkpoint; "
-    limit += f"state.write(Path({str(kept)!r}), {{'a': torch.ones(10**5)}}, {{}})"
+    limit += f"checkpoint.write(Path({str(kept)!r}), {{'a': torch.ones(10**5)}}, {{}})"
     done = subprocess.run([sys.executable, "-c", limit], capture_output=True, text=True)
     assert "SfumatoError" in done.stderr
     assert "could not be written" in done.stderr

@@ -21,15 +21,16 @@ def read_metadata(source: str | Path | bytes) -> dict[str, str]:
     name = "picture" if isinstance(source, bytes) else Path(source).name
     data = source if isinstance(source, bytes) else read_bytes(source)
     image = identify(data, name)
-    found = _texts(image)
+    found = texts_of(image)
     if image.format == "PNG" and "sfumato" not in found:
         with suppress(Exception):  # some programs put text behind the pixels, even of broken files
             image.load()
-            found = _texts(image)
+            found = texts_of(image)
     return found
 
 
-def _texts(image: PILImage.Image) -> dict[str, str]:
+def texts_of(image: PILImage.Image) -> dict[str, str]:
+    """What an opened file says, before its pixels are decoded."""
     found = {k: v for k in ("sfumato", "parameters") if isinstance(v := image.info.get(k), str)}
     packet = image.info.get("xmp")
     if "sfumato" not in found and packet and (recipe := _recipe_of(packet)):
