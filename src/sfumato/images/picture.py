@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, Self
@@ -187,3 +188,15 @@ def reread(buffer: io.BytesIO, kind: str) -> PILImage.Image | None:
     if kind not in PILImage.OPEN or kind in ("EPS", "WMF"):
         return None
     return PILImage.open(buffer, formats=[kind])
+
+
+def name_of(image: PILImage.Image) -> str:
+    """The name of the file that a PIL image came from."""
+    if isinstance(image, Picture) and image.name:
+        return image.name
+    return file_name(str(getattr(image, "filename", "") or "image.png"))
+
+
+def file_name(text: str) -> str:
+    """The last part of a path of any system; folders are nobody else's business."""
+    return re.split(r"[/\\]", text)[-1] or "image"

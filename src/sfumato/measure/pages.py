@@ -15,7 +15,8 @@ from sfumato.models import replay
 from sfumato.models.result import data_url
 
 if TYPE_CHECKING:
-    from sfumato.measure.sweep import Cell, Sweep
+    from sfumato.measure.points import Cell
+    from sfumato.measure.sweep import Sweep
 
 LARGEST = 4096  # of a sheet's side, in pixels
 

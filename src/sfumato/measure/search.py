@@ -9,10 +9,11 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from sfumato.core.errors import SfumatoError
+from sfumato.measure.axis import Axis
 from sfumato.measure.curve import Curve, Point
 from sfumato.measure.faithful import MEASURES, Reference
-from sfumato.measure.sweep import Axis, spread
 from sfumato.methods import described, find
+from sfumato.metrics.kernel import interval
 from sfumato.models.cascade import base_of
 
 
@@ -61,7 +62,7 @@ def auto(
         each = [guide.measures(picture) for picture in made.images]
         if measure not in each[0]:
             raise SfumatoError(f"auto: measure {measure!r} needs an edit mask; there is none")
-        found = {key: spread([row[key] for row in each]) for key in each[0]}
+        found = {key: interval([row[key] for row in each]) for key in each[0]}
         points[value] = Point(value, len(each), found)
         say(f"{name} = {value:.4g}: {measure} {found[measure].value:.4g}")
         return found[measure].value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,6 +47,13 @@ def mean(values: Tensor, **options: int) -> Estimate:
     """Mean of one number for each picture, (N,)."""
     numbers = values.double()
     return bootstrap(lambda rows: float(numbers[rows].mean()), len(numbers), **options)
+
+
+def interval(numbers: Sequence[float]) -> Estimate:
+    """Mean with its interval; of a single number, itself."""
+    if len(numbers) == 1:
+        return Estimate(numbers[0], numbers[0], numbers[0], 1)
+    return mean(torch.tensor(numbers))
 
 
 def kernel_distance(made: Tensor, real: Tensor) -> float:
