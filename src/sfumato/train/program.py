@@ -13,7 +13,8 @@ from sfumato.core.errors import SfumatoError
 from sfumato.images.destination import bare
 from sfumato.models.devices import choose
 from sfumato.train.config import Config, read
-from sfumato.train.trainer import Trainer, make_folder, say
+from sfumato.train.run_folder import make_folder
+from sfumato.train.trainer import Trainer, say
 
 
 def train(
