@@ -20,7 +20,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.models.files import pipeline as parts
 from sfumato.models.files import vocabularies
 from sfumato.models.loaders import library
-from sfumato.train.trainable import Tuned
+from sfumato.train.trainable import Trainable
 
 EMOJI = library.BUNDLED["emoji"]
 
@@ -211,7 +211,7 @@ def test_a_folder_with_a_tokenizer_json_alone(pipeline: Path, tmp_path: Path) ->
     wanted = parts.tokenizer(pipelines.words(tmp_path / "plain"))(asked).input_ids
     assert read(asked).input_ids == wanted
     done: Any = SimpleNamespace(nets={})
-    Tuned._pipeline(done, copy, {})  # what training a whole model ends with
+    Trainable._pipeline(done, copy, {})  # what training a whole model ends with
     alone = tmp_path / "alone"
     alone.mkdir()
     for name in ("vocab.json", "merges.txt"):

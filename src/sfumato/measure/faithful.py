@@ -74,7 +74,7 @@ class Reference:
         return None
 
     def measures(self, picture: Any) -> dict[str, float]:
-        """Every measure of a pixels picture; the guide is brought to its size."""
+        """Every measure of a generated picture; the guide is brought to its size."""
         pixels = tensor(picture)
         size = picture.size
         guide = tensor(self.picture, size)

@@ -16,7 +16,7 @@ from sfumato.train.data.captions import Wording
 from sfumato.train.data.compose import Mix
 from sfumato.train.data.store import STYLES
 from sfumato.train.objective import Objective
-from sfumato.train.subject.prior import Convention
+from sfumato.train.prior import Convention
 from sfumato.train.values import LONGEST, FileName, NotNegative, Positive, Share, Steps, part
 
 

@@ -27,20 +27,20 @@ from sfumato.nn.unet import UNet
 from sfumato.nn.vdiffusion import VDiffusion
 from sfumato.train import checkpoint
 from sfumato.train.config import Config
-from sfumato.train.objective import trainable
+from sfumato.train.objective import check_trainable
 
 TEXT = ("transformer.", "token_embedding", "positional_embedding", "padding_embedding")
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 
 
-class Tuned:
+class Trainable:
     """model: the model that learns; nets: its trained networks by part; texts: what is said in
     training, which all get one length."""
 
     def __init__(self, model: Model, config: Config, texts: Sequence[str]) -> None:
         self.model, self.config, self.texts = model, config, tuple(texts)
         self.own = isinstance(model.denoiser.network, UNet)
-        trainable(model.denoiser)
+        check_trainable(model.denoiser)
         if isinstance(model.denoiser.network, VDiffusion):
             raise SfumatoError(f"{model.name}: v-diffusion's networks cannot be tuned here")
         network: Any = model.denoiser.network
