@@ -171,7 +171,7 @@ def test_captions_say_what_is_shown() -> None:
 
 def test_an_extended_tokenizer_keeps_english_and_shortens_korean() -> None:
     """No English text changes its tokens, so that a network that knows them forgets nothing."""
-    folder = Path(warm_start.words_of("emoji"))
+    folder = Path(warm_start.tokenizer_of("emoji"))
     old = Tokenizer.from_file(str(folder))
     concepts = [*heldout.pictures("fluent").concepts]
     size = old.get_vocab_size() + 60

@@ -167,9 +167,9 @@ def resumed(folder: Path, pictures: str | None, given: dict[str, Any]) -> Config
 
 def ready(folder: Path, config: Config) -> str:
     """The command that draws what was learned."""
-    from sfumato.train import told
+    from sfumato.train import run_note
 
-    found = told.read(folder)
+    found = run_note.read(folder)
     prompt = found.prompt or f"a photo of {found.name}"
     whole = config.tuner == "dreambooth" and not config.adapter.rank
     learned = ["--model", str(folder / "model")]

@@ -95,8 +95,8 @@ class Objective:
 
 def column(values: Sequence[float], like: Tensor) -> Tensor:
     """One float for each row, shaped to broadcast over `like`."""
-    made = torch.tensor(values, dtype=torch.float64).to(like.device, torch.float32)
-    return made.view(-1, *[1] * (like.ndim - 1))
+    rows = torch.tensor(values, dtype=torch.float64).to(like.device, torch.float32)
+    return rows.view(-1, *[1] * (like.ndim - 1))
 
 
 def check_trainable(denoiser: Denoiser) -> None:

@@ -32,17 +32,17 @@ def optimizer(optim: OptimPart, masters: Mapping[str, Tensor]) -> torch.optim.Op
     beta1, beta2 = optim.betas
     if optim.optimizer == "muon":
         return Muon(masters, optim.rate, (beta1, beta2), optim.weight_decay)
-    given: Any = {"lr": optim.rate, "betas": (beta1, beta2), "weight_decay": optim.weight_decay}
+    options: Any = {"lr": optim.rate, "betas": (beta1, beta2), "weight_decay": optim.weight_decay}
     if optim.optimizer == "adamw":
-        return torch.optim.AdamW(masters.values(), **given, fused=True)
+        return torch.optim.AdamW(masters.values(), **options, fused=True)
     try:
         eight: Any = importlib.import_module("bitsandbytes.optim")
     except ImportError:
         raise SfumatoError(
             "optim.optimizer adamw-8bit: needs bitsandbytes; pip install bitsandbytes, or adamw"
         ) from None
-    made: torch.optim.Optimizer = eight.AdamW8bit(list(masters.values()), **given)
-    return made
+    adam: torch.optim.Optimizer = eight.AdamW8bit(list(masters.values()), **options)
+    return adam
 
 
 def _like(value: Tensor, master: Tensor) -> Any:

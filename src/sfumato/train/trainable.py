@@ -68,7 +68,7 @@ class Trainable:
     def _trained(self) -> dict[str, nn.Parameter]:
         """Adapters on the layers that the recipe names, or the whole networks."""
         rank, alpha = self.config.adapter.rank, self.config.adapter.alpha
-        found: dict[str, nn.Parameter] = {}
+        trained: dict[str, nn.Parameter] = {}
         for target in self._targets("unet")[0] if rank else ():
             lora.layers(self.net, (target,))  # one that means nothing is refused by name
         for part, net in self.nets.items():
@@ -79,11 +79,11 @@ class Trainable:
                     if name.startswith(spared):
                         parameter.requires_grad_(False)
                     else:
-                        found[f"{part}.{name}"] = parameter
+                        trained[f"{part}.{name}"] = parameter
                 continue
-            made = lora.attach(net, rank, alpha, *self._targets(part))
-            found |= {f"{part}.{name}": parameter for name, parameter in made.items()}
-        return found
+            layers = lora.attach(net, rank, alpha, *self._targets(part))
+            trained |= {f"{part}.{name}": parameter for name, parameter in layers.items()}
+        return trained
 
     def _targets(self, part: str) -> tuple[Sequence[str], Sequence[str]]:
         """Ends of the adapted layers' names, and beginnings of those left out."""
@@ -118,10 +118,10 @@ class Trainable:
             return self._whole(folder, average, note)
         if self.own:
             file = folder / "adapter.safetensors"
-            given = self.config.adapter
+            adapter = self.config.adapter
             plain = {name.removeprefix("unet."): value for name, value in average.items()}
-            checkpoint.write(file, plain, {"alpha": given.alpha, "rank": given.rank, **note})
-            return file, f"{file}: {len(plain) // 2} layers, rank {given.rank}"
+            checkpoint.write(file, plain, {"alpha": adapter.alpha, "rank": adapter.rank, **note})
+            return file, f"{file}: {len(plain) // 2} layers, rank {adapter.rank}"
         return self._lora_files(folder, average, note)
 
     def _lora_files(
@@ -132,8 +132,8 @@ class Trainable:
         alpha / rank is folded into the up matrices of the first, so that no header is needed: the
         older stack reads it as well.
         """
-        given = self.config.adapter
-        scale = given.alpha / given.rank
+        adapter = self.config.adapter
+        scale = adapter.alpha / adapter.rank
         own: dict[str, Tensor] = {}
         kohya: dict[str, Tensor] = {}
         prefixes = {"unet": "lora_unet_", "text_encoder": "lora_te_"}
@@ -152,9 +152,9 @@ class Trainable:
             own[f"{part}.{said}.lora_B.weight"] = up * scale
             stem = prefixes[part] + said.replace(".", "_")
             kohya[f"{stem}.lora_down.weight"], kohya[f"{stem}.lora_up.weight"] = down, up
-            kohya[f"{stem}.alpha"] = torch.tensor(given.alpha)
+            kohya[f"{stem}.alpha"] = torch.tensor(adapter.alpha)
         name = str(note.get("name", "subject"))
-        told = {"ss_network_dim": str(given.rank), "ss_network_alpha": str(given.alpha)}
+        told = {"ss_network_dim": str(adapter.rank), "ss_network_alpha": str(adapter.alpha)}
         told |= {"ss_output_name": name, "modelspec.trigger_phrase": name, "format": "pt"}
         first, second = (
             folder / "pytorch_lora_weights.safetensors",
@@ -165,14 +165,14 @@ class Trainable:
         counts = [self.counted(file) for file in (first, second)]
         if len(set(counts)) != 1 or counts[0] != len(own) // 2:
             raise SfumatoError(f"{first}: {counts} layers were read back of {len(own) // 2}")
-        return first, f"{first}: {counts[0]} layers, rank {given.rank}; {second.name} the same"
+        return first, f"{first}: {counts[0]} layers, rank {adapter.rank}; {second.name} the same"
 
     def counted(self, file: Path) -> int:
         """How many of a LoRA file's layers are this model's."""
         tensors, header = adapter_files.read(file)
         known = {part: adapters.layer_names(net, part) for part, net in self.nets.items()}
-        found = adapter_files.changes(tensors, header, file)
-        return sum(adapter_files.flat(low.layer) in known.get(low.part, {}) for low in found)
+        changes = adapter_files.changes(tensors, header, file)
+        return sum(adapter_files.flat(low.layer) in known.get(low.part, {}) for low in changes)
 
     def _whole(
         self, folder: Path, average: Mapping[str, Tensor], note: Mapping[str, Any]

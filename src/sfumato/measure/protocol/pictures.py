@@ -16,7 +16,7 @@ from sfumato.models import replay
 from sfumato.models.cascade import base_of
 from sfumato.models.loaders.library import load
 from sfumato.models.model import Model
-from sfumato.train import told
+from sfumato.train import run_note
 
 log = logging.getLogger("sfumato")
 
@@ -49,7 +49,7 @@ class Runs:
         file = self.note(one)
         run = file.parent
         try:
-            note = told.read(run)
+            note = run_note.read(run)
         except SfumatoError as error:
             raise SfumatoError(
                 f"{file}: names no subject; it is no run of dreambooth ({error})"

@@ -39,14 +39,14 @@ HELD_OUT_PAIRS = 20
 """Percent of (colour, concept) pairs that are never composed, so that combining can be tested."""
 
 
-def _styles(given: Any) -> Any:
-    if not isinstance(given, Mapping):
-        if isinstance(given, tuple):  # a program's
-            return given
+def _styles(styles: Any) -> Any:
+    if not isinstance(styles, Mapping):
+        if isinstance(styles, tuple):  # a program's
+            return styles
         raise ValueError("must be a table of weights, such as {fluent = 2, ink = 1}")
-    if given and not any(given.values()):
+    if styles and not any(styles.values()):
         raise ValueError("all weights are 0; give those that are wanted one")
-    return tuple(sorted(given.items()))
+    return tuple(sorted(styles.items()))
 
 
 @part
@@ -105,17 +105,17 @@ class Composer:
         rows: dict[str, list[int]] = {}
         for row, style in enumerate(store.styles):
             rows.setdefault(style, []).append(row)
-        given = dict(mix.styles) or {style: len(found) for style, found in rows.items()}
+        weights = dict(mix.styles) or {style: len(of_style) for style, of_style in rows.items()}
         if dict(mix.styles) and set(rows) == {""}:
             raise SfumatoError(
                 "mix.styles: a folder of your own pictures has no styles; leave mix.styles out, as "
                 "recipes/own-32.toml does"
             )
-        if missing := sorted(set(given) - set(rows)):
+        if missing := sorted(set(weights) - set(rows)):
             raise SfumatoError(f"data: no pictures of style {', '.join(missing)}")
         self.rows = rows
-        self.styles = sorted(given)
-        self.weights = [given[style] for style in self.styles]
+        self.styles = sorted(weights)
+        self.weights = [weights[style] for style in self.styles]
         spoken = {w for c in store.concepts for text in (c.label, *c.tags) for w in text.split()}
         self.words = tuple(sorted(spoken))
 

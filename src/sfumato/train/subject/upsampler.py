@@ -19,8 +19,8 @@ from sfumato.core.denoiser import Cond
 from sfumato.core.noise import keyed
 from sfumato.models.cascade import quantised
 from sfumato.train import checkpoint, super_resolution
-from sfumato.train.batches import tiled
 from sfumato.train.config import Config
+from sfumato.train.grids import tiled
 from sfumato.train.objective import Loss
 from sfumato.train.subject.examples import Examples, Rows
 from sfumato.train.subject.trials import SHOWN, mean_error

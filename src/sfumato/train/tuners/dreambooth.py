@@ -27,8 +27,8 @@ from sfumato.methods.cfg import CFG
 from sfumato.models.loaders.library import load
 from sfumato.models.model import Model
 from sfumato.train import checkpoint, origin, report
-from sfumato.train.batches import tiled
 from sfumato.train.config import Config
+from sfumato.train.grids import tiled
 from sfumato.train.objective import Objective
 from sfumato.train.prior import preserved
 from sfumato.train.subject import class_pictures, naming

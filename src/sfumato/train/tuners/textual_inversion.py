@@ -26,8 +26,8 @@ from sfumato.models.files import adapter_files
 from sfumato.models.loaders.library import load
 from sfumato.models.model import Model
 from sfumato.train import checkpoint
-from sfumato.train.batches import tiled
 from sfumato.train.config import Config
+from sfumato.train.grids import tiled
 from sfumato.train.subject.examples import Examples, Rows
 from sfumato.train.subject.shots import buckets, digests, fit, read_shots
 from sfumato.train.subject.trials import LEVELS, SHOWN, STEPS, guidance_of, mean_error
