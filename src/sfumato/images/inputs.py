@@ -119,16 +119,16 @@ class ImageInput:
             )
         try:
             array = np.load(io.BytesIO(self.data), allow_pickle=False)
-            made = torch.from_numpy(array)
+            tensor = torch.from_numpy(array)
         except Exception as error:  # the header may claim any shape and type
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise SfumatoError(f"{self.name}: not a readable .npy tensor ({text})") from None
-        if made.is_complex() or not made.numel():
-            what = "holds complex numbers" if made.is_complex() else "is empty"
+        if tensor.is_complex() or not tensor.numel():
+            what = "holds complex numbers" if tensor.is_complex() else "is empty"
             raise SfumatoError(f"{self.name}: {what}; give real values (C, H, W)")
-        if not torch.isfinite(made).all():
+        if not torch.isfinite(tensor).all():
             raise SfumatoError(f"{self.name}: has values that are not finite; repair it first")
-        return made
+        return tensor
 
     def state(self, method: str, shape: tuple[int, ...], n: int, mask: bool = False) -> Tensor:
         """The tensor as a run of n states of this shape takes it: one for all, or one for each.
@@ -162,12 +162,12 @@ class ImageInput:
     def edit(self, method: str, shape: tuple[int, ...], n: int, invert: bool) -> Tensor:
         """The tensor as the edit mask of such a run, maybe inverted; 1 = may change."""
         tensor = self.state(method, shape, n, mask=True)
-        made = 1 - tensor if invert else tensor
-        if made.max() == 0:
+        edit = 1 - tensor if invert else tensor
+        if edit.max() == 0:
             raise SfumatoError(
                 f"{method}: mask {self.name}: nothing may change, it is 0 everywhere"
             )
-        return made
+        return edit
 
     @cached_property
     def _picture(self) -> Picture:
@@ -275,12 +275,12 @@ def _resolved(value: Mapping[str, Any]) -> ImageInput:
         raise SfumatoError(f"picture: sha256 = {digest!r:.80} is not 64 hexadecimal digits")
     if not isinstance(name, str) or name in ("", ".", "..") or re.search(r"[\x00/\\]", name):
         raise SfumatoError(f"picture: name = {name!r:.80} is no file's own name")
-    found = ImageInput(resolver.get()(digest, name), name)
-    if found.sha256 != digest:
+    image = ImageInput(resolver.get()(digest, name), name)
+    if image.sha256 != digest:
         raise SfumatoError(
-            f"input {name}: its sha256 is {found.sha256[:12]}…, not {digest[:12]}…; it was changed"
+            f"input {name}: its sha256 is {image.sha256[:12]}…, not {digest[:12]}…; it was changed"
         )
-    return found
+    return image
 
 
 def _inputs(value: Any) -> Iterator[ImageInput]:

@@ -54,16 +54,16 @@ class Picture(PILImage.Image):
         What is not given is as the image has it, if that is a Picture.
         """
         image.load()
-        made = cls()
-        made.im = image.im
-        made._mode, made._size = image.mode, image.size
-        made.palette = None if image.palette is None else image.palette.copy()
-        made.info = dict(image.info)
-        given = {"recipe": recipe, "alpha": alpha, "name": name, "sha256": sha256,
+        picture = cls()
+        picture.im = image.im
+        picture._mode, picture._size = image.mode, image.size
+        picture.palette = None if image.palette is None else image.palette.copy()
+        picture.info = dict(image.info)
+        named = {"recipe": recipe, "alpha": alpha, "name": name, "sha256": sha256,
                  "composite": composite}  # fmt: skip
         carried = image._carried() if isinstance(image, Picture) else {}
-        made.__dict__.update(carried | {k: v for k, v in given.items() if v is not _CARRIED})
-        return made
+        picture.__dict__.update(carried | {k: v for k, v in named.items() if v is not _CARRIED})
+        return picture
 
     def copy(self) -> Self:
         alpha = None if self.alpha is None else self.alpha.copy()
@@ -176,10 +176,10 @@ def _holds_alpha(kind: str) -> bool:
     buffer = io.BytesIO()
     try:
         PILImage.new("RGBA", (16, 16), (200, 10, 20, 128)).save(buffer, kind)
-        found = reread(buffer, kind)
+        back = reread(buffer, kind)
     except Exception:  # writers raise anything
         return False
-    pixel = found.convert("RGBA").getpixel((0, 0)) if found else None
+    pixel = back.convert("RGBA").getpixel((0, 0)) if back else None
     return isinstance(pixel, tuple) and abs(pixel[3] - 128) < 8
 
 

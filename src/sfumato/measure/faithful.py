@@ -104,9 +104,9 @@ def kept_part(process: Any) -> tuple[Any, Any] | None:
 
 def diversity(pictures: Sequence[Any]) -> float | None:
     """Mean root mean square distance between all pairs; None of fewer than two."""
-    made = torch.stack([tensor(picture, pictures[0].size) for picture in pictures])
-    if len(made) < 2:
+    batch = torch.stack([tensor(picture, pictures[0].size) for picture in pictures])
+    if len(batch) < 2:
         return None
-    flat = made.flatten(1)
+    flat = batch.flatten(1)
     pairs = torch.cdist(flat, flat) / flat.shape[1] ** 0.5
-    return float(pairs.sum() / (len(made) * (len(made) - 1)))
+    return float(pairs.sum() / (len(batch) * (len(batch) - 1)))

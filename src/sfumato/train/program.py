@@ -59,8 +59,8 @@ def work(
 
 def packed() -> Path:
     """Where `sfumato data build-emoji` puts the packed set."""
-    if given := os.environ.get("SFUMATO_DATA"):
-        return Path(given)
+    if folder := os.environ.get("SFUMATO_DATA"):
+        return Path(folder)
     try:
         from sfumato.recipe import home
 

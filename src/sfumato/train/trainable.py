@@ -154,14 +154,14 @@ class Trainable:
             kohya[f"{stem}.lora_down.weight"], kohya[f"{stem}.lora_up.weight"] = down, up
             kohya[f"{stem}.alpha"] = torch.tensor(adapter.alpha)
         name = str(note.get("name", "subject"))
-        told = {"ss_network_dim": str(adapter.rank), "ss_network_alpha": str(adapter.alpha)}
-        told |= {"ss_output_name": name, "modelspec.trigger_phrase": name, "format": "pt"}
+        header = {"ss_network_dim": str(adapter.rank), "ss_network_alpha": str(adapter.alpha)}
+        header |= {"ss_output_name": name, "modelspec.trigger_phrase": name, "format": "pt"}
         first, second = (
             folder / "pytorch_lora_weights.safetensors",
             folder / f"{name}.kohya.safetensors",
         )
         checkpoint.put(first, own, {"format": "pt"})
-        checkpoint.put(second, kohya, told)
+        checkpoint.put(second, kohya, header)
         counts = [self.counted(file) for file in (first, second)]
         if len(set(counts)) != 1 or counts[0] != len(own) // 2:
             raise SfumatoError(f"{first}: {counts} layers were read back of {len(own) // 2}")

@@ -196,18 +196,18 @@ def concepts(folder: Path) -> dict[str, dict[str, Any]]:
     """Metadata of every emoji but flags and components, by code-point sequence."""
     english = read_json(list[Word], folder / "en" / "data.json", LARGEST)
     korean = read_json(list[Word], folder / "ko" / "data.json", LARGEST)
-    said = {row.hexcode: row for row in korean}
+    in_korean = {row.hexcode: row for row in korean}
     file = folder / "meta" / "groups.json"
     groups = read_json(Groups, file, LARGEST)
-    made = {}
+    by_sequence = {}
     for row in english:
         group = groups.groups.get(str(row.group))
         if group in (None, "flags", "component"):
             continue
         if str(row.subgroup) not in groups.subgroups:
             raise SfumatoError(f"{file}: has no subgroup {row.subgroup}, that of {row.hexcode:.40}")
-        other = said.get(row.hexcode)
-        made[sequence(row.hexcode)] = {
+        other = in_korean.get(row.hexcode)
+        by_sequence[sequence(row.hexcode)] = {
             "hex": sequence(row.hexcode),
             "emoji": row.emoji,
             "label": row.label,
@@ -218,7 +218,7 @@ def concepts(folder: Path) -> dict[str, dict[str, Any]]:
             "subgroup": groups.subgroups[str(row.subgroup)],
             "split": split_of(row.label),
         }
-    return made
+    return by_sequence
 
 
 def draw(
@@ -232,10 +232,10 @@ def draw(
     tables: all packages' character tables, for a package that has none.
     """
     icons = read_json(Icons, folder / "icons.json", LARGEST)
-    made: dict[str, Image.Image] = {}
+    pictures: dict[str, Image.Image] = {}
     seen: set[bytes] = set()
-    found = named(icons, rows, [table(folder), *tables])
-    for code, name in sorted(found.items(), key=lambda item: item[1]):  # of twins the first stays
+    names = named(icons, rows, [table(folder), *tables])
+    for code, name in sorted(names.items(), key=lambda item: item[1]):  # of twins the first stays
         picture = _render(icons, name, source.box)
         pixels = np.asarray(picture)
         if (pixels[..., 3] > 0).mean() < COVERED:
@@ -243,8 +243,8 @@ def draw(
         data = pixels.tobytes()
         if data not in seen:
             seen.add(data)
-            made[code] = picture
-    return made
+            pictures[code] = picture
+    return pictures
 
 
 def table(folder: Path) -> dict[str, str]:
@@ -263,12 +263,12 @@ def named(
 ) -> dict[str, str]:
     """Code-point sequence -> icon: by the first table that names one that is there, or by label."""
     known = {*icons.icons, *icons.aliases}
-    found = {}
+    icon_of = {}
     for code, row in rows.items():
         names = [table[code] for table in tables if code in table] + [slug(row["label"])]
         if there := [name for name in names if name in known]:
-            found[code] = there[0]
-    return found
+            icon_of[code] = there[0]
+    return icon_of
 
 
 def _render(icons: Icons, name: str, box: float) -> Image.Image:

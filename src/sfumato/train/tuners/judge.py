@@ -150,7 +150,7 @@ class JudgeTuner:
         """Shards in float16 and judge.json with the class of every concept."""
         half = {name: tensor.half() for name, tensor in average.items()}
         stem = f"judge-{self.config.data.judged}"
-        made = {
+        entry = {
             "network": asdict(self.net.config),
             "size": self.config.data.size,
             "judged": self.config.data.judged,
@@ -159,7 +159,7 @@ class JudgeTuner:
             "classes": self.classes,
             "training": dict(facts),
         }
-        checkpoint.put_text(folder / f"{stem}.json", json.dumps(made))
+        checkpoint.put_text(folder / f"{stem}.json", json.dumps(entry))
         return folder
 
 
