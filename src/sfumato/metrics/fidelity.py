@@ -15,7 +15,7 @@ def unit(features: Tensor) -> Tensor:
 
 
 def subject_fidelity(generated: Tensor, real: Tensor) -> Tensor:
-    """Mean cosine of every generated picture with all real ones, (N,): features (N, d) and (M, d)."""
+    """Mean cosine of each generated picture with all real ones, (N,): features (N, d), (M, d)."""
     return (unit(generated) @ unit(real).T).mean(1)
 
 
