@@ -26,7 +26,7 @@ from sfumato.core.schedule import Schedule
 from sfumato.methods.cfg import CFG
 from sfumato.models.loaders.library import load
 from sfumato.models.model import Model
-from sfumato.train import checkpoint, origin, report
+from sfumato.train import checkpoint, exports, origin, report
 from sfumato.train.config import Config
 from sfumato.train.grids import tiled
 from sfumato.train.objective import Objective
@@ -219,7 +219,7 @@ class DreamBooth:
         if balance > self.best:
             self.best = balance
             average = dict(self.parameters())
-            self.trainable.export(self.folder / "best", average, self.note({}))
+            exports.write(self.trainable, self.folder / "best", average, self.note({}))
         return measures
 
     def _sampled(self, text: str, n: int) -> list[Tensor]:
@@ -268,7 +268,7 @@ class DreamBooth:
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """Beside the checkpoint, so that `--adapt FOLDER` finds it; and run.json."""
-        file, line = self.trainable.export(folder.parent, average, self.note(facts))
+        file, line = exports.write(self.trainable, folder.parent, average, self.note(facts))
         log.info("%s", line)
         text = json.dumps({**self.note(facts), "file": line}, indent=1, ensure_ascii=False)
         checkpoint.put_text(folder.parent / "run.json", text)
