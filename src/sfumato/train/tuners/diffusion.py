@@ -28,7 +28,7 @@ from sfumato.nn.unet import UNet, UNetConfig
 from sfumato.train import checkpoint, networks, super_resolution, warm_start
 from sfumato.train.batches import Batches
 from sfumato.train.config import Config
-from sfumato.train.data.compose import erased
+from sfumato.train.data.erasing import erased
 from sfumato.train.grids import tiled
 from sfumato.train.tuners import Outcome
 
