@@ -14,7 +14,7 @@ from conformance.case import picked
 from sfumato.core.denoiser import Kind
 from sfumato.metrics import fidelity
 from sfumato.models.loaders.diffusers import KINDS as PREDICTED
-from sfumato.train.subject.prior import per_sample, preserved
+from sfumato.train.prior import per_sample, preserved
 from sfumato.train.weighting import Constant, MinSNR, Target
 
 Case = Mapping[str, Any]

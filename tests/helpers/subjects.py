@@ -6,26 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
-from PIL import Image as PILImage
 from safetensors.torch import load_file
 
-from helpers.pictures import photo
 from sfumato.train import config, program
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Three pictures of two shapes, one of them on its side by its EXIF note."""
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    photo(64, 64).save(folder / "a.png")
-    photo(96, 64).save(folder / "b.png")
-    turned = PILImage.Exif()
-    turned[0x0112] = 6
-    photo(64, 96).transpose(PILImage.Transpose.ROTATE_90).save(folder / "c.jpg", exif=turned)
-    return folder
 
 
 def recipe(model: Path, pictures: Path, **given: Any) -> config.Config:

@@ -26,7 +26,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.synonyms import meant
 from sfumato.models import cost
 from sfumato.models.loaders import library
-from sfumato.train.batches import tiled
+from sfumato.train.grids import tiled
 
 ROOT = Path(__file__).parents[2]
 ROSE = str(ROOT / "examples" / "strokes" / "rose.png")

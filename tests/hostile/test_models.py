@@ -15,7 +15,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.models import card
 from sfumato.models.files import configs, hub
 from sfumato.models.loaders import export, library
-from sfumato.train import told, warm_start
+from sfumato.train import run_note, warm_start
 
 EMOJI = library.BUNDLED["emoji"]
 
@@ -274,7 +274,7 @@ def test_weights_of_another_clip_than_the_cards(tmp_path: Path) -> None:
 def test_what_a_run_says_of_itself(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "run.json").write_text(text, encoding="utf-8")
     with pytest.raises(SfumatoError, match=said):
-        told.read(tmp_path)
+        run_note.read(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -878,7 +878,7 @@ def test_options(options: tuple[str, ...], code: int, phrase: str, app: Any, tmp
     ],
 )
 def test_a_sweep_begins_with_values_that_its_field_takes(over: str, phrase: str) -> None:
-    from sfumato.measure.sweep import axis
+    from sfumato.measure.axis import axis
 
     refused(lambda: axis(over), phrase)
 

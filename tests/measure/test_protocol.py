@@ -22,9 +22,11 @@ from helpers.program import call, fails
 from helpers.subjects import recipe, trained
 from sfumato.core.errors import SfumatoError
 from sfumato.measure import features, protocol
+from sfumato.measure.protocol.measures import MEASURES
 from sfumato.nn import lora
 from sfumato.recipe import Recipe
 from sfumato.train import checkpoint
+from sfumato.train.subject.class_pictures import pixels
 
 LAYOUT = """Classes
 
@@ -168,13 +170,13 @@ def test_the_measures_by_hand(tmp_path: Path) -> None:
                                          for t in texts]),
         lpips=lambda x: 3 * colour(x),
     )  # fmt: skip
-    photos = [protocol.pixels(sf.open_image(f)) for f in grey(tmp_path / "real", RED, RED, GREEN)]
+    photos = [pixels(sf.open_image(f)) for f in grey(tmp_path / "real", RED, RED, GREEN)]
     prompts = [
         ("red", grey(tmp_path / "0", RED, YELLOW, BLUE)),
         ("green", grey(tmp_path / "1", RED, RED, RED)),
     ]
     alone = grey(tmp_path / "class", BLUE, GREEN)
-    found, ceilings = protocol.measured(networks, photos, prompts, alone)
+    found, ceilings = protocol.measure_subject(networks, photos, prompts, alone)
     # cosines with red, red, green: red 2/3, yellow half, blue 0; thrice red
     per = [2 / 3, half, 0.0, 2 / 3, 2 / 3, 2 / 3]
     assert found["DINO"].value == pytest.approx(sum(per) / 6, abs=1e-6)
@@ -188,7 +190,7 @@ def test_the_measures_by_hand(tmp_path: Path) -> None:
     assert found["DIV"].value == pytest.approx((9 * (1 + 2 + 3) / 3 + 0) / 2, abs=1e-5)
     assert found["DIV"].n == 2, "one number a prompt"
     assert ceilings == {name: pytest.approx(1 / 3, abs=1e-6) for name in ("DINO", "CLIP-I")}
-    few, _ = protocol.measured(protocol.Networks(lpips=colour), photos, [prompts[0]], alone)
+    few, _ = protocol.measure_subject(protocol.Networks(lpips=colour), photos, [prompts[0]], alone)
     assert set(few) == {"DIV"}, "without their network the others are not measured"
 
 
@@ -339,7 +341,7 @@ def test_every_subject_in_every_prompt(
     assert rex["CLIP reads"] == ["a dog asleep", "a dog in a garden", "a green dog"]
     assert rex["class prompt"] == "a dog"
     assert report["networks"] == {"dino": "dino", "clip": "clip", "lpips": "vgg16.pt"}
-    assert set(report["mean"]) == set(protocol.MEASURES)
+    assert set(report["mean"]) == set(MEASURES)
     assert report["left out"] == [f"gone: no such folder in {tmp_path / 'public' / 'dataset'}"]
     for name, mean in report["mean"].items():
         values = [one["measures"][name]["value"] for one in report["subjects"]]

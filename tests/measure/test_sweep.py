@@ -15,9 +15,11 @@ import sfumato as sf
 from sfumato import images
 from sfumato.core.errors import SfumatoError
 from sfumato.measure import auto
+from sfumato.measure.axis import Axis, axis
 from sfumato.measure.curve import Curve, Point, knee
 from sfumato.measure.faithful import Reference
-from sfumato.measure.sweep import Axis, axis, judge_of, sweep
+from sfumato.measure.points import judge_of
+from sfumato.measure.sweep import sweep
 from sfumato.metrics.kernel import Estimate
 from sfumato.models.replay import read
 

@@ -21,7 +21,10 @@ from sfumato.measure import heldout
 from sfumato.train import warm_start
 from sfumato.train.data import build, store
 from sfumato.train.data.captions import COLOURS, Scene, Thing, Wording, caption
-from sfumato.train.data.compose import Composer, Layer, Mix, combined, erased, recoloured
+from sfumato.train.data.compose import Composer, Layer, Mix, combined
+from sfumato.train.data.erasing import erased
+from sfumato.train.data.packages import split_of
+from sfumato.train.data.recolouring import recoloured
 from sfumato.train.data.store import Concept, Store
 from sfumato.train.report import Log
 
@@ -39,7 +42,7 @@ def test_the_packaged_set_is_the_held_out_split_and_small(pictures: Store) -> No
     assert len(pictures) == 77
     rows = [json.loads(line) for line in (heldout.PICTURES / "metadata.jsonl").open()]
     assert {row["split"] for row in rows} == {"test"}
-    assert all(build.split_of(row["label"]) == "test" for row in rows)
+    assert all(split_of(row["label"]) == "test" for row in rows)
     size = sum(file.stat().st_size for file in heldout.PICTURES.iterdir())
     assert size < 2_000_000
     keys = {row["hex"] for row in rows}
@@ -51,7 +54,7 @@ def test_the_200_questions_are_different_classes() -> None:
     assert (
         len(questions) == len({q.twin for q in questions}) == len({q.key for q in questions}) == 200
     )
-    assert all(build.split_of(q.label) == "train" for q in questions)
+    assert all(split_of(q.label) == "train" for q in questions)
 
 
 def test_a_plain_picture_is_the_stored_one_on_white(pictures: Store) -> None:
@@ -171,7 +174,7 @@ def test_captions_say_what_is_shown() -> None:
 
 def test_an_extended_tokenizer_keeps_english_and_shortens_korean() -> None:
     """No English text changes its tokens, so that a network that knows them forgets nothing."""
-    folder = Path(warm_start.words_of("emoji"))
+    folder = Path(warm_start.tokenizer_of("emoji"))
     old = Tokenizer.from_file(str(folder))
     concepts = [*heldout.pictures("fluent").concepts]
     size = old.get_vocab_size() + 60

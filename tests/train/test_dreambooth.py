@@ -32,7 +32,7 @@ from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError
 from sfumato.models import adapters
 from sfumato.train import config
-from sfumato.train.subject import class_pictures, naming
+from sfumato.train.subject import class_pictures, naming, vocabulary
 from sfumato.train.subject.shots import buckets, fit, read_shots
 from sfumato.train.tuners import dreambooth, textual_inversion
 
@@ -134,8 +134,8 @@ def test_class_pictures_of_the_users_own(
         photo(*size).save(folder / f"{k}.png")
     given = recipe(pipeline, pictures, subject={"class_folder": str(folder)})
     tuner = dreambooth.tuner(given, pictures, tmp_path / "run", "cpu")
-    assert len(tuner.class_rows) == 3
-    assert max(max(row.shape[-2:]) for row in tuner.class_rows) <= 16, "of 8 native cells"
+    assert len(tuner.class_states) == 3
+    assert max(max(row.shape[-2:]) for row in tuner.class_states) <= 16, "of 8 native cells"
     trained(given, tmp_path / "run")
     assert not (home / "classes").exists()
 
@@ -280,7 +280,7 @@ def test_pictures_keep_their_shape(pictures: Path) -> None:
 
 def test_a_name_is_one_rare_token() -> None:
     model = sf.load("emoji", dtype="float32")
-    tokens, words = dreambooth.tokens_of(model), dreambooth.vocabulary_of(model)
+    tokens, words = vocabulary.tokens_of(model), vocabulary.vocabulary_of(model)
     names = {naming.pick_identifier(tokens, words, seed) for seed in range(20)}
     assert len(names) > 5
     for name in names:
@@ -292,14 +292,14 @@ def test_a_name_is_one_rare_token() -> None:
 
 def test_bad_names_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     model = sf.load("emoji", dtype="float32")
-    tokens = dreambooth.tokens_of(model)
+    tokens = vocabulary.tokens_of(model)
     with caplog.at_level(logging.WARNING, "sfumato"):
         assert len(naming.inspected(tokens, "xxy5syt00")) > 4
         assert "each with a meaning of its own" in caplog.text
         naming.inspected(tokens, "sks")
         assert "rifle" in caplog.text
         caplog.clear()
-        words, spelled = dreambooth.vocabulary_of(model), dreambooth.spelled_by(model)
+        words, spelled = vocabulary.vocabulary_of(model), vocabulary.spelled_by(model)
         naming.inspected(tokens, "xxy5syt00", words, spelled)
         assert " tokens (x, x" in caplog.text
         for name in ("dog", "red"):

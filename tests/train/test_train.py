@@ -34,7 +34,7 @@ from sfumato.train.objective import Objective, clean, pose, x_in
 from sfumato.train.optim import rate
 from sfumato.train.report import Log, memory, plot
 from sfumato.train.timesteps import LogNormal, Lowest, SoftTruncation, Stratified, Uniform
-from sfumato.train.trainable import Tuned
+from sfumato.train.trainable import Trainable
 from sfumato.train.trainer import Trainer
 from sfumato.train.weighting import P2, Constant, MinSNR, Plain, Target, weights
 
@@ -298,7 +298,7 @@ def test_a_network_that_predicts_the_mean_of_a_step_is_not_trained(tmp_path: Pat
     card["base"]["kind"] = "previous"
     (copy / "card.json").write_text(json.dumps(card), encoding="utf-8")
     with pytest.raises(SfumatoError, match="predicts the mean of a step"):
-        Tuned(sf.load(str(copy)), config(RECIPE), ["a dog"])
+        Trainable(sf.load(str(copy)), config(RECIPE), ["a dog"])
 
 
 def test_edm_preconditioning_keeps_unit_variance_and_is_the_identity_at_no_noise() -> None:

@@ -167,9 +167,9 @@ def resumed(folder: Path, pictures: str | None, given: dict[str, Any]) -> Config
 
 def ready(folder: Path, config: Config) -> str:
     """The command that draws what was learned."""
-    from sfumato.train import told
+    from sfumato.train import run_note
 
-    found = told.read(folder)
+    found = run_note.read(folder)
     prompt = found.prompt or f"a photo of {found.name}"
     whole = config.tuner == "dreambooth" and not config.adapter.rank
     learned = ["--model", str(folder / "model")]
@@ -292,15 +292,15 @@ def planned(config: Config) -> str:
     from sfumato.models.loaders.library import load
     from sfumato.train.subject import class_pictures, naming
     from sfumato.train.subject.shots import read_shots
-    from sfumato.train.tuners import dreambooth as tuner
+    from sfumato.train.subject.vocabulary import spelled_by, tokens_of, vocabulary_of
 
     given, optim, rank = config.subject, config.optim, config.adapter.rank
     model = load(config.model.start, dtype="float32")
     shots = read_shots(Path(given.pictures))
-    tokens = tuner.tokens_of(model)
-    name = given.name or tuner.named(model, config.run.seed)
-    known = tuner.vocabulary_of(model) if given.name else ()
-    count = len(naming.inspected(tokens, name, known, tuner.spelled_by(model)))
+    tokens = tokens_of(model)
+    name = given.name or naming.identifier_of(model, config.run.seed)
+    known = vocabulary_of(model) if given.name else ()
+    count = len(naming.inspected(tokens, name, known, spelled_by(model)))
     text = model.phrase(given.wording.format(given.noun))
     said = model.phrase(given.wording.format(f"{name} {given.noun}"))
     if config.tuner != "dreambooth":

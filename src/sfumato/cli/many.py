@@ -21,7 +21,7 @@ from sfumato.models import batch as batches
 
 def sweep(cls: type[Method] | None, wanted: list[Wanted], values: dict[str, Any]) -> None:
     """`sfumato sweep VERB`: pictures, sheet, page and curve of a field over its values."""
-    from sfumato.measure.sweep import axis
+    from sfumato.measure.axis import axis
     from sfumato.measure.sweep import sweep as swept
 
     over = axis(values["over"], cls.id if cls else "")

@@ -76,14 +76,14 @@ def sheet(
 
 def guides_of(methods: Iterable[Any]) -> dict[str, Picture]:
     """Caption -> picture that methods were given to follow, each once: what a sheet begins with."""
-    found: dict[str, ImageInput] = {}
+    guides: dict[str, ImageInput] = {}
     for method in methods:
         guide = getattr(method, "guide", None)
-        if guide is None or guide.is_tensor or guide in found.values():
+        if guide is None or guide.is_tensor or guide in guides.values():
             continue
         names = (guide.name if k == 1 else f"{guide.name} ({k})" for k in itertools.count(1))
-        found[next(name for name in names if name not in found)] = guide
-    return {name: guide.picture() for name, guide in found.items()}
+        guides[next(name for name in names if name not in guides)] = guide
+    return {name: guide.picture() for name, guide in guides.items()}
 
 
 @dataclass(frozen=True)
@@ -240,20 +240,20 @@ def _wrapped(
     text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, lines: int
 ) -> list[str]:
     """The text in at most so many lines of the width, with an ellipsis where it was cut."""
-    words, made = str(text).split(), [""]
+    words, wrapped = str(text).split(), [""]
     while words:
         word = words.pop(0)
-        longer = f"{made[-1]} {word}".strip()
+        longer = f"{wrapped[-1]} {word}".strip()
         if font.getlength(longer) <= width:
-            made[-1] = longer
-        elif made[-1] and len(made) < lines:
-            made.append("")
+            wrapped[-1] = longer
+        elif wrapped[-1] and len(wrapped) < lines:
+            wrapped.append("")
             words.insert(0, word)
         else:
             rest = " ".join([longer, *words])
-            made[-1] = _cut(rest, width, font)
+            wrapped[-1] = _cut(rest, width, font)
             break
-    return made
+    return wrapped
 
 
 def _cut(text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:

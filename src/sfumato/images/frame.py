@@ -40,7 +40,7 @@ def plan_frame(
     base = (native, native) if isinstance(native, int) else (native[0], native[1])
     limit = max(maximum // multiple, 1) * multiple
     asked = _asked(size)
-    made = picture is None
+    from_nothing = picture is None
     if picture is None:
         picture = _blank(asked, base, factor)
         asked = None
@@ -63,7 +63,7 @@ def plan_frame(
             f'{maximum} a side; leave out size="input" or give a smaller picture'
         )
     offset = (work[0] - scaled[0]) // 2, (work[1] - scaled[1]) // 2
-    easy = (scaled[0] * factor, scaled[1] * factor) == target if made else scaled == target
+    easy = (scaled[0] * factor, scaled[1] * factor) == target if from_nothing else scaled == target
     plain = easy and work == scaled and target == picture and box == (0, 0, *picture)
     frame = Frame(picture, box, scaled, work, offset, target)
     return frame if plain else Frame(picture, box, scaled, work, offset, target, _note(frame))

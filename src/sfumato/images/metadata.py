@@ -48,8 +48,11 @@ def save_options(
                 f"{name}: the recipe ({len(text):,} characters) is more than readers of PNG take "
                 "and was left out; embed smaller inputs to keep it"
             )
-        given = options.get("pnginfo")
-        return {**options, "pnginfo": _png_text(text if fits else None, comment, composite, given)}
+        info = options.get("pnginfo")
+        return {
+            **options,
+            "pnginfo": _png_text(text if fits else None, comment, composite, info),
+        }
     if kind not in WITH_XMP:
         lost(f"{name}: {kind} files carry no recipe and no mark; save as PNG to keep them")
         return options
@@ -93,12 +96,12 @@ def lost(line: str) -> None:
     warnings.warn(line, PictureWarning, stacklevel=5)
 
 
-def _png_text(text: str | None, comment: str, composite: bool, given: Any) -> Any:
+def _png_text(text: str | None, comment: str, composite: bool, earlier: Any) -> Any:
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
-    if given is not None:
-        info.chunks = list(given.chunks)
+    if earlier is not None:
+        info.chunks = list(earlier.chunks)
     if text is not None:
         info.add_itxt("sfumato", text)
     info.add_itxt("parameters", comment)
@@ -108,7 +111,7 @@ def _png_text(text: str | None, comment: str, composite: bool, given: Any) -> An
 
 def _json_for_xml(text: str) -> str:
     """Characters that neither XML nor UTF-8 can hold, as JSON's own escapes."""
-    return _NOT_XML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _NOT_XML.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _escaped(text: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, Self
@@ -53,16 +54,16 @@ class Picture(PILImage.Image):
         What is not given is as the image has it, if that is a Picture.
         """
         image.load()
-        made = cls()
-        made.im = image.im
-        made._mode, made._size = image.mode, image.size
-        made.palette = None if image.palette is None else image.palette.copy()
-        made.info = dict(image.info)
-        given = {"recipe": recipe, "alpha": alpha, "name": name, "sha256": sha256,
+        picture = cls()
+        picture.im = image.im
+        picture._mode, picture._size = image.mode, image.size
+        picture.palette = None if image.palette is None else image.palette.copy()
+        picture.info = dict(image.info)
+        named = {"recipe": recipe, "alpha": alpha, "name": name, "sha256": sha256,
                  "composite": composite}  # fmt: skip
         carried = image._carried() if isinstance(image, Picture) else {}
-        made.__dict__.update(carried | {k: v for k, v in given.items() if v is not _CARRIED})
-        return made
+        picture.__dict__.update(carried | {k: v for k, v in named.items() if v is not _CARRIED})
+        return picture
 
     def copy(self) -> Self:
         alpha = None if self.alpha is None else self.alpha.copy()
@@ -175,10 +176,10 @@ def _holds_alpha(kind: str) -> bool:
     buffer = io.BytesIO()
     try:
         PILImage.new("RGBA", (16, 16), (200, 10, 20, 128)).save(buffer, kind)
-        found = reread(buffer, kind)
+        back = reread(buffer, kind)
     except Exception:  # writers raise anything
         return False
-    pixel = found.convert("RGBA").getpixel((0, 0)) if found else None
+    pixel = back.convert("RGBA").getpixel((0, 0)) if back else None
     return isinstance(pixel, tuple) and abs(pixel[3] - 128) < 8
 
 
@@ -187,3 +188,15 @@ def reread(buffer: io.BytesIO, kind: str) -> PILImage.Image | None:
     if kind not in PILImage.OPEN or kind in ("EPS", "WMF"):
         return None
     return PILImage.open(buffer, formats=[kind])
+
+
+def name_of(image: PILImage.Image) -> str:
+    """The name of the file that a PIL image came from."""
+    if isinstance(image, Picture) and image.name:
+        return image.name
+    return file_name(str(getattr(image, "filename", "") or "image.png"))
+
+
+def file_name(text: str) -> str:
+    """The last part of a path of any system; folders are nobody else's business."""
+    return re.split(r"[/\\]", text)[-1] or "image"

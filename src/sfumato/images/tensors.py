@@ -119,9 +119,9 @@ def paste(
     left, top, right, bottom = frame.place
     if result.size != (right - left, bottom - top):
         raise ValueError(f"result is {result.size}, its place {frame.place}")
-    made = resized(original, frame)
-    alpha = made.getchannel("A") if made.mode == "RGBA" else None
-    pixels = made.convert("RGB")
+    target = resized(original, frame)
+    alpha = target.getchannel("A") if target.mode == "RGBA" else None
+    pixels = target.convert("RGB")
     where = None
     if edit is not None:
         _same_size(edit, frame)
@@ -138,10 +138,10 @@ def resized(original: Picture, frame: Frame) -> Picture:
     """The original at the target size, with its alpha; its very pixels when the sizes agree."""
     whole = original.with_alpha()
     if frame.target == original.size:
-        made: PILImage.Image = whole.copy()
+        target: PILImage.Image = whole.copy()
     else:  # RGBA is premultiplied by PIL for this
-        made = whole.resize(frame.target, PILImage.Resampling.LANCZOS)
-    return Picture.of(made, name=original.name)
+        target = whole.resize(frame.target, PILImage.Resampling.LANCZOS)
+    return Picture.of(target, name=original.name)
 
 
 def _mask_at_target(mask: PILImage.Image, frame: Frame) -> PILImage.Image:

@@ -21,23 +21,23 @@ def read_metadata(source: str | Path | bytes) -> dict[str, str]:
     name = "picture" if isinstance(source, bytes) else Path(source).name
     data = source if isinstance(source, bytes) else read_bytes(source)
     image = identify(data, name)
-    found = texts_of(image)
-    if image.format == "PNG" and "sfumato" not in found:
+    texts = texts_of(image)
+    if image.format == "PNG" and "sfumato" not in texts:
         with suppress(Exception):  # some programs put text behind the pixels, even of broken files
             image.load()
-            found = texts_of(image)
-    return found
+            texts = texts_of(image)
+    return texts
 
 
 def texts_of(image: PILImage.Image) -> dict[str, str]:
     """What an opened file says, before its pixels are decoded."""
-    found = {k: v for k in ("sfumato", "parameters") if isinstance(v := image.info.get(k), str)}
+    texts = {k: v for k in ("sfumato", "parameters") if isinstance(v := image.info.get(k), str)}
     packet = image.info.get("xmp")
-    if "sfumato" not in found and packet and (recipe := _recipe_of(packet)):
-        found["sfumato"] = recipe
-    if "parameters" not in found and (comment := _comment_of(image)):
-        found["parameters"] = str(comment)
-    return found
+    if "sfumato" not in texts and packet and (recipe := _recipe_of(packet)):
+        texts["sfumato"] = recipe
+    if "parameters" not in texts and (comment := _comment_of(image)):
+        texts["parameters"] = str(comment)
+    return texts
 
 
 def _comment_of(image: PILImage.Image) -> str | None:

@@ -70,8 +70,8 @@ class Curve:
         for point in self.points:
             row: list[Any] = [f"{point.value:g}", point.pictures]
             for name in self.names():
-                found = point.measures.get(name)
-                ends = (found.value, found.low, found.high) if found else ("", "", "")
+                estimate = point.measures.get(name)
+                ends = (estimate.value, estimate.low, estimate.high) if estimate else ("", "", "")
                 row += [f"{end:.6g}" if end != "" else "" for end in ends]
             writer.writerow([*row, "x" if point.value == self.chosen else ""])
         return stream.getvalue()

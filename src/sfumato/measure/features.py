@@ -81,8 +81,8 @@ def batched(features: Features) -> Features:
 
     def run(pixels: Tensor) -> Tensor:
         with torch.no_grad():
-            found = [features(part).flatten(1).float().cpu() for part in torch.split(pixels, ROWS)]
-        return torch.cat(found)
+            rows = [features(part).flatten(1).float().cpu() for part in torch.split(pixels, ROWS)]
+        return torch.cat(rows)
 
     return run
 
@@ -103,8 +103,8 @@ def _script(
     options = {name: value for name, value in wanted.items() if name in names}
 
     def features(pixels: Tensor) -> Tensor:
-        found: Tensor = network(((pixels + 1) * 127.5).round().clamp(0, 255).to(device), **options)
-        return found
+        rows: Tensor = network(((pixels + 1) * 127.5).round().clamp(0, 255).to(device), **options)
+        return rows
 
     return features
 
@@ -128,20 +128,20 @@ def _folder(path: Path, device: str, token: bool) -> Features:
 
     def features(pixels: Tensor) -> Tensor:
         shown = ((pixels + 1) * 127.5).round().clamp(0, 255).byte()
-        given = prepare(images=list(shown.cpu()), return_tensors="pt")["pixel_values"].to(device)
+        inputs = prepare(images=list(shown.cpu()), return_tensors="pt")["pixel_values"].to(device)
         if hasattr(network, "get_image_features"):
-            return _tensor(network.get_image_features(pixel_values=given), False)
-        return _tensor(network(pixel_values=given), token)
+            return _tensor(network.get_image_features(pixel_values=inputs), False)
+        return _tensor(network(pixel_values=inputs), token)
 
     return features
 
 
-def _tensor(found: Any, token: bool) -> Tensor:
+def _tensor(output: Any, token: bool) -> Tensor:
     """A tensor; of a model's output the pooled one, else or if asked for its class token."""
-    if isinstance(found, Tensor):
-        return found
-    pooled: Tensor | None = getattr(found, "pooler_output", None)
-    states: Any = getattr(found, "last_hidden_state", None)
+    if isinstance(output, Tensor):
+        return output
+    pooled: Tensor | None = getattr(output, "pooler_output", None)
+    states: Any = getattr(output, "last_hidden_state", None)
     tokens = states is not None and states.ndim == 3  # of a convolutional network: (B, d, h, w)
     if pooled is not None and not (token and tokens):
         return pooled

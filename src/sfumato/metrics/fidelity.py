@@ -10,13 +10,13 @@ from torch import Tensor
 
 
 def unit(features: Tensor) -> Tensor:
-    made: Tensor = features / features.norm(dim=-1, keepdim=True)
-    return made
+    normalised: Tensor = features / features.norm(dim=-1, keepdim=True)
+    return normalised
 
 
-def subject_fidelity(made: Tensor, real: Tensor) -> Tensor:
-    """Mean cosine of every made picture with all real ones, (N,): features (N, d) and (M, d)."""
-    return (unit(made) @ unit(real).T).mean(1)
+def subject_fidelity(generated: Tensor, real: Tensor) -> Tensor:
+    """Mean cosine of each generated picture with all real ones, (N,): features (N, d), (M, d)."""
+    return (unit(generated) @ unit(real).T).mean(1)
 
 
 def real_ceiling(real: Tensor) -> float:
@@ -26,9 +26,9 @@ def real_ceiling(real: Tensor) -> float:
     return float((cosines.sum() - cosines.diagonal().sum()) / (n * (n - 1)))
 
 
-def prompt_fidelity(made: Tensor, texts: Tensor) -> Tensor:
+def prompt_fidelity(generated: Tensor, texts: Tensor) -> Tensor:
     """Cosine of every picture with its own text, (N,): features (N, d) of both."""
-    return (unit(made) * unit(texts)).sum(1)
+    return (unit(generated) * unit(texts)).sum(1)
 
 
 def pres(of_class: Tensor, real: Tensor) -> Tensor:

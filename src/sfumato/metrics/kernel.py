@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,23 +49,30 @@ def mean(values: Tensor, **options: int) -> Estimate:
     return bootstrap(lambda rows: float(numbers[rows].mean()), len(numbers), **options)
 
 
-def kernel_distance(made: Tensor, real: Tensor) -> float:
+def interval(numbers: Sequence[float]) -> Estimate:
+    """Mean with its interval; of a single number, itself."""
+    if len(numbers) == 1:
+        return Estimate(numbers[0], numbers[0], numbers[0], 1)
+    return mean(torch.tensor(numbers))
+
+
+def kernel_distance(generated: Tensor, real: Tensor) -> float:
     """Unbiased squared maximum mean discrepancy, kernel (x.y/d + 1)^3 (KID, arXiv 1801.01401).
 
-    made (N, d), real (M, d). Can be slightly below 0 when the sets agree.
+    generated (N, d), real (M, d). Can be slightly below 0 when the sets agree.
     """
-    kernels = Kernels(made, real)
-    return kernels.distance(torch.arange(len(made)), torch.arange(len(real)))
+    kernels = Kernels(generated, real)
+    return kernels.distance(torch.arange(len(generated)), torch.arange(len(real)))
 
 
-def kernel_each(made: Tensor, real: Tensor) -> Tensor:
+def kernel_each(generated: Tensor, real: Tensor) -> Tensor:
     """Squared kernel distance of every single picture to the real ones, (N,).
 
     |phi(x) - mean phi(real)|^2: how untypical it is. Unlike the distance of sets it says nothing
     about their variety, so it is what a few pictures of one prompt can be asked.
     """
-    kernels = Kernels(made, real)
-    own = (made.double().square().sum(1) / made.shape[1] + 1) ** 3
+    kernels = Kernels(generated, real)
+    own = (generated.double().square().sum(1) / generated.shape[1] + 1) ** 3
     within = _between_different(kernels.real, torch.arange(len(real)))
     return own - 2 * kernels.cross.mean(1) + within
 
@@ -73,34 +80,34 @@ def kernel_each(made: Tensor, real: Tensor) -> Tensor:
 class Kernels:
     """Kernel values of two sets, so that resampling costs no new products."""
 
-    def __init__(self, made: Tensor, real: Tensor) -> None:
-        if len(real) < 2 or not len(made):
+    def __init__(self, generated: Tensor, real: Tensor) -> None:
+        if len(real) < 2 or not len(generated):
             raise SfumatoError("kernel distance: needs at least 2 real pictures and 1 made one")
-        a, b = made.double(), real.double()
-        self.made, self.real, self.cross = _kernel(a, a), _kernel(b, b), _kernel(a, b)
+        a, b = generated.double(), real.double()
+        self.generated, self.real, self.cross = _kernel(a, a), _kernel(b, b), _kernel(a, b)
 
     def distance(self, rows: Tensor, columns: Tensor) -> float:
-        """Of the chosen made and real pictures, at least 2 on both sides.
+        """Of the chosen generated and real pictures, at least 2 on both sides.
 
         A picture drawn twice by a resample is not compared with itself: that pair says nothing
         about the distribution and would push the distance up.
         """
-        within = _between_different(self.made, rows) + _between_different(self.real, columns)
+        within = _between_different(self.generated, rows) + _between_different(self.real, columns)
         return within - 2 * float(self.cross[rows][:, columns].mean())
 
     def paired(self, rows: Tensor) -> float:
         """Of sets that answer the same questions: no question is compared with itself.
 
-        The sets then are not independent, and a made picture next to the real one of its own
-        question would count for closeness that no two made pictures can have. rows: of the real
-        ones; the made may be several batches over the same questions, in their order.
+        The sets then are not independent, and a generated picture next to the real one of its own
+        question would count for closeness that no two generated ones can have. rows: of the real
+        ones; the generated may be several batches over the same questions, in their order.
         """
-        n, batches = len(self.real), len(self.made) // len(self.real)
+        n, batches = len(self.real), len(self.generated) // len(self.real)
         asked = rows.repeat(batches)
-        made = torch.cat([rows + n * k for k in range(batches)])
-        within = _different(self.made[made][:, made], asked, asked)
+        generated = torch.cat([rows + n * k for k in range(batches)])
+        within = _different(self.generated[generated][:, generated], asked, asked)
         within += _different(self.real[rows][:, rows], rows, rows)
-        return within - 2 * _different(self.cross[made][:, rows], asked, rows)
+        return within - 2 * _different(self.cross[generated][:, rows], asked, rows)
 
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:
@@ -117,48 +124,50 @@ def _different(values: Tensor, first: Tensor, second: Tensor) -> float:
 
 
 def kernel_estimate(
-    made: Tensor, real: Tensor, *, paired: bool = False, rounds: int = 200
+    generated: Tensor, real: Tensor, *, paired: bool = False, rounds: int = 200
 ) -> Estimate:
     """The kernel distance with an interval: both sets are resampled, paired ones together.
 
-    paired: made (k N, d) are k batches of answers to the questions of real (N, d).
+    paired: generated (k N, d) are k batches of answers to the questions of real (N, d).
     """
-    kernels = Kernels(made, real)
+    kernels = Kernels(generated, real)
     if paired:
-        if len(made) % len(real):
-            raise SfumatoError(f"kernel distance: {len(made)} made, {len(real)} real; not paired")
+        if len(generated) % len(real):
+            raise SfumatoError(
+                f"kernel distance: {len(generated)} made, {len(real)} real; not paired"
+            )
         return bootstrap(kernels.paired, len(real), rounds=rounds)
     generator = torch.Generator().manual_seed(keyed("bootstrap/real"))
 
     def statistic(rows: Tensor) -> float:
-        if torch.equal(rows, torch.arange(len(made))):
+        if torch.equal(rows, torch.arange(len(generated))):
             return kernels.distance(rows, torch.arange(len(real)))
         return kernels.distance(rows, torch.randint(len(real), (len(real),), generator=generator))
 
-    return bootstrap(statistic, len(made), rounds=rounds)
+    return bootstrap(statistic, len(generated), rounds=rounds)
 
 
 FRECHET_SIZE = 64
 FRECHET_LEAST = 1000
 
 
-def frechet_distance(made: Tensor, real: Tensor) -> float:
+def frechet_distance(generated: Tensor, real: Tensor) -> float:
     """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) (FID, arXiv 1706.08500).
 
     Refused above 64 dimensions or below 1,000 pictures on either side, where its bias is larger
     than the differences that one wants to see; the kernel distance has none.
     """
-    if made.shape[1] > FRECHET_SIZE:
+    if generated.shape[1] > FRECHET_SIZE:
         raise SfumatoError(
-            f"Frechet distance: {made.shape[1]} dimensions; at most {FRECHET_SIZE}, "
+            f"Frechet distance: {generated.shape[1]} dimensions; at most {FRECHET_SIZE}, "
             "take the kernel distance"
         )
-    if (least := min(len(made), len(real))) < FRECHET_LEAST:
+    if (least := min(len(generated), len(real))) < FRECHET_LEAST:
         raise SfumatoError(
             f"Frechet distance: {least} pictures; at least {FRECHET_LEAST} on both sides, "
             "take the kernel distance"
         )
-    a, b = made.double(), real.double()
+    a, b = generated.double(), real.double()
     first, second = torch.cov(a.T), torch.cov(b.T)
     # the eigenvalues of C1 C2 are those of C1^(1/2) C2 C1^(1/2), which is symmetric
     values, vectors = torch.linalg.eigh(first)

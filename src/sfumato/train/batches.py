@@ -9,9 +9,7 @@ from random import Random
 from typing import Any
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torch.nn import functional as F
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import keyed
@@ -24,7 +22,7 @@ from sfumato.train.data.captions import Wording
 from sfumato.train.data.compose import Composer, Mix, Plan
 
 
-class Feed:
+class Batches:
     """Batches by step number, and fixed pictures to judge by.
 
     tests: training pictures, then held-out ones where the data has any: rows of the store that
@@ -39,13 +37,13 @@ class Feed:
         wanted["without"] = config.data.without
         train = store.read(data, split=config.data.split, **wanted).to(device)
         self.composer = Composer(train, config.mix, config.wording, self.seed)
-        self.words = self._words(folder / origin.TOKENIZER, train.concepts)
-        self.tests = [Test(train, config.data.size)]
+        self.tokenizer_file = self._tokenizer(folder / origin.TOKENIZER, train.concepts)
+        self.tests = [TestSet(train, config.data.size)]
         if train.styles[0] and config.data.split == "train":
             held = store.read(data, split="test", **wanted).to(device)
-            self.tests.append(Test(held, config.data.size))
+            self.tests.append(TestSet(held, config.data.size))
 
-    def _words(self, file: Path, concepts: Sequence[store.Concept]) -> Path:
+    def _tokenizer(self, file: Path, concepts: Sequence[store.Concept]) -> Path:
         """The run's tokenizer: a given one, maybe with Korean pieces added, or a new one; made anew
         until there is a checkpoint that was trained with it."""
         if not (file.exists() and (file.parent / origin.CHECKPOINT).exists()):
@@ -53,7 +51,7 @@ class Feed:
             part = file.with_suffix(f".{os.getpid()}.part")
             model = self.config.model
             if model.tokenizer:
-                words = warm_start.words_of(model.tokenizer)
+                words = warm_start.tokenizer_of(model.tokenizer)
                 warm_start.extended(words, concepts, model.vocabulary).save(str(part))
             else:
                 warm_start.tokenizer(concepts, model.vocabulary).save(str(part))
@@ -62,20 +60,20 @@ class Feed:
 
     def digests(self, words: bool = False) -> dict[str, str]:
         """Of the pictures with their captions, and of the tokenizer."""
-        made = self.composer.store.digests()
+        digests = self.composer.store.digests()
         if words:
-            made |= origin.tokenizer(self.words.parent)
-        return made
+            digests |= origin.tokenizer(self.tokenizer_file.parent)
+        return digests
 
     def prompts(self, context: int, vocabulary: int) -> Prompts:
         """Captions to tokens, cut where they are too long; the network knows `vocabulary`."""
-        made = Prompts(vocabularies.read(self.words), context, cut=True)
-        if (size := made.tokenizer.get_vocab_size()) > vocabulary:
+        prompts = Prompts(vocabularies.read(self.tokenizer_file), context, cut=True)
+        if (size := prompts.tokenizer.get_vocab_size()) > vocabulary:
             raise SfumatoError(
                 f"model.network: knows {vocabulary} tokens, the tokenizer has {size}; give it as "
                 "many, or a smaller model.vocabulary"
             )
-        return made
+        return prompts
 
     def plans(self, step: int, share: slice) -> list[Plan]:
         return self.composer.plans(step, self.config.optim.batch)[share]
@@ -93,7 +91,7 @@ class Feed:
         return torch.randn(shape, generator=generator, device=self.device)
 
 
-class Test:
+class TestSet:
     """Up to 160 plain pictures with their plain captions, the same at every measure."""
 
     def __init__(self, pictures: store.Store, size: int) -> None:
@@ -103,42 +101,9 @@ class Test:
         plain = Composer(pictures, still, Wording())
         self.concepts = [pictures.concepts[row] for row in chosen]
         self.styles = [pictures.styles[row] for row in chosen]
-        spoken = [store.STYLES.get(style, ("",))[0] for style in self.styles]
+        style_names = [store.STYLES.get(style, ("",))[0] for style in self.styles]
         self.texts = [
             ", ".join(part for part in (concept.label, style) if part)
-            for concept, style in zip(self.concepts, spoken, strict=True)
+            for concept, style in zip(self.concepts, style_names, strict=True)
         ]
         self.pixels = plain.render([plain.still(row) for row in chosen], size)
-
-
-def tiled(rows: Sequence[Tensor], least: int = 64, labels: Sequence[str] = ()) -> Image.Image:
-    """Rows of pictures (B, 3, S, S) in [-1, 1] side by side, enlarged to `least` pixels each.
-
-    labels: a text beside each row, which may have several lines.
-    """
-    zoom = max(1, least // rows[0].shape[-1])
-    lines = [F.interpolate(row.float().cpu(), scale_factor=zoom) for row in rows]
-    width = max(len(line) for line in lines)
-    padded = [F.pad(line, (0, 0, 0, 0, 0, 0, 0, width - len(line)), value=1.0) for line in lines]
-    whole = torch.cat([torch.cat(list(line), dim=2) for line in padded], dim=1)
-    pixels = ((whole + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0)
-    picture = Image.fromarray(pixels.numpy())
-    return labelled(picture, labels) if labels else picture
-
-
-def listed(pictures: Tensor, texts: Sequence[str]) -> Image.Image:
-    """Pictures (B, 3, S, S) in a column, a line of text beside each."""
-    return tiled([picture[None] for picture in pictures], labels=texts)
-
-
-def labelled(picture: Image.Image, texts: Sequence[str]) -> Image.Image:
-    """A picture of equally high rows with a text beside each."""
-    font = ImageFont.load_default(13)
-    beside = max(font.getlength(line) for text in texts for line in text.splitlines() or [""])
-    sheet = Image.new("RGB", (picture.width + round(beside) + 20, picture.height), "white")
-    sheet.paste(picture, (0, 0))
-    draw, step = ImageDraw.Draw(sheet), picture.height / len(texts)
-    for k, text in enumerate(texts):
-        place = (picture.width + 8, (k + 0.5) * step)
-        draw.text(place, text, fill="black", font=font, anchor="lm")
-    return sheet

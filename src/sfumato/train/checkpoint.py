@@ -35,22 +35,22 @@ def write(path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) ->
 def put(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
     """Save tensors with a header beside the file, then in its place; a full disk leaves the old."""
     dense = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with beside(path) as made:
-        save_file(dense, made, dict(header) or None)
+    with beside(path) as temporary:
+        save_file(dense, temporary, dict(header) or None)
 
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
     """Where to write the file; it takes the other's place when it is whole."""
-    made = path.with_name(f".{path.name}.part")
+    temporary = path.with_name(f".{path.name}.part")
     try:
-        yield made
-        with made.open("rb") as stream:
+        yield temporary
+        with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
-        made.replace(path)
+        temporary.replace(path)
     except (OSError, SafetensorError) as error:
         with suppress(OSError):
-            made.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         raise SfumatoError(
             f"{path}: could not be written ({error}); what was there is kept, free some space and "
             "give the same command again"
@@ -63,8 +63,8 @@ def put_text(path: Path, text: str) -> None:
     with suppress(OSError):
         if path.read_bytes() == data:
             return
-    with beside(path) as made:
-        made.write_bytes(data)
+    with beside(path) as temporary:
+        temporary.write_bytes(data)
 
 
 @part

@@ -38,9 +38,9 @@ def described(kind: type[T], table: Mapping[str, Any], where: str = "model.netwo
             if isinstance(number, int | float) and not isinstance(number, bool):
                 least, most = LEAST.get(name), MOST.get(name, LARGEST)
                 if not (number > 0 if least is None else number >= least) or number > most:
-                    said = "above 0" if least is None else f"{least} or more"
+                    least_said = "above 0" if least is None else f"{least} or more"
                     raise SfumatoError(
-                        f"{where}.{name} = {number}: must be {said}, and at most {most}"
+                        f"{where}.{name} = {number}: must be {least_said}, and at most {most}"
                     )
     config = ConfigDict(strict=True, extra="forbid")
     strict: Any = pydantic_dataclass(kind, frozen=True, config=config)
@@ -56,7 +56,7 @@ def described(kind: type[T], table: Mapping[str, Any], where: str = "model.netwo
     return kind(**values)
 
 
-def made(build: Callable[[], N], seed: int) -> N:
+def initialised(build: Callable[[], N], seed: int) -> N:
     """A network with fresh weights that follow from the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(keyed(f"{seed}/init"))

@@ -1,46 +1,38 @@
-"""A model as something to tune: its trained parameters, its conditions with gradients, its files.
+"""A model as something to tune: its trained parameters, its conditions with gradients.
 
 Two kinds: networks of our own (the text transformer is inside), and latent models of the diffusers
-family (text encoders beside). What is learned about a subject is in tuners/.
+family (text encoders beside). What is learned is written by exports.py.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, cast
 
-import torch
-from pydantic import JsonValue
-from torch import Tensor, nn
+from torch import nn
 
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
-from sfumato.documents import parse_json, read_text
-from sfumato.models import adapters, encoders
-from sfumato.models.files import adapter_files, vocabularies
+from sfumato.models import encoders
 from sfumato.models.model import Model
 from sfumato.nn import lora
 from sfumato.nn.unet import UNet
 from sfumato.nn.vdiffusion import VDiffusion
-from sfumato.train import checkpoint
 from sfumato.train.config import Config
-from sfumato.train.objective import trainable
+from sfumato.train.objective import check_trainable
 
 TEXT = ("transformer.", "token_embedding", "positional_embedding", "padding_embedding")
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 
 
-class Tuned:
+class Trainable:
     """model: the model that learns; nets: its trained networks by part; texts: what is said in
     training, which all get one length."""
 
     def __init__(self, model: Model, config: Config, texts: Sequence[str]) -> None:
         self.model, self.config, self.texts = model, config, tuple(texts)
         self.own = isinstance(model.denoiser.network, UNet)
-        trainable(model.denoiser)
+        check_trainable(model.denoiser)
         if isinstance(model.denoiser.network, VDiffusion):
             raise SfumatoError(f"{model.name}: v-diffusion's networks cannot be tuned here")
         network: Any = model.denoiser.network
@@ -68,7 +60,7 @@ class Tuned:
     def _trained(self) -> dict[str, nn.Parameter]:
         """Adapters on the layers that the recipe names, or the whole networks."""
         rank, alpha = self.config.adapter.rank, self.config.adapter.alpha
-        found: dict[str, nn.Parameter] = {}
+        trained: dict[str, nn.Parameter] = {}
         for target in self._targets("unet")[0] if rank else ():
             lora.layers(self.net, (target,))  # one that means nothing is refused by name
         for part, net in self.nets.items():
@@ -79,11 +71,11 @@ class Tuned:
                     if name.startswith(spared):
                         parameter.requires_grad_(False)
                     else:
-                        found[f"{part}.{name}"] = parameter
+                        trained[f"{part}.{name}"] = parameter
                 continue
-            made = lora.attach(net, rank, alpha, *self._targets(part))
-            found |= {f"{part}.{name}": parameter for name, parameter in made.items()}
-        return found
+            layers = lora.attach(net, rank, alpha, *self._targets(part))
+            trained |= {f"{part}.{name}": parameter for name, parameter in layers.items()}
+        return trained
 
     def _targets(self, part: str) -> tuple[Sequence[str], Sequence[str]]:
         """Ends of the adapted layers' names, and beginnings of those left out."""
@@ -108,131 +100,3 @@ class Tuned:
     def train(self, mode: bool) -> None:
         for net in self.nets.values():
             net.train(mode)
-
-    def export(
-        self, folder: Path, average: Mapping[str, Tensor], note: Mapping[str, Any]
-    ) -> tuple[Path, str]:
-        """Write what was learned to the folder; where, and a line that says what, counted again."""
-        folder.mkdir(parents=True, exist_ok=True)
-        if not self.config.adapter.rank:
-            return self._whole(folder, average, note)
-        if self.own:
-            file = folder / "adapter.safetensors"
-            given = self.config.adapter
-            plain = {name.removeprefix("unet."): value for name, value in average.items()}
-            checkpoint.write(file, plain, {"alpha": given.alpha, "rank": given.rank, **note})
-            return file, f"{file}: {len(plain) // 2} layers, rank {given.rank}"
-        return self._lora_files(folder, average, note)
-
-    def _lora_files(
-        self, folder: Path, average: Mapping[str, Tensor], note: Mapping[str, Any]
-    ) -> tuple[Path, str]:
-        """pytorch_lora_weights (diffusers, peft's names) and kohya's form; both read again.
-
-        alpha / rank is folded into the up matrices of the first, so that no header is needed: the
-        older stack reads it as well.
-        """
-        given = self.config.adapter
-        scale = given.alpha / given.rank
-        own: dict[str, Tensor] = {}
-        kohya: dict[str, Tensor] = {}
-        prefixes = {"unet": "lora_unet_", "text_encoder": "lora_te_"}
-        if isinstance(self.model.text, encoders.Encoders) and len(self.model.text.encoders) > 1:
-            prefixes |= {"text_encoder": "lora_te1_", "text_encoder_2": "lora_te2_"}
-        for full in sorted(average):
-            if not full.endswith(".down"):
-                continue
-            part, _, layer = full.removesuffix(".down").partition(".")
-            weight = lora.original(self.nets[part].get_submodule(layer))
-            ones = (1,) * (weight.ndim - 2)
-            down = average[full].float().reshape(-1, *weight.shape[1:])
-            up = average[f"{full.removesuffix('.down')}.up"].float().reshape(len(weight), -1, *ones)
-            said = layer if part == "unet" else f"text_model.{layer.removeprefix('text_model.')}"
-            own[f"{part}.{said}.lora_A.weight"] = down
-            own[f"{part}.{said}.lora_B.weight"] = up * scale
-            stem = prefixes[part] + said.replace(".", "_")
-            kohya[f"{stem}.lora_down.weight"], kohya[f"{stem}.lora_up.weight"] = down, up
-            kohya[f"{stem}.alpha"] = torch.tensor(given.alpha)
-        name = str(note.get("name", "subject"))
-        told = {"ss_network_dim": str(given.rank), "ss_network_alpha": str(given.alpha)}
-        told |= {"ss_output_name": name, "modelspec.trigger_phrase": name, "format": "pt"}
-        first, second = (
-            folder / "pytorch_lora_weights.safetensors",
-            folder / f"{name}.kohya.safetensors",
-        )
-        checkpoint.put(first, own, {"format": "pt"})
-        checkpoint.put(second, kohya, told)
-        counts = [self.counted(file) for file in (first, second)]
-        if len(set(counts)) != 1 or counts[0] != len(own) // 2:
-            raise SfumatoError(f"{first}: {counts} layers were read back of {len(own) // 2}")
-        return first, f"{first}: {counts[0]} layers, rank {given.rank}; {second.name} the same"
-
-    def counted(self, file: Path) -> int:
-        """How many of a LoRA file's layers are this model's."""
-        tensors, header = adapter_files.read(file)
-        known = {part: adapters.layer_names(net, part) for part, net in self.nets.items()}
-        found = adapter_files.changes(tensors, header, file)
-        return sum(adapter_files.flat(low.layer) in known.get(low.part, {}) for low in found)
-
-    def _whole(
-        self, folder: Path, average: Mapping[str, Tensor], note: Mapping[str, Any]
-    ) -> tuple[Path, str]:
-        """The model's own folder with the trained weights in it."""
-        source, target = self.model.folder, folder / "model"
-        if source is None:
-            raise SfumatoError(
-                f"{self.model.name}: a single file cannot be written anew; train an adapter (rank)"
-            )
-        part = target.with_name(".model.part")
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(source, part)
-        if self.own:
-            self._cascade(part, average, note)
-        else:
-            self._pipeline(part, average)
-        shutil.rmtree(target, ignore_errors=True)
-        part.replace(target)
-        return target, f"{target}: the whole model, {len(average)} weights trained"
-
-    def _cascade(
-        self, folder: Path, average: Mapping[str, Tensor], note: Mapping[str, Any]
-    ) -> None:
-        """Our own networks: shards in float16, and what the card says of them."""
-        file = folder / "card.json"
-        card: Any = parse_json(dict[str, JsonValue], read_text(file), file.name)
-        for part, net in self.nets.items():
-            weights = {k: v.half() for k, v in {**net.state_dict(), **_of(part, average)}.items()}
-            own = part == "unet"
-            stages = [card["base"]] if own else card["upsamplers"]
-            before = stages[0]["weights"]
-            names = checkpoint.write_shards(folder, "base" if own else part, weights)
-            for old in set(before) - set(names):
-                (folder / old).unlink()
-            for stage in stages:  # one network may serve several
-                if stage["weights"] == before:
-                    stage["weights"], stage["training"] = names, dict(note)
-        file.write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
-
-    def _pipeline(self, folder: Path, average: Mapping[str, Tensor]) -> None:
-        for part, net in self.nets.items():
-            weights = {**net.state_dict(), **_of(part, average)}
-            stem = "diffusion_pytorch_model" if part == "unet" else "model"
-            if part != "unet":  # as everybody else's files have it
-                weights = {_text_name(k): v for k, v in weights.items()}
-            for old in (folder / part).glob("*.safetensors*"):
-                old.unlink()
-            for old in (folder / part).glob("*.bin*"):
-                old.unlink()
-            checkpoint.put(folder / part / f"{stem}.safetensors", weights, {"format": "pt"})
-        for words in ("tokenizer", "tokenizer_2"):
-            vocabularies.spell_out(folder / words)
-
-
-def _of(part: str, average: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of one network, in its own names."""
-    return {k.removeprefix(f"{part}."): v for k, v in average.items() if k.startswith(f"{part}.")}
-
-
-def _text_name(name: str) -> str:
-    bare = name.startswith(("text_model.", "text_projection."))
-    return name if bare else f"text_model.{name}"

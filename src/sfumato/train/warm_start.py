@@ -35,18 +35,18 @@ CHANNELS = 3  # of pictures
 
 def tokenizer(concepts: Iterable[Concept], vocabulary: int) -> Tokenizer:
     """Byte-level BPE, lower case, token 0 for padding, learned from what captions can say."""
-    made = Tokenizer(models.BPE())
-    made.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    made.decoder = decoders.ByteLevel()
+    bpe = Tokenizer(models.BPE())
+    bpe.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         special_tokens=["<pad>"],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    made.train_from_iterator(_said(concepts), trainer)
-    return made
+    bpe.train_from_iterator(_said(concepts), trainer)
+    return bpe
 
 
 def extended(file: Path, concepts: Iterable[Concept], vocabulary: int) -> Tokenizer:
@@ -95,7 +95,7 @@ def _place(name: str) -> Path:
     return bundled if (bundled / "card.json").is_file() else Path(name)
 
 
-def words_of(name: str) -> Path:
+def tokenizer_of(name: str) -> Path:
     """The tokenizer file of a bundled name, a model's folder, or itself."""
     path = _place(name)
     file = path / "tokenizer.json" if path.is_dir() else path
@@ -117,21 +117,21 @@ def earlier(name: str, part: Part) -> tuple[dict[str, Tensor], Path | None]:
 
 def digests(weights: Mapping[str, Tensor]) -> dict[str, str]:
     """Of the weights that a run starts from."""
-    made = sha256()
+    digest = sha256()
     for name in sorted(weights):
-        made.update(name.encode())
-        made.update(
+        digest.update(name.encode())
+        digest.update(
             weights[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
         )
-    return {"the weights of model.start": made.hexdigest()[:24]}
+    return {"the weights of model.start": digest.hexdigest()[:24]}
 
 
 def _files(folder: Path, name: str, part: Part) -> tuple[Sequence[str], str | None]:
     """Names of a part's weights and of its tokenizer."""
     exported = folder / (f"{part}.json" if part in ("clip", "classifier") else "stage.json")
     if exported.is_file():
-        found = read_part(exported, part)
-        return found.weights, found.tokenizer
+        exported_part = read_part(exported, part)
+        return exported_part.weights, exported_part.tokenizer
     card = read_card(folder)
     stages = {"base": card.base, "upsampler": next(iter(card.upsamplers), None)}
     entry = {**stages, "clip": card.clip, "classifier": card.classifier}[part]
@@ -155,12 +155,12 @@ def adopt(
             if name not in weights:
                 fresh.append(name)
                 continue
-            given = weights[name].float()
+            value = weights[name].float()
             if name == "token_embedding.weight" and old and new:
-                given = _retokenised(given, target, old, new)
-            elif given.shape != target.shape:
-                given = _grown(name, given, target)
-            target.copy_(given)
+                value = _retokenised(value, target, old, new)
+            elif value.shape != target.shape:
+                value = _grown(name, value, target)
+            target.copy_(value)
     if len(fresh) == len(net.state_dict()):
         raise SfumatoError("model.start: none of its weights belongs to this network")
     return fresh
@@ -168,14 +168,14 @@ def adopt(
 
 def _renumbered(weights: Mapping[str, Tensor], net: UNet) -> dict[str, Tensor]:
     """Weights of a network without attention at a level that has it now."""
-    made = dict(weights)
+    renamed = dict(weights)
     for k, entry in enumerate(net.output_blocks):
         kinds = [type(layer) for layer in entry.children()]
         old, new = f"output_blocks.{k}.1.", f"output_blocks.{k}.2."
         if kinds == [ResBlock, Attention, ResBlock] and f"{old}in_layers.2.weight" in weights:
-            for name in [name for name in made if name.startswith(old)]:
-                made[new + name.removeprefix(old)] = made.pop(name)
-    return made
+            for name in [name for name in renamed if name.startswith(old)]:
+                renamed[new + name.removeprefix(old)] = renamed.pop(name)
+    return renamed
 
 
 def _widened(weights: Mapping[str, Tensor], net: nn.Module) -> Mapping[str, Tensor]:
@@ -183,43 +183,43 @@ def _widened(weights: Mapping[str, Tensor], net: nn.Module) -> Mapping[str, Tens
     config: Any = net.config
     if getattr(config, "bands", None) is None:
         return weights
-    made, wanted = dict(weights), net.state_dict()
+    wide, wanted = dict(weights), net.state_dict()
     for name in (STEM, PATCHES):
-        if name in made and made[name].shape[1] != wanted[name].shape[1]:
+        if name in wide and wide[name].shape[1] != wanted[name].shape[1]:
             pictures = 2 if getattr(config, "inpaint", False) else 1
-            made[name] = widened(made[name], CHANNELS, pictures)
+            wide[name] = widened(wide[name], CHANNELS, pictures)
     for name in ("out.2.weight", "out.2.bias"):
-        if isinstance(net, UNet) and made[name].shape[0] != wanted[name].shape[0]:
-            made[name] = widened_out(made[name], CHANNELS)
-    return made
+        if isinstance(net, UNet) and wide[name].shape[0] != wanted[name].shape[0]:
+            wide[name] = widened_out(wide[name], CHANNELS)
+    return wide
 
 
-def _grown(name: str, given: Tensor, target: Tensor) -> Tensor:
+def _grown(name: str, value: Tensor, target: Tensor) -> Tensor:
     """New input channels read nothing at first; new positions stand before the last one."""
-    if name == STEM and given.shape[1] < target.shape[1]:
+    if name == STEM and value.shape[1] < target.shape[1]:
         out = torch.zeros_like(target)
-        out[:, : given.shape[1]] = given
+        out[:, : value.shape[1]] = value
         return out
-    if name in ("positional_embedding", "padding_embedding") and len(given) < len(target):
-        middle = given[-2:-1].expand(len(target) - len(given), -1)
-        return torch.cat([given[:-1], middle, given[-1:]])
+    if name in ("positional_embedding", "padding_embedding") and len(value) < len(target):
+        middle = value[-2:-1].expand(len(target) - len(value), -1)
+        return torch.cat([value[:-1], middle, value[-1:]])
     raise SfumatoError(
-        f"model.start: {name} is {tuple(given.shape)} there, {tuple(target.shape)} in this recipe"
+        f"model.start: {name} is {tuple(value.shape)} there, {tuple(target.shape)} in this recipe"
     )
 
 
-def _retokenised(given: Tensor, target: Tensor, old: Path, new: Path) -> Tensor:
+def _retokenised(table: Tensor, target: Tensor, old: Path, new: Path) -> Tensor:
     """Embeddings of another vocabulary: equal pieces keep theirs, others start as their parts."""
-    before = vocabularies.read(old, len(given))
+    before = vocabularies.read(old, len(table))
     after = vocabularies.read(new, len(target))
-    known = before.get_vocab()
-    out = target.float().clone() * given.std()
+    old_ids = before.get_vocab()
+    out = target.float().clone() * table.std()
     for piece, index in after.get_vocab().items():
-        if piece in known:
-            out[index] = given[known[piece]]
+        if piece in old_ids:
+            out[index] = table[old_ids[piece]]
             continue
         text = after.decode([index])
         ids = before.encode(text).ids if text.strip() and text.isascii() else []
         if ids:
-            out[index] = given[ids].mean(0)
+            out[index] = table[ids].mean(0)
     return out

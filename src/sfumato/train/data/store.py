@@ -79,15 +79,17 @@ class Store:
     def digests(self) -> dict[str, str]:
         """Of a folder's every picture with its caption; of a packed set as a whole."""
         rows = [row.numpy().tobytes() for row in self.pixels.cpu()]
-        said = [json.dumps([asdict(c), s]) for c, s in zip(self.concepts, self.styles, strict=True)]
+        texts = [
+            json.dumps([asdict(c), s]) for c, s in zip(self.concepts, self.styles, strict=True)
+        ]
         if any(self.styles):
-            made = sha256()
-            for row, text in zip(rows, said, strict=True):
-                made.update(row + text.encode())
-            return {"the packed set": made.hexdigest()[:24]}
+            digest = sha256()
+            for row, text in zip(rows, texts, strict=True):
+                digest.update(row + text.encode())
+            return {"the packed set": digest.hexdigest()[:24]}
         return {
             f"picture {concept.key}": sha256(row + text.encode()).hexdigest()[:24]
-            for concept, row, text in zip(self.concepts, rows, said, strict=True)
+            for concept, row, text in zip(self.concepts, rows, texts, strict=True)
         }
 
     def index(self) -> dict[tuple[str, str], int]:
@@ -156,8 +158,8 @@ def _packed(
 
 def metadata(path: Path) -> list[dict[str, Any]]:
     """The lines of a packed set's metadata.jsonl."""
-    found = _lines(Row, path / "metadata.jsonl")
-    return [{**json.loads(line), **asdict(row)} for line, row in found]
+    lines = _lines(Row, path / "metadata.jsonl")
+    return [{**json.loads(line), **asdict(row)} for line, row in lines]
 
 
 def _lines(kind: type[T], file: Path) -> Iterator[tuple[str, T]]:
@@ -205,11 +207,11 @@ def concept(row: Mapping[str, Any]) -> Concept:
 
 def _archive(path: Path, size: int) -> Path:
     """The smallest zip whose pictures are a whole multiple of the size."""
-    found = {int(zipped.stem.rsplit("-", 1)[-1]): zipped for zipped in path.glob("*-*.zip")}
-    fitting = sorted(side for side in found if side % size == 0)
+    zips = {int(zipped.stem.rsplit("-", 1)[-1]): zipped for zipped in path.glob("*-*.zip")}
+    fitting = sorted(side for side in zips if side % size == 0)
     if not fitting:
-        raise SfumatoError(f"data {path}: has pictures of {sorted(found)} px, none fits {size} px")
-    return found[fitting[0]]
+        raise SfumatoError(f"data {path}: has pictures of {sorted(zips)} px, none fits {size} px")
+    return zips[fitting[0]]
 
 
 def _decoded(files: Mapping[str, bytes], size: int) -> Tensor:

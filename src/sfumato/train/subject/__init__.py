@@ -1,1 +1,1 @@
-"""A subject: its pictures and name, the pictures of its class, and how both are weighed."""
+"""A subject: its pictures and name, the pictures of its class, what a run on it is judged by."""

@@ -75,11 +75,11 @@ class Wanted:
         text = json.dumps(known, sort_keys=True, default=str)
         return sha256(text.encode()).hexdigest()[:24]
 
-    def made(self) -> list[Picture]:
+    def pictures(self) -> list[Picture]:
         """The pictures, those that are missing made now."""
         known = self._known()
-        found = [self._kept(i, known) for i in range(self.count)]
-        wanted = [i for i, picture in enumerate(found) if picture is None]
+        pictures = [self._kept(i, known) for i in range(self.count)]
+        wanted = [i for i, picture in enumerate(pictures) if picture is None]
         if wanted:
             log.info("%d pictures of %r are made by the untouched model", len(wanted), self.text)
             _folder(self.folder)
@@ -89,21 +89,21 @@ class Wanted:
             seed = keyed(f"{self.seed}/class") % 2**30 + first
             result = self.process.based(n=self.at_once).sample(seed=seed)
             for i, image in enumerate(result.images, first):
-                if i >= self.count or found[i] is not None:
+                if i >= self.count or pictures[i] is not None:
                     continue
                 name = f"{i:04d}.png"
                 with checkpoint.beside(self.folder / name) as part:
                     part.write_bytes(Picture.of(image).encode("PNG"))
                 known[name] = sha256((self.folder / name).read_bytes()).hexdigest()
                 checkpoint.put_text(self.folder / MADE, json.dumps(known, indent=0))
-                found[i] = self._kept(i, known)
+                pictures[i] = self._kept(i, known)
                 done += 1
             if time.monotonic() - said > PAUSE or done == len(wanted):
                 said = time.monotonic()
                 log.info("class pictures: %d of %d", done, len(wanted))
-        if any(picture is None for picture in found):
+        if any(picture is None for picture in pictures):
             raise SfumatoError(f"{self.folder}: class pictures could not be kept; free some space")
-        return [picture for picture in found if picture is not None]
+        return [picture for picture in pictures if picture is not None]
 
     def missing(self) -> list[int]:
         """Which of the pictures are not there yet, damaged, or not those that were made."""

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import keyed
+from sfumato.models.model import Model
+from sfumato.train.subject.vocabulary import Tokens, tokens_of, vocabulary_of
 
 log = logging.getLogger("sfumato")
 
@@ -42,12 +44,8 @@ def guessed(clip: Any, pictures: Sequence[Tensor], spoken: Callable[[str], str])
     with torch.no_grad():
         seen = torch.cat([resize(x[None], side, mode="bilinear", antialias=True) for x in pictures])
         vectors = clip.image(seen, torch.zeros(len(seen), device=seen.device))
-        found = (vectors @ clip.text([spoken(noun) for noun in NOUNS]).T).mean(0)
-    return [NOUNS[k] for k in found.topk(3).indices.tolist()]
-
-
-Tokens = Callable[[str], list[int]]
-"""Token ids of a text, without what marks its ends."""
+        likeness = (vectors @ clip.text([spoken(noun) for noun in NOUNS]).T).mean(0)
+    return [NOUNS[k] for k in likeness.topk(3).indices.tolist()]
 
 
 def pick_identifier(tokens: Tokens, vocabulary: Sequence[str], seed: int = 0) -> str:
@@ -63,6 +61,11 @@ def pick_identifier(tokens: Tokens, vocabulary: Sequence[str], seed: int = 0) ->
     if not rare:
         raise SfumatoError("identifier: this tokenizer has no rare short word; give one by name")
     return Random(keyed(f"{seed}/identifier")).choice(rare)
+
+
+def identifier_of(model: Model, seed: int) -> str:
+    """A rare word of the model's tokenizer, the same whenever the run is started again."""
+    return pick_identifier(tokens_of(model), vocabulary_of(model), seed)
 
 
 def inspected(

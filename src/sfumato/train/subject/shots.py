@@ -21,6 +21,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.images import Picture
 from sfumato.images.decode import identify
 from sfumato.images.folders import pictures_in
+from sfumato.models.model import Model
 
 log = logging.getLogger("sfumato")
 
@@ -41,7 +42,7 @@ def read_shots(folder: Path) -> list[Shot]:
     """Every readable picture of a folder, by name. What cannot be read is said and left out."""
     if not folder.is_dir():
         raise SfumatoError(f"{folder}: not a folder; give the folder with the subject's pictures")
-    found = []
+    shots = []
     listed = pictures_in(folder, beside=(".txt",))
     if listed.note:
         log.warning("%s: %s", folder, listed.note)
@@ -57,30 +58,30 @@ def read_shots(folder: Path) -> list[Shot]:
             continue
         if getattr(identify(data.data, file.name), "is_animated", False):
             log.warning("%s: is several pictures; the first one is taken", file.name)
-        found.append(Shot(file.name, picture, data.sha256))
-    if not found:
+        shots.append(Shot(file.name, picture, data.sha256))
+    if not shots:
         raise SfumatoError(f"{folder}: no picture there that can be read; 3 to 5 are best")
-    if len(found) < FEW:
+    if len(shots) < FEW:
         log.warning(
             "%d picture%s of the subject: its pose and background will come back; 3 to 5 are best",
-            len(found),
-            "" if len(found) == 1 else "s",
+            len(shots),
+            "" if len(shots) == 1 else "s",
         )
-    if len(found) > MANY:
-        log.warning("%d pictures: more than 5 seldom help; all are used", len(found))
-    return found
+    if len(shots) > MANY:
+        log.warning("%d pictures: more than 5 seldom help; all are used", len(shots))
+    return shots
 
 
 def buckets(native: tuple[int, int], multiple: int) -> list[tuple[int, int]]:
     """Work sizes (width, height) of about the native area, sides multiples, up to 2 to 1."""
     area = native[0] * native[1]
     step = max(multiple, math.isqrt(area) // 8 // multiple * multiple)
-    found = set()
+    sizes = set()
     for width in range(step, 2 * max(native) + 1, step):
         height = round(area / width / step) * step
         if height and max(width, height) <= 2 * min(width, height):
-            found |= {(width, height), (height, width)}
-    return sorted(found | {native})
+            sizes |= {(width, height), (height, width)}
+    return sorted(sizes | {native})
 
 
 def fit(shot: Shot, sizes: Sequence[tuple[int, int]]) -> Tensor:
@@ -99,3 +100,10 @@ def fit(shot: Shot, sizes: Sequence[tuple[int, int]]) -> Tensor:
 
     values = torch.from_numpy(np.asarray(pixels).astype(np.float32) / np.float32(127.5) - 1)
     return values.permute(2, 0, 1).contiguous()
+
+
+def digests(model: Model, shots: Sequence[Shot]) -> dict[str, str]:
+    """Of the model that learns and of the subject's pictures."""
+    return {"the model": model.weights[:24]} | {
+        f"picture {shot.name}": shot.digest[:24] for shot in shots
+    }

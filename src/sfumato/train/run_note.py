@@ -15,7 +15,7 @@ Text = Annotated[str, Field(max_length=10_000)]
 
 
 @foreign
-class Told:
+class RunNote:
     """name: what the subject is called; noun: its class; prompt: how it was spoken of; model: what
     learned it; file: what was written, or a line about it."""
 
@@ -26,6 +26,6 @@ class Told:
     file: Text = ""
 
 
-def read(folder: Path) -> Told:
+def read(folder: Path) -> RunNote:
     """What the run of a folder says."""
-    return read_json(Told, folder / FILE)
+    return read_json(RunNote, folder / FILE)

@@ -28,9 +28,9 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Album:
+class Examples:
     """states: one (C, h, w) for each picture, of few shapes; texts: their captions, drawn anew for
-    every row; drop: share of them left empty. purpose: keeps two albums of a run apart."""
+    every row; drop: share of them left empty. purpose: keeps two sets of a run apart."""
 
     purpose: str
     states: Sequence[Tensor]
