@@ -20,7 +20,8 @@ from sfumato.models.cascade import base_of
 from sfumato.models.loaders import library
 from sfumato.models.model import Model
 from sfumato.models.result import Result
-from sfumato.recipe import STRENGTH, Recipe
+from sfumato.recipe import Recipe
+from sfumato.recipe.fields import STRENGTH
 
 
 @dataclass(frozen=True)

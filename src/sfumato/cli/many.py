@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
-from sfumato import recipe
 from sfumato.cli import show, signals
 from sfumato.cli.compose import composed
 from sfumato.cli.options import Wanted, methods_of, plain
 from sfumato.core.errors import SfumatoError
+from sfumato.home import unstored
 from sfumato.images import ImageInput
 from sfumato.images.destination import Destination
 from sfumato.methods import Method, described, field_of
@@ -26,7 +26,7 @@ def sweep(cls: type[Method] | None, wanted: list[Wanted], values: dict[str, Any]
 
     over = axis(values["over"], cls.id if cls else "")
     made = composed(wanted, values).found(values)
-    store = recipe.unstored() if values["no_store"] else nullcontext()
+    store = unstored() if values["no_store"] else nullcontext()
     total = len(over.values) * max(1, len(values["prompts"]))
     with store, show.counted(over.name, total, values["quiet"]) as update:
         done = swept(
@@ -64,7 +64,7 @@ def batch(cls: type[Method] | None, values: dict[str, Any]) -> None:
     target.check([target.folder / "x"], embedded=0, makes=True)
     given = batches.rows(values["source"])
     shared = Shared(cls, values, target)
-    store = recipe.unstored() if values["no_store"] else nullcontext()
+    store = unstored() if values["no_store"] else nullcontext()
     with store, show.counted("pictures", len(given), values["quiet"]) as update:
         count = itertools.count(1)
 

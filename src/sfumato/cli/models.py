@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from sfumato.cli import show
-from sfumato.models import hub  # the others load torch, which a pull need not wait for
+from sfumato.models.files import hub  # the others load torch, which a pull need not wait for
 
 HEADINGS = {
     "bundled": "Here, with the program",

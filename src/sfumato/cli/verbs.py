@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 
-from sfumato import images, recipe
+from sfumato import images
 from sfumato.cli import plans, show
 from sfumato.cli.compose import Composed, composed
 from sfumato.cli.options import Wanted
 from sfumato.core.errors import SfumatoError
 from sfumato.core.interrupts import undisturbed
+from sfumato.home import home, unstored
 from sfumato.images.destination import Destination, check_file
 from sfumato.images.writing import tailed, write_safely
 from sfumato.models import cost
@@ -28,6 +29,7 @@ from sfumato.models import replay as replays
 from sfumato.models.devices import choose
 from sfumato.models.loaders import library
 from sfumato.models.result import Result, save_new
+from sfumato.recipe.store import encoded
 
 
 def make(methods: Sequence[Wanted], values: dict[str, Any]) -> None:
@@ -40,7 +42,7 @@ def make(methods: Sequence[Wanted], values: dict[str, Any]) -> None:
     if values["plan"]:
         plan(made, values["as_json"])
         return
-    store = recipe.unstored() if values["no_store"] else nullcontext()
+    store = unstored() if values["no_store"] else nullcontext()
     with store, watched(made.process, values["quiet"]) as update:
         result = made.sample(update)
     if values["embed"]:
@@ -78,7 +80,7 @@ def watched(process: Any, quiet: bool) -> Any:
 
 def embedded(result: Result, inputs: Sequence[images.ImageInput]) -> Result:
     """The result with its inputs inside every recipe."""
-    content = {image.sha256: recipe.encoded(image.data) for image in inputs}
+    content = {image.sha256: encoded(image.data) for image in inputs}
     for image in result.images:
         image.recipe = replace(image.recipe, embedded=content)
     return replace(result, recipe=replace(result.recipe, embedded=content))
@@ -237,7 +239,7 @@ def data(what: str, output: str | None, packages: str | None, quiet: bool) -> No
 
     if what != "build-emoji":
         raise SfumatoError(f"data {what}: unknown; there is build-emoji")
-    target = Path(output) if output else recipe.home() / "data" / "emoji"
+    target = Path(output) if output else home() / "data" / "emoji"
     source = None if packages is None else Path(packages)
     build.build(target, source, say=(lambda line: None) if quiet else show.errors.print)
     print(target)
@@ -279,7 +281,7 @@ def doctor(device: str, dtype: str, as_json: bool, quiet: bool) -> None:
         "device": f"{choice.device} ({choice.device_reason})",
         "dtype": f"{choice.dtype} ({choice.dtype_reason})",
         "threads": torch.get_num_threads(),
-        "home": str(recipe.home()),
+        "home": str(home()),
         "self-test": f"load {loaded - began:.1f} s, red apple in {done - loaded:.1f} s, "
         + ("it is red" if healthy else "it is NOT red"),
     }

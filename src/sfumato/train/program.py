@@ -61,7 +61,7 @@ def packed() -> Path:
     if given := os.environ.get("SFUMATO_DATA"):
         return Path(given)
     try:
-        from sfumato.recipe import home
+        from sfumato.home import home
 
         return home() / "data" / "emoji"
     except ImportError:
