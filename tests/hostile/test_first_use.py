@@ -18,8 +18,8 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-import pipelines
 import sfumato as sf
+from helpers import pipelines
 from sfumato.cli import main, plans, show
 from sfumato.cli.compose import Composed
 from sfumato.cli.verbs import doctor

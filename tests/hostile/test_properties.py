@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import pipelines
-from any_json import altered, json_values, quickly, tried
+from helpers import pipelines
+from helpers.any_json import altered, json_values, quickly, tried
 from sfumato.models import adapters, card
 from sfumato.models.files import adapter_files, configs, vocabularies
 from sfumato.models.files.checkpoint import shaped

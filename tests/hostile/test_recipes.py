@@ -26,7 +26,7 @@ from PIL import Image, PngImagePlugin
 from typer.testing import CliRunner
 
 import sfumato as sf
-from any_json import json_values, quickly, texts, tried
+from helpers.any_json import json_values, quickly, texts, tried
 from sfumato import images, methods
 from sfumato.cli import compose
 from sfumato.core.errors import SfumatoError

@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-import pipelines
 import sfumato as sf
+from helpers import pipelines
+from helpers.singles import close, single_file
 from sfumato.core.errors import SfumatoError
 from sfumato.models.files.configs import Scheduler
 from sfumato.models.loaders import diffusers
 from sfumato.models.loaders import single_file as loader
-from test_single import close, single_file
 
 NET, VAE = "model.diffusion_model.", "first_stage_model."
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import transformers
 
-import pipelines
 import sfumato as sf
+from helpers import pipelines
 from sfumato.core.errors import SfumatoError
 from sfumato.models.files import pipeline as parts
 from sfumato.models.files import vocabularies

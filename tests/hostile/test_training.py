@@ -17,6 +17,8 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from helpers.program import fails
+from helpers.training import RECIPE, config, data, trained
 from sfumato.core.errors import SfumatoError
 from sfumato.train import checkpoint, program, report
 from sfumato.train.config import parse
@@ -24,8 +26,6 @@ from sfumato.train.data import store
 from sfumato.train.data.compose import Mix
 from sfumato.train.optim import Weights
 from sfumato.train.weighting import MinSNR
-from test_cli import fails
-from test_train import RECIPE, config, data, trained
 
 __all__ = ["data"]  # a fixture
 

@@ -20,7 +20,7 @@ from typing_extensions import TypedDict
 from sfumato.core.errors import SfumatoError
 from sfumato.core.frame import SIDES, sides
 from sfumato.core.ranges import LENGTH, PICTURES, STEPS, Range
-from sfumato.core.solvers import ALIASES, SOLVERS, solver
+from sfumato.core.solvers import ALIASES, SOLVERS, options_of, solver
 from sfumato.core.spacing import NAMES, declared
 from sfumato.recipe.names import Name
 
@@ -49,14 +49,14 @@ def _solver(value: Any) -> Any:
 
 
 class _SolverSchema:
-    """JSON Schema of a solver: its id, or an object with the fields of its class."""
+    """JSON Schema of a solver: its id, or an object with the options it takes."""
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
         objects = []
         for name, make in SOLVERS.items():
             kind: Any = getattr(make, "func", make)
-            schema_of = TypeAdapter(kind).json_schema()
-            own = {"solver": {"const": name}, **schema_of.get("properties", {})}
+            fields = TypeAdapter(kind).json_schema().get("properties", {})
+            own = {"solver": {"const": name}, **{key: fields[key] for key in options_of(name)}}
             objects.append(
                 {"type": "object", "properties": own, "required": ["solver"],
                  "additionalProperties": False}
