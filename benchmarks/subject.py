@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 
 import sfumato as sf
-from sfumato.cli.dreambooth import tables, toml
+from sfumato.cli.training_recipe import tables, toml
 from sfumato.images import from_tensor, sheet
 from sfumato.measure import heldout
 from sfumato.measure.evaluate import on_white

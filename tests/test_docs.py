@@ -18,7 +18,7 @@ from typer.core import TyperCommand
 from typer.testing import CliRunner
 
 import sfumato as sf
-from sfumato.cli.options import assignments
+from sfumato.cli.fields import assignments
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "examples"))

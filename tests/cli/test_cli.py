@@ -15,7 +15,8 @@ import pytest
 import sfumato
 from helpers.program import FAST, STROKES, call, fails
 from sfumato import methods
-from sfumato.cli import main, show, verbs
+from sfumato.cli import compose, main, show
+from sfumato.cli.verbs import generate
 from sfumato.images import read_metadata
 from sfumato.recipe import Recipe
 
@@ -125,7 +126,7 @@ def test_names_that_cannot_be_saved_are_refused_before_sampling(
     def never(*args: Any, **options: Any) -> None:
         raise AssertionError("sampled")
 
-    monkeypatch.setattr(verbs.Composed, "sample", never)
+    monkeypatch.setattr(compose.Composed, "sample", never)
     assert "unknown picture suffix '.foo'" in fails(app, 1, "generate", *FAST, "-o", "a.foo")
     assert "does not exist" in fails(app, 1, "generate", *FAST, "-o", "no/such/x.png")
     (Path("in")).mkdir()
@@ -206,14 +207,14 @@ def test_a_bug_is_one_line_too_and_debug_shows_it(
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr(verbs, "make", broken)
+    monkeypatch.setattr(generate, "make", broken)
     assert "internal error: ZeroDivisionError: oops" in fails(app, 1, "generate")
     assert "test_cli.py" in call(app, "generate", "--debug").stderr
 
     def stopped(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(verbs, "make", stopped)
+    monkeypatch.setattr(generate, "make", stopped)
     assert "cancelled" in fails(app, 130, "generate")
 
 

@@ -18,7 +18,6 @@ from torch import Tensor
 
 import sfumato as sf
 from conformance.sdedit import gaussian
-from sfumato import recipe as recipes
 from sfumato.core.errors import SfumatoError
 from sfumato.core.mixture import Branch
 from sfumato.core.noise import Seeded, Tape
@@ -27,6 +26,7 @@ from sfumato.core.solvers import variances
 from sfumato.core.spaces import UNIT
 from sfumato.models import devices
 from sfumato.models.cascade import Cascade, Walk
+from sfumato.recipe import store
 
 TABLE = linear()
 
@@ -340,19 +340,19 @@ def test_transparency_stays_as_it_was(model: sf.Model) -> None:
 
 
 def test_inputs_are_checked_against_their_hash(home: Path, tmp_path: Path) -> None:
-    assert recipes.keep(b"picture")
+    assert store.keep(b"picture")
     digest = "0" * 64
     stored = home / "store" / digest[:2] / digest
     stored.parent.mkdir(parents=True)
     stored.write_bytes(b"another")
     with pytest.raises(SfumatoError, match="put it there"):
-        recipes.fetch(digest, "a.png", {digest: recipes.encoded(b"other")}, [tmp_path])
+        store.fetch(digest, "a.png", {digest: store.encoded(b"other")}, [tmp_path])
 
 
 def test_the_store_is_bounded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipes, "STORE_BYTES", 2500)
+    monkeypatch.setattr(store, "STORE_BYTES", 2500)
     for k in range(5):
-        assert recipes.keep(bytes([k]) * 1000)
+        assert store.keep(bytes([k]) * 1000)
     kept = [f for f in (home / "store").glob("*/*") if f.is_file()]
     assert 1 <= len(kept) <= 2
     assert kept[0].read_bytes()[0] >= 0

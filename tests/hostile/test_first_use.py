@@ -20,8 +20,9 @@ from typer.testing import CliRunner
 
 import sfumato as sf
 from helpers import pipelines
-from sfumato.cli import main, plans, show, verbs
+from sfumato.cli import main, plans, show
 from sfumato.cli.compose import Composed
+from sfumato.cli.verbs import doctor
 from sfumato.core.errors import SfumatoError
 from sfumato.core.synonyms import meant
 from sfumato.models import cost
@@ -386,7 +387,7 @@ def test_lists(app: Any) -> None:
 def test_doctor_lists_what_is_there_and_what_is_missing(
     app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(verbs.OPTIONAL, "no-such-package-here", "for nothing")
+    monkeypatch.setitem(doctor.OPTIONAL, "no-such-package-here", "for nothing")
     found = json.loads(call(app, "doctor", "--json").stdout)
     assert found["no-such-package-here"].startswith("missing, pip install no-such-package-here")
     for name in ("diffusers", "transformers", "torch"):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sfumato.cli import verbs
+from sfumato.cli.verbs.eval import evaluate
 from sfumato.core.errors import SfumatoError
 from sfumato.measure import features, heldout
 from sfumato.metrics.kernel import (
@@ -167,7 +167,7 @@ def test_eval_reports_every_measure(
 ) -> None:
     monkeypatch.setenv("SFUMATO_HOME", str(tmp_path / "home"))
     torch.jit.script(Inception()).save(str(tmp_path / "inception.pt"))
-    verbs.evaluate(
+    evaluate(
         "emoji", "3d render", "1", 5, 0, str(tmp_path / "inception.pt"), None,
         str(tmp_path / "report.json"), "cpu", "auto", True, True,
     )  # fmt: skip
@@ -175,7 +175,7 @@ def test_eval_reports_every_measure(
     assert shown == json.loads((tmp_path / "report.json").read_text())
     for bad in (tmp_path, tmp_path / "none" / "report.json"):
         with pytest.raises(SfumatoError, match=r"is a folder|does not exist"):
-            verbs.evaluate(
+            evaluate(
                 "emoji", "3d render", "1", 5, 0, None, None, str(bad), "cpu", "auto", True, True
             )
     (row,) = shown["answers"]

@@ -23,7 +23,9 @@ from sfumato.nn import lora
 from sfumato.nn.classifier import Classifier
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
 from sfumato.nn.unet import UNet, UNetConfig
-from sfumato.recipe import Recipe, called, encoded
+from sfumato.recipe import Recipe
+from sfumato.recipe.places import called
+from sfumato.recipe.store import encoded
 from sfumato.train import checkpoint
 
 SMALL = UNetConfig(

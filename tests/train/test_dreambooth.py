@@ -187,7 +187,7 @@ def test_the_upsampler_learns_the_subjects_detail(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_processes_teach_as_one(pipeline: Path, pictures: Path, tmp_path: Path) -> None:
     """The same batch on two devices: the same adapter but for rounding."""
-    from sfumato.cli.dreambooth import toml
+    from sfumato.cli.training_recipe import toml
 
     given = json.loads(recipe(pipeline, pictures, optim={"rate": 1e-3}).text)
     for name in ("one", "two"):
@@ -246,7 +246,7 @@ SLOW = pytest.mark.slow
 def test_killed_and_resumed_is_bit_identical(
     pipeline: Path, pictures: Path, tmp_path: Path, rank: int, kills: int
 ) -> None:
-    from sfumato.cli.dreambooth import toml
+    from sfumato.cli.training_recipe import toml
 
     given = recipe(pipeline, pictures, adapter={"rank": rank},
                    optim={"steps": 30 * kills, "rate": 1e-3})  # fmt: skip

@@ -11,9 +11,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from sfumato.home import home
 from sfumato.images.writing import write_whole
 from sfumato.metrics.kernel import Estimate
-from sfumato.recipe import home
 
 LABELS = {
     "kernel": "kernel distance (lower: more real)",

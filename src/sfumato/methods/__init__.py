@@ -48,7 +48,8 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.ranges import TIME, words
 from sfumato.core.synonyms import hinted
 from sfumato.images import ImageInput, inputs_of
-from sfumato.recipe import called, located, reader
+from sfumato.recipe.places import called, located
+from sfumato.recipe.value import reader
 
 if TYPE_CHECKING:
     from sfumato.core.process import Process

@@ -32,7 +32,7 @@ from sfumato.models.latents import Conditional, Latents, cross_attentions
 from sfumato.nn import lora
 from sfumato.nn.unet import UNet
 from sfumato.nn.vdiffusion import VDiffusion
-from sfumato.recipe import called
+from sfumato.recipe.places import called
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model

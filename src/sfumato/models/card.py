@@ -31,7 +31,7 @@ from sfumato.core.spacing import declared
 from sfumato.documents import read_json
 from sfumato.methods import from_data
 from sfumato.models.files.inside import Name
-from sfumato.recipe import HUB
+from sfumato.recipe.names import HUB
 
 
 @dataclass(frozen=True)

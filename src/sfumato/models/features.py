@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
+from sfumato.home import home
 from sfumato.models.files.checkpoint import fit_weights, read_state_dict
 from sfumato.nn.unet import UNet
 from sfumato.nn.vgg import CONVOLUTIONS, VGG19
-from sfumato.recipe import home
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model

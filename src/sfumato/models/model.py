@@ -27,6 +27,7 @@ from sfumato.core.source import Classifier, Decoder, Features, Rating
 from sfumato.core.spaces import IDENTITY, Space
 from sfumato.core.spacing import Own, Times
 from sfumato.core.starts import Place
+from sfumato.home import home
 from sfumato.images import Picture
 from sfumato.methods import Method
 from sfumato.models import memory
@@ -42,7 +43,9 @@ from sfumato.models.recording import asked, ran
 from sfumato.models.result import Result
 from sfumato.models.timesteps import times
 from sfumato.models.tiny import tiny_of
-from sfumato.recipe import STRENGTH, Recipe, home, keep
+from sfumato.recipe import Recipe
+from sfumato.recipe.fields import STRENGTH
+from sfumato.recipe.store import keep
 
 if TYPE_CHECKING:
     from sfumato.models.cascade import Cascade

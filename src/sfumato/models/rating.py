@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
+from sfumato.home import home
 from sfumato.models.files.checkpoint import read_state_dict
-from sfumato.recipe import home
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model

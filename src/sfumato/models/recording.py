@@ -14,7 +14,8 @@ from sfumato.core.ranges import SEEDS, whole
 from sfumato.core.schedule import ratio
 from sfumato.core.solvers import solver, solver_data
 from sfumato.methods import to_data
-from sfumato.recipe import Recipe, called
+from sfumato.recipe import Recipe
+from sfumato.recipe.places import called
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model

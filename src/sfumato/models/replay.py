@@ -18,7 +18,12 @@ from sfumato.models.files import hub
 from sfumato.models.loaders.library import folder_of, load
 from sfumato.models.model import Model
 from sfumato.models.result import Result
-from sfumato.recipe import RECIPE_BYTES, Adapter, Recipe, beside, fetch, placed, unshadowed
+from sfumato.recipe import Recipe
+from sfumato.recipe.fields import Adapter
+from sfumato.recipe.names import unshadowed
+from sfumato.recipe.places import beside, placed
+from sfumato.recipe.store import fetch
+from sfumato.recipe.value import RECIPE_BYTES
 
 log = logging.getLogger("sfumato")
 

@@ -62,7 +62,7 @@ def packed() -> Path:
     if folder := os.environ.get("SFUMATO_DATA"):
         return Path(folder)
     try:
-        from sfumato.recipe import home
+        from sfumato.home import home
 
         return home() / "data" / "emoji"
     except ImportError:

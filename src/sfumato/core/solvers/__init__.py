@@ -26,6 +26,7 @@ __all__ = [
     "Denoise",
     "RungeKutta",
     "Solver",
+    "options_of",
     "solver",
     "solver_data",
     "transfer",
@@ -72,12 +73,18 @@ def solver(value: str | Mapping[str, Any] | Solver[Any]) -> Solver[Any]:
         hint = "" if near is None else f"take {near}; "
         raise SfumatoError(f"solver {given!r:.60}: unknown; {hint}known are {', '.join(SOLVERS)}")
     make: Any = SOLVERS[name]
-    known = [f.name for f in fields(getattr(make, "func", make))] if name != "dpmpp-2m" else []
+    known = options_of(name)
     if wrong := [key for key in options if key not in known]:
         has = ", ".join(known) or "none"
         raise SfumatoError(f"solver {name}: no option {wrong[0]!r:.60}; its options: {has}")
     made: Solver[Any] = make(**options)
     return made
+
+
+def options_of(name: str) -> list[str]:
+    """Fields that a solver of this id takes; that of dpmpp-2m says that its eta is 0."""
+    make: Any = SOLVERS[name]
+    return [] if name == "dpmpp-2m" else [f.name for f in fields(getattr(make, "func", make))]
 
 
 def solver_data(value: Solver[Any]) -> str | dict[str, Any]:

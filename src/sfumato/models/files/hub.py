@@ -15,7 +15,7 @@ from typing import Any
 
 from sfumato.core.errors import SfumatoError
 from sfumato.documents import read_json, read_text
-from sfumato.recipe import HUB
+from sfumato.recipe.names import HUB
 
 log = logging.getLogger("sfumato")
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 from sfumato.core.denoiser import Denoiser, Kind
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import named
+from sfumato.home import home
 from sfumato.models import notebook
 from sfumato.models.card import Card, Defaults, StageCard, read
 from sfumato.models.devices import DTYPES, Choice, choose
@@ -21,7 +22,6 @@ from sfumato.models.loaders import diffusers, glide, openai, single_file, vdiffu
 from sfumato.models.model import Model
 from sfumato.models.prompts import Prompts
 from sfumato.nn.unet import UNetConfig
-from sfumato.recipe import home
 
 log = logging.getLogger("sfumato")
 

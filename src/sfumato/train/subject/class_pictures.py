@@ -23,10 +23,10 @@ from sfumato import images
 from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import keyed
 from sfumato.documents import read_json
+from sfumato.home import home
 from sfumato.images import Picture
 from sfumato.models.encoders import Encoders
 from sfumato.models.model import Model
-from sfumato.recipe import home
 from sfumato.train import checkpoint
 
 log = logging.getLogger("sfumato")
