@@ -11,6 +11,7 @@ import json
 import os
 import stat
 import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -96,12 +97,29 @@ def parse_data(kind: type[T] | TypeAdapter[T], data: Any, where: str) -> T:
     """Plain data (what JSON can say) as a value of `kind`, as strict as a file."""
     try:
         text = json.dumps(data, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        around = error.object[max(error.start - 20, 0) : error.end + 20]
-        raise SfumatoError(f"{where}: is not UTF-8 text at {around!r}") from None
+    except UnicodeEncodeError:
+        raise SfumatoError(f"{where}: {next(_unencoded(data))}") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise SfumatoError(f"{where}: is not plain data ({error})") from None
     return parse_json(kind, text, where)
+
+
+def _unencoded(data: Any, *path: str | int) -> Iterator[str]:
+    """Of every text in plain data that has no encoding: its field, and what stands around it."""
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            yield from _unencoded(str(key), *path)
+            yield from _unencoded(value, *path, key)
+    elif isinstance(data, list | tuple):
+        for place, value in enumerate(data):
+            yield from _unencoded(value, *path, place)
+    elif isinstance(data, str):
+        try:
+            data.encode()
+        except UnicodeEncodeError as error:
+            around = data[max(error.start - 20, 0) : error.end + 20]
+            field = f"{'.'.join(map(_named, path))} " if path else ""
+            yield f"{field}is not UTF-8 text at {around!r}"
 
 
 def explained(error: ValidationError) -> str:

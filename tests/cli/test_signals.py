@@ -91,6 +91,13 @@ def test_during_imports(tmp_path: Path, kind: str, number: int) -> None:
     assert "cancelled" in stopped(program, number, CODES[signal.Signals(number)])
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has none")
+def test_a_terminal_that_closes_before_the_imports() -> None:
+    text = "import os; from sfumato.cli import early; early.hear(); os.kill(os.getpid(), 1)"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (129, "cancelled; what was finished is kept\n")
+
+
 @pytest.mark.parametrize(
     "number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM]
 )

@@ -196,7 +196,7 @@ def losses(seed: int, rows: int, side: int, total: int, respacing: str, **config
 
 
 def main(shared: Path) -> None:
-    from test_conformance import KINDS
+    from conformance.kinds import KINDS
 
     small = Path(__file__).parent / "fixtures"
     for name in sorted(SMALL):

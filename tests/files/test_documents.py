@@ -71,6 +71,8 @@ def test_files_that_cannot_be_documents(tmp_path: Path) -> None:
 
 def test_a_text_without_an_encoding_is_shown_where_it_is() -> None:
     data = {"steps": 1, "words": ["a" * 100 + "\udcff", "b" * 100]}
-    with pytest.raises(SfumatoError, match=r"^doc: is not UTF-8 text at 'a{20}\\udcff\"") as said:
+    with pytest.raises(
+        SfumatoError, match=r"^doc: words\.0 is not UTF-8 text at 'a{20}\\udcff'"
+    ) as said:
         documents.parse_data(Sample, data, "doc")
     assert "\n" not in str(said.value)

@@ -279,7 +279,7 @@ def test_everything_local_loads_with_the_network_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bundled, pipeline, single file: no connection is even tried."""
-    from test_single import single_file
+    from helpers.singles import single_file
 
     pipe = pipelines.single(tmp_path, "sd1")
     file = single_file(pipe, "sd1", tmp_path / "model.safetensors")

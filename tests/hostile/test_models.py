@@ -51,6 +51,8 @@ def written(folder: Path, data: Any, name: str = "card.json") -> Path:
         (("native",), [32]),
         (("native",), [0, 32]),
         (("template",), "{prompt}" * 10_000),
+        (("template",), "{0} {x}"),
+        (("template",), "{prompt}, {prompt}"),
         (("defaults", "steps"), -1),
         (("defaults", "methods"), {"method": "cfg"}),
         (("upsamplers",), None),

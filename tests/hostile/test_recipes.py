@@ -721,7 +721,7 @@ def test_a_foreign_recipe_opens_nothing_but_what_it_names_by_hash(
             {"methods": [{"method": "sdedit", "image": named, "mask": path}]},
             {"methods": [{"method": "ilvr", "image": {"sha256": path}}]},
         ]
-    for path in (str(secret), "../private/secret.png", "org/name"):
+    for path in (str(secret), "../private/secret.png", "secret.png", "org/name"):
         adapter = {"file": path, "sha256": ZEROS, "scale": 1}
         tries += [
             {"model": path},
@@ -735,10 +735,15 @@ def test_a_foreign_recipe_opens_nothing_but_what_it_names_by_hash(
         refused(lambda data=data: sf.run(Recipe.from_data(data)), "")
     bad = tmp_path / "sent" / "bad.json"
     bad.write_text(json.dumps({**GOOD, **tries[0]}))
-    seen = spied([source, bad], tmp_path / "made" / "a.png", tmp_path / "cwd")
+    named_as_weights = tmp_path / "sent" / "named.json"
+    named_as_weights.write_text(json.dumps({**GOOD, "model": "secret.png"}))
+    sources = [source, bad, named_as_weights]
+    seen = spied(sources, tmp_path / "made" / "a.png", tmp_path / "cwd")
     assert seen[0] == ("", {str(source), str(guide)})
     assert "picture: must be" in seen[1][0]
     assert seen[1][1] == {str(bad)}
+    assert "a recipe names weights, whose files end in" in seen[2][0]
+    assert seen[2][1] == {str(named_as_weights)}
     assert [file.name for file in (tmp_path / "made").iterdir()] == ["a.png"]
 
 

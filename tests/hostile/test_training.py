@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -132,6 +133,8 @@ def test_a_file_that_is_no_recipe_is_one_line(text: str, said: str, tmp_path: Pa
         ({"n_vocab": 100}, "knows 100 tokens"),
         ({"dropout": 5.0}, "make no network"),
         ({"bands": {"levls": 1}}, "bands"),
+        ({"text_ctx": 0}, "text_ctx = 0"),
+        ({"in_channels": 1, "out_channels": 2}, "in_channels = 1"),
     ],
 )
 def test_a_network_that_cannot_be_is_one_line(
@@ -140,6 +143,19 @@ def test_a_network_that_cannot_be_is_one_line(
     made = config()
     model = replace(made.model, network={**made.model.network, **change})
     with pytest.raises(SfumatoError, match=said):
+        trained(replace(made, model=model), data, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "change", [{"low_res": True}, {"inpaint": True}, {"num_classes": 4}, {"xf_width": 32}]
+)
+def test_a_classifier_reads_pictures_alone(
+    change: dict[str, Any], data: Path, tmp_path: Path
+) -> None:
+    made = config(RECIPE.replace('"diffusion"', '"classifier"'))
+    plain = {**made.model.network, "xf_width": 0, "inpaint": False}
+    model = replace(made.model, network={**plain, **change})
+    with pytest.raises(SfumatoError, match=f"network.{next(iter(change))}: a classifier reads"):
         trained(replace(made, model=model), data, tmp_path / "run")
 
 
@@ -209,6 +225,46 @@ def test_captions_that_are_none_are_one_line(
     with pytest.raises(SfumatoError) as error:
         store.read(folder_with(tmp_path, files), size=8)
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["captions.csv", "captions.jsonl", "a.txt"])
+def test_no_link_takes_captions_from_elsewhere(name: str, tmp_path: Path) -> None:
+    """What is trained may be passed on; a folder from elsewhere brings no text of this machine."""
+    (tmp_path / "kept").mkdir()
+    secret = tmp_path / "secret"
+    secret.write_text("file,caption\na.png,key\n" if name.endswith("csv") else "key")
+    folder = folder_with(tmp_path / "kept", {"b.txt": "a thing"})
+    (folder / name).symlink_to(secret)
+    with pytest.raises(SfumatoError, match="is a link that leads out of the folder"):
+        store.read(folder, size=8)
+
+
+def test_links_of_a_picture_with_its_caption_are_followed(tmp_path: Path) -> None:
+    """Of a selection, and of the hub's cache, whose every file is a link to its blobs."""
+    for where in ("all", "models--a/blobs"):
+        folder = tmp_path / where
+        folder.mkdir(parents=True)
+        folder_with(folder, {"a.txt": "a thing", "c": "file,caption\na.png,a thing\n"})
+    chosen, snapshot = tmp_path / "chosen", tmp_path / "models--a" / "snapshots" / "0"
+    for folder in (chosen, snapshot):
+        folder.mkdir(parents=True)
+    for name, source in (("a.png", "a.png"), ("a.txt", "a.txt")):
+        (chosen / name).symlink_to(tmp_path / "all" / source)
+    for name, source in (("a.png", "a.png"), ("captions.csv", "c")):
+        (snapshot / name).symlink_to(Path("..") / ".." / "blobs" / source)
+    for folder in (chosen, snapshot):
+        assert [concept.label for concept in store.read(folder, size=8).concepts] == ["a thing"]
+
+
+@pytest.mark.parametrize("name", ["a-x.zip", "a-²2.zip", "a-0.zip", "a-16.zip"])
+def test_a_packed_set_without_pictures_is_one_line(name: str, tmp_path: Path) -> None:
+    (tmp_path / "metadata.jsonl").write_text("{}")
+    if name == "a-16.zip":
+        os.mkfifo(tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(SfumatoError, match="none fits 16 px"):
+        store.read(tmp_path, size=16)
 
 
 def test_training_pictures_are_turned_upright(tmp_path: Path) -> None:
@@ -394,6 +450,7 @@ def test_a_harmed_run_folder_is_one_line(
         ("log.csv", "step,se"),
         ("log.csv", "step,loss\r\n1,0.5\r\n2,0."),
         ("log.csv", "step,loss\r\n1,0.5\r\n2\r\n"),
+        ("log.csv", "step,loss\r\n1,0.5\r\n2,0.\x000\r\n"),
         ("log.csv", "loss\r\n\x00\r\n"),
         ("heldout.csv", ""),
         ("recipe.toml", ""),

@@ -9,10 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from sfumato.images.work import flattened
 
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
 from sfumato.images.destination import Destination
+
+CLEAR = Image.new("RGBA", (4, 4))
+
+
+def swept(**given: Any) -> None:
+    process = sf.load("emoji").process("x", steps=1, stages=1)
+    sf.sweep(process, **{"over": "cfg.scale=1,2", "folder": "x", **given})
+
 
 WRONG: dict[str, Callable[[], Any]] = {
     "an array's text": lambda: sf.Aesthetic(weight=np.zeros((3, 3))),
@@ -30,6 +40,13 @@ WRONG: dict[str, Callable[[], Any]] = {
     "no dtype": lambda: sf.load(dtype=[]),  # type: ignore[arg-type]
     "no axis": lambda: sf.sweep(None, None, "x"),  # type: ignore[arg-type]
     "no prompts": lambda: sf.sweep(None, "steps=1,2", "x", prompts=5),  # type: ignore[arg-type]
+    "no value to mark": lambda: swept(choose=np.zeros(0)),
+    "a text to mark": lambda: swept(choose=""),
+    "no folder": lambda: swept(folder=5),
+    "no colour": lambda: sf.sheet([np.zeros((4, 4))], background=[1, 2]),  # type: ignore[arg-type]
+    "no levels": lambda: sf.sheet([np.zeros((4, 4))], background=(1, 2, 300)),
+    "no ink": lambda: sf.sheet([np.zeros((4, 4))], background="x" * 6000),
+    "endless colour": lambda: flattened(CLEAR, f"rgb({'9' * 40},0,0)"),
     "no name": lambda: Destination.of("\ud800.png"),
 }
 

@@ -383,7 +383,7 @@ def test_unconditional_pipelines_load_and_run(tmp_path: Path, kind: str) -> None
     model = sf.load(str(tmp_path / "model"), dtype="float32")
     pipe.scheduler.set_timesteps(5)
     times = (*((int(t) + 1) / 1000 for t in pipe.scheduler.timesteps), 0.0)
-    from test_diffusers import pixels_of
+    from helpers.pictures import pixels_of
 
     ours = pixels_of(model.process(spacing=times, solver="ddim"), noise)
     theirs = pipe(generator=torch.Generator().manual_seed(3), num_inference_steps=5,

@@ -20,7 +20,8 @@ def hear() -> None:
             os.fstat(number)
         except OSError:  # a closed stream's number must not become a picture's
             os.open(os.devnull, os.O_RDWR)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    hangup = getattr(signal, "SIGHUP", signal.SIGTERM)  # Windows has none
+    for number in (signal.SIGINT, signal.SIGTERM, hangup):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, end)
 

@@ -11,6 +11,7 @@ import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
 from inspect import Parameter
+from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, get_args, get_origin
 
@@ -29,6 +30,16 @@ MAIN = frozenset(
     ("--prompt", "--model", "--steps", "--size", "--seed", "-n", "--cfg", "--output", "--sheet",
      "--plan", "--preset", "--over", "--seeds")
 )  # fmt: skip
+BEGIN = "to begin from a picture take sdedit"
+ELSEWHERE = {
+    "image": BEGIN,
+    "t0": BEGIN,
+    "strokes": BEGIN,
+    "mask": "to change a part of a picture take inpaint",
+    "upscale": "to enlarge a picture take upscale",
+    "help": "it is --help",
+}
+"""What an option of other verbs says of the verb that is meant."""
 FEW = 12  # options of which none is worth hiding
 
 
@@ -76,21 +87,25 @@ class Command(TyperCommand):
         except UsageError as error:
             word = str(getattr(error, "option_name", ""))
             if not word or word in known:
-                refuse(ctx, f"{error.format_message().rstrip('.')}{wrong_value(error, args)}")
+                message = f"{error.format_message().rstrip('.')}{wrong_value(error, args)}"
+                if "extra argument" in message and "--prompt" in known:
+                    message = f"{message}; a prompt is given by -p"
+                refuse(ctx, message)
             refuse(ctx, f"there is no option {word}{self.hint(word, list(known))}")
 
     def hint(self, word: str, known: Sequence[str]) -> str:
         """What was probably meant by an unknown option."""
         name = word.lstrip("-")
         own = {flag.lstrip("-"): flag for flag in known if flag.startswith("-")}
-        arguments = [_name(p) for p in self.verb.parameters if p.kind is not p.KEYWORD_ONLY]
-        where = meant(name, [*own, *(shown.lower() for shown in arguments)])
+        arguments = [p for p in self.verb.parameters if p.kind is not p.KEYWORD_ONLY]
+        where = meant(name, [*own, *(_name(p).strip("[]").lower() for p in arguments)])
         if where in own:
             return f"; here it is {own[where]}"
         if where is not None:
-            return f"; give the {where} itself: {where.upper()}"
-        elsewhere = meant(name, ["image", "t0", "mask", "strokes"])
-        return "; to begin from a picture take sdedit" if elsewhere else ""
+            itself = "themselves" if where.endswith("s") else "itself"
+            return f"; give the {where} {itself}: {where.upper()}"
+        elsewhere = meant(name, list(ELSEWHERE))
+        return f"; {ELSEWHERE[elsewhere]}" if elsewhere else ""
 
 
 def command_class(verb: Verb) -> type[Command]:
@@ -121,7 +136,7 @@ class Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, list(args))  # which takes words away
         except UsageError as error:
             if not args:  # the help is what it says
                 raise
@@ -129,10 +144,18 @@ class Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in self.commands:
-            near = meant(args[0], list(self.commands))
-            hint = f"; here it is {near}" if near else ""
-            refuse(ctx, f"there is no verb {args[0]!r:.60}{hint}")
+            refuse(ctx, f"there is no verb {args[0]!r:.60}{self.hint(args[0])}")
         return super().resolve_command(ctx, args)
+
+    def hint(self, word: str) -> str:
+        """What was probably meant by an unknown verb."""
+        if near := meant(word, list(self.commands)):
+            return f"; here it is {near}"
+        if word == "help":
+            return "; put --help after a verb"
+        if Path(word[:255]).exists() and "sdedit" in self.commands:
+            return f"; a verb comes first, such as sdedit {word:.60}"
+        return '; a prompt comes after a verb: generate "…"' if " " in word else ""
 
 
 def group_class(

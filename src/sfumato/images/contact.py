@@ -13,7 +13,7 @@ from PIL import Image as PILImage
 from sfumato.core.errors import SfumatoError
 from sfumato.core.ranges import Range, whole
 from sfumato.images.inputs import ImageInput, open_image
-from sfumato.images.picture import Colour, Picture, flattened
+from sfumato.images.picture import Colour, Picture, flattened, ground
 
 if TYPE_CHECKING:
     from PIL import ImageDraw, ImageFont
@@ -69,7 +69,7 @@ def sheet(
     columns = columns or min(len(shown), math.ceil(math.sqrt(len(shown)) * 1.2))
     style = _Style.of(side, background)
     layout = _Layout.of(shown, captions, columns, title, rows, style)
-    canvas = PILImage.new("RGB", layout.size, background)
+    canvas = ground(layout.size, background)
     layout.draw(canvas)
     return canvas
 
@@ -104,7 +104,7 @@ class _Style:
         from PIL import ImageFont
 
         size = max(11, min(22, round(side / 17)))
-        dark = PILImage.new("RGB", (1, 1), background).convert("L").getpixel((0, 0)) < 128  # type: ignore[operator]
+        dark = ground((1, 1), background).convert("L").getpixel((0, 0)) < 128  # type: ignore[operator]
         light = (28, 28, 30), (96, 96, 100), (224, 224, 221)
         inks = ((240, 240, 238), (176, 176, 172), (66, 66, 72)) if dark else light
         return cls(

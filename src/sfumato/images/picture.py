@@ -141,13 +141,20 @@ def flattened(picture: PILImage.Image, background: Colour) -> PILImage.Image:
         alpha = picture.convert("RGBA").getchannel("A")
     if alpha is None:
         return picture.convert("RGB")
+    return PILImage.composite(picture.convert("RGB"), ground(picture.size, background), alpha)
+
+
+def ground(size: tuple[int, int], background: Colour) -> PILImage.Image:
+    """RGB of one colour."""
+    levels = background if isinstance(background, tuple) and len(background) == 3 else [None]
     try:
-        behind = PILImage.new("RGB", picture.size, background)
-    except (ValueError, TypeError):
-        raise SfumatoError(
-            f"background {background!r}: is no colour; give a name such as white, or #rrggbb"
-        ) from None
-    return PILImage.composite(picture.convert("RGB"), behind, alpha)
+        if isinstance(background, str) or all(type(v) is int and 0 <= v <= 255 for v in levels):
+            return PILImage.new("RGB", size, background)
+    except (ValueError, OverflowError):  # OverflowError: rgb(…) with any numbers
+        pass
+    raise SfumatoError(
+        f"background {background!r:.60}: is no colour; give a name such as white, or #rrggbb"
+    )
 
 
 def format_of(path: Path) -> str:

@@ -95,8 +95,8 @@ def _script(
         jit: Any = torch.jit  # without types
         network = jit.load(str(path), map_location=device).eval()
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise SfumatoError(f"features {path}: not a TorchScript file ({reason})") from None
+        reason = str(error).strip().splitlines()[0].split(". ")[0]
+        raise SfumatoError(f"features {path}: not a TorchScript file ({reason:.200})") from None
     names = {argument.name for argument in network.forward.schema.arguments}
     if needed is not None and needed not in names:
         raise SfumatoError(f"features {path}: its forward takes no {needed}; give one that does")

@@ -21,7 +21,7 @@ from sfumato.claims import FILE as CLAIM
 from sfumato.claims import claimed
 from sfumato.core.errors import SfumatoError, said
 from sfumato.core.interrupts import undisturbed
-from sfumato.core.ranges import SEEDS, Range, whole, words
+from sfumato.core.ranges import SEEDS, Range, real, whole, words
 from sfumato.images.destination import check_file
 from sfumato.images.writing import write_new, write_whole
 from sfumato.measure.axis import Axis, axis
@@ -74,6 +74,8 @@ def sweep(
     """
     if not isinstance(over, str | Axis):
         raise SfumatoError(f"over = {over!r:.60}: give an Axis, or such as sdedit.t0=0.1,0.5")
+    if not isinstance(folder, str | Path):
+        raise SfumatoError(f"folder = {folder!r:.60}: give a path")
     axis_ = axis(over) if isinstance(over, str) else over
     if isinstance(prompts, str | bytes) or not isinstance(prompts, Sequence):
         raise SfumatoError(f"prompts = {prompts!r:.60}: give a list of texts")
@@ -83,6 +85,7 @@ def sweep(
     if model is None:
         raise SfumatoError("sweep: needs a process of a model, which keeps recipes")
     seeds, seed = whole(seeds, "seeds", BATCH), whole(seed, "seed", SEEDS)
+    choose = None if choose is None else real(choose, "choose", Range())
     if choose is not None and choose not in axis_.values:
         known = ", ".join(f"{value:g}" for value in axis_.values)
         raise SfumatoError(f"choose = {choose:g}: not among the values {known}")

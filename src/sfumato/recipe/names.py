@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -15,6 +16,8 @@ HUB = re.compile(
 )
 """org/name or org/name@revision."""
 PATH = re.compile(r"[\x00-\x1f\x7f/\\]|^~|^[A-Za-z]:")
+WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+"""How files of weights end that a recipe may name."""
 NOT_BARE = (
     "is no bare name; a recipe names weights by their own name, without folders, or as org/name"
 )
@@ -52,4 +55,13 @@ def unshadowed(name: str) -> str:
             f"{name!r:.80} is the hub's name in a recipe, and a path in the working folder too; "
             "run it from another folder"
         )
+    if Path(name).is_file() and not is_weights(Path(name)):
+        raise SfumatoError(
+            f"{name!r:.80}: a recipe names weights, whose files end in {', '.join(WEIGHTS)}"
+        )
     return name
+
+
+def is_weights(path: Path) -> bool:
+    """A folder, or a file called like weights: no recipe has other files opened."""
+    return path.is_dir() or (path.is_file() and path.suffix.lower() in WEIGHTS)

@@ -11,7 +11,7 @@ from pathlib import Path
 from sfumato import documents
 from sfumato.core.errors import SfumatoError
 from sfumato.home import home, put, storing
-from sfumato.recipe.names import bare, unshadowed
+from sfumato.recipe.names import bare, is_weights, unshadowed
 
 PLACES = 1000  # files and folders of weights whose place is remembered
 
@@ -48,7 +48,7 @@ def placed(name: str, folders: Iterable[Path]) -> Path | None:
     paths = [folder / name for folder in folders]
     if name in (remembered := _places()):
         paths.append(Path(remembered[name]))
-    return next((path for path in paths if path.is_file() or path.is_dir()), None)
+    return next((path for path in paths if is_weights(path)), None)
 
 
 def _places() -> dict[str, str]:

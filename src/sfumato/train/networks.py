@@ -21,6 +21,8 @@ N = TypeVar("N", bound=nn.Module)
 MOST = {"num_res_blocks": 64, "xf_layers": 256, "image_layers": 256, "text_layers": 256}
 """Largest counts of layers; of all other numbers LARGEST."""
 LARGEST = 1_000_000
+PICTURE = 3
+"""Channels of what is trained on."""
 LEAST = {
     **dict.fromkeys(("dropout", "text_ctx", "xf_width", "xf_layers", "n_vocab"), 0),
     **dict.fromkeys(("num_head_channels", "num_heads_upsample"), -1),
@@ -53,6 +55,10 @@ def described(kind: type[T], table: Mapping[str, Any], where: str = "model.netwo
             f"{where}.xf_width = {values['xf_width']}: must be a multiple of xf_heads "
             f"{values['xf_heads']}"
         )
+    if values.get("xf_width") and not values["text_ctx"]:
+        raise SfumatoError(f"{where}.text_ctx = 0: must be above 0 where xf_width is given")
+    if (channels := values.get("in_channels", PICTURE)) != PICTURE:
+        raise SfumatoError(f"{where}.in_channels = {channels}: must be {PICTURE}, as pictures have")
     return kind(**values)
 
 

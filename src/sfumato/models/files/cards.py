@@ -62,6 +62,12 @@ Spaced = Annotated[str, _read_by(declared)]
 Entry = Annotated[dict[str, Any], _read_by(from_data)]
 
 
+def _template(text: str) -> str:
+    if text.count("{prompt}") != 1:
+        raise ValueError("must hold {prompt} once, where the prompt goes")
+    return text
+
+
 def _hub(name: str) -> str:
     if not HUB.fullmatch(name):
         raise ValueError("must be a name of the hub, such as org/name")
@@ -235,7 +241,7 @@ class Card(_Part):
     title: Text = ""
     about: Text = ""
     licence: Text = ""
-    template: Annotated[str, Field(max_length=2000)] = "{prompt}"
+    template: Annotated[str, Field(max_length=2000), AfterValidator(_template)] = "{prompt}"
     styles: Annotated[
         tuple[Annotated[str, Field(max_length=200)], ...], Field(max_length=1000)
     ] = ()

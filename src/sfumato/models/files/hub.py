@@ -71,6 +71,14 @@ def find(name: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
+def blobs(snapshot: Path) -> Path | None:
+    """Where the files of a snapshot in the hub's cache really lie; None of any other folder."""
+    root = snapshot.resolve()
+    found = root.parent.parent / "blobs"
+    # a link: a folder made to look like a repository, which leads anywhere
+    return found if root.parent.name == "snapshots" and not found.is_symlink() else None
+
+
 def pull(name: str) -> Path:
     """Download what a model needs, go on where an earlier pull stopped, and verify every file.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from sfumato.core.errors import SfumatoError
-from sfumato.models.files import adapter_files, learned_words
+from sfumato.models.files import adapter_files, hub, learned_words
 from sfumato.models.files.checkpoint import read_state_dict
 from sfumato.models.loaders import library
 
@@ -57,12 +57,7 @@ def export(name: str, folder: Path) -> Path:
 
 def _files(source: Path) -> dict[str, Path]:
     """Every file of a model folder by its name there, with what is to be copied for it."""
-    blobs = None
-    root = source.resolve()
-    if root.parent.name == "snapshots":  # of the hub's cache, whose files are links
-        blobs = root.parent.parent / "blobs"
-        if blobs.is_symlink():  # a folder made to look like it, which leads anywhere
-            blobs = None
+    root, blobs = source.resolve(), hub.blobs(source)
     found = {}
     for folder, folders, names in os.walk(root):
         for name in (*folders, *names):

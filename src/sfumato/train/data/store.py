@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from sfumato import images
 from sfumato.core.errors import SfumatoError
 from sfumato.documents import parse_json, read_text
 from sfumato.images import Picture
+from sfumato.models.files import hub
 from sfumato.train.values import foreign
 
 T = TypeVar("T")
@@ -127,7 +129,7 @@ def read(
 def _packed(
     path: Path, size: int, split: str, styles: Sequence[str], without: Sequence[str]
 ) -> Store:
-    archive = _archive(path, size)
+    archive = _here(_archive(path, size), path)
     entries = [
         (style, row)
         for row in metadata(path)
@@ -158,7 +160,7 @@ def _packed(
 
 def metadata(path: Path) -> list[dict[str, Any]]:
     """The lines of a packed set's metadata.jsonl."""
-    lines = _lines(Row, path / "metadata.jsonl")
+    lines = _lines(Row, _here(path / "metadata.jsonl", path))
     return [{**json.loads(line), **asdict(row)} for line, row in lines]
 
 
@@ -207,7 +209,11 @@ def concept(row: Mapping[str, Any]) -> Concept:
 
 def _archive(path: Path, size: int) -> Path:
     """The smallest zip whose pictures are a whole multiple of the size."""
-    zips = {int(zipped.stem.rsplit("-", 1)[-1]): zipped for zipped in path.glob("*-*.zip")}
+    zips = {
+        int(named[1]): zipped
+        for zipped in path.glob("*-*.zip")
+        if (named := re.search(r"-([1-9][0-9]{0,4})\.zip$", zipped.name)) and zipped.is_file()
+    }
     fitting = sorted(side for side in zips if side % size == 0)
     if not fitting:
         raise SfumatoError(f"data {path}: has pictures of {sorted(zips)} px, none fits {size} px")
@@ -258,6 +264,19 @@ def _folder(path: Path, size: int) -> Store:
     return Store(torch.stack(rows), concepts, ("",) * len(concepts))
 
 
+def _here(file: Path, folder: Path, beside: Path | None = None) -> Path:
+    """A file of a folder that no link took from elsewhere: what is trained may be passed on.
+
+    Links to the hub's blobs of this folder are followed, and to the folder in which the picture
+    that the file stands beside really lies.
+    """
+    homes = {folder.resolve(), hub.blobs(folder)}
+    homes |= set() if beside is None else {beside.resolve().parent}
+    if file.resolve().parent not in homes:
+        raise SfumatoError(f"{file}: is a link that leads out of the folder; put the file there")
+    return file
+
+
 def _open_square(file: Path, size: int) -> Tensor:
     """A picture cut to its middle square and averaged to the size."""
     if not file.exists():
@@ -277,9 +296,9 @@ def _open_square(file: Path, size: int) -> Tensor:
 
 def _captions(path: Path) -> Iterator[tuple[str, str]]:
     if (path / "captions.csv").is_file():
-        yield from _table(path / "captions.csv")
+        yield from _table(_here(path / "captions.csv", path))
     elif (path / "captions.jsonl").is_file():
-        for _, row in _lines(Caption, path / "captions.jsonl"):
+        for _, row in _lines(Caption, _here(path / "captions.jsonl", path)):
             yield row.file, row.caption.strip()
     else:
         pictures: dict[str, list[str]] = {}
@@ -288,7 +307,7 @@ def _captions(path: Path) -> Iterator[tuple[str, str]]:
                 pictures.setdefault(file.stem, []).append(file.name)
         for text in sorted(path.glob("*.txt")):
             for name in pictures.get(text.stem, ()):
-                yield name, read_text(text).strip()
+                yield name, read_text(_here(text, path, path / name)).strip()
 
 
 def _table(file: Path) -> Iterator[tuple[str, str]]:

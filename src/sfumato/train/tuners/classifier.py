@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import named
 from sfumato.nn.classifier import Classifier
 from sfumato.nn.unet import UNetConfig
@@ -25,6 +26,8 @@ from sfumato.train.grids import listed
 from sfumato.train.objective import column
 from sfumato.train.tuners import Outcome
 
+UNREAD = ("low_res", "inpaint", "num_classes", "xf_width")
+"""Fields of a denoiser's network that say what it reads beside the picture."""
 LEVELS = (0.001, 0.375, 0.75)
 
 
@@ -51,6 +54,11 @@ class NoisyClassifier:
         classes = sum(len(names) for names in self.names.values())
         table = {**config.model.network, "out_channels": classes}
         network = networks.described(UNetConfig, table)
+        for name in UNREAD:
+            if getattr(network, name):
+                raise SfumatoError(
+                    f"model.network.{name}: a classifier reads a noisy picture alone; leave it out"
+                )
         net = networks.initialised(lambda: Classifier(network, config.data.size), config.run.seed)
         self.base: dict[str, str] = {}
         if config.model.start:
