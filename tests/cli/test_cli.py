@@ -13,12 +13,14 @@ import PIL.Image
 import pytest
 
 import sfumato
-from helpers.program import FAST, STROKES, call, fails
+from helpers.program import FAST, STROKES, call, fails, home
 from sfumato import methods
 from sfumato.cli import compose, main, show
 from sfumato.cli.verbs import generate
 from sfumato.images import read_metadata
 from sfumato.recipe import Recipe
+
+__all__ = ["home"]
 
 
 def test_help_and_method_files_need_no_torch() -> None:

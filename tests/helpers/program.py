@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-STROKES = Path(__file__).parent.parent / "examples" / "strokes"
+STROKES = Path(__file__).parents[2] / "examples" / "strokes"
 
 
 FAST = ["--steps", "2", "--stages", "1"]  # of a run whose picture is not looked at
