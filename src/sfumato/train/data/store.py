@@ -308,7 +308,7 @@ def _table(file: Path) -> Iterator[tuple[str, str]]:
         for row in reader:
             if not any(cell.strip() for cell in row):
                 continue
-            if len(row) != len(names) or not row[at].strip():
+            if len(row) != len(names) or not row[file_at].strip():
                 raise SfumatoError(
                     f"{file}, line {reader.line_num}: has {len(row)} cells for {len(names)} "
                     "columns; put a caption with commas in quotes"
