@@ -71,7 +71,7 @@ def close(found: Tensor, wanted: Tensor, tolerance: float) -> None:
 def check_ddpm_unet(case: Case, t: Tensors) -> None:
     """The authors' network through the renaming, one call and their loop."""
     from sfumato.models.latents import Traits, Unconditional
-    from sfumato.models.loaders.single_file import ddpm_unet
+    from sfumato.models.loaders.networks import ddpm_unet
 
     given = case["model"].get("cfg", {})
     assert given.get("resamp_with_conv", True), "resamp_with_conv: ours resamples by convolutions"

@@ -14,7 +14,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.plan import calls_along
 from sfumato.core.schedule import ratio
 from sfumato.core.solvers import solver
-from sfumato.models.files.configs import Scheduler
+from sfumato.models.files.schedulers import Scheduler
 from sfumato.models.loaders.diffusers import table
 from sfumato.models.timesteps import index_read, times
 

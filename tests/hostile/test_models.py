@@ -13,7 +13,7 @@ import pytest
 
 from sfumato.core.errors import SfumatoError
 from sfumato.models import card
-from sfumato.models.files import configs, hub
+from sfumato.models.files import configs, hub, schedulers
 from sfumato.models.loaders import export, library
 from sfumato.train import run_note, warm_start
 
@@ -129,7 +129,7 @@ SCHEDULER = {"_class_name": "DDIMScheduler"}
 )
 def test_a_scheduler_is_refused_by_name(tmp_path: Path, data: Any, said: str) -> None:
     with pytest.raises(SfumatoError, match=said):
-        configs.scheduler(written(tmp_path, data, "s.json") / "s.json")
+        schedulers.scheduler(written(tmp_path, data, "s.json") / "s.json")
 
 
 @pytest.mark.parametrize(
@@ -383,12 +383,12 @@ def test_absent_keys_of_a_scheduler_are_its_own_class_s(tmp_path: Path) -> None:
     import diffusers
 
     tried = 0
-    for kind in configs.TABLED:
+    for kind in schedulers.TABLED:
         cls = getattr(diffusers, kind)
         told = inspect.signature(cls.__init__).parameters
         if "beta_start" not in told:  # a stand-in where another package is missing
             continue
-        found = configs.scheduler(written(tmp_path, {"_class_name": kind}, "s.json") / "s.json")
+        found = schedulers.scheduler(written(tmp_path, {"_class_name": kind}, "s.json") / "s.json")
         for key in ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps"):
             assert getattr(found, key) == told[key].default, (kind, key)
         clips = told["clip_sample"].default if "clip_sample" in told else False
@@ -401,10 +401,10 @@ def test_absent_keys_of_a_scheduler_are_its_own_class_s(tmp_path: Path) -> None:
 def test_schedulers_without_such_a_table_are_refused(tmp_path: Path, kind: str) -> None:
     folder = written(tmp_path, {"_class_name": kind, "beta_start": 0.1}, "s.json")
     with pytest.raises(SfumatoError, match=f"scheduler '{kind}' has no noise table"):
-        configs.scheduler(folder / "s.json")
+        schedulers.scheduler(folder / "s.json")
 
 
 def test_continuous_timesteps_are_refused(tmp_path: Path) -> None:
     data = {"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"}
     with pytest.raises(SfumatoError, match="timestep_type 'continuous' is not supported"):
-        configs.scheduler(written(tmp_path, data, "s.json") / "s.json")
+        schedulers.scheduler(written(tmp_path, data, "s.json") / "s.json")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from helpers import pipelines
 from helpers.any_json import altered, json_values, quickly, tried
 from sfumato.models import adapters, card
-from sfumato.models.files import adapter_files, configs, vocabularies
+from sfumato.models.files import adapter_files, configs, schedulers, vocabularies
 from sfumato.models.files.checkpoint import shaped
 from sfumato.models.loaders import diffusers, library
 from sfumato.nn.classifier import Classifier
@@ -94,14 +94,14 @@ def test_any_note_of_an_adapter(note: Any, header: Any, peft: Any) -> None:
         given_ = {"lora_adapter_metadata": text}
         tried(lambda given_=given_: adapter_files.changes(pair, given_, Path("x.safetensors")))
     beside = file(peft, "adapter_config.json").with_name("adapter_model.safetensors")
-    said = tried(lambda: adapters.beside(beside))
+    said = tried(lambda: adapter_files.beside(beside))
     if said is not None:
         tried(lambda: adapter_files.changes(pair, said, beside))
 
 
 READERS: dict[str, Any] = {
     "model_index.json": configs.pipeline,
-    "scheduler/scheduler_config.json": configs.scheduler,
+    "scheduler/scheduler_config.json": schedulers.scheduler,
     "unet/config.json": lambda path: configs.unet(path, "UNet2DConditionModel"),
     "vae/config.json": configs.autoencoder,
     "text_encoder/config.json": configs.text_encoder,
@@ -116,7 +116,7 @@ def test_any_configuration_of_a_pipeline(name: str, data: st.DataObject) -> None
     path = file(given_, Path(name).name)
     made = tried(lambda: READERS[name](path))
     path.unlink()
-    if isinstance(made, configs.Scheduler) and made.num_train_timesteps < 2000:
+    if isinstance(made, schedulers.Scheduler) and made.num_train_timesteps < 2000:
         tried(lambda: diffusers.table(made))
 
 

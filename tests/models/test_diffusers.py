@@ -17,7 +17,7 @@ import sfumato as sf
 from helpers import pipelines
 from helpers.pictures import mask_of, photo, pixels_of, times_of
 from sfumato.core.noise import Tape
-from sfumato.models.files import configs
+from sfumato.models.files.schedulers import Scheduler, scheduler
 
 PROMPT, NEGATIVE = "red cat", "a dog"
 KINDS = ("sd1", "sd2-v", "sdxl")
@@ -217,7 +217,7 @@ def published(
     config |= {"timestep_spacing": "linspace", "clip_sample": False, **given}
     pipe.scheduler = getattr(diffusers, f"{kind}Scheduler").from_config(config)
     pipe.scheduler.save_pretrained(folder)
-    read = configs.scheduler(folder / "scheduler_config.json")
+    read = scheduler(folder / "scheduler_config.json")
     own: Any = {"solver": "plms", "of": read_as(model)} if solver == "plms" else solver
     return replace(model, scheduler=read), {"spacing": "model", "solver": own}
 
@@ -322,7 +322,7 @@ def test_a_recipe_says_the_variance_that_the_scheduler_said(
     made: Any, kind: str, said: str | None, variance: str
 ) -> None:
     _, model = made("sd1")
-    model = replace(model, scheduler=configs.Scheduler(kind=f"{kind}Scheduler", variance_type=said))
+    model = replace(model, scheduler=Scheduler(kind=f"{kind}Scheduler", variance_type=said))
     asked: dict[str, Any] = {"ddpm": variance, "small": "small", "large": "large"}
     for given, wanted in asked.items():
         solver: Any = given if given == "ddpm" else {"solver": "ddpm", "variance": given}

@@ -323,12 +323,12 @@ def test_unsupported_pipelines_are_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SfumatoError, match="vae: no weights there; the model is incomplete"):
         sf.load(str(tmp_path / "model"))
     scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
-    from sfumato.models.files import configs
+    from sfumato.models.files import schedulers
 
     file = tmp_path / "scheduler.json"
     file.write_text(json.dumps({**scheduler, "beta_schedule": "exponential"}))
     with pytest.raises(SfumatoError, match="beta_schedule = 'exponential'"):
-        configs.scheduler(file)
+        schedulers.scheduler(file)
 
 
 def test_tables_are_the_schedulers(folder: Path) -> None:
@@ -337,7 +337,7 @@ def test_tables_are_the_schedulers(folder: Path) -> None:
 
     from diffusers import DDIMScheduler
 
-    from sfumato.models.files.configs import Scheduler
+    from sfumato.models.files.schedulers import Scheduler
     from sfumato.models.loaders.diffusers import table
 
     own = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())

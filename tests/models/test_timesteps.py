@@ -14,7 +14,7 @@ import pytest
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import ratio
-from sfumato.models.files import configs
+from sfumato.models.files import schedulers
 from sfumato.models.loaders.diffusers import table
 from sfumato.models.timesteps import times
 
@@ -46,10 +46,10 @@ def made(kind: str, **given: Any) -> Any:
     return getattr(module, name)(**given)
 
 
-def read(scheduler: Any, folder: Path) -> configs.Scheduler:
+def read(scheduler: Any, folder: Path) -> schedulers.Scheduler:
     """What we read of its file."""
     scheduler.save_pretrained(folder)
-    return configs.scheduler(folder / "scheduler_config.json")
+    return schedulers.scheduler(folder / "scheduler_config.json")
 
 
 def cut(n: int, strength: float) -> int:
@@ -164,13 +164,13 @@ def test_levels_by_a_rule_are_theirs(kind: str, given: dict[str, Any], tmp_path:
      ({"use_karras_sigmas": True, "sigma_max": 80.0}, "sigma_max 80 .* lies beyond its table")],
 )  # fmt: skip
 def test_what_is_not_followed_is_said(given: dict[str, Any], said: str) -> None:
-    config = configs.Scheduler(kind="EulerDiscreteScheduler", **LATENT, **given)
+    config = schedulers.Scheduler(kind="EulerDiscreteScheduler", **LATENT, **given)
     with pytest.raises(SfumatoError, match=said):
         times(config, table(config), 10)
 
 
 def test_a_share_that_keeps_no_step_says_what_to_give() -> None:
-    config = configs.Scheduler(kind="DDIMScheduler")
+    config = schedulers.Scheduler(kind="DDIMScheduler")
     with pytest.raises(SfumatoError, match=r"t0 0\.05: of 10 steps .* give at least 0\.1, or more"):
         times(config, table(config), 10, 0.05)
     assert len(times(config, table(config), 10, 0.1)) == 2

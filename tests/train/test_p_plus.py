@@ -18,7 +18,7 @@ from helpers import pipelines
 from helpers.pictures import photo
 from helpers.program import call, fails
 from sfumato.core.errors import SfumatoError
-from sfumato.models.files import adapter_files
+from sfumato.models.files import learned_words
 from sfumato.models.latents import Own, cross_attentions
 from sfumato.train import config, program
 from sfumato.train.tuners import p_plus
@@ -266,12 +266,12 @@ def test_both_forms_are_read_and_what_does_not_fit_is_refused(model: Any, tmp_pa
         save_file({name: v.clone() for name, v in forms.items()}, file)
         assert torch.equal(model.adapt(file).text.encoders[0].words["<a>"], value)
     many = {f"<a>-{k}": vectors(1, seed=k) for k in range(16)}
-    (read,) = adapter_files.words_of(dict(reversed(many.items())), file)["<a>"]
+    (read,) = learned_words.words_of(dict(reversed(many.items())), file)["<a>"]
     assert torch.equal(read, torch.cat([*many.values()])[:, None]), "by number, not by name"
     single = {f"<a>-{k}": vectors(1, seed=k)[0] for k in range(LAYERS)}
-    assert adapter_files.words_of(single, file)["<a>"][0].shape == (LAYERS, 1, WIDTH)
+    assert learned_words.words_of(single, file)["<a>"][0].shape == (LAYERS, 1, WIDTH)
     two = {"red-1": vectors(1), "blue-2": vectors(1)}
-    assert adapter_files.words_of(two, file).keys() == two.keys(), "words, not layers of one"
+    assert learned_words.words_of(two, file).keys() == two.keys(), "words, not layers of one"
     cases = [
         ({f"<a>-{k}": value[k] for k in range(3)}, "<a> is for 3 cross-attention layers, .* has 4"),
         ({"<a>": vectors(16, 1)}, "<a> is for 16 cross-attention layers, model .* has 4"),

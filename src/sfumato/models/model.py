@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -27,17 +27,15 @@ from sfumato.core.source import Classifier, Decoder, Features, Rating
 from sfumato.core.spaces import IDENTITY, Space
 from sfumato.core.spacing import Own, Times
 from sfumato.core.starts import Place
-from sfumato.home import home
 from sfumato.images import Picture
-from sfumato.methods import Method
-from sfumato.models import memory
+from sfumato.models import finishing, memory
 from sfumato.models.card import Card
 from sfumato.models.classifier import classifier_of
 from sfumato.models.clip import CleanClip, Clip, clip_of
 from sfumato.models.defaults import fill, fill_from_scheduler
 from sfumato.models.devices import Choice
 from sfumato.models.features import features_of
-from sfumato.models.files.configs import Scheduler
+from sfumato.models.files.schedulers import Scheduler
 from sfumato.models.rating import rating_of
 from sfumato.models.recording import asked, ran
 from sfumato.models.result import Result
@@ -45,7 +43,6 @@ from sfumato.models.timesteps import times
 from sfumato.models.tiny import tiny_of
 from sfumato.recipe import Recipe
 from sfumato.recipe.fields import STRENGTH
-from sfumato.recipe.store import keep
 
 if TYPE_CHECKING:
     from sfumato.models.cascade import Cascade
@@ -313,52 +310,18 @@ class Model:
 
         Latents go through the tiny autoencoder where there is one.
         """
-        space = (self.tiny() if run.space.stride > 1 else None) or run.space
-        pixels = space.decode(step.pixels()[:1].float())[0]
-        if run.frame is None:
-            return images.from_tensor(pixels)
-        factor = pixels.shape[-1] // run.frame.work[0]
-        return images.from_tensor(images.crop_work(pixels, run.frame, factor))
+        return finishing.preview(self.tiny() if run.space.stride > 1 else None, step, run)
 
     def finish(
         self, pixels: Tensor | None, run: Run, trace: list[dict[str, Any]], calls: list[int]
     ) -> Result:
-        """Crop, resize to the target, paste what was kept; pixels (n, 3, H, W) in [-1, 1].
+        """Pictures of pixels (n, 3, H, W) in [-1, 1], and the recipe of what ran.
 
         They are at the work size times a factor; None: the picture is left as it is.
         """
         recipe = ran(self, run, calls)
-        for method in run.process.methods:
-            for given in images.inputs_of(method) if isinstance(method, Method) else ():
-                if not keep(given.data):
-                    log.warning("%s: could not be kept in %s for `sfumato run`", given.name, home())
-        made = []
-        for j in range(run.n):
-            picture = self.picture(None if pixels is None else pixels[j], run)
-            picture.recipe = replace(recipe, run={**recipe.run, "index": j})
-            made.append(picture)
-        scores = {
-            name: values
-            for name, values in (trace[-1] if trace else {}).items()
-            if isinstance(values, list)
-        }
-        return Result(made, recipe, trace, calls, scores, run.counts)
-
-    def picture(self, pixels: Tensor | None, run: Run) -> Picture:
-        """One picture of the batch at its final size, what was kept pasted back."""
-        original, edit, alpha = run.paste or (None, None, None)
-        if pixels is None:
-            assert original is not None  # only a picture can stay untouched
-            assert run.frame is not None
-            return images.resized(original, run.frame)
-        if run.frame is None:  # the run began from a tensor of states
-            return images.from_tensor(pixels)
-        made = images.from_work(pixels, run.frame)
-        return (
-            made
-            if original is None
-            else images.paste(made, original, edit, run.frame, opaque=alpha is None)
-        )
+        finishing.keep_inputs(run)
+        return finishing.result(pixels, run, recipe, trace, calls)
 
     def phrase(self, prompt: str) -> str:
         """The prompt with the card's template where it names none of the card's styles."""

@@ -151,7 +151,7 @@ def ready(folder: Path, config: Config) -> str:
 
 def planned(config: Config) -> str:
     """What would run, without making a class picture or touching the run."""
-    from sfumato.models.adapters import layers_of
+    from sfumato.models.added_words import layers_of
     from sfumato.models.loaders.library import load
     from sfumato.train.subject import class_pictures, naming
     from sfumato.train.subject.shots import read_shots

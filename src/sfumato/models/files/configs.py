@@ -22,50 +22,6 @@ Json = dict[str, Any]
 INDEX_LIMIT = 64 << 20
 """Bytes of a weight index's file."""
 
-TABLED = (
-    "DDIMParallelScheduler",
-    "DDIMScheduler",
-    "DDPMParallelScheduler",
-    "DDPMScheduler",
-    "DEISMultistepScheduler",
-    "DPMSolverMultistepScheduler",
-    "DPMSolverSDEScheduler",
-    "DPMSolverSinglestepScheduler",
-    "EulerAncestralDiscreteScheduler",
-    "EulerDiscreteScheduler",
-    "HeunDiscreteScheduler",
-    "KDPM2AncestralDiscreteScheduler",
-    "KDPM2DiscreteScheduler",
-    "LMSDiscreteScheduler",
-    "PNDMScheduler",
-    "SASolverScheduler",
-    "UniPCMultistepScheduler",
-)
-"""Schedulers of diffusers whose noise is a table of betas; of the others none is read."""
-
-CLIPPING = ("DDIM", "DDPM")
-"""How the names of those begin that clip x0 where their file says nothing."""
-
-VARIANCES: Mapping[str | None, Literal["small", "large"]] = {
-    "fixed_small": "small",
-    "fixed_small_log": "small",
-    "fixed_large": "large",
-    "fixed_large_log": "large",
-}
-"""What variance_type is called here."""
-
-LATENT = {"beta_start": 0.00085, "beta_end": 0.012}
-OWN: Mapping[str, Mapping[str, float]] = dict.fromkeys(
-    (
-        "DPMSolverSDEScheduler",
-        "HeunDiscreteScheduler",
-        "KDPM2AncestralDiscreteScheduler",
-        "KDPM2DiscreteScheduler",
-    ),
-    LATENT,
-)
-"""What classes take for absent keys where that is not what the others take."""
-
 PARTS = (
     "vae",
     "vqvae",
@@ -81,85 +37,13 @@ PARTS = (
 )
 
 
-class _Foreign(BaseModel):
+class Foreign(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class Scheduler(_Foreign):
-    """What a scheduler's file says of the training, of its times, and of the noise of its steps."""
-
-    model_config = ConfigDict(populate_by_name=True)
-    kind: str = Field(validation_alias="_class_name")
-    num_train_timesteps: Annotated[int, Range(2, 100_000)] = 1000
-    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
-    beta_start: Annotated[float, Range(gt=0, lt=1)] = 1e-4
-    beta_end: Annotated[float, Range(gt=0, lt=1)] = 0.02
-    trained_betas: (
-        Annotated[
-            list[Annotated[float, Range(gt=0, lt=1)]], Field(min_length=2, max_length=100_000)
-        ]
-        | None
-    ) = None
-    prediction_type: Literal["epsilon", "v_prediction", "sample"] = "epsilon"
-    rescale_betas_zero_snr: bool = False
-    clip_sample: bool | None = None
-    clip_sample_range: Annotated[float, Range(gt=0)] = 1.0
-    thresholding: bool = False
-    sample_max_value: Annotated[float, Range(gt=0)] = 1.0
-    variance_type: str | None = None
-    timestep_spacing: Literal["leading", "linspace", "trailing"] | None = None
-    steps_offset: Annotated[int, Range(0, 100_000)] = 0
-    set_alpha_to_one: bool | None = None
-    skip_prk_steps: bool = False
-    final_sigmas_type: Literal["zero", "sigma_min"] | None = "zero"
-    lambda_min_clipped: Annotated[float | None, Field(allow_inf_nan=True)] = None  # theirs: -inf
-    use_karras_sigmas: bool | None = False
-    use_exponential_sigmas: bool | None = False
-    use_beta_sigmas: bool | None = False
-    use_lu_lambdas: bool | None = False
-    sigma_min: Annotated[float, Range(gt=0)] | None = None
-    sigma_max: Annotated[float, Range(gt=0)] | None = None
-    interpolation_type: str = "linear"
-    use_flow_sigmas: bool | None = False
-    timestep_type: str | None = "discrete"
-
-    @property
-    def clips(self) -> bool:
-        """Whether x0 is kept in range."""
-        given = self.clip_sample
-        return self.kind.startswith(CLIPPING) if given is None else given
-
-    @property
-    def variance(self) -> Literal["small", "large"] | None:
-        """Of the solver ddpm's steps; None where the file leaves it open, or to the network."""
-        own = "fixed_small" if self.kind.startswith("DDPM") else None
-        return VARIANCES.get(self.variance_type or own)
-
-
-def scheduler(path: Path) -> Scheduler:
-    """A scheduler's file, of a class that has a noise table."""
-    data = _config(path)
-    kind = data.get("_class_name")
-    if kind not in TABLED:
-        raise SfumatoError(
-            f"{path}: scheduler {kind!r:.60} has no noise table that is read here; models of flow "
-            "matching, EDM, VE and consistency are not supported"
-        )
-    found = parse_data(Scheduler, {**OWN.get(str(kind), {}), **data}, path.name)
-    if found.timestep_type == "continuous":
-        raise SfumatoError(
-            f"{path}: timestep_type 'continuous' is not supported, models of EDM's kind read it"
-        )
-    if found.use_flow_sigmas:
-        raise SfumatoError(f"{path}: use_flow_sigmas, models of flow matching are not supported")
-    if found.variance_type == "learned":
-        raise SfumatoError(f"{path}: variance_type 'learned' is not supported, learned_range is")
-    return found
 
 
 def pipeline(path: Path) -> dict[str, str]:
     """part -> class of a pipeline's model_index.json, and its "_class_name"."""
-    data = _config(path)
+    data = config(path)
     found = {}
     for part, value in data.items():
         if isinstance(value, list):
@@ -182,7 +66,7 @@ def pipeline(path: Path) -> dict[str, str]:
 
 def zeros(path: Path, usual: bool) -> bool:
     """Whether the pipeline's empty prompt is all zeros."""
-    found = _config(path).get("force_zeros_for_empty_prompt", usual)
+    found = config(path).get("force_zeros_for_empty_prompt", usual)
     if not isinstance(found, bool):
         raise SfumatoError(f"{path}: force_zeros_for_empty_prompt = {found!r:.40}: must be a bool")
     return found
@@ -211,7 +95,7 @@ Depths = Depth | Annotated[list[Depth | Annotated[list[Depth], Levels]], Levels]
 Kinds = Annotated[list[Annotated[str, Field(max_length=100)]], Levels]
 
 
-class UNet(_Foreign):
+class UNet(Foreign):
     """The sizes of a UNet of diffusers, which builds it; absent ones are its class's own."""
 
     sample_size: Side | tuple[Side, Side] | None = None
@@ -237,7 +121,7 @@ class UNet(_Foreign):
 
 def unet(path: Path, kind: str) -> None:
     """Refuse a UNet whose inputs nothing here gives."""
-    data = _config(path)
+    data = config(path)
     for key, allowed in ABSENT.items():
         if data.get(key) not in allowed:
             raise SfumatoError(
@@ -252,7 +136,7 @@ def unet(path: Path, kind: str) -> None:
     parse_data(UNet, data, str(path))
 
 
-class Autoencoder(_Foreign):
+class Autoencoder(Foreign):
     """The sizes of an autoencoder of diffusers, of coloured pictures."""
 
     in_channels: Literal[3] = 3
@@ -278,7 +162,7 @@ class Autoencoder(_Foreign):
 
 def autoencoder(path: Path) -> None:
     """Refuse an autoencoder of anything but coloured pictures."""
-    data = _config(path)
+    data = config(path)
     for key in ("in_channels", "out_channels"):
         if data.get(key, 3) != 3:
             raise SfumatoError(f"{path}: {key} = {data[key]!r:.40}; only RGB is supported")
@@ -290,7 +174,7 @@ def autoencoder(path: Path) -> None:
             raise SfumatoError(f"{path}: {name} has {len(values)} values for {channels} channels")
 
 
-def _config(path: Path) -> Json:
+def config(path: Path) -> Json:
     """Any configuration; quantised weights are refused, whose readers are other programs'."""
     if not path.exists():
         raise SfumatoError(
@@ -305,7 +189,7 @@ def _config(path: Path) -> Json:
 Activation = Literal["quick_gelu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu"]
 
 
-class TextEncoder(_Foreign):
+class TextEncoder(Foreign):
     """The shape of a CLIP text encoder: all that its file may decide."""
 
     vocab_size: Annotated[int, Range(3, 1 << 20)] = 49408
@@ -326,13 +210,13 @@ def text_encoder(path: Path) -> Any:
     """A CLIPTextConfig of the file's sizes alone: how it computes is not the file's to say."""
     from transformers import CLIPTextConfig
 
-    _config(path)
+    config(path)
     found = read_json(TextEncoder, path)
     _heads(found, path)
     return CLIPTextConfig(**found.model_dump())
 
 
-class VisionEncoder(_Foreign):
+class VisionEncoder(Foreign):
     """The shape of a CLIP's picture side."""
 
     hidden_size: Width = 768
@@ -347,7 +231,7 @@ class VisionEncoder(_Foreign):
     layer_norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-5
 
 
-class Clip(_Foreign):
+class Clip(Foreign):
     """A whole CLIP; the keys in _dict are of older files, and win."""
 
     model_type: Literal["clip"] | None = None
@@ -363,7 +247,7 @@ def clip(path: Path) -> Any:
     """A CLIPConfig of the file's sizes alone."""
     from transformers import CLIPConfig
 
-    found = parse_data(Clip, _config(path), str(path))
+    found = parse_data(Clip, config(path), str(path))
     text: Json = {**(found.text_config or {}), **(found.text_config_dict or {})}
     vision: Json = {**(found.vision_config or {}), **(found.vision_config_dict or {})}
     sides: list[TextEncoder | VisionEncoder] = [
@@ -392,7 +276,7 @@ def _heads(side: TextEncoder | VisionEncoder, path: Path) -> None:
 FILES = ("vocab_file", "merges_file", "tokenizer_file", "added_tokens_file")
 
 
-class Tokenizer(_Foreign):
+class Tokenizer(Foreign):
     tokenizer_class: Literal["CLIPTokenizer", "CLIPTokenizerFast"] | None = None
     model_max_length: int | float | None = None
 
@@ -411,7 +295,7 @@ def tokenizer(folder: Path) -> None:
     """Refuse a tokenizer's files that are no CLIP's, or that name files elsewhere."""
     path = folder / "tokenizer_config.json"
     if path.exists():
-        data = _config(path)
+        data = config(path)
         if named := next((name for name in FILES if data.get(name) is not None), None):
             raise SfumatoError(f"{path}: {named} = {data[named]!r:.60}: leave it out")
         read_json(Tokenizer, path)
@@ -423,7 +307,7 @@ def tokenizer(folder: Path) -> None:
             raise SfumatoError(f"{folder}: {name} is missing; the model is incomplete")
 
 
-class Index(_Foreign):
+class Index(Foreign):
     weight_map: dict[str, Name]
 
 

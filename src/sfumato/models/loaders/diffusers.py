@@ -21,9 +21,9 @@ from sfumato.core.spaces import IDENTITY, Space
 from sfumato.models.card import Card, Defaults, StageCard
 from sfumato.models.devices import Choice
 from sfumato.models.encoders import Encoder, Encoders
-from sfumato.models.files import configs
-from sfumato.models.files.configs import Scheduler
+from sfumato.models.files import configs, schedulers
 from sfumato.models.files.pipeline import autoencoder, check_tokens, encoder, network, tokenizer
+from sfumato.models.files.schedulers import Scheduler
 from sfumato.models.latents import Conditional, Latents, Traits, Unconditional
 from sfumato.models.model import Model
 
@@ -47,7 +47,7 @@ def load(name: str, folder: Path, choice: Choice) -> Model:
             f"{folder}: {parts['_class_name']} ({unet}) is not supported; Stable Diffusion "
             "1.x, 2.x, XL, their inpainting variants, DDPM and unconditional LDM are"
         )
-    scheduler = configs.scheduler(folder / "scheduler" / "scheduler_config.json")
+    scheduler = schedulers.scheduler(folder / "scheduler" / "scheduler_config.json")
     digest = sha256()
     space: Space = IDENTITY
     vae = next((part for part in ("vae", "vqvae") if part in parts), None)

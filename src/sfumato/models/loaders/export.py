@@ -11,7 +11,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from sfumato.core.errors import SfumatoError
-from sfumato.models.files import adapter_files
+from sfumato.models.files import adapter_files, learned_words
 from sfumato.models.files.checkpoint import read_state_dict
 from sfumato.models.loaders import library
 
@@ -93,7 +93,7 @@ def convert(file: Path, target: Path) -> tuple[Path, int]:
         raise SfumatoError(f"{target}: exists; give another name, nothing is overwritten")
     if file.suffix in PICKLES and file.is_file():
         raw, _ = adapter_files.read(file)
-        words = adapter_files.words_of(raw, file)
+        words = learned_words.words_of(raw, file)
         if "string_to_param" in raw:
             tensors = {"emb_params": next(iter(words.values()))[0]}
         else:
