@@ -12,11 +12,13 @@ from PIL import Image as PILImage
 
 import sfumato as sf
 from helpers import pipelines
-from helpers.clips import clip
+from helpers.clips import clip, folder
 from helpers.pictures import mask_of, photo
 from sfumato.core.errors import SfumatoError
 from sfumato.models.encoders import weighted
 from sfumato.models.latents import Latents
+
+__all__ = ["folder"]  # a fixture
 
 
 @pytest.fixture

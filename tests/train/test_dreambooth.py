@@ -174,7 +174,10 @@ def test_the_upsampler_learns_the_subjects_detail(tmp_path: Path) -> None:
     errors = []
     for model in (plain, tuned):
         process = replace(
-            model.upsampler(0), cond=Cond({"low_res": F.avg_pool2d(shot, 4)}), shape=(3, 128, 128)
+            model.upsampler(0),
+            source=None,
+            shape=(3, 128, 128),
+            cond=Cond({"low_res": F.avg_pool2d(shot, 4)}),
         )
         errors.append(float((process.sample(seed=0) - shot).square().mean()))
     assert errors[1] < 0.95 * errors[0]

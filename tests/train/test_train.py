@@ -24,7 +24,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import sfumato as sf
-from helpers.training import RECIPE, config, trained
+from helpers.training import RECIPE, config, data, trained
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import VP, linear, squared_cosine
@@ -37,6 +37,8 @@ from sfumato.train.timesteps import LogNormal, Lowest, SoftTruncation, Stratifie
 from sfumato.train.trainable import Trainable
 from sfumato.train.trainer import Trainer
 from sfumato.train.weighting import P2, Constant, MinSNR, Plain, Target, weights
+
+__all__ = ["data"]  # a fixture
 
 ROOT = Path(__file__).parents[2]
 LORA = RECIPE + '[adapter]\nrank = 2\nalpha = 2\ntargets = ["attention", "conv"]\n'

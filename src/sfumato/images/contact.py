@@ -56,19 +56,21 @@ def sheet(
             f"sheet: columns = {columns}, cell = {cell}; give columns from 1, and cells from 1 to "
             f"{WIDEST} px"
         )
-    shown = [None if image is None else flattened(open_image(image), "white") for image in images]
-    side = cell or _side([image for image in shown if image is not None])
+    pictures = [
+        None if image is None else flattened(open_image(image), "white") for image in images
+    ]
+    side = cell or _side([image for image in pictures if image is not None])
     limit = PILImage.MAX_IMAGE_PIXELS
-    area = sum(side**2 * min(i.size) / max(i.size) for i in shown if i is not None)
+    area = sum(side**2 * min(i.size) / max(i.size) for i in pictures if i is not None)
     if limit and area > limit:
         raise SfumatoError(
-            f"sheet: {len(shown)} pictures of {side} px are more than {limit:,} pixels; give a "
+            f"sheet: {len(pictures)} pictures of {side} px are more than {limit:,} pixels; give a "
             "smaller cell or fewer pictures"
         )
-    shown = [None if image is None else _fitted(image, side) for image in shown]
-    columns = columns or min(len(shown), math.ceil(math.sqrt(len(shown)) * 1.2))
+    pictures = [None if image is None else _fitted(image, side) for image in pictures]
+    columns = columns or min(len(pictures), math.ceil(math.sqrt(len(pictures)) * 1.2))
     style = _Style.of(side, background)
-    layout = _Layout.of(shown, captions, columns, title, rows, style)
+    layout = _Layout.of(pictures, captions, columns, title, rows, style)
     canvas = ground(layout.size, background)
     layout.draw(canvas)
     return canvas

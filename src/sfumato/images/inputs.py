@@ -142,10 +142,10 @@ class ImageInput:
         fits = own == shape or (mask and own == (1, *shape[1:]))
         many = tensor.ndim == len(shape) + 1 and len(tensor) in (1, n)
         if not fits or not (many or tensor.ndim == len(shape)) or tensor.is_complex():
-            said = "x".join(map(str, tensor.shape)) or "no sides"
+            size = "x".join(map(str, tensor.shape)) or "no sides"
             wanted = "x".join(map(str, (1, *shape[1:]) if mask else shape))
             raise SfumatoError(
-                f"{method}: {self.name} is a tensor of {said}; this run takes {wanted}, or one for "
+                f"{method}: {self.name} is a tensor of {size}; this run takes {wanted}, or one for "
                 f"each of its {n}"
             )
         if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64):

@@ -67,14 +67,14 @@ def _allowed(owner: str, field: str, values: Sequence[float], text: str) -> None
     for constraint in info.metadata:
         kind = Annotated[kind, constraint]
     reader: TypeAdapter[Any] = TypeAdapter(kind)
-    said = ""
+    reason = ""
     for value in reversed(values):
         try:
             reader.validate_python(value)
             return
         except ValidationError as error:
-            said = f"{owner}.{field} = {value:g}: {documents.explained(error)}"
-    raise SfumatoError(f"--over {text}: {said}")
+            reason = f"{owner}.{field} = {value:g}: {documents.explained(error)}"
+    raise SfumatoError(f"--over {text}: {reason}")
 
 
 def _numbers(spread: str, text: str) -> list[float]:

@@ -127,8 +127,8 @@ def _folder(path: Path, device: str, token: bool) -> Features:
     token = token or any("pooler." in name for name in report["missing_keys"])
 
     def features(pixels: Tensor) -> Tensor:
-        shown = ((pixels + 1) * 127.5).round().clamp(0, 255).byte()
-        inputs = prepare(images=list(shown.cpu()), return_tensors="pt")["pixel_values"].to(device)
+        bytes_ = ((pixels + 1) * 127.5).round().clamp(0, 255).byte()
+        inputs = prepare(images=list(bytes_.cpu()), return_tensors="pt")["pixel_values"].to(device)
         if hasattr(network, "get_image_features"):
             return _tensor(network.get_image_features(pixel_values=inputs), False)
         return _tensor(network(pixel_values=inputs), token)

@@ -47,13 +47,13 @@ def sheet(sweep: Sweep) -> None:
     columns = len(first) + len(values)
     side = max(64, min(256, LARGEST // columns, LARGEST // len(lines)))
     captions = [f"{v:g}{' (marked)' if v == sweep.curve.chosen else ''}" for v in values]
-    shown, said = [], []
+    cells, below = [], []
     for k, (_, places) in enumerate(lines):
-        shown += [*(first if k == 0 else [None] * len(first)), *(file for _, file in places)]
-        said += [*(sweep.guides if k == 0 else [""] * len(first)), *captions]
+        cells += [*(first if k == 0 else [None] * len(first)), *(file for _, file in places)]
+        below += [*(sweep.guides if k == 0 else [""] * len(first)), *captions]
     page = images.sheet(
-        shown,
-        said,
+        cells,
+        below,
         columns,
         title=sweep.axis.name,
         rows=[label for label, _ in lines],

@@ -40,9 +40,9 @@ def measured(process: Any, axis_: Axis, cells: Sequence[Cell], folder: Path) -> 
     rows, points = [], []
     for value in axis_.values:
         mine = [cell for cell in cells if cell.value == value and cell.files]
-        shown = {cell: [images.open_image(file) for file in cell.files] for cell in mine}
+        pictures_of = {cell: [images.open_image(file) for file in cell.files] for cell in mine}
         singles: dict[str, list[float]] = {}
-        for cell, pictures in shown.items():
+        for cell, pictures in pictures_of.items():
             bench = judge_of(cell.prompt)
             for file, picture in zip(cell.files, pictures, strict=True):
                 picture.recipe = replay.read(file)
@@ -57,13 +57,13 @@ def measured(process: Any, axis_: Axis, cells: Sequence[Cell], folder: Path) -> 
                 rows.append({"value": value, "prompt": cell.prompt,
                              "seed": picture.recipe.seed + picture.recipe.run.get("index", 0),
                              "file": file.relative_to(folder).as_posix(), **scores})  # fmt: skip
-        if not shown:
+        if not pictures_of:
             continue
         estimates = {name: interval(numbers) for name, numbers in singles.items()}
-        spreads = [d for pictures in shown.values() if (d := diversity(pictures)) is not None]
+        spreads = [d for pictures in pictures_of.values() if (d := diversity(pictures)) is not None]
         if spreads:
             estimates["diversity"] = interval(spreads)
-        points.append(Point(value, sum(map(len, shown.values())), estimates))
+        points.append(Point(value, sum(map(len, pictures_of.values())), estimates))
     _write_rows(folder / "pictures.csv", rows)
     return points
 

@@ -18,7 +18,7 @@ from sfumato.models.cascade import base_of
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """The number, the curve it was found on, the measure and the target it meets."""
 
     value: float
@@ -38,7 +38,7 @@ def auto(
     seed: int = 0,
     probes: int = 5,
     say: Callable[[str], None] = lambda line: None,
-) -> Found:
+) -> SearchResult:
     """The value of METHOD.FIELD at which a measure of faithfulness reaches the target.
 
     SDEdit's authors bisect by asking a person (arXiv 2108.01073, section 4); here the question is
@@ -84,7 +84,7 @@ def auto(
     rule = f"bisection to {measure} = {goal:.6g} over {seeds} seeds"
     curve = Curve(name, model.asked(base, seed).id, _sorted(points), value, rule)
     curve.keep()
-    return Found(value, curve, measure, goal)
+    return SearchResult(value, curve, measure, goal)
 
 
 def search_range(method: str, field: str) -> tuple[float, float]:

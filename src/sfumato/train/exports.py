@@ -85,9 +85,9 @@ def _lora_files(
 def _counted(nets: Mapping[str, nn.Module], file: Path) -> int:
     """How many of a LoRA file's layers are this model's."""
     tensors, header = adapter_files.read(file)
-    known = {part: adapters.layer_names(net, part) for part, net in nets.items()}
+    layers = {part: adapters.layer_names(net, part) for part, net in nets.items()}
     changes = adapter_files.changes(tensors, header, file)
-    return sum(adapter_files.flat(low.layer) in known.get(low.part, {}) for low in changes)
+    return sum(adapter_files.flat(low.layer) in layers.get(low.part, {}) for low in changes)
 
 
 def _whole(

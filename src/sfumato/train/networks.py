@@ -69,9 +69,9 @@ def initialised(build: Callable[[], N], seed: int) -> N:
         try:
             return build()
         except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError) as error:
-            said = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise SfumatoError(
-                f"model.network: these numbers make no network ({said:.120}); compare with those "
+                f"model.network: these numbers make no network ({reason:.120}); compare with those "
                 "of a recipe in recipes/"
             ) from None
         except AssertionError:

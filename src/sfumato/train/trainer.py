@@ -60,8 +60,8 @@ class Trainer:
         self.log = Log(folder / "log.csv")
         self.signal: int | None = None
         self.due = True  # the first state too: it is what is left where the first steps go wrong
-        known = origin.of(config, origin.tokenizer(folder))
-        origin.going_on(folder, known, whole=False)  # refused before anything is made
+        partial = origin.of(config, origin.tokenizer(folder))
+        origin.going_on(folder, partial, whole=False)  # refused before anything is made
         run_folder.make_folder(folder)
         if self.processes.rank == 0 and not self.checkpoint.exists():
             run_folder.clear(folder, config.text)
@@ -189,8 +189,8 @@ class Trainer:
         finite = math.isfinite(loss) and math.isfinite(float(norm))
         if not finite or (self.ceiling and loss > self.ceiling):
             self.weights.drop()
-            said = f"step {self.step + 1}: loss {loss:g}, gradient norm {float(norm):g}"
-            raise self._stopped(said if finite is False else f"{said}, far above the first ones")
+            state = f"step {self.step + 1}: loss {loss:g}, gradient norm {float(norm):g}"
+            raise self._stopped(state if finite is False else f"{state}, far above the first ones")
         return loss
 
     def _prove(self, batch: Any) -> None:

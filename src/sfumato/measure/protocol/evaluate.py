@@ -90,8 +90,8 @@ def table(report: Mapping[str, Any]) -> str:
     row("mean", "", sum(one["pictures"] for one in report["subjects"]), report["mean"])
     row("real photos", "", sum(one["photos"] for one in report["subjects"]), report["real"])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    shown = ["  ".join(map(str.ljust, cells, widths)).rstrip() for cells in lines]
-    shown.append("95 % intervals: over a subject's pictures (DIV: its prompts), over subjects")
+    rows = ["  ".join(map(str.ljust, cells, widths)).rstrip() for cells in lines]
+    rows.append("95 % intervals: over a subject's pictures (DIV: its prompts), over subjects")
     if "CLIP-T" in names:
-        shown.append("CLIP-T is of the prompts without the subject's name")
-    return "\n".join([*shown, *(f"left out: {line}" for line in report["left out"])])
+        rows.append("CLIP-T is of the prompts without the subject's name")
+    return "\n".join([*rows, *(f"left out: {line}" for line in report["left out"])])

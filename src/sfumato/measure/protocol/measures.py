@@ -74,12 +74,12 @@ def measure_subject(
     real = networks.look(photos)
     for text, files in prompts:
         pictures = [pixels(images.open_image(file)) for file in files]
-        seen = networks.look(pictures)
-        for name, vectors in seen.items():
+        generated = networks.look(pictures)
+        for name, vectors in generated.items():
             values[name].append(fidelity.subject_fidelity(vectors, real[name]))
         if networks.text is not None:
-            said = networks.text([text]).expand(len(pictures), -1)
-            values["CLIP-T"].append(fidelity.prompt_fidelity(seen["CLIP-I"], said))
+            texts = networks.text([text]).expand(len(pictures), -1)
+            values["CLIP-T"].append(fidelity.prompt_fidelity(generated["CLIP-I"], texts))
         if networks.lpips is not None and len(pictures) > 1:
             if len({picture.shape for picture in pictures}) > 1:
                 raise SfumatoError(f"{files[0].parent}: pictures of several sizes have no LPIPS")

@@ -70,18 +70,18 @@ def parsed(text: str) -> tuple[dict[str, str], dict[str, list[str]]]:
     lists: dict[str, list[str]] = {heading: [] for heading in HEADINGS[2:]}
     section = ""
     for number, line in enumerate(text.splitlines(), 1):
-        said, where = line.strip(), f"{FILE}, line {number}"
-        heading = " ".join(said.lower().strip("#: ").split())
+        stripped, where = line.strip(), f"{FILE}, line {number}"
+        heading = " ".join(stripped.lower().strip("#: ").split())
         if heading in HEADINGS:
             section = heading
-        elif section == "classes" and said:
-            name, _, noun = (part.strip() for part in said.partition(","))
+        elif section == "classes" and stripped:
+            name, _, noun = (part.strip() for part in stripped.partition(","))
             if not (name and noun) or Path(name).name != name or name == "..":
-                raise SfumatoError(f"{where}: {said!r} is not SUBJECT,CLASS")
+                raise SfumatoError(f"{where}: {stripped!r} is not SUBJECT,CLASS")
             if name != "subject_name":
                 classes[name] = noun
-        elif section in lists and ("'" in said or '"' in said):
-            lists[section] += templates(said, where)
+        elif section in lists and ("'" in stripped or '"' in stripped):
+            lists[section] += templates(stripped, where)
     if not classes:
         raise SfumatoError(f"{FILE}: no lines SUBJECT,CLASS under a heading Classes")
     return classes, lists

@@ -323,15 +323,15 @@ def _table(file: Path) -> Iterator[tuple[str, str]]:
                 f"{file}: its first line must name the columns file,caption; it has "
                 f"{', '.join(names) or 'none'}"
             )
-        at, said = names.index("file"), names.index("caption")
+        file_at, text_at = names.index("file"), names.index("caption")
         for row in reader:
             if not any(cell.strip() for cell in row):
                 continue
-            if len(row) != len(names) or not row[at].strip():
+            if len(row) != len(names) or not row[file_at].strip():
                 raise SfumatoError(
                     f"{file}, line {reader.line_num}: has {len(row)} cells for {len(names)} "
                     "columns; put a caption with commas in quotes"
                 )
-            yield row[at].strip(), row[said].strip()
+            yield row[file_at].strip(), row[text_at].strip()
     except csv.Error as error:
         raise SfumatoError(f"{file}, line {reader.line_num}: {error}") from None

@@ -62,7 +62,7 @@ class Wanted:
         asked = json.loads(self.model.asked(self.process, self.seed).to_json())
         asked.pop("versions", None)
         denoiser = self.model.denoiser
-        known = {
+        sources = {
             "weights": self.model.weights,
             "dtype": self.model.choice.dtype,
             "recipe": asked,
@@ -72,18 +72,18 @@ class Wanted:
             "tokens": _tokens(self.model, (self.text, "")),
             "together": self.at_once,
         }
-        text = json.dumps(known, sort_keys=True, default=str)
+        text = json.dumps(sources, sort_keys=True, default=str)
         return sha256(text.encode()).hexdigest()[:24]
 
     def pictures(self) -> list[Picture]:
         """The pictures, those that are missing made now."""
-        known = self._known()
-        pictures = [self._kept(i, known) for i in range(self.count)]
+        digests = self._known()
+        pictures = [self._kept(i, digests) for i in range(self.count)]
         wanted = [i for i, picture in enumerate(pictures) if picture is None]
         if wanted:
             log.info("%d pictures of %r are made by the untouched model", len(wanted), self.text)
             _folder(self.folder)
-        done, said = 0, time.monotonic()
+        done, reported = 0, time.monotonic()
         for batch in sorted({i // self.at_once for i in wanted}):
             first = batch * self.at_once
             seed = keyed(f"{self.seed}/class") % 2**30 + first
@@ -94,12 +94,12 @@ class Wanted:
                 name = f"{i:04d}.png"
                 with checkpoint.beside(self.folder / name) as part:
                     part.write_bytes(Picture.of(image).encode("PNG"))
-                known[name] = sha256((self.folder / name).read_bytes()).hexdigest()
-                checkpoint.put_text(self.folder / MADE, json.dumps(known, indent=0))
-                pictures[i] = self._kept(i, known)
+                digests[name] = sha256((self.folder / name).read_bytes()).hexdigest()
+                checkpoint.put_text(self.folder / MADE, json.dumps(digests, indent=0))
+                pictures[i] = self._kept(i, digests)
                 done += 1
-            if time.monotonic() - said > PAUSE or done == len(wanted):
-                said = time.monotonic()
+            if time.monotonic() - reported > PAUSE or done == len(wanted):
+                reported = time.monotonic()
                 log.info("class pictures: %d of %d", done, len(wanted))
         if any(picture is None for picture in pictures):
             raise SfumatoError(f"{self.folder}: class pictures could not be kept; free some space")
@@ -107,8 +107,8 @@ class Wanted:
 
     def missing(self) -> list[int]:
         """Which of the pictures are not there yet, damaged, or not those that were made."""
-        known = self._known()
-        return [i for i in range(self.count) if self._kept(i, known) is None]
+        digests = self._known()
+        return [i for i in range(self.count) if self._kept(i, digests) is None]
 
     def _known(self) -> dict[str, str]:
         try:
@@ -116,14 +116,14 @@ class Wanted:
         except SfumatoError:
             return {}
 
-    def _kept(self, i: int, known: dict[str, str]) -> Picture | None:
+    def _kept(self, i: int, digests: dict[str, str]) -> Picture | None:
         """Picture i of the cache, None where it is missing or is not what was made."""
         name = f"{i:04d}.png"
         try:
             picture = images.open_image(self.folder / name)
         except SfumatoError:
             return None
-        whole = picture.size == self.model.card.native and picture.sha256 == known.get(name)
+        whole = picture.size == self.model.card.native and picture.sha256 == digests.get(name)
         return picture if whole else None
 
 
@@ -148,8 +148,8 @@ def _tokens(model: Model, texts: tuple[str, ...]) -> list[list[int]]:
     """What the texts are to the model."""
     text: Any = model.text
     if isinstance(text, Encoders):
-        return [list(encoder.tokens(said)) for encoder in text.encoders for said in texts]
-    return [list(text.tokenizer.encode(said).ids) for said in texts]
+        return [list(encoder.tokens(each)) for encoder in text.encoders for each in texts]
+    return [list(text.tokenizer.encode(each).ids) for each in texts]
 
 
 def pixels(picture: Picture) -> Tensor:

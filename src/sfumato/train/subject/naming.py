@@ -42,8 +42,10 @@ def guessed(clip: Any, pictures: Sequence[Tensor], spoken: Callable[[str], str])
     side = (clip.size, clip.size)
     resize = torch.nn.functional.interpolate
     with torch.no_grad():
-        seen = torch.cat([resize(x[None], side, mode="bilinear", antialias=True) for x in pictures])
-        vectors = clip.image(seen, torch.zeros(len(seen), device=seen.device))
+        batch = torch.cat(
+            [resize(x[None], side, mode="bilinear", antialias=True) for x in pictures]
+        )
+        vectors = clip.image(batch, torch.zeros(len(batch), device=batch.device))
         likeness = (vectors @ clip.text([spoken(noun) for noun in NOUNS]).T).mean(0)
     return [NOUNS[k] for k in likeness.topk(3).indices.tolist()]
 

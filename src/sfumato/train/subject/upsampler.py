@@ -94,7 +94,8 @@ class SubjectUpsampler:
         for x0 in self.examples.states[: 2 * SHOWN]:
             process: Any = self.trainable.model.upsampler(0)
             cond = self.condition(self.small(x0[None]), [self.text])
-            large = replace(process, cond=cond, shape=tuple(x0.shape)).sample(seed=0)
+            shape = tuple(x0.shape)
+            large = replace(process, source=None, cond=cond, shape=shape).sample(seed=0)
             rows.append(F.interpolate(torch.cat([large, x0[None]]), size))
         columns = list(torch.stack(rows, dim=1))
         with checkpoint.beside(file) as part:

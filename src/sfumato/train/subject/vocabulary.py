@@ -35,10 +35,10 @@ def vocabulary_of(model: Model) -> list[str]:
     """Whole words of the tokenizer, common ones first."""
     text = model.text
     if isinstance(text, encoders.Encoders):
-        known = text.encoders[0].tokenizer.get_vocab()
-        ends = {word.removesuffix("</w>"): i for word, i in known.items() if word.endswith("</w>")}
+        ids = text.encoders[0].tokenizer.get_vocab()
+        ends = {word.removesuffix("</w>"): i for word, i in ids.items() if word.endswith("</w>")}
     else:
         assert isinstance(text, Prompts) or hasattr(text, "tokenizer")
-        known = cast(Any, text).tokenizer.get_vocab()
-        ends = {word.removeprefix("Ġ"): i for word, i in known.items() if word.startswith("Ġ")}
+        ids = cast(Any, text).tokenizer.get_vocab()
+        ends = {word.removeprefix("Ġ"): i for word, i in ids.items() if word.startswith("Ġ")}
     return sorted(ends, key=lambda word: ends[word])

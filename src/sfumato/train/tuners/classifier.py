@@ -124,8 +124,8 @@ class NoisyClassifier:
         self.net.eval()
         for test, who in zip(self.batches.tests, ("train", "held-out"), strict=False):
             for t in LEVELS:
-                seen, batch = self._seen(test, t)
-                wrong = (seen != batch.labels).float().mean(0).tolist()
+                predicted, batch = self._seen(test, t)
+                wrong = (predicted != batch.labels).float().mean(0).tolist()
                 for name, share in zip(("style", "group"), wrong, strict=True):
                     measures[f"{who} {name} wrong {t:g}"] = max(share, 1e-3)
         self.net.train()
@@ -135,9 +135,9 @@ class NoisyClassifier:
         """Held-out pictures and what the network takes them for."""
         self.net.eval()
         test = self.batches.tests[-1]
-        seen, _ = self._seen(test, LEVELS[0])
+        predicted, _ = self._seen(test, LEVELS[0])
         styles, groups = self.names["style"], self.names["group"]
-        texts = [f"{styles[s]}, {groups[g]}" for s, g in seen[:12].tolist()]
+        texts = [f"{styles[s]}, {groups[g]}" for s, g in predicted[:12].tolist()]
         self.net.train()
         with checkpoint.beside(file) as part:
             listed(test.pixels[:12], texts).save(part, "PNG")

@@ -75,11 +75,11 @@ class TextualInversion:
             str(k): nn.Parameter(self.start(model, encoder, k))
             for k, encoder in enumerate(model.text.encoders)
         }
-        known = tuple(
+        taught = tuple(
             replace(encoder, words={**encoder.words, self.word: self.words[str(k)]})
             for k, encoder in enumerate(model.text.encoders)
         )
-        self.model = replace(model, text=replace(model.text, encoders=known))
+        self.model = replace(model, text=replace(model.text, encoders=taught))
         self.shots = read_shots(Path(subject.pictures) if subject.pictures else data)
         sizes = buckets(model.card.native, model.card.multiple)
         with torch.no_grad():
