@@ -253,11 +253,11 @@ def test_weights_of_another_clip_than_the_cards(tmp_path: Path) -> None:
     data["clip"]["network"] |= {"image_width": 16384, "image_layers": 16, "head_width": 1}
     model = library.load(str(written(copy, data)))
     with pytest.raises(SfumatoError, match="does not fit the card"):
-        model.get("clip")
+        model.clip()
     data["classifier"]["network"] |= {"model_channels": 4096}
     model = library.load(str(written(copy, data)))
     with pytest.raises(SfumatoError, match="does not fit the card"):
-        model.get("classifier")
+        model.classifier()
 
 
 @pytest.mark.parametrize(

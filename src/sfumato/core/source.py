@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from sfumato.core.starts import Place
 
 Decoder = Callable[["Tensor"], "Tensor"]
+Span = tuple[int, int]
+"""(start, end) in the characters of a text, as a slice."""
 
 
 class Clip(Protocol):
@@ -136,6 +138,14 @@ class Source(Protocol):
         self, texts: Sequence[str], label: int | None = None, beside: Sequence[str] = ()
     ) -> Cond:
         """One row for each text; "" is the null condition. beside: the run's other texts."""
+        ...
+
+    def spans(self, text: str, beside: Sequence[str] = ()) -> tuple[Span | None, ...] | None:
+        """(start, end) of the characters behind each column that cross attention reads.
+
+        Of the text as `encode` is given it. A column is None where no character stands behind it
+        (start, end, padding); all is None where the network attends to no text.
+        """
         ...
 
     def phrase(self, prompt: str) -> str:

@@ -36,6 +36,7 @@ from sfumato.models.defaults import fill, fill_from_scheduler
 from sfumato.models.devices import Choice
 from sfumato.models.features import features_of
 from sfumato.models.files.schedulers import Scheduler
+from sfumato.models.files.spans import Reader, Spans
 from sfumato.models.rating import rating_of
 from sfumato.models.recording import asked, ran
 from sfumato.models.result import Result
@@ -65,7 +66,7 @@ class Model:
     card: Card
     denoiser: Denoiser
     upsamplers: tuple[Denoiser, ...]
-    text: Callable[[Sequence[str], Sequence[str]], Cond] | None
+    text: Reader | None
     choice: Choice
     weights: str
     space: Space = IDENTITY
@@ -260,6 +261,10 @@ class Model:
         if label is not None:
             tensors["label"] = torch.full((len(texts),), label)
         return Cond(tensors).map(lambda v: v.to(self.choice.device))
+
+    def spans(self, text: str, beside: Sequence[str] = ()) -> Spans | None:
+        """Which characters stand behind each column that cross attention reads."""
+        return None if self.text is None else self.text.spans(text, beside)
 
     def complete(self, process: Process) -> Process:
         """The card's defaults into empty slots, and how the scheduler's file says to sample."""
