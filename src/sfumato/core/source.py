@@ -6,6 +6,7 @@ Protocols only; models implement them, and core knows no model.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from sfumato.core.denoiser import Cond, Denoiser
@@ -25,8 +26,19 @@ Span = tuple[int, int]
 """(start, end) in the characters of a text, as a slice."""
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where weights come from: the name of their file, folder or model, and their sha256."""
+
+    name: str
+    sha256: str
+
+
 class Clip(Protocol):
     """Unit vectors of texts and pictures. schedule: whose table indices it reads, None of any."""
+
+    @property
+    def origin(self) -> Origin | None: ...
 
     @property
     def noised(self) -> bool:
@@ -78,6 +90,9 @@ class Features(Protocol):
     def name(self) -> str: ...
 
     @property
+    def origin(self) -> Origin | None: ...
+
+    @property
     def content(self) -> tuple[str, ...]: ...
 
     @property
@@ -91,6 +106,9 @@ class Rating(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def origin(self) -> Origin | None: ...
 
     @property
     def width(self) -> int: ...
@@ -110,6 +128,11 @@ class Source(Protocol):
 
     @property
     def denoiser(self) -> Denoiser: ...
+
+    @property
+    def origin(self) -> Origin:
+        """Of its weights and adapters together."""
+        ...
 
     @property
     def identity(self) -> Mapping[str, Any]:

@@ -23,7 +23,7 @@ from sfumato.core.frame import Frame, Size
 from sfumato.core.process import Process
 from sfumato.core.ranges import Range, real, whole, words
 from sfumato.core.solvers import Solver
-from sfumato.core.source import Classifier, Decoder, Features, Rating
+from sfumato.core.source import Classifier, Decoder, Features, Origin, Rating
 from sfumato.core.spaces import IDENTITY, Space
 from sfumato.core.spacing import Own, Times
 from sfumato.core.starts import Place
@@ -35,6 +35,7 @@ from sfumato.models.clip import CleanClip, Clip, clip_of
 from sfumato.models.defaults import fill, fill_from_scheduler
 from sfumato.models.devices import Choice
 from sfumato.models.features import features_of
+from sfumato.models.files.pipeline import digest_of
 from sfumato.models.files.schedulers import Scheduler
 from sfumato.models.files.spans import Reader, Spans
 from sfumato.models.rating import rating_of
@@ -42,7 +43,7 @@ from sfumato.models.recording import asked, ran
 from sfumato.models.result import Result
 from sfumato.models.timesteps import times
 from sfumato.models.tiny import tiny_of
-from sfumato.recipe import STRENGTH, Recipe
+from sfumato.recipe import STRENGTH, Recipe, called
 
 if TYPE_CHECKING:
     from sfumato.models.cascade import Cascade
@@ -200,6 +201,13 @@ class Model:
     def factors(self) -> tuple[int, ...]:
         """How much larger each upsampler makes a picture."""
         return tuple(stage.factor for stage in self.card.upsamplers)
+
+    @property
+    def origin(self) -> Origin:
+        """Of its weights and adapters together, by the name of the last adapter."""
+        digests = [self.weights, *(adapter["sha256"] for adapter in self.adapters)]
+        name = self.adapters[-1]["file"] if self.adapters else called(self.name)
+        return Origin(name, digest_of(digests))
 
     @property
     def identity(self) -> Mapping[str, Any]:
