@@ -31,7 +31,6 @@ SIDE, STRIDE = 128, 8
 def pipeline(folder: Path) -> None:
     """A small pipeline whose parts cost about what they do in Stable Diffusion."""
     import diffusers
-
     import pipelines
 
     vae = diffusers.AutoencoderKL(

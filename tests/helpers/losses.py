@@ -26,6 +26,9 @@ class Clip:
     """Random linear vectors of 8 px pictures and of texts; counts its looks."""
 
     size = 8
+    origin = None
+    noised = False
+    schedule = None
     noised = False
     schedule = None
 

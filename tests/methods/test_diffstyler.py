@@ -21,6 +21,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.inversion import Inversion, distance
 from sfumato.core.process import Process
 from sfumato.core.schedule import Cosine, Table, ratio, squared_cosine
+from sfumato.core.source import Origin
 from sfumato.core.spacing import materialise
 from sfumato.images import read_metadata
 from sfumato.methods.diffstyler import DiffStyler
@@ -124,6 +125,7 @@ class Pair:
     name = "pair"
     multiple = 1
     identity: ClassVar[dict[str, Any]] = {"weights": "none", "adapters": []}
+    origin = Origin("pair", "none")
 
     def __init__(self, denoiser: Denoiser, other: Denoiser | None = None) -> None:
         self.denoiser = denoiser

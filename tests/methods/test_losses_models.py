@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import sfumato as sf
 from helpers import pipelines
 from helpers.losses import last
 from sfumato.core.errors import SfumatoError
+from sfumato.models import replay
 from sfumato.nn.unet import UNet, UNetConfig
 from sfumato.nn.vgg import VGG19
 
@@ -42,6 +44,53 @@ def vgg(file: Path) -> Path:
     return file
 
 
+def origin(file: Path) -> dict[str, str]:
+    """What a recipe's run says of a file."""
+    return {"name": file.name, "sha256": sha256(file.read_bytes()).hexdigest()}
+
+
+def test_weights_that_a_method_brought_are_compared_on_replay(
+    model: sf.Model, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, photo = vgg(home / "narrow.pth"), np.zeros((32, 32, 3), np.uint8)
+    loss = sf.Perceptual(1.0, image=photo, features=str(file))
+    recipe = (model.process("cat", stages=1, steps=1) | loss).sample().recipe
+    assert recipe.run["weights"] == {"perceptual.features": origin(file)}
+    replay.run(recipe)
+    assert "differ" not in caplog.text
+    torch.save({**torch.load(file), "classifier.0.bias": torch.zeros(2)}, file)
+    replay.run(recipe)
+    lines = [one.message for one in caplog.records if "differ" in one.message]
+    assert lines == [
+        "weights narrow.pth of perceptual.features differ from those recorded: another picture is "
+        "likely"
+    ]
+    broken = replace(recipe, run={**recipe.run, "weights": {"perceptual.features": 3}})
+    with pytest.raises(SfumatoError, match=r"recipe: run"):
+        replay.run(broken)
+
+
+def test_a_clips_digest_is_of_its_files(model: sf.Model) -> None:
+    clip = model.clip()
+    assert clip is not None
+    assert clip.origin is not None
+    assert len(clip.origin.sha256) == 64
+
+
+def test_a_style_that_an_earlier_recipe_recorded_is_still_compared(
+    model: sf.Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = next(iter(model.card.adapters))
+    art = model.second("", name)
+    assert art is not None
+    earlier = {"weights": art.weights, "adapters": [one["sha256"] for one in art.adapters]}
+    used = {"diffstyler.art": {"name": art.origin.name, "sha256": art.origin.sha256}}
+    replay._compare_own({"art": earlier}, {"weights": used})
+    assert not caplog.records
+    replay._compare_own({"art": {**earlier, "weights": "0"}}, {"weights": used})
+    assert "diffstyler.art differ from those recorded" in caplog.text
+
+
 def test_features_come_from_a_users_file_first(model: sf.Model, home: Path) -> None:
     assert model.features().name == "denoiser"
     file = vgg(home / "vgg19-small.pth")
@@ -52,10 +101,10 @@ def test_features_come_from_a_users_file_first(model: sf.Model, home: Path) -> N
     assert maps["relu2_1"].shape == (1, 4, 16, 16)
     assert list(maps) == ["relu1_1", "relu1_2", "relu2_1"], "nothing behind it is computed"
     result = (model.process("cat", stages=1, steps=1) | sf.TotalVariation(1.0)).sample()
-    assert "features" not in result.recipe.run
+    assert "weights" not in result.recipe.run
     photo = np.zeros((32, 32, 3), np.uint8)
     made = model.process("cat", stages=1, steps=1) | sf.Perceptual(1.0, image=photo)
-    assert made.sample().recipe.run["features"] == file.name
+    assert made.sample().recipe.run["weights"] == {"perceptual.features": origin(file)}
     torch.save({"features.0.weight": torch.zeros(4, 3, 3, 3)}, home / "other.pth")
     with pytest.raises(
         SfumatoError, match=r"other\.pth: no weights of VGG19, it has no features\."
@@ -93,7 +142,9 @@ def test_heads_are_told_apart_by_their_keys(home: Path, model: sf.Model) -> None
     (home / "sac.pth").rename(home / "sac_public.pth")
     model.memo.pop(("rating", None))
     made = (model.process("cat", stages=1, steps=1) | sf.Aesthetic(1.0)).sample()
-    assert made.recipe.run["aesthetic"] == "sac_public.pth", "it is found by itself"
+    used = made.recipe.run["weights"]
+    assert used["aesthetic.head"] == origin(home / "sac_public.pth"), "it is found by itself"
+    assert len(used["aesthetic.clip"]["sha256"]) == 64
     for name, said in (
         ("narrow", f"reads vectors of width 7, this CLIP gives {width}; give clip"),
         ("none", r"none\.pth: no head of ratings"),

@@ -281,8 +281,9 @@ def test_long_prompts_are_read_to_the_end_and_words_have_weights(model: sf.Model
     assert torch.allclose(heavy[0, 2], wanted, atol=1e-5)
     assert torch.allclose(faint[0, 2], empty[0, 2], atol=1e-6)
     for figure in ("(ratio 16:9)", "(at 10: 30)", "(4 :3)"):
-        assert weighted(figure) == [(figure, 1.0)]
-    assert weighted("(model 3:1.5)") == [("model 3", 1.5)]
+        assert [(piece.text, piece.weight) for piece in weighted(figure)] == [(figure, 1.0)]
+    (piece,) = weighted("(model 3:1.5)")
+    assert (piece.text, piece.weight) == ("model 3", 1.5)
     same = text(["a (red:1.0) cat"])["context"]
     assert torch.equal(same, plain)
     brackets = text(["a (red) cat"])["context"]

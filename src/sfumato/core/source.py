@@ -6,6 +6,7 @@ Protocols only; models implement them, and core knows no model.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from sfumato.core.denoiser import Cond, Denoiser
@@ -21,10 +22,23 @@ if TYPE_CHECKING:
     from sfumato.core.starts import Place
 
 Decoder = Callable[["Tensor"], "Tensor"]
+Span = tuple[int, int]
+"""(start, end) in the characters of a text, as a slice."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where weights come from: the name of their file, folder or model, and their sha256."""
+
+    name: str
+    sha256: str
 
 
 class Clip(Protocol):
     """Unit vectors of texts and pictures. schedule: whose table indices it reads, None of any."""
+
+    @property
+    def origin(self) -> Origin | None: ...
 
     @property
     def noised(self) -> bool:
@@ -76,6 +90,9 @@ class Features(Protocol):
     def name(self) -> str: ...
 
     @property
+    def origin(self) -> Origin | None: ...
+
+    @property
     def content(self) -> tuple[str, ...]: ...
 
     @property
@@ -89,6 +106,9 @@ class Rating(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def origin(self) -> Origin | None: ...
 
     @property
     def width(self) -> int: ...
@@ -108,6 +128,11 @@ class Source(Protocol):
 
     @property
     def denoiser(self) -> Denoiser: ...
+
+    @property
+    def origin(self) -> Origin:
+        """Of its weights and adapters together."""
+        ...
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -136,6 +161,14 @@ class Source(Protocol):
         self, texts: Sequence[str], label: int | None = None, beside: Sequence[str] = ()
     ) -> Cond:
         """One row for each text; "" is the null condition. beside: the run's other texts."""
+        ...
+
+    def spans(self, text: str, beside: Sequence[str] = ()) -> tuple[Span | None, ...] | None:
+        """(start, end) of the characters behind each column that cross attention reads.
+
+        Of the text as `encode` is given it. A column is None where no character stands behind it
+        (start, end, padding); all is None where the network attends to no text.
+        """
         ...
 
     def phrase(self, prompt: str) -> str:

@@ -12,6 +12,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.methods import Weights, knob, method
 from sfumato.methods.common.loss import CLIPLoss
 from sfumato.methods.common.penalty import Measure
+from sfumato.methods.common.weights import record
 
 if TYPE_CHECKING:
     from sfumato.core.context import Run
@@ -44,5 +45,5 @@ class Aesthetic(CLIPLoss):
                 f"aesthetic: {head.name} reads vectors of width {head.width}, this CLIP gives "
                 f"{width}; give clip, the one that the head was fitted to"
             )
-        run.report["aesthetic"] = head.name
+        record(run, self.id, "head", head.origin)
         return lambda view: -head(view.embeddings(eye)).mean(0)

@@ -18,6 +18,7 @@ from sfumato.core.schedule import FAINTEST, Schedule, ratio
 from sfumato.core.source import Decoder
 from sfumato.methods import Method, Text, Weights, knob, method
 from sfumato.methods.common.loss import decoder
+from sfumato.methods.common.weights import record
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,6 +56,7 @@ class CLIPGuidance(Method):
             raise SfumatoError(
                 "clip_guidance: this model has no CLIP; give clip, a folder or org/name"
             )
+        record(run, self.id, "clip", clip.origin)
         if self.noised and (run.space.stride > 1 or not clip.noised):
             what = "latents" if run.space.stride > 1 else "noise"
             raise SfumatoError(

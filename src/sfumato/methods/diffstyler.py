@@ -22,6 +22,7 @@ from sfumato.images import Image
 from sfumato.methods import Method, Text, Weights, Window, knob, method, within
 from sfumato.methods.common.fields import Background
 from sfumato.methods.common.inverted import Upward, Way
+from sfumato.methods.common.weights import record
 from sfumato.methods.gradient import Gradient
 from sfumato.methods.patch_nce import PatchNCE
 
@@ -162,9 +163,7 @@ class DiffStyler(Method):
     def bind_start(self, run: Run) -> BoundStart:
         for branch in run.process.positives:
             if branch.name == "art" and branch.source is not None:
-                used = branch.source.identity
-                digests = [adapter["sha256"] for adapter in used["adapters"]]
-                run.report["art"] = {"weights": used["weights"], "adapters": digests}
+                record(run, self.id, "art", branch.source.origin)
         way = Way(self.id, self.inversion, self.t_invert, self.caption, self.learn, self.measure)
         return way.start(run, self.image, self.background, self.vary)
 

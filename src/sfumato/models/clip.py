@@ -13,12 +13,14 @@ from torch import Tensor
 from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import Schedule, named
+from sfumato.core.source import Origin
 from sfumato.models.card import CleanClipCard, ClipCard
 from sfumato.models.files import configs, hub, pipeline, vocabularies
 from sfumato.models.files.checkpoint import load_into
 from sfumato.models.files.vocabularies import ClipPrompts
 from sfumato.models.prompts import Prompts
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
+from sfumato.recipe.places import called
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model
@@ -32,6 +34,7 @@ class Clip:
     prompts: Callable[[Sequence[str]], Cond]
     schedule: Schedule
     device: str
+    origin: Origin | None = None
     noised: ClassVar[bool] = True
 
     @property
@@ -61,6 +64,7 @@ class CleanClip:
     network: Any
     tokenizer: Any
     device: str
+    origin: Origin | None = None
     noised: ClassVar[bool] = False
     schedule: ClassVar[None] = None
 
@@ -104,15 +108,16 @@ def unit(vectors: Tensor) -> Tensor:
     return made
 
 
-def clean_clip(folder: Path, device: str) -> CleanClip:
-    """From a folder as transformers writes it."""
+def clean_clip(folder: Path, device: str, name: str = "") -> CleanClip:
+    """From a folder as transformers writes it. name: what a recipe calls it, else the folder's."""
     from transformers import CLIPModel
 
     config = configs.clip(folder / "config.json")
     network = pipeline.loaded(CLIPModel, folder, torch.float32, device, config=config)
+    origin = Origin(name or folder.name, pipeline.files_digest(pipeline.weights(folder)))
     tokenizer = pipeline.tokenizer(folder)
     pipeline.check_tokens(tokenizer, int(config.text_config.vocab_size), folder)
-    return CleanClip(network, tokenizer, device)
+    return CleanClip(network, tokenizer, device, origin)
 
 
 def noised_clip(folder: Path, card: ClipCard, device: str) -> Clip:
@@ -127,7 +132,9 @@ def noised_clip(folder: Path, card: ClipCard, device: str) -> Clip:
         words = ClipPrompts(vocabularies.clip(file), config.context)
     else:
         words = Prompts(vocabularies.read(file, config.vocabulary), config.context, cut=True)
-    return Clip(network, words, named(card.schedule, config.steps), device)
+    weights = [file for part in files.values() for file in part]
+    origin = Origin(folder.name, pipeline.files_digest(weights))
+    return Clip(network, words, named(card.schedule, config.steps), device, origin)
 
 
 def clip_of(model: Model, name: str | None) -> Clip | CleanClip | None:
@@ -138,12 +145,12 @@ def clip_of(model: Model, name: str | None) -> Clip | CleanClip | None:
         if folder is None:
             hint = f"; `sfumato models pull {name}` fetches it" if hub.is_name(name) else ""
             raise SfumatoError(f"clip {name}: no such folder{hint}")
-        return clean_clip(folder, device)
+        return clean_clip(folder, device, called(name))
     card = model.card.clip
     if card is None or model.folder is None:
         return None
     if isinstance(card, CleanClipCard):  # a folder beside the weights, else in the hub's cache
         beside = model.folder / card.clean
         place = beside if (beside / "config.json").is_file() else hub.find(card.name)
-        return None if place is None else clean_clip(place, device)
+        return None if place is None else clean_clip(place, device, card.name)
     return noised_clip(model.folder, card, device)

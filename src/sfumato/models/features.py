@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.source import Origin
 from sfumato.home import home
+from sfumato.models.files import pipeline
 from sfumato.models.files.checkpoint import fit_weights, read_state_dict
 from sfumato.nn.unet import UNet
 from sfumato.nn.vgg import CONVOLUTIONS, VGG19
@@ -46,6 +48,7 @@ class Features:
     walk: Callable[[Tensor], Iterator[tuple[str, Tensor]]]
     content: tuple[str, ...]
     contrast: tuple[str, ...]
+    origin: Origin | None = None
 
     def __call__(self, pixels: Tensor) -> Maps:
         return Maps(self.walk(pixels))
@@ -99,7 +102,8 @@ def own(model: Model) -> Features | None:
     ]
     content = levels[-2:][0]
     contrast = [level[-1] for level in levels[1:-1] or levels[-1:]]
-    return Features("denoiser", walk, tuple(content), tuple(contrast))
+    origin = Origin("denoiser", model.origin.sha256)
+    return Features("denoiser", walk, tuple(content), tuple(contrast), origin)
 
 
 def vgg19(file: Path, device: str) -> Features:
@@ -115,4 +119,5 @@ def vgg19(file: Path, device: str) -> Features:
     net = VGG19([len(weights[name]) for name in names])
     fit_weights(net, weights, file.name, "VGG19")
     contrast = tuple(f"relu{block}_1" for block in range(1, 5))
-    return Features(file.name, net.to(device), ("relu4_2", "relu5_2"), contrast)
+    origin = Origin(file.name, pipeline.file_digest(file))
+    return Features(file.name, net.to(device), ("relu4_2", "relu5_2"), contrast, origin)

@@ -23,7 +23,7 @@ from sfumato.core.frame import Frame, Size
 from sfumato.core.process import Process
 from sfumato.core.ranges import Range, real, whole, words
 from sfumato.core.solvers import Solver
-from sfumato.core.source import Classifier, Decoder, Features, Rating
+from sfumato.core.source import Classifier, Decoder, Features, Origin, Rating
 from sfumato.core.spaces import IDENTITY, Space
 from sfumato.core.spacing import Own, Times
 from sfumato.core.starts import Place
@@ -35,7 +35,9 @@ from sfumato.models.clip import CleanClip, Clip, clip_of
 from sfumato.models.defaults import fill, fill_from_scheduler
 from sfumato.models.devices import Choice
 from sfumato.models.features import features_of
+from sfumato.models.files.pipeline import digest_of
 from sfumato.models.files.schedulers import Scheduler
+from sfumato.models.files.spans import Reader, Spans
 from sfumato.models.rating import rating_of
 from sfumato.models.recording import asked, ran
 from sfumato.models.result import Result
@@ -43,6 +45,7 @@ from sfumato.models.timesteps import times
 from sfumato.models.tiny import tiny_of
 from sfumato.recipe import Recipe
 from sfumato.recipe.fields import STRENGTH
+from sfumato.recipe.places import called
 
 if TYPE_CHECKING:
     from sfumato.models.cascade import Cascade
@@ -66,7 +69,7 @@ class Model:
     card: Card
     denoiser: Denoiser
     upsamplers: tuple[Denoiser, ...]
-    text: Callable[[Sequence[str], Sequence[str]], Cond] | None
+    text: Reader | None
     choice: Choice
     weights: str
     space: Space = IDENTITY
@@ -202,6 +205,13 @@ class Model:
         return tuple(stage.factor for stage in self.card.upsamplers)
 
     @property
+    def origin(self) -> Origin:
+        """Of its weights and adapters together, by the name of the last adapter."""
+        digests = [self.weights, *(adapter["sha256"] for adapter in self.adapters)]
+        name = self.adapters[-1]["file"] if self.adapters else called(self.name)
+        return Origin(name, digest_of(digests))
+
+    @property
     def identity(self) -> Mapping[str, Any]:
         """What its predictions come from."""
         adapters = [dict(adapter) for adapter in self.adapters]
@@ -261,6 +271,10 @@ class Model:
         if label is not None:
             tensors["label"] = torch.full((len(texts),), label)
         return Cond(tensors).map(lambda v: v.to(self.choice.device))
+
+    def spans(self, text: str, beside: Sequence[str] = ()) -> Spans | None:
+        """Which characters stand behind each column that cross attention reads."""
+        return None if self.text is None else self.text.spans(text, beside)
 
     def complete(self, process: Process) -> Process:
         """The card's defaults into empty slots, and how the scheduler's file says to sample."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.source import Origin
 from sfumato.home import home
+from sfumato.models.files import pipeline
 from sfumato.models.files.checkpoint import read_state_dict
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ class Head:
     bias: Tensor
     scale: float
     name: str = ""
+    origin: Origin | None = None
 
     @property
     def width(self) -> int:
@@ -55,4 +58,7 @@ def rating_of(model: Model, name: str | None) -> Head | None:
     """By a file, else the last of SFUMATO_HOME."""
     kept = sorted([*home().glob("sac_*"), *home().glob("ava_*")])
     file = Path(name).expanduser() if name else kept[-1] if kept else None
-    return None if file is None else head_of(read_state_dict(file), file.name, model.choice.device)
+    if file is None:
+        return None
+    head = head_of(read_state_dict(file), file.name, model.choice.device)
+    return replace(head, origin=Origin(file.name, pipeline.file_digest(file)))

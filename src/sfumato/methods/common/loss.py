@@ -19,6 +19,7 @@ from sfumato.images import Image, ImageInput
 from sfumato.methods import Method, Text, Weights, Window, knob, method
 from sfumato.methods.common.cutouts import Eye
 from sfumato.methods.common.penalty import Measure, Penalty
+from sfumato.methods.common.weights import record
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -152,6 +153,7 @@ class CLIPLoss(Loss, ABC):
             raise SfumatoError(
                 f"{self.id}: this model has no CLIP; give clip, a folder or org/name"
             )
+        record(run, self.id, "clip", clip.origin)
         return Eye(clip, self.cutouts, self.cut_power, self.fresh)
 
 
@@ -187,8 +189,8 @@ class FeatureLoss(ContentLoss, ABC):
                     "weights (torchvision's vgg19-dcbb9e9d.pth)"
                 )
             run.memo[key] = features
-            run.report["features"] = features.name
         kept: Features = run.memo[key]
+        record(run, self.id, "features", kept.origin)
         return kept
 
     def maps(self, features: Features, names: tuple[str, ...], run: Run) -> dict[str, Tensor]:

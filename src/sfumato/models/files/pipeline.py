@@ -6,7 +6,7 @@ Models are put together from them elsewhere.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -159,6 +159,16 @@ def file_digest(file: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def digest_of(digests: Sequence[str]) -> str:
+    """One digest of several: of one, itself."""
+    return digests[0] if len(digests) == 1 else sha256("".join(digests).encode()).hexdigest()
+
+
+def files_digest(files: Sequence[Path]) -> str:
+    """sha256 of files in their order: of one, its own."""
+    return digest_of([file_digest(file) for file in files])
 
 
 def tokenizer(folder: Path) -> Any:

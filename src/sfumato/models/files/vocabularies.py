@@ -26,7 +26,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError
 from sfumato.core.ranges import Range
+from sfumato.core.source import Span
 from sfumato.documents import parse_json, read_bytes, read_json, read_text
+from sfumato.models.files.spans import Spans, aligned, behind, columns, trimmed
 
 GPT2_END = 50256
 CLIP_START, CLIP_END = 49406, 49407
@@ -222,6 +224,10 @@ class GlidePrompts:
             mask[row, : len(ids)] = True
         return Cond({"tokens": tokens, "mask": mask})
 
+    def spans(self, text: str, beside: Sequence[str] = ()) -> Spans:
+        """Which characters stand behind each column."""
+        return columns(_rewritten(self.tokenizer, text.lower(), text), self.context)
+
 
 @dataclass(frozen=True)
 class ClipPrompts:
@@ -246,6 +252,17 @@ class ClipPrompts:
             tokens[row, : len(ids)] = torch.tensor(ids)
             lengths[row] = len(ids)
         return Cond({"tokens": tokens, "lengths": lengths})
+
+    def spans(self, text: str, beside: Sequence[str] = ()) -> Spans:
+        """Which characters stand behind each column, of which the first is the start."""
+        spans = _rewritten(self.tokenizer, cleaned(text), text)
+        return columns(spans[: self.context - 2], self.context, before=1)
+
+
+def _rewritten(tokenizer: Tokenizer, rewritten: str, text: str) -> list[Span | None]:
+    """Spans in a text of the tokens of what it was rewritten to."""
+    places = aligned(rewritten, text)
+    return trimmed([behind(span, places) for span in tokenizer.encode(rewritten).offsets], text)
 
 
 def too_long(text: str, n: int, room: int) -> str:

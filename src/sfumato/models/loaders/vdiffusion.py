@@ -114,6 +114,9 @@ class Texts:
             embed[rows] = self._encoded(said).float().cpu()
         return Cond({"clip_embed": embed})
 
+    def spans(self, text: str, beside: Sequence[str] = ()) -> None:
+        """The network reads one vector and attends to no text."""
+
     def _encoded(self, texts: Sequence[str]) -> Tensor:
         clip = self.model.clip()
         if not isinstance(clip, CleanClip):
