@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sfumato.images.work import flattened
 
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
 from sfumato.images.destination import Destination
+from sfumato.images.picture import flattened
 
 CLEAR = Image.new("RGBA", (4, 4))
 

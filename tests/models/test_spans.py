@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pipelines
 import pytest
 import torch
 
 import sfumato as sf
+from helpers import pipelines
 from sfumato.models.encoders import Encoder
 from sfumato.models.files import spans, vocabularies
 from sfumato.models.files.vocabularies import CLIP_MERGES, ClipPrompts, GlidePrompts
