@@ -18,9 +18,11 @@ MOST = 2  # of 255: float32 kernels differ between processors, and group norms a
 
 @pytest.mark.parametrize("file", sorted(FOLDER.glob("*.png")), ids=lambda file: file.stem)
 def test_a_recipe_of_before_makes_the_same_picture(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("SFUMATO_HOME", str(tmp_path))
     was = np.asarray(Image.open(file).convert("RGB"), dtype=int)
-    (image,) = sf.run(file).images
+    with caplog.at_level("INFO", "sfumato"):
+        (image,) = sf.run(file).images
+    assert "recipe of sfumato 0.1.0: since 0.2.0 group norms are exact" in caplog.text
     assert np.abs(np.asarray(image.convert("RGB"), dtype=int) - was).max() <= MOST
