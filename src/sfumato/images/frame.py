@@ -1,6 +1,6 @@
 """Which Frame a picture gets: its work size and its target, by a model's sizes and the user's.
 
-Geometry only, all sizes (width, height); pixels are resized and padded in work.py.
+Geometry only, all sizes (width, height); pixels are resized and padded in tensors.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Edit masks: opening, making, growing and softening them. 255 = may change, 0 = kept bit for bit.
 
-Masks are PIL "L" images of the picture's size; their tensors are made in work.py.
+Masks are PIL "L" images of the picture's size; their tensors are made in tensors.py.
 """
 
 from __future__ import annotations

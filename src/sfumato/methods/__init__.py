@@ -1,7 +1,7 @@
 """What a method is, how its fields are described, and how the installed ones are found.
 
 A method is one file here (or an entry point `sfumato.methods` of another package): a frozen value
-whose call edits a process. Its fields are the CLI flags, the HTTP schema, the studio's form and the
+whose call edits a process. Its fields are the options of the program, the published schema and the
 recorded recipe. No file of this package imports torch.
 
 A value made in Python, or of the command line, may name files by their paths: the user types them.

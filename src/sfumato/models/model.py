@@ -1,6 +1,6 @@
 """Model: networks, text, space and card together; the source that processes ask.
 
-Loading lives in library.py, the stages of a cascade in cascade.py.
+Loading lives in loaders/library.py, the stages of a cascade in cascade.py.
 """
 
 from __future__ import annotations

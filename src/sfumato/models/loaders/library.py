@@ -85,7 +85,7 @@ def load(
     """A model: a bundled or cached name, a folder, org/name of the hub, or a checkpoint's file.
 
     Folders are those with card.json, pipelines of diffusers, and GLIDE's released files
-    (models.glide says which). Files are Stable Diffusion's single ones, the DDPM networks that
+    (loaders.glide says which). Files are Stable Diffusion's single ones, the DDPM networks that
     SDEdit uses, v-diffusion's (also a folder with one of them and its CLIP), and released ADM
     checkpoints, recognised by their name (sfumato models lists them).
     The network is used only with `download`, and only where the model is not here already.
