@@ -18,8 +18,8 @@ import sfumato as sf
 from sfumato.core.denoiser import Cond
 from sfumato.core.noise import keyed
 from sfumato.measure import heldout
-from sfumato.measure.distance import mean
 from sfumato.measure.evaluate import sampled
+from sfumato.metrics.kernel import mean
 
 LEVELS, COUNT = (0.95, 0.5), 64
 

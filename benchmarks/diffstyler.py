@@ -27,12 +27,11 @@ from torch.nn import functional as F
 
 import sfumato as sf
 from flops import counted
-from sfumato.core.process import walk
 from sfumato.images import from_tensor
 from sfumato.measure import heldout
-from sfumato.measure.distance import mean
 from sfumato.measure.evaluate import on_white
 from sfumato.methods import patch_nce
+from sfumato.metrics.kernel import mean
 
 STYLES = {"ink drawing": "ink", "flat": "flat", "cartoon": "noto"}
 """Prompts and the classifier's names of them. Where the model has no second denoiser for a style,
@@ -81,9 +80,9 @@ class Bench:
         self.real = {"ink": self.truth, "flat": fills}
         self.n = min(n, len(both))
         self.judge = heldout.bench("3d render")
-        self.classifier = self.model.get("classifier")
+        self.classifier = self.model.classifier()
         self.names = self.classifier.classes["style"]
-        self.features = self.model.get("features", "model")
+        self.features = self.model.features("model")
 
     def seen(self, x: Tensor) -> Tensor:
         found, _ = self.judge.look(F.interpolate(x, (64, 64), mode="bilinear"))
@@ -119,7 +118,7 @@ class Bench:
         for first in range(0, n, ROWS):
             x = self.inputs[first : min(first + ROWS, n)]
             process: Any = self.model.process(prompt, n=len(x), stages=1, **given)
-            if self.model.art(prompt) is None:
+            if self.model.second(prompt) is None:
                 both = [[f"{label}, {words}" for label in self.labels[first : first + len(x)]]
                         for words in (prompt, "3d render")]  # fmt: skip
                 cond, null = (self.model.encode(texts) for texts in both)
@@ -127,7 +126,7 @@ class Bench:
             for method in methods(x):
                 process = process | method
             with torch.no_grad():
-                made, _ = walk(process.begin(seed=first))
+                made = process.begin(seed=first).walk()
             assert made is not None
             parts.append(made.clamp(-1, 1))
         return torch.cat(parts)
@@ -167,7 +166,7 @@ def styles(bench: Bench, folder: Path) -> None:
     n, kept = bench.n, {}
     print("styles: prompt, method        style             content              patches")
     for prompt, name in STYLES.items():
-        x, on = bench.inputs[:n], "art" if bench.model.art(prompt) else "mixture"
+        x, on = bench.inputs[:n], "art" if bench.model.second(prompt) else "mixture"
         shown: dict[str, Tensor] = {"input": x}
         curve = []
         for what, pictures in (("input", x), ("real", bench.real.get(name))):
@@ -232,11 +231,11 @@ def starts(bench: Bench, folder: Path) -> None:
             process: Any = bench.model.process("ink drawing", n=len(part), stages=1)
             method = sf.DiffStyler(part, t_start=level, t_invert=top, learn=learn, measure=True)
             with torch.no_grad():
-                run = (process | method).begin(seed=first)
-                made, _ = walk(run)
+                loop = (process | method).begin(seed=first)
+                made = loop.walk()
             assert made is not None
             rows.append(made.clamp(-1, 1))
-            errors.append([run.report["inversion"][k] for k in ("round_trip", "learned")])
+            errors.append([loop.run.report["inversion"][k] for k in ("round_trip", "learned")])
         made = torch.cat(rows)
         before, after = torch.tensor(errors).mean(0).tolist()
         style, content = mean(bench.style(made, "ink")), mean(bench.content(made, x))
@@ -256,21 +255,21 @@ def cost(bench: Bench, folder: Path) -> None:
             for method in methods(x):
                 process = process | method
             if not again:
-                bench.model.loaded.pop("inversions", None)
-            kept = dict(bench.model.loaded.get("inversions", {}))
+                bench.model.memo.pop("inversions", None)
+            kept = dict(bench.model.memo.get("inversions", {}))
             with torch.no_grad():
-                total = counted(lambda p=process: walk(p.begin(seed=0))) / 1e9
-            bench.model.loaded["inversions"] = kept if again else {}
+                total = counted(lambda p=process: p.begin(seed=0).walk()) / 1e9
+            bench.model.memo["inversions"] = kept if again else {}
             began = time.perf_counter()
             with torch.no_grad():
-                run = process.begin(seed=0)
-                walk(run)
+                loop = process.begin(seed=0)
+                loop.walk()
             seconds = time.perf_counter() - began
-            counts = run.counts
+            counts = loop.run.counts
             name = f"{what}{', its inversion known' if again else ''}"
             numbers = [counts.get(k, 0) for k in ("clip", "features", "backward")]
             print("{:29} {:5} {:5} {:8} {:8} {:7.1f} {:7.2f}".format(
-                name, run.calls, *numbers, total, seconds), flush=True)  # fmt: skip
+                name, loop.calls, *numbers, total, seconds), flush=True)  # fmt: skip
 
 
 def sheet(file: Path, names: Sequence[str], columns: Sequence[Tensor], rows: int = 12) -> None:

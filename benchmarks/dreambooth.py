@@ -32,7 +32,7 @@ def pipeline(folder: Path) -> None:
     """A small pipeline whose parts cost about what they do in Stable Diffusion."""
     import diffusers
 
-    import pipelines
+    from helpers import pipelines
 
     vae = diffusers.AutoencoderKL(
         block_out_channels=(64, 128, 256, 256), down_block_types=("DownEncoderBlock2D",) * 4,

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +20,15 @@ import torch
 from matplotlib.figure import Figure
 
 import sfumato as sf
+from sfumato import documents
 from sfumato.core.noise import Seeded
 from sfumato.core.schedule import FAINTEST
-from sfumato.measure import distance, heldout
+from sfumato.measure import heldout
 from sfumato.measure.evaluate import clip_score, on_white, pixels
 from sfumato.methods.clip_guidance import Agreement
-from sfumato.models import extras
+from sfumato.metrics import kernel
+from sfumato.models.card import ClipCard
+from sfumato.models.clip import Clip, noised_clip
 
 STYLE, SEED, STEPS, ROWS = "3d render", 0, 20, 25
 
@@ -34,13 +36,13 @@ Make = Callable[[Sequence[str]], list[Any]]
 """The prompts of a batch -> what is composed for it."""
 
 
-def ways(model: sf.Model, clean: extras.Clip | None) -> dict[str, list[tuple[float, Make]]]:
+def ways(model: sf.Model, clean: Clip | None) -> dict[str, list[tuple[float, Make]]]:
     """Every way to guide, with its scales."""
-    noised = model.get("clip")
-    if noised is None or model.get("classifier") is None:
+    noised = model.clip()
+    if noised is None or model.classifier() is None:
         raise SystemExit(f"{model.name} has no CLIP or no classifier")
 
-    def agreement(clip: extras.Clip, strength: float, look: bool, cfg: float = 1.0) -> Make:
+    def agreement(clip: Clip, strength: float, look: bool, cfg: float = 1.0) -> Make:
         def make(texts: Sequence[str]) -> list[Any]:
             guide = Agreement(
                 clip.image, clip.text(texts), clip.schedule, strength * clip.logit_scale,
@@ -83,17 +85,17 @@ def sampled(model: sf.Model, labels: Sequence[str], make: Make) -> torch.Tensor:
     return torch.stack(made)
 
 
-def untimed(clip: extras.Clip) -> extras.Clip:
+def untimed(clip: Clip) -> Clip:
     """A clean CLIP knows one timestep only, whatever it is shown."""
 
-    class Untimed(extras.Clip):
+    class Untimed(Clip):
         def image(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
             return super().image(x, torch.zeros_like(time))
 
     return Untimed(clip.network, clip.prompts, clip.schedule, clip.device)
 
 
-def agreement_of_real(clips: dict[str, extras.Clip]) -> None:
+def agreement_of_real(clips: dict[str, Clip]) -> None:
     """How often each CLIP tells the real picture's words from the other 76, by noise level."""
     store = heldout.pictures("fluent", 32)
     x0 = on_white(store.pixels)
@@ -124,9 +126,9 @@ def main() -> None:
     clean = None
     if given.clean is not None:
         folder = given.clean / "model"
-        described = json.loads((folder / "clip.json").read_text(encoding="utf-8"))
-        clean = untimed(extras.clip(folder, described, model.choice.device))
-        agreement_of_real({"noised CLIP": model.get("clip"), "clean CLIP": clean})
+        card = documents.read_json(ClipCard, folder / "clip.json")
+        clean = untimed(noised_clip(folder, card, model.choice.device))
+        agreement_of_real({"noised CLIP": model.clip(), "clean CLIP": clean})
     bench, asked = heldout.bench(STYLE), heldout.questions()[: given.n]
     texts = [f"{question.label}, {STYLE}" for question in asked]
     rows = []
@@ -138,14 +140,14 @@ def main() -> None:
             features, logits = bench.look(pictures)
             hits = bench.hits(logits, torch.arange(len(asked)))[:, 0]
             real = bench.features[: len(asked)]
-            kernel = distance.kernel_estimate(
+            closeness = kernel.kernel_estimate(
                 features / bench.spread, real / bench.spread, paired=True
             )
             scores = clip_score(model, pictures, texts)
             assert scores is not None, "this model has no CLIP"
-            clip, top1 = distance.mean(scores), distance.mean(hits)
-            print(f"| {way} | {scale:g} | {kernel} | {clip} | {top1} |", flush=True)
-            found = {"kernel": kernel, "clip": clip, "top1": top1}
+            clip, top1 = kernel.mean(scores), kernel.mean(hits)
+            print(f"| {way} | {scale:g} | {closeness} | {clip} | {top1} |", flush=True)
+            found = {"kernel": closeness, "clip": clip, "top1": top1}
             rows.append({"way": way, "scale": f"{scale:g}"} | {
                 f"{name}{end}": getattr(value, field)
                 for name, value in found.items() for end, field in ENDS.items()

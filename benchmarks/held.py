@@ -15,9 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 import sfumato as sf
-from sfumato.measure import distance, heldout
-from sfumato.measure.distance import Estimate
+from sfumato.measure import heldout
 from sfumato.measure.evaluate import pixels
+from sfumato.metrics import kernel
+from sfumato.metrics.kernel import Estimate
 
 STYLE = "fluent"
 SIZE = 32
@@ -53,13 +54,13 @@ class Realism:
         """made (k N, 3, 32, 32): k batches over the held-out pictures, in their order."""
         spread = self.bench.spread
         features = self.bench.look(made.clamp(-1, 1))[0] / spread
-        return distance.kernel_estimate(features, self.features / spread, paired=True)
+        return kernel.kernel_estimate(features, self.features / spread, paired=True)
 
 
 def l2(made: Tensor, guides: Tensor) -> Estimate:
     """Norm over pixels and channels of the difference, values in [0, 1], mean over pictures."""
     gap = (made.clamp(-1, 1) - guides).flatten(1) / 2
-    return distance.mean(gap.norm(dim=1))
+    return kernel.mean(gap.norm(dim=1))
 
 
 def process(model: sf.Model, n: int, **fields: Any) -> sf.Process:

@@ -18,8 +18,8 @@ from torch import Tensor
 
 import sfumato as sf
 from held import Realism, fewest, process
-from sfumato.measure import distance
-from sfumato.measure.distance import Estimate
+from sfumato.metrics import kernel
+from sfumato.metrics.kernel import Estimate
 from sfumato.nn.resize import LowPass
 
 FACTOR, SEEDS = 4.0, (3, 4)
@@ -35,7 +35,7 @@ WAYS = (
 def low_band(batches: list[Tensor], known: Tensor, factor: float = FACTOR) -> Estimate:
     """Root mean square of phi(made - known), values in [0, 1], mean over batches and pictures."""
     gaps = [LowPass(factor)(made.clamp(-1, 1) - known).flatten(1) / 2 for made in batches]
-    return distance.mean(torch.stack([gap.square().mean(1).sqrt() for gap in gaps]).mean(0))
+    return kernel.mean(torch.stack([gap.square().mean(1).sqrt() for gap in gaps]).mean(0))
 
 
 def diversity(batches: list[Tensor]) -> Estimate:
@@ -45,7 +45,7 @@ def diversity(batches: list[Tensor]) -> Estimate:
         for k, a in enumerate(batches)
         for b in batches[:k]
     ]
-    return distance.mean(torch.stack(gaps).mean(0))
+    return kernel.mean(torch.stack(gaps).mean(0))
 
 
 def main() -> None:

@@ -20,8 +20,8 @@ import sfumato as sf
 from plain import Plain, sample
 from sfumato.core.denoiser import Cond
 from sfumato.core.noise import Seeded
-from sfumato.models import openai
-from sfumato.models.library import BUNDLED
+from sfumato.models.files.checkpoint import read_state_dict
+from sfumato.models.loaders.library import BUNDLED
 
 STEPS, SCALE, PROMPT = 20, 3.0, "red apple, 3d render"
 
@@ -57,7 +57,7 @@ def main() -> None:
     models = {dtype: sf.load("emoji", dtype=dtype) for dtype in ("float32", "bfloat16")}
     card = models["float32"].card
     files = [BUNDLED["emoji"] / name for name in card.base.weights]
-    peer = Plain(openai.read_state_dict(files), card.base.network)
+    peer = Plain(read_state_dict(files), card.base.network)
     schedule = models["float32"].denoiser.schedule
     times = (*(1 - k / STEPS for k in range(STEPS)), 0.0)
     alpha_bar = [schedule.alpha(t) ** 2 for t in times[:-1]]

@@ -16,7 +16,7 @@ from PIL import Image
 
 import sfumato as sf
 from sfumato.measure import heldout
-from sfumato.measure.distance import mean
+from sfumato.metrics.kernel import mean
 
 COUNT = 20
 

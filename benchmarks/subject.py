@@ -23,14 +23,15 @@ from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 
 import sfumato as sf
-from sfumato.cli.dreambooth import tables, toml
+from sfumato.cli.training_recipe import tables, toml
 from sfumato.images import from_tensor, sheet
 from sfumato.measure import heldout
-from sfumato.measure.distance import Estimate, mean
 from sfumato.measure.evaluate import on_white
-from sfumato.train import personal, program
-from sfumato.train.classes import pixels
+from sfumato.metrics import fidelity
+from sfumato.metrics.kernel import Estimate, mean
+from sfumato.train import program
 from sfumato.train.config import read
+from sfumato.train.subject.class_pictures import pixels
 
 N, SEED = 24, 500
 WORDS = (
@@ -97,7 +98,7 @@ class Ruler:
         real = [sf.open_image(file) for file in sorted(pictures.iterdir())]
         small = [picture.resize((64, 64), Image.Resampling.BOX) for picture in real]
         self.real = self.features(torch.stack([pixels(sf.images.Picture.of(p)) for p in small]))
-        self.clip = sf.load("emoji", dtype="float32").get("clip")
+        self.clip = sf.load("emoji", dtype="float32").clip()
         self.texts = self.clip.text([f"{word}, 3d render" for word in (noun, *WORDS)])
 
     def features(self, x: Tensor) -> Tensor:
@@ -105,7 +106,7 @@ class Ruler:
         return (found - self.bench.features.mean(0)) / self.bench.spread
 
     def subject(self, x: Tensor) -> Estimate:
-        return mean(personal.subject_fidelity(self.features(x), self.real))
+        return mean(fidelity.subject_fidelity(self.features(x), self.real))
 
     def text(self, x: Tensor) -> Estimate:
         found = self.clip.image(x, torch.zeros(len(x)))

@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 import sfumato as sf
 from sfumato.core.denoiser import Cond
-from sfumato.train import config, program, subject
+from sfumato.train import config, program
+from sfumato.train.subject.shots import fit, read_shots
 from subject import figure
 
 
@@ -62,8 +63,8 @@ def main() -> None:
         figure(every)
         for name in ("0.png", "1.png"):
             (pictures / name).write_bytes((every / name).read_bytes())
-        shot = next(shot for shot in subject.shots(every) if shot.name == "2.png")
-        large = subject.fitted(shot, [(128, 128)])[None]
+        shot = next(shot for shot in read_shots(every) if shot.name == "2.png")
+        large = fit(shot, [(128, 128)])[None]
         print("rate    noise   error of the third pose  seconds")
         print(f"untuned         {error(plain, large):.5f}", flush=True)
         for rate, noise in ((5e-3, 1e-3), (1e-3, 1e-3), (1e-3, 0.12)):

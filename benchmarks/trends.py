@@ -20,7 +20,7 @@ import sfumato as sf
 from held import Realism, l2, painted, process
 from ilvr_nfe import diversity, low_band
 from sfumato.measure.curve import Curve, Point, plot
-from sfumato.measure.distance import Estimate
+from sfumato.metrics.kernel import Estimate
 
 STEPS, SOLVER = 25, "dpmpp-2m"
 LEVELS = (0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)

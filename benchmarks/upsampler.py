@@ -17,8 +17,8 @@ from torch.nn import functional as F
 import sfumato as sf
 from sfumato.core.denoiser import Cond
 from sfumato.measure import heldout
-from sfumato.measure.distance import mean
 from sfumato.measure.evaluate import on_white
+from sfumato.metrics.kernel import mean
 
 COUNT, BATCH = 48, 4
 SETTINGS = (("ddim", 12), ("ddim", 6), ("dpmpp-2m", 12), ("dpmpp-2m", 6), ("dpmpp-2m", 4),

@@ -1,4 +1,4 @@
-"""Classifier guidance: no word names a style, a noise-aware classifier steers to one."""
+"""Classifier guidance: a noise-aware classifier, weak so far, steers to a style no word names."""
 
 import sfumato as sf
 

@@ -1,10 +1,12 @@
-"""Run every example and keep its sheet in docs/gallery: the pictures that the README shows.
+"""Run every example and keep its sheet in docs/gallery; docs/gallery.md shows them all.
 
-`python examples/gallery.py [NAME ...]`. An example writes NAME.png to the current folder.
+`python examples/gallery.py [NAME ...]`. An example writes NAME.png to the current folder; the first
+line of its docstring is its caption.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import runpy
 import sys
@@ -15,7 +17,21 @@ from PIL import Image
 
 HERE = Path(__file__).parent
 GALLERY = HERE.parent / "docs" / "gallery"
+PAGE = GALLERY.with_suffix(".md")
 NOT_EXAMPLES = ("demo", "gallery")
+ORDER = (
+    "sdedit", "stroke_edit", "compositing", "ilvr_variations", "ilvr_translation", "ilvr_paint",
+    "ilvr_scribble", "inpaint", "outpaint", "diffstyler", "losses", "instruction", "gradient",
+    "dreambooth", "compose", "cfg", "clip_guidance", "classifier", "threshold", "temperature",
+    "upscale", "sweep",
+)  # fmt: skip
+"""On the page; what is not listed comes last."""
+INTRODUCTION = """# Gallery
+
+Each method is a script of ten lines in [examples/](../examples) (DreamBooth, which teaches first,
+of thirty); these are its pictures, unselected, of the bundled model, which hardly knows scenes and
+company. `python examples/gallery.py` makes them all again, and this page.
+"""
 COLOURS = 128
 """Sheets are kept with a palette, a third of the size; the pictures in them are looked at only."""
 
@@ -23,6 +39,27 @@ COLOURS = 128
 def examples() -> list[Path]:
     """The scripts that each show one method."""
     return sorted(path for path in HERE.glob("*.py") if path.stem not in NOT_EXAMPLES)
+
+
+def page() -> str:
+    """docs/gallery.md: every sheet under the first line of its script."""
+    scripts = sorted(examples(), key=lambda p: (place(p.stem), p.stem))
+    return INTRODUCTION + "".join(
+        f"\n**{caption(script)}** ([{script.name}](../examples/{script.name}))\n"
+        f"\n![{caption(script)}](gallery/{script.stem}.png)\n"
+        for script in scripts
+    )
+
+
+def place(name: str) -> int:
+    """Where an example stands on the page."""
+    return ORDER.index(name) if name in ORDER else len(ORDER)
+
+
+def caption(script: Path) -> str:
+    """What an example shows, by its docstring's first line."""
+    text = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or script.stem
+    return text.splitlines()[0].rstrip(".")
 
 
 def run(script: Path, folder: Path) -> Path:
@@ -41,6 +78,8 @@ def main() -> None:
             sheet = Image.open(run(script, Path(folder))).convert("RGB")
             sheet.quantize(COLOURS, dither=Image.Dither.NONE).save(GALLERY / f"{script.stem}.png")
         print(GALLERY / f"{script.stem}.png", flush=True)
+    PAGE.write_text(page(), encoding="utf-8")
+    print(PAGE)
 
 
 if __name__ == "__main__":

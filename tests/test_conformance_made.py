@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from conformance_made import filled, losses, recorded, varied
-from test_conformance import HERE, KINDS
+from conformance.kinds import KINDS
+from conformance.made import filled, losses, recorded, varied
 
-SMALL = HERE / "fixtures"
+SMALL = Path(__file__).parent / "fixtures"
 VARIED = [
     "adm/superres", "adm/classifier_spatial_v2", "adm/unet_float_t", "glide/text2im",
     "glide/inpaint_text2im", "glide/superres_text2im",
@@ -47,7 +47,7 @@ def test_network_cases_of_another_batch_and_seed_pass_and_wrong_ones_do_not(
 def test_training_losses_of_every_mean_variance_and_respacing(
     respacing: str, mean_type: str, var_type: str
 ) -> None:
-    """Against the reference's tables, written anew in conformance_made."""
+    """Against the reference's tables, written anew in conformance.made."""
     for k, loss_type in enumerate(("mse", "rescaled_mse", "kl", "rescaled_kl")):
         case, tensors = losses(
             seed=k, rows=3 + k, side=4 + k, total=(200, 1000)[k % 2], respacing=respacing,

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-import conformance_guided_variants as guided
-import conformance_laws as laws
-import conformance_token_variants as tokens
-import conformance_variants as variants
-import conformance_velocity_variants as velocity
-from conformance_made import recorded
-from conformance_tokens import folder
-from conformance_variants import Made
-from sfumato.models.vocabularies import cleaned
-from test_conformance import KINDS
+import conformance.guided_variants as guided
+import conformance.laws as laws
+import conformance.token_variants as tokens
+import conformance.variants as variants
+import conformance.velocity_variants as velocity
+from conformance.kinds import KINDS
+from conformance.made import recorded
+from conformance.tokens import folder
+from conformance.variants import Made
+from sfumato.models.files.vocabularies import cleaned
 
 KIND_OF_VARIANCE = ["learned_range", "learned", "fixed_small", "fixed_large"]
 

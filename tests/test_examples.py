@@ -14,8 +14,8 @@ import torch
 from nbclient import NotebookClient
 
 import sfumato as sf
-from sfumato.models import openai
-from sfumato.models.library import BUNDLED
+from sfumato.models.files.checkpoint import read_state_dict
+from sfumato.models.loaders.library import BUNDLED
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
@@ -34,7 +34,7 @@ def test_bundled_base_equals_the_plain_network(monkeypatch: pytest.MonkeyPatch) 
 
     model = sf.load("emoji", dtype="float32")
     files = [BUNDLED["emoji"] / name for name in model.card.base.weights]
-    plain = Plain(openai.read_state_dict(files), model.card.base.network)
+    plain = Plain(read_state_dict(files), model.card.base.network)
     cond = model.encode(["red apple, 3d render", ""])
     x, t = torch.randn(2, 3, 32, 40), torch.tensor([17.0, 801.5])
     with torch.no_grad():

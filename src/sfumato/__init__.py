@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import importlib
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # public name -> module that has it; imported when first read, so `import sfumato` is free
 _HOME = {
     "SfumatoError": "sfumato.core.errors",
     "Process": "sfumato.core.process",
-    "Step": "sfumato.core.run",
+    "Step": "sfumato.core.context",
     "Guide": "sfumato.core.guides",
-    "Call": "sfumato.core.guides",
-    "Branch": "sfumato.core.branches",
+    "Call": "sfumato.core.context",
+    "Branch": "sfumato.core.mixture",
     "Cond": "sfumato.core.denoiser",
     "Denoiser": "sfumato.core.denoiser",
     "Prediction": "sfumato.core.denoiser",
     "DDPM": "sfumato.core.solvers",
     "DDIM": "sfumato.core.solvers",
     "DPMpp2M": "sfumato.core.solvers",
-    "DPMpp2MSDE": "sfumato.core.solvers",
-    "EDM": "sfumato.core.pseudo",
-    "PLMS": "sfumato.core.pseudo",
-    "RungeKutta": "sfumato.core.pseudo",
+    "EDM": "sfumato.core.solvers",
+    "PLMS": "sfumato.core.solvers",
+    "RungeKutta": "sfumato.core.solvers",
     "Picture": "sfumato.images",
     "open_image": "sfumato.images",
     "strokes": "sfumato.images",
@@ -32,7 +31,7 @@ _HOME = {
     "Model": "sfumato.models.model",
     "Cascade": "sfumato.models.cascade",
     "Result": "sfumato.models.result",
-    "load": "sfumato.models.library",
+    "load": "sfumato.models.loaders.library",
     "run": "sfumato.models.replay",
     "sweep": "sfumato.measure.sweep",
 }

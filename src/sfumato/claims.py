@@ -32,19 +32,19 @@ def _held(folder: Path) -> int:
     path = folder / FILE
     while True:
         try:
-            found = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         except OSError as error:
             raise SfumatoError(f"{path}: cannot be written ({error.strerror})") from None
-        if not _locked(found):
-            os.close(found)
+        if not _locked(descriptor):
+            os.close(descriptor)
             raise SfumatoError(
                 f"{folder}: another run is at work in it; wait for it, or stop it, or give "
                 "another -o"
             )
         with suppress(OSError):
-            if os.path.samestat(os.fstat(found), path.lstat()):
-                return found
-        os.close(found)  # who held it has just ended and removed the file
+            if os.path.samestat(os.fstat(descriptor), path.lstat()):
+                return descriptor
+        os.close(descriptor)  # who held it has just ended and removed the file
 
 
 def _locked(file: int) -> bool:

@@ -36,16 +36,16 @@ def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
             what = "a folder" if path.is_dir() else "no regular file"
             raise SfumatoError(f"{path}: is {what}; give a file")
         with os.fdopen(os.open(path, _AT_ONCE), "rb") as stream:
-            found = os.fstat(stream.fileno())  # what was looked at may have been exchanged
-            if not stat.S_ISREG(found.st_mode):
+            status = os.fstat(stream.fileno())  # what was looked at may have been exchanged
+            if not stat.S_ISREG(status.st_mode):
                 raise SfumatoError(f"{path}: is no regular file; give a file")
-            data = b"" if found.st_size > limit else stream.read(limit + 1) or b""
+            data = b"" if status.st_size > limit else stream.read(limit + 1) or b""
     except FileNotFoundError:
         raise SfumatoError(f"{path}: no such file; check the path") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         text = getattr(error, "strerror", None) or error
         raise SfumatoError(f"{path}: cannot be read ({text})") from None
-    if found.st_size > limit or len(data) > limit:
+    if status.st_size > limit or len(data) > limit:
         raise SfumatoError(f"{path}: is larger than {_size(limit)}, more than such a file can be")
     return data
 
@@ -87,10 +87,10 @@ def read_toml(kind: type[T], path: Path, limit: int = LIMIT) -> T:
 def toml_table(text: str, where: str) -> dict[str, Any]:
     """A TOML text as plain data; dates are texts."""
     try:
-        made: dict[str, Any] = json.loads(json.dumps(tomllib.loads(text), default=str))
+        table: dict[str, Any] = json.loads(json.dumps(tomllib.loads(text), default=str))
     except (ValueError, RecursionError) as error:  # ValueError: also numbers of 5,000 digits
         raise SfumatoError(f"{where}: is not TOML ({error})") from None
-    return made
+    return table
 
 
 def parse_data(kind: type[T] | TypeAdapter[T], data: Any, where: str) -> T:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
-from sfumato.models import adapter_files
+from sfumato.models.files import adapter_files, learned_words
 
 NOTE = json.dumps({"alpha": 2.0, "rank": 2})
 LAYER = "middle_block.1.qkv"
@@ -95,7 +95,7 @@ def test_pickles_that_hold_no_weights(tmp_path: Path, data: Any, said: str) -> N
 def test_words_without_vectors() -> None:
     for held in ({}, [1], {"*": 3}):
         with pytest.raises(SfumatoError, match="holds no vectors"):
-            adapter_files.words_of({"string_to_param": held}, Path("x.pt"))
+            learned_words.words_of({"string_to_param": held}, Path("x.pt"))
 
 
 def test_a_peft_folder_says_its_alpha(tmp_path: Path) -> None:

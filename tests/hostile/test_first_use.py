@@ -18,15 +18,17 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-import pipelines
 import sfumato as sf
-from sfumato.cli import main, plans, show, verbs
+from helpers import pipelines
+from sfumato.cli import main, plans, show
 from sfumato.cli.compose import Composed
+from sfumato.cli.verbs import doctor
 from sfumato.core.errors import SfumatoError
 from sfumato.core.synonyms import meant
 from sfumato.images.photos import photographic
-from sfumato.models import cost, library
-from sfumato.train.feed import tiled
+from sfumato.models import cost
+from sfumato.models.loaders import library
+from sfumato.train.grids import tiled
 
 ROOT = Path(__file__).parents[2]
 ROSE = str(ROOT / "examples" / "strokes" / "rose.png")
@@ -427,7 +429,7 @@ def test_lists(app: Any) -> None:
 def test_doctor_lists_what_is_there_and_what_is_missing(
     app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(verbs.OPTIONAL, "no-such-package-here", "for nothing")
+    monkeypatch.setitem(doctor.OPTIONAL, "no-such-package-here", "for nothing")
     found = json.loads(call(app, "doctor", "--json").stdout)
     assert found["no-such-package-here"].startswith("missing, pip install no-such-package-here")
     for name in ("diffusers", "transformers", "torch"):
@@ -445,7 +447,7 @@ def test_models_and_processes_print_in_a_few_lines(emoji: sf.Model) -> None:
 
 
 def test_bitsandbytes_kernels_are_not_spoken_of(caplog: pytest.LogCaptureFixture) -> None:
-    import sfumato.models.parts  # noqa: F401
+    import sfumato.models.files.pipeline  # noqa: F401
 
     log = logging.getLogger("bitsandbytes.backends.cpu.ops")
     log.warning("Failed to load CPU gemm_4bit_forward from kernels-community: %s", "none")

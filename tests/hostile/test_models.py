@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from sfumato.core.errors import SfumatoError
-from sfumato.models import card, carry, configs, hub, library
-from sfumato.train import start, told
+from sfumato.models import card
+from sfumato.models.files import configs, hub, schedulers
+from sfumato.models.loaders import export, library
+from sfumato.train import run_note, warm_start
 
 EMOJI = library.BUNDLED["emoji"]
 
@@ -129,7 +131,7 @@ SCHEDULER = {"_class_name": "DDIMScheduler"}
 )
 def test_a_scheduler_is_refused_by_name(tmp_path: Path, data: Any, said: str) -> None:
     with pytest.raises(SfumatoError, match=said):
-        configs.scheduler(written(tmp_path, data, "s.json") / "s.json")
+        schedulers.scheduler(written(tmp_path, data, "s.json") / "s.json")
 
 
 @pytest.mark.parametrize(
@@ -243,7 +245,7 @@ def test_an_exported_part_is_read_in_its_type(
 ) -> None:
     name = f"{part}.json" if part != "base" else "stage.json"
     with pytest.raises(SfumatoError, match=said):
-        start.earlier(str(written(tmp_path, data, name)), part)
+        warm_start.earlier(str(written(tmp_path, data, name)), part)
 
 
 def test_weights_of_another_clip_than_the_cards(tmp_path: Path) -> None:
@@ -253,11 +255,11 @@ def test_weights_of_another_clip_than_the_cards(tmp_path: Path) -> None:
     data["clip"]["network"] |= {"image_width": 16384, "image_layers": 16, "head_width": 1}
     model = library.load(str(written(copy, data)))
     with pytest.raises(SfumatoError, match="does not fit the card"):
-        model.get("clip")
+        model.clip()
     data["classifier"]["network"] |= {"model_channels": 4096}
     model = library.load(str(written(copy, data)))
     with pytest.raises(SfumatoError, match="does not fit the card"):
-        model.get("classifier")
+        model.classifier()
 
 
 @pytest.mark.parametrize(
@@ -274,7 +276,7 @@ def test_weights_of_another_clip_than_the_cards(tmp_path: Path) -> None:
 def test_what_a_run_says_of_itself(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "run.json").write_text(text, encoding="utf-8")
     with pytest.raises(SfumatoError, match=said):
-        told.read(tmp_path)
+        run_note.read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -321,7 +323,7 @@ def test_an_export_follows_no_link_out_of_the_model(tmp_path: Path, kind: str) -
     else:
         (model / "x").symlink_to(where.get(kind, "nowhere"))
     with pytest.raises(SfumatoError, match=r"link that leads out|no regular file"):
-        carry.export(str(model), tmp_path / "out")
+        export.export(str(model), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -331,7 +333,7 @@ def test_an_export_takes_the_hubs_own_blobs(tmp_path: Path) -> None:
     blobs.mkdir()
     (blobs / "abc").write_text("x")
     (snapshot / "card.json").symlink_to("../../blobs/abc")
-    made = carry.export(str(snapshot), tmp_path / "out")
+    made = export.export(str(snapshot), tmp_path / "out")
     assert (made / "card.json").read_text() == "x"
     assert not (made / "card.json").is_symlink()
 
@@ -345,7 +347,7 @@ def test_an_export_takes_no_forged_blobs(tmp_path: Path) -> None:
     (tmp_path / "unpacked" / "blobs").symlink_to(secret)
     (snapshot / "card.json").symlink_to("../../blobs/key")
     with pytest.raises(SfumatoError, match="link that leads out"):
-        carry.export(str(snapshot), tmp_path / "out")
+        export.export(str(snapshot), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -355,7 +357,7 @@ def test_an_export_leaves_what_lies_beside_it(tmp_path: Path) -> None:
     own.mkdir()
     written(model, own_card())
     (own / "mine.txt").write_text("work")
-    made = carry.export(str(model), tmp_path / "out")
+    made = export.export(str(model), tmp_path / "out")
     assert (own / "mine.txt").read_text() == "work"
     assert made.stat().st_mode == model.stat().st_mode
     assert sorted(path.name for path in tmp_path.iterdir()) == [".out.part", "model", "out"]
@@ -383,12 +385,12 @@ def test_absent_keys_of_a_scheduler_are_its_own_class_s(tmp_path: Path) -> None:
     import diffusers
 
     tried = 0
-    for kind in configs.TABLED:
+    for kind in schedulers.TABLED:
         cls = getattr(diffusers, kind)
         told = inspect.signature(cls.__init__).parameters
         if "beta_start" not in told:  # a stand-in where another package is missing
             continue
-        found = configs.scheduler(written(tmp_path, {"_class_name": kind}, "s.json") / "s.json")
+        found = schedulers.scheduler(written(tmp_path, {"_class_name": kind}, "s.json") / "s.json")
         for key in ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps"):
             assert getattr(found, key) == told[key].default, (kind, key)
         clips = told["clip_sample"].default if "clip_sample" in told else False
@@ -401,10 +403,10 @@ def test_absent_keys_of_a_scheduler_are_its_own_class_s(tmp_path: Path) -> None:
 def test_schedulers_without_such_a_table_are_refused(tmp_path: Path, kind: str) -> None:
     folder = written(tmp_path, {"_class_name": kind, "beta_start": 0.1}, "s.json")
     with pytest.raises(SfumatoError, match=f"scheduler '{kind}' has no noise table"):
-        configs.scheduler(folder / "s.json")
+        schedulers.scheduler(folder / "s.json")
 
 
 def test_continuous_timesteps_are_refused(tmp_path: Path) -> None:
     data = {"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"}
     with pytest.raises(SfumatoError, match="timestep_type 'continuous' is not supported"):
-        configs.scheduler(written(tmp_path, data, "s.json") / "s.json")
+        schedulers.scheduler(written(tmp_path, data, "s.json") / "s.json")

@@ -22,6 +22,7 @@ from PIL import EpsImagePlugin, Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
 from sfumato.core.errors import SfumatoError
 from sfumato.images import ImageInput, decode, metadata, open_image, read_metadata
+from sfumato.images.texts import texts_of
 
 STARTS = ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.system", "os.fork", "os.spawn")
 started: list[str] = []
@@ -309,7 +310,7 @@ def test_xmp_packets(name: str) -> None:
     packet, wanted = PACKETS[name]
     picture = small()
     picture.info["xmp"] = packet()
-    assert metadata._texts(picture).get("sfumato") == wanted
+    assert texts_of(picture).get("sfumato") == wanted
 
 
 def texts(**given: str) -> bytes:

@@ -12,10 +12,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import pipelines
-from any_json import altered, json_values, quickly, tried
-from sfumato.models import adapter_files, adapters, card, configs, diffusers, library, vocabularies
-from sfumato.models.openai import shaped
+from helpers import pipelines
+from helpers.any_json import altered, json_values, quickly, tried
+from sfumato.models import adapters, card
+from sfumato.models.files import adapter_files, configs, schedulers, vocabularies
+from sfumato.models.files.checkpoint import shaped
+from sfumato.models.loaders import diffusers, library
 from sfumato.nn.classifier import Classifier
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
 from sfumato.nn.unet import UNet, UNetConfig
@@ -99,7 +101,7 @@ def test_any_note_of_an_adapter(note: Any, header: Any, peft: Any) -> None:
 
 READERS: dict[str, Any] = {
     "model_index.json": configs.pipeline,
-    "scheduler/scheduler_config.json": configs.scheduler,
+    "scheduler/scheduler_config.json": schedulers.scheduler,
     "unet/config.json": lambda path: configs.unet(path, "UNet2DConditionModel"),
     "vae/config.json": configs.autoencoder,
     "text_encoder/config.json": configs.text_encoder,
@@ -114,7 +116,7 @@ def test_any_configuration_of_a_pipeline(name: str, data: st.DataObject) -> None
     path = file(given_, Path(name).name)
     made = tried(lambda: READERS[name](path))
     path.unlink()
-    if isinstance(made, configs.Scheduler) and made.num_train_timesteps < 2000:
+    if isinstance(made, schedulers.Scheduler) and made.num_train_timesteps < 2000:
         tried(lambda: diffusers.table(made))
 
 

@@ -26,17 +26,17 @@ from PIL import Image, PngImagePlugin
 from typer.testing import CliRunner
 
 import sfumato as sf
-from any_json import json_values, quickly, texts, tried
+from helpers.any_json import json_values, quickly, texts, tried
 from sfumato import images, methods
-from sfumato import recipe as recipes
 from sfumato.cli import compose
 from sfumato.core.errors import SfumatoError
 from sfumato.core.ranges import LENGTH
 from sfumato.core.solvers import SOLVERS, solver
 from sfumato.core.spacing import declared
+from sfumato.home import home
 from sfumato.images import ImageInput
 from sfumato.models.card import Card, StageCard, says
-from sfumato.recipe import Recipe
+from sfumato.recipe import Recipe, places, store
 
 GOOD = MappingProxyType({"model": "emoji", "prompt": "rose", "steps": 2, "stages": 1})
 ZEROS = "0" * 64
@@ -218,7 +218,7 @@ def test_huge_recipes_are_refused_before_they_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sfumato.models.replay.RECIPE_BYTES", 1000)
-    monkeypatch.setattr(recipes, "RECIPE_BYTES", 1000)
+    monkeypatch.setattr("sfumato.recipe.value.RECIPE_BYTES", 1000)
     (tmp_path / "r.json").write_text(" " * 2000)
     refused(lambda: sf.run(tmp_path / "r.json"), "is larger than 1000 bytes")
     info = PngImagePlugin.PngInfo()
@@ -344,7 +344,7 @@ VALUES: list[tuple[Callable[[], Any], str]] = [
     (lambda: sf.DDIM(eta=float("nan")), "eta nan must be a finite number"),
     (lambda: sf.DDPM("huge"), "variance 'huge' must be auto or small or large or learned"),
     (lambda: sf.DDPM(last_noise=1), "last_noise 1 must be true or false"),
-    (lambda: sf.DPMpp2MSDE(eta=-1), "eta -1 must be 0 to 10"),
+    (lambda: sf.DPMpp2M(eta=-1), "eta -1 must be 0 to 10"),
     (lambda: sf.PLMS(start="zzz"), "start 'zzz' must be fork or"),
     (lambda: sf.PLMS(order=True), "order True must be a whole number"),
     (lambda: sf.RungeKutta(stages=3), "stages 3 must be 2 or 4"),
@@ -606,14 +606,14 @@ def test_weights_beside_a_recipe_are_found_by_their_name(
     (tmp_path / "there" / "head.pth").write_bytes(b"x")
     os.mkfifo(tmp_path / "pipe.pth")
     entry = {"method": "aesthetic", "head": "head.pth"}
-    token = recipes.beside.set((tmp_path / "there",))
+    token = places.beside.set((tmp_path / "there",))
     try:
         found: Any = methods.from_data(entry)
         assert found.head == str(tmp_path / "there" / "head.pth")
         assert methods.to_data(found)["head"] == "head.pth"
-        assert recipes.placed("pipe.pth", [tmp_path]) is None
+        assert places.placed("pipe.pth", [tmp_path]) is None
     finally:
-        recipes.beside.reset(token)
+        places.beside.reset(token)
     typed: Any = sf.Aesthetic(head=str(tmp_path / "there" / "head.pth"))
     assert typed.head == str(tmp_path / "there" / "head.pth")
 
@@ -626,16 +626,16 @@ def test_a_damaged_memory_of_places_is_none(
 ) -> None:
     monkeypatch.setenv("SFUMATO_HOME", str(tmp_path))
     (tmp_path / "places.json").write_text(text)
-    assert recipes.placed("a", []) is None
+    assert places.placed("a", []) is None
     (tmp_path / "w.pth").write_bytes(b"x")
-    assert recipes.called(str(tmp_path / "w.pth")) == "w.pth"
-    assert recipes.placed("w.pth", []) == tmp_path / "w.pth"
+    assert places.called(str(tmp_path / "w.pth")) == "w.pth"
+    assert places.placed("w.pth", []) == tmp_path / "w.pth"
     assert not list(tmp_path.glob("*.part"))
 
 
 def test_called_takes_any_text() -> None:
     for text in ("", "x" * 5000, "a\0b", "~nobody-here/x", "\ud800"):
-        assert recipes.called(text) == text
+        assert places.called(text) == text
 
 
 def test_pipes_and_devices_are_no_pictures(tmp_path: Path) -> None:
@@ -647,7 +647,7 @@ def test_pipes_and_devices_are_no_pictures(tmp_path: Path) -> None:
     for name in ("pipe.png", "pipe.json", "zero.png"):
         refused(lambda name=name: sf.run(tmp_path / name), "is no regular file")
     for name in ("pipe.png", "zero.png"):  # by hash they are not that input
-        refused(lambda name=name: recipes.fetch(ZEROS, name, {}, [tmp_path]), "no such file beside")
+        refused(lambda name=name: store.fetch(ZEROS, name, {}, [tmp_path]), "no such file beside")
 
 
 @pytest.mark.parametrize(
@@ -685,7 +685,7 @@ print(json.dumps(found))
 
 def spied(sources: list[Path], output: Path, cwd: Path) -> list[tuple[str, set[str]]]:
     """What each run says, and what it opens beside Python's own files and the package's."""
-    own = [sys.prefix, sys.base_prefix, str(Path(sf.__file__).parent), str(recipes.home())]
+    own = [sys.prefix, sys.base_prefix, str(Path(sf.__file__).parent), str(home())]
     own += ["/proc", "/sys", "/usr", "/etc/localtime", str(output.parent)]
     path = str(Path(sf.__file__).parents[1])
     env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -752,13 +752,13 @@ def test_a_foreign_recipe_opens_nothing_but_what_it_names_by_hash(
 
 def test_a_damaged_input_is_stored_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SFUMATO_HOME", str(tmp_path))
-    assert recipes.keep(b"picture")
+    assert store.keep(b"picture")
     (file,) = (tmp_path / "store").glob("*/*")
     for damage in (b"pictur3", b"", b"picture and more"):
         file.write_bytes(damage)
-        refused(lambda: recipes.fetch(file.name, "a.png", {}, []), "not in the store")
-        assert recipes.keep(b"picture")
-        assert recipes.fetch(file.name, "a.png", {}, []) == b"picture"
+        refused(lambda: store.fetch(file.name, "a.png", {}, []), "not in the store")
+        assert store.keep(b"picture")
+        assert store.fetch(file.name, "a.png", {}, []) == b"picture"
 
 
 def test_parts_of_a_killed_program_do_not_stay(
@@ -773,8 +773,8 @@ def test_parts_of_a_killed_program_do_not_stay(
     place.write_bytes(b"x")
     for part in (old, place):
         os.utime(part, (0, 0))
-    recipes.keep(b"picture")
-    recipes.called(str(new))
+    store.keep(b"picture")
+    places.called(str(new))
     assert not old.exists()
     assert not place.exists()
     assert new.exists(), "another program may be writing it"
@@ -783,7 +783,7 @@ def test_parts_of_a_killed_program_do_not_stay(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    assert recipes.keep(b"another") is False
+    assert store.keep(b"another") is False
     assert [part.name for part in (tmp_path / "store").glob("*/*.part")] == ["new.part"]
 
 
@@ -791,12 +791,12 @@ def test_many_threads_store_one_input(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("SFUMATO_HOME", str(tmp_path))
     failed: list[int] = []
 
-    def store() -> None:
+    def storing() -> None:
         for k in range(20):
-            if not recipes.keep(bytes([k]) * 1000):
+            if not store.keep(bytes([k]) * 1000):
                 failed.append(k)
 
-    threads = [threading.Thread(target=store) for _ in range(8)]
+    threads = [threading.Thread(target=storing) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -808,7 +808,7 @@ def test_many_threads_store_one_input(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("text", ["%%%", "YQ", "é", "YQ==YQ=="])
 def test_embedded_content_is_checked(text: str, tmp_path: Path) -> None:
     with pytest.raises(SfumatoError, match=r"embedded, but not as base64|not embedded"):
-        recipes.fetch(ZEROS, "a.png", {ZEROS: text}, [tmp_path])
+        store.fetch(ZEROS, "a.png", {ZEROS: text}, [tmp_path])
 
 
 # --- the command line
@@ -863,7 +863,7 @@ def test_options(options: tuple[str, ...], code: int, phrase: str, app: Any, tmp
                  monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     model = emoji()
-    monkeypatch.setattr("sfumato.models.library.load", lambda name, **values: model)
+    monkeypatch.setattr("sfumato.models.loaders.library.load", lambda name, **values: model)
     found, text = said(app, "generate", "-p", "rose", *options)
     assert phrase.replace(" ", "") in text.replace(" ", ""), text
     assert found == code
@@ -883,7 +883,7 @@ def test_options(options: tuple[str, ...], code: int, phrase: str, app: Any, tmp
     ],
 )
 def test_a_sweep_begins_with_values_that_its_field_takes(over: str, phrase: str) -> None:
-    from sfumato.measure.sweep import axis
+    from sfumato.measure.axis import axis
 
     refused(lambda: axis(over), phrase)
 
@@ -1007,7 +1007,7 @@ def test_fields_called_like_options_do_not_clash(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     model = emoji()
-    monkeypatch.setattr("sfumato.models.library.load", lambda name, **values: model)
+    monkeypatch.setattr("sfumato.models.loaders.library.load", lambda name, **values: model)
     for words in (("--help",), ("clash", "--help"), ("sweep", "clash", "--help"), ("run", "--help"),
                   ("batch", "clash", "--help"), ("generate", "--help")):  # fmt: skip
         code, text = said(installed, *words)
@@ -1156,7 +1156,7 @@ def test_embedded_inputs_are_read_by_their_hash(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8), "red").save(buffer, "PNG")
     given_ = ImageInput.of(buffer.getvalue(), "a.png")
     content = base64.b64encode(given_.data).decode()
-    assert recipes.fetch(given_.sha256, "a.png", {given_.sha256: content}, []) == given_.data
+    assert store.fetch(given_.sha256, "a.png", {given_.sha256: content}, []) == given_.data
     lied = recipe_with(
         methods=[{"method": "sdedit", "image": {"sha256": ZEROS, "name": "a.png"}}],
         embedded={ZEROS: content},

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 
 import sfumato as sf
-from any_json import altered, quickly, tried
+from helpers.any_json import altered, quickly, tried
 from sfumato import images, methods
 from sfumato.core.errors import SfumatoError
 from sfumato.core.solvers import SOLVERS

@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-import pipelines
 import sfumato as sf
+from helpers import pipelines
+from helpers.singles import close, single_file
 from sfumato.core.errors import SfumatoError
-from sfumato.models import diffusers, single
-from sfumato.models.configs import Scheduler
-from test_single import close, single_file
+from sfumato.models.files.schedulers import Scheduler
+from sfumato.models.loaders import diffusers, noise_tables
 
 NET, VAE = "model.diffusion_model.", "first_stage_model."
 
@@ -125,7 +125,7 @@ def test_the_familys_own_table_is_known_again(dtype: torch.dtype, held: str) -> 
         bars[-1] = 0
     both = {"betas": FAMILY.to(dtype), "alphas_cumprod": bars.to(dtype)}
     given = {k: v for k, v in both.items() if held in (k, "both")} or {"alphas_cumprod": bars}
-    assert single.own_table(Path("x"), given, scheduler) is None
+    assert noise_tables.own_table(Path("x"), given, scheduler) is None
 
 
 @pytest.mark.parametrize("held", ["betas", "alphas_cumprod"])

@@ -18,15 +18,15 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from helpers.program import fails
+from helpers.training import RECIPE, config, data, trained
 from sfumato.core.errors import SfumatoError
-from sfumato.train import program, report, state
+from sfumato.train import checkpoint, program, report
 from sfumato.train.config import parse
 from sfumato.train.data import store
 from sfumato.train.data.compose import Mix
-from sfumato.train.levels import MinSNR
 from sfumato.train.optim import Weights
-from test_cli import fails
-from test_train import RECIPE, config, data, trained
+from sfumato.train.weighting import MinSNR
 
 __all__ = ["data"]  # a fixture
 
@@ -506,7 +506,7 @@ def test_a_measure_that_is_not_finite_stops_the_run(
     made = config(RECIPE, steps=4)
     with pytest.raises(SfumatoError, match=r"step 2: the measure 'held-out' is nan"):
         trained(replace(made, run=replace(made.run, judge=2)), data, tmp_path)
-    assert state.read(tmp_path / "state.safetensors")[1].step < 2
+    assert checkpoint.read(tmp_path / "state.safetensors")[1].step < 2
 
 
 def test_moments_that_are_not_finite_are_not_saved() -> None:

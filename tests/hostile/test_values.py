@@ -14,7 +14,7 @@ from PIL import Image
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
 from sfumato.images.destination import Destination
-from sfumato.images.work import flattened
+from sfumato.images.picture import flattened
 
 CLEAR = Image.new("RGBA", (4, 4))
 

@@ -11,26 +11,26 @@ from typing import Any
 
 from sfumato import images
 from sfumato.cli import show
-from sfumato.cli.options import Wanted
+from sfumato.cli.fields import Wanted
 from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
 from sfumato.core.ranges import SEEDS, Range, real, whole
-from sfumato.core.run import place_of
 from sfumato.core.spacing import NAMES
 from sfumato.images.photos import photographic
-from sfumato.models import library
 from sfumato.models import replay as replays
 from sfumato.models.cascade import base_of
+from sfumato.models.loaders import library
 from sfumato.models.model import Model
 from sfumato.models.result import Result
-from sfumato.recipe import STRENGTH, Recipe
+from sfumato.recipe import Recipe
+from sfumato.recipe.fields import STRENGTH
 
 
 @dataclass(frozen=True)
 class Composed:
     """What a command line describes: the process, its first seed, the recipes it stems from.
 
-    searches: METHOD.FIELD of every number that is still to be found (`found`).
+    searches: METHOD.FIELD of every number that is still to be searched for (`with_numbers`).
     """
 
     process: Any
@@ -47,17 +47,17 @@ class Composed:
     def size(self) -> tuple[int, int] | None:
         """Of the pictures, (width, height); None where the run begins from states."""
         resolved = self.base.resolved()
-        frame, _ = resolved.frame(place_of(resolved))
+        frame, _ = resolved.frame(resolved.place)
         return frame.target if frame else None
 
-    def found(self, values: dict[str, Any]) -> Composed:
-        """With every search done: its number in the process, its curve among the parents."""
+    def with_numbers(self, values: dict[str, Any]) -> Composed:
+        """Every search done: its number in the process, its curve among the parents."""
         process, parents = self.process, self.parents
         for name in self.searches:
-            result = searched(process, name, values, self.seed)
+            number = search(process, name, values, self.seed)
             method, _, field = name.partition(".")
-            process = process.revised(method, **{field: result.value})
-            parents = (*parents, result.curve.id)
+            process = process.revised(method, **{field: number.value})
+            parents = (*parents, number.curve.id)
         return Composed(process, self.seed, parents)
 
     def sample(self, progress: Any = None) -> Result:
@@ -83,16 +83,16 @@ ASKED = (
 def composed(
     methods: Sequence[Wanted], values: dict[str, Any], models: dict[str, Model] | None = None
 ) -> Composed:
-    """--recipe, then the options, then the methods; those already there get the given fields.
+    """--recipe, then the options, then the methods; those already there get their fields.
 
     models: those loaded so far, by name, for callers that compose many.
     """
     for name in ("model", "recipe", "solver", "spacing", "size"):
         if values[name] == "":
             raise SfumatoError(f"--{name}: is empty; leave it out, or say which")
-    given = values["recipe"]
-    start = Recipe(model="emoji") if given is None else replays.read(given)
-    parents = () if given is None else (start.id,)
+    source = values["recipe"]
+    start = Recipe(model="emoji") if source is None else replays.read(source)
+    parents = () if source is None else (start.id,)
     if "index" in start.run:  # a picture of a batch: that one, not its batch
         start = replace(start, seed=start.seed + start.run["index"], n=1, run={})
     asked = {name: values[name] for name in ASKED if values.get(name) is not None}
@@ -109,7 +109,7 @@ def composed(
             asked |= {"steps": asked.get("steps"), "spacing": asked.get("spacing")}
     wanted = replace(start, **asked)
     Recipe.from_data(replace(wanted, embedded={}).to_data(), "command line")  # before a model loads
-    folders = [Path.cwd()] if given is None else [Path(given).resolve().parent, Path.cwd()]
+    folders = [Path.cwd()] if source is None else [Path(source).resolve().parent, Path.cwd()]
     loaded = {} if models is None else models
     typed: str | None = values["model"]
     name = typed or start.model
@@ -148,7 +148,7 @@ def say_what_it_knows(model: Model, methods: Sequence[Any]) -> None:
         )  # fmt: skip
 
 
-def searched(process: Any, name: str, values: dict[str, Any], seed: int) -> Any:
+def search(process: Any, name: str, values: dict[str, Any], seed: int) -> Any:
     """The number for a field given as "auto"."""
     from sfumato.measure import auto
 
@@ -159,12 +159,12 @@ def searched(process: Any, name: str, values: dict[str, Any], seed: int) -> Any:
         raise SfumatoError(
             f"--target {values['target']}: write MEASURE or MEASURE=NUMBER"
         ) from None
-    found = auto(
+    number = auto(
         process, name, measure=measure, target=goal, seed=seed,
         say=logging.getLogger("sfumato").info,
     )  # fmt: skip
-    show.errors.print(f"{name} = {found.value:g} ({found.curve.rule})")
-    return found
+    show.errors.print(f"{name} = {number.value:g} ({number.curve.rule})")
+    return number
 
 
 def parse_spacing(text: str) -> str | tuple[float, ...]:

@@ -10,7 +10,6 @@ import re
 import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from inspect import Parameter
 from pathlib import Path
 from types import NoneType
@@ -20,6 +19,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from sfumato.cli.options import declared
+from sfumato.cli.verb import Verb
 from sfumato.core.errors import one_line
 from sfumato.core.synonyms import meant
 
@@ -43,49 +43,42 @@ ELSEWHERE = {
 FEW = 12  # options of which none is worth hiding
 
 
-@dataclass(frozen=True)
-class Manual:
-    """What there is to say of a verb. main: flags that come first, None for all of them."""
-
-    text: str
-    parameters: tuple[Parameter, ...]
-    examples: tuple[str, ...] = ()
-    main: frozenset[str] | None = MAIN
-
-    def page(self, path: str, every: bool) -> str:
-        """The help text. path: how the verb is called."""
-        arguments = [p for p in self.parameters if p.kind is Parameter.POSITIONAL_OR_KEYWORD]
-        options = [p for p in self.parameters if p.kind is Parameter.KEYWORD_ONLY]
-        first = [p for p in options if self.comes_first(p)]
-        if every or len(options) <= FEW or self.main is None:
-            first, every = options, True
-        names = " ".join(_shown(p) for p in arguments)
-        parts = [f"Usage: {path} {f'{names} ' if names else ''}[options]", _wrapped(self.text)]
-        if arguments:
-            parts.append(_table((_shown(p), _told(p).help or "") for p in arguments))
-        for title, panel in _panels(first):
-            parts.append(f"{title}:\n{_table(_line(p) for p in panel)}")
-        if self.examples:
-            parts.append(
-                "Examples:\n" + "\n".join(f"  {path} {one}".rstrip() for one in self.examples)
-            )
-        if not every:
-            rest = len(options) - len(first)
-            parts.append(f"{rest} more options: {path} --help-all")
-        return "\n\n".join(parts)
-
-    def comes_first(self, parameter: Parameter) -> bool:
-        given = _told(parameter)
-        return bool(set(declared(given)) & (self.main or frozenset())) or given.metavar == "FILE"
+def page(verb: Verb, path: str, every: bool) -> str:
+    """The help of a verb. path: how it is called. every: also what does not come first."""
+    arguments = [p for p in verb.parameters if p.kind is Parameter.POSITIONAL_OR_KEYWORD]
+    options = [p for p in verb.parameters if p.kind is Parameter.KEYWORD_ONLY]
+    shown = [p for p in options if _comes_first(p, verb.first or frozenset())]
+    if every or len(options) <= FEW or verb.first is None:
+        shown, every = options, True
+    names = " ".join(_name(p) for p in arguments)
+    parts = [f"Usage: {path} {f'{names} ' if names else ''}[options]", _wrapped(verb.text)]
+    if arguments:
+        parts.append(_table((_name(p), _declaration(p).help or "") for p in arguments))
+    for title, panel in _panels(shown):
+        parts.append(f"{title}:\n{_table(_line(p) for p in panel)}")
+    if verb.examples:
+        parts.append(_examples(path, verb.examples))
+    if not every:
+        parts.append(f"{len(options) - len(shown)} more options: {path} --help-all")
+    return "\n\n".join(parts)
 
 
-class Verb(TyperCommand):
-    """A verb with its manual; what cannot be read is one line."""
+def _comes_first(parameter: Parameter, first: frozenset[str]) -> bool:
+    option = _declaration(parameter)
+    return bool(set(declared(option)) & first) or option.metavar == "FILE"
 
-    manual: ClassVar[Manual]
+
+def _examples(path: str, examples: Sequence[str]) -> str:
+    return "Examples:\n" + "\n".join(f"  {path} {one}".rstrip() for one in examples)
+
+
+class Command(TyperCommand):
+    """The command of a verb; what cannot be read is one line."""
+
+    verb: ClassVar[Verb]
 
     def get_help(self, ctx: Any) -> str:
-        return self.manual.page(ctx.command_path, every=False)
+        return page(self.verb, ctx.command_path, every=False)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         known = {flag: p for p in self.get_params(ctx) for flag in (*p.opts, *p.secondary_opts)}
@@ -94,18 +87,18 @@ class Verb(TyperCommand):
         except UsageError as error:
             word = str(getattr(error, "option_name", ""))
             if not word or word in known:
-                said = f"{error.format_message().rstrip('.')}{given(error, args)}"
-                if "extra argument" in said and "--prompt" in known:
-                    said = f"{said}; a prompt is given by -p"
-                refuse(ctx, said)
+                message = f"{error.format_message().rstrip('.')}{wrong_value(error, args)}"
+                if "extra argument" in message and "--prompt" in known:
+                    message = f"{message}; a prompt is given by -p"
+                refuse(ctx, message)
             refuse(ctx, f"there is no option {word}{self.hint(word, list(known))}")
 
     def hint(self, word: str, known: Sequence[str]) -> str:
         """What was probably meant by an unknown option."""
         name = word.lstrip("-")
         own = {flag.lstrip("-"): flag for flag in known if flag.startswith("-")}
-        arguments = [p for p in self.manual.parameters if p.kind is not p.KEYWORD_ONLY]
-        where = meant(name, [*own, *(_shown(p).strip("[]").lower() for p in arguments)])
+        arguments = [p for p in self.verb.parameters if p.kind is not p.KEYWORD_ONLY]
+        where = meant(name, [*own, *(_name(p).strip("[]").lower() for p in arguments)])
         if where in own:
             return f"; here it is {own[where]}"
         if where is not None:
@@ -115,12 +108,12 @@ class Verb(TyperCommand):
         return f"; {ELSEWHERE[elsewhere]}" if elsewhere else ""
 
 
-def verb(manual: Manual) -> type[Verb]:
+def command_class(verb: Verb) -> type[Command]:
     """The class of a verb's command."""
-    return type("Verb", (Verb,), {"manual": manual})  # typer takes a class
+    return type("Command", (Command,), {"verb": verb})  # typer takes a class
 
 
-class Program(TyperGroup):
+class Commands(TyperGroup):
     """`sfumato` and its groups: verbs under headings."""
 
     examples: ClassVar[tuple[str, ...]] = ()
@@ -137,9 +130,7 @@ class Program(TyperGroup):
             title = "Others" if self.headings else "Verbs"
             parts.append(f"{title}:\n{_table((name, _brief(c)) for name, c in left.items())}")
         if self.examples:
-            parts.append(
-                "Examples:\n" + "\n".join(f"  {path} {one}".rstrip() for one in self.examples)
-            )
+            parts.append(_examples(path, self.examples))
         parts.append(f"{path} VERB --help says more of each.")
         return "\n\n".join(parts)
 
@@ -167,11 +158,11 @@ class Program(TyperGroup):
         return '; a prompt comes after a verb: generate "…"' if " " in word else ""
 
 
-def program(
+def group_class(
     examples: Sequence[str], headings: Sequence[tuple[str, tuple[str, ...]]] = ()
-) -> type[Program]:
+) -> type[Commands]:
     """The class of a group of verbs."""
-    return type("Program", (Program,), {"examples": tuple(examples), "headings": tuple(headings)})
+    return type("Commands", (Commands,), {"examples": tuple(examples), "headings": tuple(headings)})
 
 
 def refuse(ctx: Any, message: str) -> NoReturn:
@@ -181,7 +172,7 @@ def refuse(ctx: Any, message: str) -> NoReturn:
     raise typer.Exit(2)
 
 
-def given(error: Any, args: Sequence[str]) -> str:
+def wrong_value(error: Any, args: Sequence[str]) -> str:
     """The value that is wrong, where the message leaves it out."""
     flags = getattr(getattr(error, "param", None), "opts", ())
     for k, word in enumerate(args):
@@ -195,50 +186,50 @@ def given(error: Any, args: Sequence[str]) -> str:
 def all_options() -> Parameter:
     """--help-all."""
 
-    def told(ctx: typer.Context, wanted: bool) -> None:
+    def show(ctx: typer.Context, wanted: bool) -> None:
         if wanted:
             command: Any = ctx.command
-            typer.echo(command.manual.page(ctx.command_path, every=True))
+            typer.echo(page(command.verb, ctx.command_path, every=True))
             raise typer.Exit
 
     option = typer.Option(
-        "--help-all", is_eager=True, expose_value=False, callback=told, help="every option"
+        "--help-all", is_eager=True, expose_value=False, callback=show, help="every option"
     )
     return Parameter(
         "help_all", Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, option]
     )
 
 
-def _told(parameter: Parameter) -> Any:
+def _declaration(parameter: Parameter) -> Any:
     """What typer is told of a parameter."""
     return get_args(parameter.annotation)[1]
 
 
-def _shown(parameter: Parameter) -> str:
-    name = _told(parameter).metavar or parameter.name.upper()
+def _name(parameter: Parameter) -> str:
+    name = _declaration(parameter).metavar or parameter.name.upper()
     return f"[{name}]" if parameter.default is not Parameter.empty else str(name)
 
 
 def _panels(options: Sequence[Parameter]) -> Iterator[tuple[str, list[Parameter]]]:
     """Options by heading, a method's own first."""
-    found: dict[str, list[Parameter]] = {}
+    panels: dict[str, list[Parameter]] = {}
     for option in options:
-        found.setdefault(_told(option).rich_help_panel or "Options", []).append(option)
-    for title in sorted(found, key=lambda name: ("Of this method", "Options").index(name)
+        panels.setdefault(_declaration(option).rich_help_panel or "Options", []).append(option)
+    for title in sorted(panels, key=lambda name: ("Of this method", "Options").index(name)
                         if name in ("Of this method", "Options") else 2):  # fmt: skip
-        yield title, found[title]
+        yield title, panels[title]
 
 
 def _line(parameter: Parameter) -> tuple[str, str]:
     """Flags with what they take; text, range and default."""
-    given = _told(parameter)
-    flags = sorted(declared(given), key=len)
+    option = _declaration(parameter)
+    flags = sorted(declared(option), key=len)
     lead = "" if len(flags[0]) == 2 else "    "
     takes, limits = _takes(parameter)
-    text = given.help or ""
+    text = option.help or ""
     notes = [limits] if limits else []
-    if isinstance(given.show_default, str):
-        notes.append(f"default {given.show_default}")
+    if isinstance(option.show_default, str):
+        notes.append(f"default {option.show_default}")
     elif parameter.default not in (None, False, True, "", 0) and parameter.default is not ...:
         if parameter.default != []:
             notes.append(f"default {parameter.default}")
@@ -250,9 +241,9 @@ def _line(parameter: Parameter) -> tuple[str, str]:
 
 def _takes(parameter: Parameter) -> tuple[str, str]:
     """What stands after the flag, and its range."""
-    given, kind = _told(parameter), get_args(parameter.annotation)[0]
-    if given.metavar:
-        name, _, limits = str(given.metavar).partition(" [")
+    option, kind = _declaration(parameter), get_args(parameter.annotation)[0]
+    if option.metavar:
+        name, _, limits = str(option.metavar).partition(" [")
         return name, limits.rstrip("]")
     kind = next((k for k in get_args(kind) if k is not NoneType), kind) if _optional(kind) else kind
     if kind is bool:
@@ -261,7 +252,7 @@ def _takes(parameter: Parameter) -> tuple[str, str]:
         return "|".join(map(str, get_args(kind))), ""
     if get_origin(kind) is tuple:
         return " ".join("N" for part in get_args(kind) if part is not ...), ""
-    low, high = given.min, given.max
+    low, high = option.min, option.max
     limits = ""
     if low is not None or high is not None:
         limits = f"{'' if low is None else f'{low:g}<='}x{'' if high is None else f'<={high:g}'}"

@@ -2,55 +2,60 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from sfumato import images
 from sfumato.cli.compose import Composed
-from sfumato.cli.options import main_field
-from sfumato.core.process import brief
-from sfumato.core.run import place_of
+from sfumato.cli.fields import main_field
+from sfumato.core.composition import brief
 from sfumato.core.solvers import solver, solver_data
 from sfumato.methods import Method, to_data
 from sfumato.models import cost, memory
 
 
-def data(made: Composed) -> dict[str, Any]:
+def text(run: Composed, as_json: bool) -> str:
+    """The plan as it is printed."""
+    return json.dumps(data(run)) if as_json else "\n".join(sentences(run))
+
+
+def data(run: Composed) -> dict[str, Any]:
     """The plan for --json: calls, times, sizes, methods, and the recipe that would run."""
-    resolved = made.base.resolved()
-    frame, shape = resolved.frame(place_of(resolved))
+    resolved = run.base.resolved()
+    frame, shape = resolved.frame(resolved.place)
     assert resolved.solver is not None
-    source: Any = made.base.source
+    source: Any = run.base.source
     edit = edited(resolved)
     return {
         "prompt": resolved.prompt,
-        "calls": made.process.calls,
-        "times": list(made.process.times),
+        "calls": run.process.calls,
+        "times": list(run.process.times),
         "solver": solver_data(solver(resolved.solver)),
         "work_size": list(frame.work) if frame else list(shape[:0:-1]),
         "size": list(frame.target) if frame else None,
         "edited": None if edit is None else images.edit_share(edit),
-        "seconds": cost.seconds(made.process, source.choice),
-        "memory": memory.least(resolved, frame, shape, made.process.times),
+        "seconds": cost.seconds(run.process, source.choice),
+        "memory": memory.least(resolved, frame, shape, run.process.times),
         "methods": [to_data(method) for method in resolved.methods],
-        "recipe": source.asked(made.base, made.seed).to_data(),
+        "recipe": source.asked(run.base, run.seed).to_data(),
     }
 
 
-def sentences(made: Composed) -> list[str]:
+def sentences(run: Composed) -> list[str]:
     """The same as one would say it."""
-    plan, resolved = data(made), made.base.resolved()
-    source: Any = made.base.source
+    plan, resolved = data(run), run.base.resolved()
+    source: Any = run.base.source
     choice, n = source.choice, resolved.n
     what = f"Pictures of “{resolved.prompt}”" if n > 1 else f"A picture of “{resolved.prompt}”"
     if not resolved.prompt:
         what = "Pictures without a prompt" if n > 1 else "A picture without a prompt"
-    seeds = f"seed {made.seed}" if n == 1 else f"seeds {made.seed} to {made.seed + n - 1}"
+    seeds = f"seed {run.seed}" if n == 1 else f"seeds {run.seed} to {run.seed + n - 1}"
     lines = [f"{what} by model {source.name}, {seeds}."]
     if resolved.negative:
         lines.append(f"Away from “{resolved.negative}”.")
     if resolved.methods:
         lines.append(f"Methods: {'; '.join(told(method) for method in resolved.methods)}.")
-    lines += [walked(plan), *grown(plan, source.card, made)]
+    lines += [walked(plan), *grown(plan, source.card, run)]
     if plan["edited"] == 1:
         lines.append("All of the picture's pixels may change.")
     elif plan["edited"] is not None:
@@ -73,9 +78,8 @@ def sentences(made: Composed) -> list[str]:
 def edited(process: Any) -> Any:
     """The edit mask of the picture that is begun from or kept, None where there is none."""
     for part in (process.start, process.canvas):
-        parts = getattr(part, "parts", None)
-        if parts is not None:
-            return parts[1]
+        if (edit := getattr(part, "edit", None)) is not None:
+            return edit
     return None
 
 
@@ -99,7 +103,7 @@ def walked(plan: dict[str, Any]) -> str:
     )
 
 
-def grown(plan: dict[str, Any], card: Any, made: Composed) -> list[str]:
+def grown(plan: dict[str, Any], card: Any, run: Composed) -> list[str]:
     """What each upsampler does."""
     if isinstance(plan["calls"], int):
         return []

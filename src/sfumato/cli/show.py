@@ -17,7 +17,7 @@ from sfumato.core.errors import PictureWarning
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from sfumato.core.run import Step
+    from sfumato.core.context import Step
 
 # what is printed came from somebody: neither markup nor ":b:" of it is ours to interpret
 errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)

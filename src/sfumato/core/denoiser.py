@@ -31,12 +31,12 @@ class Cond(Mapping[str, "Tensor"]):
     """Named conditioning tensors, first axis batch. Immutable; `Cond()` is no condition."""
 
     def __init__(self, tensors: Mapping[str, Tensor] | None = None) -> None:
-        given = {} if tensors is None else tensors
-        if not isinstance(given, Mapping) or not all(getattr(v, "ndim", 0) for v in given.values()):
+        named = {} if tensors is None else tensors
+        if not isinstance(named, Mapping) or not all(getattr(v, "ndim", 0) for v in named.values()):
             raise SfumatoError(
-                f"condition: {given!r:.60}: give tensors by name, whose first axis is the batch"
+                f"condition: {named!r:.60}: give tensors by name, whose first axis is the batch"
             )
-        self._tensors = dict(given)
+        self._tensors = dict(named)
         if len({len(v) for v in self._tensors.values()}) > 1:
             sizes = ", ".join(f"{k} {len(v)}" for k, v in self._tensors.items())
             raise SfumatoError(f"condition: its tensors differ in their first axis ({sizes})")

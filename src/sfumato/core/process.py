@@ -1,81 +1,37 @@
 """Process: the immutable description of one way to make a picture. `|` declares a method.
 
-Reading a process does nothing: sizes, times and prompts are bound when a run begins (run.py).
+Reading a process does nothing: sizes, times and prompts are bound when a run begins (loop.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from sfumato.core.branches import Branch, distinct
+from sfumato.core.composition import brief, check_needs, name_of
+from sfumato.core.context import Step
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
-from sfumato.core.guides import Guide
+from sfumato.core.frame import Frame, Size, sides
+from sfumato.core.guides import GuideBinder
 from sfumato.core.lazy import torch
+from sfumato.core.loop import Loop, bind, invert, times_of
+from sfumato.core.mixture import Branch, distinct
 from sfumato.core.noise import Noise
 from sfumato.core.plan import calls as planned
 from sfumato.core.ranges import PICTURES, SEEDS, STEPS, Range, real, whole, words
-from sfumato.core.run import Loop, Run, Step, bind, invert, times_of
-from sfumato.core.solvers import SOLVERS, Solver, solver
+from sfumato.core.solvers import Solver, solver
+from sfumato.core.source import Source
 from sfumato.core.spaces import IDENTITY, Space
-from sfumato.core.spacing import MODEL, Own, Times, declared, materialise
-from sfumato.core.starts import Canvas, Place, PriorNoise, Start
+from sfumato.core.spacing import MODEL, Times, declared, materialise
+from sfumato.core.starts import Canvas, Place, Placed, PriorNoise, Start
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Method = Callable[["Process"], "Process"]
-Size = int | tuple[int, int] | str
-
-SIDES = Range(1, 100_000)
-"""Pixels; their product has a bound of its own, where pictures are (images.frame)."""
-
-
-class Source(Protocol):
-    """What a process asks of the model it came from."""
-
-    def encode(
-        self, texts: Sequence[str], label: int | None = None, beside: Sequence[str] = ()
-    ) -> Cond:
-        """One row for each text; "" is the null condition. beside: the run's other texts."""
-        ...
-
-    def phrase(self, prompt: str) -> str:
-        """The prompt that is encoded: with the card's template where it names no style."""
-        ...
-
-    def complete(self, process: Process) -> Process:
-        """Fill empty slots with the card's defaults."""
-        ...
-
-    def frame(self, process: Process, place: Place) -> tuple[Any, tuple[int, ...]]:
-        """Geometry of the run and the shape of its state."""
-        ...
-
-    def fits(
-        self, process: Process, frame: Any, shape: tuple[int, ...], times: tuple[float, ...]
-    ) -> None:
-        """Refuse a run that is beyond the machine's memory, before any network is called."""
-        ...
-
-    @property
-    def grid(self) -> Own | None:
-        """(steps, share of them) -> times of the spacing "model", None where it has none."""
-        ...
-
-    @property
-    def plain(self) -> Any:
-        """The model without its adapters (its denoiser and encode), None where it has none."""
-        ...
-
-    def preview(self, step: Step, run: Run) -> Any: ...
-
-    def finish(self, x: Tensor | None, run: Run, trace: list[dict[str, Any]]) -> Any:
-        """The last state (None: untouched) -> Result."""
-        ...
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -100,7 +56,7 @@ class Process:
     label: int | None = None
     n: int = 1
     n_steps: int | None = None
-    solver: str | Mapping[str, Any] | Solver | None = None
+    solver: str | Mapping[str, Any] | Solver[Any] | None = None
     spacing: str | tuple[float, ...] | None = None
     size: Size | None = None
     space: Space = IDENTITY
@@ -110,10 +66,10 @@ class Process:
     rows_max: int | None = None
     start: Start | None = None
     canvas: Canvas | None = None
-    geometry: Any = None
+    geometry: Frame | None = None
     positives: tuple[Branch, ...] = ()
     aways: tuple[Branch, ...] = ()
-    guides: tuple[Guide, ...] = ()
+    guides: tuple[GuideBinder, ...] = ()
     methods: tuple[Method, ...] = ()
     within: tuple[Method, ...] = ()
     base: Process | None = None
@@ -142,7 +98,7 @@ class Process:
 
     def __repr__(self) -> str:
         """What it makes and how, in a few lines; nothing is resolved for it."""
-        model = getattr(self.source, "name", None)
+        model = None if self.source is None else self.source.name
         what = f"“{self.prompt}”" if self.prompt else "no prompt"
         steps = "" if self.n_steps is None else f", {self.n_steps} steps"
         chosen = getattr(self.solver, "id", self.solver)
@@ -213,10 +169,10 @@ class Process:
         *,
         start: Start | None = None,
         canvas: Canvas | None = None,
-        solver: Solver | None = None,
+        solver: Solver[Any] | None = None,
         positives: Sequence[Branch] = (),
         aways: Sequence[Branch] = (),
-        guides: Sequence[Guide] = (),
+        guides: Sequence[GuideBinder] = (),
     ) -> Process:
         """What methods call: put something into a slot, or append to the branches and guides."""
         if start is not None and self.start is not None:
@@ -248,9 +204,21 @@ class Process:
     @property
     def times(self) -> tuple[float, ...]:
         """Every time the run will visit."""
-        process = self.resolved()
-        start = process.start or PriorNoise()
-        return times_of(process, start, start.level(process.denoiser.schedule))
+        return times_of(self.resolved())
+
+    @property
+    def begins(self) -> Start:
+        """Its Start, which is pure noise where no method gave one."""
+        return self.start or PriorNoise()
+
+    @property
+    def place(self) -> Place:
+        """Where the run's picture is: the start's, else the canvas's, else a reference's."""
+        for part in (self.begins, self.canvas, *self.guides):
+            place = part.place() if isinstance(part, Placed) else Place()
+            if place.size is not None or place.shape is not None:
+                return place
+        return Place()
 
     def spaced(self, level: float) -> Times:
         """Times of one pass from a level, by the spacing."""
@@ -263,18 +231,18 @@ class Process:
         with torch.no_grad():
             return planned(self.plan())
 
-    def begin(self, seed: int = 0, noise: Noise | None = None) -> Run:
-        """Bind everything of one run: sizes, times, prompts, guides."""
+    def begin(self, seed: int = 0, noise: Noise | None = None) -> Loop:
+        """Everything of one run bound: sizes, times, prompts, guides."""
         if noise is not None and not hasattr(noise, "draw"):
             raise SfumatoError(f"noise {noise!r:.60}: is no source; give one with draw, as Tape")
         return bind(self.resolved(), whole(seed, "seed", SEEDS), noise)
 
-    def plan(self) -> Run:
-        """The run that `begin` binds, for a look at it: no denoiser or autoencoder is called.
+    def plan(self) -> Loop:
+        """What `begin` binds, for a look at it: no denoiser or autoencoder is called.
 
         Refuses what a run refuses.
         """
-        return bind(self.resolved(), 0, None, planned=True)
+        return bind(self.resolved(), 0, planned=True)
 
     def steps(
         self,
@@ -291,7 +259,7 @@ class Process:
         """
         if x is not None:
             self._check_state(x, "x")
-        return Loop(self.begin(seed, noise), detach).steps(x)
+        return self.begin(seed, noise).steps(x, detach=detach)
 
     def sample(
         self,
@@ -302,11 +270,18 @@ class Process:
     ) -> Any:
         """Run it. A Result; without a model, the decoded pixels (n, C, H, W)."""
         with torch.no_grad():
-            run = self.begin(seed, noise)
-            x, trace = walk(run, progress)
+            loop = self.begin(seed, noise)
+            x, trace = None, []
+            for step in loop.steps():
+                x = step.x
+                if step.i >= 0:
+                    trace.append(step.scalars)
+                if progress is not None:
+                    progress(step)
+            pixels = None if x is None else loop.run.decode(x)
             if self.source is None:
-                return None if x is None else run.decode(x)
-            return self.source.finish(x, run, trace)
+                return pixels
+            return self.source.finish(pixels, loop.run, trace, [loop.calls])
 
     def invert(self, x0: Tensor, *, t: float = 1.0, guided: bool = False) -> list[Tensor]:
         """Deterministic path upwards from the clean state x0 (B, C, ...): states from 0 to t.
@@ -351,10 +326,10 @@ class Process:
         own = [b.cond for b in branches if isinstance(b.cond, str)]
         return (self.prompt, *([self.negative] if self.aways else []), *own)
 
-    def frame(self, place: Place) -> tuple[Any, tuple[int, ...]]:
+    def frame(self, place: Place) -> tuple[Frame | None, tuple[int, ...]]:
         """Geometry and state shape of the run; a tensor given to the Start has the say."""
         if place.shape is not None:
-            side = getattr(self.source, "multiple", 1)
+            side = 1 if self.source is None else self.source.multiple
             same = len(place.shape) == len(self.shape) and place.shape[0] == self.shape[0]
             if not same or any(length < 1 or length % side for length in place.shape[1:]):
                 said = "x".join(map(str, place.shape)) or "no sides"
@@ -366,74 +341,3 @@ class Process:
         if self.source is None:
             return self.geometry, self.shape
         return self.source.frame(self, place)
-
-
-def sides(size: Any) -> Size | None:
-    """A size as a process keeps it: None, "input", "native", a side, or (width, height)."""
-    if size is None or (isinstance(size, str) and size in ("input", "native")):
-        return size
-    if isinstance(size, tuple | list):
-        if len(size) == 2:
-            return whole(size[0], "size: width", SIDES), whole(size[1], "size: height", SIDES)
-        size = size[0] if len(size) == 1 else str(size)
-    if isinstance(size, str):
-        raise SfumatoError(
-            f'size {size!r:.60}: give a number, (width, height), "input" or "native"'
-        )
-    return whole(size, "size", SIDES)
-
-
-def check_needs(method: Method, chosen: str | Mapping[str, Any] | Solver | None) -> None:
-    """A method whose `needs` the solver does not read would do nothing, or half of what it says."""
-    needs: frozenset[str] = getattr(method, "needs", frozenset())
-    if not needs or chosen is None:
-        return
-    made = solver(chosen)
-    if missing := sorted(needs - made.needs):
-        able = [name for name in SOLVERS if needs <= solver(name).needs]
-        raise SfumatoError(
-            f"{name_of(method)}: changes {' and '.join(missing)} apart, which solver {made.id} "
-            f"does not read; take one of {', '.join(able)}"
-        )
-
-
-def walk(
-    run: Run, progress: Callable[[Step], None] | None = None
-) -> tuple[Tensor | None, list[dict[str, Any]]]:
-    """Run to the end: last state and the trace, a dict of scalars for each transition.
-
-    The state is None where a picture stays untouched.
-    """
-    trace: list[dict[str, Any]] = []
-    x: Tensor | None = None
-    for step in Loop(run).steps(None):
-        if step.i >= 0:
-            scores = {name: score.tolist() for name, score in step.scores.items()}
-            trace.append({"t": step.t, "s": step.s, "calls": step.calls, **scores})
-        if progress is not None:
-            progress(step)
-        x = step.x
-    return x, trace
-
-
-def brief(method: Any, always: Sequence[str] = ()) -> str:
-    """A method in a few words: its name, and the fields that were given or are asked for."""
-    given = []
-    for field in fields(method) if is_dataclass(method) else ():
-        value = getattr(method, field.name)
-        if value is None or (value == field.default and field.name not in always):
-            continue
-        shown = getattr(value, "name", value)  # of a picture, its file's
-        if isinstance(value, tuple):
-            shown = " ".join(map(str, value))
-        elif isinstance(value, float):
-            shown = f"{value:g}"
-        given.append(field.name if value is True else f"{field.name} {shown!s:.60}")
-    return f"{name_of(method)} ({', '.join(given)})" if given else name_of(method)
-
-
-def name_of(method: Any) -> str:
-    """What errors and `without` call a method: its id, or its class's name."""
-    return str(
-        getattr(method, "id", None) or getattr(method, "name", None) or type(method).__name__
-    )

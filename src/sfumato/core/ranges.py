@@ -35,12 +35,12 @@ class Range:
         if self.ge is not None and self.le is not None:
             return f"{self.ge:,} to {self.le:,}"
         words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
-        given = {name: value for name, value in asdict(self).items() if value is not None}
-        return " and ".join(f"{words[name]} {given[name]:,}" for name in words if name in given)
+        bounds = {name: value for name, value in asdict(self).items() if value is not None}
+        return " and ".join(f"{words[name]} {bounds[name]:,}" for name in words if name in bounds)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        given = {name: value for name, value in asdict(self).items() if value is not None}
-        return {**handler(source), **given}
+        bounds = {name: value for name, value in asdict(self).items() if value is not None}
+        return {**handler(source), **bounds}
 
 
 SEEDS = Range(-(1 << 63), (1 << 63) - 1)
@@ -80,16 +80,16 @@ def words(value: Any, name: str) -> str:
     return value
 
 
-def fit(made: Any, where: str) -> None:
+def fit(holder: Any, where: str) -> None:
     """Hold a frozen dataclass to its annotations: numbers, bools and literals, in their ranges.
 
     where: what an error calls the value.
     """
-    own: Any = type(made)
+    own: Any = type(holder)
     for name, (kind, allowed) in _declared(own).items():
-        value = getattr(made, name)
+        value = getattr(holder, name)
         try:
-            object.__setattr__(made, name, _fitted(value, kind, allowed))
+            object.__setattr__(holder, name, _fitted(value, kind, allowed))
         except ValueError as error:
             raise SfumatoError(f"{where}: {name} {value!r:.60} {error}") from None
 

@@ -153,12 +153,12 @@ def declared(spacing: Any) -> str | Times | None:
             raise _unknown(spacing)
         return spacing
     try:
-        given = () if isinstance(spacing, Set | Mapping | bytes) else tuple(spacing[:])
+        entries = () if isinstance(spacing, Set | Mapping | bytes) else tuple(spacing[:])
     except (TypeError, IndexError, RuntimeError):  # RuntimeError: a sparse tensor
         raise SfumatoError(f"spacing {spacing!r:.60}: give a name, or times") from None
-    if not 2 <= len(given) <= LONGEST:
-        raise SfumatoError(f"spacing: has {len(given)} times; give 2 to {LONGEST:,}")
-    times = tuple(real(time, f"spacing[{k}]", TIME) for k, time in enumerate(given))
+    if not 2 <= len(entries) <= LONGEST:
+        raise SfumatoError(f"spacing: has {len(entries)} times; give 2 to {LONGEST:,}")
+    times = tuple(real(time, f"spacing[{k}]", TIME) for k, time in enumerate(entries))
     for k, (t, s) in enumerate(itertools.pairwise(times)):
         if t == s:
             raise SfumatoError(f"spacing[{k + 1}] {s:g}: is the time before it again")

@@ -1,36 +1,70 @@
-"""Starts: where a run begins, its state and its level. Here: pure noise, and the protocol.
+"""Where a run begins and what it keeps: Place, Start, Canvas, and pure noise.
 
-A Start that begins from a picture lives with its method.
+A Start that begins from a picture is a method, which binds itself.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from sfumato.core.schedule import Schedule
+from sfumato.core.context import Call, Run
+from sfumato.core.frame import Box, Sides
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.core.denoiser import Cond, Denoiser
-    from sfumato.core.guides import Call
-    from sfumato.core.run import Run
+    from sfumato.core.process import Process
+
+
+class Sized(Protocol):
+    """Something of a size (width, height), such as a PIL image."""
+
+    @property
+    def size(self) -> Sides: ...
+
+
+class Given(Protocol):
+    """A picture, or the tensor of a state, as a method has it (images.ImageInput)."""
+
+    @property
+    def is_tensor(self) -> bool: ...
+
+    def picture(self) -> Sized: ...
+
+    def tensor(self) -> Tensor: ...
 
 
 @dataclass(frozen=True)
 class Place:
-    """What a Start says of its picture before the run has a size.
+    """What is known of a run's picture before the run has a size.
 
     size: (width, height) of the picture; box: the part (left, top, right, bottom) worth working on,
     None for all of it; shape: of a state that is given as a tensor; exact: worked on at its own
     size, whatever the model's is.
     """
 
-    size: tuple[int, int] | None = None
-    box: tuple[int, int, int, int] | None = None
+    size: Sides | None = None
+    box: Box | None = None
     shape: tuple[int, ...] | None = None
     exact: bool = False
+
+    @classmethod
+    def of(cls, image: Given | None, box: Box | None = None, exact: bool = False) -> Place:
+        """Where the given picture or state is; nowhere without one."""
+        if image is None:
+            return cls()
+        if image.is_tensor:
+            return cls(shape=tuple(image.tensor().shape[-3:]))
+        return cls(image.picture().size, box, exact=exact)
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """Something that says where the run's picture is, where nothing before it does."""
+
+    def place(self) -> Place: ...
 
 
 class Start(Protocol):
@@ -43,31 +77,29 @@ class Start(Protocol):
 
     def place(self) -> Place: ...
 
-    def level(self, schedule: Schedule) -> float:
+    def level(self, process: Process) -> float:
         """t_start in [0, 1]; 0 returns the picture untouched."""
         ...
 
-    def bind(self, run: Run) -> BoundStart: ...
+    def bind_start(self, run: Run) -> BoundStart: ...
 
 
 class BoundStart(Protocol):
     def state(self, call: Call, like: Tensor) -> Tensor:
-        """The state at run.times[0], shaped like `like` (n, C, H, W)."""
+        """The state at the run's first time, call.t, shaped like `like` (n, C, H, W)."""
         ...
 
 
 class Canvas(Protocol):
     """A picture of which a part is kept, whatever the run starts from (inpainting)."""
 
-    def place(self) -> Place:
-        """Sets the run's size where the Start has no picture."""
-        ...
+    def place(self) -> Place: ...
 
     def path(self, times: tuple[float, ...]) -> tuple[float, ...]:
         """The times of the run, maybe with moves back up."""
         ...
 
-    def bind(self, run: Run) -> BoundCanvas: ...
+    def bind_canvas(self, run: Run) -> BoundCanvas: ...
 
 
 class BoundCanvas(Protocol):
@@ -91,18 +123,12 @@ class PriorNoise:
     def place(self) -> Place:
         return Place()
 
-    def level(self, schedule: Schedule) -> float:
+    def level(self, process: Process) -> float:
         return 1.0
 
-    def bind(self, run: Run) -> BoundStart:
-        return _Prior(run, self.temperature)
-
-
-@dataclass(frozen=True)
-class _Prior:
-    run: Any
-    temperature: float
+    def bind_start(self, run: Run) -> BoundStart:
+        return self
 
     def state(self, call: Call, like: Tensor) -> Tensor:
-        std: float = self.run.schedule.prior(self.run.times[0]) * self.temperature
+        std: float = call.schedule.prior(call.t) * self.temperature
         return call.noise("prior", like) * std

@@ -117,5 +117,5 @@ def meant(word: str, known: Collection[str]) -> str | None:
 
 def hinted(word: str, known: Collection[str]) -> str:
     """The same in brackets for a message, empty where nothing is near."""
-    found = meant(word, known)
-    return "" if found is None else f" (here it is {found})"
+    own = meant(word, known)
+    return "" if own is None else f" (here it is {own})"

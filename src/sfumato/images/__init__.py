@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sfumato.images.contact import guides_of, sheet
-    from sfumato.images.frame import Frame, larger_frame, plan_frame, whole_frame
+    from sfumato.images.frame import plan_frame, whole_frame
     from sfumato.images.inputs import Image, ImageInput, inputs_of, open_image, resolver
     from sfumato.images.masks import (
         acting,
@@ -26,12 +26,10 @@ if TYPE_CHECKING:
         open_mask,
         painted_over,
     )
-    from sfumato.images.metadata import read_metadata
-    from sfumato.images.picture import Picture
+    from sfumato.images.picture import Picture, flattened
     from sfumato.images.stroke import strokes
-    from sfumato.images.work import (
+    from sfumato.images.tensors import (
         crop_work,
-        flattened,
         from_tensor,
         from_work,
         mask_to_cells,
@@ -40,42 +38,41 @@ if TYPE_CHECKING:
         resized,
         to_work,
     )
+    from sfumato.images.texts import read_metadata
 
 # public name -> module that has it; imported when first read, so help does not wait for Pillow
 _HOME = {
-    "Frame": "sfumato.images.frame",
     "Image": "sfumato.images.inputs",
     "ImageInput": "sfumato.images.inputs",
     "Picture": "sfumato.images.picture",
     "acting": "sfumato.images.masks",
     "alpha_mask": "sfumato.images.masks",
-    "crop_work": "sfumato.images.work",
+    "crop_work": "sfumato.images.tensors",
     "difference_mask": "sfumato.images.masks",
     "edit_mask": "sfumato.images.masks",
     "edit_share": "sfumato.images.masks",
     "extended": "sfumato.images.masks",
     "feather": "sfumato.images.masks",
-    "flattened": "sfumato.images.work",
-    "from_tensor": "sfumato.images.work",
-    "from_work": "sfumato.images.work",
+    "flattened": "sfumato.images.picture",
+    "from_tensor": "sfumato.images.tensors",
+    "from_work": "sfumato.images.tensors",
     "grow": "sfumato.images.masks",
     "guides_of": "sfumato.images.contact",
     "inputs_of": "sfumato.images.inputs",
-    "larger_frame": "sfumato.images.frame",
     "mask_box": "sfumato.images.masks",
-    "mask_to_cells": "sfumato.images.work",
-    "mask_to_work": "sfumato.images.work",
+    "mask_to_cells": "sfumato.images.tensors",
+    "mask_to_work": "sfumato.images.tensors",
     "open_image": "sfumato.images.inputs",
     "open_mask": "sfumato.images.masks",
     "painted_over": "sfumato.images.masks",
-    "paste": "sfumato.images.work",
+    "paste": "sfumato.images.tensors",
     "plan_frame": "sfumato.images.frame",
-    "read_metadata": "sfumato.images.metadata",
-    "resized": "sfumato.images.work",
+    "read_metadata": "sfumato.images.texts",
+    "resized": "sfumato.images.tensors",
     "resolver": "sfumato.images.inputs",
     "sheet": "sfumato.images.contact",
     "strokes": "sfumato.images.stroke",
-    "to_work": "sfumato.images.work",
+    "to_work": "sfumato.images.tensors",
     "whole_frame": "sfumato.images.frame",
 }
 
@@ -87,7 +84,6 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
-    "Frame",
     "Image",
     "ImageInput",
     "Picture",
@@ -105,7 +101,6 @@ __all__ = [
     "grow",
     "guides_of",
     "inputs_of",
-    "larger_frame",
     "mask_box",
     "mask_to_cells",
     "mask_to_work",

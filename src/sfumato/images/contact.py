@@ -13,8 +13,7 @@ from PIL import Image as PILImage
 from sfumato.core.errors import SfumatoError
 from sfumato.core.ranges import Range, whole
 from sfumato.images.inputs import ImageInput, open_image
-from sfumato.images.picture import Picture
-from sfumato.images.work import Colour, flattened, ground
+from sfumato.images.picture import Colour, Picture, flattened, ground
 
 if TYPE_CHECKING:
     from PIL import ImageDraw, ImageFont
@@ -57,19 +56,21 @@ def sheet(
             f"sheet: columns = {columns}, cell = {cell}; give columns from 1, and cells from 1 to "
             f"{WIDEST} px"
         )
-    shown = [None if image is None else flattened(open_image(image), "white") for image in images]
-    side = cell or _side([image for image in shown if image is not None])
+    pictures = [
+        None if image is None else flattened(open_image(image), "white") for image in images
+    ]
+    side = cell or _side([image for image in pictures if image is not None])
     limit = PILImage.MAX_IMAGE_PIXELS
-    area = sum(side**2 * min(i.size) / max(i.size) for i in shown if i is not None)
+    area = sum(side**2 * min(i.size) / max(i.size) for i in pictures if i is not None)
     if limit and area > limit:
         raise SfumatoError(
-            f"sheet: {len(shown)} pictures of {side} px are more than {limit:,} pixels; give a "
+            f"sheet: {len(pictures)} pictures of {side} px are more than {limit:,} pixels; give a "
             "smaller cell or fewer pictures"
         )
-    shown = [None if image is None else _fitted(image, side) for image in shown]
-    columns = columns or min(len(shown), math.ceil(math.sqrt(len(shown)) * 1.2))
+    pictures = [None if image is None else _fitted(image, side) for image in pictures]
+    columns = columns or min(len(pictures), math.ceil(math.sqrt(len(pictures)) * 1.2))
     style = _Style.of(side, background)
-    layout = _Layout.of(shown, captions, columns, title, rows, style)
+    layout = _Layout.of(pictures, captions, columns, title, rows, style)
     canvas = ground(layout.size, background)
     layout.draw(canvas)
     return canvas
@@ -77,14 +78,14 @@ def sheet(
 
 def guides_of(methods: Iterable[Any]) -> dict[str, Picture]:
     """Caption -> picture that methods were given to follow, each once: what a sheet begins with."""
-    found: dict[str, ImageInput] = {}
+    guides: dict[str, ImageInput] = {}
     for method in methods:
         guide = getattr(method, "guide", None)
-        if guide is None or guide.is_tensor or guide in found.values():
+        if guide is None or guide.is_tensor or guide in guides.values():
             continue
         names = (guide.name if k == 1 else f"{guide.name} ({k})" for k in itertools.count(1))
-        found[next(name for name in names if name not in found)] = guide
-    return {name: guide.picture() for name, guide in found.items()}
+        guides[next(name for name in names if name not in guides)] = guide
+    return {name: guide.picture() for name, guide in guides.items()}
 
 
 @dataclass(frozen=True)
@@ -241,20 +242,20 @@ def _wrapped(
     text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, lines: int
 ) -> list[str]:
     """The text in at most so many lines of the width, with an ellipsis where it was cut."""
-    words, made = str(text).split(), [""]
+    words, wrapped = str(text).split(), [""]
     while words:
         word = words.pop(0)
-        longer = f"{made[-1]} {word}".strip()
+        longer = f"{wrapped[-1]} {word}".strip()
         if font.getlength(longer) <= width:
-            made[-1] = longer
-        elif made[-1] and len(made) < lines:
-            made.append("")
+            wrapped[-1] = longer
+        elif wrapped[-1] and len(wrapped) < lines:
+            wrapped.append("")
             words.insert(0, word)
         else:
             rest = " ".join([longer, *words])
-            made[-1] = _cut(rest, width, font)
+            wrapped[-1] = _cut(rest, width, font)
             break
-    return made
+    return wrapped
 
 
 def _cut(text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from PIL import Image as PILImage
 
 from sfumato.core.errors import SfumatoError
-from sfumato.images.frame import Sides
+from sfumato.core.frame import Sides
 from sfumato.images.metadata import PNG_TEXT, SEGMENT, SEGMENTED, WITH_XMP
 from sfumato.images.picture import format_of, reread
 from sfumato.images.writing import NAME_BYTES, try_folder
@@ -44,12 +44,12 @@ class Destination:
     fields: tuple[str, ...] = FIELDS
 
     @classmethod
-    def of(cls, given: str | Path, *more: str) -> Destination:
+    def of(cls, place: str | Path, *more: str) -> Destination:
         """From a file, a folder or a pattern; more: fields beside {i}, {seed} and {prompt}.
 
         A folder gets {prompt}-{seed}.png. Raises SfumatoError where no picture can be saved so.
         """
-        text = str(given)
+        text = str(place)
         if not text.strip():
             raise SfumatoError("output: is empty; give a file, a folder or a pattern")
         if "\0" in text:
@@ -57,10 +57,10 @@ class Destination:
         if os.path.isdir(text) or text.endswith(("/", os.sep)):  # noqa: PTH112  (never raises)
             text = str(Path(text) / "{prompt}-{seed}.png")
         fields = (*FIELDS, *more)
-        for found in _PLACE.findall(text):
-            if found not in fields and _NAMED.match(found):
+        for field in _PLACE.findall(text):
+            if field not in fields and _NAMED.match(field):
                 known = ", ".join(f"{{{name}}}" for name in fields)
-                raise SfumatoError(f"{text}: there is no {{{found}}} here; there are {known}")
+                raise SfumatoError(f"{text}: there is no {{{field}}} here; there are {known}")
         if _encodable(text) != text:
             raise SfumatoError(f"{text!r:.60}: has letters that no file's name can have here")
         kind = format_of(Path(text))
@@ -95,12 +95,12 @@ class Destination:
         slug = _encodable(re.sub(r"\W+", "-", prompt.lower())).strip("-")[:40] or "picture"
         asked = set(_PLACE.findall(self.pattern))
         same = {"prompt": slug, **{k: bare(k, v) for k, v in more.items() if k in asked}}
-        made = []
+        paths = []
         for index in indices:
             values = {"i": str(index + 1), "seed": str(seed + index), **same}
             text = _PLACE.sub(lambda place, v=values: v.get(place[1], place[0]), str(path))  # type: ignore[misc]
-            made.append(Path(text))
-        return made
+            paths.append(Path(text))
+        return paths
 
     def check(
         self,
@@ -186,12 +186,12 @@ def unable(kind: str, size: Sides) -> str:
         PILImage.new("RGB", size, colour).save(buffer, kind)
     except Exception as error:  # writers raise anything
         return f"{kind} cannot hold this picture ({error})"
-    found = reread(buffer, kind)
-    if found is None:
+    back = reread(buffer, kind)
+    if back is None:
         return ""
-    if found.size != size:
-        return f"{kind} would make it {found.width}x{found.height} instead of {size[0]}x{size[1]}"
-    pixel = found.convert("RGB").getpixel((0, 0))
+    if back.size != size:
+        return f"{kind} would make it {back.width}x{back.height} instead of {size[0]}x{size[1]}"
+    pixel = back.convert("RGB").getpixel((0, 0))
     assert isinstance(pixel, tuple)
     if max(abs(a - b) for a, b in zip(pixel, colour, strict=True)) > 16:
         return f"{kind} keeps no colours"

@@ -52,8 +52,8 @@ def pictures_in(folder: Path, beside: Sequence[str] = ()) -> Listing:
 
 def suffixes() -> set[str]:
     """Of every format that the decoder reads, and of pictures that it only knows by name."""
-    found = PILImage.registered_extensions().items()
-    return {suffix for suffix, kind in found if kind in FORMATS} | set(_FOREIGN)
+    kinds = PILImage.registered_extensions().items()
+    return {suffix for suffix, kind in kinds if kind in FORMATS} | set(_FOREIGN)
 
 
 def _looks_like_one(file: Path) -> bool:

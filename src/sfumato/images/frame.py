@@ -1,58 +1,19 @@
-"""Frame: how a picture's size, the size worked at and the size of the result go together.
+"""Which Frame a picture gets: its work size and its target, by a model's sizes and the user's.
 
-Geometry only, all sizes (width, height); pixels are resized and padded in work.py.
+Geometry only, all sizes (width, height); pixels are resized and padded in tensors.py.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 from PIL import Image as PILImage
 
 from sfumato.core.errors import SfumatoError
-
-Sides: TypeAlias = tuple[int, int]
-Size: TypeAlias = int | Sides | str
-Box: TypeAlias = tuple[int, int, int, int]
+from sfumato.core.frame import Box, Frame, Sides, Size, placed
 
 TOO_LONG = 1.5  # in native sides: a longer picture is worked on at about native area
-
-
-@dataclass(frozen=True)
-class Frame:
-    """picture: size of the input; box: its part (left, top, right, bottom) that is worked on.
-
-    scaled: the box's size when worked on; work: that padded to the multiple, the box beginning at
-    `offset`; target: size of the result; note: one line for people, empty if nothing was changed.
-    """
-
-    picture: Sides
-    box: Box
-    scaled: Sides
-    work: Sides
-    offset: Sides
-    target: Sides
-    note: str = ""
-
-    @property
-    def place(self) -> Box:
-        """The box in the result, outwards to whole pixels."""
-        return _placed(self.box, self.picture, self.target)
-
-    def reaches(self, factor: int) -> bool:
-        """Whether the work area, `factor` times as large, is no smaller than its place."""
-        left, top, right, bottom = self.place
-        across, down = self.scaled[0] * factor, self.scaled[1] * factor
-        return across >= right - left and down >= bottom - top
-
-    @property
-    def source(self) -> tuple[float, float, float, float]:
-        """`place` in the picture's pixels: exactly what the work area shows."""
-        across, down = self.picture[0] / self.target[0], self.picture[1] / self.target[1]
-        left, top, right, bottom = self.place
-        return left * across, top * down, right * across, bottom * down
 
 
 def plan_frame(
@@ -79,7 +40,7 @@ def plan_frame(
     base = (native, native) if isinstance(native, int) else (native[0], native[1])
     limit = max(maximum // multiple, 1) * multiple
     asked = _asked(size)
-    made = picture is None
+    from_nothing = picture is None
     if picture is None:
         picture = _blank(asked, base, factor)
         asked = None
@@ -91,7 +52,7 @@ def plan_frame(
         target = scaled[0] * factor, scaled[1] * factor
     else:
         target = _target(asked, picture, what)
-        left, top, right, bottom = _placed(box, picture, target)
+        left, top, right, bottom = placed(box, picture, target)
         region = right - left, bottom - top
         whole = asked == "input" or not (cascade or max(region) > min(TOO_LONG * max(base), limit))
         scaled = region if whole else _fitted(region, base, limit)
@@ -102,7 +63,7 @@ def plan_frame(
             f'{maximum} a side; leave out size="input" or give a smaller picture'
         )
     offset = (work[0] - scaled[0]) // 2, (work[1] - scaled[1]) // 2
-    easy = (scaled[0] * factor, scaled[1] * factor) == target if made else scaled == target
+    easy = (scaled[0] * factor, scaled[1] * factor) == target if from_nothing else scaled == target
     plain = easy and work == scaled and target == picture and box == (0, 0, *picture)
     frame = Frame(picture, box, scaled, work, offset, target)
     return frame if plain else Frame(picture, box, scaled, work, offset, target, _note(frame))
@@ -119,17 +80,6 @@ def whole_frame(picture: Sides, multiple: int, maximum: int, factor: int) -> Fra
     offset = ((work[0] - picture[0]) // 2, (work[1] - picture[1]) // 2)
     target = (picture[0] * factor, picture[1] * factor)
     return Frame(picture, (0, 0, *picture), picture, work, offset, target)
-
-
-def larger_frame(frame: Frame, factor: int) -> Frame:
-    """The same part of the same picture, worked on `factor` times as large."""
-
-    def times(sides: Sides) -> Sides:
-        return (sides[0] * factor, sides[1] * factor)
-
-    return replace(
-        frame, scaled=times(frame.scaled), work=times(frame.work), offset=times(frame.offset)
-    )
 
 
 def _asked(size: Any) -> Any:
@@ -190,17 +140,6 @@ def _fitted(size: Sides, base: Sides, limit: int) -> Sides:
     scale = math.sqrt(base[0] * base[1] / (size[0] * size[1]))
     scale = min(scale, limit / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
-def _placed(box: Box, picture: Sides, target: Sides) -> Box:
-    (width, height), (across, down) = picture, target
-    left, top, right, bottom = box
-    return (
-        left * across // width,
-        top * down // height,
-        -(-right * across // width),
-        -(-bottom * down // height),
-    )
 
 
 def _padded(side: int, multiple: int) -> int:

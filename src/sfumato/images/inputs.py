@@ -1,7 +1,8 @@
 """ImageInput: a picture given to a method, whatever it was given as; and open_image.
 
 The bytes are read at once, so that a later change of the file does not change a process. Decoding
-is decode.py. Works as a field of pydantic classes without importing pydantic.
+is decode.py, what is kept of arrays and tensors encode.py. A field of pydantic classes without
+importing pydantic.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
     from PIL import Image as PILImage
 
     from sfumato.images import decode as decoding
+    from sfumato.images import encode
     from sfumato.images import picture as pictures
     from sfumato.images.picture import Picture
 else:  # methods name this type, and help must not wait for Pillow
     PILImage = LazyModule("PIL.Image")
     decoding = LazyModule("sfumato.images.decode")
+    encode = LazyModule("sfumato.images.encode")
     pictures = LazyModule("sfumato.images.picture")
 
 if TYPE_CHECKING:
@@ -72,25 +75,25 @@ class ImageInput:
         read.
         """
         if isinstance(value, cls):
-            return value if name is None else cls(value.data, file_name(name))
+            return value if name is None else cls(value.data, pictures.file_name(name))
         if isinstance(value, str | Path):
-            data, found = read_bytes(value), Path(value).name
+            data, own_name = read_bytes(value), Path(value).name
         elif isinstance(value, bytes | bytearray | memoryview):
-            data, found = bytes(value), "image"
+            data, own_name = bytes(value), "image"
         elif isinstance(value, PILImage.Image):
-            data, found = _png(value), _name_of(value)
+            data, own_name = encode.png(value), pictures.name_of(value)
         elif _is(value, "numpy", "ndarray"):
-            data, found = _png(_pixels(value)), "array.png"
+            data, own_name = encode.png(encode.from_array(value)), "array.png"
         elif _is(value, "torch", "Tensor"):
-            data, found = _npy(value), "tensor.npy"
+            data, own_name = encode.npy(value), "tensor.npy"
         else:
             raise SfumatoError(
                 f"picture: got {type(value).__name__}; give a path, bytes, a PIL image, a numpy "
                 "array or a torch tensor"
             )
         if not data:
-            raise SfumatoError(f"{name or found}: is empty")
-        return cls(data, file_name(name or found))
+            raise SfumatoError(f"{name or own_name}: is empty")
+        return cls(data, pictures.file_name(name or own_name))
 
     @cached_property
     def sha256(self) -> str:
@@ -116,16 +119,16 @@ class ImageInput:
             )
         try:
             array = np.load(io.BytesIO(self.data), allow_pickle=False)
-            made = torch.from_numpy(array)
+            tensor = torch.from_numpy(array)
         except Exception as error:  # the header may claim any shape and type
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise SfumatoError(f"{self.name}: not a readable .npy tensor ({text})") from None
-        if made.is_complex() or not made.numel():
-            what = "holds complex numbers" if made.is_complex() else "is empty"
+        if tensor.is_complex() or not tensor.numel():
+            what = "holds complex numbers" if tensor.is_complex() else "is empty"
             raise SfumatoError(f"{self.name}: {what}; give real values (C, H, W)")
-        if not torch.isfinite(made).all():
+        if not torch.isfinite(tensor).all():
             raise SfumatoError(f"{self.name}: has values that are not finite; repair it first")
-        return made
+        return tensor
 
     def state(self, method: str, shape: tuple[int, ...], n: int, mask: bool = False) -> Tensor:
         """The tensor as a run of n states of this shape takes it: one for all, or one for each.
@@ -139,10 +142,10 @@ class ImageInput:
         fits = own == shape or (mask and own == (1, *shape[1:]))
         many = tensor.ndim == len(shape) + 1 and len(tensor) in (1, n)
         if not fits or not (many or tensor.ndim == len(shape)) or tensor.is_complex():
-            said = "x".join(map(str, tensor.shape)) or "no sides"
+            size = "x".join(map(str, tensor.shape)) or "no sides"
             wanted = "x".join(map(str, (1, *shape[1:]) if mask else shape))
             raise SfumatoError(
-                f"{method}: {self.name} is a tensor of {said}; this run takes {wanted}, or one for "
+                f"{method}: {self.name} is a tensor of {size}; this run takes {wanted}, or one for "
                 f"each of its {n}"
             )
         if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64):
@@ -159,12 +162,12 @@ class ImageInput:
     def edit(self, method: str, shape: tuple[int, ...], n: int, invert: bool) -> Tensor:
         """The tensor as the edit mask of such a run, maybe inverted; 1 = may change."""
         tensor = self.state(method, shape, n, mask=True)
-        made = 1 - tensor if invert else tensor
-        if made.max() == 0:
+        edit = 1 - tensor if invert else tensor
+        if edit.max() == 0:
             raise SfumatoError(
                 f"{method}: mask {self.name}: nothing may change, it is 0 everywhere"
             )
-        return made
+        return edit
 
     @cached_property
     def _picture(self) -> Picture:
@@ -229,7 +232,7 @@ def open_image(source: Any) -> Picture:
     """
     if isinstance(source, PILImage.Image):
         alpha = getattr(source, "alpha", None)
-        picture = decoding.converted(source, _name_of(source))
+        picture = decoding.converted(source, pictures.name_of(source))
         picture.alpha = picture.alpha if alpha is None else alpha.copy()
         if isinstance(source, pictures.Picture):
             picture.recipe, picture.composite = source.recipe, source.composite
@@ -249,11 +252,6 @@ def read_bytes(path: str | Path) -> bytes:
         return documents.read_bytes(Path(path).expanduser(), MAX_BYTES)
     except RuntimeError as error:  # no home of that name
         raise SfumatoError(f"{path}: cannot be read ({error})") from None
-
-
-def file_name(text: str) -> str:
-    """The last part of a path of any system; folders are nobody else's business."""
-    return re.split(r"[/\\]", text)[-1] or "image"
 
 
 def _validated(value: Any, info: Any) -> ImageInput:
@@ -277,12 +275,12 @@ def _resolved(value: Mapping[str, Any]) -> ImageInput:
         raise SfumatoError(f"picture: sha256 = {digest!r:.80} is not 64 hexadecimal digits")
     if not isinstance(name, str) or name in ("", ".", "..") or re.search(r"[\x00/\\]", name):
         raise SfumatoError(f"picture: name = {name!r:.80} is no file's own name")
-    found = ImageInput(resolver.get()(digest, name), name)
-    if found.sha256 != digest:
+    image = ImageInput(resolver.get()(digest, name), name)
+    if image.sha256 != digest:
         raise SfumatoError(
-            f"input {name}: its sha256 is {found.sha256[:12]}…, not {digest[:12]}…; it was changed"
+            f"input {name}: its sha256 is {image.sha256[:12]}…, not {digest[:12]}…; it was changed"
         )
-    return found
+    return image
 
 
 def _inputs(value: Any) -> Iterator[ImageInput]:
@@ -300,60 +298,3 @@ def _is(value: Any, module: str, kind: str) -> bool:
     """isinstance without importing: who has a tensor has imported torch."""
     loaded = sys.modules.get(module)
     return loaded is not None and isinstance(value, getattr(loaded, kind))
-
-
-def _png(image: PILImage.Image) -> bytes:
-    """Lossless bytes; a result's are those that saving it gives, so both have one hash."""
-    if isinstance(image, pictures.Picture) and image.mode in ("RGB", "RGBA"):
-        whole = image.with_alpha()
-    elif (grey := decoding.wide(image)) is not None:
-        buffer = io.BytesIO()
-        grey.save(buffer, "PNG", compress_level=1)
-        return buffer.getvalue()
-    else:
-        whole = decoding.converted(image, _name_of(image)).with_alpha()
-    return whole.encode("PNG") if whole.recipe else whole.encode("PNG", compress_level=1)
-
-
-def _name_of(image: PILImage.Image) -> str:
-    if isinstance(image, pictures.Picture) and image.name:
-        return image.name
-    return file_name(str(getattr(image, "filename", "") or "image.png"))
-
-
-def _pixels(array: Any) -> PILImage.Image:
-    import numpy as np
-
-    shape = "x".join(str(side) for side in array.shape)
-    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))) or not array.size:
-        raise SfumatoError(f"array: its shape is {shape}; give (H, W), (H, W, 3) or (H, W, 4)")
-    if array.dtype == np.bool_:
-        array = array * np.uint8(255)
-    elif array.dtype.kind == "f":
-        low, high = float(array.min()), float(array.max())
-        if not (low >= 0 and high <= 1):
-            raise SfumatoError(
-                f"array: its values go from {low:g} to {high:g}; floats must be in [0, 1]"
-            )
-        array = np.rint(array.astype("f8") * 255).astype("u1")
-    elif array.dtype != np.uint8:
-        raise SfumatoError(f"array: is {array.dtype}; give uint8, bool or floats in [0, 1]")
-    return PILImage.fromarray(np.ascontiguousarray(array))
-
-
-def _npy(tensor: Any) -> bytes:
-    import numpy as np
-    import torch
-
-    buffer = io.BytesIO()
-    try:
-        plain = tensor.detach().cpu()
-        plain = plain.float() if plain.dtype == torch.bfloat16 else plain
-        np.save(buffer, plain.contiguous().numpy(), allow_pickle=False)
-    except (RuntimeError, TypeError) as error:  # sparse, without data, of numbers that numpy lacks
-        text = str(error).splitlines()[0]
-        raise SfumatoError(
-            f"tensor: {tensor.dtype}, {tensor.layout} on {tensor.device} cannot be kept ({text}); "
-            "give a dense one of float32"
-        ) from None
-    return buffer.getvalue()

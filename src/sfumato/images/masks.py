@@ -1,6 +1,6 @@
 """Edit masks: opening, making, growing and softening them. 255 = may change, 0 = kept bit for bit.
 
-Masks are PIL "L" images of the picture's size; their tensors are made in work.py.
+Masks are PIL "L" images of the picture's size; their tensors are made in tensors.py.
 """
 
 from __future__ import annotations
@@ -13,17 +13,16 @@ from PIL import Image as PILImage
 from PIL import ImageChops
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.frame import Box, Sides
 from sfumato.images.decode import decode_mask
-from sfumato.images.frame import Box, Sides
 from sfumato.images.inputs import ImageInput
 from sfumato.images.meaning import FAINTEST, meant
-from sfumato.images.picture import Picture
+from sfumato.images.picture import Colour, Picture, flattened
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sfumato.images.work import Colour
 
 log = logging.getLogger("sfumato")
 
@@ -48,17 +47,17 @@ def edit_mask(
         return _finished(open_mask(mask, picture.size), f"mask {mask.name}", invert, grow, feather)
     name = picture.name or "picture"
     if painted is not None:
-        made, what = difference_mask(picture, painted), f"{painted.name or 'painted copy'}"
+        edit, what = difference_mask(picture, painted), f"{painted.name or 'painted copy'}"
     else:
-        made, what = alpha_mask(picture), f"{name}, by its transparency"
-    return _finished(made, what, invert, grow, feather)
+        edit, what = alpha_mask(picture), f"{name}, by its transparency"
+    return _finished(edit, what, invert, grow, feather)
 
 
 def _finished(
     mask: PILImage.Image, what: str, invert: bool, grow: int, feather: float
 ) -> PILImage.Image:
-    made = ImageChops.invert(mask) if invert else mask
-    return _feathered(_grown(acting(made, f"{what}, inverted" if invert else what), grow), feather)
+    edit = ImageChops.invert(mask) if invert else mask
+    return _feathered(_grown(acting(edit, f"{what}, inverted" if invert else what), grow), feather)
 
 
 def acting(mask: PILImage.Image, what: str) -> PILImage.Image:
@@ -98,19 +97,19 @@ def open_mask(source: Any, size: Sides, *, invert: bool = False) -> PILImage.Ima
 
     size: of the picture; another one is an error, a mask is never resized silently.
     """
-    given = ImageInput.of(source)
-    if given.is_tensor:
+    image = ImageInput.of(source)
+    if image.is_tensor:
         raise SfumatoError(
-            f"mask {given.name}: holds a tensor, and the picture is none; give the mask as a file, "
+            f"mask {image.name}: holds a tensor, and the picture is none; give the mask as a file, "
             "a PIL image or a numpy array"
         )
-    picture = decode_mask(given.data, given.name)
+    picture = decode_mask(image.data, image.name)
     if picture.size != size:
         raise SfumatoError(
-            f"mask {given.name}: is {picture.width}x{picture.height}, the picture is "
+            f"mask {image.name}: is {picture.width}x{picture.height}, the picture is "
             f"{size[0]}x{size[1]}; make them the same size"
         )
-    mask = meant(picture, given.name, jpeg=given.data.startswith(b"\xff\xd8"))
+    mask = meant(picture, image.name, jpeg=image.data.startswith(b"\xff\xd8"))
     return ImageChops.invert(mask) if invert else mask
 
 
@@ -122,8 +121,6 @@ def extended(
     Margins are opaque; beside transparent parts they have the background's colour.
     """
     import numpy as np
-
-    from sfumato.images.work import flattened
 
     if min(margins) < 0:
         raise SfumatoError(f"extend {margins}: left, top, right, bottom must be 0 or more")
@@ -171,8 +168,8 @@ def difference_mask(photo: Picture, painted: Picture, threshold: int = THRESHOLD
             PILImage.composite(photo, PILImage.new("RGB", photo.size, ground), photo.alpha)
             for ground in ("white", "black")
         ]
-        found = [_marked(_apart(one, painted), threshold) for one in [*grounds, photo]]
-        return min(found, key=edit_share)
+        candidates = [_marked(_apart(one, painted), threshold) for one in [*grounds, photo]]
+        return min(candidates, key=edit_share)
     over = painted_over(photo, painted)
     touched = ImageChops.lighter(
         _apart(photo, painted), ImageChops.difference(photo.alpha, painted.alpha)
@@ -250,10 +247,10 @@ def mask_box(mask: PILImage.Image, picture_size: Sides) -> Box | None:
 
     None when that is more than half of the picture, or when nothing may change.
     """
-    found = mask.getbbox()
-    if found is None:
+    bounds = mask.getbbox()
+    if bounds is None:
         return None
-    left, top, right, bottom = found
+    left, top, right, bottom = bounds
     around = max(8, -(-max(right - left, bottom - top) // 2))
     width, height = picture_size
     left, top = max(0, left - around), max(0, top - around)

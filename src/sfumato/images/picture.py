@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, Self
@@ -16,6 +17,8 @@ from PIL import Image as PILImage
 from sfumato.core.errors import SfumatoError
 from sfumato.images.metadata import RecipeText, lost, save_options
 from sfumato.images.writing import write_whole
+
+Colour = str | tuple[int, int, int]
 
 _CARRIED: Any = object()  # as the picture it is made of has it
 
@@ -51,16 +54,16 @@ class Picture(PILImage.Image):
         What is not given is as the image has it, if that is a Picture.
         """
         image.load()
-        made = cls()
-        made.im = image.im
-        made._mode, made._size = image.mode, image.size
-        made.palette = None if image.palette is None else image.palette.copy()
-        made.info = dict(image.info)
-        given = {"recipe": recipe, "alpha": alpha, "name": name, "sha256": sha256,
+        picture = cls()
+        picture.im = image.im
+        picture._mode, picture._size = image.mode, image.size
+        picture.palette = None if image.palette is None else image.palette.copy()
+        picture.info = dict(image.info)
+        named = {"recipe": recipe, "alpha": alpha, "name": name, "sha256": sha256,
                  "composite": composite}  # fmt: skip
         carried = image._carried() if isinstance(image, Picture) else {}
-        made.__dict__.update(carried | {k: v for k, v in given.items() if v is not _CARRIED})
-        return made
+        picture.__dict__.update(carried | {k: v for k, v in named.items() if v is not _CARRIED})
+        return picture
 
     def copy(self) -> Self:
         alpha = None if self.alpha is None else self.alpha.copy()
@@ -131,6 +134,29 @@ class Picture(PILImage.Image):
         self.__dict__.update(state[5])
 
 
+def flattened(picture: PILImage.Image, background: Colour) -> PILImage.Image:
+    """RGB with transparent parts composited on a colour."""
+    alpha = getattr(picture, "alpha", None)
+    if alpha is None and picture.has_transparency_data:  # as PIL has it, and results
+        alpha = picture.convert("RGBA").getchannel("A")
+    if alpha is None:
+        return picture.convert("RGB")
+    return PILImage.composite(picture.convert("RGB"), ground(picture.size, background), alpha)
+
+
+def ground(size: tuple[int, int], background: Colour) -> PILImage.Image:
+    """RGB of one colour."""
+    levels = background if isinstance(background, tuple) and len(background) == 3 else [None]
+    try:
+        if isinstance(background, str) or all(type(v) is int and 0 <= v <= 255 for v in levels):
+            return PILImage.new("RGB", size, background)
+    except (ValueError, OverflowError):  # OverflowError: rgb(…) with any numbers
+        pass
+    raise SfumatoError(
+        f"background {background!r:.60}: is no colour; give a name such as white, or #rrggbb"
+    )
+
+
 def format_of(path: Path) -> str:
     """Pillow's name of the format that a file name asks for."""
     kind = PILImage.registered_extensions().get(path.suffix.lower())
@@ -157,10 +183,10 @@ def _holds_alpha(kind: str) -> bool:
     buffer = io.BytesIO()
     try:
         PILImage.new("RGBA", (16, 16), (200, 10, 20, 128)).save(buffer, kind)
-        found = reread(buffer, kind)
+        back = reread(buffer, kind)
     except Exception:  # writers raise anything
         return False
-    pixel = found.convert("RGBA").getpixel((0, 0)) if found else None
+    pixel = back.convert("RGBA").getpixel((0, 0)) if back else None
     return isinstance(pixel, tuple) and abs(pixel[3] - 128) < 8
 
 
@@ -169,3 +195,15 @@ def reread(buffer: io.BytesIO, kind: str) -> PILImage.Image | None:
     if kind not in PILImage.OPEN or kind in ("EPS", "WMF"):
         return None
     return PILImage.open(buffer, formats=[kind])
+
+
+def name_of(image: PILImage.Image) -> str:
+    """The name of the file that a PIL image came from."""
+    if isinstance(image, Picture) and image.name:
+        return image.name
+    return file_name(str(getattr(image, "filename", "") or "image.png"))
+
+
+def file_name(text: str) -> str:
+    """The last part of a path of any system; folders are nobody else's business."""
+    return re.split(r"[/\\]", text)[-1] or "image"

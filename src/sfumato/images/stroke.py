@@ -8,8 +8,7 @@ from PIL import Image as PILImage
 
 from sfumato.core.errors import SfumatoError
 from sfumato.images.inputs import open_image
-from sfumato.images.picture import Picture
-from sfumato.images.work import flattened
+from sfumato.images.picture import Picture, flattened
 
 if TYPE_CHECKING:
     import numpy as np

@@ -56,8 +56,8 @@ def write_safely(path: Path, data: bytes) -> Written:
     short = f"picture{path.suffix}" if len(os.fsencode(path.name)) > NAME_BYTES // 2 else path.name
     for folder in _elsewhere(path.parent):
         with suppress(OSError, ValueError):
-            made = write_new(folder() / short, data)
-            return Written(made, f"{path}: could not be written ({why}); it is in {made}")
+            written = write_new(folder() / short, data)
+            return Written(written, f"{path}: could not be written ({why}); it is in {written}")
     raise SfumatoError(
         f"{path}: could not be written ({why}), nor in any other folder; free some space"
     )

@@ -11,9 +11,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from sfumato.home import home
 from sfumato.images.writing import write_whole
-from sfumato.measure.distance import Estimate
-from sfumato.recipe import home
+from sfumato.metrics.kernel import Estimate
 
 LABELS = {
     "kernel": "kernel distance (lower: more real)",
@@ -70,8 +70,8 @@ class Curve:
         for point in self.points:
             row: list[Any] = [f"{point.value:g}", point.pictures]
             for name in self.names():
-                found = point.measures.get(name)
-                ends = (found.value, found.low, found.high) if found else ("", "", "")
+                estimate = point.measures.get(name)
+                ends = (estimate.value, estimate.low, estimate.high) if estimate else ("", "", "")
                 row += [f"{end:.6g}" if end != "" else "" for end in ends]
             writer.writerow([*row, "x" if point.value == self.chosen else ""])
         return stream.getvalue()

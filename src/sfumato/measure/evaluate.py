@@ -14,10 +14,11 @@ from torch.nn import functional as F
 from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import keyed
-from sfumato.measure import distance, heldout
-from sfumato.measure.distance import Estimate
+from sfumato.measure import heldout
 from sfumato.measure.features import Features
 from sfumato.methods.cfg import CFG
+from sfumato.metrics import kernel
+from sfumato.metrics.kernel import Estimate
 from sfumato.models.model import Model
 from sfumato.train.data import store
 from sfumato.train.data.store import STYLES
@@ -59,18 +60,20 @@ class Own:
     features: Features
     data: Path | None = None
 
-    def distance(self, made: Tensor, asked: Sequence[heldout.Question], style: str) -> Estimate:
-        """Kernel distance of made pictures (N, 3, h, w) to the real ones."""
-        name, side = heldout.JUDGED[style], made.shape[-1]
+    def distance(
+        self, generated: Tensor, asked: Sequence[heldout.Question], style: str
+    ) -> Estimate:
+        """Kernel distance of generated pictures (N, 3, h, w) to the real ones."""
+        name, side = heldout.JUDGED[style], generated.shape[-1]
         if self.data is None:
             real = on_white(heldout.pictures(name, min(side, 64)).pixels)
-            return distance.kernel_estimate(self.features(made), self.features(real))
+            return kernel.kernel_estimate(self.features(generated), self.features(real))
         packed = store.read(self.data, size=side, styles=[name])
         rows = packed.index()
         if missing := [q.label for q in asked if (q.key, name) not in rows]:
             raise SfumatoError(f"data {self.data}: has no {name} picture of {missing[0]!r}")
         real = on_white(packed.pixels[[rows[q.key, name] for q in asked]])
-        return distance.kernel_estimate(self.features(made), self.features(real), paired=True)
+        return kernel.kernel_estimate(self.features(generated), self.features(real), paired=True)
 
 
 def on_white(pixels: Tensor) -> Tensor:
@@ -83,7 +86,7 @@ def sampled(
     model: Model, texts: Sequence[str], *, scale: float | None = None, seed: int = 0
 ) -> Tensor:
     """One base picture for each prompt, (N, 3, h, w) in [-1, 1]; picture k has seed + k."""
-    made = []
+    pictures = []
     for k in range(0, len(texts), ROWS):
         part = list(texts[k : k + ROWS])
         process: Any = model.process(stages=1, n=len(part))
@@ -91,8 +94,8 @@ def sampled(
         if scale is not None:
             process = process | CFG(scale)
         result = process.sample(seed + k)
-        made += [pixels(picture) for picture in result.images]
-    return torch.stack(made)
+        pictures += [pixels(picture) for picture in result.images]
+    return torch.stack(pictures)
 
 
 def pixels(picture: Any) -> Tensor:
@@ -126,14 +129,14 @@ def answers(
     return Answers(
         style=style,
         scale=scale,
-        top1=distance.mean(hits[:, 0]),
-        top5=distance.mean(hits[:, 1]),
-        real1=distance.mean(real[:, 0]),
-        real5=distance.mean(real[:, 1]),
-        kernel=distance.kernel_estimate(
+        top1=kernel.mean(hits[:, 0]),
+        top5=kernel.mean(hits[:, 1]),
+        real1=kernel.mean(real[:, 0]),
+        real5=kernel.mean(real[:, 1]),
+        kernel=kernel.kernel_estimate(
             features / bench.spread, bench.features[: len(asked)] / bench.spread, paired=True
         ),
-        clip=None if clip is None else distance.mean(clip),
+        clip=None if clip is None else kernel.mean(clip),
         own=None if own is None else own.distance(pictures, asked, style),
     )
 
@@ -144,7 +147,7 @@ def clip_score(model: Model, pictures: Tensor, texts: Sequence[str]) -> Tensor |
     It is trained on the same pictures as the model: it compares settings of one model, and says
     little about models of other data.
     """
-    clip = model.get("clip")
+    clip = model.clip()
     if clip is None:
         return None
     side = clip.size
@@ -171,20 +174,20 @@ def denoising(model: Model, styles: Sequence[str] = ("fluent", "flat", "ink")) -
     ]
     generator = torch.Generator().manual_seed(keyed("denoising"))
     noise = torch.randn(x0.shape, generator=generator)
-    made: dict[str, Any] = {}
+    losses: dict[str, Any] = {}
     for t in LEVELS:
         with_caption = _errors(model, x0, noise, texts, t)
         without = _errors(model, x0, noise, [""] * len(texts), t)
-        made[f"{t:g}"] = {
-            "caption": distance.mean(with_caption),
-            "none": distance.mean(without),
-            "gain": distance.mean(with_caption - without),
+        losses[f"{t:g}"] = {
+            "caption": kernel.mean(with_caption),
+            "none": kernel.mean(without),
+            "gain": kernel.mean(with_caption - without),
         }
-    return made
+    return losses
 
 
 def _errors(model: Model, x0: Tensor, noise: Tensor, texts: Sequence[str], t: float) -> Tensor:
-    found = []
+    errors = []
     device = model.choice.device
     for k in range(0, len(x0), ROWS):
         part = slice(k, k + ROWS)
@@ -192,8 +195,8 @@ def _errors(model: Model, x0: Tensor, noise: Tensor, texts: Sequence[str], t: fl
         clean, drawn = x0[part].to(device), noise[part].to(device)
         with torch.no_grad():
             times = [t] * len(clean)
-            found.append(Objective().at(model.denoiser, clean, cond, drawn, times).mse.cpu())
-    return torch.cat(found)
+            errors.append(Objective().at(model.denoiser, clean, cond, drawn, times).mse.cpu())
+    return torch.cat(errors)
 
 
 def evaluate(
@@ -210,9 +213,9 @@ def evaluate(
     rows = []
     for style in styles:
         for scale in scales:
-            found = answers(model, style, n=n, scale=scale, seed=seed, own=own)
-            say(line(found))
-            rows.append(asdict(found))
+            of_style = answers(model, style, n=n, scale=scale, seed=seed, own=own)
+            say(line(of_style))
+            rows.append(asdict(of_style))
     losses = denoising(model)
     for t, parts in losses.items():
         say(f"held-out loss at t {t}: caption {parts['caption']}, none {parts['none']}")
@@ -222,14 +225,14 @@ def evaluate(
     return {"model": model.name, "weights": model.weights, "answers": rows, "denoising": plain}
 
 
-def line(found: Answers) -> str:
+def line(answers: Answers) -> str:
     """One line for people."""
-    scale = "card's" if found.scale is None else f"{found.scale:g}"
-    clip = "" if found.clip is None else f", CLIP {found.clip}"
-    own = "" if found.own is None else f", by your features {found.own}"
-    part = found.top1.value / max(found.real1.value, 1e-9)
+    scale = "card's" if answers.scale is None else f"{answers.scale:g}"
+    clip = "" if answers.clip is None else f", CLIP {answers.clip}"
+    own = "" if answers.own is None else f", by your features {answers.own}"
+    part = answers.top1.value / max(answers.real1.value, 1e-9)
     return (
-        f"{found.style}, guidance {scale}: top-1 {found.top1}, {part:.0%} of the judge's "
-        f"{found.real1.value:.3g}; top-5 {found.top5} of {found.real5.value:.3g}; "
-        f"kernel distance {found.kernel}{clip}{own}"
+        f"{answers.style}, guidance {scale}: top-1 {answers.top1}, {part:.0%} of the judge's "
+        f"{answers.real1.value:.3g}; top-5 {answers.top5} of {answers.real5.value:.3g}; "
+        f"kernel distance {answers.kernel}{clip}{own}"
     )

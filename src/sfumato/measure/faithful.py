@@ -15,9 +15,11 @@ from PIL import Image as PILImage
 from torch import Tensor
 
 from sfumato import images
-from sfumato.core.process import name_of
-from sfumato.images.work import flattened
+from sfumato.core.composition import name_of
+from sfumato.images.picture import flattened
 from sfumato.methods import Method
+from sfumato.methods.inpaint import Inpaint
+from sfumato.methods.sdedit import SDEdit
 from sfumato.models.cascade import base_of
 from sfumato.nn.resize import LowPass
 
@@ -36,10 +38,10 @@ def tensor(picture: Any, size: tuple[int, int] | None = None) -> Tensor:
     """(3, H, W) in [0, 1], transparent parts on white, resized to (width, height) if given."""
     import numpy as np
 
-    made = flattened(images.open_image(picture), "white")
-    if size is not None and made.size != size:
-        made = made.resize(size, PILImage.Resampling.LANCZOS)
-    array = np.array(made, dtype=np.float32)
+    flat = flattened(images.open_image(picture), "white")
+    if size is not None and flat.size != size:
+        flat = flat.resize(size, PILImage.Resampling.LANCZOS)
+    array = np.array(flat, dtype=np.float32)
     return torch.from_numpy(array).permute(2, 0, 1) / 255
 
 
@@ -65,39 +67,46 @@ class Reference:
             if guide is None or guide.is_tensor:
                 continue
             picture = guide.picture()
-            parts = (getattr(part, "parts", None) for part in (base.start, base.canvas))
-            original, edit = next((found for found in parts if found), (picture, None))
+            original, edit = kept_part(base) or (picture, None)
             if picture.size != original.size:  # a canvas larger than its picture
                 picture = original
             return cls(picture, original, edit)
         return None
 
     def measures(self, picture: Any) -> dict[str, float]:
-        """Every measure of a made picture; the guide is brought to its size."""
-        made = tensor(picture)
+        """Every measure of a generated picture; the guide is brought to its size."""
+        pixels = tensor(picture)
         size = picture.size
         guide = tensor(self.picture, size)
-        found = {"rms": rms(made, guide)}
-        found["l2"] = found["rms"] * made.numel() ** 0.5
+        distances = {"rms": rms(pixels, guide)}
+        distances["l2"] = distances["rms"] * pixels.numel() ** 0.5
         if self.edit is not None:
             kept = tensor(self.edit.convert("RGB"), size)[:1] == 0
             if kept.any():
-                gap = (made - tensor(self.original, size)) * kept
-                found["outside"] = float((gap.square().sum() / (3 * kept.sum())).sqrt())
+                gap = (pixels - tensor(self.original, size)) * kept
+                distances["outside"] = float((gap.square().sum() / (3 * kept.sum())).sqrt())
         work = picture.recipe.run.get("work_size") if picture.recipe else None
         small = (min(size[0], work[0]), min(size[1], work[1])) if work else size
         phi = LowPass(BAND)
-        found["low"] = rms(
+        distances["low"] = rms(
             phi(tensor(picture, small)[None]), phi(tensor(self.picture, small)[None])
         )
-        return found
+        return distances
+
+
+def kept_part(process: Any) -> tuple[Any, Any] | None:
+    """The picture that is kept outside the edit mask, and that mask."""
+    for part in (process.start, process.canvas):
+        if isinstance(part, SDEdit | Inpaint) and part.edit is not None:
+            return (part.pair[0] if isinstance(part, Inpaint) else part.image.picture()), part.edit
+    return None
 
 
 def diversity(pictures: Sequence[Any]) -> float | None:
     """Mean root mean square distance between all pairs; None of fewer than two."""
-    made = torch.stack([tensor(picture, pictures[0].size) for picture in pictures])
-    if len(made) < 2:
+    batch = torch.stack([tensor(picture, pictures[0].size) for picture in pictures])
+    if len(batch) < 2:
         return None
-    flat = made.flatten(1)
+    flat = batch.flatten(1)
     pairs = torch.cdist(flat, flat) / flat.shape[1] ** 0.5
-    return float(pairs.sum() / (len(made) * (len(made) - 1)))
+    return float(pairs.sum() / (len(batch) * (len(batch) - 1)))

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sfumato.core.errors import SfumatoError
-from sfumato.models import extras, parts
+from sfumato.models.clip import clean_clip
+from sfumato.models.files import pipeline
 
 Features = Callable[[Tensor], Tensor]
 """Pictures (B, 3, H, W) in [-1, 1] -> features (B, d)."""
@@ -59,7 +60,7 @@ def clip(
 
     Pictures are prepared as its own were: bicubic until the short side fits, then the middle.
     """
-    network = extras.clean_clip(Path(folder).expanduser(), device)
+    network = clean_clip(Path(folder).expanduser(), device)
     network.network.float()
     side = network.size
 
@@ -80,8 +81,8 @@ def batched(features: Features) -> Features:
 
     def run(pixels: Tensor) -> Tensor:
         with torch.no_grad():
-            found = [features(part).flatten(1).float().cpu() for part in torch.split(pixels, ROWS)]
-        return torch.cat(found)
+            rows = [features(part).flatten(1).float().cpu() for part in torch.split(pixels, ROWS)]
+        return torch.cat(rows)
 
     return run
 
@@ -102,8 +103,8 @@ def _script(
     options = {name: value for name, value in wanted.items() if name in names}
 
     def features(pixels: Tensor) -> Tensor:
-        found: Tensor = network(((pixels + 1) * 127.5).round().clamp(0, 255).to(device), **options)
-        return found
+        rows: Tensor = network(((pixels + 1) * 127.5).round().clamp(0, 255).to(device), **options)
+        return rows
 
     return features
 
@@ -113,7 +114,7 @@ def _folder(path: Path, device: str, token: bool) -> Features:
 
     reader: Any = AutoModel
     try:
-        with parts.quiet():
+        with pipeline.quiet():
             network, report = reader.from_pretrained(
                 path, local_files_only=True, dtype=torch.float32, output_loading_info=True
             )
@@ -126,21 +127,21 @@ def _folder(path: Path, device: str, token: bool) -> Features:
     token = token or any("pooler." in name for name in report["missing_keys"])
 
     def features(pixels: Tensor) -> Tensor:
-        shown = ((pixels + 1) * 127.5).round().clamp(0, 255).byte()
-        given = prepare(images=list(shown.cpu()), return_tensors="pt")["pixel_values"].to(device)
+        bytes_ = ((pixels + 1) * 127.5).round().clamp(0, 255).byte()
+        inputs = prepare(images=list(bytes_.cpu()), return_tensors="pt")["pixel_values"].to(device)
         if hasattr(network, "get_image_features"):
-            return _tensor(network.get_image_features(pixel_values=given), False)
-        return _tensor(network(pixel_values=given), token)
+            return _tensor(network.get_image_features(pixel_values=inputs), False)
+        return _tensor(network(pixel_values=inputs), token)
 
     return features
 
 
-def _tensor(found: Any, token: bool) -> Tensor:
+def _tensor(output: Any, token: bool) -> Tensor:
     """A tensor; of a model's output the pooled one, else or if asked for its class token."""
-    if isinstance(found, Tensor):
-        return found
-    pooled: Tensor | None = getattr(found, "pooler_output", None)
-    states: Any = getattr(found, "last_hidden_state", None)
+    if isinstance(output, Tensor):
+        return output
+    pooled: Tensor | None = getattr(output, "pooler_output", None)
+    states: Any = getattr(output, "last_hidden_state", None)
     tokens = states is not None and states.ndim == 3  # of a convolutional network: (B, d, h, w)
     if pooled is not None and not (token and tokens):
         return pooled

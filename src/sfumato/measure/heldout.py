@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sfumato.core.errors import SfumatoError
-from sfumato.models.openai import read_state_dict
+from sfumato.models.files.checkpoint import read_state_dict
 from sfumato.nn.judge import Judge, JudgeConfig
 from sfumato.train.data import store
 
@@ -79,9 +79,9 @@ class Bench:
         elif side != self.size:
             pixels = F.avg_pool2d(pixels, side // self.size)
         with torch.no_grad():
-            found = self.net.features(pixels.float().cpu())
-            logits = self.net.head(F.silu(found))
-        return found, logits[:, self.answers]
+            features = self.net.features(pixels.float().cpu())
+            logits = self.net.head(F.silu(features))
+        return features, logits[:, self.answers]
 
     def hits(self, logits: Tensor, asked: Tensor) -> Tensor:
         """(B, 2): the asked class came first; it was among the first five."""

@@ -15,7 +15,8 @@ from sfumato.models import replay
 from sfumato.models.result import data_url
 
 if TYPE_CHECKING:
-    from sfumato.measure.sweep import Cell, Sweep
+    from sfumato.measure.points import Cell
+    from sfumato.measure.sweep import Sweep
 
 LARGEST = 4096  # of a sheet's side, in pixels
 
@@ -23,14 +24,14 @@ LARGEST = 4096  # of a sheet's side, in pixels
 def rows(sweep: Sweep) -> list[tuple[str, list[tuple[Cell, Path | None]]]]:
     """A row for each prompt and seed: its label, and a place for each value."""
     seeds = max((len(cell.files) for cell in sweep.cells), default=0)
-    found = []
+    labelled = []
     for text in sweep.prompts:
         mine = [cell for cell in sweep.cells if cell.prompt == text]
         for j in range(seeds):
             label = f"{text}, seed {sweep.parent.seed + j}"
             places = [(cell, cell.files[j] if cell.files else None) for cell in mine]
-            found.append((label.lstrip(", "), places))
-    return found
+            labelled.append((label.lstrip(", "), places))
+    return labelled
 
 
 def sheet(sweep: Sweep) -> None:
@@ -46,13 +47,13 @@ def sheet(sweep: Sweep) -> None:
     columns = len(first) + len(values)
     side = max(64, min(256, LARGEST // columns, LARGEST // len(lines)))
     captions = [f"{v:g}{' (marked)' if v == sweep.curve.chosen else ''}" for v in values]
-    shown, said = [], []
+    cells, below = [], []
     for k, (_, places) in enumerate(lines):
-        shown += [*(first if k == 0 else [None] * len(first)), *(file for _, file in places)]
-        said += [*(sweep.guides if k == 0 else [""] * len(first)), *captions]
+        cells += [*(first if k == 0 else [None] * len(first)), *(file for _, file in places)]
+        below += [*(sweep.guides if k == 0 else [""] * len(first)), *captions]
     page = images.sheet(
-        shown,
-        said,
+        cells,
+        below,
         columns,
         title=sweep.axis.name,
         rows=[label for label, _ in lines],
@@ -122,17 +123,17 @@ def html(sweep: Sweep) -> None:
 
 
 def _small(picture: images.Picture) -> images.Picture:
-    made = picture.with_alpha()
-    made.thumbnail((512, 512))
-    return made
+    small = picture.with_alpha()
+    small.thumbnail((512, 512))
+    return small
 
 
 def _place(sweep: Sweep, cell: Cell, file: Path | None, measures: dict[str, Any]) -> str:
     if file is None:
         return f'<td class="failed">{escape(cell.error)}</td>'
-    found = measures.get(file.relative_to(sweep.folder).as_posix(), {})
+    own = measures.get(file.relative_to(sweep.folder).as_posix(), {})
     recipe = replay.read(file).to_data()
-    more = json.dumps({"measures": found, "recipe": recipe}, indent=1, ensure_ascii=False)
+    more = json.dumps({"measures": own, "recipe": recipe}, indent=1, ensure_ascii=False)
     alt = f"{sweep.axis.name} = {cell.value:g}, {cell.prompt}"
     return (
         f'<td><img loading=lazy src="{_data(file)}" alt="{escape(alt)}" '

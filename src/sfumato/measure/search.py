@@ -9,15 +9,16 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from sfumato.core.errors import SfumatoError
+from sfumato.measure.axis import Axis
 from sfumato.measure.curve import Curve, Point
 from sfumato.measure.faithful import MEASURES, Reference
-from sfumato.measure.sweep import Axis, spread
 from sfumato.methods import described, find
+from sfumato.metrics.kernel import interval
 from sfumato.models.cascade import base_of
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """The number, the curve it was found on, the measure and the target it meets."""
 
     value: float
@@ -37,7 +38,7 @@ def auto(
     seed: int = 0,
     probes: int = 5,
     say: Callable[[str], None] = lambda line: None,
-) -> Found:
+) -> SearchResult:
     """The value of METHOD.FIELD at which a measure of faithfulness reaches the target.
 
     SDEdit's authors bisect by asking a person (arXiv 2108.01073, section 4); here the question is
@@ -57,14 +58,14 @@ def auto(
     points: dict[float, Point] = {}
 
     def probe(value: float) -> float:
-        made = Axis(method, field, (value,)).at(base, value).sample(seed)
-        each = [guide.measures(picture) for picture in made.images]
+        result = Axis(method, field, (value,)).at(base, value).sample(seed)
+        each = [guide.measures(picture) for picture in result.images]
         if measure not in each[0]:
             raise SfumatoError(f"auto: measure {measure!r} needs an edit mask; there is none")
-        found = {key: spread([row[key] for row in each]) for key in each[0]}
-        points[value] = Point(value, len(each), found)
-        say(f"{name} = {value:.4g}: {measure} {found[measure].value:.4g}")
-        return found[measure].value
+        estimates = {key: interval([row[key] for row in each]) for key in each[0]}
+        points[value] = Point(value, len(each), estimates)
+        say(f"{name} = {value:.4g}: {measure} {estimates[measure].value:.4g}")
+        return estimates[measure].value
 
     bottom, top = probe(low), probe(high)
     goal = (bottom + top) / 2 if target is None else target
@@ -83,14 +84,14 @@ def auto(
     rule = f"bisection to {measure} = {goal:.6g} over {seeds} seeds"
     curve = Curve(name, model.asked(base, seed).id, _sorted(points), value, rule)
     curve.keep()
-    return Found(value, curve, measure, goal)
+    return SearchResult(value, curve, measure, goal)
 
 
 def search_range(method: str, field: str) -> tuple[float, float]:
     """Where a field may be searched, as its method says."""
     ranges = {name: _range(info) for name, info in described(find(method)).items()}
-    if found := ranges.get(field):
-        return found
+    if between := ranges.get(field):
+        return between
     able = [f"{method}.{name}" for name, between in ranges.items() if between]
     raise SfumatoError(
         f"{method}.{field}: cannot be searched; {method} has {', '.join(able) or 'no such field'}"

@@ -1,23 +1,20 @@
 """A sweep: one numeric field over values, times seeds, times prompts; pictures and their curve.
 
 Every picture is an ordinary result whose recipe names the sweep's as its parent. What is there
-already is not made again, so a sweep that was stopped goes on. The pages are in pages.py.
+already is not made again, so a sweep that was stopped goes on. The field is in axis.py, what is
+measured in points.py, the pages in pages.py.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from sfumato import documents, images
 from sfumato.claims import FILE as CLAIM
@@ -25,15 +22,11 @@ from sfumato.claims import claimed
 from sfumato.core.errors import SfumatoError, said
 from sfumato.core.interrupts import undisturbed
 from sfumato.core.ranges import SEEDS, Range, real, whole, words
-from sfumato.core.run import place_of
 from sfumato.images.destination import check_file
 from sfumato.images.writing import write_new, write_whole
-from sfumato.measure import distance, evaluate, heldout
-from sfumato.measure.curve import Curve, Point, knee, plot
-from sfumato.measure.distance import Estimate
-from sfumato.measure.faithful import Reference, diversity
-from sfumato.methods import field_of, find
-from sfumato.models import replay
+from sfumato.measure.axis import Axis, axis
+from sfumato.measure.curve import Curve, knee, plot
+from sfumato.measure.points import Cell, measured
 from sfumato.models.cascade import base_of
 from sfumato.models.result import save_new
 from sfumato.recipe import Recipe
@@ -42,99 +35,6 @@ log = logging.getLogger("sfumato")
 
 BATCH = Range(1, 1000)  # seeds of a value and a prompt: they are one batch
 LARGEST = 20_000  # pictures of a sweep, whose page holds them all
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A numeric field of a method, or "steps" of the process (method ""), and its values."""
-
-    method: str
-    field: str
-    values: tuple[float, ...]
-
-    @property
-    def name(self) -> str:
-        return f"{self.method}.{self.field}" if self.method else self.field
-
-    def at(self, process: Any, value: float) -> Any:
-        """The process with the field at a value; a method that is missing is composed."""
-        if not self.method:
-            if value != int(value):
-                raise SfumatoError(f"steps = {value:g}: must be a whole number")
-            return process.based(n_steps=int(value))
-        if self.method in {getattr(method, "id", None) for method in process.methods}:
-            return process.revised(self.method, **{self.field: value})
-        return process | find(self.method)(**{self.field: value})
-
-
-def axis(text: str, method: str = "") -> Axis:
-    """From METHOD.FIELD=LOW:HIGH:COUNT or =A,B,C; without METHOD, the given one's field or steps.
-
-    Whole values stay whole, for fields that are.
-    """
-    name, equals, spread = text.partition("=")
-    if not equals:
-        raise SfumatoError(f"--over {text}: write FIELD=LOW:HIGH:COUNT or FIELD=A,B,C")
-    owner, dot, field = name.rpartition(".")
-    if not dot and name != "steps":
-        owner = method
-    if owner:
-        field_of(owner, field, f"--over {text}")
-    elif name != "steps":
-        raise SfumatoError(f"--over {text}: write METHOD.FIELD=…, or steps=…")
-    values = sorted({_whole(value) for value in _numbers(spread, text)})
-    if len(values) < 2:
-        raise SfumatoError(f"--over {text}: gives {len(values)} value; give at least 2")
-    if owner:
-        _allowed(owner, field, values, text)
-    return Axis(owner, field, tuple(values))
-
-
-def _allowed(owner: str, field: str, values: Sequence[float], text: str) -> None:
-    """Refuse a spread of which the field takes nothing; single values fail in their own cell."""
-    info: Any = field_of(owner, field, f"--over {text}")
-    kind = info.annotation
-    for constraint in info.metadata:
-        kind = Annotated[kind, constraint]
-    reader: TypeAdapter[Any] = TypeAdapter(kind)
-    said = ""
-    for value in reversed(values):
-        try:
-            reader.validate_python(value)
-            return
-        except ValidationError as error:
-            said = f"{owner}.{field} = {value:g}: {documents.explained(error)}"
-    raise SfumatoError(f"--over {text}: {said}")
-
-
-def _numbers(spread: str, text: str) -> list[float]:
-    parts = spread.split(":") if ":" in spread else spread.split(",")
-    try:
-        numbers = [float(part) for part in parts]
-    except ValueError:
-        raise SfumatoError(f"--over {text}: {spread!r} are no numbers") from None
-    if not all(map(math.isfinite, numbers)):
-        raise SfumatoError(f"--over {text}: {spread!r} is not finite")
-    if ":" not in spread:
-        return numbers
-    if len(numbers) != 3 or not 2 <= numbers[2] <= 1000 or numbers[2] % 1:
-        raise SfumatoError(f"--over {text}: write LOW:HIGH:COUNT, such as 0.1:0.9:9")
-    low, high, count = numbers[0], numbers[1], int(numbers[2])
-    return [round(low + (high - low) * k / (count - 1), 6) for k in range(count)]
-
-
-def _whole(value: float) -> float:
-    return int(value) if value == int(value) else value
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A value and a prompt with its pictures, one a seed; error: why there are none."""
-
-    value: float
-    prompt: str
-    files: tuple[Path, ...]
-    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -198,7 +98,7 @@ def sweep(
         )
     parent: Recipe = replace(model.asked(base.based(n=seeds), seed), parents=tuple(parents))
     resolved = base.based(n=seeds).resolved()  # a batch that no cell has room for is refused
-    model.fits(resolved, *resolved.frame(place_of(resolved)), resolved.times)
+    model.fits(resolved, *resolved.frame(resolved.place), resolved.times)
     place = Path(folder)
     _check_free(place)
     with claimed(place):
@@ -289,8 +189,8 @@ def _cell(
     if all(file.is_file() for file in files):
         return Cell(value, text, files)
     try:
-        made = axis_.at(process, value).based(prompt=text, n=len(files))
-        result = made.sample(seed).descended([parent.id])
+        at_value = axis_.at(process, value).based(prompt=text, n=len(files))
+        result = at_value.sample(seed).descended([parent.id])
     except Exception as error:  # whatever it is, it is this cell's alone
         log.warning("%s = %g, %s: %s", axis_.name, value, text, said(error))
         return Cell(value, text, (), said(error))
@@ -301,69 +201,6 @@ def _cell(
                 written = save_new(picture, file)
                 trouble += [written.trouble] if written.trouble else []
     return Cell(value, text, () if trouble else files, "; ".join(trouble))
-
-
-def measured(process: Any, axis_: Axis, cells: Sequence[Cell], folder: Path) -> list[Point]:
-    """The points of the curve, and pictures.csv with what each picture says."""
-    guide = Reference.of(process, axis_.method)
-    model: Any = base_of(process).source
-    rows, points = [], []
-    for value in axis_.values:
-        mine = [cell for cell in cells if cell.value == value and cell.files]
-        shown = {cell: [images.open_image(file) for file in cell.files] for cell in mine}
-        singles: dict[str, list[float]] = {}
-        for cell, pictures in shown.items():
-            bench = judge_of(cell.prompt)
-            for file, picture in zip(cell.files, pictures, strict=True):
-                picture.recipe = replay.read(file)
-                found = guide.measures(picture) if guide else {}
-                pixels = evaluate.pixels(picture)[None]
-                if bench is not None:
-                    found["kernel"] = realism(bench, pixels)
-                if (score := evaluate.clip_score(model, pixels, [cell.prompt])) is not None:
-                    found["clip"] = float(score)
-                for name, number in found.items():
-                    singles.setdefault(name, []).append(number)
-                rows.append({"value": value, "prompt": cell.prompt,
-                             "seed": picture.recipe.seed + picture.recipe.run.get("index", 0),
-                             "file": file.relative_to(folder).as_posix(), **found})  # fmt: skip
-        if not shown:
-            continue
-        found_ = {name: spread(numbers) for name, numbers in singles.items()}
-        spreads = [d for pictures in shown.values() if (d := diversity(pictures)) is not None]
-        if spreads:
-            found_["diversity"] = spread(spreads)
-        points.append(Point(value, sum(map(len, shown.values())), found_))
-    _write_rows(folder / "pictures.csv", rows)
-    return points
-
-
-def spread(numbers: Sequence[float]) -> Estimate:
-    """Mean with its interval; of a single number, itself."""
-    if len(numbers) == 1:
-        return Estimate(numbers[0], numbers[0], numbers[0], 1)
-    return distance.mean(torch.tensor(numbers))
-
-
-def judge_of(text: str) -> heldout.Bench | None:
-    """The packaged judge of a style that the prompts name."""
-    named = [style for style in heldout.JUDGED if style in text]
-    return heldout.bench(named[0]) if named else None
-
-
-def realism(bench: heldout.Bench, pixels: torch.Tensor) -> float:
-    """Kernel distance of one picture (1, 3, h, w) to the real ones of the judge's style."""
-    features = bench.look(pixels)[0] / bench.spread
-    return float(distance.kernel_each(features, bench.features / bench.spread))
-
-
-def _write_rows(file: Path, rows: Sequence[dict[str, Any]]) -> None:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(file, stream.getvalue().encode())
 
 
 def _report(done: Sweep) -> None:

@@ -1,7 +1,7 @@
 """What a method is, how its fields are described, and how the installed ones are found.
 
 A method is one file here (or an entry point `sfumato.methods` of another package): a frozen value
-whose call edits a process. Its fields are the CLI flags, the HTTP schema, the studio's form and the
+whose call edits a process. Its fields are the options of the program, the published schema and the
 recorded recipe. No file of this package imports torch.
 
 A value made in Python, or of the command line, may name files by their paths: the user types them.
@@ -48,7 +48,8 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.ranges import TIME, words
 from sfumato.core.synonyms import hinted
 from sfumato.images import ImageInput, inputs_of
-from sfumato.recipe import called, located, reader
+from sfumato.recipe.places import called, located
+from sfumato.recipe.value import reader
 
 if TYPE_CHECKING:
     from sfumato.core.process import Process
@@ -64,6 +65,11 @@ def _weights(given: str, info: ValidationInfo) -> str:
     if not given:
         raise ValueError("must be a name or a file")
     return located(given) if info.mode == "json" and given not in WORDS else given
+
+
+def within(window: tuple[float, float], t: float) -> bool:
+    """Whether t lies in a window of times, its ends included."""
+    return window[0] <= t <= window[1]
 
 
 def _ordered(window: tuple[float, float]) -> tuple[float, float]:
@@ -225,6 +231,8 @@ def registry() -> dict[str, type[Method]]:
     """
     found: dict[str, type[Method]] = {}
     for module in pkgutil.iter_modules(__path__):
+        if module.ispkg:  # what methods share
+            continue
         loaded = importlib.import_module(f"{__name__}.{module.name}")
         found |= {
             cls.id: cls

@@ -6,15 +6,16 @@ rating to what it makes smaller; here a higher rating is better.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from sfumato.core.errors import SfumatoError
-from sfumato.core.losses import Measure
 from sfumato.methods import Weights, knob, method
-from sfumato.methods.loss import CLIPLoss
+from sfumato.methods.common.loss import CLIPLoss
+from sfumato.methods.common.penalty import Measure
+from sfumato.methods.common.weights import record
 
 if TYPE_CHECKING:
-    from sfumato.core.run import Run
+    from sfumato.core.context import Run
 
 
 @method
@@ -31,8 +32,7 @@ class Aesthetic(CLIPLoss):
 
     def measure(self, run: Run) -> Measure:
         eye = self.eye(run)
-        source: Any = run.process.source
-        head = source.get("aesthetic", self.head)
+        head = None if run.source is None else run.source.rating(self.head)
         if head is None:
             raise SfumatoError(
                 "aesthetic: no head here; give head, a file such as "
@@ -45,5 +45,5 @@ class Aesthetic(CLIPLoss):
                 f"aesthetic: {head.name} reads vectors of width {head.width}, this CLIP gives "
                 f"{width}; give clip, the one that the head was fitted to"
             )
-        run.report["aesthetic"] = head.name
+        record(run, self.id, "head", head.origin)
         return lambda view: -head(view.embeddings(eye)).mean(0)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from sfumato.core.branches import Branch
+from sfumato.core.context import Call, Run
 from sfumato.core.denoiser import Prediction
-from sfumato.core.guides import RESCALE, Call, Guide
+from sfumato.core.guides import RESCALE, Guide
 from sfumato.core.lazy import torch
-from sfumato.methods import Method, Window, knob, method
+from sfumato.core.mixture import Branch
+from sfumato.methods import Method, Window, knob, method, within
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.core.process import Process
-    from sfumato.core.run import Run
 
 
 @method
@@ -36,10 +36,8 @@ class CFG(Method):
     ] = "both"
 
     def __call__(self, process: Process) -> Process:
-        low, high = self.window
-        weight = (
-            (lambda t: self.scale if low <= t <= high else 1.0) if (low, high) != (0, 1) else None
-        )
+        always = self.window == (0, 1)
+        weight = None if always else (lambda t: self.scale if within(self.window, t) else 1.0)
         plain = None if process.source is None or self.adapters == "both" else process.source.plain
         away = Branch(
             "away",
@@ -47,26 +45,24 @@ class CFG(Method):
             denoiser=None if plain is None else plain.denoiser,
             source=plain,
         )
-        return process.add(aways=(away,), guides=(_Rescale(self.rescale),) if self.rescale else ())
+        return process.add(aways=(away,), guides=(self,) if self.rescale else ())
+
+    def bind_guide(self, run: Run) -> Guide:
+        return Rescale(self.rescale)
 
 
-class _Rescale(Guide):
+@dataclass(frozen=True, eq=False)
+class Rescale(Guide):
     """Gives x0 the spread it has without guidance: x0 of the positive branch sets the std.
 
     The paper scales the network's output, v there; x0 is used here because it means the same for
     every parametrisation.
     """
 
+    amount: float
+
     name = "cfg.rescale"
     edit_rank = RESCALE
-
-    def __init__(self, amount: float, tied: bool = True) -> None:
-        self.amount = amount
-        self.tied = tied
-
-    def bind(self, run: Run) -> Guide:
-        assert run.mixture is not None
-        return _Rescale(self.amount, run.mixture.tied)
 
     def edit(self, pred: Prediction, x: Tensor, call: Call) -> Prediction:
         if "away" not in call.parts:
@@ -75,6 +71,4 @@ class _Rescale(Guide):
         plain = next(part for name, part in call.parts.items() if name != "away").x0
         factor = plain.std(axes, keepdim=True) / pred.x0.std(axes, keepdim=True).clamp_min(1e-6)
         x0 = pred.x0 * torch.lerp(torch.ones_like(factor), factor, self.amount)
-        if not self.tied:
-            return replace(pred, x0=x0)
-        return pred.with_x0(x0, x, call.schedule.alpha(call.t), call.schedule.sigma(call.t))
+        return call.with_x0(pred, x0, x)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
+from sfumato.core.context import Call, Run
 from sfumato.core.errors import SfumatoError
-from sfumato.core.guides import Call, Guide
+from sfumato.core.guides import Guide
 from sfumato.core.lazy import torch
 from sfumato.core.schedule import FAINTEST
 from sfumato.methods import Method, Text, knob, method
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from sfumato.core.denoiser import Prediction
     from sfumato.core.process import Process
-    from sfumato.core.run import Run
 
 
 @method
@@ -33,45 +33,30 @@ class Classifier(Method):
     ] = FAINTEST
 
     def __call__(self, process: Process) -> Process:
-        return process.add(guides=[_Unbound(self)])
+        return process.add(guides=[self])
 
-
-class _Unbound(Guide):
-    """Becomes the gradient of the run's own classifier."""
-
-    name = "classifier"
-    through = "input"
-
-    def __init__(self, method: Classifier) -> None:
-        self.method = method
-
-    def bind(self, run: Run) -> Guide:
-        source: Any = run.process.source
-        labeller = None if source is None else source.get("classifier")
+    def bind_guide(self, run: Run) -> Guide:
+        labeller = None if run.source is None else run.source.classifier()
         if labeller is None:
             raise SfumatoError("classifier: this model has none; `sfumato models` tells which")
         labeller.check(run.shape)
-        wanted = [name.strip() for name in self.method.target.split(",")]
         places = []
-        for name in wanted:
-            found = [
+        for name in (one.strip() for one in self.target.split(",")):
+            matching = [
                 (kind, names.index(name))
                 for kind, names in labeller.classes.items()
                 if name in names
             ]
-            if not found:
+            if not matching:
                 known = ", ".join(n for names in labeller.classes.values() for n in names)
                 raise SfumatoError(f"classifier: no class {name!r}; there are {known}")
-            places += found
+            places += matching
 
         def log_probability(x: Tensor, time: Tensor) -> Tensor:
             parts = labeller.log_probabilities(x, time)
             return torch.stack([parts[kind][:, k] for kind, k in places]).sum(0)
 
-        return LogProbability(log_probability, self.method.scale, self.method.faintest)
-
-    def logp(self, x: Tensor, pred: Prediction, call: Call) -> Tensor:
-        raise TypeError("classifier is bound when a run begins")
+        return LogProbability(log_probability, self.scale, self.faintest)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,22 +6,25 @@ looks at the prediction of x0 instead (`noised=False`); the paper says why that 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+from sfumato.core.context import Call, Run
 from sfumato.core.errors import SfumatoError
-from sfumato.core.guides import Call, Guide
+from sfumato.core.guides import Guide
 from sfumato.core.lazy import torch
 from sfumato.core.schedule import FAINTEST, Schedule, ratio
+from sfumato.core.source import Decoder
 from sfumato.methods import Method, Text, Weights, knob, method
-from sfumato.methods.loss import decoder
+from sfumato.methods.common.loss import decoder
+from sfumato.methods.common.weights import record
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.core.denoiser import Prediction
     from sfumato.core.process import Process
-    from sfumato.core.run import Run
 
 
 @method
@@ -45,48 +48,34 @@ class CLIPGuidance(Method):
     ] = "full"
 
     def __call__(self, process: Process) -> Process:
-        return process.add(guides=[_Unbound(self)])
+        return process.add(guides=[self])
 
-
-class _Unbound(Guide):
-    """Becomes the gradient of the run's own CLIP."""
-
-    name = "clip_guidance"
-
-    def __init__(self, method: CLIPGuidance) -> None:
-        self.method = method
-        self.through = "input" if method.noised else "model"
-
-    def bind(self, run: Run) -> Guide:
-        source: Any = run.process.source
-        m = self.method
-        clip = None if source is None else source.get("clip", m.clip)
+    def bind_guide(self, run: Run) -> Guide:
+        clip = None if run.source is None else run.source.clip(self.clip)
         if clip is None:
             raise SfumatoError(
                 "clip_guidance: this model has no CLIP; give clip, a folder or org/name"
             )
-        if m.noised and (run.space.stride > 1 or not clip.noised):
+        record(run, self.id, "clip", clip.origin)
+        if self.noised and (run.space.stride > 1 or not clip.noised):
             what = "latents" if run.space.stride > 1 else "noise"
             raise SfumatoError(
                 f"clip_guidance: this CLIP has never seen {what}; give noised=false, so that it "
                 "looks at the predicted picture"
             )
-        text = self.method.prompt if self.method.prompt is not None else run.process.prompt
+        text = self.prompt if self.prompt is not None else run.process.prompt
         if not text.strip():
             raise SfumatoError("clip_guidance: no text to steer to; give a prompt")
         return Agreement(
             clip.image,
             clip.text([text]),
             clip.schedule or run.schedule,
-            m.scale * clip.logit_scale,
-            noised=m.noised,
+            self.scale * clip.logit_scale,
+            noised=self.noised,
             size=clip.size,
-            faintest=m.faintest,
-            decode=decoder(self.name, run, m.decoder) if run.space.stride > 1 else None,
+            faintest=self.faintest,
+            decode=decoder(self.id, run, self.decoder) if run.space.stride > 1 else None,
         )
-
-    def logp(self, x: Tensor, pred: Prediction, call: Call) -> Tensor:
-        raise TypeError("clip_guidance is bound when a run begins")
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,19 +86,19 @@ class Agreement(Guide):
     averaged or interpolated to the CLIP's. decode: latents to pixels, gradients go through it.
     """
 
-    image: Any
+    image: Callable[[Tensor, Tensor], Tensor]
     text: Tensor
     schedule: Schedule
     strength: float
     noised: bool = True
     size: int | None = None
     faintest: float = 0.0
-    decode: Any = None
+    decode: Decoder | None = None
 
     name = "clip_guidance"
 
     @property
-    def through(self) -> Any:  # type: ignore[override]
+    def through(self) -> Literal["input", "model"]:  # type: ignore[override]
         return "input" if self.noised else "model"
 
     def logp(self, x: Tensor, pred: Prediction, call: Call) -> Tensor:
@@ -124,6 +113,5 @@ class Agreement(Guide):
             seen = resize(seen, (self.size, self.size), mode="bilinear", antialias=True)
         index = max(round(t * own.steps) - 1, 0)
         call.count("clip")
-        found = self.image(seen, torch.full((len(x),), index, device=x.device))
-        cosine: Tensor = (found * self.text).sum(1)
-        return self.strength * cosine
+        vectors = self.image(seen, torch.full((len(x),), index, device=x.device))
+        return self.strength * (vectors * self.text).sum(1)

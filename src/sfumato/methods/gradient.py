@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from sfumato.core.guides import Call, Guide
+from sfumato.core.context import Call, Run
+from sfumato.core.guides import Guide
 from sfumato.methods import Method, knob, method
 
 if TYPE_CHECKING:
@@ -36,23 +37,26 @@ class Gradient(Method):
     ] = "set"
 
     def __call__(self, process: Process) -> Process:
-        return process.add(guides=(Weigh(self),))
+        return process.add(guides=(self,))
+
+    def bind_guide(self, run: Run) -> Guide:
+        return Push(self.fraction, self.mode == "clip")
 
 
 @dataclass(frozen=True, eq=False)
-class Weigh(Guide):
-    """|sigma score| = fraction |eps|, root mean squares of each picture."""
+class Push(Guide):
+    """|sigma score| = fraction |eps|, root mean squares of each picture; capped: at most that."""
 
-    method: Gradient
+    fraction: float
+    capped: bool
 
     name = "gradient"
 
     def weigh(self, score: Tensor, pred: Prediction, call: Call) -> Tensor:
-        m = self.method
         axes = tuple(range(1, score.ndim))
-        push = score.square().mean(axes, keepdim=True).sqrt() * call.schedule.sigma(call.t)
-        wanted = pred.eps.square().mean(axes, keepdim=True).sqrt() * m.fraction
+        push = score.square().mean(axes, keepdim=True).sqrt() * call.sigma
+        wanted = pred.eps.square().mean(axes, keepdim=True).sqrt() * self.fraction
         factor = wanted / push.clamp_min(1e-12)
-        if m.mode == "clip":
+        if self.capped:
             factor = factor.clamp_max(1.0)
         return score * factor

@@ -7,22 +7,24 @@ phi shrinks by `factor` and back. It acts on the state, so it runs with any solv
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from sfumato import images
+from sfumato.core.context import Call, Run
 from sfumato.core.errors import SfumatoError
-from sfumato.core.guides import REFERENCE, Call, Guide
+from sfumato.core.guides import REFERENCE, Guide
 from sfumato.core.lazy import torch
 from sfumato.core.starts import Place
 from sfumato.images import Image
-from sfumato.methods import Colour, Method, knob, method
+from sfumato.methods import Method, knob, method
+from sfumato.methods.common.fields import Background
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.core.process import Process
-    from sfumato.core.run import Run
 
 log = logging.getLogger("sfumato")
 
@@ -74,51 +76,38 @@ class ILVR(Method):
     noise: Annotated[
         Literal["fresh", "fixed"], knob("new noise on the reference at every step, or one for all")
     ] = "fresh"
-    background: Annotated[Colour, knob("colour behind transparent parts")] = "white"
+    background: Background = "white"
 
     def __post_init__(self) -> None:
         if self.stop >= self.start:
             raise SfumatoError(f"ilvr: stop {self.stop} is not below start {self.start}")
 
     def __call__(self, process: Process) -> Process:
-        return process.add(guides=[_Unbound(self)])
-
-
-class _Unbound(Guide):
-    """Becomes the refinement towards the reference at the run's size."""
-
-    name = "ilvr"
-
-    def __init__(self, method: ILVR) -> None:
-        self.method = method
+        return process.add(guides=[self])
 
     def place(self) -> Place:
         """Sets the run's size where nothing else does: the result is as large as the reference."""
-        image = self.method.image
-        if image.is_tensor:
-            return Place(shape=tuple(image.tensor().shape[-3:]))
-        return Place(image.picture().size)
+        return Place.of(self.image)
 
-    def bind(self, run: Run) -> Guide:
+    def bind_guide(self, run: Run) -> Guide:
         from sfumato.nn.resize import LowPass
 
-        m = self.method
-        if m.image.is_tensor:
-            known = m.image.state("ilvr", run.shape, run.n).to(run.device)
+        if self.image.is_tensor:
+            known = self.image.state("ilvr", run.shape, run.n).to(run.device)
         else:
-            picture = m.image.picture()
+            picture = self.image.picture()
             if run.frame is None or run.frame.picture != picture.size:
                 raise SfumatoError(
                     f"ilvr: the reference is {picture.width}x{picture.height}, the picture that is "
                     "edited is not; give both the same size"
                 )
-            pixels = images.to_work(picture, run.frame, m.background)[None]
+            pixels = images.to_work(picture, run.frame, self.background)[None]
             known = run.space.encode(pixels.to(run.device))
-        return Refine(m, known, LowPass(self.cells(run.space.stride), m.kernel))
+        return Refine(self, known, LowPass(self.cells(run.space.stride), self.kernel))
 
     def cells(self, stride: int) -> float:
         """The factor counted in the state's cells (of latents: factor / stride)."""
-        factor = self.method.factor
+        factor = self.factor
         if factor < stride:
             raise SfumatoError(
                 f"ilvr: factor {factor:g} is less than a cell of this model's latents, which is "
@@ -139,8 +128,8 @@ class Refine(Guide):
     """known: the reference's clean state (C, H, W) or (B or 1, C, H, W); phi: the low-pass."""
 
     method: ILVR
-    known: Any
-    phi: Any
+    known: Tensor
+    phi: Callable[[Tensor], Tensor]
 
     name = "ilvr"
     arrive_rank = REFERENCE
@@ -156,5 +145,4 @@ class Refine(Guide):
             visit = 0 if m.noise == "fixed" else None
             noise = call.noise("ilvr", x, visit=visit)
             held = torch.add(held, noise, alpha=call.schedule.sigma(at))
-        refined: Tensor = x + self.phi(held - x)
-        return refined
+        return x + self.phi(held - x)

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.lazy import torch
-from sfumato.core.losses import Measure, View
 from sfumato.images import Image
 from sfumato.methods import Text, knob, method
-from sfumato.methods.loss import CLIPLoss
+from sfumato.methods.common.loss import CLIPLoss
+from sfumato.methods.common.penalty import Measure, View
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sfumato.core.run import Run
+    from sfumato.core.context import Run
 
 
 @method
@@ -117,14 +117,13 @@ def unit(vectors: Tensor) -> Tensor:
 def spherical(vectors: Tensor, target: Tensor) -> Tensor:
     """2 arcsin^2(|u - v| / 2) of unit vectors: half the square of their angle."""
     gap = torch.linalg.vector_norm(unit(vectors) - unit(target), dim=-1)
-    found: Tensor = 2 * (gap / 2).arcsin().square()
-    return found
+    geodesic: Tensor = 2 * (gap / 2).arcsin().square()
+    return geodesic
 
 
 def cosine(vectors: Tensor, target: Tensor) -> Tensor:
     """1 - cos."""
-    found: Tensor = 1 - (unit(vectors) * unit(target)).sum(-1)
-    return found
+    return 1 - (unit(vectors) * unit(target)).sum(-1)
 
 
 def direction(target: Tensor, source: Tensor) -> Tensor:

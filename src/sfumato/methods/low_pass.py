@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from sfumato.core.losses import Measure, View
 from sfumato.methods import knob, method
-from sfumato.methods.loss import ContentLoss
+from sfumato.methods.common.loss import ContentLoss
+from sfumato.methods.common.penalty import Measure, View
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sfumato.core.run import Run
+    from sfumato.core.context import Run
 
 
 @method

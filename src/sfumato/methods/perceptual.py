@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 from sfumato.core.lazy import torch
-from sfumato.core.losses import Measure, View
 from sfumato.methods import knob, method
-from sfumato.methods.loss import FeatureLoss
+from sfumato.methods.common.loss import FeatureLoss
+from sfumato.methods.common.penalty import Measure, View
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sfumato.core.run import Run
+    from sfumato.core.context import Run
 
 
 @method

@@ -12,21 +12,24 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from sfumato import images
-from sfumato.core.composite import Composite
+from sfumato.core.context import Call, Run
 from sfumato.core.errors import SfumatoError
-from sfumato.core.guides import Call, Guide
 from sfumato.core.lazy import torch
-from sfumato.core.schedule import Schedule, level
+from sfumato.core.schedule import level
 from sfumato.core.spacing import MODEL
-from sfumato.core.starts import Place
-from sfumato.images import Image
-from sfumato.methods import Colour, Method, knob, method
+from sfumato.core.starts import BoundStart, Place, PriorNoise
+from sfumato.images import Image, ImageInput
+from sfumato.methods import Method, knob, method
+from sfumato.methods.common.colour import MatchColour
+from sfumato.methods.common.fields import AlphaMask, Background, Feather, Grow, Invert
+from sfumato.methods.common.replacement import Composite, drawn_with
 
 if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
     from torch import Tensor
 
     from sfumato.core.process import Process
-    from sfumato.core.run import Run
+    from sfumato.images import Picture
 
 
 @method
@@ -59,12 +62,10 @@ class SDEdit(Method):
     mask: Annotated[
         Image | None, knob("edit mask: white may change, black is kept bit for bit")
     ] = None
-    invert: Annotated[bool, knob("swap the mask's black and white")] = False
-    alpha_mask: Annotated[bool, knob("the picture's transparency is the edit mask")] = False
-    grow: Annotated[int, knob("enlarge the mask first", unit="px", ge=0, le=4096)] = 0
-    feather: Annotated[float, knob("soften the mask's edge, inwards", unit="px", ge=0, le=512)] = (
-        0.0
-    )
+    invert: Invert = False
+    alpha_mask: AlphaMask = False
+    grow: Grow = 0
+    feather: Feather = 0.0
     strokes: Annotated[
         Image | None, knob("painted-over copy of the image; the mask is where they differ")
     ] = None
@@ -82,14 +83,12 @@ class SDEdit(Method):
     match_colour: Annotated[
         bool, knob("give the result the guide's mean and spread of colours")
     ] = False
-    background: Annotated[Colour, knob("colour behind transparent parts, for the network")] = (
-        "white"
-    )
+    background: Background = "white"
 
     def __post_init__(self) -> None:
-        given = [n for n in ("t0", "ratio", "alpha_bar") if getattr(self, n) is not None]
-        if len(given) > 1:
-            raise SfumatoError(f"sdedit: {' and '.join(given)} both set the start level; give one")
+        levels = [n for n in ("t0", "ratio", "alpha_bar") if getattr(self, n) is not None]
+        if len(levels) > 1:
+            raise SfumatoError(f"sdedit: {' and '.join(levels)} both set the start level; give one")
         masks = [n for n in ("mask", "alpha_mask", "strokes") if getattr(self, n)]
         if len(masks) > 1:
             raise SfumatoError(f"sdedit: {' and '.join(masks)} each set the edit mask; give one")
@@ -100,155 +99,101 @@ class SDEdit(Method):
             raise SfumatoError(f"sdedit: {idle[0]} is for pictures; a state takes a tensor as mask")
 
     def __call__(self, process: Process) -> Process:
-        return process.add(start=_Start(self), guides=[_Keep(self)] if self.masked else [])
+        return process.add(start=self)
 
     @property
-    def guide(self) -> Any:
-        return self.strokes or self.image
+    def guide(self) -> ImageInput | None:
+        guide: ImageInput = self.strokes or self.image
+        return guide
 
     @property
     def masked(self) -> bool:
         return bool(self.mask or self.alpha_mask or self.strokes)
 
-
-@dataclass(frozen=True)
-class _Start:
-    """The guide noised to a level."""
-
-    method: SDEdit
-
     @property
     def passes(self) -> int:
-        return self.method.repeats
+        return self.repeats
 
     @cached_property
-    def edit(self) -> Any:
-        """The edit mask at the picture's size, PIL "L", or None."""
-        m = self.method
-        if m.image.is_tensor or not m.masked:
+    def edit(self) -> PILImage | None:
+        """The edit mask at the picture's size, PIL "L"; a tensor's is read when the run begins."""
+        if self.image.is_tensor or not self.masked:
             return None
         return images.edit_mask(
-            m.image.picture(),
-            mask=m.mask,
-            painted=None if m.strokes is None else m.strokes.picture(),
-            invert=m.invert,
-            grow=m.grow,
-            feather=m.feather,
+            self.image.picture(),
+            mask=self.mask,
+            painted=None if self.strokes is None else self.strokes.picture(),
+            invert=self.invert,
+            grow=self.grow,
+            feather=self.feather,
         )
 
-    @property
-    def parts(self) -> tuple[Any, Any] | None:
-        """The picture that is kept outside the edit mask, and that mask."""
-        return None if self.edit is None else (self.method.image.picture(), self.edit)
-
     def place(self) -> Place:
-        image = self.method.image
-        if image.is_tensor:
-            return Place(shape=tuple(image.tensor().shape[-3:]))
-        size = image.picture().size
-        return Place(size, None if self.edit is None else images.mask_box(self.edit, size))
+        edit = self.edit
+        return Place.of(
+            self.image, None if edit is None else images.mask_box(edit, self.image.picture().size)
+        )
 
-    def level(self, schedule: Schedule) -> float:
-        m = self.method
-        if m.ratio is not None or m.alpha_bar is not None:
-            return level(schedule, ratio=m.ratio, alpha_bar=m.alpha_bar)
-        return 0.5 if m.t0 is None else m.t0
+    def level(self, process: Process) -> float:
+        if self.ratio is not None or self.alpha_bar is not None:
+            schedule = process.denoiser.schedule
+            return level(schedule, ratio=self.ratio, alpha_bar=self.alpha_bar)
+        return 0.5 if self.t0 is None else self.t0
 
-    def bind(self, run: Run) -> _Bound:
-        m = self.method
-        given = next((name for name in ("ratio", "alpha_bar") if getattr(m, name) is not None), "")
-        if given and run.process.spacing == MODEL:
+    def bind_start(self, run: Run) -> BoundStart:
+        if run.process.spacing == MODEL and (self.ratio, self.alpha_bar) != (None, None):
+            given = "alpha_bar" if self.ratio is None else "ratio"
             raise SfumatoError(
                 f"sdedit: {given} names a noise level, but spacing model takes a share of its "
                 "steps; give t0"
             )
-        if m.image.is_tensor:
-            known = m.image.state("sdedit", run.shape, run.n).to(run.device)
-            mask = None
-            if m.mask is not None:
-                mask = m.mask.edit("sdedit", run.shape, run.n, m.invert).to(run.device)
-            if m.match_colour:
-                run.finishers.append(_MatchColour(run.space.decode(known), mask))
-            return _Bound(run, m, known, known, mask)
-        picture = m.image.picture()
-        # what was transparent and is painted now must show
-        run.paste = (picture, self.edit, None if m.alpha_mask else picture.alpha)
-        if run.untouched:
-            return _Bound(run, m, None, None, None)
-        known = self.pixels(run, picture)
-        guide = known
-        if m.strokes is not None:
-            guide = self.pixels(run, images.painted_over(picture, m.strokes.picture()))
         mask = cells = None
-        if self.edit is not None:
-            mask = images.mask_to_work(self.edit, run.frame).to(run.device)
-            cells = images.mask_to_cells(mask, run.space.stride)
-        if m.match_colour:
-            run.finishers.append(_MatchColour(guide, mask))
-        state = run.space.encode(known)
-        return _Bound(run, m, state if guide is known else run.space.encode(guide), state, cells)
+        if self.image.is_tensor:
+            guide = run.known = self.image.state("sdedit", run.shape, run.n).to(run.device)
+            pixels = run.space.decode(guide) if self.match_colour else guide
+            if self.mask is not None:
+                mask = cells = self.mask.edit(self.id, run.shape, run.n, self.invert).to(run.device)
+        else:
+            picture = self.image.picture()
+            # what was transparent and is painted now must show
+            run.paste = (picture, self.edit, None if self.alpha_mask else picture.alpha)
+            if run.untouched:
+                return PriorNoise()  # never drawn from: the picture is the result
+            known = pixels = self._work(run, picture)
+            if self.strokes is not None:
+                pixels = self._work(run, images.painted_over(picture, self.strokes.picture()))
+            if self.edit is not None:
+                assert run.frame is not None
+                mask = images.mask_to_work(self.edit, run.frame).to(run.device)
+                cells = images.mask_to_cells(mask, run.space.stride)
+            run.known = run.space.encode(known)
+            guide = run.known if pixels is known else run.space.encode(pixels)
+        if cells is not None:
+            draw = drawn_with(run.solver) if self.noise == "auto" else self.noise
+            lagging = self.composite == "reference"
+            run.guides.append(Composite(run.known, cells, draw, lagging, self.last_noise))
+        if self.match_colour:
+            run.finishers.append(MatchColour(pixels, mask))
+        return Noised(guide, prior_at_1=self.composite == "level")
 
-    def pixels(self, run: Run, picture: Any) -> Tensor:
+    def _work(self, run: Run, picture: Picture) -> Tensor:
         """(1, 3, H, W) in [-1, 1] at the work size."""
-        return images.to_work(picture, run.frame, self.method.background)[None].to(run.device)
+        assert run.frame is not None
+        return images.to_work(picture, run.frame, self.background)[None].to(run.device)
 
 
 @dataclass(frozen=True)
-class _Bound:
-    """guide and known: clean states (B or 1, C, H, W), None of a run that leaves its picture
-    untouched; mask: 1 = may change, or None."""
+class Noised:
+    """guide: a clean state (B or 1, C, H, W), noised to the run's first time.
 
-    run: Run
-    method: SDEdit
-    guide: Any
-    known: Any
-    mask: Any
-
-    def state(self, call: Call, like: Tensor) -> Tensor:
-        t, schedule = self.run.times[0], self.run.schedule
-        like = like.to(self.guide)
-        if t == 1 and self.method.composite == "level":
-            return call.noise("prior", like) * schedule.prior(t)
-        noise = call.noise("start", like)
-        return torch.add(schedule.alpha(t) * self.guide, noise, alpha=schedule.sigma(t))
-
-
-class _Keep(Guide):
-    """Becomes the composite of the bound picture and mask."""
-
-    def __init__(self, method: SDEdit) -> None:
-        self.method = method
-
-    def bind(self, run: Run) -> Guide:
-        assert isinstance(run.start, _Bound)
-        m, draw = self.method, self.method.noise
-        if draw == "auto":
-            draw = "step" if run.solver.stochastic else "start"
-        return Composite(
-            run.start.known, run.start.mask, draw, m.composite == "reference", m.last_noise
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class _MatchColour:
-    """Gives each channel of the edited part of the pixels the guide's mean and deviation."""
+    prior_at_1: t = 1 is pure noise, of the purpose that a run without a picture draws.
+    """
 
     guide: Tensor
-    mask: Tensor | None
+    prior_at_1: bool
 
-    def __call__(self, pixels: Tensor) -> Tensor:
-        guide = self.guide.expand_as(pixels)
-        weight = torch.ones_like(pixels)
-        if self.mask is not None:
-            weight = (self.mask > 0).to(pixels).expand_as(pixels)
-        mean, std = _moments(pixels, weight)
-        goal, spread = _moments(guide, weight)
-        matched = (pixels - mean) * (spread / std.clamp_min(1e-6)) + goal
-        return torch.where(weight > 0, matched, pixels)
-
-
-def _moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    total = weight.sum((-2, -1), keepdim=True).clamp_min(1)
-    mean = (x * weight).sum((-2, -1), keepdim=True) / total
-    variance = ((x - mean) ** 2 * weight).sum((-2, -1), keepdim=True) / total
-    return mean, variance.sqrt()
+    def state(self, call: Call, like: Tensor) -> Tensor:
+        t, like = call.t, like.to(self.guide)
+        if t == 1 and self.prior_at_1:
+            return call.noise("prior", like) * call.schedule.prior(t)
+        return torch.add(call.alpha * self.guide, call.noise("start", like), alpha=call.sigma)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+from sfumato.core.context import Call, Run
 from sfumato.core.denoiser import Prediction
 from sfumato.core.errors import SfumatoError
-from sfumato.core.guides import THRESHOLD, Call, Guide
+from sfumato.core.guides import THRESHOLD, Guide
 from sfumato.core.lazy import torch
 from sfumato.methods import Method, knob, method
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.core.process import Process
-    from sfumato.core.run import Run
 
 
 @method
@@ -38,39 +38,34 @@ class Threshold(Method):
     def __call__(self, process: Process) -> Process:
         if self.mode == "none":
             return process
-        quantile = self.quantile if self.mode == "dynamic" else None
-        return process.add(guides=(_Threshold(quantile),))
+        return process.add(guides=(self,))
 
-
-@dataclass(frozen=True, eq=False)
-class _Threshold(Guide):
-    """low, high: the range in state units; quantile: None for static."""
-
-    quantile: float | None
-    low: float = -1.0
-    high: float = 1.0
-    tied: bool = True
-
-    name = "threshold"
-    edit_rank = THRESHOLD
-
-    def bind(self, run: Run) -> Guide:
-        assert run.mixture is not None
+    def bind_guide(self, run: Run) -> Guide:
         if run.space.stride > 1:
             raise SfumatoError(
                 "threshold: this model works on latents, which have no bounds; leave it out"
             )
         low, high = run.space.encode(torch.tensor([-1.0, 1.0])).tolist()
-        return _Threshold(self.quantile, low, high, run.mixture.tied)
+        return Clamp(low, high, self.quantile if self.mode == "dynamic" else None)
+
+
+@dataclass(frozen=True, eq=False)
+class Clamp(Guide):
+    """x0 within [low, high], in units of the state; quantile: of dynamic, None for static."""
+
+    low: float
+    high: float
+    quantile: float | None = None
+
+    name = "threshold"
+    edit_rank = THRESHOLD
 
     def edit(self, pred: Prediction, x: Tensor, call: Call) -> Prediction:
         if self.quantile is None:
             x0 = pred.x0.clamp(self.low, self.high)
         else:
             x0 = self.dynamic(pred.x0, self.quantile)
-        if not self.tied:
-            return replace(pred, x0=x0)
-        return pred.with_x0(x0, x, call.schedule.alpha(call.t), call.schedule.sigma(call.t))
+        return call.with_x0(pred, x0, x)
 
     def dynamic(self, x0: Tensor, quantile: float) -> Tensor:
         """clamp(x0, -s, s) / s with s = max(1, quantile of |x0|), about the middle of the range."""

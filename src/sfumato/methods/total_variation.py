@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from sfumato.core.lazy import torch
-from sfumato.core.losses import Measure
 from sfumato.methods import knob, method
-from sfumato.methods.loss import Loss
+from sfumato.methods.common.loss import Loss
+from sfumato.methods.common.penalty import Measure
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sfumato.core.run import Run
+    from sfumato.core.context import Run
 
 
 @method

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from sfumato import images
+from sfumato.core.context import Call, Run
 from sfumato.core.errors import SfumatoError
-from sfumato.core.schedule import Schedule
-from sfumato.core.starts import Place
+from sfumato.core.starts import BoundStart, Place
 from sfumato.images import Image
-from sfumato.methods import Colour, Method, knob, method
+from sfumato.methods import Method, knob, method
+from sfumato.methods.common.fields import Background
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sfumato.core.guides import Call
     from sfumato.core.process import Process
-    from sfumato.core.run import Run
 
 
 @method
@@ -41,47 +41,42 @@ class Upscale(Method):
             le=64,
         ),
     ] = None
-    background: Annotated[Colour, knob("colour behind transparent parts")] = "white"
+    background: Background = "white"
 
     def __call__(self, process: Process) -> Process:
         if process.stages < 2:
             raise SfumatoError("upscale: needs an upsampler; this model has none, or stages is 1")
-        source: Any = process.source
-        if source is not None:
-            sizes = {source.card.factor(k): k for k in range(2, process.stages + 1)}
+        if process.source is not None:
+            factors = process.source.factors
+            sizes = {math.prod(factors[:k]): k + 1 for k in range(1, process.stages)}
             factor = self.factor or next(iter(sizes))
             if factor not in sizes:
                 known = " or ".join(map(str, sizes))
                 raise SfumatoError(f"upscale: factor {factor}: this model makes {known}")
             process = replace(process, stages=sizes[factor])
-        return process.add(start=_Start(self))
+        return process.add(start=self)
 
-
-@dataclass(frozen=True)
-class _Start:
-    """Level 0: nothing is left for the base to do."""
-
-    method: Upscale
-    passes: int = 1
-    upsamples: bool = True
+    passes: ClassVar[int] = 1
+    upsamples: ClassVar[bool] = True
 
     def place(self) -> Place:
-        return Place(self.method.image.picture().size, exact=True)
+        return Place.of(self.image, exact=True)
 
-    def level(self, schedule: Schedule) -> float:
+    def level(self, process: Process) -> float:
+        """0: nothing is left for the base to do."""
         return 0.0
 
-    def bind(self, run: Run) -> _Bound:
-        picture = self.method.image.picture()
-        pixels = images.to_work(picture, run.frame, self.method.background)
-        return _Bound(run.space.encode(pixels[None].to(run.device)), run.n)
+    def bind_start(self, run: Run) -> BoundStart:
+        assert run.frame is not None
+        pixels = images.to_work(self.image.picture(), run.frame, self.background)
+        return Itself(run.space.encode(pixels[None].to(run.device)))
 
 
 @dataclass(frozen=True)
-class _Bound:
-    known: Any
-    n: int
+class Itself:
+    """known: the picture's clean state (1, C, H, W)."""
+
+    known: Tensor
 
     def state(self, call: Call, like: Tensor) -> Tensor:
-        state: Tensor = self.known.expand(self.n, *self.known.shape[1:])
-        return state
+        return self.known.expand(len(like), *self.known.shape[1:])

@@ -25,14 +25,16 @@ from torch import Tensor, nn
 from sfumato.core.denoiser import Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.documents import parse_json, read_text
-from sfumato.models import hub, parts, renaming
-from sfumato.models.adapter_files import Full, Low, changes, check, flat, read, words_of
-from sfumato.models.encoders import Encoder, Encoders
-from sfumato.models.latents import Conditional, Latents, cross_attentions
+from sfumato.models.added_words import with_words
+from sfumato.models.encoders import Encoders
+from sfumato.models.files import hub, key_names, pipeline
+from sfumato.models.files.adapter_files import Full, Low, changes, check, flat, read
+from sfumato.models.files.learned_words import words_of
+from sfumato.models.latents import Conditional, Latents
 from sfumato.nn import lora
 from sfumato.nn.unet import UNet
 from sfumato.nn.vdiffusion import VDiffusion
-from sfumato.recipe import called
+from sfumato.recipe.places import called
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model
@@ -71,7 +73,7 @@ def adapted(model: Model, adapter: str | Path, scale: float = 1.0) -> Model:
     if isinstance(base, UNet):
         made = _own(model, file, tensors, header, scale)
     elif words := words_of(tensors, file):
-        made = _with_words(model, file, words, scale)
+        made = with_words(model, file, words, scale)
     else:
         made = _with_lora(model, file, tensors, header, scale)
     entry = {
@@ -290,68 +292,10 @@ def layer_names(net: nn.Module, part: str) -> dict[str, str]:
     made = {flat(name): name for name in names}
     if part == "unet" and getattr(net.config, "layers_per_block", None) is not None:
         sgm = {
-            k.rpartition(".")[0]: v.rpartition(".")[0] for k, v in renaming.sgm_names(net).items()
+            k.rpartition(".")[0]: v.rpartition(".")[0] for k, v in key_names.sgm_names(net).items()
         }
         made |= {flat(sgm[name]): name for name in names if name in sgm}
     return made
-
-
-def _with_words(
-    model: Model, file: Path, words: Mapping[str, tuple[Tensor, ...]], scale: float
-) -> Model:
-    """Words whose vectors were learned (textual inversion, arXiv 2208.01618), also for each
-    cross-attention layer apart (P+, arXiv 2303.09522)."""
-    text = model.text
-    if not isinstance(text, Encoders):
-        raise SfumatoError(f"adapter {file.name}: model {model.name} reads no text")
-    if scale != 1:
-        raise SfumatoError(f"adapter {file.name}: a learned word has no strength; leave it out")
-    encoders = list(text.encoders)
-    for word, given in words.items():
-        vectors = [v[None] if v.ndim == 1 else v for v in given]
-        if len(vectors) != len(encoders):
-            raise SfumatoError(
-                f"adapter {file.name}: vectors for {len(vectors)} text encoders, model "
-                f"{model.name} has {len(encoders)}; it belongs to another model"
-            )
-        if vectors[0].ndim == 3 and len(vectors[0]) != (layers := layers_of(model)):
-            raise SfumatoError(
-                f"adapter {file.name}: word {word} is for {len(vectors[0])} cross-attention "
-                f"layers, model {model.name} has {layers}; it belongs to another model"
-            )
-        for k, vector in enumerate(vectors):
-            encoders[k] = _knowing(encoders[k], word, vector, file)
-        log.info("adapter %s: word %s of %s", file.name, word, counted(vectors[0]))
-    return replace(model, text=replace(text, encoders=tuple(encoders)))
-
-
-def counted(vectors: Tensor) -> str:
-    """How many vectors a word has."""
-    layers = f" for each of {len(vectors)} layers" if vectors.ndim == 3 else ""
-    return f"{vectors.shape[-2]} vectors{layers}"
-
-
-def layers_of(model: Model) -> int:
-    """The cross-attention layers of a latent model, each of which may read words of its own."""
-    network = model.denoiser.network
-    if not isinstance(network, Conditional):
-        raise SfumatoError(f"{model.name}: words for each layer are for latent models with text")
-    if network.config.stride is not None:
-        raise SfumatoError(
-            f"{model.name}: words with vectors for each layer are for Stable Diffusion 1.x and 2.x;"
-            " XL also reads one vector for the whole prompt, which belongs to no layer"
-        )
-    return len(cross_attentions(network.net))
-
-
-def _knowing(encoder: Encoder, word: str, vectors: Tensor, file: Path) -> Encoder:
-    width = encoder.vectors.shape[1]
-    if vectors.shape[-1] != width:
-        raise SfumatoError(
-            f"adapter {file.name}: vectors of {vectors.shape[-1]}, the text encoder's have "
-            f"{width}; it belongs to another model"
-        )
-    return replace(encoder, words={**encoder.words, word: vectors.float()})
 
 
 class Config(BaseModel):
@@ -368,7 +312,7 @@ def _autoencoder_kind(folder: Path) -> str:
     if not config.is_file():
         return ""
     kind = parse_json(Config, read_text(config), f"adapter {folder.name}").kind
-    return kind if kind in parts.AUTOENCODERS else ""
+    return kind if kind in pipeline.AUTOENCODERS else ""
 
 
 def _with_autoencoder(model: Model, folder: Path, kind: str, name: str, scale: float) -> Model:
@@ -378,7 +322,7 @@ def _with_autoencoder(model: Model, folder: Path, kind: str, name: str, scale: f
     if scale != 1:
         raise SfumatoError(f"adapter {name}: an autoencoder has no strength; leave it out")
     digest = sha256()
-    space = Latents.of(parts.autoencoder(folder, kind, model.choice, digest))
+    space = Latents.of(pipeline.autoencoder(folder, kind, model.choice, digest))
     if (space.stride, space.channels) != (model.space.stride, model.space.channels):
         raise SfumatoError(
             f"adapter {name}: latents of {space.channels} channels at stride {space.stride}, model "

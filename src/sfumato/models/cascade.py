@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,12 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato import images
+from sfumato.core.composition import name_of
+from sfumato.core.context import Run, Step
 from sfumato.core.denoiser import Cond
+from sfumato.core.frame import Frame
+from sfumato.core.loop import Loop
 from sfumato.core.noise import Noise
 from sfumato.core.plan import calls as planned
-from sfumato.core.process import Method, Process, name_of
-from sfumato.core.run import Loop, Run, Step
+from sfumato.core.process import Method, Process
+from sfumato.core.source import Source
 from sfumato.models.result import Result
 
 CACHED = 1 << 17
@@ -74,14 +78,45 @@ class Cascade:
     def calls(self) -> list[int]:
         """Network calls that each stage will make."""
         with torch.no_grad():
-            calls = Walk(self, 0, None, False, unwalked=True).calls()
-        return calls + [0] * (1 + len(self.upsamplers) - len(calls))
+            base = self.base.plan()
+            run, counts = base.run, [planned(base)]
+            if not run.untouched or goes_on(run.process):
+                low = run.decode(torch.zeros(1, device=run.device).expand(run.n, *run.shape))
+                for process in self.needed(run.frame):
+                    loop = self.handed(process, run, low).plan()
+                    counts.append(planned(loop))
+                    low = low.new_zeros(()).expand(run.n, *loop.run.shape)
+        return counts + [0] * (1 + len(self.upsamplers) - len(counts))
 
-    def needed(self, frame: images.Frame | None) -> tuple[Process, ...]:
+    @property
+    def source(self) -> Source:
+        """The model of all stages."""
+        assert self.base.source is not None
+        return self.base.source
+
+    def handed(self, process: Process, base: Run, low: Tensor) -> Process:
+        """An upsampler's process on the picture (n, 3, h, w) of the stage before."""
+        factor = self.source.factors[process.stage - 1]
+        shape = (low.shape[1], low.shape[2] * factor, low.shape[3] * factor)
+        cond = Cond({"low_res": low})
+        if process.denoiser.network.config.xf_width:  # type: ignore[attr-defined]
+            words = self.source.encode([base.process.prompt]).rows(base.n)  # GLIDE's reads it too
+            cond = Cond({**words, **cond})
+        frame = base.frame
+        rows = rows_of(process.rows_max, shape, base.device)
+        return replace(
+            process,
+            cond=cond,
+            shape=shape,
+            n=base.n,
+            geometry=None if frame is None else frame.enlarged(shape[2] // frame.work[0]),
+            rows_max=rows,
+        )
+
+    def needed(self, frame: Frame | None) -> tuple[Process, ...]:
         """The upsamplers up to the result's size: what would only be made smaller is not made."""
-        model: Any = self.base.source
         for k in range(len(self.upsamplers)):
-            if frame is not None and frame.reaches(model.card.factor(k + 1)):
+            if frame is not None and frame.reaches(math.prod(self.source.factors[:k])):
                 return self.upsamplers[:k]
         return self.upsamplers
 
@@ -99,7 +134,7 @@ class Cascade:
         detach: bool = False,
     ) -> Iterator[Step]:
         """The base's steps, then each upsampler's (`step.stage` tells which)."""
-        return Walk(self, seed, noise, detach).steps(x)
+        return Walk(self, seed, noise).steps(x, detach=detach)
 
     def sample(
         self,
@@ -110,18 +145,17 @@ class Cascade:
     ) -> Result:
         """Run all stages."""
         with torch.no_grad():
-            walk = Walk(self, seed, noise, False)
+            walk = Walk(self, seed, noise)
             trace: list[dict[str, Any]] = []
-            for step in walk.steps(None):
+            for step in walk.steps():
                 if step.i >= 0 and step.stage == 0:
-                    scores = {name: score.tolist() for name, score in step.scores.items()}
-                    trace.append({"t": step.t, "s": step.s, "calls": step.calls, **scores})
+                    trace.append(step.scalars)
                 if progress is not None:
                     progress(step)
-            calls = [run.calls for run in walk.runs]
+            calls = [loop.calls for loop in walk.loops]
             calls += [0] * (1 + len(self.upsamplers) - len(calls))
-            model: Any = self.base.source
-            return model.results(walk.pixels, walk.runs[0], trace, calls)  # type: ignore[no-any-return]
+            result: Result = self.source.finish(walk.pixels, walk.loops[0].run, trace, calls)
+            return result
 
     def invert(self, x0: Tensor, *, t: float = 1.0, guided: bool = False) -> list[Tensor]:
         """The base's deterministic path upwards from x0 (B, C, h, w) at the work size."""
@@ -129,83 +163,33 @@ class Cascade:
 
 
 class Walk:
-    """One run through the stages; `pixels` holds the last stage's picture afterwards.
+    """One run through the stages; `pixels` holds the last stage's picture afterwards."""
 
-    unwalked: to count calls only.
-    """
-
-    def __init__(
-        self,
-        cascade: Cascade,
-        seed: int,
-        noise: Noise | None,
-        detach: bool,
-        unwalked: bool = False,
-    ) -> None:
+    def __init__(self, cascade: Cascade, seed: int, noise: Noise | None) -> None:
         self.cascade = cascade
         self.seed = seed
         self.noise = noise
-        self.detach = detach
-        self.unwalked = unwalked
-        self.runs = [self.begin(cascade.base)]
+        self.loops = [cascade.base.begin(seed, noise)]
         self.pixels: Tensor | None = None
 
-    def steps(self, x: Tensor | None) -> Iterator[Step]:
-        run = self.runs[0]
-        if run.untouched:
-            if not goes_on(run.process):
-                return
-            assert run.start is not None
-            like = torch.empty((run.n, *run.shape), device=run.device)
-            self.pixels = run.decode(run.start.state(run.begin(-1, 0.0, 0.0, 0), like))
+    def steps(self, x: Tensor | None = None, *, detach: bool = False) -> Iterator[Step]:
+        base = self.loops[0]
+        if not base.run.untouched:
+            yield from self._walk(base, x, detach)
+        elif goes_on(base.run.process):
+            self.pixels = base.run.decode(base.first())
         else:
-            yield from self.walk(run, x)
-        for process in self.cascade.needed(run.frame):
+            return
+        for process in self.cascade.needed(base.run.frame):
             assert self.pixels is not None
-            run = self.enter(process, quantised(self.pixels))
-            self.runs.append(run)
-            yield from self.walk(run, None)
+            handed = self.cascade.handed(process, base.run, quantised(self.pixels))
+            self.loops.append(handed.begin(self.seed, self.noise))
+            yield from self._walk(self.loops[-1], None, detach)
 
-    def begin(self, process: Process) -> Run:
-        return process.plan() if self.unwalked else process.begin(self.seed, self.noise)
-
-    def calls(self) -> list[int]:
-        """Network calls of each stage that runs."""
-        run = self.runs[0]
-        counts = [planned(run)]
-        if run.untouched and not goes_on(run.process):
-            return counts
-        low = run.decode(torch.zeros(1, device=run.device).expand(run.n, *run.shape))
-        for process in self.cascade.needed(run.frame):
-            self.runs.append(self.enter(process, low))
-            counts.append(planned(self.runs[-1]))
-            low = low.new_zeros(()).expand(run.n, *self.runs[-1].shape)
-        return counts
-
-    def walk(self, run: Run, x: Tensor | None) -> Iterator[Step]:
-        for step in Loop(run, self.detach).steps(x):
+    def _walk(self, loop: Loop, x: Tensor | None, detach: bool) -> Iterator[Step]:
+        for step in loop.steps(x, detach=detach):
             yield step
-        self.pixels = run.decode(step.x)
-
-    def enter(self, process: Process, low: Tensor) -> Run:
-        """An upsampler's run on the picture of the stage before."""
-        base = self.runs[0]
-        model: Any = base.process.source
-        factor = model.card.upsamplers[process.stage - 1].factor
-        shape = (low.shape[1], low.shape[2] * factor, low.shape[3] * factor)
-        cond = Cond({"low_res": low})
-        if process.denoiser.network.config.xf_width:  # type: ignore[attr-defined]
-            words = model.encode([base.process.prompt]).rows(base.n)  # GLIDE's reads the text too
-            cond = Cond({**words, **cond})
-        geometry = None
-        if base.frame is not None:
-            geometry = images.larger_frame(base.frame, shape[2] // base.frame.work[0])
-        rows = rows_of(process.rows_max, shape, base.device)
-        bound = replace(process, cond=cond, shape=shape, n=base.n, geometry=geometry, rows_max=rows)
-        run = self.begin(bound)
-        run.frame = base.frame
-        run.process = replace(run.process, source=model)  # for previews only, after binding
-        return run
+        self.pixels = loop.run.decode(step.x)
 
 
 def rows_of(given: int | None, shape: tuple[int, ...], device: Any) -> int | None:

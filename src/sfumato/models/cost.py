@@ -18,9 +18,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sfumato.core.denoiser import Cond, Denoiser
+from sfumato.core.frame import Frame
 from sfumato.core.process import Process
-from sfumato.core.run import place_of
-from sfumato.images.frame import Frame
 from sfumato.models.cascade import Cascade, base_of, rows_of
 from sfumato.models.devices import DTYPES, Choice
 
@@ -65,7 +64,7 @@ def seconds(process: Process | Cascade, choice: Choice) -> float | None:
     resolved = base_of(process).resolved()
     calls = process.calls if isinstance(process, Cascade) else [process.calls]
     total = 0.0
-    for count, stage in zip(calls, stages(resolved, *resolved.frame(place_of(resolved))),
+    for count, stage in zip(calls, stages(resolved, *resolved.frame(resolved.place)),
                             strict=False):  # fmt: skip
         if not count:
             continue
@@ -82,7 +81,7 @@ def shares(process: Process | Cascade) -> list[float]:
     if not isinstance(process, Cascade):
         return [1.0]
     resolved = process.base.resolved()
-    _, shape = resolved.frame(place_of(resolved))
+    _, shape = resolved.frame(resolved.place)
     side, several = shape[-1], max(1, len(resolved.positives)) + len(resolved.aways)
     made = [several * parameters(process.base.denoiser) * side**2]
     for upsampler in process.upsamplers:

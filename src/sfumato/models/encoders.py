@@ -24,29 +24,48 @@ from torch import Tensor
 
 from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError
+from sfumato.core.source import Span
+from sfumato.models.files.spans import Spans, columns, of_clip
 
 log = logging.getLogger("sfumato")
 
 WEIGHTED = re.compile(r"\(((?:[^()\\]|\\.)+?):\s*([0-9]*\.?[0-9]+)\s*\)")
+ESCAPED = re.compile(r"\\(?=[()])")
 HEAVIEST = 5.0
 TURN = threading.Lock()
 """Held while encoding: added words stand in the network's own table for the length of a pass."""
 
 
-def weighted(prompt: str) -> list[tuple[str, float]]:
-    r"""The prompt's pieces with their weights; \( and \) are brackets that mean nothing."""
+@dataclass(frozen=True)
+class Piece:
+    """A part of a prompt that has one weight. places: where its characters stand in the prompt."""
+
+    text: str
+    weight: float
+    places: tuple[int, ...]
+
+    @classmethod
+    def of(cls, prompt: str, start: int, end: int, weight: float) -> Piece:
+        r"""From a slice of the prompt, in which \( and \) are brackets that mean nothing."""
+        hidden = {start + match.start() for match in ESCAPED.finditer(prompt[start:end])}
+        places = tuple(k for k in range(start, end) if k not in hidden)
+        return cls("".join(prompt[k] for k in places), weight, places)
+
+
+def weighted(prompt: str) -> list[Piece]:
+    """The prompt's pieces with their weights."""
     pieces, at = [], 0
     for found in WEIGHTED.finditer(prompt):
         if found[1].rstrip()[-1:].isdigit() and "." not in found[2]:
             continue  # a ratio, or the time of day
-        pieces.append((prompt[at : found.start()], 1.0))
+        pieces.append(Piece.of(prompt, at, found.start(), 1.0))
         weight = float(found[2])
         if weight > HEAVIEST:
             raise SfumatoError(f"prompt: weight {weight:g} of {found[1]!r}; at most {HEAVIEST:g}")
-        pieces.append((found[1], weight))
+        pieces.append(Piece.of(prompt, *found.span(1), weight))
         at = found.end()
-    pieces.append((prompt[at:], 1.0))
-    return [(re.sub(r"\\([()])", r"\1", text), weight) for text, weight in pieces if text.strip()]
+    pieces.append(Piece.of(prompt, at, len(prompt), 1.0))
+    return [piece for piece in pieces if piece.text.strip()]
 
 
 _GRADIENTS: ContextVar[bool] = ContextVar("gradients", default=False)
@@ -94,9 +113,9 @@ class Encoder:
     def chunks(self, prompt: str) -> list[list[tuple[int, float]]]:
         """(token, weight) of the prompt, cut where the context is full; at least one chunk."""
         tokens = [
-            (token, weight)
-            for text, weight in weighted(prompt)
-            for token in self.tokens(text.strip())
+            (token, piece.weight)
+            for piece in weighted(prompt)
+            for token in self.tokens(piece.text.strip())
         ]
         room = self.context - 2
         return [tokens[k : k + room] for k in range(0, len(tokens), room)] or [[]]
@@ -105,15 +124,42 @@ class Encoder:
         """Token ids; those of added words follow the vocabulary."""
         if not self.words:
             return self._read(text)
-        ids = self.added
-        pattern = "|".join(re.escape(name) for name in sorted(ids, key=len, reverse=True))
-        found: list[int] = []
-        for piece in re.split(f"({pattern})", text):
-            if piece in ids:
-                found += ids[piece]
-            elif piece.strip():
-                found += self._read(piece.strip())
-        return found
+        ids, tokens = self.added, list[int]()
+        for part, _ in self._parts(text):
+            tokens += ids[part] if part in ids else self._read(part)
+        return tokens
+
+    def _parts(self, text: str) -> Iterator[tuple[str, int]]:
+        """Added words and what stands between them, with where they begin in the text."""
+        names = sorted(self.words, key=len, reverse=True)
+        split = re.split(f"({'|'.join(map(re.escape, names))})", text) if names else [text]
+        at = 0
+        for part in split:
+            if part in self.words:
+                yield part, at
+            elif part.strip():
+                yield part.strip(), at + len(part) - len(part.lstrip())
+            at += len(part)
+
+    def spans(self, prompt: str, chunks: int) -> Spans:
+        """Which characters of the prompt stand behind each column of so many chunks."""
+        spans: list[Span | None] = []
+        for piece in weighted(prompt):
+            for part, at in self._parts(piece.text):
+                if part in self.words:
+                    within: list[Span | None] = [(0, len(part))] * len(self.added[part])
+                else:
+                    within = of_clip(self.tokenizer, part)
+                for span in within:
+                    first, last = span or (0, 0)
+                    spans.append(
+                        (piece.places[at + first], piece.places[at + last - 1] + 1)
+                        if first < last
+                        else None
+                    )
+        room = self.context - 2
+        cut = [spans[k * room : (k + 1) * room] for k in range(chunks)]
+        return tuple(span for part in cut for span in columns(part, self.context, before=1))
 
     def _read(self, text: str) -> list[int]:
         """Token ids of the vocabulary, each of them a row of the table."""
@@ -229,9 +275,17 @@ class Encoders:
         with TURN:
             return self._encoded(texts, beside)
 
+    def spans(self, text: str, beside: Sequence[str] = ()) -> Spans:
+        """Which characters stand behind each column, as the first encoder reads them."""
+        return self.encoders[0].spans(text, self._chunks([text, *beside]))
+
+    def _chunks(self, texts: Sequence[str]) -> int:
+        """Of the longest text."""
+        return max(len(e.chunks(text)) for e in self.encoders for text in texts)
+
     def _encoded(self, texts: Sequence[str], beside: Sequence[str]) -> Cond:
         everything = [*texts, *beside]
-        chunks = max(len(e.chunks(text)) for e in self.encoders for text in everything)
+        chunks = self._chunks(everything)
         for text in texts:
             parts = self.encoders[0].chunks(text)
             if len(parts) > 1:

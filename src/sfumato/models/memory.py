@@ -22,11 +22,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sfumato.core.branches import Branch
 from sfumato.core.errors import SfumatoError
+from sfumato.core.frame import Frame
+from sfumato.core.mixture import Branch
 from sfumato.core.process import Process
 from sfumato.core.spacing import Times
-from sfumato.images.frame import Frame
 from sfumato.models.cascade import goes_on
 from sfumato.models.cost import Stage, module, outlined, shadow, stages, walk
 from sfumato.models.latents import Latents

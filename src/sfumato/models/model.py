@@ -1,45 +1,58 @@
 """Model: networks, text, space and card together; the source that processes ask.
 
-Loading lives in library.py, the stages of a cascade in cascade.py.
+Loading lives in loaders/library.py, the stages of a cascade in cascade.py.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
-import sfumato
 from sfumato import images
+from sfumato.core.context import Run, Step
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
-from sfumato.core.process import Process, Size
-from sfumato.core.ranges import SEEDS, Range, real, whole, words
-from sfumato.core.run import Run, Step, reported
-from sfumato.core.solvers import DDPM, Solver, solver, solver_data
+from sfumato.core.frame import Frame, Size
+from sfumato.core.process import Process
+from sfumato.core.ranges import Range, real, whole, words
+from sfumato.core.solvers import Solver
+from sfumato.core.source import Classifier, Decoder, Features, Origin, Rating
 from sfumato.core.spaces import IDENTITY, Space
-from sfumato.core.spacing import MODEL, NAMES, Own
+from sfumato.core.spacing import Own, Times
 from sfumato.core.starts import Place
 from sfumato.images import Picture
-from sfumato.methods import Method, from_data, to_data
-from sfumato.models import extras
-from sfumato.models.card import Card, Defaults
-from sfumato.models.configs import Scheduler
+from sfumato.models import finishing, memory
+from sfumato.models.card import Card
+from sfumato.models.classifier import classifier_of
+from sfumato.models.clip import CleanClip, Clip, clip_of
+from sfumato.models.defaults import fill, fill_from_scheduler
 from sfumato.models.devices import Choice
+from sfumato.models.features import features_of
+from sfumato.models.files.pipeline import digest_of
+from sfumato.models.files.schedulers import Scheduler
+from sfumato.models.files.spans import Reader, Spans
+from sfumato.models.rating import rating_of
+from sfumato.models.recording import asked, ran
 from sfumato.models.result import Result
-from sfumato.models.timesteps import index_read, times
-from sfumato.recipe import STRENGTH, Recipe, called, home, keep
+from sfumato.models.timesteps import times
+from sfumato.models.tiny import tiny_of
+from sfumato.recipe import Recipe
+from sfumato.recipe.fields import STRENGTH
+from sfumato.recipe.places import called
 
 if TYPE_CHECKING:
     from sfumato.models.cascade import Cascade
 
 log = logging.getLogger("sfumato")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -47,23 +60,25 @@ class Model:
     """denoiser of the base, denoisers of the upsamplers, text, space, card.
 
     name: what a recipe calls it; weights: digest of its files; folder: where they are; plain: the
-    model without its adapters, where it has some; loaded: what `get` has read so far; scheduler:
-    what its file of diffusers says, where it has one.
+    model without its adapters, where it has some; memo: what has been loaded beside the denoisers,
+    and what runs remember; scheduler: what its file of diffusers says, where it has one;
+    opens: another model by its name, as this one was.
     """
 
     name: str
     card: Card
     denoiser: Denoiser
     upsamplers: tuple[Denoiser, ...]
-    text: Callable[[Sequence[str], Sequence[str]], Cond] | None
+    text: Reader | None
     choice: Choice
     weights: str
     space: Space = IDENTITY
     folder: Path | None = None
     adapters: tuple[Mapping[str, Any], ...] = ()
     plain: Model | None = None
-    loaded: dict[str, Any] = field(default_factory=dict, repr=False)
+    memo: dict[Any, Any] = field(default_factory=dict, repr=False)
     scheduler: Scheduler | None = None
+    opens: Callable[[str], Model] | None = None
 
     def __repr__(self) -> str:
         """Name, sizes and weights in a few lines."""
@@ -92,7 +107,7 @@ class Model:
         label: int | None = None,
         n: int = 1,
         steps: int | None = None,
-        solver: str | Mapping[str, Any] | Solver | None = None,
+        solver: str | Mapping[str, Any] | Solver[Any] | None = None,
         spacing: str | tuple[float, ...] | None = None,
         size: Size | None = None,
         stages: int | None = None,
@@ -131,36 +146,83 @@ class Model:
 
         return Cascade(base, tuple(self.upsampler(k) for k in range(base.stages - 1)))
 
-    def get(
-        self,
-        what: Literal["clip", "classifier", "tiny", "features", "vgg19", "aesthetic"],
-        name: str | None = None,
-    ) -> Any:
-        """What is beside the denoisers (models.extras), None where the model has none.
+    def clip(self, name: str | None = None) -> Clip | CleanClip | None:
+        """The model's own CLIP, or one from a folder or org/name."""
+        return self._once(("clip", name), lambda: clip_of(self, name))
 
-        "tiny" is a small autoencoder of the same latents. name: a CLIP's folder or org/name, a file
-        of VGG19 or of an aesthetic head; of "features" such a file, or "model".
-        """
-        if what == "features":  # a network's own must not outlive it in `loaded`
-            return extras.features(self, name)
-        key = f"{what} {name or ''}"
-        if key not in self.loaded:
-            self.loaded[key] = extras.found(self, what, name)
-        return self.loaded[key]
+    def classifier(self) -> Classifier | None:
+        """The model's noise-aware classifier."""
+        return self._once(("classifier",), lambda: classifier_of(self))
 
-    def art(self, prompt: str, name: str | None = None) -> Model | None:
-        """A second model beside this one, for DiffStyler: an adapter of this one, or another model.
+    def features(self, name: str | None = None) -> Features | None:
+        """Of VGG19's weights in a file, or "model", the denoiser's own."""
+        return features_of(self, name)  # the denoiser's must not outlive it in `memo`
+
+    def rating(self, name: str | None = None) -> Rating | None:
+        """A file's linear head on a CLIP; with no name that of SFUMATO_HOME."""
+        return self._once(("rating", name), lambda: rating_of(self, name))
+
+    def decoder(self, which: Literal["full", "tiny"] = "full") -> Decoder | None:
+        """State to pixels; tiny: of a small autoencoder of the same latents."""
+        space = self.space if which == "full" else self.tiny()
+        return None if space is None else space.decode
+
+    def tiny(self) -> Space | None:
+        """A small autoencoder of the same latents."""
+        return self._once(("tiny",), lambda: tiny_of(self))
+
+    def second(self, prompt: str, name: str | None = None) -> Model | None:
+        """A model to run beside this one: an adapter of this one, or another model.
 
         Without a name the card's adapter for the style that the prompt names, None where none is.
         """
-        name = name or self.card.adapter_of(prompt)
-        if name is None:
+        chosen = name or self.card.adapter_of(prompt)
+        if chosen is None:
             return None
-        key = f"art {name}"
-        if key not in self.loaded:
-            self.loaded[key] = extras.art(self.plain or self, name)
-        made: Model = self.loaded[key]
-        return made
+        return self._once(("second", chosen), lambda: (self.plain or self)._beside(chosen))
+
+    def _beside(self, name: str) -> Model:
+        """By the name of an adapter, or of a model whose states are of the same kind."""
+        from sfumato.models import adapters
+
+        if name in self.card.adapters or adapters.is_one(Path(name)):
+            return self.adapt(name)
+        if self.opens is None:
+            raise SfumatoError(f"art {name}: this model was not loaded by name; give an adapter")
+        other = self.opens(name)
+        own, its = self.space, other.space
+        kinds = [(s.stride, s.channels, getattr(s, "scale", 1.0)) for s in (own, its)]
+        if kinds[0] != kinds[1]:
+            raise SfumatoError(
+                f"art {name}: works on {its.channels} channels at stride {its.stride}, "
+                f"{self.name} on {own.channels} at {own.stride}; the two cannot be mixed"
+            )
+        return other
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """How much larger each upsampler makes a picture."""
+        return tuple(stage.factor for stage in self.card.upsamplers)
+
+    @property
+    def origin(self) -> Origin:
+        """Of its weights and adapters together, by the name of the last adapter."""
+        digests = [self.weights, *(adapter["sha256"] for adapter in self.adapters)]
+        name = self.adapters[-1]["file"] if self.adapters else called(self.name)
+        return Origin(name, digest_of(digests))
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What its predictions come from."""
+        adapters = [dict(adapter) for adapter in self.adapters]
+        return {"weights": self.weights, "adapters": adapters, "dtype": self.choice.dtype}
+
+    def _once(self, key: tuple[str | None, ...], load: Callable[[], T]) -> T:
+        """What `load` gives, kept for as long as the model."""
+        if key not in self.memo:
+            self.memo[key] = load()
+        kept: T = self.memo[key]
+        return kept
 
     def adapt(self, adapter: str | Path, scale: float = 1.0) -> Model:
         """The model with an adapter: LoRA, learned word, autoencoder (models.adapters says more).
@@ -174,15 +236,15 @@ class Model:
 
     def upsampler(self, k: int) -> Process:
         """The process of upsampler k; its size and its low_res picture are set when it runs."""
-        stage = self.card.upsamplers[k]
         process = Process(
             denoiser=self.upsamplers[k],
             shape=(3, 0, 0),
+            source=self,
             space=self.space,
             stage=k + 1,
             device=self.choice.device,
         )
-        return fill(process, stage.defaults)
+        return self.complete(process)
 
     def shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
         """Of the state of a picture (width, height)."""
@@ -210,23 +272,15 @@ class Model:
             tensors["label"] = torch.full((len(texts),), label)
         return Cond(tensors).map(lambda v: v.to(self.choice.device))
 
+    def spans(self, text: str, beside: Sequence[str] = ()) -> Spans | None:
+        """Which characters stand behind each column that cross attention reads."""
+        return None if self.text is None else self.text.spans(text, beside)
+
     def complete(self, process: Process) -> Process:
-        """Card defaults into empty slots, and what the scheduler's file says of how it samples."""
-        filled = fill(process, self.card.defaults)
-        if filled.spacing == MODEL and self.scheduler is not None:
-            code = index_read(self.scheduler, self.denoiser.schedule.steps)
-            if code is not None:
-                filled = replace(filled, denoiser=replace(filled.denoiser, code=code))
-        chosen = None if filled.solver is None else solver(filled.solver)
-        variance = None if self.scheduler is None else self.scheduler.variance
-        if (
-            isinstance(chosen, DDPM)
-            and chosen.variance == "auto"
-            and variance is not None
-            and not self.denoiser.learned_range
-        ):
-            return replace(filled, solver=replace(chosen, variance=variance))
-        return filled
+        """The card's defaults into empty slots, and how the scheduler's file says to sample."""
+        if process.stage:
+            return fill(process, self.card.upsamplers[process.stage - 1].defaults)
+        return fill_from_scheduler(self, fill(process, self.card.defaults))
 
     @property
     def grid(self) -> Own | None:
@@ -235,8 +289,10 @@ class Model:
             return None
         return partial(times, self.scheduler, self.denoiser.schedule)
 
-    def frame(self, process: Process, place: Place) -> tuple[images.Frame, tuple[int, ...]]:
-        """Work size by the card's native size, multiple and maximum."""
+    def frame(self, process: Process, place: Place) -> tuple[Frame | None, tuple[int, ...]]:
+        """Work size by the card's native size, multiple and maximum; an upsampler's is given."""
+        if process.stage:
+            return process.geometry, process.shape
         card, factor = self.card, self.card.factor(process.stages)
         if place.exact:
             assert place.size is not None
@@ -257,64 +313,29 @@ class Model:
         return frame, self.shape(frame.work)
 
     def fits(
-        self, process: Process, frame: Any, shape: tuple[int, ...], times: tuple[float, ...]
+        self, process: Process, frame: Frame | None, shape: tuple[int, ...], times: Times
     ) -> None:
         """Refuse a run that is beyond the machine's memory, before any network is called."""
-        from sfumato.models import memory
-
-        memory.fits(process, frame, shape, times)
+        if process.stage == 0:  # which counts its upsamplers too
+            memory.fits(process, frame, shape, times)
 
     def preview(self, step: Step, run: Run) -> Picture:
         """The predicted picture of the batch's first row, at the work size without padding.
 
         Latents go through the tiny autoencoder where there is one.
         """
-        space = (self.get("tiny") if run.space.stride > 1 else None) or run.space
-        pixels = space.decode(step.pixels()[:1].float())[0]
-        if run.frame is None:
-            return images.from_tensor(pixels)
-        factor = pixels.shape[-1] // run.frame.work[0]
-        return images.from_tensor(images.crop_work(pixels, run.frame, factor))
+        return finishing.preview(self.tiny() if run.space.stride > 1 else None, step, run)
 
-    def finish(self, x: Tensor | None, run: Run, trace: list[dict[str, Any]]) -> Result:
-        """Decode, crop, resize to the target, paste what was kept."""
-        return self.results(None if x is None else run.decode(x), run, trace, [run.calls])
-
-    def results(
+    def finish(
         self, pixels: Tensor | None, run: Run, trace: list[dict[str, Any]], calls: list[int]
     ) -> Result:
-        """pixels (n, 3, H, W) in [-1, 1] at the work size times a factor; None: untouched."""
-        recipe = self.recipe(run, calls)
-        for method in run.process.methods:
-            for given in images.inputs_of(method) if isinstance(method, Method) else ():
-                if not keep(given.data):
-                    log.warning("%s: could not be kept in %s for `sfumato run`", given.name, home())
-        made = []
-        for j in range(run.n):
-            picture = self.picture(None if pixels is None else pixels[j], run)
-            picture.recipe = replace(recipe, run={**recipe.run, "index": j})
-            made.append(picture)
-        scores = {
-            name: values
-            for name, values in (trace[-1] if trace else {}).items()
-            if isinstance(values, list)
-        }
-        return Result(made, recipe, trace, calls, scores, run.counts)
+        """Pictures of pixels (n, 3, H, W) in [-1, 1], and the recipe of what ran.
 
-    def picture(self, pixels: Tensor | None, run: Run) -> Picture:
-        """One picture of the batch at its final size, what was kept pasted back."""
-        original, edit, alpha = run.paste or (None, None, None)
-        if pixels is None:
-            assert original is not None  # only a picture can stay untouched
-            return images.resized(original, run.frame)
-        if run.frame is None:  # the run began from a tensor of states
-            return images.from_tensor(pixels)
-        made = images.from_work(pixels, run.frame)
-        return (
-            made
-            if original is None
-            else images.paste(made, original, edit, run.frame, opaque=alpha is None)
-        )
+        They are at the work size times a factor; None: the picture is left as it is.
+        """
+        recipe = ran(self, run, calls)
+        finishing.keep_inputs(run)
+        return finishing.result(pixels, run, recipe, trace, calls)
 
     def phrase(self, prompt: str) -> str:
         """The prompt with the card's template where it names none of the card's styles."""
@@ -325,64 +346,4 @@ class Model:
 
     def asked(self, process: Process, seed: int = 0) -> Recipe:
         """The recipe of a process that has not run: all that was asked for, defaults filled in."""
-        process = process.resolved()
-        assert process.solver is not None
-        adapters: Any = self.adapters
-        return Recipe(
-            model=called(self.name),
-            adapters=adapters,
-            prompt=process.prompt,
-            negative=process.negative,
-            label=process.label,
-            stages=process.stages,
-            seed=whole(seed, "seed", SEEDS),
-            n=process.n,
-            steps=process.n_steps,
-            solver=solver_data(solver(process.solver)),
-            spacing=process.spacing,
-            size=process.size,
-            methods=tuple(to_data(method) for method in process.methods),
-        )
-
-    def recipe(self, run: Run, calls: list[int]) -> Recipe:
-        """What was asked for and what ran."""
-        ran: Any = {
-            "dtype": self.choice.dtype,
-            "device": self.choice.device,
-            "batch": run.n,
-            "index": 0,
-            "calls": calls,
-            "evaluations": run.counts,
-            "work_size": list(run.frame.work) if run.frame else list(run.shape[:0:-1]),
-            "size": list(run.frame.target) if run.frame else None,
-            "start": reported(run),
-            "threads": torch.get_num_threads(),
-            **run.report,
-        }
-        return replace(
-            self.asked(run.process, run.seed),
-            run=ran,
-            versions={
-                "sfumato": sfumato.__version__,
-                "torch": torch.__version__,
-                "weights": f"sha256 {self.weights}",
-            },
-        )
-
-
-def fill(process: Process, defaults: Defaults) -> Process:
-    """The card's steps, solver, spacing and methods, where the process left them open."""
-    steps, spacing = process.n_steps, process.spacing
-    fixed = spacing is not None and (not isinstance(spacing, str) or spacing not in NAMES)
-    process = replace(
-        process,
-        n_steps=steps if steps is not None or fixed else defaults.steps,
-        spacing=spacing if spacing is not None else defaults.spacing,
-        solver=process.solver if process.solver is not None else defaults.solver,
-    )
-    taken = {getattr(m, "slot", None) for m in (*process.methods, *process.within)}
-    for data in defaults.methods:
-        method: Method = from_data(data)
-        if method.slot not in taken:
-            process = process | method
-    return process
+        return asked(self, process, seed)

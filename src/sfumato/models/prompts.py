@@ -10,7 +10,8 @@ from tokenizers import Tokenizer
 
 from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError
-from sfumato.models.vocabularies import too_long
+from sfumato.models.files.spans import Spans, columns, trimmed
+from sfumato.models.files.vocabularies import too_long
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,3 +41,8 @@ class Prompts:
             tokens[row, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
             mask[row, : len(ids)] = True
         return Cond({"tokens": tokens, "mask": mask})
+
+    def spans(self, text: str, beside: Sequence[str] = ()) -> Spans:
+        """Which characters stand behind each column."""
+        pairs = self.tokenizer.encode(text).offsets if text.strip() else []
+        return columns(trimmed(pairs, text), self.context)

@@ -3,24 +3,68 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from sfumato import documents, images
+from sfumato.core.context import Step
 from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
-from sfumato.core.run import Step
+from sfumato.documents import parse_data
 from sfumato.methods import from_data
-from sfumato.models import hub
 from sfumato.models.cascade import Cascade
-from sfumato.models.library import folder_of, load
+from sfumato.models.files import hub
+from sfumato.models.files.pipeline import digest_of
+from sfumato.models.loaders.library import folder_of, load
 from sfumato.models.model import Model
 from sfumato.models.result import Result
-from sfumato.recipe import RECIPE_BYTES, Adapter, Recipe, beside, fetch, placed, unshadowed
+from sfumato.recipe import Recipe
+from sfumato.recipe.fields import Adapter
+from sfumato.recipe.names import unshadowed
+from sfumato.recipe.places import beside, placed
+from sfumato.recipe.store import fetch
+from sfumato.recipe.value import RECIPE_BYTES
 
 log = logging.getLogger("sfumato")
+
+CHANGES = {
+    "0.2.0": "group norms are exact in float32, and solvers of higher order leave a state without "
+    "a picture in first order: pictures differ by up to 2 levels of 255, from pure noise by more",
+}
+"""What a version made otherwise than those before it: recipes of theirs are told so."""
+
+
+class Used(BaseModel):
+    """Weights that a method brought."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(max_length=1000)]
+    sha256: Annotated[str, Field(max_length=100)]
+
+
+class Art(BaseModel):
+    """DiffStyler's second denoiser, as earlier recipes have it."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    weights: Annotated[str, Field(max_length=100)]
+    adapters: Annotated[list[Annotated[str, Field(max_length=100)]], Field(max_length=100)] = []
+
+
+class Own(BaseModel):
+    """What a recipe's `run` says of such weights."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    weights: Annotated[dict[str, Used], Field(max_length=1000)] = {}
+    art: Art | None = None
 
 
 def read(source: str | Path | Recipe) -> Recipe:
@@ -91,6 +135,7 @@ class Replay:
     ) -> Replay:
         """From a recipe, its file, or a picture; dtype defaults to the one recorded."""
         recipe = read(source)
+        _own(recipe.run)  # what cannot be read is said before anything runs
         folders = [Path.cwd()]
         if not isinstance(source, Recipe):
             folders.insert(0, Path(source).resolve().parent)
@@ -103,9 +148,7 @@ class Replay:
         """Run the whole batch; of a picture, its own index is returned."""
         result: Result = self.process.sample(self.recipe.seed, progress=progress)
         result = result.descended(self.recipe.parents)
-        recorded = self.recipe.run.get("art")
-        if recorded and recorded != result.recipe.run.get("art"):
-            log.warning("the second denoiser differs from the one recorded: its files were changed")
+        _compare_own(self.recipe.run, result.recipe.run)
         if "index" not in self.recipe.run:
             return result
         picture = result.images[self.recipe.run["index"]]
@@ -156,8 +199,38 @@ def _adapted(model: Model, adapter: Adapter, folders: list[Path]) -> Model:
 
 def _compare(recipe: Recipe, model: Model) -> None:
     """Say what differs from the machine that made it, since the bits may then differ."""
+    made_by = recipe.versions.get("sfumato", "")
+    for version, change in CHANGES.items():
+        if made_by and _ordered(made_by) < _ordered(version):
+            log.info("recipe of sfumato %s: since %s %s", made_by, version, change)
     recorded = recipe.versions.get("weights")
     if recorded and recorded != f"sha256 {model.weights}":
         log.warning(
             "weights of %s differ from those recorded: another picture is likely", model.name
         )
+
+
+def _ordered(version: str) -> tuple[int, ...]:
+    """A version's numbers, of which more are newer; letters end them."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def _compare_own(recorded: Mapping[str, Any], ran: Mapping[str, Any]) -> None:
+    """The same of the weights that methods brought."""
+    used = _own(ran)
+    for field, (name, digest) in _own(recorded).items():
+        if field in used and used[field][1] != digest:
+            log.warning(
+                "weights %s of %s differ from those recorded: another picture is likely",
+                name or used[field][0], field,
+            )  # fmt: skip
+
+
+def _own(run: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """method.field -> name and sha256. Earlier recipes have "art", of DiffStyler alone."""
+    own = parse_data(Own, run, "recipe: run")
+    entries = {field: (used.name, used.sha256) for field, used in own.weights.items()}
+    if own.art is not None:
+        digest = digest_of([own.art.weights, *own.art.adapters])
+        entries.setdefault("diffstyler.art", ("", digest))
+    return entries

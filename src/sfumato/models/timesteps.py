@@ -17,7 +17,7 @@ import numpy as np
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import Schedule, ratio
 from sfumato.core.spacing import Times
-from sfumato.models.configs import Scheduler
+from sfumato.models.files.schedulers import Scheduler
 
 STRIDED = (
     "DDIMParallelScheduler",

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato.core.errors import SfumatoError
+from sfumato.nn.assembly import UNetConfig, encoder, run_entry, time_mlp
 from sfumato.nn.bands import Bands
 from sfumato.nn.blocks import GROUPS, GroupNorm, timestep_embedding
 from sfumato.nn.text import attend, merge_heads, split_heads
-from sfumato.nn.unet import UNetConfig, encoder, run_entry, time_mlp
 
 Pool = Literal["attention", "adaptive", "spatial", "spatial_v2"]
 HIDDEN = 2048

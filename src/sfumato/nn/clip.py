@@ -111,8 +111,8 @@ class Attention(nn.Module):
             out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         else:
             out = attend(q, k, v)
-        made: Tensor = self.f_c(merge_heads(out))
-        return made
+        projected: Tensor = self.f_c(merge_heads(out))
+        return projected
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:-1], -1, self.head_width).transpose(1, 2)
@@ -128,8 +128,8 @@ class FeedForward(nn.Module):
         self.f_2 = Linear(4 * width, width, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        made: Tensor = self.f_2(F.gelu(self.f_1(self.ln(x))))
-        return made
+        out: Tensor = self.f_2(F.gelu(self.f_1(self.ln(x))))
+        return out
 
 
 class Block(nn.Module):
@@ -204,9 +204,9 @@ def _stack(first: nn.Module, width: int, layers: int, causal: bool, config: CLIP
 class Stack(nn.ModuleDict):
     """input, blocks, output by name, as the released files have them."""
 
-    def tokens(self, *given: Tensor) -> Tensor:
+    def tokens(self, *inputs: Tensor) -> Tensor:
         """All tokens after the last block."""
-        x: Tensor = self["input"](*given)
+        x: Tensor = self["input"](*inputs)
         for name, block in self.items():
             if name not in ("input", "output"):
                 x = block(x)

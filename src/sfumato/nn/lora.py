@@ -51,16 +51,16 @@ def layers(
     without: beginnings of names that are left out.
     """
     ends = tuple(end for target in targets for end in PARTS.get(target, (target,)))
-    found: dict[str, nn.Module] = {
+    adapted: dict[str, nn.Module] = {
         name: module
         for name, module in net.named_modules()
         if name.endswith(ends)
         and not name.startswith(tuple(without))
         and isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
     }
-    if not found:
+    if not adapted:
         raise SfumatoError(f"adapter: no layer ends in {', '.join(ends)}")
-    return found
+    return adapted
 
 
 def attach(
@@ -70,20 +70,20 @@ def attach(
     if rank < 1:
         raise SfumatoError(f"adapter: rank {rank}; must be 1 or more")
     net.requires_grad_(False)
-    made: dict[str, nn.Parameter] = {}
+    parameters: dict[str, nn.Parameter] = {}
     for name, layer in layers(net, targets, without).items():
         weight = layer.weight
         assert isinstance(weight, Tensor)
         low = LowRank(weight, rank, alpha / rank)
         parametrize.register_parametrization(layer, "weight", low)
-        made |= {f"{name}.down": low.down, f"{name}.up": low.up}
-    return made
+        parameters |= {f"{name}.down": low.down, f"{name}.up": low.up}
+    return parameters
 
 
 def original(layer: nn.Module) -> Tensor:
     """The frozen weight under an attached adapter."""
-    found: Tensor = layer.parametrizations.weight.original  # type: ignore[union-attr, assignment]
-    return found
+    weight: Tensor = layer.parametrizations.weight.original  # type: ignore[union-attr, assignment]
+    return weight
 
 
 def merged(
@@ -93,7 +93,7 @@ def merged(
 
     scale: alpha / rank times the strength wanted. An adapter that fits nowhere is an error.
     """
-    made = dict(weights)
+    summed = dict(weights)
     names = [name.removesuffix(".down") for name in adapter if name.endswith(".down")]
     if missing := [name for name in names if f"{name}.weight" not in weights]:
         raise SfumatoError(
@@ -109,5 +109,5 @@ def merged(
             raise SfumatoError(f"adapter: {name} has other sizes in this network")
         total = weight.float() + delta(down, up, scale, weight.float())
         layout = torch.empty_like(weight).copy_(total)  # keeps the weight's memory format
-        made[f"{name}.weight"] = layout
-    return made
+        summed[f"{name}.weight"] = layout
+    return summed

@@ -61,7 +61,7 @@ def matrix(n: int, out: int, kernel: str = "cubic") -> Tensor:
     weigh, support = KERNELS[kernel]
     ratio = n / out
     width = max(ratio, 1.0)
-    made = torch.zeros(out, n, dtype=torch.float64)
+    rows = torch.zeros(out, n, dtype=torch.float64)
     for j in range(out):
         centre = (j + 0.5) * ratio - 0.5
         places = range(
@@ -71,19 +71,19 @@ def matrix(n: int, out: int, kernel: str = "cubic") -> Tensor:
         total = sum(weights)
         for i, weight in zip(places, weights, strict=True):
             k = i % (2 * n)
-            made[j, k if k < n else 2 * n - 1 - k] += weight / total
-    return made
+            rows[j, k if k < n else 2 * n - 1 - k] += weight / total
+    return rows
 
 
 def _boxes(n: int, out: int) -> Tensor:
     """Means of equal parts when shrinking, repeated pixels when enlarging."""
     ratio = n / out
-    made = torch.zeros(out, n, dtype=torch.float64)
+    rows = torch.zeros(out, n, dtype=torch.float64)
     for j in range(out):
         low, high = j * ratio, (j + 1) * ratio
         for i in range(n):
-            made[j, i] = max(0.0, min(high, i + 1) - max(low, i))
-    return made / made.sum(1, keepdim=True)
+            rows[j, i] = max(0.0, min(high, i + 1) - max(low, i))
+    return rows / rows.sum(1, keepdim=True)
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,13 @@ def main() -> int:
     parser.add_argument("--steps", type=int, help="replaces the recipe's optim.steps")
     parser.add_argument("--until", type=int, help="stop after this step, to go on later")
     parser.add_argument("--device", default="auto")
-    given = parser.parse_args()
+    options = parser.parse_args()
     from sfumato.core.errors import SfumatoError
     from sfumato.core.interrupts import Stopped
     from sfumato.train.program import train
 
     try:
-        train(given.recipe, given.data, given.output, given.steps, given.until, given.device)
+        train(**vars(options))
     except SfumatoError as error:
         print(f"sfumato: {error}", file=sys.stderr)
         return 1

@@ -23,18 +23,18 @@ from sfumato.train.values import LONGEST, FileName, NotNegative, Positive, Share
 def one_of(known: Mapping[str, Any]) -> AfterValidator:
     """Refuses a text that is no key of a table."""
 
-    def checked(given: str) -> str:
-        if given and given not in known:
+    def checked(name: str) -> str:
+        if name and name not in known:
             raise ValueError(f"unknown; known are {', '.join(known)}")
-        return given
+        return name
 
     return AfterValidator(checked)
 
 
-def _wording(given: str) -> str:
-    if given.count("{}") != 1 or set("{}") & set(given.replace("{}", "")):
+def _wording(text: str) -> str:
+    if text.count("{}") != 1 or set("{}") & set(text.replace("{}", "")):
         raise ValueError("write the wording with one {} and no other brace")
-    return given
+    return text
 
 
 Side = Annotated[int, Field(ge=1, le=8192)]

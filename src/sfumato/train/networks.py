@@ -40,9 +40,9 @@ def described(kind: type[T], table: Mapping[str, Any], where: str = "model.netwo
             if isinstance(number, int | float) and not isinstance(number, bool):
                 least, most = LEAST.get(name), MOST.get(name, LARGEST)
                 if not (number > 0 if least is None else number >= least) or number > most:
-                    said = "above 0" if least is None else f"{least} or more"
+                    least_said = "above 0" if least is None else f"{least} or more"
                     raise SfumatoError(
-                        f"{where}.{name} = {number}: must be {said}, and at most {most}"
+                        f"{where}.{name} = {number}: must be {least_said}, and at most {most}"
                     )
     config = ConfigDict(strict=True, extra="forbid")
     strict: Any = pydantic_dataclass(kind, frozen=True, config=config)
@@ -62,16 +62,16 @@ def described(kind: type[T], table: Mapping[str, Any], where: str = "model.netwo
     return kind(**values)
 
 
-def made(build: Callable[[], N], seed: int) -> N:
+def initialised(build: Callable[[], N], seed: int) -> N:
     """A network with fresh weights that follow from the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(keyed(f"{seed}/init"))
         try:
             return build()
         except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError) as error:
-            said = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise SfumatoError(
-                f"model.network: these numbers make no network ({said:.120}); compare with those "
+                f"model.network: these numbers make no network ({reason:.120}); compare with those "
                 "of a recipe in recipes/"
             ) from None
         except AssertionError:

@@ -19,18 +19,9 @@ from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import Schedule
 from sfumato.core.solvers import variances
-from sfumato.train.levels import (
-    TIMES,
-    WEIGHTINGS,
-    MinSNR,
-    Norm,
-    Stratified,
-    Target,
-    TimeSampler,
-    Weighting,
-    weights,
-)
+from sfumato.train.timesteps import TIMES, Stratified, TimeSampler
 from sfumato.train.values import Chosen, NotNegative, part
+from sfumato.train.weighting import WEIGHTINGS, MinSNR, Norm, Target, Weighting, weights
 
 
 @dataclass(frozen=True)
@@ -104,11 +95,11 @@ class Objective:
 
 def column(values: Sequence[float], like: Tensor) -> Tensor:
     """One float for each row, shaped to broadcast over `like`."""
-    made = torch.tensor(values, dtype=torch.float64).to(like.device, torch.float32)
-    return made.view(-1, *[1] * (like.ndim - 1))
+    rows = torch.tensor(values, dtype=torch.float64).to(like.device, torch.float32)
+    return rows.view(-1, *[1] * (like.ndim - 1))
 
 
-def trainable(denoiser: Denoiser) -> None:
+def check_trainable(denoiser: Denoiser) -> None:
     """Refuse a network that predicts the mean of a step: what it means depends on the step taken,
     and no loss here says which."""
     if denoiser.kind == "previous":
@@ -122,7 +113,7 @@ def pose(
     denoiser: Denoiser, x0: Tensor, noise: Tensor, times: Sequence[float]
 ) -> tuple[Tensor, Tensor]:
     """x_t, and what the network is asked for."""
-    trainable(denoiser)
+    check_trainable(denoiser)
     schedule = denoiser.schedule
     alpha = column([schedule.alpha(t) for t in times], x0)
     sigma = column([schedule.sigma(t) for t in times], x0)
@@ -159,7 +150,7 @@ def _edm(denoiser: Denoiser, times: Sequence[float], like: Tensor) -> tuple[Tens
 
 def clean(denoiser: Denoiser, x: Tensor, out: Tensor, times: Sequence[float]) -> Tensor:
     """x0 of the network's output."""
-    trainable(denoiser)
+    check_trainable(denoiser)
     schedule = denoiser.schedule
     alpha = column([schedule.alpha(t) for t in times], x)
     sigma = column([schedule.sigma(t) for t in times], x)

@@ -32,17 +32,17 @@ def optimizer(optim: OptimPart, masters: Mapping[str, Tensor]) -> torch.optim.Op
     beta1, beta2 = optim.betas
     if optim.optimizer == "muon":
         return Muon(masters, optim.rate, (beta1, beta2), optim.weight_decay)
-    given: Any = {"lr": optim.rate, "betas": (beta1, beta2), "weight_decay": optim.weight_decay}
+    options: Any = {"lr": optim.rate, "betas": (beta1, beta2), "weight_decay": optim.weight_decay}
     if optim.optimizer == "adamw":
-        return torch.optim.AdamW(masters.values(), **given, fused=True)
+        return torch.optim.AdamW(masters.values(), **options, fused=True)
     try:
         eight: Any = importlib.import_module("bitsandbytes.optim")
     except ImportError:
         raise SfumatoError(
             "optim.optimizer adamw-8bit: needs bitsandbytes; pip install bitsandbytes, or adamw"
         ) from None
-    made: torch.optim.Optimizer = eight.AdamW8bit(list(masters.values()), **given)
-    return made
+    adam: torch.optim.Optimizer = eight.AdamW8bit(list(masters.values()), **options)
+    return adam
 
 
 def _like(value: Tensor, master: Tensor) -> Any:
@@ -154,9 +154,9 @@ class Weights:
         """Names and shapes of weights and averages, and of those moments that there are."""
         advice = "take the recipe that it was made with, or another output folder"
         wanted = {f"{part}/{name}" for part in ("weight", "average") for name in self.masters}
-        found = {name for name in tensors if not name.startswith("adam.")}
-        if wanted != found:
-            odd = sorted(wanted ^ found)
+        present = {name for name in tensors if not name.startswith("adam.")}
+        if wanted != present:
+            odd = sorted(wanted ^ present)
             raise SfumatoError(
                 f"checkpoint: {len(odd)} weights differ from the recipe's ({odd[0]}); {advice}"
             )
@@ -186,15 +186,15 @@ class Weights:
 
     def state(self) -> dict[str, Tensor]:
         """Everything that a resumed run needs, by name."""
-        made: dict[str, Tensor] = {}
+        state: dict[str, Tensor] = {}
         for name, master in self.masters.items():
-            made[f"weight/{name}"] = master
-            made[f"average/{name}"] = self.average[name]
+            state[f"weight/{name}"] = master
+            state[f"average/{name}"] = self.average[name]
             for key, value in self.adam.state.get(master, {}).items():
                 value = torch.as_tensor(value)
                 own = value.shape == master.shape  # bitsandbytes' tables belong to all weights
-                made[f"adam.{key}/{name}"] = value if own else value.clone()
-        return made
+                state[f"adam.{key}/{name}"] = value if own else value.clone()
+        return state
 
     def unhealthy(self) -> str:
         """The first weight, average or moment with a value that is not finite, or ""."""

@@ -17,7 +17,7 @@ from pydantic import JsonValue
 
 from sfumato.core.errors import SfumatoError
 from sfumato.documents import read_json
-from sfumato.train import state
+from sfumato.train import checkpoint
 from sfumato.train.config import Config, read
 from sfumato.train.values import part
 
@@ -129,19 +129,19 @@ def going_on(folder: Path, now: Origin, *, whole: bool = True) -> list[str]:
     before = kept(folder)
     if before is None:
         return [f"{folder}: does not say what it was begun with; all is taken as it is now"]
-    said: list[str] = []
+    free_changes: list[str] = []
     refused: list[str] = []
     for line in differing(folder, now):
         name = line.split(" ", 1)[0]
         fixed = name.startswith(FIXED) and name not in LOOSE
-        (refused if fixed else said).append(line)
+        (refused if fixed else free_changes).append(line)
     # of a table that is free in its keys, such as a network's, one may be gone
     gone = [n for n in before.recipe if n.startswith("model.network.") and n not in now.recipe]
     new = [n for n in now.recipe if n.startswith("model.network.") and n not in before.recipe]
     refused += [f"{name} is left out, was {_shown(before.recipe[name])}" for name in gone]
     refused += [f"{name} is {_shown(now.recipe[name])}, was left out" for name in new]
     if now.digests and not before.digests:
-        said.append(
+        free_changes.append(
             "its pictures and model were not recorded; they are taken to be what they are now"
         )
     elif now.digests:
@@ -152,7 +152,7 @@ def going_on(folder: Path, now: Origin, *, whole: bool = True) -> list[str]:
             f"{folder}: holds a run that cannot go on with this: {'; '.join(refused[:6])}{more}; "
             f"{ADVICE}"
         )
-    return [f"{folder}: goes on, but {line}" for line in said]
+    return [f"{folder}: goes on, but {line}" for line in free_changes]
 
 
 def _differences(before: Mapping[str, str], now: Mapping[str, str], whole: bool) -> list[str]:
@@ -167,6 +167,6 @@ def _shown(value: JsonValue) -> str:
 
 def begin(folder: Path, config: Config, now: Origin) -> None:
     """Record what the run goes on with."""
-    state.put_text(folder / RECIPE, config.text)
-    known = {"recipe": now.recipe, "digests": now.digests}
-    state.put_text(folder / FILE, json.dumps(known, indent=0, ensure_ascii=False))
+    checkpoint.put_text(folder / RECIPE, config.text)
+    record = {"recipe": now.recipe, "digests": now.digests}
+    checkpoint.put_text(folder / FILE, json.dumps(record, indent=0, ensure_ascii=False))

@@ -13,7 +13,8 @@ from sfumato.core.errors import SfumatoError
 from sfumato.images.destination import bare
 from sfumato.models.devices import choose
 from sfumato.train.config import Config, read
-from sfumato.train.trainer import Trainer, make_folder, say
+from sfumato.train.run_folder import make_folder
+from sfumato.train.trainer import Trainer, say
 
 
 def train(
@@ -58,10 +59,10 @@ def work(
 
 def packed() -> Path:
     """Where `sfumato data build-emoji` puts the packed set."""
-    if given := os.environ.get("SFUMATO_DATA"):
-        return Path(given)
+    if folder := os.environ.get("SFUMATO_DATA"):
+        return Path(folder)
     try:
-        from sfumato.recipe import home
+        from sfumato.home import home
 
         return home() / "data" / "emoji"
     except ImportError:

@@ -1,4 +1,5 @@
-"""What a run shows of itself: a CSV of means, a picture of its curves, the memory it takes."""
+"""What a run shows of itself: a CSV of means, a picture of its curves, the memory
+and time it takes."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from sfumato.train import state
+from sfumato.train import checkpoint
 
 LONGEST = 1 << 16  # bytes of a line
 INKS = ("#1b6ca8", "#d1495b", "#2e8b57", "#b8860b", "#6a4c93", "#444444", "#e07a1f", "#008080")
@@ -57,7 +58,7 @@ class Log:
             self._write([*rows, row])
             return
         with self.file.open("a", newline="", encoding="utf-8") as stream:
-            csv.writer(stream).writerow(_said(row, columns))
+            csv.writer(stream).writerow(_cells(row, columns))
 
     def cut(self, step: int) -> None:
         """Drop rows after a step, which a resumed run will write again, and what is no whole
@@ -72,12 +73,12 @@ class Log:
     def _write(self, rows: Sequence[Mapping[str, float]]) -> None:
         columns = list(dict.fromkeys(name for row in reversed(rows) for name in row))
         with (
-            state.beside(self.file) as part,
+            checkpoint.beside(self.file) as part,
             part.open("w", newline="", encoding="utf-8") as stream,
         ):
             writer = csv.writer(stream)
             writer.writerow(columns)
-            writer.writerows(_said(row, columns) for row in rows)
+            writer.writerows(_cells(row, columns) for row in rows)
 
 
 def memory(device: str) -> float:
@@ -92,7 +93,17 @@ def memory(device: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
-def _said(row: Mapping[str, float], columns: Sequence[str]) -> list[str]:
+def clock(seconds: float) -> str:
+    """1 h 05 min, 4 min, or 30 s."""
+    if not math.isfinite(seconds):
+        return "unknown time"
+    minutes = int(seconds // 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min" if minutes else f"{int(seconds)} s"
+
+
+def _cells(row: Mapping[str, float], columns: Sequence[str]) -> list[str]:
     values = [row.get(name, math.nan) for name in columns]
     return [
         str(v) if isinstance(v, int) else f"{v:.{15 if v.is_integer() else 6}g}" for v in values
@@ -188,16 +199,16 @@ def plot(source: Path, target: Path, size: tuple[int, int] = (900, 520)) -> None
             (right + 40, y), f"{name} {points[-1][1]:.3g}", fill="#222", font=font, anchor="lm"
         )
     draw.rectangle([left, top, right, bottom], outline="#888")
-    with state.beside(target) as part:
+    with checkpoint.beside(target) as part:
         image.save(part, "PNG")
 
 
 def _ticks(low: float, high: float) -> Sequence[float]:
     """1, 2 and 5 times powers of ten inside the range."""
-    found = [
+    ticks = [
         m * 10.0**e
         for e in range(math.floor(low) - 1, math.ceil(high) + 1)
         for m in (1, 2, 5)
         if low <= math.log10(m * 10.0**e) <= high
     ]
-    return found or [10**low, 10**high]
+    return ticks or [10**low, 10**high]

@@ -7,7 +7,6 @@ process makes its share of the same batch, and gradients are averaged.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
@@ -17,74 +16,30 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field
-from torch import Tensor, distributed
+from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.interrupts import Stopped
-from sfumato.documents import read_json, read_text
-from sfumato.train import origin, state
+from sfumato.train import checkpoint, origin, run_folder
 from sfumato.train.config import Config
 from sfumato.train.optim import Weights, rate
-from sfumato.train.report import Log, memory, plot
+from sfumato.train.processes import Processes
+from sfumato.train.report import Log, clock, memory, plot
 from sfumato.train.tuners import Outcome, Tuner, make
-from sfumato.train.values import part
 
 FIRST, EXPLODED = 10, 1000.0
 """A loss above EXPLODED times the largest of the FIRST ones, or times 1, which is what a network
 that says nothing costs, comes from weights that are ruined."""
 
 Say = Callable[[str], None]
-DONE = "done.json"
 
 
 def say(line: str) -> None:
     """Progress goes to stderr."""
     print(line, file=sys.stderr, flush=True)
-
-
-class Group:
-    """The processes that share a batch; one by default."""
-
-    def __init__(self, device: str) -> None:
-        self.size = int(os.environ.get("WORLD_SIZE", "1"))
-        self.rank = int(os.environ.get("RANK", "0"))
-        if self.size > 1 and not distributed.is_initialized():
-            distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-
-    def share(self, n: int) -> slice:
-        """This process's rows of a batch of n."""
-        if n % self.size:
-            raise SfumatoError(f"optim.batch {n}: must be a multiple of the {self.size} processes")
-        part = n // self.size
-        return slice(self.rank * part, (self.rank + 1) * part)
-
-    def average(self, weights: Weights) -> None:
-        """Mean of the gradients over the processes."""
-        if self.size == 1:
-            return
-        grads = [p.grad for p in weights.parameters.values() if p.grad is not None]
-        for grad in grads:
-            distributed.all_reduce(grad)
-            grad /= self.size
-
-    def mean(self, value: Tensor) -> float:
-        """Mean of a number over the processes."""
-        value = value.detach().clone()
-        if self.size > 1:
-            distributed.all_reduce(value)
-        return float(value) / self.size
-
-
-@part
-class Done:
-    """A finished run: its steps, and where its result is, from the run folder."""
-
-    step: Annotated[int, Field(ge=0)]
-    result: str
 
 
 class Trainer:
@@ -95,8 +50,8 @@ class Trainer:
     ) -> None:
         self.config = config
         self.folder = folder
-        self.group, self.device = Group(device), device
-        self.say = say if self.group.rank == 0 else lambda line: None
+        self.processes, self.device = Processes(device), device
+        self.say = say if self.processes.rank == 0 else lambda line: None
         self.step = 0
         self.seconds = 0.0
         self.measures: dict[str, float] = {}
@@ -105,11 +60,11 @@ class Trainer:
         self.log = Log(folder / "log.csv")
         self.signal: int | None = None
         self.due = True  # the first state too: it is what is left where the first steps go wrong
-        known = origin.of(config, origin.tokenizer(folder))
-        origin.going_on(folder, known, whole=False)  # refused before anything is made
-        make_folder(folder)
-        if self.group.rank == 0 and not self.checkpoint.exists():
-            self._sweep()
+        partial = origin.of(config, origin.tokenizer(folder))
+        origin.going_on(folder, partial, whole=False)  # refused before anything is made
+        run_folder.make_folder(folder)
+        if self.processes.rank == 0 and not self.checkpoint.exists():
+            run_folder.clear(folder, config.text)
         self.tuner: Tuner = make(config, data, folder, device)
         now = origin.of(config, self.tuner.digests())
         for line in origin.going_on(folder, now):
@@ -122,30 +77,15 @@ class Trainer:
     def checkpoint(self) -> Path:
         return self.folder / origin.CHECKPOINT
 
-    def _sweep(self) -> None:
-        """Leave no row of a run that never came to its first checkpoint; and no recipe of another
-        use is overwritten."""
-        recipe = self.folder / origin.RECIPE
-        if not recipe.exists():
-            return
-        own = (self.folder / origin.FILE).exists() or not recipe.stat().st_size
-        if not own and read_text(recipe) != self.config.text:
-            raise SfumatoError(
-                f"{recipe}: is another recipe, of which there is no run here; remove it, or give "
-                "another -o"
-            )
-        for name in ("log.csv", "heldout.csv", DONE):
-            (self.folder / name).unlink(missing_ok=True)
-
     def _resume(self) -> None:
         if not self.checkpoint.exists():
             return
-        tensors, note = state.read(self.checkpoint)
+        tensors, note = checkpoint.read(self.checkpoint)
         self.weights.load(tensors)
         self.step, self.seconds, self.ceiling = note.step, note.seconds, note.ceiling
         self.measures = dict(note.measures)
         self.due = False
-        if self.group.rank == 0:
+        if self.processes.rank == 0:
             self.log.cut(self.step)
             Log(self.folder / "heldout.csv").cut(self.step)
         self.say(f"resumed at step {self.step}")
@@ -154,9 +94,11 @@ class Trainer:
         """Write the checkpoint, unless its state is not one to go on from."""
         if name := self.weights.unhealthy():
             raise self._stopped(f"step {self.step}: {name} is not finite")
-        if self.group.rank == 0:
+        if self.processes.rank == 0:
             note = {"step": self.step, "seconds": self.seconds, "measures": self.measures}
-            state.write(self.checkpoint, self.weights.state(), {**note, "ceiling": self.ceiling})
+            checkpoint.write(
+                self.checkpoint, self.weights.state(), {**note, "ceiling": self.ceiling}
+            )
 
     def run(self, until: int | None = None) -> None:
         """Train to the recipe's last step, or to `until`; save, show and export as it goes.
@@ -169,10 +111,10 @@ class Trainer:
                 f"--until {until}: must be from 1 to the {optim.steps} steps asked for"
             )
         last = until or optim.steps
-        share = self.group.share(optim.batch)
+        share = self.processes.share(optim.batch)
         if self._over(last):
             return
-        if self.group.rank == 0:
+        if self.processes.rank == 0:
             origin.begin(self.folder, self.config, self.origin)
         self.log.begin(self.seconds)
         handlers = self._listen()
@@ -226,11 +168,7 @@ class Trainer:
             if self.step >= last:
                 self.say(f"{self.folder}: is at step {self.step} of {steps} already")
             return self.step >= last
-        file = self.folder / DONE
-        if not file.exists():
-            return False
-        done = read_json(Done, file)
-        finished = done.step == self.step and (self.folder / done.result).exists()
+        finished = run_folder.is_finished(self.folder, self.step)
         if finished:
             self.say(
                 f"{self.folder}: this run is finished, {steps} of {steps} steps; nothing was "
@@ -247,19 +185,19 @@ class Trainer:
     def _judged_healthy(self, outcome: Outcome, norm: Tensor) -> float:
         """The loss of the state in hand; one that is not finite, or far above what the run began
         with, stops the run before it does harm."""
-        loss = self.group.mean(outcome.total)
+        loss = self.processes.mean(outcome.total)
         finite = math.isfinite(loss) and math.isfinite(float(norm))
         if not finite or (self.ceiling and loss > self.ceiling):
             self.weights.drop()
-            said = f"step {self.step + 1}: loss {loss:g}, gradient norm {float(norm):g}"
-            raise self._stopped(said if finite is False else f"{said}, far above the first ones")
+            state = f"step {self.step + 1}: loss {loss:g}, gradient norm {float(norm):g}"
+            raise self._stopped(state if finite is False else f"{state}, far above the first ones")
         return loss
 
     def _prove(self, batch: Any) -> None:
         """That the next step could be made: what ends a run is healthy too."""
         outcome = self.tuner.loss(batch, self.step)
         outcome.total.backward()  # type: ignore[no-untyped-call]
-        self.group.average(self.weights)
+        self.processes.average(self.weights)
         self._judged_healthy(outcome, self.weights.gather())
         self.weights.drop()
 
@@ -267,7 +205,7 @@ class Trainer:
         """One step. A loss or gradient that is not finite stops the run before it does harm."""
         outcome = self.tuner.loss(batch, self.step)
         outcome.total.backward()  # type: ignore[no-untyped-call]
-        self.group.average(self.weights)
+        self.processes.average(self.weights)
         norm = self.weights.gather()
         loss = self._judged_healthy(outcome, norm)
         if self.due:
@@ -290,10 +228,10 @@ class Trainer:
 
     def export(self, folder: Path) -> None:
         """The averaged weights in their final form."""
-        if self.group.rank == 0:
+        if self.processes.rank == 0:
             result = self.tuner.export(folder, self.weights.average, self.facts())
             name = os.path.relpath(result, self.folder)
-            state.put_text(self.folder / DONE, json.dumps({"step": self.step, "result": name}))
+            run_folder.finish(self.folder, self.step, name)
             self.say(f"exported to {result}")
 
     def facts(self) -> dict[str, Any]:
@@ -307,7 +245,7 @@ class Trainer:
         }
 
     def _write_log(self, last: int) -> None:
-        if self.group.rank:
+        if self.processes.rank:
             self.log.window.clear()
             return
         pace = self.log.pace(self.seconds)
@@ -325,18 +263,18 @@ class Trainer:
     def _judge(self) -> None:
         """Held-out measures of the averaged weights; every process waits, the first one writes."""
         with self.weights.averaged(), torch.no_grad():
-            found = self.tuner.judge() if self.group.rank == 0 else {}
-        if odd := [name for name, value in found.items() if not math.isfinite(value)]:
-            raise self._stopped(f"step {self.step}: the measure {odd[0]!r} is {found[odd[0]]}")
-        self.measures = found or self.measures
-        if found:
+            measures = self.tuner.judge() if self.processes.rank == 0 else {}
+        if odd := [name for name, value in measures.items() if not math.isfinite(value)]:
+            raise self._stopped(f"step {self.step}: the measure {odd[0]!r} is {measures[odd[0]]}")
+        self.measures = measures or self.measures
+        if measures:
             log = Log(self.folder / "heldout.csv")
             log.cut(self.step - 1)
-            log.put({"step": self.step, **found})
+            log.put({"step": self.step, **measures})
             plot(self.folder / "heldout.csv", self.folder / "heldout.png")
 
     def _show(self) -> None:
-        if self.group.rank == 0:
+        if self.processes.rank == 0:
             with self.weights.averaged(), torch.no_grad():
                 self.tuner.show(self.folder / f"grid-{self.step:06d}.png")
 
@@ -350,22 +288,3 @@ class Trainer:
             return {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
         except ValueError:
             return {}
-
-
-def make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SfumatoError(
-            f"{folder}: cannot be made ({error.strerror}); give another -o"
-        ) from None
-
-
-def clock(seconds: float) -> str:
-    """1 h 05 min, 4 min, or 30 s."""
-    if not math.isfinite(seconds):
-        return "unknown time"
-    minutes = int(seconds // 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-    return f"{minutes} min" if minutes else f"{int(seconds)} s"

@@ -26,10 +26,10 @@ LONGEST = 10**9  # steps of a run
 Steps = Annotated[int, Field(ge=1, le=LONGEST)]
 
 
-def _file_name(given: str) -> str:
-    if any(sign in given for sign in "/\\") or given.startswith(".") or not given.isprintable():
+def _file_name(name: str) -> str:
+    if any(sign in name for sign in "/\\") or name.startswith(".") or not name.isprintable():
         raise ValueError("becomes the name of a file; leave out /, \\ and a dot at its beginning")
-    return given
+    return name
 
 
 FileName = Annotated[str, Field(max_length=200), AfterValidator(_file_name)]
@@ -52,8 +52,8 @@ def foreign(cls: T) -> T:
 
 
 def _checked(cls: T, config: ConfigDict) -> T:
-    made: Any = pydantic_dataclass(frozen=True, config=config)(cls)
-    init = made.__init__
+    strict: Any = pydantic_dataclass(frozen=True, config=config)(cls)
+    init = strict.__init__
 
     def checked(self: Any, *args: Any, **values: Any) -> None:
         try:
@@ -61,8 +61,8 @@ def _checked(cls: T, config: ConfigDict) -> T:
         except ValidationError as error:
             raise SfumatoError(f"{cls.__name__}: {explained(error)}") from None
 
-    made.__init__ = checked
-    result: T = made
+    strict.__init__ = checked
+    result: T = strict
     return result
 
 
@@ -91,15 +91,15 @@ class Chosen:
         )
 
 
-def _name(given: Any) -> Any:
-    if isinstance(given, Mapping):
-        return str(given.get("name"))
-    if isinstance(given, str):
-        return given
-    return OWN if callable(given) else ""
+def _name(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return str(value.get("name"))
+    if isinstance(value, str):
+        return value
+    return OWN if callable(value) else ""
 
 
-def _nameless(given: Any) -> Any:
-    if isinstance(given, str):
+def _nameless(choice: Any) -> Any:
+    if isinstance(choice, str):
         return {}
-    return {key: value for key, value in given.items() if key != "name"}
+    return {key: value for key, value in choice.items() if key != "name"}

@@ -1,4 +1,4 @@
-"""Batches composed from the alpha channel: hues, backgrounds, pairs, places, inpainting masks.
+"""Batches composed from the alpha channel: hues, backgrounds, pairs, places.
 
 A plan is drawn from a key, so batch k of a recipe is the same whoever makes it and whenever; the
 pixels of a whole batch are then made at once, on any device.
@@ -6,8 +6,6 @@ pixels of a whole batch are then made at once, on any device.
 
 from __future__ import annotations
 
-import colorsys
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -32,6 +30,7 @@ from sfumato.train.data.captions import (
     Wording,
     caption,
 )
+from sfumato.train.data.recolouring import recoloured
 from sfumato.train.data.store import Concept, Store
 from sfumato.train.values import NotNegative, Share, part
 
@@ -39,14 +38,14 @@ HELD_OUT_PAIRS = 20
 """Percent of (colour, concept) pairs that are never composed, so that combining can be tested."""
 
 
-def _styles(given: Any) -> Any:
-    if not isinstance(given, Mapping):
-        if isinstance(given, tuple):  # a program's
-            return given
+def _styles(styles: Any) -> Any:
+    if not isinstance(styles, Mapping):
+        if isinstance(styles, tuple):  # a program's
+            return styles
         raise ValueError("must be a table of weights, such as {fluent = 2, ink = 1}")
-    if given and not any(given.values()):
+    if styles and not any(styles.values()):
         raise ValueError("all weights are 0; give those that are wanted one")
-    return tuple(sorted(given.items()))
+    return tuple(sorted(styles.items()))
 
 
 @part
@@ -105,17 +104,17 @@ class Composer:
         rows: dict[str, list[int]] = {}
         for row, style in enumerate(store.styles):
             rows.setdefault(style, []).append(row)
-        given = dict(mix.styles) or {style: len(found) for style, found in rows.items()}
+        weights = dict(mix.styles) or {style: len(of_style) for style, of_style in rows.items()}
         if dict(mix.styles) and set(rows) == {""}:
             raise SfumatoError(
                 "mix.styles: a folder of your own pictures has no styles; leave mix.styles out, as "
                 "recipes/own-32.toml does"
             )
-        if missing := sorted(set(given) - set(rows)):
+        if missing := sorted(set(weights) - set(rows)):
             raise SfumatoError(f"data: no pictures of style {', '.join(missing)}")
         self.rows = rows
-        self.styles = sorted(given)
-        self.weights = [given[style] for style in self.styles]
+        self.styles = sorted(weights)
+        self.weights = [weights[style] for style in self.styles]
         spoken = {w for c in store.concepts for text in (c.label, *c.tags) for w in text.split()}
         self.words = tuple(sorted(spoken))
 
@@ -227,97 +226,3 @@ class Composer:
             grid = F.affine_grid(theta, list(rgba[where].shape), align_corners=False)
             rgba[where] = F.grid_sample(rgba[where], grid, align_corners=False)
         return rgba
-
-
-def recoloured(rgba: Tensor, names: Sequence[str]) -> Tensor:
-    """Premultiplied pictures (B, 4, H, W) whose main hue becomes the named one.
-
-    Coloured pictures have all hues turned by one angle, so that parts keep their contrast; pictures
-    without colour (ink drawings, grey things) get it: dark ones as ink, light ones as paint.
-    """
-    alpha = rgba[:, 3:].clamp_min(1e-4)
-    rgb = (rgba[:, :3] / alpha).clamp(0, 1)
-    top, low = rgb.amax(1), rgb.amin(1)
-    chroma = top - low
-    hue = _hue(rgb, top, chroma)
-    weight = chroma**2 * rgba[:, 3]
-    angle = torch.atan2(
-        (hue.sin() * weight).sum((1, 2)), (hue.cos() * weight).sum((1, 2))
-    )  # the main hue, as a mean on the circle
-    specs = [COLOURS[name] for name in names]
-    target = rgba.new_tensor([math.radians(spec[1]) for spec in specs])
-    gain = rgba.new_tensor([spec[2] for spec in specs])[:, None, None]
-    lift = rgba.new_tensor([spec[3] for spec in specs])[:, None, None]
-    saturation = (chroma / top.clamp_min(1e-4)) * gain
-    value = top + lift * (1 - top) * (chroma > 0.12)
-    turned = _rgb(hue + (target - angle)[:, None, None], saturation, value)
-    colours = [colorsys.hsv_to_rgb(s[1] / 360, 0.85 * s[2], 0.92) for s in specs]
-    colour = rgba.new_tensor(colours)[:, :, None, None]
-    grey = rgb.mean(1, keepdim=True)
-    mass = rgba[:, 3].sum((1, 2)).clamp_min(1)
-    light = ((grey[:, 0] * rgba[:, 3]).sum((1, 2)) / mass > 0.5)[:, None, None, None]
-    painted = torch.where(light, grey * colour, 1 - (1 - grey) * (1 - colour))
-    dull = (chroma * rgba[:, 3]).sum((1, 2)) / mass < 0.1
-    rgb = torch.where(dull[:, None, None, None], painted, turned)
-    return torch.cat([rgb * rgba[:, 3:], rgba[:, 3:]], dim=1)
-
-
-def _hue(rgb: Tensor, top: Tensor, chroma: Tensor) -> Tensor:
-    """Hue in radians, (B, H, W)."""
-    red, green, blue = rgb.unbind(1)
-    safe = chroma.clamp_min(1e-6)
-    sector = torch.where(
-        top == red,
-        (green - blue) / safe,
-        torch.where(top == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
-    )
-    return sector * (math.pi / 3)
-
-
-def _rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
-    """HSV (hue in radians) -> (B, 3, H, W)."""
-    sextant = hue * (3 / math.pi)
-    channels = []
-    for n in (5, 3, 1):
-        k = (n + sextant) % 6
-        channels.append(value * (1 - saturation * torch.minimum(k, 4 - k).clamp(0, 1)))
-    return torch.stack(channels, dim=1)
-
-
-def erased(step: int, n: int, size: int, seed: int, device: str = "cpu") -> Tensor:
-    """Inpainting masks (n, 1, size, size), 1 = known: how much and where is this project's choice.
-
-    Half of the pictures know nothing (all 0), the plain model. Of the rest two thirds lose one to
-    four turned boxes and ellipses, one third keeps only those.
-    """
-    rng = Random(keyed(f"{seed}/mask/{step}"))
-    shapes, inverse, plain = [], [], []
-    for _ in range(n):
-        plain.append(rng.random() < 0.5)
-        inverse.append(rng.random() < 1 / 3)
-        count = rng.randint(1, 4)
-        shapes.append([_shape(rng) if k < count else (0.0,) * 6 for k in range(4)])
-    table = torch.tensor(shapes, device=device)[..., None, None]
-    x, y, wide, high, turn, box = table.unbind(2)
-    axis = (torch.arange(size, device=device) + 0.5) / size * 2 - 1
-    dx, dy = axis[None, :] - x, axis[:, None] - y
-    u = (dx * turn.cos() + dy * turn.sin()).abs() / wide.clamp_min(1e-6)
-    v = (dy * turn.cos() - dx * turn.sin()).abs() / high.clamp_min(1e-6)
-    inside = torch.where(box > 0.5, torch.maximum(u, v), u * u + v * v) < 1
-    hole = (inside & (wide > 0)).any(1, keepdim=True)
-    keep_shapes = torch.tensor(inverse, device=device)[:, None, None, None]
-    known = torch.where(keep_shapes, hole, ~hole).float()
-    known[torch.tensor(plain, device=device)] = 0
-    return known
-
-
-def _shape(rng: Random) -> tuple[float, ...]:
-    """Centre, half sides, angle, and whether it is a box."""
-    return (
-        rng.uniform(-0.9, 0.9),
-        rng.uniform(-0.9, 0.9),
-        rng.uniform(0.12, 0.7),
-        rng.uniform(0.12, 0.7),
-        rng.uniform(0, math.pi),
-        float(rng.random() < 0.5),
-    )

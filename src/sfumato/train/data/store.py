@@ -29,7 +29,7 @@ from sfumato import images
 from sfumato.core.errors import SfumatoError
 from sfumato.documents import parse_json, read_text
 from sfumato.images import Picture
-from sfumato.models import hub
+from sfumato.models.files import hub
 from sfumato.train.values import foreign
 
 T = TypeVar("T")
@@ -81,15 +81,17 @@ class Store:
     def digests(self) -> dict[str, str]:
         """Of a folder's every picture with its caption; of a packed set as a whole."""
         rows = [row.numpy().tobytes() for row in self.pixels.cpu()]
-        said = [json.dumps([asdict(c), s]) for c, s in zip(self.concepts, self.styles, strict=True)]
+        texts = [
+            json.dumps([asdict(c), s]) for c, s in zip(self.concepts, self.styles, strict=True)
+        ]
         if any(self.styles):
-            made = sha256()
-            for row, text in zip(rows, said, strict=True):
-                made.update(row + text.encode())
-            return {"the packed set": made.hexdigest()[:24]}
+            digest = sha256()
+            for row, text in zip(rows, texts, strict=True):
+                digest.update(row + text.encode())
+            return {"the packed set": digest.hexdigest()[:24]}
         return {
             f"picture {concept.key}": sha256(row + text.encode()).hexdigest()[:24]
-            for concept, row, text in zip(self.concepts, rows, said, strict=True)
+            for concept, row, text in zip(self.concepts, rows, texts, strict=True)
         }
 
     def index(self) -> dict[tuple[str, str], int]:
@@ -158,8 +160,8 @@ def _packed(
 
 def metadata(path: Path) -> list[dict[str, Any]]:
     """The lines of a packed set's metadata.jsonl."""
-    found = _lines(Row, _here(path / "metadata.jsonl", path))
-    return [{**json.loads(line), **asdict(row)} for line, row in found]
+    lines = _lines(Row, _here(path / "metadata.jsonl", path))
+    return [{**json.loads(line), **asdict(row)} for line, row in lines]
 
 
 def _lines(kind: type[T], file: Path) -> Iterator[tuple[str, T]]:
@@ -207,15 +209,15 @@ def concept(row: Mapping[str, Any]) -> Concept:
 
 def _archive(path: Path, size: int) -> Path:
     """The smallest zip whose pictures are a whole multiple of the size."""
-    found = {
+    zips = {
         int(named[1]): zipped
         for zipped in path.glob("*-*.zip")
         if (named := re.search(r"-([1-9][0-9]{0,4})\.zip$", zipped.name)) and zipped.is_file()
     }
-    fitting = sorted(side for side in found if side % size == 0)
+    fitting = sorted(side for side in zips if side % size == 0)
     if not fitting:
-        raise SfumatoError(f"data {path}: has pictures of {sorted(found)} px, none fits {size} px")
-    return found[fitting[0]]
+        raise SfumatoError(f"data {path}: has pictures of {sorted(zips)} px, none fits {size} px")
+    return zips[fitting[0]]
 
 
 def _decoded(files: Mapping[str, bytes], size: int) -> Tensor:
@@ -321,15 +323,15 @@ def _table(file: Path) -> Iterator[tuple[str, str]]:
                 f"{file}: its first line must name the columns file,caption; it has "
                 f"{', '.join(names) or 'none'}"
             )
-        at, said = names.index("file"), names.index("caption")
+        file_at, text_at = names.index("file"), names.index("caption")
         for row in reader:
             if not any(cell.strip() for cell in row):
                 continue
-            if len(row) != len(names) or not row[at].strip():
+            if len(row) != len(names) or not row[file_at].strip():
                 raise SfumatoError(
                     f"{file}, line {reader.line_num}: has {len(row)} cells for {len(names)} "
                     "columns; put a caption with commas in quotes"
                 )
-            yield row[at].strip(), row[said].strip()
+            yield row[file_at].strip(), row[text_at].strip()
     except csv.Error as error:
         raise SfumatoError(f"{file}, line {reader.line_num}: {error}") from None

@@ -19,9 +19,10 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import named
 from sfumato.nn.classifier import Classifier
 from sfumato.nn.unet import UNetConfig
-from sfumato.train import networks, start, state
+from sfumato.train import checkpoint, networks, warm_start
+from sfumato.train.batches import Batches, TestSet
 from sfumato.train.config import Config
-from sfumato.train.feed import Feed, Test, listed
+from sfumato.train.grids import listed
 from sfumato.train.objective import column
 from sfumato.train.tuners import Outcome
 
@@ -44,53 +45,53 @@ class NoisyClassifier:
 
     def __init__(self, config: Config, data: Path, folder: Path, device: str) -> None:
         self.config, self.device = config, device
-        self.feed = Feed(config, data, folder, device)
-        concepts = self.feed.composer.store.concepts
+        self.batches = Batches(config, data, folder, device)
+        concepts = self.batches.composer.store.concepts
         self.names = {
-            "style": self.feed.composer.styles,
+            "style": self.batches.composer.styles,
             "group": sorted({concept.group for concept in concepts}),
         }
         classes = sum(len(names) for names in self.names.values())
-        given = {**config.model.network, "out_channels": classes}
-        network = networks.described(UNetConfig, given)
+        table = {**config.model.network, "out_channels": classes}
+        network = networks.described(UNetConfig, table)
         for name in UNREAD:
             if getattr(network, name):
                 raise SfumatoError(
                     f"model.network.{name}: a classifier reads a noisy picture alone; leave it out"
                 )
-        net = networks.made(lambda: Classifier(network, config.data.size), config.run.seed)
+        net = networks.initialised(lambda: Classifier(network, config.data.size), config.run.seed)
         self.base: dict[str, str] = {}
         if config.model.start:
-            weights, _ = start.earlier(config.model.start, "classifier")
-            self.base = start.digests(weights)
-            start.adopt(net, weights)
+            weights, _ = warm_start.earlier(config.model.start, "classifier")
+            self.base = warm_start.digests(weights)
+            warm_start.adopt(net, weights)
         self.net = net.to(device).train()
         self.schedule = named(config.model.schedule, config.model.table)
 
     def digests(self) -> dict[str, str]:
-        return self.feed.digests() | self.base
+        return self.batches.digests() | self.base
 
     def parameters(self) -> dict[str, nn.Parameter]:
         return dict(self.net.named_parameters())
 
     def batch(self, step: int, share: slice) -> Batch:
         n = self.config.optim.batch
-        plans = self.feed.plans(step, share)
-        rng = self.feed.rng("times", step)
+        plans = self.batches.plans(step, share)
+        rng = self.batches.rng("times", step)
         times = [t for t, _ in self.config.objective.times(n, self.schedule, rng)][share]
-        x0 = self.feed.pixels(plans)
-        noise = self.feed.randn((n, *x0.shape[1:]), "noise", step)[share]
-        said = [(plan.scene.style, plan.scene.things[0].concept.group) for plan in plans]
-        return self.noised(x0, noise, times, said)
+        x0 = self.batches.pixels(plans)
+        noise = self.batches.randn((n, *x0.shape[1:]), "noise", step)[share]
+        labels = [(plan.scene.style, plan.scene.things[0].concept.group) for plan in plans]
+        return self.noised(x0, noise, times, labels)
 
     def noised(
-        self, x0: Tensor, noise: Tensor, times: list[float], said: list[tuple[str, str]]
+        self, x0: Tensor, noise: Tensor, times: list[float], classes: list[tuple[str, str]]
     ) -> Batch:
         alpha = column([self.schedule.alpha(t) for t in times], x0)
         sigma = column([self.schedule.sigma(t) for t in times], x0)
         index = [max(t * self.schedule.steps - 1, 0.0) for t in times]
         styles, groups = self.names["style"], self.names["group"]
-        labels = [[styles.index(style), groups.index(group)] for style, group in said]
+        labels = [[styles.index(style), groups.index(group)] for style, group in classes]
         return Batch(
             alpha * x0 + sigma * noise,
             torch.tensor(index, device=self.device),
@@ -110,50 +111,50 @@ class NoisyClassifier:
         parts = {"style": float(of_style.detach()), "group": float(of_group.detach())}
         return Outcome(of_style + of_group, parts)
 
-    def _seen(self, test: Test, t: float) -> tuple[Tensor, Batch]:
+    def _seen(self, test: TestSet, t: float) -> tuple[Tensor, Batch]:
         """Which classes the network sees, (N, 2), and the batch with the true ones."""
-        noise = self.feed.randn(tuple(test.pixels.shape), "judge", 0)
-        said = list(zip(test.styles, [c.group for c in test.concepts], strict=True))
-        batch = self.noised(test.pixels, noise, [t] * len(noise), said)
+        noise = self.batches.randn(tuple(test.pixels.shape), "judge", 0)
+        classes = list(zip(test.styles, [c.group for c in test.concepts], strict=True))
+        batch = self.noised(test.pixels, noise, [t] * len(noise), classes)
         return torch.stack([part.argmax(1) for part in self.logits(batch)], dim=1), batch
 
     def judge(self) -> dict[str, float]:
         """Share of wrong styles and groups at three levels."""
-        made = {}
+        measures = {}
         self.net.eval()
-        for test, who in zip(self.feed.tests, ("train", "held-out"), strict=False):
+        for test, who in zip(self.batches.tests, ("train", "held-out"), strict=False):
             for t in LEVELS:
-                seen, batch = self._seen(test, t)
-                wrong = (seen != batch.labels).float().mean(0).tolist()
+                predicted, batch = self._seen(test, t)
+                wrong = (predicted != batch.labels).float().mean(0).tolist()
                 for name, share in zip(("style", "group"), wrong, strict=True):
-                    made[f"{who} {name} wrong {t:g}"] = max(share, 1e-3)
+                    measures[f"{who} {name} wrong {t:g}"] = max(share, 1e-3)
         self.net.train()
-        return made
+        return measures
 
     def show(self, file: Path) -> None:
         """Held-out pictures and what the network takes them for."""
         self.net.eval()
-        test = self.feed.tests[-1]
-        seen, _ = self._seen(test, LEVELS[0])
+        test = self.batches.tests[-1]
+        predicted, _ = self._seen(test, LEVELS[0])
         styles, groups = self.names["style"], self.names["group"]
-        texts = [f"{styles[s]}, {groups[g]}" for s, g in seen[:12].tolist()]
+        texts = [f"{styles[s]}, {groups[g]}" for s, g in predicted[:12].tolist()]
         self.net.train()
-        with state.beside(file) as part:
+        with checkpoint.beside(file) as part:
             listed(test.pixels[:12], texts).save(part, "PNG")
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """Shards in float16 and classifier.json."""
         half = {name: tensor.half() for name, tensor in average.items()}
-        made = {
+        entry = {
             "network": asdict(self.net.config),
             "size": self.config.data.size,
             "pool": self.net.pool,
             "classes": self.names,
-            "weights": state.write_shards(folder, "classifier", half),
+            "weights": checkpoint.write_shards(folder, "classifier", half),
             "schedule": self.config.model.schedule,
             "training": dict(facts),
         }
-        state.put_text(folder / "classifier.json", json.dumps(made, indent=1))
+        checkpoint.put_text(folder / "classifier.json", json.dumps(entry, indent=1))
         return folder
 
 

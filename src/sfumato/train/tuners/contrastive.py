@@ -17,9 +17,10 @@ from torch.nn import functional as F
 
 from sfumato.core.schedule import named
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
-from sfumato.train import networks, start, state
+from sfumato.train import checkpoint, networks, warm_start
+from sfumato.train.batches import Batches, TestSet
 from sfumato.train.config import Config
-from sfumato.train.feed import Feed, Test, listed
+from sfumato.train.grids import listed
 from sfumato.train.objective import column
 from sfumato.train.tuners import Outcome
 
@@ -41,31 +42,31 @@ class Contrastive:
 
     def __init__(self, config: Config, data: Path, folder: Path, device: str) -> None:
         self.config, self.device = config, device
-        self.feed = Feed(config, data, folder, device)
+        self.batches = Batches(config, data, folder, device)
         shape = networks.described(CLIPConfig, config.model.network)
-        net = networks.made(lambda: NoisedCLIP(shape), config.run.seed)
+        net = networks.initialised(lambda: NoisedCLIP(shape), config.run.seed)
         self.base: dict[str, str] = {}
         if config.model.start:
-            weights, _ = start.earlier(config.model.start, "clip")
-            self.base = start.digests(weights)
-            start.adopt(net, weights)
+            weights, _ = warm_start.earlier(config.model.start, "clip")
+            self.base = warm_start.digests(weights)
+            warm_start.adopt(net, weights)
         self.net = net.to(device).train()
         self.schedule = named(config.model.schedule, config.model.table)
-        self.prompts = self.feed.prompts(shape.context, shape.vocabulary)
+        self.prompts = self.batches.prompts(shape.context, shape.vocabulary)
 
     def digests(self) -> dict[str, str]:
-        return self.feed.digests(words=True) | self.base
+        return self.batches.digests(words=True) | self.base
 
     def parameters(self) -> dict[str, nn.Parameter]:
         return dict(self.net.named_parameters())
 
     def batch(self, step: int, share: slice) -> Batch:
         n = self.config.optim.batch
-        plans = self.feed.plans(step, share)
-        rng = self.feed.rng("times", step)
+        plans = self.batches.plans(step, share)
+        rng = self.batches.rng("times", step)
         times = [t for t, _ in self.config.objective.times(n, self.schedule, rng)][share]
-        x0 = self.feed.pixels(plans)
-        noise = self.feed.randn((n, *x0.shape[1:]), "noise", step)[share]
+        x0 = self.batches.pixels(plans)
+        noise = self.batches.randn((n, *x0.shape[1:]), "noise", step)[share]
         return self.noised(x0, noise, times, [plan.caption for plan in plans])
 
     def noised(self, x0: Tensor, noise: Tensor, times: list[float], texts: list[str]) -> Batch:
@@ -90,41 +91,42 @@ class Contrastive:
         right = (logits.argmax(1) == same).float().mean()
         return Outcome(total, {"wrong": float(1 - right)})
 
-    def _matched(self, test: Test, t: float) -> Tensor:
-        noise = self.feed.randn(tuple(test.pixels.shape), "judge", 0)
+    def _matched(self, test: TestSet, t: float) -> Tensor:
+        noise = self.batches.randn(tuple(test.pixels.shape), "judge", 0)
         return self.logits(self.noised(test.pixels, noise, [t] * len(noise), test.texts))
 
     def judge(self) -> dict[str, float]:
         """Share of pictures whose own caption is not the nearest of 160, at three levels."""
-        made = {}
-        for test, who in zip(self.feed.tests, ("train", "held-out"), strict=False):
+        measures = {}
+        for test, who in zip(self.batches.tests, ("train", "held-out"), strict=False):
             for t in LEVELS:
                 nearest = self._matched(test, t).argmax(1).tolist()
                 texts = test.texts
                 wrong = sum(texts[k] != text for k, text in zip(nearest, texts, strict=True))
-                made[f"{who} wrong {t:g}"] = max(wrong / len(texts), 1e-3)
-        return made
+                measures[f"{who} wrong {t:g}"] = max(wrong / len(texts), 1e-3)
+        return measures
 
     def show(self, file: Path) -> None:
         """Training pictures and the three nearest captions of each."""
-        test = self.feed.tests[0]
+        test = self.batches.tests[0]
         best = self._matched(test, LEVELS[0]).topk(3).indices[:12].tolist()
         texts = ["  |  ".join(test.texts[k] for k in row) for row in best]
-        with state.beside(file) as part:
+        with checkpoint.beside(file) as part:
             listed(test.pixels[:12], texts).save(part, "PNG")
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """Shards in float16 and clip.json."""
-        names = state.write_shards(folder, "clip", {k: v.half() for k, v in average.items()})
-        state.put_text(folder / "tokenizer.json", self.feed.words.read_text(encoding="utf-8"))
-        made = {
+        names = checkpoint.write_shards(folder, "clip", {k: v.half() for k, v in average.items()})
+        tokenizer = self.batches.tokenizer_file.read_text(encoding="utf-8")
+        checkpoint.put_text(folder / "tokenizer.json", tokenizer)
+        entry = {
             "network": asdict(self.net.config),
             "weights": names,
             "tokenizer": "tokenizer.json",
             "schedule": self.config.model.schedule,
             "training": dict(facts),
         }
-        state.put_text(folder / "clip.json", json.dumps(made, indent=1))
+        checkpoint.put_text(folder / "clip.json", json.dumps(entry, indent=1))
         return folder
 
 

@@ -14,21 +14,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfumato.core.branches import Branch
-from sfumato.core.denoiser import Cond, Denoiser, Kind, Prediction
+from sfumato.core.denoiser import Cond, Denoiser, Kind
 from sfumato.core.errors import SfumatoError
-from sfumato.core.guides import THRESHOLD, Call, Guide
+from sfumato.core.mixture import Branch
 from sfumato.core.noise import keyed
 from sfumato.core.process import Process
 from sfumato.core.schedule import named
+from sfumato.methods.threshold import Clamp
 from sfumato.models.card import Part
 from sfumato.models.devices import DTYPES, choose
 from sfumato.nn import lora
 from sfumato.nn.unet import UNet, UNetConfig
-from sfumato.train import networks, pairs, start, state
+from sfumato.train import checkpoint, networks, super_resolution, warm_start
+from sfumato.train.batches import Batches
 from sfumato.train.config import Config
-from sfumato.train.data.compose import erased
-from sfumato.train.feed import Feed, tiled
+from sfumato.train.data.erasing import erased
+from sfumato.train.grids import tiled
 from sfumato.train.tuners import Outcome
 
 QUARTERS = ("0-250", "250-500", "500-750", "750-1000")
@@ -56,15 +57,15 @@ class Diffusion:
     def __init__(self, config: Config, data: Path, folder: Path, device: str) -> None:
         self.config, self.device = config, device
         self.seed = config.run.seed
-        self.feed = Feed(config, data, folder, device)
+        self.batches = Batches(config, data, folder, device)
         self.base: dict[str, str] = {}
         self.net = self._network()
         self.adapter: dict[str, nn.Parameter] = {}
         if config.adapter.rank:
-            given = config.adapter
+            adapter = config.adapter
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(keyed(f"{self.seed}/adapter"))
-                self.adapter = lora.attach(self.net, given.rank, given.alpha, given.targets)
+                self.adapter = lora.attach(self.net, adapter.rank, adapter.alpha, adapter.targets)
         self.denoiser = Denoiser(
             self.net,
             named(config.model.schedule, config.model.table),
@@ -76,7 +77,7 @@ class Diffusion:
             self.trained = replace(self.denoiser, network=torch.compile(self.net))
         text = self.net.config.xf_width
         shape = self.net.config
-        self.prompts = self.feed.prompts(shape.text_ctx, shape.n_vocab) if text else None
+        self.prompts = self.batches.prompts(shape.text_ctx, shape.n_vocab) if text else None
 
     def _network(self) -> UNet:
         model = self.config.model
@@ -87,17 +88,17 @@ class Diffusion:
                 f"{shape.in_channels} channels {'and' if model.learned_range else 'without'} a "
                 "learned variance"
             )
-        net = networks.made(lambda: UNet(shape), self.seed)
+        net = networks.initialised(lambda: UNet(shape), self.seed)
         if model.start:
             part: Part = "upsampler" if net.config.low_res else "base"
-            weights, old = start.earlier(model.start, part)
-            self.base = start.digests(weights)
-            start.adopt(net, weights, old, self.feed.words)
+            weights, old = warm_start.earlier(model.start, part)
+            self.base = warm_start.digests(weights)
+            warm_start.adopt(net, weights, old, self.batches.tokenizer_file)
         dtype = choose(self.device, self.config.optim.dtype).dtype
         return net.to(self.device).cast(DTYPES[dtype]).train()
 
     def digests(self) -> dict[str, str]:
-        return self.feed.digests(words=True) | self.base
+        return self.batches.digests(words=True) | self.base
 
     def parameters(self) -> dict[str, nn.Parameter]:
         return self.adapter or dict(self.net.named_parameters())
@@ -112,13 +113,13 @@ class Diffusion:
 
     def batch(self, step: int, share: slice) -> Batch:
         data, n = self.config.data, self.config.optim.batch
-        plans = self.feed.plans(step, share)
-        rng = self.feed.rng("times", step)
+        plans = self.batches.plans(step, share)
+        rng = self.batches.rng("times", step)
         times = self.config.objective.times(n, self.denoiser.schedule, rng)[share]
-        x0 = self.feed.pixels(plans)
+        x0 = self.batches.pixels(plans)
         if data.crop:
             x0 = self._cropped(x0, step, share)
-        noise = self.feed.randn((n, *x0.shape[1:]), "noise", step)[share]
+        noise = self.batches.randn((n, *x0.shape[1:]), "noise", step)[share]
         cond: dict[str, Tensor] = {}
         if self.prompts is not None:
             cond |= self.prompts([plan.caption for plan in plans]).map(lambda v: v.to(self.device))
@@ -132,24 +133,26 @@ class Diffusion:
 
     def _pooled(self, step: int, share: slice) -> Tensor:
         """Which rows keep their pooled text vector."""
-        rng, n = self.feed.rng("pooled", step), self.config.optim.batch
+        rng, n = self.batches.rng("pooled", step), self.config.optim.batch
         kept = [float(rng.random() >= self.config.data.pooled_drop) for _ in range(n)][share]
         return torch.tensor(kept, device=self.device)[:, None]
 
     def _cropped(self, x0: Tensor, step: int, share: slice) -> Tensor:
         """Random squares whose corners lie on the low-resolution grid."""
         side, n = self.config.data.crop, self.config.optim.batch
-        places = pairs.corners(x0.shape, side, self.factor, n, self.feed.rng("crop", step))
-        return pairs.cut(x0, side, places[share])
+        places = super_resolution.corners(
+            x0.shape, side, self.factor, n, self.batches.rng("crop", step)
+        )
+        return super_resolution.cut(x0, side, places[share])
 
     def _lowered(self, x0: Tensor, step: int, share: slice) -> Tensor:
         """The low-resolution input, noised by a random amount (arXiv 2205.11487)."""
         n = self.config.optim.batch
-        rng = self.feed.rng("low", step)
+        rng = self.batches.rng("low", step)
         amounts = [rng.uniform(0, self.config.data.low_noise) for _ in range(n)][share]
         shape = (n, x0.shape[1], *(side // self.factor for side in x0.shape[2:]))
-        noise = self.feed.randn(shape, "low", step)[share]
-        return pairs.lowered(x0, self.factor, amounts, noise)
+        noise = self.batches.randn(shape, "low", step)[share]
+        return super_resolution.lowered(x0, self.factor, amounts, noise)
 
     def loss(self, batch: Batch, step: int) -> Outcome:
         torch.manual_seed(keyed(f"{self.seed}/dropout/{step}/{os.environ.get('RANK', '0')}"))
@@ -160,12 +163,12 @@ class Diffusion:
         loss = self.config.objective.at(
             self.trained, batch.x0, cond, batch.noise, batch.times, batch.importance
         )
-        found: list[list[float]] = [[] for _ in QUARTERS]
+        quarters: list[list[float]] = [[] for _ in QUARTERS]
         for t, mse in zip(loss.times, loss.mse.tolist(), strict=True):
-            found[min(math.ceil(t * 4) - 1, 3)].append(mse)
+            quarters[min(math.ceil(t * 4) - 1, 3)].append(mse)
         parts = {
             name: sum(values) / len(values) if values else math.nan
-            for name, values in zip(QUARTERS, found, strict=True)
+            for name, values in zip(QUARTERS, quarters, strict=True)
         }
         if loss.vb is not None:
             parts["vb"] = float(loss.vb.mean())
@@ -173,19 +176,19 @@ class Diffusion:
 
     def judge(self) -> dict[str, float]:
         """MSE on the target at four levels: training and held-out pictures, without caption too."""
-        made: dict[str, float] = {}
+        errors: dict[str, float] = {}
         self.net.eval()
-        for test, who in zip(self.feed.tests, ("train", "held-out"), strict=False):
+        for test, who in zip(self.batches.tests, ("train", "held-out"), strict=False):
             for worded in ("", " no caption") if self.prompts and who != "train" else ("",):
-                spoken = [""] * len(test.texts) if worded else test.texts
+                texts = [""] * len(test.texts) if worded else test.texts
                 for t in (0.125, 0.375, 0.625, 0.875):
-                    made[f"{who}{worded} {t:g}"] = self._error(test.pixels, spoken, t)
+                    errors[f"{who}{worded} {t:g}"] = self._error(test.pixels, texts, t)
         self.net.train()
-        return made
+        return errors
 
     def _error(self, x0: Tensor, texts: Sequence[str], t: float, rows: int = 64) -> float:
         total = 0.0
-        noise = self.feed.randn(tuple(x0.shape), "judge", 0)
+        noise = self.batches.randn(tuple(x0.shape), "judge", 0)
         for k in range(0, len(x0), rows):
             part = slice(k, k + rows)
             cond = dict(self.prompts(texts[part])) if self.prompts else {}
@@ -202,11 +205,11 @@ class Diffusion:
         self.net.eval()
         rows, labels = self._upsampled() if self.low_res else self._prompted()
         self.net.train()
-        with state.beside(file) as part:
+        with checkpoint.beside(file) as part:
             tiled(rows, labels=labels).save(part, "PNG")
 
     def _prompted(self) -> tuple[list[Tensor], list[str]]:
-        prompts = list(self.config.run.prompts) or self.feed.tests[0].texts[:24]
+        prompts = list(self.config.run.prompts) or self.batches.tests[0].texts[:24]
         cond, null = Cond(), None
         if self.prompts is not None:
             cond = self.prompts(prompts).map(lambda v: v.to(self.device))
@@ -216,7 +219,7 @@ class Diffusion:
             self.denoiser, (3, size, size), cond, null, n=len(prompts), n_steps=16,
             solver="dpmpp-2m", device=self.device,
         )  # fmt: skip
-        process = process.add(guides=[Clamp()])
+        process = process.add(guides=[Clamp(-1.0, 1.0)])
         if null is not None:
             process = process.add(aways=[Branch("away", weight=3.0)])
         columns = [process.sample(seed=1000 * k) for k in range(2)]
@@ -225,27 +228,27 @@ class Diffusion:
         return rows, ["\n".join(pairs[k : k + 3]) for k in range(0, len(pairs), 3)]
 
     def _upsampled(self) -> tuple[list[Tensor], list[str]]:
-        x0 = self.feed.tests[-1].pixels[:12]
+        x0 = self.batches.tests[-1].pixels[:12]
         low = F.avg_pool2d(x0, self.factor)
         process = Process(
             self.denoiser, tuple(x0.shape[1:]), Cond({"low_res": low}), n=len(x0), n_steps=6,
             solver="dpmpp-2m", device=self.device,
         )  # fmt: skip
-        made = process.add(guides=[Clamp()]).sample(seed=0)
-        return [F.interpolate(low, x0.shape[-2:]), made, x0], ["given", "made", "true"]
+        sampled = process.add(guides=[Clamp(-1.0, 1.0)]).sample(seed=0)
+        return [F.interpolate(low, x0.shape[-2:]), sampled, x0], ["given", "made", "true"]
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """Shards in float16, stage.json and maybe the tokenizer; or the adapter's one file."""
         if self.adapter:
-            given = self.config.adapter
-            note = {"alpha": given.alpha, "rank": given.rank, "training": dict(facts)}
+            adapter = self.config.adapter
+            note = {"alpha": adapter.alpha, "rank": adapter.rank, "training": dict(facts)}
             folder.mkdir(parents=True, exist_ok=True)
-            state.write(folder / "adapter.safetensors", average, note)
+            checkpoint.write(folder / "adapter.safetensors", average, note)
             return folder / "adapter.safetensors"
         full = {**self.net.state_dict(), **average}
         half = {name: tensor.half() for name, tensor in full.items()}
         stem = "upsampler" if self.low_res else "base"
-        names = state.write_shards(folder, stem, half)
+        names = checkpoint.write_shards(folder, stem, half)
         model = self.config.model
         stage = {
             "network": asdict(self.net.config),
@@ -259,20 +262,11 @@ class Diffusion:
         }
         if self.prompts is not None:
             stage["tokenizer"] = "tokenizer.json"
-            state.put_text(folder / "tokenizer.json", self.feed.words.read_text(encoding="utf-8"))
-        state.put_text(folder / "stage.json", json.dumps(stage, indent=1))
+            checkpoint.put_text(
+                folder / "tokenizer.json", self.batches.tokenizer_file.read_text(encoding="utf-8")
+            )
+        checkpoint.put_text(folder / "stage.json", json.dumps(stage, indent=1))
         return folder
-
-
-class Clamp(Guide):
-    """x0 kept in [-1, 1]."""
-
-    name = "clamp"
-    edit_rank = THRESHOLD
-
-    def edit(self, pred: Prediction, x: Tensor, call: Call) -> Prediction:
-        alpha, sigma = call.schedule.alpha(call.t), call.schedule.sigma(call.t)
-        return pred.with_x0(pred.x0.clamp(-1, 1), x, alpha, sigma)
 
 
 def tuner(config: Config, data: Path, folder: Path, device: str) -> Diffusion:

@@ -17,12 +17,13 @@ from torch.nn import functional as F
 
 from sfumato.core.noise import keyed
 from sfumato.nn.judge import Judge, JudgeConfig
-from sfumato.train import networks, state
+from sfumato.train import checkpoint, networks
+from sfumato.train.batches import Batches
 from sfumato.train.config import Config
 from sfumato.train.data import store
 from sfumato.train.data.captions import Wording
 from sfumato.train.data.compose import Composer, Mix
-from sfumato.train.feed import Feed, listed
+from sfumato.train.grids import listed
 from sfumato.train.tuners import Outcome
 
 TWIN = 0.045
@@ -46,16 +47,16 @@ def merged(pictures: store.Store) -> dict[str, str]:
         apart[at[:, None], at[None, :]] += distance
         shared[at[:, None], at[None, :]] += 1
     alike = (shared > 0) & (apart / shared.clamp_min(1) < TWIN)
-    found = list(range(n))
+    parents = list(range(n))
     for a, b in alike.nonzero().tolist():
-        low, high = sorted((_root(found, a), _root(found, b)))
-        found[high] = low
-    return {key: keys[_root(found, k)] for key, k in where.items()}
+        low, high = sorted((_root(parents, a), _root(parents, b)))
+        parents[high] = low
+    return {key: keys[_root(parents, k)] for key, k in where.items()}
 
 
-def _root(found: list[int], k: int) -> int:
-    while found[k] != k:
-        k = found[k]
+def _root(parents: list[int], k: int) -> int:
+    while parents[k] != k:
+        k = parents[k]
     return k
 
 
@@ -78,9 +79,9 @@ class JudgeTuner:
 
     def __init__(self, config: Config, data: Path, folder: Path, device: str) -> None:
         self.config, self.device = config, device
-        self.feed = Feed(config, data, folder, device)
-        given = config.data
-        everything = store.read(data, size=given.size, split=given.split, without=given.without)
+        self.batches = Batches(config, data, folder, device)
+        chosen = config.data
+        everything = store.read(data, size=chosen.size, split=chosen.split, without=chosen.without)
         self.classes = merged(everything)
         self.names = sorted(set(self.classes.values()))
         self.index = {name: k for k, name in enumerate(self.names)}
@@ -91,24 +92,24 @@ class JudgeTuner:
         self.labels = [everything.concepts[k].label for k in judged]
         table = {**config.model.network, "classes": len(self.names)}
         shape = networks.described(JudgeConfig, table)
-        self.net = networks.made(lambda: Judge(shape), config.run.seed).to(device).train()
+        self.net = networks.initialised(lambda: Judge(shape), config.run.seed).to(device).train()
 
     def label(self, concept: store.Concept) -> int:
         return self.index[self.classes[concept.key]]
 
     def digests(self) -> dict[str, str]:
-        return self.feed.digests()
+        return self.batches.digests()
 
     def parameters(self) -> dict[str, nn.Parameter]:
         return dict(self.net.named_parameters())
 
     def batch(self, step: int, share: slice) -> Batch:
-        plans = self.feed.plans(step, share)
-        x = self.feed.pixels(plans)
-        rng = self.feed.rng("lines", step)
+        plans = self.batches.plans(step, share)
+        x = self.batches.pixels(plans)
+        rng = self.batches.rng("lines", step)
         drawn = [rng.random() < self.config.data.lines for _ in range(self.config.optim.batch)]
         x = torch.where(torch.tensor(drawn[share])[:, None, None, None].to(x.device), lines(x), x)
-        noise = self.feed.randn((self.config.optim.batch, *x.shape[1:]), "noise", step)[share]
+        noise = self.batches.randn((self.config.optim.batch, *x.shape[1:]), "noise", step)[share]
         labels = [self.label(plan.scene.things[0].concept) for plan in plans]
         return Batch(x + 0.05 * noise, torch.tensor(labels, device=self.device))
 
@@ -136,29 +137,29 @@ class JudgeTuner:
         seen = self.net(self.real[:160:10]).argmax(1).tolist()
         self.net.train()
         first: dict[int, str] = {}
-        for concept in self.feed.composer.store.concepts:
+        for concept in self.batches.composer.store.concepts:
             first.setdefault(self.label(concept), concept.label)
         texts = [
             f"{label}: {first.get(k, '?')}"
             for label, k in zip(self.labels[:160:10], seen, strict=True)
         ]
-        with state.beside(file) as part:
+        with checkpoint.beside(file) as part:
             listed(self.real[:160:10], texts).save(part, "PNG")
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """Shards in float16 and judge.json with the class of every concept."""
         half = {name: tensor.half() for name, tensor in average.items()}
         stem = f"judge-{self.config.data.judged}"
-        made = {
+        entry = {
             "network": asdict(self.net.config),
             "size": self.config.data.size,
             "judged": self.config.data.judged,
-            "weights": state.write_shards(folder, stem, half),
+            "weights": checkpoint.write_shards(folder, stem, half),
             "names": self.names,
             "classes": self.classes,
             "training": dict(facts),
         }
-        state.put_text(folder / f"{stem}.json", json.dumps(made))
+        checkpoint.put_text(folder / f"{stem}.json", json.dumps(entry))
         return folder
 
 

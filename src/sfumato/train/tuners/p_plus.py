@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from sfumato.models import adapters, encoders
+from sfumato.models import added_words, encoders
 from sfumato.models.model import Model
 from sfumato.train.config import Config
 from sfumato.train.tuners.textual_inversion import TextualInversion
@@ -22,7 +22,7 @@ class PPlus(TextualInversion):
 
     def start(self, model: Model, encoder: encoders.Encoder, k: int) -> Tensor:
         """All layers start alike."""
-        return super().start(model, encoder, k).repeat(adapters.layers_of(model), 1, 1)
+        return super().start(model, encoder, k).repeat(added_words.layers_of(model), 1, 1)
 
     def files(self, average: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """The tensor; and a word for every layer, "<t>-0", "<t>-1", ..., as others keep it."""

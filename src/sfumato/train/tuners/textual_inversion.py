@@ -20,21 +20,22 @@ from torch.nn import functional as F
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import keyed
-from sfumato.core.process import walk
 from sfumato.methods.cfg import CFG
-from sfumato.models import adapter_files, adapters, encoders
-from sfumato.models.library import load
+from sfumato.models import added_words, encoders
+from sfumato.models.files import adapter_files, learned_words
+from sfumato.models.loaders.library import load
 from sfumato.models.model import Model
-from sfumato.train import state, subject
-from sfumato.train.album import Album, Rows
+from sfumato.train import checkpoint
 from sfumato.train.config import Config
-from sfumato.train.feed import tiled
+from sfumato.train.grids import tiled
+from sfumato.train.subject.examples import Examples, Rows
+from sfumato.train.subject.shots import buckets, digests, fit, read_shots
+from sfumato.train.subject.trials import LEVELS, SHOWN, STEPS, guidance_of, mean_error
 from sfumato.train.tuners import Outcome
-from sfumato.train.tuners.dreambooth import LEVELS, SHOWN, STEPS, digests, guidance_of
 
 log = logging.getLogger("sfumato")
 
-SPOKEN = (
+SENTENCES = (
     "{}",
     "a photo of {}",
     "a close-up of {}",
@@ -53,18 +54,18 @@ class TextualInversion:
 
     def __init__(self, config: Config, data: Path, folder: Path, device: str) -> None:
         self.config, self.device, self.folder = config, device, folder
-        given = config.subject
+        subject = config.subject
         model = load(config.model.start or "emoji", device=device, dtype="float32")
         if not isinstance(model.text, encoders.Encoders):
             raise SfumatoError(
                 f"{config.tuner}: {model.name} has no text encoder of its own; take a latent "
                 "model, or dreambooth"
             )
-        if not given.noun.strip():
+        if not subject.noun.strip():
             raise SfumatoError(f"{config.tuner}: no noun to start from; say what the subject is")
-        noun = given.noun.replace(" ", "-")
+        noun = subject.noun.replace(" ", "-")
         # two encoders' vectors are in a file that cannot say the word, so its name does
-        self.word = given.name or (f"<{noun}>" if len(model.text.encoders) == 1 else f"my-{noun}")
+        self.word = subject.name or (f"<{noun}>" if len(model.text.encoders) == 1 else f"my-{noun}")
         if "." in self.word or "lora" in self.word:
             raise SfumatoError(
                 f"subject.name {self.word!r}: leave dots and 'lora' out, by which programs tell "
@@ -74,27 +75,27 @@ class TextualInversion:
             str(k): nn.Parameter(self.start(model, encoder, k))
             for k, encoder in enumerate(model.text.encoders)
         }
-        known = tuple(
+        taught = tuple(
             replace(encoder, words={**encoder.words, self.word: self.words[str(k)]})
             for k, encoder in enumerate(model.text.encoders)
         )
-        self.model = replace(model, text=replace(model.text, encoders=known))
-        self.shots = subject.shots(Path(given.pictures) if given.pictures else data)
-        sizes = subject.buckets(model.card.native, model.card.multiple)
+        self.model = replace(model, text=replace(model.text, encoders=taught))
+        self.shots = read_shots(Path(subject.pictures) if subject.pictures else data)
+        sizes = buckets(model.card.native, model.card.multiple)
         with torch.no_grad():
-            self.real = [subject.fitted(shot, sizes).to(device) for shot in self.shots]
-            states = [model.space.encode(x[None])[0] for x in self.real]
-        texts = [text.format(self.word) for text in SPOKEN]
+            self.photos = [fit(shot, sizes).to(device) for shot in self.shots]
+            states = [model.space.encode(x[None])[0] for x in self.photos]
+        texts = [text.format(self.word) for text in SENTENCES]
         # none dropped: without the word there is nothing to learn from a row
-        self.album = Album("subject", states, texts, 0.0, config.run.seed)
+        self.examples = Examples("subject", states, texts, 0.0, config.run.seed)
 
     def start(self, model: Model, encoder: encoders.Encoder, k: int) -> Tensor:
         """The noun's vector, for each of the word's; several are spread a little."""
-        given, table = self.config.subject, encoder.vectors.detach().float()
-        row = table[encoder.tokens(given.noun)[0]]
+        subject, table = self.config.subject, encoder.vectors.detach().float()
+        row = table[encoder.tokens(subject.noun)[0]]
         generator = torch.Generator().manual_seed(keyed(f"{self.config.run.seed}/word/{k}"))
-        noise = torch.randn(given.vectors, len(row), generator=generator).to(row)
-        spread = JITTER * float(table.std()) if given.vectors > 1 else 0.0
+        noise = torch.randn(subject.vectors, len(row), generator=generator).to(row)
+        spread = JITTER * float(table.std()) if subject.vectors > 1 else 0.0
         return row + spread * noise
 
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -106,12 +107,12 @@ class TextualInversion:
     def batch(self, step: int, share: slice) -> Rows:
         schedule = self.model.denoiser.schedule
         n, times = self.config.optim.batch, self.config.objective.times
-        return self.album.rows(step, n, share, times, schedule)
+        return self.examples.rows(step, n, share, times, schedule)
 
     def loss(self, batch: Rows, step: int) -> Outcome:
         times, importance = zip(*batch.times, strict=True)
         with encoders.with_gradients():
-            cond = self.model.encode(batch.texts, beside=self.album.texts)
+            cond = self.model.encode(batch.texts, beside=self.examples.texts)
         loss = self.config.objective.at(
             self.model.denoiser, batch.x0, cond, batch.noise, times, importance
         )
@@ -120,33 +121,31 @@ class TextualInversion:
 
     def judge(self) -> dict[str, float]:
         """Errors on fixed noise of the pictures, and the vectors' length over a usual word's."""
-        made = {}
-        cond = self.model.encode([SPOKEN[0].format(self.word)])
-        for t in LEVELS:
-            total = 0.0
-            for k, x0 in enumerate(self.album.states):
-                generator = torch.Generator(self.device).manual_seed(keyed(f"judge/{k}/{t}"))
-                noise = torch.randn(x0[None].shape, generator=generator, device=self.device)
-                loss = self.config.objective.at(self.model.denoiser, x0[None], cond, noise, [t])
-                total += float(loss.mse)
-            made[f"subject {t:g}"] = total / len(self.album.states)
+        cond = self.model.encode([SENTENCES[0].format(self.word)])
+        objective, denoiser, states = (
+            self.config.objective, self.model.denoiser, self.examples.states,
+        )  # fmt: skip
+        measures = {
+            f"subject {t:g}": mean_error(objective, denoiser, states, lambda x0: cond, t)
+            for t in LEVELS
+        }
         text = cast(encoders.Encoders, self.model.text)
         usual = float(text.encoders[0].vectors.norm(dim=1).mean())
-        made["length"] = float(self.words["0"].detach().norm(dim=-1).mean()) / usual
-        return made
+        measures["length"] = float(self.words["0"].detach().norm(dim=-1).mean()) / usual
+        return measures
 
     def show(self, file: Path) -> None:
         """The subject's pictures, then the word in three sentences, fixed seeds."""
-        size = self.real[0].shape[-2:]
-        rows = [torch.cat([F.interpolate(x[None], size) for x in self.real[: 2 * SHOWN]])]
-        for text in SPOKEN[:3]:
+        size = self.photos[0].shape[-2:]
+        rows = [torch.cat([F.interpolate(x[None], size) for x in self.photos[: 2 * SHOWN]])]
+        for text in SENTENCES[:3]:
             process: Any = self.model.process(text.format(self.word), n=SHOWN, steps=STEPS)
-            run = (process | CFG(guidance_of(self.model))).begin(seed=0)
-            x, _ = walk(run)
-            rows.append(F.interpolate(run.decode(cast(Tensor, x)).clamp(-1, 1), size))
-        spoken = [text.format(self.word) for text in SPOKEN[:3]]
-        with state.beside(file) as part:
-            tiled(rows, least=96, labels=["yours", *spoken]).save(part, "PNG")
+            loop = (process | CFG(guidance_of(self.model))).begin(seed=0)
+            x = loop.walk()
+            rows.append(F.interpolate(loop.run.decode(cast(Tensor, x)).clamp(-1, 1), size))
+        sentences = [text.format(self.word) for text in SENTENCES[:3]]
+        with checkpoint.beside(file) as part:
+            tiled(rows, least=96, labels=["yours", *sentences]).save(part, "PNG")
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """The files, each read again, and run.json."""
@@ -154,16 +153,16 @@ class TextualInversion:
         files = self.files(average)
         for name, tensors in files.items():
             file = folder / name
-            state.put(file, tensors, {"format": "pt"})
-            found = adapter_files.words_of(adapter_files.read(file)[0], file).get(self.word, ())
-            same = [torch.equal(a, b.cpu()) for a, b in zip(found, average.values(), strict=False)]
+            checkpoint.put(file, tensors, {"format": "pt"})
+            read = learned_words.words_of(adapter_files.read(file)[0], file).get(self.word, ())
+            same = [torch.equal(a, b.cpu()) for a, b in zip(read, average.values(), strict=False)]
             if len(same) != len(average) or not all(same):
                 raise SfumatoError(f"{file}: the word {self.word} was not read back as it was")
-            log.info("%s: word %s of %s", file, self.word, adapters.counted(found[0]))
+            log.info("%s: word %s of %s", file, self.word, added_words.counted(read[0]))
         note = {"name": self.word, "noun": self.config.subject.noun, "training": dict(facts)}
         note["pictures"] = [shot.name for shot in self.shots]
         text = json.dumps({**note, "file": next(iter(files))}, indent=1, ensure_ascii=False)
-        state.put_text(folder / "run.json", text)
+        checkpoint.put_text(folder / "run.json", text)
         return folder / next(iter(files))
 
     def files(self, average: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

@@ -1,0 +1,195 @@
+"""The training recipe that the options of `sfumato dreambooth` say, as tables and as TOML."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sfumato.core.errors import SfumatoError
+
+if TYPE_CHECKING:
+    from sfumato.train.config import Config
+
+# our own captions have no articles
+OWN: dict[str, Any] = {
+    "tuner": "dreambooth",
+    "rate": 5e-3,
+    "whole": 3e-4,
+    "rank": 16,
+    "batch": 4,
+    "steps": 120,
+    "wording": "{}",
+    "targets": ["attention", "conv", "embedding"],
+}
+LATENT: dict[str, Any] = {
+    "tuner": "dreambooth",
+    "rate": 1e-4,
+    "whole": 5e-6,
+    "rank": 8,
+    "batch": 1,
+    "steps": 800,
+    "wording": "a {}",
+    "targets": ["attention"],
+}
+# no decay: it would pull the word's vectors to nothing
+WORD: dict[str, Any] = {
+    **LATENT,
+    "tuner": "textual_inversion",
+    "rate": 5e-3,
+    "whole": 5e-3,
+    "steps": 1500,
+    "decay": 0.0,
+}
+# a public implementation's but for its batch of 8; a step is sixteen passes of the text encoder
+PER_LAYER: dict[str, Any] = {**WORD, "tuner": "p_plus", "batch": 2, "steps": 500}
+
+
+FIELDS = {
+    "noun": ("--class", "subject.noun"),
+    "name": ("--name", "subject.name"),
+    "model": ("--model", "model.start"),
+    "steps": ("--steps", "optim.steps"),
+    "rank": ("--rank", "adapter.rank"),
+    "text": ("--text", "subject.text"),
+    "upsampler": ("--upsampler", "subject.upsampler"),
+    "vectors": ("--vectors", "subject.vectors"),
+    "rate": ("--rate", "optim.rate"),
+    "batch": ("--batch", "optim.batch"),
+    "prior": ("--prior", "subject.prior"),
+    "class_pictures": ("--class-pictures", "subject.class_pictures"),
+    "class_folder": ("--class-folder", "subject.class_folder"),
+    "seed": ("--seed", "run.seed"),
+}
+"""Options by what the program calls them, and the fields of the recipe that they set."""
+
+
+def of(pictures: str | None, options: dict[str, Any]) -> Config:
+    """The recipe that the options say."""
+    from sfumato.train.config import parse
+
+    if pictures is None:
+        raise SfumatoError("dreambooth: give the folder with the subject's pictures")
+    recipe = tables(pictures, options)
+    _check(recipe)  # before the model is asked what the pictures show
+    recipe["subject"]["noun"] = options["noun"] or guessed(Path(pictures), recipe["model"]["start"])
+    _check(recipe)
+    return parse(recipe, toml(recipe))
+
+
+def _check(recipe: dict[str, Any]) -> None:
+    """Refuses what a field does not take, by the name of its option."""
+    from sfumato.train.config import parse
+
+    try:
+        parse(recipe, where="dreambooth")
+    except SfumatoError as error:
+        said = str(error)
+        for option, name in FIELDS.values():
+            said = said.replace(f"{name} = ", f"{option} ")
+        raise SfumatoError(said) from None
+
+
+def guessed(pictures: Path, name: str) -> str:
+    """What the model's CLIP takes the pictures for; without one the user must say it."""
+    from sfumato.cli import show
+    from sfumato.models.loaders.library import load
+    from sfumato.train.subject import naming
+    from sfumato.train.subject.shots import fit, read_shots
+
+    model = load(name, dtype="float32")
+    clip = model.clip()
+    if clip is None:
+        raise SfumatoError(f"dreambooth: {name} has no CLIP to guess by; give --class, such as dog")
+    native = [model.card.native]
+    shown = [fit(shot, native) for shot in read_shots(pictures)]
+    first, *others = naming.guessed(clip, shown, model.card.full_prompt)
+    show.errors.print(
+        f"class: {first}, by the model's CLIP (then {', '.join(others)}); --class takes another",
+        highlight=False,
+    )
+    return first
+
+
+def tables(pictures: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The recipe as tables."""
+    from sfumato.models.loaders.library import BUNDLED
+
+    name = options["model"] or "emoji"
+    kind = OWN if name in BUNDLED or (Path(name) / "card.json").is_file() else LATENT
+    of_pictures = ("rank", "text", "upsampler", "prior", "class_pictures", "class_folder")
+    if options["word"]:
+        kind = PER_LAYER if options.get("per_layer") else WORD
+        for key in of_pictures:
+            if options.get(key) not in (None, False):
+                raise SfumatoError(
+                    f"{FIELDS[key][0]}: goes with pictures, not with --word; leave one out"
+                )
+    elif options.get("per_layer"):
+        raise SfumatoError("--per-layer: is of a learned word; give --word too")
+    elif options["vectors"] is not None:
+        raise SfumatoError("--vectors: are of a learned word; give --word too")
+    if options["class_pictures"] is not None and (options["class_folder"] or options["prior"] == 0):
+        other = "--class-folder" if options["class_folder"] else "--prior 0"
+        raise SfumatoError(f"--class-pictures: none are made with {other}; leave one out")
+
+    def chosen(key: str, default: Any) -> Any:
+        return default if options.get(key) is None else options[key]
+
+    steps, rank = chosen("steps", kind["steps"]), chosen("rank", kind["rank"])
+    rate = chosen("rate", kind["rate" if rank else "whole"])
+    return {
+        "name": Path(options["output"]).resolve().name,
+        "tuner": kind["tuner"],
+        "model": {"start": name},
+        "subject": {
+            "pictures": str(Path(pictures).resolve()),
+            "noun": chosen("noun", ""),
+            "name": chosen("name", ""),
+            "wording": kind["wording"],
+            "prior": float(chosen("prior", 1.0)),
+            "class_pictures": chosen("class_pictures", 64),
+            "class_folder": _whole(options["class_folder"]),
+            "text": bool(options["text"]),
+            "upsampler": options.get("upsampler", False),
+            "vectors": chosen("vectors", 1),
+        },
+        "adapter": {"rank": rank, "alpha": float(rank or 8), "targets": kind["targets"]},
+        "objective": {"times": "uniform", "weighting": "min-snr"},
+        "optim": {
+            "batch": chosen("batch", kind["batch"]),
+            "steps": steps,
+            "rate": float(rate),
+            "warmup": max(min(20, steps), 0),
+            "decay_from": 0.5,
+            "ema": 0.99,
+            "weight_decay": kind.get("decay", 0.01),
+            "dtype": "float32",
+            "optimizer": "adamw-8bit" if options.get("eight_bit") else "adamw",
+        },
+        "run": {
+            "seed": chosen("seed", 0),
+            "log": 10,
+            "grid": max(steps // 4, 1),
+            "judge": max(steps // 4, 1),
+            "save_minutes": 1.0,
+        },
+    }
+
+
+def _whole(folder: str | None) -> str:
+    return str(Path(folder).resolve()) if folder else ""
+
+
+def toml(data: dict[str, Any]) -> str:
+    """Tables as TOML; strings, numbers and booleans are written alike in JSON."""
+    tables = {name: table for name, table in data.items() if isinstance(table, dict)}
+    top = {name: value for name, value in data.items() if name not in tables}
+    lines = _pairs(top)
+    for name, table in tables.items():
+        lines += ["", f"[{name}]", *_pairs(table)]
+    return "\n".join(lines) + "\n"
+
+
+def _pairs(table: dict[str, Any]) -> list[str]:
+    return [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in table.items()]

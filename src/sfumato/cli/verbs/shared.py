@@ -1,0 +1,26 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from sfumato.cli.options import keyword
+
+OUTPUT = keyword(
+    "output",
+    str,
+    "{prompt}-{seed}.png",
+    "-o",
+    "--output",
+    text="file, folder or pattern; never overwrites",
+)
+SHEET = keyword("sheet", bool, False, "--sheet", text="also save a captioned contact sheet")
+EMBED = keyword("embed", bool, False, "--embed", text="put the inputs into the recipe")
+NO_STORE = keyword(
+    "no_store", bool, False, "--no-store", text="do not keep the inputs for `sfumato run`"
+)
+PLAN = keyword("plan", bool, False, "--plan", text="say what would run, and stop")
+DEVICE = keyword("device", str, "auto", "--device", text="auto, cuda, mps, xpu, cpu")
+DTYPE = keyword("dtype", str, "auto", "--dtype", text="auto, float32, bfloat16, float16")
+AS_JSON = keyword("as_json", bool, False, "--json", text="results as one JSON object")
+QUIET = keyword("quiet", bool, False, "--quiet", "-q", text="no progress, no notices")
+DEBUG = keyword("debug", bool, False, "--debug", text="show where an error came from")
+COMMON = (DEVICE, DTYPE, AS_JSON, QUIET, DEBUG)

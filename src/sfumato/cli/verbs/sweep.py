@@ -1,0 +1,96 @@
+"""`sfumato sweep VERB`: pictures, contact sheet, page and curve of a field over its values."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import nullcontext
+from typing import Any
+
+from sfumato.cli.fields import Wanted
+from sfumato.cli.makers import Maker, prompted
+from sfumato.cli.options import keyword
+from sfumato.cli.verb import Group, Verb
+from sfumato.cli.verbs.generate import PROMPT, RUN
+from sfumato.cli.verbs.shared import COMMON, NO_STORE
+from sfumato.core.errors import SfumatoError
+from sfumato.home import unstored
+from sfumato.methods import Method
+
+OPTIONS = (
+    keyword("over", str, ..., "--over", text="FIELD=LOW:HIGH:COUNT or FIELD=A,B,C; any method's"),
+    keyword("seeds", int, 3, "--seeds", text="pictures of each value and prompt"),
+    keyword("prompts", list[str], [], "--prompts", text="sweep these too; repeatable"),
+    keyword("choose", float | None, None, "--choose", text="value to mark; else the knee"),
+    keyword("folder", str, "sweep", "-o", "--output", text="folder; a stopped sweep goes on in it"),
+    NO_STORE,
+)
+EXAMPLES = (
+    'sdedit painting.png -p "red apple" --over t0=0.2:0.8:7 -o t0/',
+    'generate "red apple" --over cfg.scale=1,2,4,8 --seeds 4',
+)
+
+
+def group(makers: list[Maker]) -> Group:
+    """`sweep`: every verb that makes pictures is there again."""
+    text = "Vary one field: pictures, contact sheet, page, curve."
+    return Group("sweep", text, EXAMPLES, lambda: tuple(verb(maker) for maker in makers))
+
+
+def verb(maker: Maker) -> Verb:
+    """`sweep VERB`."""
+
+    def body(**values: Any) -> None:
+        values = prompted(values)
+        sweep(maker.cls, maker.methods(values), values)
+
+    arguments = [PROMPT] if maker.cls is None else maker.fields
+    shared = [p for p in (*RUN, *COMMON, *maker.others.parameters) if p.name != "n"]
+    example = maker.cls.examples[0] if maker.cls and maker.cls.examples else '-p "red apple"'
+    example = re.sub(r" (-n \d+|--sheet|-o \S+)", "", example)  # a sweep has its own
+    return Verb(
+        maker.name,
+        body,
+        maker.text,
+        (*arguments, *shared, *OPTIONS, *maker.preset),
+        (f"{example} --over cfg.scale=1:8:5", f"{example} --over steps=5,10,20 -o sweep/"),
+        maker.first,
+    )
+
+
+def sweep(cls: type[Method] | None, methods: list[Wanted], values: dict[str, Any]) -> None:
+    """Sweep, and say where pictures, sheet, page and curve are."""
+    from sfumato.cli import show
+    from sfumato.cli.compose import composed
+    from sfumato.measure.axis import axis
+    from sfumato.measure.sweep import sweep as swept
+
+    over = axis(values["over"], cls.id if cls else "")
+    run = composed(methods, values).with_numbers(values)
+    store = unstored() if values["no_store"] else nullcontext()
+    total = len(over.values) * max(1, len(values["prompts"]))
+    with store, show.counted(over.name, total, values["quiet"]) as update:
+        done = swept(
+            run.process,
+            over,
+            values["folder"],
+            seeds=values["seeds"],
+            seed=run.seed,
+            prompts=values["prompts"],
+            choose=values["choose"],
+            parents=run.parents,
+            progress=lambda k, n: update(k),
+        )
+    if values["as_json"]:
+        data = {"folder": str(done.folder), "axis": over.name, "chosen": done.curve.chosen,
+                "rule": done.curve.rule, "curve": done.curve.to_csv()}  # fmt: skip
+        print(json.dumps(data))
+    else:
+        print(done.folder / "index.html")
+        if done.curve.chosen is not None:
+            show.errors.print(f"marked: {over.name} = {done.curve.chosen:g} ({done.curve.rule})")
+    failed = [cell for cell in done.cells if cell.error]
+    if failed:
+        raise SfumatoError(
+            f"{len(failed)} of {len(done.cells)} cells failed, the first: {failed[0].error}"
+        )

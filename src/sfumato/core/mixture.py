@@ -1,0 +1,222 @@
+"""The mixture of predictions: Branch, and the batched evaluation of all branches of a run.
+
+e_pos = sum_b w_b e_b over positives (x0 and eps apart, by role), then
+e = e_pos + sum_k (s_k - 1)(e_pos - e_k) over aways; classifier-free guidance is one away. Where one
+positive leads, aways are of that one: e = e_pos + sum_k (s_k - 1) w_lead (e_lead - e_k).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from sfumato.core.context import Call
+from sfumato.core.denoiser import Cond, Denoiser, Prediction
+from sfumato.core.errors import SfumatoError
+from sfumato.core.lazy import torch
+from sfumato.core.schedule import Schedule, ratio
+from sfumato.core.source import Source
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Weight = float | Callable[[float], float]
+
+
+@dataclass(frozen=True, eq=False)
+class Branch:
+    """One term of the mixture.
+
+    cond: a Cond, a prompt, a function of Call, or None for the process's own prompt (its negative
+    prompt on an away). weight: w of a positive, s of an away; may depend on t. denoiser: None for
+    the process's own. source: whose `encode` reads its prompt, None for the process's. role: which
+    of x0 and eps it feeds. leads: a positive whose own guidance the aways are, beside others.
+    """
+
+    name: str
+    cond: Cond | str | Callable[[Call], Cond] | None = None
+    weight: Weight = 1.0
+    denoiser: Denoiser | None = None
+    role: Literal["both", "x0", "eps"] = "both"
+    source: Source | None = None
+    leads: bool = False
+
+    def at(self, t: float) -> float:
+        return self.weight(t) if callable(self.weight) else self.weight
+
+
+def distinct(branches: Sequence[Branch]) -> None:
+    """Refuse two branches of one name: guides and edits find a prediction by it."""
+    names = ["mixture", *(branch.name for branch in branches)]
+    for k, name in enumerate(names):
+        if name in names[:k]:
+            raise SfumatoError(f"branch {name!r}: there already is one of that name; rename it")
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """A branch bound to a run: its denoiser is known and a fixed condition is prepared."""
+
+    branch: Branch
+    denoiser: Denoiser
+    cond: Cond | Callable[[Call], Cond]
+    away: bool
+
+    def active(self, t: float) -> bool:
+        return self.branch.at(t) != (1.0 if self.away else 0.0)
+
+
+class Mixture:
+    """The branches of one run, one batched call for each (network, shapes of the condition)."""
+
+    def __init__(
+        self, terms: Sequence[Term], schedule: Schedule, n: int, rows_max: int | None = None
+    ) -> None:
+        self.terms = tuple(terms)
+        self.schedule = schedule
+        self.n = n
+        self.rows_max = rows_max
+        self.calls = 0
+        self.lead = next((t.branch for t in terms if t.branch.leads and not t.away), None)
+        self._grouped: dict[tuple[str, ...], Cond] = {}
+
+    def parts(self, x: Tensor, t: float, call: Call) -> dict[str, Prediction]:
+        """Every active branch's prediction, by name."""
+        n, predictions = len(x), {}
+        groups, fresh = self.groups(t, call)
+        for group in groups:
+            denoiser = group[0].denoiser
+            seen, at, to = self._matched(denoiser, x, t, call.s)
+            rows = torch.cat([seen] * len(group)) if len(group) > 1 else seen
+            cond = self._cond(group, fresh)
+            self.calls += 1  # in pieces or not
+            if self.rows_max is None or len(rows) <= self.rows_max:
+                pred = denoiser(rows, at, cond, to)
+            else:
+                pred = _in_pieces(denoiser, rows, at, cond, to, self.rows_max)
+            for k, term in enumerate(group):
+                own = slice(k * n, (k + 1) * n)
+                predictions[term.branch.name] = (
+                    pred if len(group) == 1 else pred.map(lambda v, own=own: v[own])  # type: ignore[misc]
+                )
+        return predictions
+
+    def groups(self, t: float, call: Call) -> tuple[list[list[Term]], dict[str, Cond]]:
+        """Active terms by the network call that they share, and what callable conditions gave."""
+        active = [term for term in self.terms if self.acts(term, t)]
+        fresh = {
+            term.branch.name: term.denoiser.prepare(term.cond(call)).rows(self.n)
+            for term in active
+            if callable(term.cond)
+        }
+        groups: dict[Any, list[Term]] = {}
+        for term in active:
+            cond = fresh.get(term.branch.name, term.cond)
+            assert isinstance(cond, Cond)
+            groups.setdefault((id(term.denoiser), cond.shapes()), []).append(term)
+        return list(groups.values()), fresh
+
+    def check(self, t: float) -> None:
+        """Refuse a moment at which no positive branch says what x0 or eps is."""
+        positives = [term.branch for term in self.terms if not term.away]
+        for value, other in (("x0", "eps"), ("eps", "x0")):
+            feeds = [branch for branch in positives if branch.role != other]
+            if not any(branch.at(t) for branch in feeds):
+                names = ", ".join(branch.name for branch in feeds) or "none"
+                raise SfumatoError(
+                    f"branches: no positive one gives {value} at t = {t:.4g} (of {names}); their "
+                    "weights must not all be 0 there"
+                )
+
+    def acts(self, term: Term, t: float) -> bool:
+        """Whether a term counts at t; aways of a leading branch only where that one does."""
+        guided = self.lead is None or self.lead.at(t) != 0
+        return term.active(t) and (guided or not term.away)
+
+    def mix(self, parts: dict[str, Prediction], t: float) -> Prediction:
+        """The mixture rule of this module's docstring; the variance is the first positive's."""
+        positives = [term.branch for term in self.terms if not term.away and term.active(t)]
+        x0 = _weighted([(b.at(t), parts[b.name].x0) for b in positives if b.role != "eps"])
+        eps = _weighted([(b.at(t), parts[b.name].eps) for b in positives if b.role != "x0"])
+        mixed_x0, mixed_eps = x0, eps
+        share = 1.0 if self.lead is None else self.lead.at(t)
+        if self.lead is not None and share:
+            x0, eps = parts[self.lead.name].x0, parts[self.lead.name].eps
+        for term in self.terms:
+            if term.away and self.acts(term, t):
+                part, push = parts[term.branch.name], share * (term.branch.at(t) - 1)
+                mixed_x0 = torch.add(mixed_x0, x0 - part.x0, alpha=push)
+                mixed_eps = torch.add(mixed_eps, eps - part.eps, alpha=push)
+        first = parts[positives[0].name]
+        return Prediction(mixed_x0, mixed_eps, first.frac, log_variance=first.log_variance)
+
+    @cached_property
+    def trainable(self) -> bool:
+        """Whether a network or a fixed condition wants a gradient of its own."""
+        for term in self.terms:
+            parameters = getattr(term.denoiser.network, "parameters", None)
+            tensors = [] if parameters is None else list(parameters())
+            if isinstance(term.cond, Cond):
+                tensors += term.cond.values()
+            if any(tensor.requires_grad for tensor in tensors):
+                return True
+        return False
+
+    @property
+    def tied(self) -> bool:
+        """Whether x_t = alpha x0 + sigma eps holds for the mixture (no branch split by role)."""
+        return all(term.branch.role == "both" for term in self.terms)
+
+    def _cond(self, group: list[Term], fresh: dict[str, Cond]) -> Cond:
+        """The group's rows one after the other; built once unless a condition is a function."""
+        names = tuple(term.branch.name for term in group)
+        if names in self._grouped:
+            return self._grouped[names]
+        conds = [fresh.get(name, term.cond) for name, term in zip(names, group, strict=True)]
+        rows = Cond.cat([cond for cond in conds if isinstance(cond, Cond)])
+        if fresh.keys().isdisjoint(names):
+            self._grouped[names] = rows
+        return rows
+
+    def _matched(
+        self, denoiser: Denoiser, x: Tensor, t: float, s: float
+    ) -> tuple[Tensor, float, float]:
+        """State and times as a denoiser of another schedule has them, at equal sigma/alpha."""
+        own, other = self.schedule, denoiser.schedule
+        if other is own:
+            return x, t, s
+        at = other.at(ratio(own, t))
+        return x * (other.alpha(at) / own.alpha(t)), at, other.at(ratio(own, s))
+
+
+def _in_pieces(
+    denoiser: Denoiser, x: Tensor, t: float, cond: Cond, s: float, rows: int
+) -> Prediction:
+    """One evaluation in calls of at most so many rows."""
+    pieces = []
+    for k in range(0, len(x), rows):
+        part = cond.map(lambda v, k=k: v[k : k + rows])  # type: ignore[misc]
+        pieces.append(denoiser(x[k : k + rows], t, part, s))
+    return Prediction(
+        torch.cat([p.x0 for p in pieces]),
+        torch.cat([p.eps for p in pieces]),
+        _cat([p.frac for p in pieces]),
+        log_variance=_cat([p.log_variance for p in pieces]),
+    )
+
+
+def _cat(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """All of them one after the other, or None where there are none."""
+    there = [part for part in parts if part is not None]
+    return torch.cat(there) if there else None
+
+
+def _weighted(parts: list[tuple[float, Tensor]]) -> Tensor:
+    (weight, total), *rest = parts
+    if weight != 1:
+        total = weight * total
+    for weight, value in rest:
+        total = torch.add(total, value, alpha=weight)
+    return total

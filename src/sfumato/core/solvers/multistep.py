@@ -1,0 +1,135 @@
+"""Linear multistep methods on eps: PLMS and its kin (PNDM, arXiv 2202.09778).
+
+phi of base.py takes the place of x + h f. All run upwards too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from sfumato.core.context import Call
+from sfumato.core.denoiser import Prediction
+from sfumato.core.errors import SfumatoError
+from sfumato.core.lazy import torch
+from sfumato.core.ranges import Range, fit
+from sfumato.core.schedule import FAINTEST, Schedule
+from sfumato.core.solvers.base import BOTH, Denoise, faint, first, forget, transfer
+from sfumato.core.solvers.runge_kutta import fourth, improved
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ADAMS_BASHFORTH: tuple[tuple[float, ...], ...] = (
+    (1.0,),
+    (3 / 2, -1 / 2),
+    (23 / 12, -16 / 12, 5 / 12),
+    (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+)
+"""Weights of the newest eps first, by order."""
+
+NAMES = {"fork": "plms", "prk": "plms-prk", "pie": "plms2", "euler": "iplms"}
+
+
+@dataclass(frozen=True)
+class PLMS:
+    """Pseudo linear multistep: Adams-Bashforth on eps, of order 1 (DDIM) to 4.
+
+    start: how a pass begins. "fork" averages eps over the first transition and ends with x0 of the
+    last evaluation, as the ADM fork does; "prk" and "pie" take order - 1 steps of those methods and
+    keep their combined eps (PNDM); "euler" grows its order from 1; "improved" is that with one pie
+    step first, which keeps round trips up and down together. of: what is combined; "v" is combined
+    and then read as eps at the state, which is what diffusers' PNDM does with networks that predict
+    v (with "fork" and "euler" only). faintest: 0 is the published programs' way, which begins at
+    any level with what `start` says.
+    """
+
+    needs: ClassVar[frozenset[str]] = BOTH
+    mean_shift: ClassVar[bool] = False
+    order: Annotated[int, Range(1, len(ADAMS_BASHFORTH))] = 4
+    start: Literal["fork", "prk", "pie", "euler", "improved"] = "fork"
+    of: Literal["eps", "v"] = "eps"
+    faintest: Annotated[float, Range(0, 1)] = FAINTEST
+
+    def __post_init__(self) -> None:
+        fit(self, "solver plms")
+        if self.of == "v" and self.start not in ("fork", "euler"):
+            raise SfumatoError(f"solver {self.id}: of {self.of!r} must be eps; plms takes v too")
+
+    @property
+    def id(self) -> str:
+        return NAMES.get(self.start, "iplms")
+
+    @property
+    def stochastic(self) -> bool:
+        return False
+
+    jumped = forget
+
+    def evaluated(
+        self, t: float, s: float, known: int, n: int, schedule: Schedule
+    ) -> tuple[tuple[float, ...], int]:
+        if faint(schedule, t, s, self.faintest):
+            return (t,), 0
+        if self.start == "fork" and schedule.sigma(s) == 0:
+            return (t,), 0
+        more: tuple[float, ...] = ()
+        if known == 0 and self.order > 1 and self.start in ("fork", "improved"):
+            more = (s,)
+        elif known < self.order - 1 and self.start in ("prk", "pie"):
+            middle = (t + s) / 2
+            more = (middle, middle, s) if self.start == "prk" else (s,)
+        return (t, *more), min(known + 1, self.order - 1)
+
+    def step(
+        self,
+        x: Tensor,
+        t: float,
+        s: float,
+        denoise: Denoise,
+        call: Call,
+        state: tuple[Tensor, ...] | None,
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        pred = denoise(x, t)
+        history = state or ()
+        if faint(call.schedule, t, s, self.faintest):
+            return first(pred, s, call.schedule), ()
+        if self.start == "fork" and call.schedule.sigma(s) == 0:
+            return call.schedule.alpha(s) * pred.x0, ()
+        recent = (self._told(pred, t, call.schedule), *history)[: self.order]
+        eps, kept = self._combined(x, recent, t, s, denoise, call)
+        if self.of == "v":
+            eps = torch.add(call.schedule.alpha(t) * eps, x, alpha=call.schedule.sigma(t))
+        return transfer(x, eps, t, s, call.schedule), (kept, *history)[: self.order - 1]
+
+    def _told(self, pred: Prediction, t: float, schedule: Schedule) -> Tensor:
+        """eps, or v = alpha eps - sigma x0."""
+        if self.of == "eps":
+            return pred.eps
+        return torch.add(schedule.alpha(t) * pred.eps, pred.x0, alpha=-schedule.sigma(t))
+
+    def _combined(
+        self,
+        x: Tensor,
+        recent: tuple[Tensor, ...],
+        t: float,
+        s: float,
+        denoise: Denoise,
+        call: Call,
+    ) -> tuple[Tensor, Tensor]:
+        """eps of this step, and what the history keeps of it."""
+        here, alone = recent[0], len(recent) == 1 and self.order > 1
+        if alone and self.start in ("fork", "improved"):
+            if self.of == "eps":
+                return improved(x, here, t, s, denoise, call), here
+            schedule = call.schedule
+            eps = torch.add(schedule.alpha(t) * here, x, alpha=schedule.sigma(t))
+            there = denoise(transfer(x, eps, t, s, schedule), s)
+            return (here + self._told(there, s, schedule)) / 2, here
+        if len(recent) < self.order and self.start in ("prk", "pie"):
+            way = fourth if self.start == "prk" else improved
+            eps = way(x, here, t, s, denoise, call)
+            return eps, eps
+        weights = ADAMS_BASHFORTH[len(recent) - 1]
+        total: Tensor = sum(w * e for w, e in zip(weights, recent, strict=True))  # type: ignore[assignment]
+        return total, here

@@ -1,0 +1,226 @@
+"""Source: what a run asks of the model that its process came from, and what a model may lend it.
+
+Protocols only; models implement them, and core knows no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from sfumato.core.denoiser import Cond, Denoiser
+from sfumato.core.frame import Frame
+from sfumato.core.schedule import Schedule
+from sfumato.core.spacing import Own, Times
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.core.context import Run, Step
+    from sfumato.core.process import Process
+    from sfumato.core.starts import Place
+
+Decoder = Callable[["Tensor"], "Tensor"]
+Span = tuple[int, int]
+"""(start, end) in the characters of a text, as a slice."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where weights come from: the name of their file, folder or model, and their sha256."""
+
+    name: str
+    sha256: str
+
+
+class Clip(Protocol):
+    """Unit vectors of texts and pictures. schedule: whose table indices it reads, None of any."""
+
+    @property
+    def origin(self) -> Origin | None: ...
+
+    @property
+    def noised(self) -> bool:
+        """Whether it has seen noisy states, and reads their timestep."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Side of the pictures that it sees."""
+        ...
+
+    @property
+    def logit_scale(self) -> float: ...
+
+    @property
+    def schedule(self) -> Schedule | None: ...
+
+    def text(self, texts: Sequence[str]) -> Tensor:
+        """(B, E)."""
+        ...
+
+    def image(self, x: Tensor, time: Tensor) -> Tensor:
+        """(B, E) of pictures (B, 3, S, S) in [-1, 1] at table indices (B,)."""
+        ...
+
+
+class Classifier(Protocol):
+    """A classifier of noisy states; classes: the names in each of its softmaxes."""
+
+    @property
+    def classes(self) -> Mapping[str, tuple[str, ...]]: ...
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Refuse states that it cannot read."""
+        ...
+
+    def log_probabilities(self, x: Tensor, time: Tensor) -> dict[str, Tensor]:
+        """log p(class | x, timestep) for each softmax, (B, classes)."""
+        ...
+
+
+class Features(Protocol):
+    """A network's maps of pictures (B, 3, H, W) in [-1, 1], by the names of its layers.
+
+    content, contrast: its layers for a perceptual and for a contrastive loss.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def origin(self) -> Origin | None: ...
+
+    @property
+    def content(self) -> tuple[str, ...]: ...
+
+    @property
+    def contrast(self) -> tuple[str, ...]: ...
+
+    def __call__(self, pixels: Tensor) -> Mapping[str, Tensor]: ...
+
+
+class Rating(Protocol):
+    """A rating (...) of a CLIP's unit vectors (..., width)."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def origin(self) -> Origin | None: ...
+
+    @property
+    def width(self) -> int: ...
+
+    def __call__(self, vectors: Tensor) -> Tensor: ...
+
+
+class Source(Protocol):
+    """A model, as processes and methods see it.
+
+    What it lends is None where it has none; a name is a file, a folder or org/name of the user's.
+    memo: what runs of this model remember for later ones.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def denoiser(self) -> Denoiser: ...
+
+    @property
+    def origin(self) -> Origin:
+        """Of its weights and adapters together."""
+        ...
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What its predictions come from: digest of the weights, adapters, dtype."""
+        ...
+
+    @property
+    def memo(self) -> MutableMapping[Any, Any]: ...
+
+    @property
+    def grid(self) -> Own | None:
+        """(steps, share of them) -> times of the spacing "model", None where it has none."""
+        ...
+
+    @property
+    def plain(self) -> Source | None:
+        """The model without its adapters, None where it has none."""
+        ...
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of a state are multiples of."""
+        ...
+
+    def encode(
+        self, texts: Sequence[str], label: int | None = None, beside: Sequence[str] = ()
+    ) -> Cond:
+        """One row for each text; "" is the null condition. beside: the run's other texts."""
+        ...
+
+    def spans(self, text: str, beside: Sequence[str] = ()) -> tuple[Span | None, ...] | None:
+        """(start, end) of the characters behind each column that cross attention reads.
+
+        Of the text as `encode` is given it. A column is None where no character stands behind it
+        (start, end, padding); all is None where the network attends to no text.
+        """
+        ...
+
+    def phrase(self, prompt: str) -> str:
+        """The prompt that is encoded: with the card's template where it names no style."""
+        ...
+
+    def complete(self, process: Process) -> Process:
+        """Fill empty slots with the card's defaults."""
+        ...
+
+    def frame(self, process: Process, place: Place) -> tuple[Frame | None, tuple[int, ...]]:
+        """Geometry of the run and the shape of its state."""
+        ...
+
+    def fits(
+        self, process: Process, frame: Frame | None, shape: tuple[int, ...], times: Times
+    ) -> None:
+        """Refuse a run that is beyond the machine's memory, before any network is called."""
+        ...
+
+    def clip(self, name: str | None = None) -> Clip | None: ...
+
+    def classifier(self) -> Classifier | None: ...
+
+    def features(self, name: str | None = None) -> Features | None:
+        """name: a file of VGG19's weights, or "model", the denoiser's own."""
+        ...
+
+    def rating(self, name: str | None = None) -> Rating | None: ...
+
+    def decoder(self, which: Literal["full", "tiny"] = "full") -> Decoder | None:
+        """State to pixels in [-1, 1]; tiny: by a small autoencoder of the same latents."""
+        ...
+
+    def second(self, prompt: str, name: str | None = None) -> Source | None:
+        """A model to run beside this one: the named one, else the card's for the prompt's style."""
+        ...
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """How much larger each upsampler makes a picture."""
+        ...
+
+    def preview(self, step: Step, run: Run) -> Any:
+        """A picture of a step."""
+        ...
+
+    def finish(
+        self, pixels: Tensor | None, run: Run, trace: list[dict[str, Any]], calls: list[int]
+    ) -> Any:
+        """A Result of pixels (n, 3, H, W) in [-1, 1]; None: the picture is left as it is.
+
+        calls: of the network, of each stage.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""What several methods share: replacement of kept parts, cutouts, losses as guides."""

@@ -1,0 +1,125 @@
+"""A start that is a picture inverted: walked up its deterministic path, to be sampled back down."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator
+
+from sfumato import images
+from sfumato.core.context import Call, Run
+from sfumato.core.errors import SfumatoError
+from sfumato.core.inversion import Inversion, Inverted
+from sfumato.core.process import Process
+from sfumato.core.solvers import solver
+from sfumato.images import ImageInput
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+log = logging.getLogger("sfumato")
+
+
+def _upward(name: str) -> str:
+    if name != "iplms-pie" and solver(name).stochastic:
+        raise ValueError("draws noise, so it finds no start; take iplms-pie")
+    return name
+
+
+Upward = Annotated[str, AfterValidator(_upward)]
+"""A solver of the way up."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """The way up: its solver, the level it climbs to (None: where sampling begins), what it reads.
+
+    solver "iplms-pie" is iplms with one pie step first. learn: gradient steps on the start;
+    measure: walk back unguided too, and report the error. name: of the method, for messages.
+    """
+
+    name: str
+    solver: str
+    top: float | None = None
+    caption: str = ""
+    learn: int = 0
+    measure: bool = False
+
+    def start(
+        self, run: Run, image: ImageInput, background: str = "white", vary: float = 0.0
+    ) -> InvertedStart:
+        """The picture's inversion, as where the run begins; vary: towards fresh noise."""
+        if image.is_tensor:
+            known = image.state(self.name, run.shape, run.n).to(run.device)
+            known = known[None] if known.ndim == 3 else known
+        else:
+            picture = image.picture()
+            run.paste = (picture, None, picture.alpha)
+            assert run.frame is not None
+            pixels = images.to_work(picture, run.frame, background)[None]
+            known = run.space.encode(pixels.to(run.device))
+        run.known = known
+        if run.n > len(known) and vary == 0 and not run.solver.stochastic:
+            log.warning("%s: all %d will be alike, nothing is drawn; give vary", self.name, run.n)
+        inverted = self._of(run, known)
+        run.before = inverted.calls
+        run.report["inversion"] = {"calls": run.before, "top": self.top or run.level}
+        if inverted.error is not None:
+            before, after = inverted.error
+            run.report["inversion"] |= {"round_trip": before, "learned": after}
+        return InvertedStart(known, inverted, vary)
+
+    def _of(self, run: Run, known: Tensor) -> Inverted:
+        """Along one pass of the run's way down, whatever a canvas adds to it."""
+        process, source = run.process, run.source
+        cond = process.null
+        if process.cond is None and source is not None:
+            cond = source.encode([self.caption], process.label)
+        down = process.spaced(process.begins.level(process))
+        if self.top is not None and self.top < down[0]:
+            raise SfumatoError(
+                f"{self.name}: t_invert {self.top:g} is below t_start {down[0]:g}; it must be at "
+                "least that"
+            )
+        if down[-1] > 0:
+            raise SfumatoError(
+                f"{self.name}: spacing ends at {down[-1]:g}; the inversion begins from the clean "
+                "picture, so it must end at 0"
+            )
+        pie = {"solver": "iplms", "start": "improved"}
+        # without its source: the card's guidance would come back
+        plain = Process(
+            process.denoiser, run.shape, cond, n=process.n, spacing=down,
+            solver=pie if self.solver == "iplms-pie" else self.solver,
+            space=process.space, device=process.device, rows_max=process.rows_max,
+        )  # fmt: skip
+        inversion = Inversion(plain, down, self.top, self.learn, self.measure)
+        if run.planned:
+            return Inverted(known, (), inversion.calls)
+        if source is None or process.cond is not None:  # given tensors are not told apart
+            return inversion.of(known)
+        return inversion.remembered(
+            known, source.memo, (self.solver, self.caption, process.label, source.identity)
+        )
+
+
+@dataclass(frozen=True)
+class InvertedStart:
+    """known: the picture's clean state (1, C, H, W); inverted: its start and path; vary: how far
+    the start is turned towards fresh noise."""
+
+    known: Tensor
+    inverted: Inverted
+    vary: float
+
+    def state(self, call: Call, like: Tensor) -> Tensor:
+        x = self.inverted.x.expand_as(like)
+        if not self.vary:
+            return x
+        angle = self.vary * math.pi / 2
+        held = call.alpha * self.known
+        fresh = call.noise("start", like) * call.sigma
+        return held + math.cos(angle) * (x - held) + math.sin(angle) * fresh

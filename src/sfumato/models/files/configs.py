@@ -1,0 +1,320 @@
+"""Configuration files of pipelines as typed values: what is read, and what is refused by name.
+
+Their writers add keys as they like, so unknown keys are passed over; every key that changes what a
+network or a scheduler does, and that nothing here supports, is named here and refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from sfumato.core.errors import SfumatoError
+from sfumato.core.ranges import Range
+from sfumato.documents import parse_data, read_json
+from sfumato.models.files import vocabularies
+from sfumato.models.files.inside import Name
+
+Json = dict[str, Any]
+INDEX_LIMIT = 64 << 20
+"""Bytes of a weight index's file."""
+
+PARTS = (
+    "vae",
+    "vqvae",
+    "unet",
+    "scheduler",
+    "text_encoder",
+    "text_encoder_2",
+    "tokenizer",
+    "tokenizer_2",
+    "safety_checker",
+    "feature_extractor",
+    "image_encoder",
+)
+
+
+class Foreign(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def pipeline(path: Path) -> dict[str, str]:
+    """part -> class of a pipeline's model_index.json, and its "_class_name"."""
+    data = config(path)
+    found = {}
+    for part, value in data.items():
+        if isinstance(value, list):
+            if len(value) != 2 or not all(v is None or isinstance(v, str) for v in value):
+                raise SfumatoError(f"{path}: {part} = {value!r:.60}: must be [library, class]")
+            if value[1] is None:
+                continue
+            if part not in PARTS:
+                raise SfumatoError(
+                    f"{path.parent}: {data.get('_class_name')!s:.60} ({value[1]:.60}) is not "
+                    f"supported, for its part {part:.40}; Stable Diffusion 1.x, 2.x, XL, their "
+                    "inpainting variants, DDPM and unconditional LDM are"
+                )
+            found[part] = value[1]
+    found["_class_name"] = str(data.get("_class_name", ""))
+    if data.get("requires_aesthetics_score"):
+        raise SfumatoError(f"{path}: XL's refiner reads aesthetic scores and is not supported")
+    return found
+
+
+def zeros(path: Path, usual: bool) -> bool:
+    """Whether the pipeline's empty prompt is all zeros."""
+    found = config(path).get("force_zeros_for_empty_prompt", usual)
+    if not isinstance(found, bool):
+        raise SfumatoError(f"{path}: force_zeros_for_empty_prompt = {found!r:.40}: must be a bool")
+    return found
+
+
+ABSENT: dict[str, tuple[Any, ...]] = {
+    "class_embed_type": (None,),
+    "encoder_hid_dim_type": (None,),
+    "encoder_hid_dim": (None,),
+    "addition_embed_type": (None, "text_time"),
+    "time_embedding_type": (None, "positional"),
+    "time_cond_proj_dim": (None,),
+    "attention_type": (None, "default"),
+}
+"""Keys of a UNet that ask for inputs which nothing here gives, with the values that do not."""
+
+
+Channels = Annotated[int, Range(1, 64)]
+Width = Annotated[int, Range(1, 16384)]
+Layers = Annotated[int, Range(1, 32)]
+Heads = Annotated[int, Range(1, 16384)]
+Side = Annotated[int, Range(1, 1 << 15)]
+Levels = Field(min_length=1, max_length=12)
+Depth = Annotated[int, Range(1, 32)]
+Depths = Depth | Annotated[list[Depth | Annotated[list[Depth], Levels]], Levels]
+Kinds = Annotated[list[Annotated[str, Field(max_length=100)]], Levels]
+
+
+class UNet(Foreign):
+    """The sizes of a UNet of diffusers, which builds it; absent ones are its class's own."""
+
+    sample_size: Side | tuple[Side, Side] | None = None
+    in_channels: Channels | None = None
+    out_channels: Channels | None = None
+    block_out_channels: Annotated[list[Width], Levels] | None = None
+    down_block_types: Kinds | None = None
+    up_block_types: Kinds | None = None
+    mid_block_type: str | None = None
+    layers_per_block: Layers | Annotated[list[Layers], Levels] | None = None
+    transformer_layers_per_block: Depths | None = None
+    reverse_transformer_layers_per_block: Depths | None = None
+    attention_head_dim: Heads | Annotated[list[Heads], Levels] | None = None
+    num_attention_heads: Heads | Annotated[list[Heads], Levels] | None = None
+    norm_num_groups: Width | None = None
+    norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-5
+    dropout: Annotated[float, Range(0, 1)] = 0
+    cross_attention_dim: Width | None = None
+    addition_time_embed_dim: Width | None = None
+    projection_class_embeddings_input_dim: Annotated[int, Range(1, 1 << 20)] | None = None
+    num_class_embeds: Annotated[int, Range(1, 1 << 20)] | None = None
+
+
+def unet(path: Path, kind: str) -> None:
+    """Refuse a UNet whose inputs nothing here gives."""
+    data = config(path)
+    for key, allowed in ABSENT.items():
+        if data.get(key) not in allowed:
+            raise SfumatoError(
+                f"{path}: {key} = {data[key]!r:.60} is not supported; the network reads what "
+                "nothing here gives"
+            )
+    if kind == "UNet2DConditionModel":
+        if data.get("num_class_embeds") is not None:
+            raise SfumatoError(f"{path}: num_class_embeds beside text is not supported")
+        if isinstance(data.get("cross_attention_dim"), list):
+            raise SfumatoError(f"{path}: cross_attention_dim as a list is not supported")
+    parse_data(UNet, data, str(path))
+
+
+class Autoencoder(Foreign):
+    """The sizes of an autoencoder of diffusers, of coloured pictures."""
+
+    in_channels: Literal[3] = 3
+    out_channels: Literal[3] = 3
+    latent_channels: Channels | None = None
+    block_out_channels: Annotated[list[Width], Levels] | None = None
+    encoder_block_out_channels: Annotated[list[Width], Levels] | None = None
+    decoder_block_out_channels: Annotated[list[Width], Levels] | None = None
+    num_encoder_blocks: Annotated[list[Layers], Levels] | None = None
+    num_decoder_blocks: Annotated[list[Layers], Levels] | None = None
+    down_block_types: Kinds | None = None
+    up_block_types: Kinds | None = None
+    layers_per_block: Layers | None = None
+    norm_num_groups: Width | None = None
+    sample_size: Side | tuple[Side, Side] | None = None
+    num_vq_embeddings: Annotated[int, Range(1, 1 << 20)] | None = None
+    vq_embed_dim: Width | None = None
+    scaling_factor: Annotated[float, Range(gt=0, le=1e4)] | None = None
+    shift_factor: Annotated[float, Range(-1e4, 1e4)] | None = None
+    latents_mean: Annotated[list[float], Field(max_length=64)] | None = None
+    latents_std: Annotated[list[Annotated[float, Range(gt=0)]], Field(max_length=64)] | None = None
+
+
+def autoencoder(path: Path) -> None:
+    """Refuse an autoencoder of anything but coloured pictures."""
+    data = config(path)
+    for key in ("in_channels", "out_channels"):
+        if data.get(key, 3) != 3:
+            raise SfumatoError(f"{path}: {key} = {data[key]!r:.40}; only RGB is supported")
+    found = parse_data(Autoencoder, data, str(path))
+    channels = found.latent_channels or 4
+    for name in ("latents_mean", "latents_std"):
+        values = getattr(found, name)
+        if values is not None and len(values) != channels:
+            raise SfumatoError(f"{path}: {name} has {len(values)} values for {channels} channels")
+
+
+def config(path: Path) -> Json:
+    """Any configuration; quantised weights are refused, whose readers are other programs'."""
+    if not path.exists():
+        raise SfumatoError(
+            f"{path}: missing; the model is incomplete, `sfumato models pull` completes it"
+        )
+    data = read_json(dict[str, Any], path)
+    if data.get("quantization_config") is not None:
+        raise SfumatoError(f"{path}: quantised weights are not supported; take plain ones")
+    return data
+
+
+Activation = Literal["quick_gelu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu"]
+
+
+class TextEncoder(Foreign):
+    """The shape of a CLIP text encoder: all that its file may decide."""
+
+    vocab_size: Annotated[int, Range(3, 1 << 20)] = 49408
+    hidden_size: Annotated[int, Range(1, 16384)] = 512
+    intermediate_size: Annotated[int, Range(1, 1 << 17)] = 2048
+    projection_dim: Annotated[int, Range(1, 16384)] = 512
+    num_hidden_layers: Annotated[int, Range(1, 256)] = 12
+    num_attention_heads: Annotated[int, Range(1, 1024)] = 8
+    max_position_embeddings: Annotated[int, Range(3, 4096)] = 77
+    hidden_act: Activation = "quick_gelu"
+    layer_norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-5
+    pad_token_id: int | None = 1
+    bos_token_id: int | None = 49406
+    eos_token_id: int | list[int] | None = 49407
+
+
+def text_encoder(path: Path) -> Any:
+    """A CLIPTextConfig of the file's sizes alone: how it computes is not the file's to say."""
+    from transformers import CLIPTextConfig
+
+    config(path)
+    found = read_json(TextEncoder, path)
+    _heads(found, path)
+    return CLIPTextConfig(**found.model_dump())
+
+
+class VisionEncoder(Foreign):
+    """The shape of a CLIP's picture side."""
+
+    hidden_size: Width = 768
+    intermediate_size: Annotated[int, Range(1, 1 << 17)] = 3072
+    projection_dim: Width = 512
+    num_hidden_layers: Annotated[int, Range(1, 256)] = 12
+    num_attention_heads: Annotated[int, Range(1, 1024)] = 12
+    num_channels: Literal[3] = 3
+    image_size: Annotated[int, Range(1, 4096)] = 224
+    patch_size: Annotated[int, Range(1, 4096)] = 32
+    hidden_act: Activation = "quick_gelu"
+    layer_norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-5
+
+
+class Clip(Foreign):
+    """A whole CLIP; the keys in _dict are of older files, and win."""
+
+    model_type: Literal["clip"] | None = None
+    text_config: dict[str, JsonValue] | None = None
+    text_config_dict: dict[str, JsonValue] | None = None
+    vision_config: dict[str, JsonValue] | None = None
+    vision_config_dict: dict[str, JsonValue] | None = None
+    projection_dim: Width = 512
+    logit_scale_init_value: Annotated[float, Range(-100, 100)] = 2.6592
+
+
+def clip(path: Path) -> Any:
+    """A CLIPConfig of the file's sizes alone."""
+    from transformers import CLIPConfig
+
+    found = parse_data(Clip, config(path), str(path))
+    text: Json = {**(found.text_config or {}), **(found.text_config_dict or {})}
+    vision: Json = {**(found.vision_config or {}), **(found.vision_config_dict or {})}
+    sides: list[TextEncoder | VisionEncoder] = [
+        parse_data(TextEncoder, text, f"{path}: text_config"),
+        parse_data(VisionEncoder, vision, f"{path}: vision_config"),
+    ]
+    for side in sides:
+        _heads(side, path)
+    made: Any = CLIPConfig(
+        text_config=sides[0].model_dump(),
+        vision_config=sides[1].model_dump(),
+        projection_dim=found.projection_dim,
+        logit_scale_init_value=found.logit_scale_init_value,
+    )
+    return made
+
+
+def _heads(side: TextEncoder | VisionEncoder, path: Path) -> None:
+    if side.hidden_size % side.num_attention_heads:
+        raise SfumatoError(
+            f"{path}: hidden_size {side.hidden_size} is no multiple of num_attention_heads "
+            f"{side.num_attention_heads}"
+        )
+
+
+FILES = ("vocab_file", "merges_file", "tokenizer_file", "added_tokens_file")
+
+
+class Tokenizer(Foreign):
+    tokenizer_class: Literal["CLIPTokenizer", "CLIPTokenizerFast"] | None = None
+    model_max_length: int | float | None = None
+
+
+Words = dict[str, vocabularies.Id]
+WORDS: tuple[tuple[str, Any], ...] = (
+    ("vocab.json", Words),
+    ("added_tokens.json", Words),
+    ("tokenizer.json", vocabularies.Vocabulary),
+    ("special_tokens_map.json", dict[str, str | Mapping[str, Any]]),
+)
+"""A tokenizer's files and what is in them."""
+
+
+def tokenizer(folder: Path) -> None:
+    """Refuse a tokenizer's files that are no CLIP's, or that name files elsewhere."""
+    path = folder / "tokenizer_config.json"
+    if path.exists():
+        data = config(path)
+        if named := next((name for name in FILES if data.get(name) is not None), None):
+            raise SfumatoError(f"{path}: {named} = {data[named]!r:.60}: leave it out")
+        read_json(Tokenizer, path)
+    for name, kind in WORDS:
+        if (folder / name).exists():
+            read_json(kind, folder / name, vocabularies.LIMIT)
+    for name in ("vocab.json", "merges.txt"):
+        if not (folder / name).is_file() and not (folder / "tokenizer.json").is_file():
+            raise SfumatoError(f"{folder}: {name} is missing; the model is incomplete")
+
+
+class Index(Foreign):
+    weight_map: dict[str, Name]
+
+
+def shards(index: Path) -> list[Path]:
+    """The files that an index of weights names, which lie beside it."""
+    found = read_json(Index, index, INDEX_LIMIT)
+    files = [index.parent / name for name in sorted(set(found.weight_map.values()))]
+    if missing := [file for file in files if not file.is_file()]:
+        raise SfumatoError(f"{missing[0]}: missing; the model is incomplete")
+    return files

@@ -1,0 +1,206 @@
+"""Parts of pipelines in their folders: configurations, tokenizers, networks; frozen and checked.
+
+Models are put together from them elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sfumato.core.errors import SfumatoError
+from sfumato.models.devices import DTYPES, Choice
+from sfumato.models.files import configs, hub
+from sfumato.models.files.checkpoint import DAMAGED
+
+log = logging.getLogger("sfumato")
+
+AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny", "VQModel")
+
+FOREIGN = (*DAMAGED, ImportError, RecursionError)
+"""What the two libraries raise on files that are damaged or of another kind."""
+
+# diffusers imports bitsandbytes where it is installed, which then speaks of kernels of 4-bit
+# networks that nothing here uses
+logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(
+    lambda record: "kernels" not in record.getMessage()
+)
+
+
+def autoencoder(folder: Path, kind: str, choice: Choice, digest: Any = None) -> Any:
+    """An autoencoder in float32, frozen."""
+    import diffusers
+
+    if kind not in AUTOENCODERS:
+        raise SfumatoError(f"{folder}: {kind} is not supported; {', '.join(AUTOENCODERS)} are")
+    weights(folder)  # first says what is missing
+    configs.autoencoder(folder / "config.json")
+    return loaded(getattr(diffusers, kind), folder, torch.float32, choice.device, digest)
+
+
+def network(folder: Path, kind: str, choice: Choice, digest: Any) -> Any:
+    import diffusers
+
+    weights(folder)  # first says what is missing
+    configs.unet(folder / "config.json", kind)
+    dtype = DTYPES[choice.dtype]
+    return loaded(getattr(diffusers, kind), folder, dtype, choice.device, digest)
+
+
+def loaded(
+    cls: Any, folder: Path, dtype: torch.dtype, device: str, digest: Any = None, config: Any = None
+) -> Any:
+    """A part of the pipeline, frozen, from its safetensors or (weights only) its pickle.
+
+    config: in place of the file's, where the class takes one.
+    """
+    if (folder / "adapter_config.json").exists():  # transformers would follow the path in it
+        raise SfumatoError(f"{folder}: adapter_config.json; take it out and give it by --adapt")
+    files = weights(folder)
+    for index in folder.glob("*.index*.json"):
+        configs.shards(index)
+    variant = hub.variant_of(files[0].name)
+    given: dict[str, Any] = {"local_files_only": True, "output_loading_info": True}
+    if config is not None:
+        given["config"] = config
+    given["dtype" if _says_dtype(cls) else "torch_dtype"] = dtype
+    given["use_safetensors"] = files[0].suffix == ".safetensors"
+    try:
+        with quiet():
+            net, info = cls.from_pretrained(str(folder), variant=variant, **given)
+    except FOREIGN as error:
+        raise SfumatoError(f"{folder}: cannot be loaded ({_said(error)})") from None
+    report(folder.name, info)
+    if digest is not None:
+        for file in files:
+            digest.update(file_digest(file).encode())
+    return net.to(device).eval().requires_grad_(False)
+
+
+def _said(error: Exception) -> str:
+    """The first line of a foreign error, without advice to read pickles that run code."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if "weights_only" in text:
+        return "its pickle holds Python objects besides tensors, or is damaged"
+    return text[:200]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the two libraries' progress bars and load reports; `report` says what matters."""
+    import diffusers.utils.logging as first
+    import transformers.utils.logging as second
+
+    before = [(one, one.is_progress_bar_enabled(), one.get_verbosity()) for one in (first, second)]
+    for one, _, _ in before:
+        one.disable_progress_bar()
+        one.set_verbosity_error()
+    try:
+        yield
+    finally:
+        for one, shown, level in before:
+            one.set_verbosity(level)
+            if shown:
+                one.enable_progress_bar()
+
+
+def _says_dtype(cls: Any) -> bool:
+    """transformers 5 has renamed torch_dtype."""
+    import transformers
+
+    major = int(transformers.__version__.split(".")[0])
+    return major >= 5 and cls.__module__.startswith("transformers")
+
+
+def report(name: str, info: Mapping[str, Any]) -> None:
+    """Say what did not fit; weights that are missing are an error."""
+    missing = [key for key in info.get("missing_keys", ()) if not key.endswith("position_ids")]
+    if missing:
+        raise SfumatoError(
+            f"{name}: {len(missing)} weights are missing, such as {sorted(missing)[0]}; "
+            "the files belong to another configuration"
+        )
+    unexpected = [k for k in info.get("unexpected_keys", ()) if not k.endswith("position_ids")]
+    if unexpected:
+        log.warning("%s: %d unexpected weights, not used: %s", name, len(unexpected), unexpected[0])
+
+
+def weights(folder: Path) -> list[Path]:
+    """A part's weight files: safetensors before pickles, full precision before variants."""
+    stems = ("diffusion_pytorch_model", "model", "pytorch_model")
+    for ending in ("safetensors", "bin"):
+        found = [
+            file
+            for file in sorted(folder.glob(f"*.{ending}"))
+            if file.name.startswith(stems) and "non_ema" not in file.name
+        ]
+        for variant in (None, "fp16", "fp32", "bf16"):
+            chosen = [file for file in found if hub.variant_of(file.name) == variant]
+            if chosen:
+                return chosen
+    raise SfumatoError(
+        f"{folder}: no weights there; the model is incomplete, `sfumato models pull` completes it"
+    )
+
+
+def file_digest(file: Path) -> str:
+    """sha256 of a file; in the hub's cache it is the name of what the link leads to."""
+    name = file.resolve().name
+    if file.is_symlink() and len(name) == 64 and set(name) <= set("0123456789abcdef"):
+        return name
+    digest = sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def digest_of(digests: Sequence[str]) -> str:
+    """One digest of several: of one, itself."""
+    return digests[0] if len(digests) == 1 else sha256("".join(digests).encode()).hexdigest()
+
+
+def files_digest(files: Sequence[Path]) -> str:
+    """sha256 of files in their order: of one, its own."""
+    return digest_of([file_digest(file) for file in files])
+
+
+def tokenizer(folder: Path) -> Any:
+    """CLIP's tokenizer of a folder."""
+    import transformers
+
+    configs.tokenizer(folder)
+    # of transformers 4 only the fast one reads a tokenizer.json
+    plain = (folder / "vocab.json").is_file()
+    cls: Any = getattr(transformers, "CLIPTokenizer" if plain else "CLIPTokenizerFast")
+    try:
+        return cls.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # tokenizers raises nothing more special than that
+        raise SfumatoError(f"{folder}: cannot be loaded ({_said(error)})") from None
+
+
+def check_tokens(tokenizer: Any, size: int, folder: Path) -> None:
+    """Refuse a tokenizer whose own tokens are no rows of a text encoder's table of that size."""
+    for name in ("bos", "eos", "pad"):
+        found = getattr(tokenizer, f"{name}_token_id")
+        if name == "pad" and found is None:
+            continue
+        if found is None or not 0 <= found < size:
+            raise SfumatoError(
+                f"{folder}: its {name} token is {found}, the text encoder has {size}; the "
+                "tokenizer belongs to another model"
+            )
+
+
+def encoder(folder: Path, kind: str, choice: Choice, digest: Any) -> Any:
+    import transformers
+
+    config = configs.text_encoder(folder / "config.json")
+    cls, dtype = getattr(transformers, kind), DTYPES[choice.dtype]
+    return loaded(cls, folder, dtype, choice.device, digest, config)

@@ -1,0 +1,130 @@
+"""Scheduler files of diffusers: what they say of training, times, and the noise of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from sfumato.core.errors import SfumatoError
+from sfumato.core.ranges import Range
+from sfumato.documents import parse_data
+from sfumato.models.files.configs import Foreign, config
+
+TABLED = (
+    "DDIMParallelScheduler",
+    "DDIMScheduler",
+    "DDPMParallelScheduler",
+    "DDPMScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSDEScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "SASolverScheduler",
+    "UniPCMultistepScheduler",
+)
+"""Schedulers of diffusers whose noise is a table of betas; of the others none is read."""
+
+CLIPPING = ("DDIM", "DDPM")
+"""How the names of those begin that clip x0 where their file says nothing."""
+
+VARIANCES: Mapping[str | None, Literal["small", "large"]] = {
+    "fixed_small": "small",
+    "fixed_small_log": "small",
+    "fixed_large": "large",
+    "fixed_large_log": "large",
+}
+"""What variance_type is called here."""
+
+LATENT = {"beta_start": 0.00085, "beta_end": 0.012}
+OWN: Mapping[str, Mapping[str, float]] = dict.fromkeys(
+    (
+        "DPMSolverSDEScheduler",
+        "HeunDiscreteScheduler",
+        "KDPM2AncestralDiscreteScheduler",
+        "KDPM2DiscreteScheduler",
+    ),
+    LATENT,
+)
+"""What classes take for absent keys where that is not what the others take."""
+
+
+class Scheduler(Foreign):
+    """What a scheduler's file says of the training, of its times, and of the noise of its steps."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    kind: str = Field(validation_alias="_class_name")
+    num_train_timesteps: Annotated[int, Range(2, 100_000)] = 1000
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
+    beta_start: Annotated[float, Range(gt=0, lt=1)] = 1e-4
+    beta_end: Annotated[float, Range(gt=0, lt=1)] = 0.02
+    trained_betas: (
+        Annotated[
+            list[Annotated[float, Range(gt=0, lt=1)]], Field(min_length=2, max_length=100_000)
+        ]
+        | None
+    ) = None
+    prediction_type: Literal["epsilon", "v_prediction", "sample"] = "epsilon"
+    rescale_betas_zero_snr: bool = False
+    clip_sample: bool | None = None
+    clip_sample_range: Annotated[float, Range(gt=0)] = 1.0
+    thresholding: bool = False
+    sample_max_value: Annotated[float, Range(gt=0)] = 1.0
+    variance_type: str | None = None
+    timestep_spacing: Literal["leading", "linspace", "trailing"] | None = None
+    steps_offset: Annotated[int, Range(0, 100_000)] = 0
+    set_alpha_to_one: bool | None = None
+    skip_prk_steps: bool = False
+    final_sigmas_type: Literal["zero", "sigma_min"] | None = "zero"
+    lambda_min_clipped: Annotated[float | None, Field(allow_inf_nan=True)] = None  # theirs: -inf
+    use_karras_sigmas: bool | None = False
+    use_exponential_sigmas: bool | None = False
+    use_beta_sigmas: bool | None = False
+    use_lu_lambdas: bool | None = False
+    sigma_min: Annotated[float, Range(gt=0)] | None = None
+    sigma_max: Annotated[float, Range(gt=0)] | None = None
+    interpolation_type: str = "linear"
+    use_flow_sigmas: bool | None = False
+    timestep_type: str | None = "discrete"
+
+    @property
+    def clips(self) -> bool:
+        """Whether x0 is kept in range."""
+        given = self.clip_sample
+        return self.kind.startswith(CLIPPING) if given is None else given
+
+    @property
+    def variance(self) -> Literal["small", "large"] | None:
+        """Of the solver ddpm's steps; None where the file leaves it open, or to the network."""
+        own = "fixed_small" if self.kind.startswith("DDPM") else None
+        return VARIANCES.get(self.variance_type or own)
+
+
+def scheduler(path: Path) -> Scheduler:
+    """A scheduler's file, of a class that has a noise table."""
+    data = config(path)
+    kind = data.get("_class_name")
+    if kind not in TABLED:
+        raise SfumatoError(
+            f"{path}: scheduler {kind!r:.60} has no noise table that is read here; models of flow "
+            "matching, EDM, VE and consistency are not supported"
+        )
+    found = parse_data(Scheduler, {**OWN.get(str(kind), {}), **data}, path.name)
+    if found.timestep_type == "continuous":
+        raise SfumatoError(
+            f"{path}: timestep_type 'continuous' is not supported, models of EDM's kind read it"
+        )
+    if found.use_flow_sigmas:
+        raise SfumatoError(f"{path}: use_flow_sigmas, models of flow matching are not supported")
+    if found.variance_type == "learned":
+        raise SfumatoError(f"{path}: variance_type 'learned' is not supported, learned_range is")
+    return found

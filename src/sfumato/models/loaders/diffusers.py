@@ -1,0 +1,222 @@
+"""Loader of the diffusers family: a pipeline's folder becomes a Model.
+
+Stable Diffusion 1.x, 2.x, XL and their inpainting variants, unconditional DDPM and latent
+diffusion. Scheduler files are read for what they say of the training (noise table, what the network
+predicts); solvers and times are ours. Nothing is downloaded, no code of a repository is run.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from sfumato.core.denoiser import Denoiser, Kind
+from sfumato.core.errors import SfumatoError
+from sfumato.core.schedule import Table, linear, scaled_linear, squared_cosine
+from sfumato.core.spaces import IDENTITY, Space
+from sfumato.models.card import Card, Defaults, StageCard
+from sfumato.models.devices import Choice
+from sfumato.models.encoders import Encoder, Encoders
+from sfumato.models.files import configs, schedulers
+from sfumato.models.files.pipeline import autoencoder, check_tokens, encoder, network, tokenizer
+from sfumato.models.files.schedulers import Scheduler
+from sfumato.models.latents import Conditional, Latents, Traits, Unconditional
+from sfumato.models.model import Model
+
+log = logging.getLogger("sfumato")
+
+KINDS: dict[str, Kind] = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
+ZERO = 2.0**-24  # alpha_bar of a table that ends in pure noise, where a division needs one
+
+
+def is_pipeline(folder: Path) -> bool:
+    """Whether the folder is a diffusers pipeline."""
+    return (folder / "model_index.json").is_file()
+
+
+def load(name: str, folder: Path, choice: Choice) -> Model:
+    """The model of a pipeline's folder."""
+    parts = configs.pipeline(folder / "model_index.json")
+    unet = parts.get("unet", "no unet")
+    if unet not in ("UNet2DConditionModel", "UNet2DModel"):
+        raise SfumatoError(
+            f"{folder}: {parts['_class_name']} ({unet}) is not supported; Stable Diffusion "
+            "1.x, 2.x, XL, their inpainting variants, DDPM and unconditional LDM are"
+        )
+    scheduler = schedulers.scheduler(folder / "scheduler" / "scheduler_config.json")
+    digest = sha256()
+    space: Space = IDENTITY
+    vae = next((part for part in ("vae", "vqvae") if part in parts), None)
+    if vae is not None:
+        space = Latents.of(autoencoder(folder / vae, parts[vae], choice, digest))
+    net = network(folder / "unet", unet, choice, digest)
+    text = None if unet == "UNet2DModel" else _encoders(folder, parts, choice, digest)
+    return assembled(name, net, scheduler, space, text, choice, digest.hexdigest(), folder=folder)
+
+
+def assembled(
+    name: str,
+    net: Any,
+    scheduler: Scheduler,
+    space: Space,
+    text: Encoders | None,
+    choice: Choice,
+    digest: str,
+    *,
+    folder: Path | None = None,
+    title: str = "",
+    own: Table | None = None,
+) -> Model:
+    """A Model of loaded parts. own: noise table in place of the scheduler's."""
+    traits = _traits(net, space, text)
+    stride, schedule = space.stride, own or table(scheduler)
+    kind = KINDS[scheduler.prediction_type]
+    learned = _learned(net, space, scheduler)
+    wrapped: Any
+    wrapped = Unconditional(net, traits) if text is None else Conditional(net, traits, space)
+    side = net.config.sample_size or 64
+    width, height = (side, side) if isinstance(side, int) else (side[1], side[0])
+    card = Card(
+        name=name,
+        title=title or _title(net, text, traits, kind),
+        base=StageCard(
+            {key: value for key, value in net.config.items() if not key.startswith("_")},
+            (),
+            "own" if own else scheduler.beta_schedule,
+            kind,
+            schedule.steps,
+            learned,
+        ),
+        native=(width * stride, height * stride),
+        multiple=stride if text is not None else stride * 2 ** (_depth(net) - 1),
+        maximum=4 * max(width, height) * stride,
+        defaults=_defaults(text, space, scheduler),
+    )
+    denoiser = Denoiser(wrapped, schedule, kind, learned)
+    published = None if folder is None else scheduler  # a single file holds no scheduler's
+    return Model(name, card, denoiser, (), text, choice, digest, space, folder, scheduler=published)
+
+
+def table(config: Scheduler) -> Table:
+    """The noise table that a scheduler's configuration describes."""
+    steps, start, end = config.num_train_timesteps, config.beta_start, config.beta_end
+    if config.trained_betas is not None:
+        made = Table.from_betas(config.trained_betas)
+    elif config.beta_schedule == "linear":
+        made = linear(steps, start, end)
+    elif config.beta_schedule == "scaled_linear":
+        made = scaled_linear(steps, start, end)
+    else:
+        made = squared_cosine(steps)
+    return _to_zero(made) if config.rescale_betas_zero_snr else made
+
+
+def _to_zero(given: Table) -> Table:
+    """The table moved and scaled so that it ends in pure noise (arXiv 2305.08891, algorithm 1)."""
+    roots = [math.sqrt(a) for a in given.alpha_bar]
+    first, last = roots[0], roots[-1]
+    moved = [((root - last) * first / (first - last)) ** 2 for root in roots]
+    return Table((*moved[:-1], min(ZERO, moved[-2] / 2)))
+
+
+def _traits(net: Any, space: Space, text: Encoders | None) -> Traits:
+    """What the network reads; refuses inputs that nothing here can give."""
+    config, latent = net.config, space.channels
+    known = (latent, 2 * latent + 1) if text is not None else (latent,)
+    if config.in_channels not in known:
+        raise SfumatoError(
+            f"unet: {config.in_channels} input channels; {' or '.join(map(str, known))} are "
+            "supported, models of depth, upscaling and instructions are not"
+        )
+    if text is not None and config.cross_attention_dim != text.width:
+        raise SfumatoError(
+            f"unet: cross_attention_dim {config.cross_attention_dim}, but the text encoders give "
+            f"{text.width}; they belong to another model"
+        )
+    added = getattr(config, "addition_embed_type", None)
+    if added not in (None, "text_time"):
+        raise SfumatoError(f"unet: addition_embed_type {added!r} is not supported, text_time is")
+    if added and text is not None:
+        pooled = int(text.encoders[-1].network.config.projection_dim)
+        read = config.projection_class_embeddings_input_dim
+        if read != pooled + 6 * config.addition_time_embed_dim:
+            raise SfumatoError(
+                f"unet: projection_class_embeddings_input_dim {read} is not that of a pooled text "
+                f"of {pooled} and six sizes; XL's refiner, which reads others, is not supported"
+            )
+    return Traits(
+        num_classes=getattr(config, "num_class_embeds", None),
+        inpaint=config.in_channels != latent,
+        stride=space.stride if added else None,
+    )
+
+
+def _learned(net: Any, space: Space, scheduler: Scheduler) -> bool:
+    """Whether the network also gives the range of its variance; refuses other outputs."""
+    channels, outputs = space.channels, net.config.out_channels
+    if outputs == channels:
+        return False
+    if outputs == 2 * channels and scheduler.variance_type in (None, "learned_range"):
+        return True
+    raise SfumatoError(
+        f"unet: {outputs} output channels; {channels} are supported, or {2 * channels} with "
+        f"variance_type learned_range (the scheduler says {scheduler.variance_type})"
+    )
+
+
+def _title(net: Any, text: Encoders | None, traits: Traits, kind: str) -> str:
+    if text is None:
+        return "unconditional diffusion"
+    family = {768: "1.x", 1024: "2.x"}.get(net.config.cross_attention_dim, "")
+    family = "XL" if traits.stride is not None else family
+    words = ["Stable Diffusion", family, f"({kind})", "inpainting" if traits.inpaint else ""]
+    return " ".join(word for word in words if word)
+
+
+def _depth(net: Any) -> int:
+    return len(net.config.block_out_channels)
+
+
+def _defaults(text: Encoders | None, space: Space, scheduler: Scheduler) -> Defaults:
+    """Guidance that users of the family take; the scheduler's clamp of pixels."""
+    if text is not None:
+        scale = 5.0 if len(text.encoders) > 1 else 7.5
+        return Defaults(25, "dpmpp-2m", methods=({"method": "cfg", "scale": scale},))
+    methods: tuple[dict[str, Any], ...] = ()
+    if space.stride == 1 and scheduler.thresholding:
+        # theirs holds the quantile between 1 and this, whose default is 1: that is a clamp
+        _range(scheduler.sample_max_value, "sample_max_value")
+        methods = ({"method": "threshold", "mode": "static"},)
+    elif space.stride == 1 and scheduler.clips:
+        _range(scheduler.clip_sample_range, "clip_sample_range")
+        methods = ({"method": "threshold", "mode": "static"},)
+    return Defaults(50, "dpmpp-2m", methods=methods)
+
+
+def _range(value: float, name: str) -> None:
+    if value != 1:
+        raise SfumatoError(f"scheduler: {name} {value:g} is not supported, 1 is")
+
+
+def _encoders(folder: Path, parts: Mapping[str, str], choice: Choice, digest: Any) -> Encoders:
+    """The text encoders that a pipeline names."""
+    names = [name for name in ("text_encoder", "text_encoder_2") if name in parts]
+    if not names:
+        raise SfumatoError(f"{folder}: the pipeline has no text encoder")
+    made = []
+    for name in names:
+        if parts[name] not in ("CLIPTextModel", "CLIPTextModelWithProjection"):
+            raise SfumatoError(
+                f"{folder}: {name} {parts[name]:.60} is not supported, CLIP's text encoders are"
+            )
+        words = folder / name.replace("text_encoder", "tokenizer")
+        read = tokenizer(words)
+        net = encoder(folder / name, parts[name], choice, digest)
+        check_tokens(read, int(net.config.vocab_size), words)
+        made.append(Encoder(read, net, "second" if "text_encoder_2" in parts else "last"))
+    zeros = configs.zeros(folder / "model_index.json", "text_encoder_2" in parts)
+    return Encoders(tuple(made), zeros)

@@ -1,0 +1,224 @@
+"""Networks of diffusers from the weights of single files: built by what the shapes tell.
+
+What no shape tells is that of the family; names are in key_names.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sfumato.core.errors import SfumatoError
+from sfumato.models.files import key_names
+
+log = logging.getLogger("sfumato")
+
+BLOCKS = re.compile(r"\b(?:down_blocks|up_blocks|mid_block)\.")
+"""Without which a network would be another one."""
+GROUPS = 32
+
+
+class Part(dict[str, Tensor]):
+    """Weights of one part by name; one that is asked for and missing is said in a line."""
+
+    def __missing__(self, name: str) -> Tensor:
+        raise SfumatoError(f"weights: {name} is missing; the file is incomplete")
+
+
+def under(weights: Mapping[str, Tensor], prefix: str) -> Part:
+    """The weights below a prefix, without it."""
+    found = Part({k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)})
+    if not found:
+        raise SfumatoError(
+            f"weights: nothing under {prefix}; the file holds only a part of a model"
+        )
+    return found
+
+
+def count(names: Mapping[str, Any], pattern: str) -> int:
+    """One more than the highest number that the pattern finds."""
+    return max((int(m[1]) for name in names if (m := re.match(pattern, name))), default=-1) + 1
+
+
+def filled(make: Any, weights: Mapping[str, Tensor], what: str) -> Any:
+    """The network that `make` builds, with these weights; frozen, in float32."""
+    with torch.device("meta"):
+        net = make()
+    wanted = net.state_dict()
+    found = {name: value.float() for name, value in weights.items() if name in wanted}
+    missing = [name for name in wanted if name not in found and not name.endswith("position_ids")]
+    if missing:
+        raise SfumatoError(
+            f"{what}: {len(missing)} of its {len(wanted)} weights are missing, such as {missing[0]}"
+        )
+    wrong = next((n for n, v in found.items() if v.shape != wanted[n].shape), None)
+    if wrong is not None:
+        raise SfumatoError(
+            f"{what}: {wrong} is {tuple(found[wrong].shape)}, not {tuple(wanted[wrong].shape)}"
+        )
+    extra = [name for name in weights if name not in wanted and "position_ids" not in name]
+    if blocks := [name for name in extra if BLOCKS.search(name)]:
+        raise SfumatoError(
+            f"{what}: {len(blocks)} of its weights have no place in its family's layout, such as "
+            f"{blocks[0]}"
+        )
+    if extra:
+        log.warning("%s: %d unexpected weights, not used: %s", what, len(extra), extra[0])
+    net.load_state_dict(found, strict=False, assign=True)
+    for name, buffer in net.named_buffers():
+        if buffer.is_meta:  # position ids are counted, not stored
+            owner, _, leaf = name.rpartition(".")
+            counted = torch.arange(buffer.shape[-1]).expand(buffer.shape)
+            setattr(net.get_submodule(owner), leaf, counted)
+    return net.eval().requires_grad_(False)
+
+
+def _of(name: str) -> Any:
+    """A class of diffusers, imported when it is needed."""
+    import importlib
+
+    return getattr(importlib.import_module("diffusers"), name)
+
+
+def unet(weights: Mapping[str, Tensor], heads: int | None, pooled: int = 0) -> Any:
+    """A UNet2DConditionModel by its shapes.
+
+    heads: of every level, None for heads of width 64; pooled: width of the pooled text of XL.
+    """
+    down = _levels(weights)
+    layers = [len(level) for level in down]
+    widths = [weights[f"input_blocks.{level[0]}.0.in_layers.2.weight"].shape[0] for level in down]
+    attended = [f"input_blocks.{level[0]}.1.norm.weight" in weights for level in down]
+    depths = [_depth(weights, "input_blocks", level) for level in down]
+    if not attended[-1]:  # the middle block's stands there
+        depths[-1] = count(weights, r"middle_block\.1\.transformer_blocks\.(\d+)\.") or 1
+    ends = list(accumulate(count + 1 for count in reversed(layers)))
+    up = [range(end - count - 1, end) for end, count in zip(ends, reversed(layers), strict=True)]
+    rising = [
+        _depth(weights, "output_blocks", level) if there else depth
+        for level, there, depth in zip(up, reversed(attended), reversed(depths), strict=True)
+    ]
+    read = [v for k, v in weights.items() if k.endswith("attn2.to_k.weight")]
+    flat = [v.ndim == 2 for k, v in weights.items() if k.endswith("1.proj_in.weight")]
+    if not read or not flat:
+        raise SfumatoError("unet: has no layers that read text; the file is incomplete")
+    given: dict[str, Any] = {}
+    if "label_emb.0.0.weight" in weights:
+        size = weights["label_emb.0.0.weight"].shape[1]
+        given = {
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": (size - pooled) // 6,
+            "projection_class_embeddings_input_dim": size,
+        }
+    if rising != depths[::-1]:
+        given["reverse_transformer_layers_per_block"] = rising
+    kinds = ["CrossAttnDownBlock2D" if there else "DownBlock2D" for there in attended]
+    ups = ["CrossAttnUpBlock2D" if there else "UpBlock2D" for there in reversed(attended)]
+
+    def make() -> Any:
+        return _of("UNet2DConditionModel")(
+            in_channels=weights["input_blocks.0.0.weight"].shape[1],
+            out_channels=weights["out.2.weight"].shape[0],
+            block_out_channels=tuple(widths),
+            layers_per_block=layers[0] if len(set(layers)) == 1 else tuple(layers),
+            down_block_types=tuple(kinds),
+            up_block_types=tuple(ups),
+            cross_attention_dim=read[0].shape[1],
+            transformer_layers_per_block=tuple(depths),
+            attention_head_dim=heads or tuple(max(width // 64, 1) for width in widths),
+            use_linear_projection=flat[0],
+            norm_num_groups=min(GROUPS, widths[0]),
+            **given,
+        )
+
+    with torch.device("meta"):
+        names = key_names.sgm_names(make())
+    known = set(names.values())
+    if extra := [name for name in weights if name not in known]:
+        raise SfumatoError(
+            f"unet: {len(extra)} of its weights have no place in Stable Diffusion's layout, such "
+            f"as {extra[0]}; load it as a folder of diffusers"
+        )
+    return filled(
+        make, {ours: weights[sgm] for ours, sgm in names.items() if sgm in weights}, "unet"
+    )
+
+
+def _levels(weights: Mapping[str, Tensor]) -> list[list[int]]:
+    """Numbers of the residual blocks of each level on the way down."""
+    found: list[list[int]] = [[]]
+    for n in range(1, count(weights, r"input_blocks\.(\d+)\.")):
+        if f"input_blocks.{n}.0.op.weight" in weights:
+            found.append([])
+        else:
+            found[-1].append(n)
+    if not all(found):
+        raise SfumatoError("unet: a level has no residual blocks; the file is incomplete")
+    return found
+
+
+def _depth(weights: Mapping[str, Tensor], way: str, level: Sequence[int]) -> int | list[int]:
+    """Transformer blocks of each attention of a level; one number where they agree."""
+    found = [count(weights, rf"{way}\.{n}\.1\.transformer_blocks\.(\d+)\.") or 1 for n in level]
+    return found[0] if len(set(found)) == 1 else found
+
+
+def autoencoder(weights: Mapping[str, Tensor], scale: float) -> Any:
+    """An AutoencoderKL by its shapes."""
+    levels = count(weights, r"encoder\.down\.(\d+)\.")
+    widths = [weights[f"encoder.down.{i}.block.0.conv1.weight"].shape[0] for i in range(levels)]
+    if not levels:
+        raise SfumatoError("autoencoder: its encoder is missing; the file is incomplete")
+    latent = weights["post_quant_conv.weight"].shape[0]
+    seen = {weights["encoder.conv_in.weight"].shape[1], weights["decoder.conv_out.weight"].shape[0]}
+    if seen != {3}:
+        raise SfumatoError(f"autoencoder: has {max(seen)} channels; only RGB is supported")
+
+    def make() -> Any:
+        return _of("AutoencoderKL")(
+            block_out_channels=tuple(widths),
+            down_block_types=("DownEncoderBlock2D",) * levels,
+            up_block_types=("UpDecoderBlock2D",) * levels,
+            layers_per_block=count(weights, r"encoder\.down\.0\.block\.(\d+)\."),
+            latent_channels=latent,
+            norm_num_groups=min(GROUPS, widths[0]),
+            scaling_factor=scale,
+        )
+
+    return filled(make, key_names.ddpm_renamed(weights, levels), "autoencoder")
+
+
+def ddpm_unet(weights: Mapping[str, Tensor], side: int | None = None) -> Any:
+    """A UNet2DModel of the DDPM code's weights. side: of its pictures; they attend at 16 px."""
+    levels = count(weights, r"down\.(\d+)\.")
+    attended = [f"down.{i}.attn.0.q.weight" in weights for i in range(levels)]
+    widths = [weights[f"down.{i}.block.0.conv1.weight"].shape[0] for i in range(levels)]
+    kinds = ["AttnDownBlock2D" if there else "DownBlock2D" for there in attended]
+    ups = ["AttnUpBlock2D" if there else "UpBlock2D" for there in reversed(attended)]
+    if side is None:
+        side = 16 * 2 ** attended.index(True) if any(attended) else 256
+
+    def make() -> Any:
+        return _of("UNet2DModel")(
+            sample_size=side,
+            in_channels=weights["conv_in.weight"].shape[1],
+            out_channels=weights["conv_out.weight"].shape[0],
+            block_out_channels=tuple(widths),
+            layers_per_block=count(weights, r"down\.0\.block\.(\d+)\."),
+            down_block_types=tuple(kinds),
+            up_block_types=tuple(ups),
+            attention_head_dim=None,
+            downsample_padding=0,
+            flip_sin_to_cos=False,
+            freq_shift=1,
+            norm_eps=1e-6,
+            norm_num_groups=min(GROUPS, widths[0]),
+        )
+
+    return filled(make, key_names.ddpm_renamed(weights, levels), "DDPM network")

@@ -1,0 +1,76 @@
+"""Noise tables that single files hold beside their weights, and whether they are their family's."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sfumato.core.errors import SfumatoError
+from sfumato.core.schedule import Table
+from sfumato.models.files.schedulers import Scheduler
+from sfumato.models.loaders import diffusers
+
+log = logging.getLogger("sfumato")
+
+BETAS, BARS = "betas", "alphas_cumprod"
+LEAST, MOST = 2, 100_000
+CLOSE = 1e-3
+"""Relative, of tables that are one: they were summed up in float32 or float64."""
+TINIEST = 1e-6
+
+
+def own_table(path: Path, weights: Mapping[str, Tensor], scheduler: Scheduler) -> Table | None:
+    """The noise table that the file holds, where it is not its family's.
+
+    Betas, since they keep their digits in half precision; else alphas_cumprod.
+    """
+    given = {name: weights[name] for name in (BETAS, BARS) if name in weights}
+    if not given:
+        return None
+    made: dict[str, tuple[float, ...]] = {}
+    for name, value in given.items():
+        if value.ndim != 1 or not value.is_floating_point() or not LEAST <= len(value) <= MOST:
+            raise SfumatoError(
+                f"{path.name}: {name} is {value.dtype} {tuple(value.shape)}; a noise table is "
+                f"{LEAST} to {MOST:,} floats"
+            )
+        bars = (1 - value.double()).cumprod(0) if name == BETAS else value.double()
+        made[name] = (*map(float, bars[:-1]), max(float(bars[-1]), diffusers.ZERO))
+    widest = max(torch.finfo(value.dtype).eps for value in given.values())
+    near = max(CLOSE, 4 * widest)
+    rounded = 0 if BARS not in given else 2 * torch.finfo(given[BARS].dtype).eps
+    if len(made) == 2 and not _alike(made[BETAS], made[BARS], near, rounded):
+        raise SfumatoError(
+            f"{path.name}: {BETAS} and {BARS} are of two noise tables; it is damaged"
+        )
+    found = next(iter(made.values()))
+    plain = scheduler.model_copy(update={"rescale_betas_zero_snr": False})
+    rounded = 0 if BETAS in given else rounded
+    if any(
+        _alike(found, diffusers.table(one).alpha_bar, near, rounded) for one in (scheduler, plain)
+    ):
+        return None
+    if rounded > CLOSE:
+        raise SfumatoError(f"{path.name}: {BARS} has not the digits of a noise table of its own")
+    try:
+        own = Table(found)
+    except SfumatoError:
+        raise SfumatoError(
+            f"{path.name}: {next(iter(given))} is no noise table, which falls from below 1 and "
+            "stays above 0"
+        ) from None
+    log.info("%s: has a noise table of its own, %s", path.name, own)
+    return own
+
+
+def _alike(first: Sequence[float], second: Sequence[float], near: float, rounded: float) -> bool:
+    """Whether two tables of alpha_bar agree, in alpha_bar and in 1 - alpha_bar; rounded: what the
+    format of the numbers does to alpha_bar."""
+    return len(first) == len(second) and all(
+        abs(a - b) <= near * min(b, 1 - b) + rounded * b + TINIEST
+        for a, b in zip(first, second, strict=True)
+    )

@@ -1,0 +1,1 @@
+"""A subject: its pictures and name, the pictures of its class, what a run on it is judged by."""

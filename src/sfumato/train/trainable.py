@@ -1,0 +1,102 @@
+"""A model as something to tune: its trained parameters, its conditions with gradients.
+
+Two kinds: networks of our own (the text transformer is inside), and latent models of the diffusers
+family (text encoders beside). What is learned is written by exports.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from torch import nn
+
+from sfumato.core.denoiser import Cond, Denoiser
+from sfumato.core.errors import SfumatoError
+from sfumato.models import encoders
+from sfumato.models.model import Model
+from sfumato.nn import lora
+from sfumato.nn.unet import UNet
+from sfumato.nn.vdiffusion import VDiffusion
+from sfumato.train.config import Config
+from sfumato.train.objective import check_trainable
+
+TEXT = ("transformer.", "token_embedding", "positional_embedding", "padding_embedding")
+TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
+
+
+class Trainable:
+    """model: the model that learns; nets: its trained networks by part; texts: what is said in
+    training, which all get one length."""
+
+    def __init__(self, model: Model, config: Config, texts: Sequence[str]) -> None:
+        self.model, self.config, self.texts = model, config, tuple(texts)
+        self.own = isinstance(model.denoiser.network, UNet)
+        check_trainable(model.denoiser)
+        if isinstance(model.denoiser.network, VDiffusion):
+            raise SfumatoError(f"{model.name}: v-diffusion's networks cannot be tuned here")
+        network: Any = model.denoiser.network
+        self.net: nn.Module = network if self.own else network.net
+        self.nets: dict[str, nn.Module] = {"unet": self.net}
+        if config.subject.upsampler:
+            if not (self.own and model.upsamplers):
+                raise SfumatoError(
+                    f"subject.upsampler: model {model.name} has no upsampler; leave it out"
+                )
+            self.nets["upsampler"] = cast(nn.Module, model.upsamplers[0].network)
+        if config.subject.text and not self.own:
+            assert isinstance(model.text, encoders.Encoders)
+            pairs = zip(TEXT_ENCODERS, model.text.encoders, strict=False)
+            self.nets |= {name: encoder.network for name, encoder in pairs}
+        if config.subject.checkpoint and not self.own:
+            network.net.enable_gradient_checkpointing()
+        self.trained = self._trained()
+        self._kept: dict[str, Cond] = {}
+
+    @property
+    def denoiser(self) -> Denoiser:
+        return self.model.denoiser
+
+    def _trained(self) -> dict[str, nn.Parameter]:
+        """Adapters on the layers that the recipe names, or the whole networks."""
+        rank, alpha = self.config.adapter.rank, self.config.adapter.alpha
+        trained: dict[str, nn.Parameter] = {}
+        for target in self._targets("unet")[0] if rank else ():
+            lora.layers(self.net, (target,))  # one that means nothing is refused by name
+        for part, net in self.nets.items():
+            if not rank:
+                net.requires_grad_(True)
+                spared = TEXT if self.own and not self.config.subject.text else ()
+                for name, parameter in net.named_parameters():
+                    if name.startswith(spared):
+                        parameter.requires_grad_(False)
+                    else:
+                        trained[f"{part}.{name}"] = parameter
+                continue
+            layers = lora.attach(net, rank, alpha, *self._targets(part))
+            trained |= {f"{part}.{name}": parameter for name, parameter in layers.items()}
+        return trained
+
+    def _targets(self, part: str) -> tuple[Sequence[str], Sequence[str]]:
+        """Ends of the adapted layers' names, and beginnings of those left out."""
+        targets = self.config.adapter.targets
+        if part in TEXT_ENCODERS:
+            return ("text",), ()
+        if self.own:
+            return targets, () if self.config.subject.text else TEXT
+        return tuple("cross" if target == "attention" else target for target in targets), ()
+
+    def condition(self, texts: Sequence[str]) -> Cond:
+        """One row for each text. Vectors of frozen encoders are made once."""
+        assert self.model.text is not None
+        if self.own or not self.config.subject.text:
+            fresh = sorted({text for text in texts if text not in self._kept})
+            for text in fresh:
+                self._kept[text] = self.model.encode([text], beside=self.texts)
+            return Cond.cat([self._kept[text] for text in texts])
+        with encoders.with_gradients():
+            return self.model.encode(list(texts), beside=self.texts)
+
+    def train(self, mode: bool) -> None:
+        for net in self.nets.values():
+            net.train(mode)

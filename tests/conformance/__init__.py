@@ -1,0 +1,1 @@
+"""Checks of the reference programs' cases, one module a family, and second implementations."""

@@ -1,0 +1,96 @@
+"""The house itself: how far a call goes, how long files are, and that a method is one file."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import sfumato
+from sfumato import methods
+from sfumato.core.denoiser import Denoiser
+from sfumato.core.process import Process
+from sfumato.core.schedule import linear
+
+SOURCE = Path(sfumato.__file__).parent
+
+
+def test_an_evaluation_is_at_most_seven_frames_from_sample_to_the_network() -> None:
+    depths = []
+
+    def network(x: Tensor, time: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
+        frame, names = inspect.currentframe(), []
+        while frame is not None and frame.f_code.co_name != "sample":
+            frame = frame.f_back
+            names.append(frame.f_code.co_name if frame else "")
+        depths.append(len(names) - 1)  # between the two
+        return torch.zeros_like(x)
+
+    for solver in ("ddpm", "ddim", "dpmpp-2m", "plms"):
+        process = Process(Denoiser(network, linear()), (3, 4, 4), n_steps=3, solver=solver)
+        process.sample()
+    assert max(depths) <= 7, depths
+
+
+def lines(file: Path) -> int:
+    return len(file.read_text(encoding="utf-8").splitlines())
+
+
+@pytest.mark.parametrize(
+    "file", sorted(SOURCE.rglob("*.py")), ids=lambda f: str(f.relative_to(SOURCE))
+)
+def test_a_file_holds_one_idea(file: Path) -> None:
+    part = file.relative_to(SOURCE)
+    most = 350
+    if part == Path("core/loop.py"):
+        most = 199
+    elif part.parent == Path("methods") and part.name != "__init__.py":
+        most = 199 if part.stem in ("sdedit", "ilvr", "inpaint", "diffstyler") else 149
+    assert lines(file) <= most
+
+
+METHOD = '''
+"""Shift: a method of another package."""
+
+from typing import Annotated, ClassVar
+
+from sfumato.methods import Method, knob, method
+
+
+@method
+class Shift(Method):
+    """Nothing but a number."""
+
+    verb: ClassVar[bool] = True
+    examples: ClassVar[tuple[str, ...]] = ("--by 2",)
+
+    by: Annotated[float, knob("how far", main=True, ge=0, le=9)] = 1.0
+
+    def __call__(self, process):
+        return process
+'''
+
+
+def test_a_method_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, app: Any) -> None:
+    """Found by its entry point: verb, help, schema, recipe; no other file is touched."""
+    (tmp_path / "shift.py").write_text(METHOD)
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = EntryPoint("shift", "shift:Shift", "sfumato.methods")
+    monkeypatch.setattr(methods, "entry_points", lambda group: [entry])
+    methods.registry.cache_clear()
+    try:
+        shift: Any = methods.find("shift")
+        assert methods.schema(shift)["properties"]["by"]["maximum"] == 9
+        again = methods.from_data(json.loads(json.dumps(methods.to_data(shift(by=2.0)))))
+        assert again == shift(by=2.0)
+    finally:
+        methods.registry.cache_clear()
+        sys.modules.pop("shift", None)
