@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,9 @@ def bare(name: str) -> str:
     return f"text_model.{name.removeprefix('text_model.')}"
 
 
-def diffusers_file(pipe: Any, path: Path, old: bool = False) -> Path:
-    """peft's names (no alpha: it is the rank), or those of the older releases."""
+def diffusers_file(pipe: Any, path: Path, way: str = "diffusers") -> Path:
+    """peft's names (no alpha: it is the rank), or those of the older and the oldest releases."""
+    old = way != "diffusers"
     tensors = {}
     for k, (name, weight) in enumerate(layers(pipe.unet)):
         if old and ("attn" not in name or "proj_in" in name or weight.ndim > 2):
@@ -96,7 +98,12 @@ def diffusers_file(pipe: Any, path: Path, old: bool = False) -> Path:
         for k, (name, weight) in enumerate(layers(net)):
             down, up = low_rank(weight, 50 + k)
             stem = f"{part}.{bare(name)}"
-            if old:
+            if way == "oldest":
+                if "self_attn" not in stem:
+                    continue
+                stem = re.sub(r"([qkv]|out)_proj$", r"to_\1_lora", stem)
+                tensors |= {f"{stem}.down.weight": down, f"{stem}.up.weight": up}
+            elif old:
                 stem += ".lora_linear_layer"
                 tensors |= {f"{stem}.down.weight": down, f"{stem}.up.weight": up}
             else:
@@ -130,8 +137,8 @@ def kohya_file(pipe: Any, path: Path, sgm: bool = False) -> Path:
 @pytest.mark.parametrize("strength", [1.0, 0.6])
 @pytest.mark.parametrize(
     ("kind", "way"),
-    [("sd1", "diffusers"), ("sd1", "older"), ("sd1", "kohya"), ("sdxl", "diffusers"),
-     ("sdxl", "kohya"), ("sdxl", "sgm"), ("sd2-v", "kohya")],
+    [("sd1", "diffusers"), ("sd1", "older"), ("sd1", "oldest"), ("sd1", "kohya"),
+     ("sdxl", "diffusers"), ("sdxl", "kohya"), ("sdxl", "sgm"), ("sd2-v", "kohya")],
 )  # fmt: skip
 def test_lora_files_change_the_picture_as_in_diffusers(
     folders: Any, tmp_path: Path, kind: str, way: str, strength: float
@@ -140,8 +147,8 @@ def test_lora_files_change_the_picture_as_in_diffusers(
     pipe = fresh(folder)
     before = theirs(pipe)
     file = tmp_path / "mine.safetensors"
-    if way in ("diffusers", "older"):
-        diffusers_file(pipe, file, way == "older")
+    if way in ("diffusers", "older", "oldest"):
+        diffusers_file(pipe, file, way)
     else:
         kohya_file(pipe, file, way == "sgm")
     pipe.load_lora_weights(file, adapter_name="mine")
@@ -206,6 +213,34 @@ def test_patterns_of_alpha_and_biases_are_those_of_peft(folders: Any, tmp_path: 
     pipe.load_lora_weights(file)
     model = sf.load(str(folder), dtype="float32").adapt(file)
     assert float((ours(model, pipe) - theirs(pipe)).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("part", ["unet", "text_encoder"])
+def test_a_factors_bias_is_that_of_a_layer_without_one(
+    folders: Any, tmp_path: Path, part: str
+) -> None:
+    """peft's lora_bias: attention's own layers have no bias in the UNet, and have one in CLIP."""
+    folder = folders("sd1")
+    pipe = fresh(folder)
+    generator = torch.Generator().manual_seed(4)
+    ends = ("to_q", "to_k", "to_v", "q_proj", "v_proj")
+    tensors: dict[str, torch.Tensor] = {}
+    for k, (name, weight) in enumerate(layers(getattr(pipe, part))):
+        if name.endswith(ends):
+            stem = f"{part}.{name if part == 'unet' else bare(name)}"
+            down, up = low_rank(weight, k)
+            bias = torch.randn(len(weight), generator=generator)
+            tensors |= {f"{stem}.lora_A.weight": down, f"{stem}.lora_B.weight": up,
+                        f"{stem}.lora_B.bias": bias}  # fmt: skip
+    noted = {f"{part}.r": RANK, f"{part}.lora_alpha": 1, f"{part}.lora_bias": True,
+             f"{part}.target_modules": list(ends)}  # fmt: skip
+    file = tmp_path / "mine.safetensors"
+    save_file(tensors, file, {"lora_adapter_metadata": json.dumps(noted), "format": "pt"})
+    pipe.load_lora_weights(file)
+    model = sf.load(str(folder), dtype="float32")
+    found = ours(model.adapt(file), pipe)
+    assert float((found - theirs(pipe)).abs().max()) < 1e-5
+    assert float((found - ours(model, pipe)).abs().max()) > 0.01
 
 
 def test_changes_given_whole_are_added(

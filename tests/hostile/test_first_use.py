@@ -25,6 +25,7 @@ from sfumato.cli.compose import Composed
 from sfumato.cli.verbs import doctor
 from sfumato.core.errors import SfumatoError
 from sfumato.core.synonyms import meant
+from sfumato.images.photos import photographic
 from sfumato.models import cost
 from sfumato.models.loaders import library
 from sfumato.train.grids import tiled
@@ -369,6 +370,34 @@ def test_sheets_begin_with_the_guide(app: Any) -> None:
     first = page[page.shape[0] // 2, : page.shape[1] // 3]
     assert ((first == (1, 200, 3)).all(1)).sum() > 100
     assert done.stdout.split()[-1] == "a-1-sheet.png"
+
+
+def scene() -> Image.Image:
+    """As a camera sees: shades everywhere, and noise on them."""
+    noise = np.random.default_rng(0).normal(0, 8, (120, 160, 3))
+    shades = np.mgrid[0:120, 0:160].transpose(1, 2, 0) @ [[1.2, 0.9, 0.3], [0.4, 0.7, 1.1]]
+    return Image.fromarray((shades + noise).clip(0, 255).astype(np.uint8))
+
+
+def test_a_photo_on_the_bundled_model_is_told_what_it_knows(app: Any) -> None:
+    scene().save("photo.png")
+    words = ["sdedit", "photo.png", "-p", "rose", *FAST, "--plan"]
+    done = call(app, *words)
+    (line,) = [line for line in done.stderr.splitlines() if "looks like a photo" in line]
+    assert "photo.png: looks like a photo; model emoji knows Emoji drawings from words" in line
+    assert "looks like a photo" not in call(app, *words, "--quiet").stderr
+    assert "looks like a photo" not in call(app, "sdedit", ROSE, *FAST, "--plan").stderr
+
+
+def test_drawings_are_no_photos() -> None:
+    drawings = [*(ROOT / "examples" / "strokes").glob("*.png")]
+    drawings += (ROOT / "examples" / "pictures").glob("*.png")
+    assert len(drawings) > 5
+    assert not any(photographic(sf.open_image(file)) for file in drawings)
+    clear = scene().convert("RGBA")
+    assert photographic(sf.open_image(clear))
+    clear.putalpha(0)
+    assert not photographic(sf.open_image(clear))
 
 
 def test_one_bar_for_all_stages(monkeypatch: pytest.MonkeyPatch) -> None:

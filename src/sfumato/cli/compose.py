@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sfumato import images
 from sfumato.cli import show
 from sfumato.cli.fields import Wanted
 from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
 from sfumato.core.ranges import SEEDS, Range, real, whole
 from sfumato.core.spacing import NAMES
+from sfumato.images.photos import photographic
 from sfumato.models import replay as replays
 from sfumato.models.cascade import base_of
 from sfumato.models.loaders import library
@@ -129,7 +131,21 @@ def composed(
     searches = tuple(f"{m.cls.id}.{field}" for m in methods for field in m.searched)
     if not searches and values["target"] != TARGET:
         raise SfumatoError(f"--target {values['target']}: no field is given as auto; leave it out")
+    if models is None:
+        say_what_it_knows(model, process.methods)
     return Composed(process, whole(wanted.seed, "seed", SEEDS), parents, searches)
+
+
+def say_what_it_knows(model: Model, methods: Sequence[Any]) -> None:
+    """One line where a photo is given to the bundled model, which has seen drawings alone."""
+    if model.name not in library.BUNDLED:
+        return
+    photo = next((name for name, p in images.guides_of(methods).items() if photographic(p)), None)
+    if photo is not None:
+        logging.getLogger("sfumato").info(
+            "%s: looks like a photo; model %s knows %s; `sfumato models` lists models of photos",
+            photo, model.name, model.card.title.partition(",")[0],
+        )  # fmt: skip
 
 
 def search(process: Any, name: str, values: dict[str, Any], seed: int) -> Any:

@@ -232,13 +232,13 @@ def _with_lora(
     known = {part: layer_names(net, part) for part, net in nets.items()}
     for low in layers:
         name = known.get(low.part, {}).get(flat(low.layer))
-        if name is None or getattr(nets[low.part].get_submodule(name), low.leaf, None) is None:
+        found = None if name is None else _held(nets[low.part].get_submodule(name), low)
+        if found is None:
             strange.append(f"{low.part}.{low.layer}{'.bias' if low.leaf == 'bias' else ''}")
             continue
         weights = changed.setdefault(low.part, {})
         key = f"{name}.{low.leaf}"
-        weight = weights[key] if key in weights else nets[low.part].get_parameter(key)
-        weights[key] = _merged(weight, low, scale, file)
+        weights[key] = _merged(weights.get(key, found), low, scale, file)
     if not changed:
         first = strange[0] if strange else "none"
         raise SfumatoError(
@@ -264,6 +264,15 @@ def _with_lora(
 
 def _with_network(model: Model, network: Any) -> Model:
     return replace(model, denoiser=replace(model.denoiser, network=network))
+
+
+def _held(layer: nn.Module, change: Low | Full) -> Tensor | None:
+    """What a change is added to; none where the layer has no such parameter."""
+    found: Tensor | None = getattr(layer, change.leaf, None)
+    if found is None and isinstance(change, Full) and change.added:
+        weight: Tensor | None = getattr(layer, "weight", None)
+        return None if weight is None else weight.new_zeros(len(weight))
+    return found
 
 
 def _merged(weight: Tensor, low: Low | Full, scale: float, file: Path) -> Tensor:

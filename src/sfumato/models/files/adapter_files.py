@@ -62,13 +62,14 @@ class Low:
 @dataclass(frozen=True, eq=False)
 class Full:
     """A change given whole: W + value, of a weight or a bias; or, where it replaces, what W was
-    trained to."""
+    trained to. added: of a factor's bias, which a layer without a bias gets as its own."""
 
     part: str
     layer: str
     value: Tensor
     leaf: Literal["weight", "bias"] = "weight"
     replaces: bool = False
+    added: bool = False
 
     @property
     def rows(self) -> tuple[int, int]:
@@ -156,8 +157,8 @@ def beside(file: Path) -> dict[str, str]:
 def flat(name: str) -> str:
     """A layer's name without what tells its writers apart."""
     name = name.removeprefix("base_model.model.").removeprefix("text_model.")
-    name = re.sub(r"self_attn\.to_([qkv])_lora$", r"self_attn.\1_proj", name)
-    name = re.sub(r"self_attn\.to_out_lora$", "self_attn.out_proj", name)
+    name = re.sub(r"self_attn\.to_([qkv])(_lora)?$", r"self_attn.\1_proj", name)
+    name = re.sub(r"self_attn\.to_out(_lora)?$", "self_attn.out_proj", name)
     name = name.replace(".processor.", ".").replace("to_out_lora", "to_out.0")
     name = re.sub(r"\.to_out$", ".to_out.0", re.sub(r"(to_[qkv])_lora", r"\1", name))
     return name.replace(".", "_").removeprefix("text_model_")
@@ -265,13 +266,14 @@ def _pair(
     scale = scales[part].of(layer, rank) if alpha is None else float(alpha) / rank
     yield Low(part, layer, down, up, scale)
     if (bias := tensors.get(_bias(partner))) is not None:
-        yield Full(part, layer, scale * bias.float(), "bias")
+        yield Full(part, layer, scale * bias.float(), "bias", added=True)
     if (bias := tensors.get(_bias(name))) is not None:
         if bias.shape != (rank,):
             raise SfumatoError(
                 f"adapter {file.name}: {_bias(name)} is {tuple(bias.shape)}, the rank {rank}"
             )
-        yield Full(part, layer, scale * (up.float().flatten(1) @ bias.float()), "bias")
+        shift = scale * (up.float().flatten(1) @ bias.float())
+        yield Full(part, layer, shift, "bias", added=True)
 
 
 def _bias(name: str) -> str:
