@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,28 +13,13 @@ from torch import Tensor
 
 import sfumato as sf
 from conformance.sdedit import gaussian
+from helpers.gaussians import process
 from sfumato.core.mixture import Branch
 from sfumato.core.noise import Tape
 from sfumato.core.schedule import VE, VP, linear, squared_cosine
 from sfumato.core.solvers import variances
 
 TABLE = linear()
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SFUMATO_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-@pytest.fixture(scope="module")
-def model() -> sf.Model:
-    return sf.load("emoji", dtype="float32")
-
-
-def process(**values: Any) -> sf.Process:
-    made = {"n_steps": 8, "solver": "ddim"}
-    return sf.Process(gaussian(TABLE, 0.25), (1, 1, 400), **{**made, **values})
 
 
 @pytest.mark.parametrize("schedule", [TABLE, squared_cosine(), VP()])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,27 +12,12 @@ from torch import Tensor
 
 import sfumato as sf
 from conformance.sdedit import gaussian
+from helpers.gaussians import process
 from sfumato.core.noise import Seeded
 from sfumato.core.schedule import linear
 from sfumato.core.spaces import UNIT
 
 TABLE = linear()
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SFUMATO_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-@pytest.fixture(scope="module")
-def model() -> sf.Model:
-    return sf.load("emoji", dtype="float32")
-
-
-def process(**values: Any) -> sf.Process:
-    made = {"n_steps": 8, "solver": "ddim"}
-    return sf.Process(gaussian(TABLE, 0.25), (1, 1, 400), **{**made, **values})
 
 
 def test_threshold_knows_the_range_of_pixels_in_the_state() -> None:

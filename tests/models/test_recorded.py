@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -12,7 +11,6 @@ import pytest
 import torch
 
 import sfumato as sf
-from conformance.sdedit import gaussian
 from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import Seeded
 from sfumato.core.schedule import linear
@@ -32,11 +30,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def model() -> sf.Model:
     return sf.load("emoji", dtype="float32")
-
-
-def process(**values: Any) -> sf.Process:
-    made = {"n_steps": 8, "solver": "ddim"}
-    return sf.Process(gaussian(TABLE, 0.25), (1, 1, 400), **{**made, **values})
 
 
 def test_negative_prompt_steers_and_is_recorded(model: sf.Model) -> None:
