@@ -17,9 +17,15 @@ FILE = ".claimed"
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Hold an existing folder; SfumatoError while another run, here or elsewhere, holds it."""
-    held = _held(folder)
+def claimed(
+    folder: Path,
+    refusal: str = "another run is at work in it; wait for it, or stop it, or give another -o",
+) -> Iterator[None]:
+    """Hold an existing folder; SfumatoError while another run, here or elsewhere, holds it.
+
+    refusal: what that error says of the folder.
+    """
+    held = _held(folder, refusal)
     try:
         yield
     finally:
@@ -28,7 +34,7 @@ def claimed(folder: Path) -> Iterator[None]:
         os.close(held)
 
 
-def _held(folder: Path) -> int:
+def _held(folder: Path, refusal: str) -> int:
     path = folder / FILE
     while True:
         try:
@@ -37,10 +43,7 @@ def _held(folder: Path) -> int:
             raise SfumatoError(f"{path}: cannot be written ({error.strerror})") from None
         if not _locked(descriptor):
             os.close(descriptor)
-            raise SfumatoError(
-                f"{folder}: another run is at work in it; wait for it, or stop it, or give "
-                "another -o"
-            )
+            raise SfumatoError(f"{folder}: {refusal}")
         with suppress(OSError):
             if os.path.samestat(os.fstat(descriptor), path.lstat()):
                 return descriptor

@@ -14,7 +14,7 @@ from sfumato.cli import show
 from sfumato.cli.fields import Wanted
 from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
-from sfumato.core.ranges import SEEDS, Range, real, whole
+from sfumato.core.ranges import SEEDS, real, whole
 from sfumato.core.spacing import NAMES
 from sfumato.images.photos import photographic
 from sfumato.models import replay as replays
@@ -151,14 +151,9 @@ def say_what_it_knows(model: Model, methods: Sequence[Any]) -> None:
 def search(process: Any, name: str, values: dict[str, Any], seed: int) -> Any:
     """The number for a field given as "auto"."""
     from sfumato.measure import auto
+    from sfumato.measure.search import goal_of
 
-    measure, equals, target = values["target"].partition("=")
-    try:
-        goal = real(float(target), "--target", Range()) if equals else None
-    except ValueError:
-        raise SfumatoError(
-            f"--target {values['target']}: write MEASURE or MEASURE=NUMBER"
-        ) from None
+    measure, goal = goal_of(values["target"])
     number = auto(
         process, name, measure=measure, target=goal, seed=seed,
         say=logging.getLogger("sfumato").info,

@@ -30,6 +30,7 @@ from sfumato.cli.verbs.eval import EVAL
 from sfumato.cli.verbs.info import INFO
 from sfumato.cli.verbs.models import MODELS
 from sfumato.cli.verbs.run import RUN
+from sfumato.cli.verbs.serve import SERVE
 from sfumato.cli.verbs.train import TRAIN
 from sfumato.core.errors import SfumatoError, said
 from sfumato.core.interrupts import Stopped
@@ -50,12 +51,13 @@ HEADINGS = (
     ("What was made", ("run", "info")),
     ("Models", ("models", "doctor", "eval")),
     ("Teach", ("dreambooth", "train", "data")),
+    ("Serve", ("serve",)),
 )
 EXAMPLES = (
     'generate "red apple" -n 4 --sheet',
     'sdedit painting.png -p "red apple" --t0 0.6',
 )
-FIXED: tuple[Verb | Group, ...] = (RUN, INFO, TRAIN, DREAMBOOTH, EVAL, DATA, MODELS, DOCTOR)
+FIXED: tuple[Verb | Group, ...] = (RUN, INFO, TRAIN, DREAMBOOTH, EVAL, DATA, MODELS, DOCTOR, SERVE)
 COMPLETES = "_SFUMATO_COMPLETE"  # what a shell that completes words sets
 
 app = typer.Typer(

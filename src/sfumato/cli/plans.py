@@ -5,45 +5,22 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sfumato import images
 from sfumato.cli.compose import Composed
 from sfumato.cli.fields import main_field
 from sfumato.core.composition import brief
-from sfumato.core.solvers import solver, solver_data
-from sfumato.methods import Method, to_data
-from sfumato.models import cost, memory
+from sfumato.methods import Method
+from sfumato.models import memory
+from sfumato.models.planning import plan_data
 
 
 def text(run: Composed, as_json: bool) -> str:
     """The plan as it is printed."""
-    return json.dumps(data(run)) if as_json else "\n".join(sentences(run))
-
-
-def data(run: Composed) -> dict[str, Any]:
-    """The plan for --json: calls, times, sizes, methods, and the recipe that would run."""
-    resolved = run.base.resolved()
-    frame, shape = resolved.frame(resolved.place)
-    assert resolved.solver is not None
-    source: Any = run.base.source
-    edit = edited(resolved)
-    return {
-        "prompt": resolved.prompt,
-        "calls": run.process.calls,
-        "times": list(run.process.times),
-        "solver": solver_data(solver(resolved.solver)),
-        "work_size": list(frame.work) if frame else list(shape[:0:-1]),
-        "size": list(frame.target) if frame else None,
-        "edited": None if edit is None else images.edit_share(edit),
-        "seconds": cost.seconds(run.process, source.choice),
-        "memory": memory.least(resolved, frame, shape, run.process.times),
-        "methods": [to_data(method) for method in resolved.methods],
-        "recipe": source.asked(run.base, run.seed).to_data(),
-    }
+    return json.dumps(plan_data(run.process, run.seed)) if as_json else "\n".join(sentences(run))
 
 
 def sentences(run: Composed) -> list[str]:
     """The same as one would say it."""
-    plan, resolved = data(run), run.base.resolved()
+    plan, resolved = plan_data(run.process, run.seed), run.base.resolved()
     source: Any = run.base.source
     choice, n = source.choice, resolved.n
     what = f"Pictures of “{resolved.prompt}”" if n > 1 else f"A picture of “{resolved.prompt}”"
@@ -73,14 +50,6 @@ def sentences(run: Composed) -> list[str]:
                      f" in {choice.dtype}, loading apart.")  # fmt: skip
     lines.append("Nothing was made or written; leave --plan out to run it.")
     return lines
-
-
-def edited(process: Any) -> Any:
-    """The edit mask of the picture that is begun from or kept, None where there is none."""
-    for part in (process.start, process.canvas):
-        if (edit := getattr(part, "edit", None)) is not None:
-            return edit
-    return None
 
 
 def told(method: Any) -> str:

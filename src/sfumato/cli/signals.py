@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from sfumato.cli import early
-from sfumato.core.interrupts import SIGNALS, Stopped
+from sfumato.core.interrupts import SIGNALS, Stopped, importing
 
 AGAIN, LATER = 1.0, 0.05  # seconds
 
@@ -60,7 +60,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
         return
     if not _State.working:
         early.end(number)
-    if _importing(frame):
+    if importing(frame):
         # an exception in the middle of an import may be lost, or end the process with a core dump
         if not _State.patient:
             early.end(number)
@@ -82,11 +82,3 @@ def _send(number: int) -> None:
         signal.pthread_kill(threading.main_thread().ident or 0, number)
     else:
         _thread.interrupt_main(signal.Signals(number))
-
-
-def _importing(frame: FrameType | None) -> bool:
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            return True
-        frame = frame.f_back
-    return False

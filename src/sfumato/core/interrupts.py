@@ -28,6 +28,15 @@ class Stopped(KeyboardInterrupt):
         return 128 + self.number
 
 
+def importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported: an exception from outside may be lost in there."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
 class _Shield:
     """The signals that came while work is shielded, and what they would have done."""
 

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.ranges import Range, real
 from sfumato.measure.axis import Axis
 from sfumato.measure.curve import Curve, Point
 from sfumato.measure.faithful import MEASURES, Reference
@@ -25,6 +26,15 @@ class SearchResult:
     curve: Curve
     measure: str
     target: float
+
+
+def goal_of(text: str) -> tuple[str, float | None]:
+    """What a search goes by, MEASURE or MEASURE=NUMBER; without a number half-way."""
+    measure, equals, target = text.partition("=")
+    try:
+        return measure, real(float(target), "--target", Range()) if equals else None
+    except ValueError:
+        raise SfumatoError(f"--target {text}: write MEASURE or MEASURE=NUMBER") from None
 
 
 def auto(

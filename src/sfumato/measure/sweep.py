@@ -30,6 +30,7 @@ from sfumato.measure.points import Cell, measured
 from sfumato.models.cascade import base_of
 from sfumato.models.result import save_new
 from sfumato.recipe import Recipe
+from sfumato.recipe.store import PICTURE_BYTES
 
 log = logging.getLogger("sfumato")
 
@@ -64,13 +65,15 @@ def sweep(
     choose: float | None = None,
     parents: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
+    made: Mapping[str, Path] | None = None,
 ) -> Sweep:
     """Vary one numeric field of a process (or Cascade) of a model.
 
     over: an Axis, or "sdedit.t0=0.1:0.9:9". seeds: pictures of each value and prompt. choose: the
     value to mark; else the knee of realism and faithfulness. parents: ids of what the process was
-    made from. progress: (done, of) cells. Writes pictures, sweep.json, recipe.json, pictures.csv,
-    curve.csv, curve.png, sheet.png and index.html.
+    made from. progress: (done, of) cells. made: name -> file of pictures that were made elsewhere
+    of the same recipes; they are not made again. Writes pictures, sweep.json, recipe.json,
+    pictures.csv, curve.csv, curve.png, sheet.png and index.html.
     """
     if not isinstance(over, str | Axis):
         raise SfumatoError(f"over = {over!r:.60}: give an Axis, or such as sdedit.t0=0.1,0.5")
@@ -89,22 +92,24 @@ def sweep(
     if choose is not None and choose not in axis_.values:
         known = ", ".join(f"{value:g}" for value in axis_.values)
         raise SfumatoError(f"choose = {choose:g}: not among the values {known}")
-    asked = tuple(dict.fromkeys(map(model.phrase, prompts))) or (base.prompt,)
+    asked = prompts_of(process, prompts)
     total = len(asked) * len(axis_.values)
     if total * seeds > LARGEST:
         raise SfumatoError(
             f"sweep: {len(axis_.values)} values, {len(asked)} prompts and {seeds} seeds are "
             f"{total * seeds:,} pictures; take {LARGEST:,} at most"
         )
-    parent: Recipe = replace(model.asked(base.based(n=seeds), seed), parents=tuple(parents))
+    parent = parent_of(process, seeds, seed, parents)
     resolved = base.based(n=seeds).resolved()  # a batch that no cell has room for is refused
     model.fits(resolved, *resolved.frame(resolved.place), resolved.times)
     place = Path(folder)
     _check_free(place)
     with claimed(place):
         _claim(place, parent, axis_, asked, model)
+        for name, file in (made or {}).items():
+            write_whole(place / "pictures" / name, documents.read_bytes(file, PICTURE_BYTES))
         cells = []
-        for k, (p, v, text, value) in enumerate(_grid(asked, axis_)):
+        for k, (p, v, text, value) in enumerate(grid(asked, axis_)):
             names = (f"{p + 1}-{v + 1}-{seed + j}.png" for j in range(seeds))
             files = tuple(place / "pictures" / name for name in names)
             cells.append(_cell(process, axis_, value, text, files, parent, seed))
@@ -121,7 +126,23 @@ def sweep(
     return done
 
 
-def _grid(prompts: Sequence[str], axis_: Axis) -> Iterator[tuple[int, int, str, float]]:
+def parent_of(process: Any, seeds: int, seed: int, parents: Sequence[str]) -> Recipe:
+    """The recipe that every cell's names as its parent."""
+    base = base_of(process)
+    model: Any = base.source
+    made: Recipe = replace(model.asked(base.based(n=seeds), seed), parents=tuple(parents))
+    return made
+
+
+def prompts_of(process: Any, prompts: Sequence[str]) -> tuple[str, ...]:
+    """The prompts that are swept, each once; without any the process's own."""
+    base = base_of(process)
+    model: Any = base.source
+    return tuple(dict.fromkeys(map(model.phrase, prompts))) or (base.prompt,)
+
+
+def grid(prompts: Sequence[str], axis_: Axis) -> Iterator[tuple[int, int, str, float]]:
+    """Places and what stands there: prompt by prompt, value by value."""
     for p, text in enumerate(prompts):
         for v, value in enumerate(axis_.values):
             yield p, v, text, value

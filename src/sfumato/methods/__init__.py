@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 import logging
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from functools import cache
 from importlib.metadata import entry_points
@@ -97,6 +97,12 @@ Weights = Annotated[
 
 A path where the user typed it, a bare name in a document.
 """
+
+
+def are_weights(metadata: Iterable[Any]) -> bool:
+    """Whether an annotation's metadata are those of Weights."""
+    return any(getattr(one, "func", None) is _weights for one in metadata)
+
 
 Time = Annotated[float, TIME]
 Window = Annotated[tuple[Time, Time], AfterValidator(_ordered)]

@@ -88,8 +88,14 @@ def read(source: str | Path | Recipe) -> Recipe:
     return Recipe.from_json(text, path.name)
 
 
-def compose(recipe: Recipe, model: Model, folders: list[Path]) -> Process | Cascade:
-    """The process of a recipe on a model; pictures are looked for as recipe.fetch says."""
+def compose(
+    recipe: Recipe,
+    model: Model,
+    folders: list[Path],
+    inputs: Callable[[str, str], bytes] | None = None,
+) -> Process | Cascade:
+    """The process of a recipe on a model; pictures are what `inputs` gives, else looked for as
+    recipe.fetch says."""
     process = model.process(
         recipe.prompt,
         negative=recipe.negative,
@@ -101,25 +107,43 @@ def compose(recipe: Recipe, model: Model, folders: list[Path]) -> Process | Casc
         size=recipe.size,
         stages=recipe.stages,
     )
-    with inputs_from(recipe, folders):
+    with inputs_from(recipe, folders, inputs):
         for entry in recipe.methods:
             process = process | from_data(entry, "recipe")
     return process
 
 
 @contextmanager
-def inputs_from(recipe: Recipe, folders: list[Path]) -> Iterator[None]:
+def inputs_from(
+    recipe: Recipe, folders: list[Path], inputs: Callable[[str, str], bytes] | None = None
+) -> Iterator[None]:
     """While active, pictures given as {"sha256", "name"} and weights are found for this recipe."""
 
     def resolve(digest: str, name: str) -> bytes:
         return fetch(digest, name, recipe.embedded, folders)
 
-    token, place = images.resolver.set(resolve), beside.set(tuple(folders))
+    token, place = images.resolver.set(inputs or resolve), beside.set(tuple(folders))
     try:
         yield
     finally:
         images.resolver.reset(token)
         beside.reset(place)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where a recipe's names lead, besides where they always do.
+
+    opens: what loads a model, as `load` does. inputs: (sha256, name) -> bytes of a picture, in the
+    place of the store and the folders. folders: where weights are looked for first.
+    """
+
+    opens: Callable[..., Model] = load
+    inputs: Callable[[str, str], bytes] | None = None
+    folders: tuple[Path, ...] = ()
+
+
+HERE = Surroundings()
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,18 +155,24 @@ class Replay:
 
     @classmethod
     def of(
-        cls, source: str | Path | Recipe, *, device: str = "auto", dtype: str | None = None
+        cls,
+        source: str | Path | Recipe,
+        *,
+        device: str = "auto",
+        dtype: str | None = None,
+        within: Surroundings = HERE,
     ) -> Replay:
         """From a recipe, its file, or a picture; dtype defaults to the one recorded."""
         recipe = read(source)
         _own(recipe.run)  # what cannot be read is said before anything runs
-        folders = [Path.cwd()]
+        folders = [*within.folders, Path.cwd()]
         if not isinstance(source, Recipe):
             folders.insert(0, Path(source).resolve().parent)
-        recorded = recipe.run.get("dtype", "auto")
-        model = load(loadable(recipe.model, folders), device=device, dtype=dtype or recorded)
+        name, recorded = loadable(recipe.model, folders), recipe.run.get("dtype", "auto")
+        model = within.opens(name, device=device, dtype=dtype or recorded)
         _compare(recipe, model)
-        return cls(recipe, compose(recipe, adapted(recipe, model, folders), folders))
+        adapted_ = adapted(recipe, model, folders)
+        return cls(recipe, compose(recipe, adapted_, folders, within.inputs))
 
     def sample(self, progress: Callable[[Step], None] | None = None) -> Result:
         """Run the whole batch; of a picture, its own index is returned."""

@@ -1,0 +1,222 @@
+"""What a request must be to become a job: within the limits, of what is offered, of own pictures.
+
+Whatever can be said without a network is said here, in one line, before anything is kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from sfumato import images, methods
+from sfumato.core.errors import SfumatoError
+from sfumato.methods import WORDS, Method, described
+from sfumato.recipe import Recipe
+from sfumato.server import requests
+from sfumato.server.requests import AnyJob
+from sfumato.server.runner.protocol import ModelInfo
+from sfumato.server.settings import Limits
+
+REMEMBERED = 512  # methods that were looked at, with their pictures
+
+
+class RefusedError(SfumatoError):
+    """A request that is refused; field: which part of it is wrong; status: of the answer."""
+
+    def __init__(self, message: str, part: str = "", status: int = 422) -> None:
+        super().__init__(message)
+        self.field, self.status = part, status
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A method that was looked at: its id, its slot, its fields that name weights."""
+
+    id: str
+    slot: str | None
+    weights: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Admission:
+    """models: by name. has: whether a client may use a picture; read: its bytes."""
+
+    models: Callable[[], Mapping[str, ModelInfo]]
+    limits: Limits
+    has: Callable[[str, str], bool]
+    read: Callable[[str], bytes]
+    seen: dict[str, Seen] = field(default_factory=dict)
+
+    def check(self, client: str, job: AnyJob) -> list[str]:
+        """Hashes of the pictures that a request uses; RefusedError where it cannot be done."""
+        if isinstance(job, requests.TrainJob):
+            return self._training(client, job)
+        rows = job.rows if isinstance(job, requests.BatchJob) else (job,)
+        found: dict[str, None] = {}
+        for k, row in enumerate(rows):
+            field = f"rows.{k}.recipe" if isinstance(job, requests.BatchJob) else "recipe"
+            found |= dict.fromkeys(self.recipe(client, row.recipe, field))
+        if isinstance(job, requests.SweepJob):
+            self._sweep(job)
+        return list(found)
+
+    def recipe(self, client: str, recipe: Recipe, field: str) -> list[str]:
+        """Hashes of a recipe's pictures."""
+        model = self._model(recipe.model, f"{field}.model")
+        if recipe.embedded:
+            raise RefusedError(
+                "recipe: has embedded pictures; upload them and name them by their hash",
+                f"{field}.embedded",
+            )
+        if recipe.n > self.limits.pictures:
+            raise RefusedError(
+                f"n = {recipe.n}: at most {self.limits.pictures} pictures of one recipe here; "
+                "send a batch",
+                f"{field}.n",
+            )
+        self._size(recipe, field)
+        for adapter in recipe.adapters:
+            if adapter["file"] not in {*model.adapters, *model.adapters.values()}:
+                raise RefusedError(
+                    f"adapter {adapter['file']!r:.80}: not offered by this server",
+                    f"{field}.adapters",
+                )
+        inputs = [sha256 for sha256, _ in _pictures(recipe.methods)]
+        for sha256 in inputs:
+            self._own(client, sha256, f"{field}.methods")
+        token = images.resolver.set(lambda digest, name: self.read(digest))
+        try:
+            self._methods(recipe, field)
+        finally:
+            images.resolver.reset(token)
+        return inputs
+
+    def _model(self, name: str, field: str) -> ModelInfo:
+        models = self.models()
+        if name not in models:
+            raise RefusedError(
+                f"model {name!r:.80}: not offered by this server; it offers {', '.join(models)}",
+                field,
+            )
+        return models[name]
+
+    def _size(self, recipe: Recipe, field: str) -> None:
+        size: Any = recipe.size
+        sides = (size, size) if isinstance(size, int) else size
+        if not isinstance(sides, tuple | list):
+            return
+        if max(sides) > self.limits.side or sides[0] * sides[1] > self.limits.pixels:
+            raise RefusedError(
+                f"size = {sides[0]}x{sides[1]}: at most {self.limits.side} a side and "
+                f"{self.limits.pixels:,} pixels here",
+                f"{field}.size",
+            )
+
+    def _own(self, client: str, sha256: str, field: str) -> None:
+        if not self.has(client, sha256):
+            raise RefusedError(
+                f"picture {sha256[:12]}…: not here; upload it by POST /v1/images first", field
+            )
+
+    def _methods(self, recipe: Recipe, field: str) -> None:
+        slots: dict[str, str] = {}
+        for k, entry in enumerate(recipe.methods):
+            where = f"{field}.methods.{k}"
+            try:
+                seen = self._seen(entry)
+            except SfumatoError as error:
+                raise RefusedError(str(error), where) from None
+            if seen.slot is not None and seen.slot in slots:
+                raise RefusedError(
+                    f"{seen.id}: {slots[seen.slot]} is there already; leave one out", where
+                )
+            slots[seen.slot or f"{k}"] = seen.id
+            for name, value in seen.weights:
+                if value not in WORDS and value not in self.models():
+                    raise RefusedError(
+                        f"{seen.id}: {name} = {value!r:.80}: not offered by this server",
+                        f"{where}.{name}",
+                    )
+
+    def _seen(self, entry: Mapping[str, Any]) -> Seen:
+        """An entry read and its pictures decoded; once, since most jobs differ in a number."""
+        key = json.dumps(entry, sort_keys=True)
+        if (seen := self.seen.pop(key, None)) is None:
+            method = methods.from_data(entry)
+            look_at(method)
+            seen = Seen(method.id, type(method).slot, tuple(_weights(method)))
+        self.seen[key] = seen
+        if len(self.seen) > REMEMBERED:
+            del self.seen[next(iter(self.seen))]
+        return seen
+
+    def _sweep(self, job: requests.SweepJob) -> None:
+        from sfumato.measure.axis import axis
+
+        try:
+            over = axis(job.over)
+        except SfumatoError as error:
+            raise RefusedError(str(error), "over") from None
+        cells = len(over.values) * max(1, len(job.prompts))
+        if cells > requests.LARGEST_SWEEP:
+            raise RefusedError(
+                f"sweep: has {cells:,} cells; at most {requests.LARGEST_SWEEP:,} here", "over"
+            )
+        if job.seeds > self.limits.pictures:
+            raise RefusedError(
+                f"seeds = {job.seeds}: at most {self.limits.pictures} pictures of one recipe here",
+                "seeds",
+            )
+        if job.choose is not None and job.choose not in over.values:
+            known = ", ".join(f"{value:g}" for value in over.values)
+            raise RefusedError(f"choose = {job.choose:g}: not among the values {known}", "choose")
+
+    def _training(self, client: str, job: requests.TrainJob) -> list[str]:
+        from sfumato.server import training
+
+        config = training.config_of(job)
+        self._model(config.model.start or "emoji", "config.model.start")
+        inputs = [one.sha256 for one in (*job.pictures, *job.class_pictures)]
+        for sha256 in inputs:
+            self._own(client, sha256, "pictures")
+        return list(dict.fromkeys(inputs))
+
+
+def _pictures(value: Any) -> Iterator[tuple[str, str]]:
+    """(sha256, name) of every picture in plain data, however deep."""
+    if isinstance(value, Mapping):
+        if isinstance(value.get("sha256"), str):
+            yield value["sha256"], str(value.get("name", "image"))
+        else:
+            for part in value.values():
+                yield from _pictures(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _pictures(part)
+
+
+def look_at(method: Method) -> None:
+    """Decode a method's pictures and masks; SfumatoError where they do not go together."""
+    for picture in images.inputs_of(method):
+        if picture.is_tensor:
+            raise SfumatoError(f"{method.id}: {picture.name} is a tensor; upload a picture")
+        picture.picture()
+    place = getattr(method, "place", None)
+    if place is not None:
+        place()
+
+
+def _weights(method: Method) -> Iterator[tuple[str, str]]:
+    """Fields that name weights, with what they name."""
+    for name, info in described(type(method)).items():
+        value = getattr(method, name)
+        if isinstance(value, str) and _names_weights(info.metadata, info.annotation):
+            yield name, value
+
+
+def _names_weights(metadata: Any, annotation: Any) -> bool:
+    return methods.are_weights(metadata) or any(
+        _names_weights(getattr(part, "__metadata__", ()), None) for part in get_args(annotation)
+    )

@@ -1,0 +1,1 @@
+"""The HTTP face: routes, errors, who may come in, the document that describes them."""

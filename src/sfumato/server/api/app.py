@@ -1,0 +1,30 @@
+"""create_app(): the HTTP application of a service."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from sfumato.server.api import catalogue, jobs, operation, pictures, problems, streams
+from sfumato.server.api.callers import Callers
+from sfumato.server.api.document import document
+from sfumato.server.api.gate import Gate
+from sfumato.server.metrics import Metrics
+from sfumato.server.service import Service
+
+
+def create_app(service: Service) -> FastAPI:
+    """The app of a service that runs."""
+    settings = service.settings
+    app = FastAPI(
+        title="sfumato", docs_url=None, redoc_url=None, root_path=settings.root_path,
+        separate_input_output_schemas=False, telemetry={"tracing": False},
+    )  # fmt: skip
+    metrics = Metrics(service.kept, service.dispatcher)
+    app.state.service, app.state.metrics = service, metrics
+    app.state.callers = Callers.of(settings)
+    for module in (jobs, streams, pictures, catalogue, operation):
+        app.include_router(module.router)
+    problems.install(app)
+    app.add_middleware(Gate, settings=settings, seen=metrics.request)
+    app.openapi = lambda: document(app)  # type: ignore[method-assign]  # FastAPI's own way
+    return app

@@ -1,0 +1,155 @@
+"""Routes of what there is: methods, models, plans; and sessions of the page."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import JsonValue
+from starlette.responses import Response
+
+from sfumato import methods
+from sfumato.server import requests
+from sfumato.server.api.bodies import body, described
+from sfumato.server.api.callers import COOKIE, LASTS
+from sfumato.server.api.shared import Client, TheCallers, TheService
+from sfumato.server.jobs import View
+from sfumato.server.requests import JobRequest
+
+router = APIRouter(prefix="/v1", tags=["catalogue"])
+
+
+class MethodInfo(View):
+    """A method: fields is the JSON Schema of its fields, which are a form's."""
+
+    id: str
+    name: str
+    text: str
+    verb: bool
+    slot: str | None
+    presets: dict[str, dict[str, JsonValue]]
+    fields: dict[str, JsonValue]
+
+
+class Methods(View):
+    """All installed methods."""
+
+    methods: tuple[MethodInfo, ...]
+
+
+class ModelView(View):
+    """A model that is offered. native: width and height it works at; factor: how much larger its
+    pictures are; adapters: name -> file that recipes name."""
+
+    name: str
+    title: str
+    about: str
+    licence: str
+    native: tuple[int, int]
+    multiple: int
+    maximum: int
+    factor: int
+    steps: int | None
+    reads_text: bool
+    styles: tuple[str, ...]
+    adapters: dict[str, str]
+
+
+class Models(View):
+    """All models that are offered, the first one the default."""
+
+    models: tuple[ModelView, ...]
+
+
+class Plan(View):
+    """What a job would do. calls: network calls, of a cascade those of each stage; seconds: about
+    how long they take; memory: bytes at least; children: jobs of a sweep or a batch, of which
+    `first` is the first one's plan."""
+
+    prompt: str | None = None
+    calls: int | tuple[int, ...] | None = None
+    times: tuple[float, ...] | None = None
+    solver: JsonValue = None
+    work_size: tuple[int, ...] | None = None
+    size: tuple[int, int] | None = None
+    edited: float | None = None
+    seconds: float | None = None
+    memory: int | None = None
+    methods: tuple[dict[str, JsonValue], ...] | None = None
+    recipe: dict[str, JsonValue] | None = None
+    children: int | None = None
+    first: dict[str, JsonValue] | None = None
+
+
+class Session(View):
+    """Who is logged in."""
+
+    client: str
+
+
+@router.get("/methods", operation_id="listMethods")
+async def listed(client: Client) -> Methods:
+    """Every installed method with the schema of its fields."""
+    return Methods(methods=tuple(map(info, methods.registry().values())))
+
+
+def info(cls: type[methods.Method]) -> MethodInfo:
+    text = " ".join((cls.__doc__ or "").split("\n\n")[0].split())
+    presets: Any = {name: dict(values) for name, values in cls.presets.items()}
+    return MethodInfo(
+        id=cls.id, name=cls.__name__, text=text, verb=cls.verb, slot=cls.slot, presets=presets,
+        fields=methods.schema(cls),
+    )  # fmt: skip
+
+
+@router.get("/models", operation_id="listModels")
+async def offered(service: TheService, client: Client) -> Models:
+    """The models that jobs may name."""
+    return Models(models=tuple(ModelView(**model) for model in service.offered()))
+
+
+@router.post("/plan", operation_id="planJob", openapi_extra=described(JobRequest))
+async def plan(
+    service: TheService,
+    client: Client,
+    request: Annotated[JobRequest, Depends(body(JobRequest))],
+) -> Plan:
+    """What a job would do: calls, sizes, seconds, memory. Nothing is run or kept."""
+    return Plan.model_validate_json(json.dumps(await service.plan(client, request)))
+
+
+@router.post(
+    "/session", operation_id="login", tags=["session"],
+    openapi_extra=described(requests.LoginRequest),
+)  # fmt: skip
+async def login(
+    callers: TheCallers,
+    service: TheService,
+    request: Request,
+    response: Response,
+    wanted: Annotated[requests.LoginRequest, Depends(body(requests.LoginRequest))],
+) -> Session:
+    """Exchange a token for a cookie that no script can read."""
+    address = request.client.host if request.client else ""
+    client, session = callers.login(wanted.token, address)
+    response.set_cookie(
+        COOKIE, session, max_age=LASTS, path=service.settings.root_path or "/", httponly=True,
+        samesite="strict", secure=service.settings.secure,
+    )  # fmt: skip
+    return Session(client=client)
+
+
+@router.get("/session", operation_id="whoAmI", tags=["session"])
+async def who(client: Client) -> Session:
+    """Who is logged in."""
+    return Session(client=client)
+
+
+@router.delete("/session", status_code=204, operation_id="logout", tags=["session"])
+async def logout(service: TheService, response: Response) -> None:
+    """Give the cookie back."""
+    response.delete_cookie(
+        COOKIE, path=service.settings.root_path or "/", httponly=True, samesite="strict",
+        secure=service.settings.secure,
+    )  # fmt: skip

@@ -1,0 +1,129 @@
+"""The OpenAPI document: FastAPI's, with named bodies, one error, and recipes as they are.
+
+FastAPI alone writes its own 422 model for every route and leaves bodies that are read here out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+import sfumato
+from sfumato import methods
+from sfumato.server.api.bodies import BODY, MODELS
+from sfumato.server.api.problems import MEDIA, Problem
+from sfumato.server.events import JobEvent
+from sfumato.server.requests import REFERS, Exported
+
+TEMPLATE = "#/components/schemas/{model}"
+REFUSALS = ("4XX", "5XX")
+UNUSED = ("HTTPValidationError", "ValidationError")
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """Of the app's routes; made once."""
+    if app.openapi_schema:
+        return app.openapi_schema
+    made = get_openapi(
+        title="sfumato",
+        version=sfumato.__version__,
+        summary="Guided image synthesis and editing with diffusion models, as jobs.",
+        routes=app.routes,
+    )
+    schemas = made.setdefault("components", {}).setdefault("schemas", {})
+    for name in UNUSED:
+        schemas.pop(name, None)
+    wanted: list[type[BaseModel]] = [*MODELS.values(), Problem, JobEvent, Exported]
+    _, own = models_json_schema([(m, "validation") for m in wanted], ref_template=TEMPLATE)
+    schemas |= own["$defs"]
+    schemas |= recipes()
+    _discriminate(schemas)
+    for path in made["paths"].values():
+        for operation in path.values():
+            _finish(operation)
+    made["components"]["securitySchemes"] = {
+        "token": {"type": "http", "scheme": "bearer"},
+        "session": {"type": "apiKey", "in": "cookie", "name": "sfumato_session"},
+    }
+    app.openapi_schema = _referring(made)
+    return app.openapi_schema
+
+
+def recipes() -> dict[str, Any]:
+    """Recipe, Method and each installed method, by name."""
+    whole = methods.recipe_schema()
+    parts: dict[str, Any] = {**whole.pop("$defs")}
+    classes = {name: cls.__name__ for name, cls in methods.registry().items()}
+    named = {name: f"{cls}Method" for name, cls in classes.items()}
+    renamed = {classes[name]: named[name] for name in classes}
+    known = {renamed.get(part, part): schema for part, schema in parts.items()}
+    known["Method"] = {
+        "description": "A method of a recipe, by `method`.",
+        "oneOf": [{"$ref": f"#/$defs/{name}"} for name in named.values()],
+        "discriminator": {
+            "propertyName": "method",
+            "mapping": {id: TEMPLATE.format(model=name) for id, name in named.items()},
+        },
+    }
+    whole["properties"]["methods"]["items"] = {"$ref": "#/$defs/Method"}
+    known["Recipe"] = {**whole, "title": "Recipe"}
+    moved: dict[str, Any] = _moved(known, renamed)
+    for id, name in named.items():
+        moved[name]["properties"]["method"] = {"type": "string", "const": id}
+    return moved
+
+
+def _moved(value: Any, renamed: Mapping[str, str]) -> Any:
+    """References into `$defs` as ones into the document's components."""
+    if isinstance(value, dict):
+        reference = value.get("$ref")
+        if isinstance(reference, str) and reference.startswith("#/$defs/"):
+            name = reference.rpartition("/")[2]
+            return {**value, "$ref": TEMPLATE.format(model=renamed.get(name, name))}
+        return {key: _moved(part, renamed) for key, part in value.items()}
+    return [_moved(part, renamed) for part in value] if isinstance(value, list) else value
+
+
+def _discriminate(schemas: dict[str, Any]) -> None:
+    """A job by its `kind`, which is required here though the server fills it in."""
+    kinds = {"recipe": "RecipeJob", "sweep": "SweepJob", "batch": "BatchJob", "train": "TrainJob"}
+    schemas["JobRequest"]["discriminator"] = {
+        "propertyName": "kind",
+        "mapping": {kind: TEMPLATE.format(model=name) for kind, name in kinds.items()},
+    }
+    for name in kinds.values():
+        own = schemas[name]
+        own["required"] = sorted({"kind", *own.get("required", ())})
+        own["properties"]["kind"].pop("default", None)
+
+
+def _finish(operation: dict[str, Any]) -> None:
+    """Its body by name; its errors as the one Problem."""
+    if (name := operation.pop(BODY, None)) is not None:
+        schema = {"$ref": TEMPLATE.format(model=name)}
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": schema}},
+        }
+    answers = operation["responses"]
+    answers.pop("422", None)
+    schema = {"$ref": TEMPLATE.format(model="Problem")}
+    for status in REFUSALS:
+        answers[status] = {
+            "description": "what is wrong, in one sentence",
+            "content": {MEDIA: {"schema": schema}},
+        }
+
+
+def _referring(value: Any) -> Any:
+    """What stands for a named schema, as a reference to it."""
+    if isinstance(value, dict):
+        if REFERS in value:
+            return {"$ref": TEMPLATE.format(model=value[REFERS])}
+        return {key: _referring(part) for key, part in value.items()}
+    return [_referring(part) for part in value] if isinstance(value, list) else value

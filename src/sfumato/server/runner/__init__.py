@@ -1,0 +1,1 @@
+"""What does the jobs: the protocol of runners, and one that is a process of this machine."""

@@ -1,0 +1,43 @@
+"""The library as what a runner does tasks with."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sfumato.server.runner import work
+from sfumato.server.runner.protocol import Happening, Ready, Task
+from sfumato.server.runner.warm import Warm
+
+
+@dataclass
+class Library:
+    """Does tasks with the models of an offer, which stay loaded."""
+
+    warm: Warm
+
+    def ready(self) -> Ready:
+        logging.getLogger("sfumato").propagate = False
+        return self.warm.ready()
+
+    def perform(self, task: Task, tell: Callable[[Happening], None]) -> None:
+        work.perform(task, tell, self.warm)
+
+    def plan(self, request: str, inputs: Mapping[str, Path]) -> dict[str, Any]:
+        return work.plan(request, inputs, self.warm)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """How a process makes its Library; as Warm's fields."""
+
+    models: Mapping[str, str]
+    device: str = "auto"
+    adapters: tuple[Path, ...] = ()
+    keep: int = 2
+
+    def __call__(self) -> Library:
+        return Library(Warm(self.models, self.device, self.adapters, self.keep))

@@ -1,0 +1,152 @@
+"""Runner: what does tasks on one device; what it is told and what it tells.
+
+A runner never sees the database. Everything here can be pickled, for runners of other processes
+and machines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model that runners offer, as GET /v1/models shows it."""
+
+    name: str
+    title: str
+    native: tuple[int, int]
+    multiple: int
+    maximum: int
+    factor: int
+    steps: int | None
+    reads_text: bool
+    styles: tuple[str, ...]
+    adapters: Mapping[str, str]
+    about: str = ""
+    licence: str = ""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a runner says first. versions: of what it runs with."""
+
+    device: str
+    dtype: str
+    models: tuple[ModelInfo, ...]
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One attempt at a job.
+
+    request: its JSON. inputs: sha256 -> file of a picture. files: name -> file that its children
+    made, of a parent whose children have ended. pace: seconds that a network call of this kind
+    took before, where that is known.
+    """
+
+    id: str
+    attempt: int
+    request: str
+    inputs: Mapping[str, Path] = field(default_factory=dict)
+    files: Mapping[str, Path] | None = None
+    pace: float | None = None
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """i of n transitions of a stage; done of total network calls, by what they take."""
+
+    i: int
+    n: int
+    stage: int
+    done: float
+    total: float
+    seconds_left: float | None = None
+    preview: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """A file of the job's: its name as a local run would call it, its bytes."""
+
+    name: str
+    data: bytes
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Said:
+    """A line that a local run would print."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Expanded:
+    """What a parent's children have to make: requests of recipes, and their files' names."""
+
+    requests: tuple[str, ...]
+    names: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The task is done. pace: seconds that a network call took."""
+
+    pace: float | None = None
+
+
+@dataclass(frozen=True)
+class Failed:
+    """It cannot be done: one line; trace: where, for the server's log."""
+
+    line: str
+    trace: str = ""
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """It was cancelled."""
+
+
+Happening = Stepped | Made | Said | Expanded | Finished | Failed | Stopped
+LAST = (Finished, Failed, Stopped)
+
+
+class RunnerLostError(Exception):
+    """The runner has died; what it was doing can be done again."""
+
+
+class Runner(Protocol):
+    """Does one task at a time."""
+
+    @property
+    def name(self) -> str:
+        """Of its device, such as cuda:0."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be given a task."""
+
+    async def start(self) -> Ready:
+        """Begin to live; again after its death. SfumatoError where it cannot."""
+
+    def run(self, task: Task) -> AsyncIterator[Happening]:
+        """What happens while the task is done, the last a Finished, Failed or Stopped.
+
+        Raises RunnerLostError.
+        """
+
+    def cancel(self, id: str) -> None:
+        """Stop that task within a network call, if it is the one at work; it says Stopped."""
+
+    async def plan(self, request: str, inputs: Mapping[str, Path]) -> dict[str, Any]:
+        """What a request would do, while another may run. SfumatoError where it cannot run."""
+
+    async def close(self) -> None:
+        """End, whatever is at work."""

@@ -1,0 +1,109 @@
+"""Sweeps: the cells as recipes for children, and the pages when they are made.
+
+The pages are those of measure.sweep, which takes the children's pictures for its own.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sfumato import documents
+from sfumato.claims import FILE as CLAIM
+from sfumato.core.errors import SfumatoError
+from sfumato.recipe import Recipe
+from sfumato.server.requests import RecipeJob, SweepJob
+from sfumato.server.runner.protocol import Expanded, Made, Task
+from sfumato.server.runner.replaying import Tell, replayed
+from sfumato.server.runner.warm import Warm
+
+PICTURES = "pictures"
+LARGEST_FILE = 1 << 30
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value and a prompt: its recipe, and how its pictures are called."""
+
+    recipe: Recipe
+    names: tuple[str, ...]
+
+
+def sweep(job: SweepJob, task: Task, tell: Tell, warm: Warm) -> None:
+    """Tell the children, or with their pictures make the pages."""
+    if task.files is None:
+        found = list(cells(job, replayed(job, task.inputs, warm)))
+        requests = (
+            RecipeJob(recipe=cell.recipe, name=cell.names[0], priority=job.priority)
+            for cell in found
+        )
+        tell(
+            Expanded(
+                tuple(request.model_dump_json() for request in requests),
+                tuple(cell.names for cell in found),
+            )
+        )
+        return
+    with tempfile.TemporaryDirectory(prefix="sfumato-sweep-") as folder:
+        place = Path(folder) / "sweep"
+        finish(job, replayed(job, task.inputs, warm), place, task.files)
+        for file in sorted(place.rglob("*")):
+            if file.is_file() and file.name != CLAIM:
+                data = documents.read_bytes(file, LARGEST_FILE)
+                tell(Made(file.relative_to(place).as_posix(), data))
+
+
+def cells(job: SweepJob, again: Any) -> Iterator[Cell]:
+    """Every cell that can be composed; what cannot fails when the pages are made."""
+    from sfumato.measure.axis import axis
+    from sfumato.measure.sweep import grid, parent_of, prompts_of
+
+    over = axis(job.over)
+    seed, seeds = again.recipe.seed, job.seeds
+    parent = parent_of(again.process, seeds, seed, again.recipe.parents)
+    for p, v, text, value in grid(prompts_of(again.process, job.prompts), over):
+        names = tuple(f"{PICTURES}/{p + 1}-{v + 1}-{seed + j}.png" for j in range(seeds))
+        try:
+            process = over.at(again.process, value).based(prompt=text, n=seeds)
+            yield Cell(recipe_of(process, seed, parent.id), names)
+        except SfumatoError:
+            continue
+
+
+def recipe_of(process: Any, seed: int, parent: str) -> Recipe:
+    """What makes a cell's pictures again."""
+    from sfumato.models.cascade import base_of
+
+    base = base_of(process)
+    model: Any = base.source
+    made: Recipe = replace(model.asked(base, seed), parents=(parent,))
+    return made
+
+
+def finish(job: SweepJob, again: Any, place: Path, files: Mapping[str, Path]) -> None:
+    """Pictures, tables, sheet and page in a new folder."""
+    from sfumato.measure.sweep import sweep as swept
+
+    swept(
+        again.process, job.over, place, seeds=job.seeds, seed=again.recipe.seed,
+        prompts=job.prompts, choose=job.choose, parents=again.recipe.parents,
+        made={name.rpartition("/")[2]: file for name, file in files.items()},
+    )  # fmt: skip
+
+
+def plan(job: SweepJob, inputs: Mapping[str, Path], warm: Warm) -> dict[str, Any]:
+    """How many cells, and what the first would do."""
+    from sfumato.models.planning import plan_data
+
+    again = replayed(job, inputs, warm)
+    found = list(cells(job, again))
+    if not found:
+        raise SfumatoError(f"over {job.over}: no value of it can be composed")
+    first = replayed(RecipeJob(recipe=found[0].recipe), inputs, warm)
+    planned = plan_data(first.process, first.recipe.seed)
+    seconds = planned["seconds"]
+    known = None if seconds is None else seconds * len(found)
+    return {"children": len(found), "seconds": known, "first": planned}

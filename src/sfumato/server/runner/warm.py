@@ -1,0 +1,82 @@
+"""Models that a runner keeps loaded, and what its offer is; nothing else is ever opened."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sfumato
+from sfumato.core.errors import SfumatoError
+from sfumato.server.runner.protocol import ModelInfo, Ready
+
+if TYPE_CHECKING:
+    from sfumato.models.model import Model
+
+
+@dataclass
+class Warm:
+    """The models of an offer, the last few used of them loaded.
+
+    offer: name that recipes use -> what to load. adapters: files of adapters that recipes may name.
+    keep: how many models stay loaded.
+    """
+
+    offer: Mapping[str, str]
+    device: str = "auto"
+    adapters: Sequence[Path] = ()
+    keep: int = 2
+    loaded: OrderedDict[tuple[str, str], Model] = field(default_factory=OrderedDict)
+    lock: Any = field(default_factory=threading.Lock)
+
+    def open(self, name: str, *, device: str = "auto", dtype: str = "auto") -> Model:
+        """The model of that name on this runner's device, whatever device was recorded."""
+        from sfumato.models.loaders.library import load
+
+        source = self.offer.get(Path(name).name, self.offer.get(name))
+        if source is None:
+            raise SfumatoError(
+                f"model {name!r:.80}: not offered by this server; it offers {', '.join(self.offer)}"
+            )
+        with self.lock:  # plans ask from a second thread
+            model = self.loaded.pop((source, dtype), None)
+            while model is None and len(self.loaded) >= self.keep:
+                self.loaded.popitem(last=False)
+            model = model or load(source, device=self.device, dtype=dtype)
+            self.loaded[source, dtype] = model
+            return model
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where adapters lie."""
+        return tuple(dict.fromkeys(file.parent for file in self.adapters))
+
+    def ready(self) -> Ready:
+        """The offer, of which the first model is loaded."""
+        import torch
+
+        first = self.open(next(iter(self.offer)))
+        versions = {"sfumato": sfumato.__version__, "torch": torch.__version__}
+        shown = tuple(self._info(name) for name in self.offer)
+        return Ready(first.choice.device, first.choice.dtype, shown, versions)
+
+    def _info(self, name: str) -> ModelInfo:
+        model = self.open(name)
+        card = model.card
+        return ModelInfo(
+            name=name,
+            title=card.title,
+            native=card.native,
+            multiple=card.multiple,
+            maximum=card.maximum,
+            factor=card.factor(1 + len(card.upsamplers)),
+            steps=card.defaults.steps,
+            reads_text=model.text is not None,
+            styles=card.styles,
+            adapters=dict(card.adapters) | {file.name: file.name for file in self.adapters},
+            about=card.about,
+            licence=card.licence,
+        )

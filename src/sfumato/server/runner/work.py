@@ -1,0 +1,109 @@
+"""perform(): one task with the library; the same for a process here and an actor elsewhere.
+
+Pictures are made by Replay alone, as `sfumato.run` makes them.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sfumato.core.errors import SfumatoError, said
+from sfumato.core.interrupts import Stopped as Interrupt
+from sfumato.home import unstored
+from sfumato.server import requests
+from sfumato.server.runner import sweeping, teaching
+from sfumato.server.runner.picturing import let_go, pictures
+from sfumato.server.runner.protocol import Failed, Finished, Happening, Said, Stopped, Task
+from sfumato.server.runner.replaying import Tell, replayed
+from sfumato.server.runner.warm import Warm
+
+PLANNED = 20  # rows of a batch that are looked at
+
+log = logging.getLogger("sfumato")
+
+
+def perform(task: Task, tell: Tell, warm: Warm) -> None:
+    """Do it and tell what happens, the last a Finished, Failed or Stopped.
+
+    Stops where a core.interrupts.Stopped is raised into it.
+    """
+    last: Happening
+    try:
+        with unstored(), notices(tell):
+            last = Finished(_do(task, tell, warm))
+    except Interrupt:
+        last = Stopped()
+    except Exception as error:  # whatever it is, it is this task's alone
+        line = said(error)
+        trace = traceback.format_exc() if line.startswith("internal error") else ""
+        last = Failed(line, trace)
+    finally:
+        let_go()
+    tell(last)
+
+
+def _do(task: Task, tell: Tell, warm: Warm) -> float | None:
+    job = requests.JobRequest.model_validate_json(task.request).job
+    if isinstance(job, requests.RecipeJob):
+        return pictures(job, task, tell, warm)
+    if isinstance(job, requests.SweepJob):
+        sweeping.sweep(job, task, tell, warm)
+        return None
+    if isinstance(job, requests.TrainJob):
+        teaching.train(job, task, tell, warm)
+        return None
+    raise SfumatoError("a batch is made by its children")
+
+
+def plan(request: str, inputs: Mapping[str, Path], warm: Warm) -> dict[str, Any]:
+    """What a request would do; SfumatoError where it cannot run."""
+    from sfumato.models.planning import plan_data
+
+    job = requests.JobRequest.model_validate_json(request).job
+    if isinstance(job, requests.TrainJob):
+        raise SfumatoError("kind train: has no plan; give a recipe, a sweep or a batch")
+    with unstored():
+        if isinstance(job, requests.SweepJob):
+            return sweeping.plan(job, inputs, warm)
+        rows = job.rows if isinstance(job, requests.BatchJob) else (job,)
+        plans = []
+        for row in rows[:PLANNED]:
+            again = replayed(row, inputs, warm)
+            plans.append(plan_data(again.process, again.recipe.seed))
+        if not isinstance(job, requests.BatchJob):
+            return plans[0]
+        seconds = [one["seconds"] for one in plans]
+        known = None if None in seconds else sum(seconds) * len(rows) / len(plans)
+        return {"children": len(rows), "seconds": known, "first": plans[0]}
+
+
+class Notices(logging.Handler):
+    """The library's notices as told lines, each once."""
+
+    def __init__(self, tell: Tell) -> None:
+        super().__init__(logging.INFO)
+        self.tell = tell
+        self.said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = record.getMessage()
+        if line not in self.said:
+            self.said.add(line)
+            self.tell(Said(line))
+
+
+@contextmanager
+def notices(tell: Tell) -> Iterator[None]:
+    """While active, what the library would print is told."""
+    handler = Notices(tell)
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)

@@ -1,0 +1,168 @@
+"""serve(): the application under uvicorn, until a signal; then it drains."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated
+
+import uvicorn
+from fastapi import FastAPI
+from pydantic import Field
+
+from sfumato import documents
+from sfumato.core.errors import SfumatoError
+from sfumato.server import logs
+from sfumato.server.api.app import create_app
+from sfumato.server.runner.library import Offer
+from sfumato.server.runner.process import ProcessRunner
+from sfumato.server.runner.protocol import Runner
+from sfumato.server.server import Server
+from sfumato.server.settings import Settings
+
+log = logging.getLogger("sfumato.server")
+
+Token = Annotated[str, Field(min_length=16, max_length=1000, pattern=r"^[!-~]+$")]
+ClientName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where it listens. certfile, keyfile: of TLS."""
+
+    host: str = "127.0.0.1"
+    port: int = 8642
+    certfile: str | None = None
+    keyfile: str | None = None
+
+    @property
+    def loopback(self) -> bool:
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http{'s' if self.certfile else ''}://{host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Offered:
+    """What runners do tasks with: models by the name of recipes, devices, files of adapters."""
+
+    models: Mapping[str, str] = field(default_factory=lambda: {"emoji": "emoji"})
+    devices: tuple[str, ...] = ("auto",)
+    adapters: tuple[Path, ...] = ()
+
+    def runners(self) -> list[Runner]:
+        return [
+            ProcessRunner(device, Offer(self.models, device, self.adapters))
+            for device in self.devices
+        ]
+
+
+def named_models(models: Sequence[str]) -> dict[str, str]:
+    """Models by what recipes call them: a folder or a file by its own name."""
+    named: dict[str, str] = {}
+    for model in models:
+        path = Path(model).expanduser()
+        name = path.name if path.exists() else model
+        if named.setdefault(name, str(path.resolve()) if path.exists() else model) and not model:
+            raise SfumatoError("--model: is empty; say which")
+    return named
+
+
+def read_tokens(path: Path) -> dict[str, str]:
+    """A TOML file of client = "token"; each token of 16 characters or more."""
+    tokens = documents.read_toml(dict[ClientName, Token], path)
+    if not tokens:
+        raise SfumatoError(f'{path}: has no token; write lines such as phone = "…"')
+    if len(set(tokens.values())) < len(tokens):
+        raise SfumatoError(f"{path}: two clients have the same token; give each its own")
+    if os.name == "posix" and path.stat().st_mode & 0o077:
+        raise SfumatoError(f"{path}: others may read it; chmod 600 {path}")
+    return tokens
+
+
+def serve(settings: Settings, address: Address, offered: Offered, *, resume: bool = False,
+          quiet: bool = False) -> None:  # fmt: skip
+    """Serve until SIGINT or SIGTERM. SfumatoError where it cannot begin."""
+    if not address.loopback and not settings.tokens:
+        raise SfumatoError(
+            f"--host {address.host}: whoever reaches it could use it; give --tokens FILE"
+        )
+    if (address.certfile is None) != (address.keyfile is None):
+        raise SfumatoError("--certfile and --keyfile: go together; give both")
+    for file in (address.certfile, address.keyfile):
+        if file is not None and not Path(file).is_file():
+            raise SfumatoError(f"{file}: no such file; check the path")
+    logs.configure(quiet)
+    listening = bound(address)
+    server = Server(settings, offered.runners, resume)
+    asyncio.run(_serve(server, address, listening, quiet))
+
+
+def bound(address: Address) -> socket.socket:
+    """The port, before anything else begins."""
+    kind = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listening = socket.socket(kind)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((address.host, address.port))
+    except OSError as error:
+        raise SfumatoError(
+            f"{address.host}, port {address.port}: cannot be listened on ({error.strerror}); give "
+            "another --port or --host"
+        ) from None
+    listening.set_inheritable(False)
+    return listening
+
+
+class Web(uvicorn.Server):
+    """uvicorn's server, which leaves signals to us."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _serve(server: Server, address: Address, listening: socket.socket, quiet: bool) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    async with server.running() as service:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        web = Web(web_config(create_app(service), address, server.settings))
+        task = asyncio.create_task(web.serve([listening]))
+        port = listening.getsockname()[1]
+        log.info("listening", extra={"url": replace(address, port=port).url})
+        if not quiet:
+            print(replace(address, port=port).url, flush=True)
+        await stop.wait()
+        log.info("stopping; jobs at work get %g s to end", server.settings.drain)
+        for number in (signal.SIGINT, signal.SIGTERM):  # a second one does not wait
+            loop.add_signal_handler(number, service.dispatcher.hurry.set)
+        await service.dispatcher.drain(server.settings.drain)
+        service.kept.hub.close()
+        web.should_exit = True
+        await task
+
+
+def web_config(app: FastAPI, address: Address, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan="off", server_header=False,
+        ssl_certfile=address.certfile, ssl_keyfile=address.keyfile, proxy_headers=False,
+        root_path=settings.root_path, timeout_graceful_shutdown=2, ws="none",
+    )  # fmt: skip

@@ -1,0 +1,145 @@
+"""The database: how it is opened, read, and written by one thread in groups.
+
+Every write is a function of a connection. The writer takes all that wait, gives each a savepoint,
+and commits them together: one sync of the disk serves many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sfumato.core.errors import SfumatoError
+from sfumato.server.store.schema import migrate
+from sfumato.server.store.trouble import StoreError, trouble
+
+T = TypeVar("T")
+
+FILE = "server.db"
+GROUP = 512  # writes of a transaction at most
+WRITER_WAITS, READER_WAITS = 5.0, 0.5  # seconds for another program's lock
+CHECKED = 64 << 20  # bytes up to which a database is checked whole when it is opened
+
+Write = Callable[[sqlite3.Connection], Any]
+Waiting = tuple[Write, "asyncio.Future[Any]", asyncio.AbstractEventLoop]
+
+
+def connect(path: Path, waits: float) -> sqlite3.Connection:
+    """A connection whose commits are on the disk when they return."""
+    connection = sqlite3.connect(
+        path, timeout=waits, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA trusted_schema=OFF")
+    return connection
+
+
+class Database:
+    """The open database of a folder. SfumatoError where it is damaged, locked or another's."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE
+        try:
+            self.writer = connect(self.path, WRITER_WAITS)
+            self.writer.execute("PRAGMA journal_mode=WAL")
+            self._check()
+            migrate(self.writer, str(self.path))
+            self.reader = connect(self.path, READER_WAITS)
+            self.reader.execute("PRAGMA query_only=ON")
+        except sqlite3.Error as error:
+            raise SfumatoError(f"{self.path}: {trouble(error)}") from None
+        self.waiting: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
+        self.thread = threading.Thread(target=self._write_all, name="sfumato-writer", daemon=True)
+        self.thread.start()
+
+    def _check(self) -> None:
+        if self.path.stat().st_size <= CHECKED:
+            found = self.writer.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise sqlite3.DatabaseError("database disk image is malformed")
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` gives, once it is on the disk. StoreError where it does not get there."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self.waiting.put((work, future, loop))
+        return await future
+
+    def read(self, sql: str, values: Any = ()) -> list[sqlite3.Row]:
+        """Rows of what has been committed."""
+        try:
+            return self.reader.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise trouble(error) from None
+
+    def one(self, sql: str, values: Any = ()) -> sqlite3.Row | None:
+        """The first row."""
+        rows = self.read(sql, values)
+        return rows[0] if rows else None
+
+    def close(self) -> None:
+        """Write what waits, and close; the write-ahead log is folded in."""
+        self.waiting.put(None)
+        self.thread.join()
+        self.reader.close()
+        with suppress(sqlite3.Error):
+            self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.writer.close()
+
+    def _write_all(self) -> None:
+        ended = False
+        while not ended:
+            group = [self.waiting.get()]
+            with suppress(queue.Empty):
+                while len(group) < GROUP:
+                    group.append(self.waiting.get_nowait())
+            ended = None in group
+            self._commit([item for item in group if item is not None])
+
+    def _commit(self, group: list[Waiting]) -> None:
+        """All of a group in one transaction; what one of them raises is its alone."""
+        results: list[tuple[Any, BaseException | None]] = []
+        try:
+            self.writer.execute("BEGIN IMMEDIATE")
+            for work, _, _ in group:
+                results.append(self._apart(work))
+            self.writer.execute("COMMIT")
+        except (sqlite3.Error, StoreError) as error:
+            with suppress(sqlite3.Error):
+                self.writer.execute("ROLLBACK")
+            failure = error if isinstance(error, StoreError) else trouble(error)
+            results = [(None, failure)] * len(group)
+        for (_, future, loop), (result, failed) in zip(group, results, strict=True):
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(_settle, future, result, failed)
+
+    def _apart(self, work: Write) -> tuple[Any, BaseException | None]:
+        self.writer.execute("SAVEPOINT one")
+        try:
+            result = work(self.writer)
+        except sqlite3.OperationalError:  # of the disk, and so of the whole group
+            raise
+        except Exception as error:  # of this write alone
+            self.writer.execute("ROLLBACK TO one")
+            self.writer.execute("RELEASE one")
+            failed = trouble(error) if isinstance(error, sqlite3.Error) else error
+            return None, failed
+        self.writer.execute("RELEASE one")
+        return result, None
+
+
+def _settle(future: asyncio.Future[Any], result: Any, failed: BaseException | None) -> None:
+    if future.cancelled():
+        return
+    if failed is None:
+        future.set_result(result)
+    else:
+        future.set_exception(failed)
