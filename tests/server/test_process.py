@@ -1,0 +1,187 @@
+"""The server as a program: killed and started again, stopped, backed up, refused."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+pytest.importorskip("fastapi")
+
+from helpers.program import fails
+from helpers.served import picture, recipe_job
+
+TESTS = Path(__file__).parents[1]
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+@contextmanager
+def program(folder: Path, port: int, pause: float = 0.0) -> Iterator[Any]:
+    """The server in a process of its own, and a client of it."""
+    words = [sys.executable, "-m", "helpers.stub_server", str(folder), str(port), str(pause)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True) as process:  # fmt: skip
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+                client.process = process  # type: ignore[attr-defined]
+                reached(client, process)
+                yield client
+        finally:
+            process.kill()
+
+
+def reached(client: httpx.Client, process: Any) -> None:
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        try:
+            client.get("/livez")
+            return
+        except httpx.TransportError:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
+    raise AssertionError("it does not answer")
+
+
+def ended(client: httpx.Client, ids: list[str]) -> dict[str, Any]:
+    """All jobs, once they have ended."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        jobs = {id: client.get(f"/v1/jobs/{id}").json() for id in ids}
+        if all(job["state"] not in ("queued", "running") for job in jobs.values()):
+            return jobs
+        time.sleep(0.1)
+    raise AssertionError("they do not end")
+
+
+def test_jobs_survive_a_server_that_is_killed(tmp_path: Path) -> None:
+    """50 jobs, kill -9 at random moments, paused at each start: all done once, no half picture."""
+    port, chance, ids = free_port(), random.Random(1), []
+    for time_ in range(4):
+        with program(tmp_path / "f", port, 0.001) as client:
+            if time_:
+                queue = client.get("/v1/queue").json()
+                assert queue["paused"] or not queue["waiting"]
+            for seed in range(len(ids), min(len(ids) + 20, 50)):
+                ids.append(client.post("/v1/jobs", json=recipe_job(seed)).json()["id"])
+            client.post("/v1/queue/resume")
+            time.sleep(chance.uniform(0, 0.2))
+            client.process.kill()
+            client.process.wait()
+    with program(tmp_path / "f", port) as client:
+        client.post("/v1/queue/resume")
+        jobs = ended(client, ids)
+        assert {job["state"] for job in jobs.values()} == {"done"}
+        for seed, id in enumerate(ids):
+            (file,) = jobs[id]["results"]
+            assert client.get(f"/v1/images/{file['sha256']}").content == picture(seed)
+        listed = client.get("/v1/jobs", params={"limit": 200}).json()["jobs"]
+        assert sorted(job["id"] for job in listed) == sorted(ids)
+
+
+def test_a_server_stops_when_it_is_told_to(tmp_path: Path) -> None:
+    """SIGTERM: the job at work ends, streams are closed, exit code 0, and no pause afterwards."""
+    port = free_port()
+    with program(tmp_path / "f", port, 0.1) as client:
+        id = client.post("/v1/jobs", json=recipe_job(1)).json()["id"]
+        with client.stream("GET", f"/v1/jobs/{id}/events") as stream:
+            lines = stream.iter_lines()
+            while "started" not in next(lines):
+                pass
+            client.process.send_signal(signal.SIGTERM)
+            rest = list(lines)
+        assert "event: done" in rest
+        assert client.process.wait(20) == 0
+        errors = client.process.stderr.read()
+        assert "Traceback" not in errors
+    with program(tmp_path / "f", port) as client:
+        assert not client.get("/v1/queue").json()["paused"]
+        assert client.get(f"/v1/jobs/{id}").json()["state"] == "done"
+
+
+def test_a_backup_of_a_server_at_work_is_restored(tmp_path: Path, app: Any) -> None:
+    """Jobs and pictures are there again; what is there already is never written over."""
+    port, copy = free_port(), tmp_path / "copy"
+    with program(tmp_path / "f", port) as client:
+        ids = [client.post("/v1/jobs", json=recipe_job(s)).json()["id"] for s in range(3)]
+        before = ended(client, ids)
+        fails_not(app, "serve", "backup", str(copy), "--folder", str(tmp_path / "f"))
+        line = fails(app, 1, "serve", "backup", str(copy), "--folder", str(tmp_path / "f"))
+        assert "is there already" in line
+    other = tmp_path / "other"
+    fails_not(app, "serve", "restore", str(copy), "--folder", str(other))
+    assert "holds a server" in fails(app, 1, "serve", "restore", str(copy), "--folder", str(other))
+    assert "is no backup" in fails(app, 1, "serve", "restore", str(tmp_path), "--folder", str(copy))
+    with program(other, port) as client:
+        assert ended(client, ids) == before
+        sha256 = before[ids[1]]["results"][0]["sha256"]
+        assert client.get(f"/v1/images/{sha256}").content == picture(1)
+
+
+def fails_not(app: Any, *words: str) -> None:
+    from helpers.program import call
+
+    result = call(app, *words)
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--host", "0.0.0.0"), "give --tokens"),
+        (("--certfile", "x.pem"), "go together"),
+        (("--root-path", "x"), "such as /sfumato"),
+        (("--days", "-1"), "give 0 or more"),
+        (("--port", "70000"), "0 to 65,535"),
+        (("--tokens", "none.toml"), "no such file"),
+        (("--device", "cpu", "--device", "cpu"), "given twice"),
+        (("--model", ""), "is empty"),
+        (("--folder", ""), "is empty"),
+        (("--adapter", "none.safetensors"), "no such file"),
+    ],
+)
+def test_what_cannot_be_served_is_one_line(app: Any, words: tuple[str, ...], said: str) -> None:
+    """Before a model is loaded."""
+    assert said in fails(app, 1, "serve", *words)
+
+
+def test_tokens_are_read_strictly(tmp_path: Path, app: Any) -> None:
+    """Short ones, twins, and files that others may read are refused."""
+    file = tmp_path / "tokens.toml"
+    good = "a" * 20
+    for text, mode, said in (
+        ('phone = "short"', 0o600, "at least 16"),
+        (f'phone = "{good}"\nlaptop = "{good}"', 0o600, "the same token"),
+        (f'phone = "{good}"', 0o644, "chmod 600"),
+        ("", 0o600, "has no token"),
+    ):
+        file.write_text(text)
+        file.chmod(mode)
+        assert said in fails(app, 1, "serve", "--tokens", str(file))
+
+
+def test_a_port_that_is_taken_is_one_line(app: Any, tmp_path: Path) -> None:
+    """Said before models are loaded."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        one.listen()
+        port = str(one.getsockname()[1])
+        line = fails(app, 1, "serve", "--port", port, "--folder", str(tmp_path))
+        assert "give another --port" in line
