@@ -58,7 +58,7 @@ def test_pictures_and_sweeps_are_the_librarys(tmp_path: Path, app: Any) -> None:
     result = sf.run(sf.Recipe.from_data(recipe(sf.images.ImageInput.of(STROKE).sha256, n=2)))
     assert list(pair.values()) == [image.encode("PNG") for image in result.images]
     folder = tmp_path / "local"
-    options = "--t0 0.5 --steps 2 --stages 1 --seed 3 --seeds 2".split()
+    options = ["--t0", "0.5", "--steps", "2", "--stages", "1", "--seed", "3", "--seeds", "2"]
     made = ("--over", over, "-o", str(folder))
     local = call(app, "sweep", "sdedit", str(STROKE), "-p", "red apple", *options, *made)
     assert local.exit_code == 0, local.output

@@ -58,6 +58,8 @@ class Admission:
         for k, row in enumerate(rows):
             field = f"rows.{k}.recipe" if isinstance(job, requests.BatchJob) else "recipe"
             found |= dict.fromkeys(self.recipe(client, row.recipe, field))
+            if isinstance(row, requests.Row):
+                _search(row)
         if isinstance(job, requests.SweepJob):
             self._sweep(job)
         return list(found)
@@ -182,6 +184,20 @@ class Admission:
         for sha256 in inputs:
             self._own(client, sha256, "pictures")
         return list(dict.fromkeys(inputs))
+
+
+def _search(row: requests.Row) -> None:
+    """Numbers that are to be found first must be such."""
+    for name in row.search:
+        method, _, field_ = name.partition(".")
+        try:
+            extra = methods.field_of(method, field_, "search").json_schema_extra
+        except SfumatoError as error:
+            raise RefusedError(str(error), "search") from None
+        if not isinstance(extra, Mapping) or "auto" not in extra:
+            raise RefusedError(f"search: {name} has no range to be searched in", "search")
+        if method not in {entry.get("method") for entry in row.recipe.methods}:
+            raise RefusedError(f"search: {name}: the recipe has no {method}", "search")
 
 
 def _pictures(value: Any) -> Iterator[tuple[str, str]]:

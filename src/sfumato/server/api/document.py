@@ -5,16 +5,18 @@ FastAPI alone writes its own 422 model for every route and leaves bodies that ar
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 import sfumato
 from sfumato import methods
+from sfumato.images import ImageInput
 from sfumato.server.api.bodies import BODY, MODELS
 from sfumato.server.api.problems import MEDIA, Problem
 from sfumato.server.events import JobEvent
@@ -22,6 +24,7 @@ from sfumato.server.requests import REFERS, Exported
 
 TEMPLATE = "#/components/schemas/{model}"
 REFUSALS = ("4XX", "5XX")
+PICTURE = "PictureRef"
 UNUSED = ("HTTPValidationError", "ValidationError")
 
 
@@ -50,8 +53,16 @@ def document(app: FastAPI) -> dict[str, Any]:
         "token": {"type": "http", "scheme": "bearer"},
         "session": {"type": "apiKey", "in": "cookie", "name": "sfumato_session"},
     }
-    app.openapi_schema = _referring(made)
+    made["security"] = [{"token": []}, {"session": []}, {}]  # the last: on the loopback
+    app.openapi_schema = _named(_referring(made))
     return app.openapi_schema
+
+
+def _named(made: dict[str, Any]) -> dict[str, Any]:
+    """The document with names of ours where FastAPI has made some up."""
+    text = json.dumps(made).replace("Body_uploadImage", "ImageUpload")
+    named: dict[str, Any] = json.loads(text)
+    return named
 
 
 def recipes() -> dict[str, Any]:
@@ -73,6 +84,9 @@ def recipes() -> dict[str, Any]:
     whole["properties"]["methods"]["items"] = {"$ref": "#/$defs/Method"}
     known["Recipe"] = {**whole, "title": "Recipe"}
     moved: dict[str, Any] = _moved(known, renamed)
+    schema = TypeAdapter(ImageInput).json_schema()
+    moved[PICTURE] = {**schema, "title": PICTURE, "description": "A picture that was uploaded."}
+    moved[PICTURE].pop("format")
     for id, name in named.items():
         moved[name]["properties"]["method"] = {"type": "string", "const": id}
     return moved
@@ -85,6 +99,9 @@ def _moved(value: Any, renamed: Mapping[str, str]) -> Any:
         if isinstance(reference, str) and reference.startswith("#/$defs/"):
             name = reference.rpartition("/")[2]
             return {**value, "$ref": TEMPLATE.format(model=renamed.get(name, name))}
+        if value.get("format") == "image":  # a picture by its hash, the same everywhere
+            kept = {key: part for key, part in value.items() if key in ("description", "main")}
+            return {"$ref": TEMPLATE.format(model=PICTURE), **kept}
         return {key: _moved(part, renamed) for key, part in value.items()}
     return [_moved(part, renamed) for part in value] if isinstance(value, list) else value
 
