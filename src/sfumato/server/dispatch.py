@@ -8,7 +8,7 @@ import io
 import json
 import logging
 import mimetypes
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -52,7 +52,6 @@ class Dispatcher:
         self.hurry = asyncio.Event()
         """Set: jobs at work get no more time to end in."""
         self.loops: list[asyncio.Task[None]] = []
-        self.seconds: Callable[[str, float], None] = lambda kind, seconds: None
 
     async def start(self) -> None:
         """Begin all runners; SfumatoError where one cannot begin."""
@@ -145,7 +144,6 @@ class Dispatcher:
         if entry.cancelling is When.NOW:  # meanwhile
             await self.states.end(entry, State.CANCELLED)
             return
-        began = self.kept.now()
         async for happening in runner.run(task):
             if isinstance(happening, Expanded):
                 last = happening
@@ -155,13 +153,11 @@ class Dispatcher:
                 await attempt.take(happening)
         await attempt.settled()
         await self._ended(entry, last)
-        if isinstance(last, Finished):
-            self.seconds(entry.kind, self.kept.now() - began)
-            if last.pace is not None:
-                await self.kept.surely(
-                    partial(records.cost, model=kind[0], size=kind[1], device=kind[2],
-                            seconds=last.pace)
-                )  # fmt: skip
+        if isinstance(last, Finished) and last.pace is not None:
+            await self.kept.surely(
+                partial(records.cost, model=kind[0], size=kind[1], device=kind[2],
+                        seconds=last.pace)
+            )  # fmt: skip
 
     async def _ended(self, entry: Entry, last: Happening | None) -> None:
         if isinstance(last, Expanded):

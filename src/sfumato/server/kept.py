@@ -37,6 +37,8 @@ class Kept:
     closing: bool = False
     trouble: str = ""
     latest: float = 0.0
+    ended: Callable[[str, str, float], None] = lambda kind, state, seconds: None
+    """Told kind, state and seconds of every job that ends."""
 
     def now(self) -> float:
         """Seconds since 1970; where the clock was set back, what it has shown before."""

@@ -44,6 +44,11 @@ class Metrics:
         if not route.endswith("/events"):
             self.seconds.labels(route).observe(seconds)
 
+    def job(self, kind: str, state: str, seconds: float) -> None:
+        self.ended.labels(kind, state).inc()
+        if state == "done":
+            self.jobs.labels(kind).observe(seconds)
+
     def collect(self) -> Iterable[Metric]:
         """Gauges as things are."""
         queue = self.kept.queue

@@ -19,7 +19,7 @@ class Entry:
     """An open job: queued, or at work. runner: the name of the one that has it.
 
     phase: of a parent, `begin`, `children` (they are at work) or `finish`; else `begin`. open:
-    children that have not ended; total: all of them.
+    children that have not ended; total: all of them. began: seconds of the monotonic clock.
     """
 
     id: str
@@ -38,6 +38,7 @@ class Entry:
     progress: Progress | None = None
     open: int = 0
     total: int = 0
+    began: float = 0.0
 
     @property
     def rank(self) -> tuple[int, float, int]:

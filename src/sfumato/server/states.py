@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -81,6 +82,7 @@ class States:
         """A runner has it."""
         entry.runner, entry.state = runner, State.RUNNING
         entry.attempt += 1
+        entry.began = time.monotonic()
         event = events.Started(**self._of(entry), runner=runner)
         await self.kept.tell(
             partial(
@@ -117,6 +119,7 @@ class States:
 
         self.kept.hub.publish(*await self.kept.surely(write))
         self.kept.queue.close(entry)
+        self.kept.ended(entry.kind, state, time.monotonic() - entry.began if entry.began else 0.0)
         if parent is not None and parent.open == 0 and parent.phase == "children":
             await self.children_ended(parent)
 

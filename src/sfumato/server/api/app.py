@@ -16,10 +16,11 @@ def create_app(service: Service) -> FastAPI:
     """The app of a service that runs."""
     settings = service.settings
     app = FastAPI(
-        title="sfumato", docs_url=None, redoc_url=None, root_path=settings.root_path,
+        title="sfumato", docs_url=None, redoc_url=None,
         separate_input_output_schemas=False, telemetry={"tracing": False},
     )  # fmt: skip
     metrics = Metrics(service.kept, service.dispatcher)
+    service.kept.ended = metrics.job
     app.state.service, app.state.metrics = service, metrics
     app.state.callers = Callers.of(settings)
     for module in (jobs, streams, pictures, catalogue, operation):

@@ -53,8 +53,9 @@ class EventStream(Response):
             await self._send(send, [RETRY])
             with suppress(TimeoutError, OSError):  # too slow, or gone
                 await self._tell(send, gone)
-            with suppress(OSError):
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            with suppress(TimeoutError, OSError):
+                async with asyncio.timeout(min(self.patience, 1)):
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             self.hub.leave(self.listener)
             gone.cancel()
