@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,8 @@ from sfumato.server.server import Server
 from sfumato.server.settings import Settings
 
 log = logging.getLogger("sfumato.server")
+
+SWITCH = 0.0005  # seconds that the writer's thread may keep the event loop waiting
 
 Token = Annotated[str, Field(min_length=16, max_length=1000, pattern=r"^[!-~]+$")]
 ClientName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
@@ -139,6 +142,7 @@ class Web(uvicorn.Server):
 
 
 async def _serve(server: Server, address: Address, listening: socket.socket, quiet: bool) -> None:
+    sys.setswitchinterval(SWITCH)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     async with server.running() as service:

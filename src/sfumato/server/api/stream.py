@@ -17,6 +17,7 @@ from sfumato.server.events import Sent
 from sfumato.server.hub import Hub, Listener
 
 PING = b": ping\n\n"
+TOGETHER = 0.02  # seconds in which what happens is sent in one write
 RETRY = b"retry: 1000\n\n"
 HEADERS = {
     "cache-control": "no-store, no-transform",
@@ -82,9 +83,11 @@ class EventStream(Response):
             if self.listener.cut:
                 return
             new = [sent for sent in taken if sent.number is None or sent.number > self.last]
-            await self._send(send, [sent.frame for sent in new] or [PING])
+            if new or not taken:
+                await self._send(send, [sent.frame for sent in new] or [PING])
             if self._over(new, False):
                 return
+            await asyncio.sleep(TOGETHER)
 
     def _over(self, events: list[Sent], before: bool) -> bool:
         """Whether the listener's job has ended, and was not tried again; before: so far."""
