@@ -13,8 +13,18 @@ import pytest
 
 pytest.importorskip("fastapi")
 
+import sfumato as sf
 from helpers.program import STROKES
-from helpers.served import client_of, events_of, listening, served, submitted, until_ended
+from helpers.served import (
+    StubRunner,
+    client_of,
+    events_of,
+    listening,
+    recipe_job,
+    served,
+    submitted,
+    until_ended,
+)
 from sfumato.cli.training_recipe import tables
 from sfumato.server.runner import teaching
 from sfumato.server.runner.library import Library, Offer
@@ -54,7 +64,7 @@ def test_a_subject_is_learned_on_the_server(tmp_path: Path) -> None:
             job = await until_ended(client, await submitted(client, body), 100)
             assert job["state"] == "done", job
             names = [file["name"] for file in job["results"]]
-            assert "log.csv" in names
+            assert "done.json" in names
             assert any(name.endswith(".safetensors") for name in names)
             assert origin.CHECKPOINT not in names
             long = config()
@@ -131,5 +141,36 @@ def test_a_training_that_cannot_be_is_refused_at_once(tmp_path: Path) -> None:
                 answer = await client.post("/v1/jobs", json=body)
                 assert answer.status_code == 422, answer.text
                 assert said in answer.json()["detail"]
+
+    asyncio.run(go())
+
+
+def test_what_a_client_has_trained_is_its_own_to_use(tmp_path: Path) -> None:
+    """An adapter by its hash, found under the recipe's name for it; another client's is not."""
+    file = Path(str(sf.__file__)).parent / "models" / "emoji" / "art.safetensors"
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    adapters = [{"file": "mine.safetensors", "sha256": sha256, "scale": 1.0}]
+    body = recipe_job(adapters=adapters, steps=1, stages=1)
+    told: list[Any] = []
+    library = Library(Warm({"emoji": "emoji"}, "cpu"))
+    library.perform(Task("a" * 20, 1, json.dumps({"kind": "recipe", **body}), {sha256: file}),
+                    told.append)  # fmt: skip
+    assert isinstance(told[-1], Finished), told[-1]
+    assert b"mine.safetensors" in next(one.data for one in told if isinstance(one, Made))
+
+    async def go() -> None:
+        made = [Made("adapter.safetensors", file.read_bytes()), Finished()]
+        runner = StubRunner(tell=lambda task: made)
+        tokens = {"phone": "p" * 20, "laptop": "l" * 20}
+        async with (
+            served(tmp_path, runner, tokens=tokens) as service,
+            client_of(service, tokens["phone"]) as phone,
+            client_of(service, tokens["laptop"]) as laptop,
+        ):
+            assert (await phone.post("/v1/jobs", json=body)).status_code == 422
+            await until_ended(phone, await submitted(phone, recipe_job()))
+            await until_ended(phone, await submitted(phone, body))
+            assert runner.tasks[-1].inputs[sha256].read_bytes() == file.read_bytes()
+            assert (await laptop.post("/v1/jobs", json=body)).status_code == 422
 
     asyncio.run(go())
