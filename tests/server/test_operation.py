@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -25,6 +26,7 @@ from helpers.served import (
 )
 from sfumato import methods
 from sfumato.server import logs
+from sfumato.server.api import operation
 from sfumato.server.retention import tidy
 from sfumato.server.settings import Retention
 from sfumato.server.store import records
@@ -39,6 +41,7 @@ async def test_it_is_ready_when_it_can_keep_and_do_jobs(tmp_path: Path) -> None:
         assert answer.status_code == 503
         assert "MiB are free" in answer.json()["wrong"][0]
         runner.alive = False
+        await asyncio.sleep(operation.LASTS)
         assert "no runner is alive" in (await client.get("/readyz")).json()["wrong"]
         assert (await client.get("/livez")).text == "ok\n"
 
