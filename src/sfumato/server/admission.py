@@ -58,8 +58,7 @@ class Admission:
         for k, row in enumerate(rows):
             field = f"rows.{k}.recipe" if isinstance(job, requests.BatchJob) else "recipe"
             found |= dict.fromkeys(self.recipe(client, row.recipe, field))
-            if isinstance(row, requests.Row):
-                _search(row)
+            _search(row)
         if isinstance(job, requests.SweepJob):
             self._sweep(job)
         return list(found)
