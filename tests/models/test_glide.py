@@ -102,7 +102,9 @@ def test_clip_parts_are_found_where_the_release_has_them(
     model = sf.load(str(folder), dtype="float32")
     with pytest.raises(SfumatoError, match="cannot be read as CLIP's vocabulary"):
         model.clip()
-    monkeypatch.setattr(vocabularies, "clip", lambda file: None)  # a toy has no 48894 merges
+    monkeypatch.setattr(
+        vocabularies, "clip_tokenizer", lambda file: None
+    )  # a toy has no 48894 merges
     found = model.clip().image(torch.zeros(1, 3, 64, 64), torch.tensor([7]))
     with torch.no_grad():
         expected = clip.image(torch.zeros(1, 3, 64, 64), torch.tensor([7]))

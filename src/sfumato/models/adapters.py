@@ -28,7 +28,7 @@ from sfumato.documents import parse_json, read_text
 from sfumato.models.added_words import with_words
 from sfumato.models.encoders import Encoders
 from sfumato.models.files import hub, key_names, pipeline
-from sfumato.models.files.adapter_files import Full, Low, changes, check, flat, read
+from sfumato.models.files.adapter_files import Full, Low, changes, check_tensor, read_adapter
 from sfumato.models.files.learned_words import words_of
 from sfumato.models.latents import Conditional, Latents
 from sfumato.nn import lora
@@ -64,7 +64,7 @@ def adapted(model: Model, adapter: str | Path, scale: float = 1.0) -> Model:
     if given.is_dir() and (kind := _autoencoder_kind(given)):
         return _with_autoencoder(model, given, kind, str(adapter), scale)
     file = _only_file(given) if given.is_dir() else given
-    tensors, header = read(file)
+    tensors, header = read_adapter(file)
     if file.name == CHECKPOINT and any(name.startswith("average/") for name in tensors):
         raise unfinished(file.parent)
     base: Any = model.denoiser.network
@@ -180,7 +180,7 @@ def _own(
     """An adapter that sfumato trained, on a model of its own family; UPSAMPLER: the upsampler's."""
     note = note_of(header, file)
     for name, value in tensors.items():
-        check(name, value, file)
+        check_tensor(name, value, file)
         other = tensors.get(f"{name.removesuffix('.down')}.up")
         if name.endswith(".down") and (other is None or other.shape[-1] != len(value)):
             raise SfumatoError(f"adapter {file.name}: {name} has no .up that fits; it is damaged")
@@ -231,7 +231,7 @@ def _with_lora(
     strange: list[str] = []
     known = {part: layer_names(net, part) for part, net in nets.items()}
     for low in layers:
-        name = known.get(low.part, {}).get(flat(low.layer))
+        name = known.get(low.part, {}).get(key_names.flat_name(low.layer))
         found = None if name is None else _held(nets[low.part].get_submodule(name), low)
         if found is None:
             strange.append(f"{low.part}.{low.layer}{'.bias' if low.leaf == 'bias' else ''}")
@@ -289,12 +289,12 @@ def _merged(weight: Tensor, low: Low | Full, scale: float, file: Path) -> Tensor
 def layer_names(net: nn.Module, part: str) -> dict[str, str]:
     """What files call the layers (`flat`) -> their names here."""
     names = [name for name, module in net.named_modules() if hasattr(module, "weight")]
-    made = {flat(name): name for name in names}
+    made = {key_names.flat_name(name): name for name in names}
     if part == "unet" and getattr(net.config, "layers_per_block", None) is not None:
         sgm = {
             k.rpartition(".")[0]: v.rpartition(".")[0] for k, v in key_names.sgm_names(net).items()
         }
-        made |= {flat(sgm[name]): name for name in names if name in sgm}
+        made |= {key_names.flat_name(sgm[name]): name for name in names if name in sgm}
     return made
 
 

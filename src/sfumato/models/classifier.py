@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
 from sfumato.models.card import ClassifierCard
-from sfumato.models.files.checkpoint import load_into
+from sfumato.models.files.checkpoint import load_network
 from sfumato.nn.classifier import Classifier
 from sfumato.nn.unet import UNetConfig
 
@@ -49,7 +49,7 @@ def classifier(folder: Path, card: ClassifierCard, device: str) -> Labeller:
     """By the card's entry."""
     config = UNetConfig(**card.network)
     files = {"": [folder / name for name in card.weights]}
-    network = load_into(lambda: Classifier(config, card.size, card.pool), files, device)
+    network = load_network(lambda: Classifier(config, card.size, card.pool), files, device)
     return Labeller(network, card.classes, device)
 
 

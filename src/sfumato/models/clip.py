@@ -16,7 +16,7 @@ from sfumato.core.schedule import Schedule, named
 from sfumato.core.source import Origin
 from sfumato.models.card import CleanClipCard, ClipCard
 from sfumato.models.files import configs, hub, pipeline, vocabularies
-from sfumato.models.files.checkpoint import load_into
+from sfumato.models.files.checkpoint import load_network
 from sfumato.models.files.vocabularies import ClipPrompts
 from sfumato.models.prompts import Prompts
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
@@ -112,9 +112,9 @@ def clean_clip(folder: Path, device: str, name: str = "") -> CleanClip:
     """From a folder as transformers writes it. name: what a recipe calls it, else the folder's."""
     from transformers import CLIPModel
 
-    config = configs.clip(folder / "config.json")
-    network = pipeline.loaded(CLIPModel, folder, torch.float32, device, config=config)
-    origin = Origin(name or folder.name, pipeline.files_digest(pipeline.weights(folder)))
+    config = configs.clip_config(folder / "config.json")
+    network = pipeline.load_part(CLIPModel, folder, torch.float32, device, config=config)
+    origin = Origin(name or folder.name, pipeline.files_digest(pipeline.weight_files(folder)))
     tokenizer = pipeline.tokenizer(folder)
     pipeline.check_tokens(tokenizer, int(config.text_config.vocab_size), folder)
     return CleanClip(network, tokenizer, device, origin)
@@ -125,13 +125,15 @@ def noised_clip(folder: Path, card: ClipCard, device: str) -> Clip:
     config = CLIPConfig(**card.network)
     files = {f"{part}.": [folder / name] for part, name in card.parts.items()}
     files |= {"": [folder / name for name in card.weights]} if card.weights else {}
-    network = load_into(lambda: NoisedCLIP(config), files, device)
+    network = load_network(lambda: NoisedCLIP(config), files, device)
     file = folder / card.tokenizer
     words: Callable[[Sequence[str]], Cond]
     if file.suffix == ".gz":
-        words = ClipPrompts(vocabularies.clip(file), config.context)
+        words = ClipPrompts(vocabularies.clip_tokenizer(file), config.context)
     else:
-        words = Prompts(vocabularies.read(file, config.vocabulary), config.context, cut=True)
+        words = Prompts(
+            vocabularies.read_tokenizer(file, config.vocabulary), config.context, cut=True
+        )
     weights = [file for part in files.values() for file in part]
     origin = Origin(folder.name, pipeline.files_digest(weights))
     return Clip(network, words, named(card.schedule, config.steps), device, origin)

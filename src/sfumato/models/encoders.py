@@ -25,7 +25,7 @@ from torch import Tensor
 from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError
 from sfumato.core.source import Span
-from sfumato.models.files.spans import Spans, columns, of_clip
+from sfumato.models.files.spans import Spans, clip_spans, column_spans
 
 log = logging.getLogger("sfumato")
 
@@ -149,7 +149,7 @@ class Encoder:
                 if part in self.words:
                     within: list[Span | None] = [(0, len(part))] * len(self.added[part])
                 else:
-                    within = of_clip(self.tokenizer, part)
+                    within = clip_spans(self.tokenizer, part)
                 for span in within:
                     first, last = span or (0, 0)
                     spans.append(
@@ -159,7 +159,7 @@ class Encoder:
                     )
         room = self.context - 2
         cut = [spans[k * room : (k + 1) * room] for k in range(chunks)]
-        return tuple(span for part in cut for span in columns(part, self.context, before=1))
+        return tuple(span for part in cut for span in column_spans(part, self.context, before=1))
 
     def _read(self, text: str) -> list[int]:
         """Token ids of the vocabulary, each of them a row of the table."""

@@ -40,7 +40,7 @@ def is_pipeline(folder: Path) -> bool:
 
 def load(name: str, folder: Path, choice: Choice) -> Model:
     """The model of a pipeline's folder."""
-    parts = configs.pipeline(folder / "model_index.json")
+    parts = configs.pipeline_classes(folder / "model_index.json")
     unet = parts.get("unet", "no unet")
     if unet not in ("UNet2DConditionModel", "UNet2DModel"):
         raise SfumatoError(
@@ -218,5 +218,5 @@ def _encoders(folder: Path, parts: Mapping[str, str], choice: Choice, digest: An
         net = encoder(folder / name, parts[name], choice, digest)
         check_tokens(read, int(net.config.vocab_size), words)
         made.append(Encoder(read, net, "second" if "text_encoder_2" in parts else "last"))
-    zeros = configs.zeros(folder / "model_index.json", "text_encoder_2" in parts)
+    zeros = configs.empty_prompt_is_zeros(folder / "model_index.json", "text_encoder_2" in parts)
     return Encoders(tuple(made), zeros)

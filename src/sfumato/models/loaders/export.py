@@ -57,7 +57,7 @@ def export(name: str, folder: Path) -> Path:
 
 def _files(source: Path) -> dict[str, Path]:
     """Every file of a model folder by its name there, with what is to be copied for it."""
-    root, blobs = source.resolve(), hub.blobs(source)
+    root, blobs = source.resolve(), hub.blob_folder(source)
     found = {}
     for folder, folders, names in os.walk(root):
         for name in (*folders, *names):
@@ -87,7 +87,7 @@ def convert(file: Path, target: Path) -> tuple[Path, int]:
     if target.exists():
         raise SfumatoError(f"{target}: exists; give another name, nothing is overwritten")
     if file.suffix in PICKLES and file.is_file():
-        raw, _ = adapter_files.read(file)
+        raw, _ = adapter_files.read_adapter(file)
         words = learned_words.words_of(raw, file)
         if "string_to_param" in raw:
             tensors = {"emb_params": next(iter(words.values()))[0]}

@@ -12,7 +12,7 @@ from typing import Any
 
 from sfumato.core.errors import SfumatoError
 from sfumato.models.card import Card, ClipCard, Defaults, StageCard
-from sfumato.models.files.vocabularies import GlidePrompts, gpt2
+from sfumato.models.files.vocabularies import GlidePrompts, gpt2_tokenizer
 from sfumato.models.loaders import openai
 
 CLIP_WORDS = "bpe_simple_vocab_16e6.txt.gz"
@@ -59,7 +59,7 @@ def prompts(folder: Path) -> GlidePrompts:
                 f"{folder}: GLIDE's {file.name} is missing; put GPT-2's encoder.json and vocab.bpe "
                 "beside the checkpoints"
             )
-    return GlidePrompts(gpt2(*files))
+    return GlidePrompts(gpt2_tokenizer(*files))
 
 
 def _find(folder: Path, *stems: str) -> Path | None:

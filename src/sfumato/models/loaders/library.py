@@ -55,7 +55,7 @@ def entries() -> list[Entry]:
         Entry(name, "known", p.title, "NAME.pth of github.com/crowsonkb/v-diffusion-pytorch")
         for name, p in vdiffusion.PRESETS.items()
     ]
-    pulled = [Entry(name, "pulled", kind) for name, kind in hub.pulled()]
+    pulled = [Entry(name, "pulled", kind) for name, kind in hub.pulled_pipelines()]
     return bundled + cached + pulled + known
 
 
@@ -149,7 +149,7 @@ def _from_folder(name: str, folder: Path, choice: Choice) -> Model:
     base, *upsamplers = (denoisers[stage.weights] for stage in stages)
     if card.base.tokenizer is not None:
         network = card.base.network
-        words = vocabularies.read(folder / card.base.tokenizer, network["n_vocab"])
+        words = vocabularies.read_tokenizer(folder / card.base.tokenizer, network["n_vocab"])
         text = Prompts(words, network["text_ctx"])
     return Model(
         name,

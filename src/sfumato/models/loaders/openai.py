@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
-from sfumato.models.files.checkpoint import LoadReport, compared, shaped
+from sfumato.models.files.checkpoint import LoadReport, compare, meta_network
 from sfumato.nn.clip import CLIPConfig
 from sfumato.nn.unet import UNet, UNetConfig
 
@@ -275,9 +275,9 @@ def load_unet(
         config = infer(state_dict, **hints)
     else:
         config = replace(preset(config).config if isinstance(config, str) else config, **hints)
-    net = shaped(lambda: UNet(config).cast(dtype), "network")
+    net = meta_network(lambda: UNet(config).cast(dtype), "network")
     wanted = net.state_dict()
-    report = compared(wanted, state_dict, allow_missing)
+    report = compare(wanted, state_dict, allow_missing)
     if report.missing:
         with torch.device(device):
             net = UNet(config).cast(dtype)

@@ -23,7 +23,7 @@ from sfumato.models.clip import CleanClip
 from sfumato.models.devices import DTYPES, Choice
 from sfumato.models.files import pipeline
 from sfumato.models.files.checkpoint import LoadReport, read_state_dict
-from sfumato.models.files.vocabularies import too_long
+from sfumato.models.files.vocabularies import too_long_message
 from sfumato.models.model import Model
 from sfumato.nn.vdiffusion import VDiffusion, VDiffusionConfig
 
@@ -135,7 +135,7 @@ class Texts:
         for text in texts:
             count = len(clip.tokenizer(text, verbose=False).input_ids)
             if count > room:
-                raise SfumatoError(too_long(text, count, room))
+                raise SfumatoError(too_long_message(text, count, room))
         made: Tensor = clip.embeddings(texts)
         return made
 
@@ -154,11 +154,7 @@ def _network(
     with torch.device("meta"):
         net = VDiffusion(config).cast(DTYPES[choice.dtype])
     wanted = net.state_dict()
-    report = LoadReport(
-        matched=tuple(name for name in wanted if name in weights),
-        missing=tuple(name for name in wanted if name not in weights),
-        unexpected=tuple(name for name in weights if name not in wanted),
-    )
+    report = LoadReport.of(wanted, weights)
     if report.missing:
         raise SfumatoError(f"{file.name}: not one of {', '.join(PRESETS)}, {report}")
     if report.unexpected:

@@ -154,7 +154,9 @@ class TextualInversion:
         for name, tensors in files.items():
             file = folder / name
             checkpoint.put(file, tensors, {"format": "pt"})
-            read = learned_words.words_of(adapter_files.read(file)[0], file).get(self.word, ())
+            read = learned_words.words_of(adapter_files.read_adapter(file)[0], file).get(
+                self.word, ()
+            )
             same = [torch.equal(a, b.cpu()) for a, b in zip(read, average.values(), strict=False)]
             if len(same) != len(average) or not all(same):
                 raise SfumatoError(f"{file}: the word {self.word} was not read back as it was")
