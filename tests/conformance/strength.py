@@ -15,7 +15,7 @@ from sfumato.core.plan import calls_along
 from sfumato.core.schedule import ratio
 from sfumato.core.solvers import solver
 from sfumato.models.files.schedulers import Scheduler
-from sfumato.models.loaders.diffusers import table
+from sfumato.models.loaders.diffusers import noise_table
 from sfumato.models.timesteps import index_read, times
 
 Case = Mapping[str, Any]
@@ -41,7 +41,7 @@ def agree(row: Mapping[str, Any], config: Scheduler, near: float) -> None:
     """Start level, first and last index that the network is asked, and network calls."""
     n, strength = row["num_inference_steps"], row["strength"]
     where = f"{row['scheduler']}, {n} steps, strength {strength:g}"
-    schedule = table(config)
+    schedule = noise_table(config)
     if row["model_calls"] == 0:
         with pytest.raises(SfumatoError, match="keeps none"):
             times(config, schedule, n, strength)

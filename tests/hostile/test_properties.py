@@ -119,7 +119,7 @@ def test_any_configuration_of_a_pipeline(name: str, data: st.DataObject) -> None
     made = tried(lambda: READERS[name](path))
     path.unlink()
     if isinstance(made, schedulers.Scheduler) and made.num_train_timesteps < 2000:
-        tried(lambda: diffusers.table(made))
+        tried(lambda: diffusers.noise_table(made))
 
 
 @quickly

@@ -339,7 +339,7 @@ def test_tables_are_the_schedulers(folder: Path) -> None:
     from diffusers import DDIMScheduler
 
     from sfumato.models.files.schedulers import Scheduler
-    from sfumato.models.loaders.diffusers import table
+    from sfumato.models.loaders.diffusers import noise_table
 
     own = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
     cases: list[dict[str, Any]] = [
@@ -353,7 +353,7 @@ def test_tables_are_the_schedulers(folder: Path) -> None:
             given["num_train_timesteps"] = 3
         wanted = DDIMScheduler(**given).alphas_cumprod.double()
         found = torch.tensor(
-            table(Scheduler(kind="DDIMScheduler", **given)).alpha_bar, dtype=torch.float64
+            noise_table(Scheduler(kind="DDIMScheduler", **given)).alpha_bar, dtype=torch.float64
         )
         assert float((found - wanted).abs().max()) < 1e-5
 

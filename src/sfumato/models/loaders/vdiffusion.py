@@ -109,9 +109,9 @@ class Texts:
     def __call__(self, texts: Sequence[str], beside: Sequence[str] = ()) -> Cond:
         """clip_embed (B, width). beside: other texts of the run, which change nothing."""
         embed = torch.zeros(len(texts), self.width)
-        if said := [text for text in texts if text.strip()]:
+        if prompts := [text for text in texts if text.strip()]:
             rows = torch.tensor([bool(text.strip()) for text in texts])
-            embed[rows] = self._encoded(said).float().cpu()
+            embed[rows] = self._encoded(prompts).float().cpu()
         return Cond({"clip_embed": embed})
 
     def spans(self, text: str, beside: Sequence[str] = ()) -> None:
@@ -136,8 +136,8 @@ class Texts:
             count = len(clip.tokenizer(text, verbose=False).input_ids)
             if count > room:
                 raise SfumatoError(too_long_message(text, count, room))
-        made: Tensor = clip.embeddings(texts)
-        return made
+        embeddings: Tensor = clip.embeddings(texts)
+        return embeddings
 
 
 def _preset(file: Path, weights: Mapping[str, Tensor]) -> Preset:
@@ -153,21 +153,21 @@ def _network(
     """A frozen network in eval mode; every weight must be there, in its shape."""
     with torch.device("meta"):
         net = VDiffusion(config).cast(DTYPES[choice.dtype])
-    wanted = net.state_dict()
-    report = LoadReport.of(wanted, weights)
+    expected = net.state_dict()
+    report = LoadReport.of(expected, weights)
     if report.missing:
         raise SfumatoError(f"{file.name}: not one of {', '.join(PRESETS)}, {report}")
     if report.unexpected:
         log.warning("%s: %s", file.name, report)
     for name in report.matched:
-        here, given = tuple(wanted[name].shape), tuple(weights[name].shape)
-        if here != given:
+        built, stored = tuple(expected[name].shape), tuple(weights[name].shape)
+        if built != stored:
             raise SfumatoError(
-                f"{file.name}: {name} is {given}, not {here} as in {', '.join(PRESETS)}"
+                f"{file.name}: {name} is {stored}, not {built} as in {', '.join(PRESETS)}"
             )
-    made: dict[str, Any] = {
-        name: torch.empty_like(wanted[name], device=choice.device).copy_(weights[name])
-        for name in wanted
+    tensors: dict[str, Any] = {
+        name: torch.empty_like(expected[name], device=choice.device).copy_(weights[name])
+        for name in expected
     }
-    net.load_state_dict(made, assign=True)
+    net.load_state_dict(tensors, assign=True)
     return net.eval().requires_grad_(False)
