@@ -16,7 +16,7 @@ from sfumato.core.schedule import ratio
 from sfumato.core.solvers import solver
 from sfumato.models.files.schedulers import Scheduler
 from sfumato.models.loaders.diffusers import noise_table
-from sfumato.models.timesteps import index_read, times
+from sfumato.models.timesteps import index_code, times
 
 Case = Mapping[str, Any]
 SOLVERS = {
@@ -53,7 +53,7 @@ def agree(row: Mapping[str, Any], config: Scheduler, near: float) -> None:
     assert min(int(n * strength), n) == row["reported_steps"], where
     if config.kind == "PNDMScheduler" and strength < 1:
         return  # theirs evaluates one step late there (docs/models.md)
-    read = index_read(config, schedule.steps) or (lambda at: at * schedule.steps - 1)
+    read = index_code(config, schedule.steps) or (lambda at: at * schedule.steps - 1)
     asked = [read(at) for at in path[: row["reported_steps"]]]
     assert asked[0] == pytest.approx(row["first_timestep"], rel=near, abs=1e-3), where
     assert asked[-1] == pytest.approx(row["last_timestep"], rel=near, abs=1e-3), where

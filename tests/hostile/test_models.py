@@ -98,14 +98,14 @@ def test_a_card_is_refused_by_field(tmp_path: Path, where: tuple[str, ...], valu
         inner = inner[key]
     inner[where[-1]] = value
     with pytest.raises(SfumatoError, match=rf"card\.json: .*{where[-1]}") as caught:
-        card.read(written(tmp_path, data))
+        card.read_card(written(tmp_path, data))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "null", "[" * 100_000, '{"base": 1e999}', "\x00"])
 def test_a_card_that_is_none_is_one_line(tmp_path: Path, text: str) -> None:
     with pytest.raises(SfumatoError) as said:
-        card.read(written(tmp_path, text))
+        card.read_card(written(tmp_path, text))
     assert "\n" not in str(said.value)
 
 

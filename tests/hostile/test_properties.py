@@ -51,7 +51,7 @@ def good(name: str, family: str = "sdxl") -> Any:
 @quickly
 @given(altered(CARD) | json_values)
 def test_any_card(data: Any) -> None:
-    made = tried(lambda: card.read(file(data, "card.json").parent))
+    made = tried(lambda: card.read_card(file(data, "card.json").parent))
     if made is None:
         return
     made.full_prompt("rose")

@@ -41,8 +41,10 @@ class Labeller:
         """log p(class | x, timestep) for each softmax, (B, classes)."""
         logits = self.network(x, time)
         sizes = [len(names) for names in self.classes.values()]
-        parts = torch.split(logits, sizes, dim=1)
-        return {name: part.log_softmax(1) for name, part in zip(self.classes, parts, strict=True)}
+        groups = torch.split(logits, sizes, dim=1)
+        return {
+            name: group.log_softmax(1) for name, group in zip(self.classes, groups, strict=True)
+        }
 
 
 def classifier(folder: Path, card: ClassifierCard, device: str) -> Labeller:

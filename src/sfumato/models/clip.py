@@ -83,20 +83,20 @@ class CleanClip:
     def embeddings(self, texts: Sequence[str]) -> Tensor:
         """The same of their own lengths, as networks read them that are conditioned on a CLIP."""
         room = int(self.network.config.text_config.max_position_embeddings)
-        given = self.tokenizer(
+        tokens = self.tokenizer(
             list(texts), padding=True, truncation=True, max_length=room, return_tensors="pt"
         ).to(self.device)
         with torch.no_grad():
-            found = self.network.text_model(**given).pooler_output
-            made: Tensor = self.network.text_projection(found)
-            return made
+            pooled = self.network.text_model(**tokens).pooler_output
+            vectors: Tensor = self.network.text_projection(pooled)
+            return vectors
 
     def image(self, x: Tensor, time: Tensor) -> Tensor:
         """Unit vectors of pictures (B, 3, S, S) in [-1, 1]; `time` is for those that read it."""
         mean, std = (x.new_tensor(v).view(3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
         pixels = ((x + 1) / 2 - mean) / std
-        found = self.network.vision_model(pixel_values=pixels).pooler_output
-        return unit(self.network.visual_projection(found))
+        pooled = self.network.vision_model(pixel_values=pixels).pooler_output
+        return unit(self.network.visual_projection(pooled))
 
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the training pictures' channels, in [0, 1]
@@ -104,8 +104,8 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def unit(vectors: Tensor) -> Tensor:
-    made: Tensor = vectors / vectors.norm(dim=-1, keepdim=True)
-    return made
+    normalised: Tensor = vectors / vectors.norm(dim=-1, keepdim=True)
+    return normalised
 
 
 def clean_clip(folder: Path, device: str, name: str = "") -> CleanClip:
@@ -127,16 +127,16 @@ def noised_clip(folder: Path, card: ClipCard, device: str) -> Clip:
     files |= {"": [folder / name for name in card.weights]} if card.weights else {}
     network = load_network(lambda: NoisedCLIP(config), files, device)
     file = folder / card.tokenizer
-    words: Callable[[Sequence[str]], Cond]
+    prompts: Callable[[Sequence[str]], Cond]
     if file.suffix == ".gz":
-        words = ClipPrompts(vocabularies.clip_tokenizer(file), config.context)
+        prompts = ClipPrompts(vocabularies.clip_tokenizer(file), config.context)
     else:
-        words = Prompts(
+        prompts = Prompts(
             vocabularies.read_tokenizer(file, config.vocabulary), config.context, cut=True
         )
     weights = [file for part in files.values() for file in part]
     origin = Origin(folder.name, pipeline.files_digest(weights))
-    return Clip(network, words, named(card.schedule, config.steps), device, origin)
+    return Clip(network, prompts, named(card.schedule, config.steps), device, origin)
 
 
 def clip_of(model: Model, name: str | None) -> Clip | CleanClip | None:

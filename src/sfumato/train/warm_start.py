@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 import sfumato.models
 from sfumato.core.errors import SfumatoError
-from sfumato.models.card import CleanClipCard, Part, read_part
-from sfumato.models.card import read as read_card
+from sfumato.models.card import CleanClipCard, Part, read_card, read_part
 from sfumato.models.files import vocabularies
 from sfumato.models.files.checkpoint import read_state_dict
 from sfumato.nn.bands import widened, widened_out

@@ -14,7 +14,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import named
 from sfumato.home import home
 from sfumato.models import notebook
-from sfumato.models.card import Card, Defaults, StageCard, read
+from sfumato.models.card import Card, Defaults, StageCard, read_card
 from sfumato.models.devices import DTYPES, Choice, choose
 from sfumato.models.files import hub, vocabularies
 from sfumato.models.files.checkpoint import read_state_dict
@@ -45,7 +45,7 @@ class Entry:
 def entries() -> list[Entry]:
     """Bundled models, cached folders, pulled pipelines, then released checkpoints to be given as
     files."""
-    bundled = [Entry(name, "bundled", read(folder).title) for name, folder in BUNDLED.items()]
+    bundled = [Entry(name, "bundled", read_card(folder).title) for name, folder in BUNDLED.items()]
     cached = [Entry(folder.name, "cached", _title(folder)) for folder in _cached_folders()]
     released = [
         Entry(name, "known", f"{p.title}, {p.native} px", _download_hint(p))
@@ -62,7 +62,7 @@ def entries() -> list[Entry]:
 def _title(folder: Path) -> str:
     """Title of a card, or what is wrong with it: the others are listed all the same."""
     try:
-        return read(folder).title
+        return read_card(folder).title
     except SfumatoError as error:
         return f"damaged ({error})"
 
@@ -138,7 +138,7 @@ def _load_folder(name: str, folder: Path, choice: Choice) -> Model:
     if glide.is_glide(folder):
         card, text = glide.card(folder), glide.prompts(folder)
     else:
-        card = read(folder)
+        card = read_card(folder)
     digest = sha256()
     denoisers: dict[tuple[str, ...], Denoiser] = {}
     stages = (card.base, *card.upsamplers)

@@ -160,7 +160,7 @@ class TextualInversion:
             same = [torch.equal(a, b.cpu()) for a, b in zip(read, average.values(), strict=False)]
             if len(same) != len(average) or not all(same):
                 raise SfumatoError(f"{file}: the word {self.word} was not read back as it was")
-            log.info("%s: word %s of %s", file, self.word, added_words.counted(read[0]))
+            log.info("%s: word %s of %s", file, self.word, added_words.describe_vectors(read[0]))
         note = {"name": self.word, "noun": self.config.subject.noun, "training": dict(facts)}
         note["pictures"] = [shot.name for shot in self.shots]
         text = json.dumps({**note, "file": next(iter(files))}, indent=1, ensure_ascii=False)
