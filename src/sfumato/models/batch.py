@@ -88,7 +88,7 @@ def _folder_rows(path: Path) -> list[Row]:
     rows = []
     for k, file in enumerate(contents.pictures, 1):
         caption = file.with_suffix(".txt")
-        text = _text(caption).strip() if caption.is_file() else None
+        text = _read_text(caption).strip() if caption.is_file() else None
         values = {"prompt": text} if text else {}
         rows.append(Row(k, file.name, values, file, source=str(path.resolve())))
     return rows
@@ -124,7 +124,7 @@ def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Lines of a CSV file with their numbers; a quoted field may hold line breaks."""
     limit = csv.field_size_limit(MANIFEST_BYTES)
     try:
-        reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+        reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
         names: list[str] | None = None
         while True:
             line = reader.line_num + 1
@@ -161,12 +161,12 @@ def _read_prompts(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Lines that are not blank, with their numbers; of all breaks only LF, CR and both end them."""
-    for number, line in enumerate(re.split("\r\n|\n|\r", _text(path)), 1):
+    for number, line in enumerate(re.split("\r\n|\n|\r", _read_text(path)), 1):
         if line.strip():
             yield number, line
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     return documents.read_text(path, MANIFEST_BYTES)
 
 

@@ -91,14 +91,16 @@ def needs(
         size: float = STATES * n * FLOAT * math.prod(stage.shape)
         if size + rows * MAPS * first_map_bytes(stage) > enough:
             size += peak_bytes(meta_call(stage.denoiser, stage.shape, stage.cond(), rows))
-        yield Need(size, f"a network call of {plural(rows, 'row')} at {sides(stage.shape, stride)}")
+        yield Need(
+            size, f"a network call of {plural(rows, 'row')} at {pixel_size(stage.shape, stride)}"
+        )
     last = runs[-1].shape if runs else ()
     pixels = n * 3 * FLOAT * stride**2 * math.prod(last[1:]) if runs else 0
     if runs and isinstance(process.space, Latents):
         size = pixels
         if size + LATENT * math.prod(last[1:]) > enough:
             size += peak_bytes(decoder_call(process.space, last))
-        yield Need(size, f"decoding {sides(last, stride)}")
+        yield Need(size, f"decoding {pixel_size(last, stride)}")
     if frame is not None:
         on_device = torch.device(process.device).type in SHARED
         size = n * PIXEL * math.prod(frame.target) + (pixels if on_device else 0)
@@ -201,6 +203,6 @@ def plural(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
-def sides(shape: tuple[int, ...], stride: int) -> str:
+def pixel_size(shape: tuple[int, ...], stride: int) -> str:
     """Width and height in pixels."""
     return f"{shape[2] * stride}x{shape[1] * stride}"

@@ -63,7 +63,7 @@ def times(config: Scheduler, schedule: Schedule, n: int, strength: float = 1.0) 
     -1 that `trailing` has by a rounding error at some n. PNDM's list holds its second time twice,
     and theirs is cut before that is undone: below full strength it begins one step higher.
     """
-    states = _sigmas(config, schedule, n) or _indices(config, schedule, n)
+    states = _rule_times(config, schedule, n) or _index_times(config, schedule, n)
     first = max(n - min(int(n * strength), n), 0)
     if config.kind == "PNDMScheduler" and config.skip_prk_steps and first > 1:
         first -= 1
@@ -97,11 +97,11 @@ def index_code(config: Scheduler, steps: int) -> Callable[[float], float] | None
     if config.kind == "DPMSolverMultistepScheduler":
         nearest = nearest and config.beta_schedule != "squaredcos_cap_v2"
 
-    def read(t: float) -> float:
+    def code(t: float) -> float:
         index = t * steps - 1
         return float(round(index) if nearest else math.floor(index + 1e-4))
 
-    return read
+    return code
 
 
 def _follows_rule(config: Scheduler) -> bool:
@@ -131,7 +131,7 @@ def _ends_at_first_entry(config: Scheduler) -> bool:
     return config.kind in FINAL and config.final_sigmas_type == "sigma_min"
 
 
-def _indices(config: Scheduler, schedule: Schedule, n: int) -> list[float]:
+def _index_times(config: Scheduler, schedule: Schedule, n: int) -> list[float]:
     """Times of the table's indices that timestep_spacing names, falling."""
     steps, spacing = schedule.steps, _spacing(config)
     end = steps - _clipped_count(config, schedule)
@@ -158,7 +158,7 @@ def _clipped_count(config: Scheduler, schedule: Schedule) -> int:
     return sum(-math.log(ratio(schedule, k / schedule.steps)) < least for k in entries)
 
 
-def _sigmas(config: Scheduler, schedule: Schedule, n: int) -> list[float]:
+def _rule_times(config: Scheduler, schedule: Schedule, n: int) -> list[float]:
     """Times of the levels sigma/alpha where the file asks for some by a rule, else none."""
     if config.kind.startswith(EVEN_INDICES):
         return []
@@ -173,7 +173,7 @@ def _sigmas(config: Scheduler, schedule: Schedule, n: int) -> list[float]:
     steps = schedule.steps
     high, low = ratio(schedule, 1.0), ratio(schedule, 1 / steps)
     if config.kind not in MULTISTEP:  # theirs goes by the ends of what it placed before
-        placed = _indices(config, schedule, n)
+        placed = _index_times(config, schedule, n)
         high, low = (ratio(schedule, placed[k]) for k in (0, -1))
     if config.kind == "EulerDiscreteScheduler":
         high, low = config.sigma_max or high, config.sigma_min or low

@@ -180,24 +180,24 @@ def changes(tensors: Mapping[str, Any], header: Mapping[str, str], file: Path) -
             raise SfumatoError(f"adapter {file.name}: {kind} is not supported, LoRA and LoCon are")
     for name, value in tensors.items():
         check_tensor(name, value, file)
-    scales = _scales(header, file)
+    lora = _Lora(tensors, _scales(header, file), file.name)
     layers: list[Low | Full] = []
     consumed: set[str] = set()
     for name in sorted(tensors):
         if matched := DOWN.match(name):
             partner = next(name.replace(down, up) for down, up in UPS.items() if down in name)
-            layers += _factor_changes(tensors, matched[1], name, partner, scales, file)
+            layers += lora.factors(matched[1], name, partner)
             consumed |= {name, partner, f"{matched[1]}.alpha"}
             consumed |= {_bias(name), _bias(partner)}
         elif matched := EMBEDDING.match(name):
             partner = name.replace("lora_embedding_A", "lora_embedding_B")
-            layers.append(_embedding_change(tensors, matched[1], name, partner, scales, file))
+            layers.append(lora.embedding(matched[1], name, partner))
             consumed |= {name, partner}
         elif ending := next((ending for ending in FULL if name.endswith(ending)), None):
             part, layer = part_of(name.removesuffix(ending))
             layers.append(Full(part, layer, tensors[name], FULL[ending]))
             consumed.add(name)
-    layers += _own_biases(tensors, consumed)
+    layers += lora.biases(consumed)
     spare = sorted(tensors.keys() - consumed)
     if not layers:
         some = ", ".join(spare[:2])
@@ -224,77 +224,72 @@ def _scales(header: Mapping[str, str], file: Path) -> dict[str, Scales]:
     }
 
 
-def _factor_changes(
-    tensors: Mapping[str, Tensor],
-    stem: str,
-    name: str,
-    partner: str,
-    scales: Mapping[str, Scales],
-    file: Path,
-) -> Iterator[Low | Full]:
-    """A layer's two factors, and what biases of theirs add to the layer's own."""
-    part, layer = part_of(stem)
-    down, up = tensors[name], _partner(tensors, partner, file)
-    alpha = tensors.get(f"{stem}.alpha")
-    if down.ndim < 2 or up.ndim < 2 or up[:1].numel() != down.shape[0]:
-        raise SfumatoError(
-            f"adapter {file.name}: {name} is {tuple(down.shape)}, {partner} {tuple(up.shape)}; "
-            "these are no two factors of one change"
-        )
-    if alpha is not None and alpha.numel() != 1:
-        raise SfumatoError(f"adapter {file.name}: {stem}.alpha is {tuple(alpha.shape)}, no number")
-    rank = down.shape[0]
-    scale = scales[part].of(layer, rank) if alpha is None else float(alpha) / rank
-    yield Low(part, layer, down, up, scale)
-    if (bias := tensors.get(_bias(partner))) is not None:
-        yield Full(part, layer, scale * bias.float(), "bias", added=True)
-    if (bias := tensors.get(_bias(name))) is not None:
-        if bias.shape != (rank,):
+@dataclass(frozen=True, eq=False)
+class _Lora:
+    """Tensors of the LoRA file `name`, and what its header says of the scales of each part."""
+
+    tensors: Mapping[str, Any]
+    scales: Mapping[str, Scales]
+    name: str
+
+    def factors(self, stem: str, name: str, partner: str) -> Iterator[Low | Full]:
+        """A layer's two factors, and what biases of theirs add to the layer's own."""
+        part, layer = part_of(stem)
+        down, up = self.tensors[name], self.partner(partner)
+        alpha = self.tensors.get(f"{stem}.alpha")
+        if down.ndim < 2 or up.ndim < 2 or up[:1].numel() != down.shape[0]:
             raise SfumatoError(
-                f"adapter {file.name}: {_bias(name)} is {tuple(bias.shape)}, the rank {rank}"
+                f"adapter {self.name}: {name} is {tuple(down.shape)}, {partner} "
+                f"{tuple(up.shape)}; these are no two factors of one change"
             )
-        shift = scale * (up.float().flatten(1) @ bias.float())
-        yield Full(part, layer, shift, "bias", added=True)
+        if alpha is not None and alpha.numel() != 1:
+            raise SfumatoError(
+                f"adapter {self.name}: {stem}.alpha is {tuple(alpha.shape)}, no number"
+            )
+        rank = down.shape[0]
+        scale = self.scales[part].of(layer, rank) if alpha is None else float(alpha) / rank
+        yield Low(part, layer, down, up, scale)
+        if (bias := self.tensors.get(_bias(partner))) is not None:
+            yield Full(part, layer, scale * bias.float(), "bias", added=True)
+        if (bias := self.tensors.get(_bias(name))) is not None:
+            if bias.shape != (rank,):
+                raise SfumatoError(
+                    f"adapter {self.name}: {_bias(name)} is {tuple(bias.shape)}, the rank {rank}"
+                )
+            shift = scale * (up.float().flatten(1) @ bias.float())
+            yield Full(part, layer, shift, "bias", added=True)
 
+    def embedding(self, stem: str, name: str, partner: str) -> Low:
+        """An embedding's two factors, which peft keeps the other way round."""
+        down, up = self.tensors[name], self.partner(partner)
+        if down.ndim != 2 or up.ndim != 2 or up.shape[1] != down.shape[0]:
+            raise SfumatoError(f"adapter {self.name}: {name} and {partner} do not fit together")
+        part, layer = part_of(stem)
+        return Low(part, layer, up.T, down.T, self.scales[part].of(layer, down.shape[0]))
 
-def _embedding_change(
-    tensors: Mapping[str, Tensor],
-    stem: str,
-    name: str,
-    partner: str,
-    scales: Mapping[str, Scales],
-    file: Path,
-) -> Low:
-    """An embedding's two factors, which peft keeps the other way round."""
-    down, up = tensors[name], _partner(tensors, partner, file)
-    if down.ndim != 2 or up.ndim != 2 or up.shape[1] != down.shape[0]:
-        raise SfumatoError(f"adapter {file.name}: {name} and {partner} do not fit together")
-    part, layer = part_of(stem)
-    return Low(part, layer, up.T, down.T, scales[part].of(layer, down.shape[0]))
+    def biases(self, consumed: set[str]) -> list[Full]:
+        """Layers' own biases, which are then consumed: kohya's names mean what is added, peft's
+        (bias "all" or "lora_only") the bias as it was trained."""
+        replaces = any(".lora_A." in name for name in self.tensors)
+        biases = []
+        for name in sorted(self.tensors.keys() - consumed):
+            stem = name.removesuffix(".bias").removesuffix(".base_layer")
+            if name.endswith(".bias") and stem.rpartition(".")[2] not in FACTORS:
+                part, layer = part_of(stem)
+                biases.append(Full(part, layer, self.tensors[name], "bias", replaces))
+                consumed.add(name)
+        return biases
+
+    def partner(self, name: str) -> Tensor:
+        """The other factor of a change."""
+        if name not in self.tensors:
+            raise SfumatoError(f"adapter {self.name}: {name} is missing; the file is damaged")
+        factor: Tensor = self.tensors[name]
+        return factor
 
 
 def _bias(name: str) -> str:
     return f"{name.removesuffix('weight')}bias"
-
-
-def _own_biases(tensors: Mapping[str, Tensor], consumed: set[str]) -> list[Full]:
-    """Layers' own biases, which are then used: kohya's names mean what is added, peft's (bias "all"
-    or "lora_only") the bias as it was trained."""
-    replaces = any(".lora_A." in name for name in tensors)
-    biases = []
-    for name in sorted(tensors.keys() - consumed):
-        stem = name.removesuffix(".bias").removesuffix(".base_layer")
-        if name.endswith(".bias") and stem.rpartition(".")[2] not in FACTORS:
-            part, layer = part_of(stem)
-            biases.append(Full(part, layer, tensors[name], "bias", replaces))
-            consumed.add(name)
-    return biases
-
-
-def _partner(tensors: Mapping[str, Tensor], name: str, file: Path) -> Tensor:
-    if name not in tensors:
-        raise SfumatoError(f"adapter {file.name}: {name} is missing; the file is damaged")
-    return tensors[name]
 
 
 def check_tensor(name: str, value: Any, file: Path) -> None:

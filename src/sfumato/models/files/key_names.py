@@ -103,7 +103,7 @@ DDPM_RULES = [
 ]
 
 
-def ddpm_renamed(weights: Mapping[str, Tensor], levels: int) -> dict[str, Tensor]:
+def rename_ddpm(weights: Mapping[str, Tensor], levels: int) -> dict[str, Tensor]:
     """Weights of the DDPM code's UNet, or of a latent-diffusion autoencoder, with our names.
 
     Its up blocks are numbered from the largest; attention there is of 1x1 convolutions.
@@ -132,7 +132,7 @@ OPEN_CLIP_RULES = [
 ]
 
 
-def open_clip_renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def rename_open_clip(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A text encoder of open_clip with the names of CLIPTextModel, without "text_model."."""
     renamed = {}
     for name, value in weights.items():
@@ -151,7 +151,7 @@ def open_clip_renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def with_text_model(weights: Mapping[str, Tensor], net: Any) -> dict[str, Tensor]:
+def rename_text_model(weights: Mapping[str, Tensor], net: Any) -> dict[str, Tensor]:
     """Names with or without the prefix "text_model.", as the installed transformers has them."""
     expected = set(net.state_dict())
     renamed = {}

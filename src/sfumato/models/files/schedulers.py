@@ -99,8 +99,9 @@ class Scheduler(Foreign):
     @property
     def clips(self) -> bool:
         """Whether x0 is kept in range."""
-        given = self.clip_sample
-        return self.kind.startswith(CLIPPING) if given is None else given
+        if self.clip_sample is None:
+            return self.kind.startswith(CLIPPING)
+        return self.clip_sample
 
     @property
     def variance(self) -> Literal["small", "large"] | None:

@@ -72,7 +72,7 @@ def assemble(
     title: str = "",
     own_table: Table | None = None,
 ) -> Model:
-    """A Model of loaded parts. own: noise table in place of the scheduler's."""
+    """A Model of loaded parts. own_table: noise table in place of the scheduler's."""
     traits = _traits(net, space, text)
     stride, schedule = space.stride, own_table or noise_table(scheduler)
     kind = KINDS[scheduler.prediction_type]
@@ -104,13 +104,13 @@ def assemble(
 
 def noise_table(config: Scheduler) -> Table:
     """The noise table that a scheduler's configuration describes."""
-    steps, start, end = config.num_train_timesteps, config.beta_start, config.beta_end
+    steps, low, high = config.num_train_timesteps, config.beta_start, config.beta_end
     if config.trained_betas is not None:
         table = Table.from_betas(config.trained_betas)
     elif config.beta_schedule == "linear":
-        table = linear(steps, start, end)
+        table = linear(steps, low, high)
     elif config.beta_schedule == "scaled_linear":
-        table = scaled_linear(steps, start, end)
+        table = scaled_linear(steps, low, high)
     else:
         table = squared_cosine(steps)
     return _zero_terminal_snr(table) if config.rescale_betas_zero_snr else table

@@ -123,10 +123,10 @@ def unet(weights: Mapping[str, Tensor], heads: int | None, pooled: int = 0) -> A
             **options,
         )
 
-    return build_network(make, _renamed(weights, make), "unet")
+    return build_network(make, _rename_sgm(weights, make), "unet")
 
 
-def _renamed(weights: Mapping[str, Tensor], make: Any) -> dict[str, Tensor]:
+def _rename_sgm(weights: Mapping[str, Tensor], make: Any) -> dict[str, Tensor]:
     """Weights of an original checkpoint by the names in the network that `make` builds."""
     with torch.device("meta"):
         names = key_names.sgm_names(make())
@@ -215,7 +215,7 @@ def autoencoder(weights: Mapping[str, Tensor], scale: float) -> Any:
             scaling_factor=scale,
         )
 
-    return build_network(make, key_names.ddpm_renamed(weights, levels), "autoencoder")
+    return build_network(make, key_names.rename_ddpm(weights, levels), "autoencoder")
 
 
 def ddpm_unet(weights: Mapping[str, Tensor], side: int | None = None) -> Any:
@@ -245,4 +245,4 @@ def ddpm_unet(weights: Mapping[str, Tensor], side: int | None = None) -> Any:
             norm_num_groups=min(GROUPS, widths[0]),
         )
 
-    return build_network(make, key_names.ddpm_renamed(weights, levels), "DDPM network")
+    return build_network(make, key_names.rename_ddpm(weights, levels), "DDPM network")

@@ -38,7 +38,7 @@ def load_encoders(
         clip = text_encoder(weights_under(weights, XL_1 if xl else CLIP_1), "quick_gelu")
         encoders.append(Encoder(find_tokenizer(path, clip), clip.to(device, dtype), layer))
     if sd2 or xl:
-        renamed = key_names.open_clip_renamed(weights_under(weights, XL_2 if xl else OPEN_CLIP_2))
+        renamed = key_names.rename_open_clip(weights_under(weights, XL_2 if xl else OPEN_CLIP_2))
         spare = not xl and _has_unread_layer(weights)
         open_clip = text_encoder(renamed, "gelu", projected=xl, drop_last=spare)
         tokenizer = find_tokenizer(path, open_clip, "!")
@@ -61,12 +61,11 @@ def text_encoder(
     weights: Mapping[str, Tensor], act: str, *, projected: bool = False, drop_last: bool = False
 ) -> Any:
     """A CLIP text encoder by its shapes. drop_last: of 2.x, which reads the second last layer."""
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
     plain = {name.removeprefix("text_model."): value for name, value in weights.items()}
     if "embeddings.token_embedding.weight" not in plain:
         raise SfumatoError("text encoder: its token embedding is missing; the file is incomplete")
-    vocabulary, width = plain["embeddings.token_embedding.weight"].shape
     layers = count(plain, r"encoder\.layers\.(\d+)\.")
     if drop_last:
         layers -= 1
@@ -77,31 +76,39 @@ def text_encoder(
     required = (*NEEDED, "text_projection.weight") if projected else NEEDED
     if missing := [k for k in required if k not in plain]:
         raise SfumatoError(f"text encoder: {missing[0]} is missing; the file is incomplete")
-    config = CLIPTextConfig(
-        vocab_size=vocabulary,
-        hidden_size=width,
-        intermediate_size=plain["encoder.layers.0.mlp.fc1.weight"].shape[0],
-        num_hidden_layers=layers,
-        num_attention_heads=max(width // 64, 1),
-        max_position_embeddings=plain["embeddings.position_embedding.weight"].shape[0],
-        hidden_act=act,
-        projection_dim=plain["text_projection.weight"].shape[0] if projected else width,
-        bos_token_id=vocabulary - 2,
-        eos_token_id=vocabulary - 1,
-        pad_token_id=vocabulary - 1,
-    )
+    config = _text_config(plain, layers, act, projected)
     cls = CLIPTextModelWithProjection if projected else CLIPTextModel
 
     def make() -> Any:
         return cls(config)
 
     with torch.device("meta"):
-        renamed = key_names.with_text_model(plain, make())
+        renamed = key_names.rename_text_model(plain, make())
     if "text_projection.weight" in plain:
         renamed["text_projection.weight"] = renamed.pop(
             "text_model.text_projection.weight", plain["text_projection.weight"]
         )
     return build_network(make, renamed, "text encoder")
+
+
+def _text_config(weights: Mapping[str, Tensor], layers: int, act: str, projected: bool) -> Any:
+    """A CLIPTextConfig of the shapes of its weights."""
+    from transformers import CLIPTextConfig
+
+    vocabulary, width = weights["embeddings.token_embedding.weight"].shape
+    return CLIPTextConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=weights["encoder.layers.0.mlp.fc1.weight"].shape[0],
+        num_hidden_layers=layers,
+        num_attention_heads=max(width // 64, 1),
+        max_position_embeddings=weights["embeddings.position_embedding.weight"].shape[0],
+        hidden_act=act,
+        projection_dim=weights["text_projection.weight"].shape[0] if projected else width,
+        bos_token_id=vocabulary - 2,
+        eos_token_id=vocabulary - 1,
+        pad_token_id=vocabulary - 1,
+    )
 
 
 def find_tokenizer(path: Path, network: Any, pad: str | None = None) -> Any:

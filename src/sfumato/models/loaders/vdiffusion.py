@@ -111,13 +111,13 @@ class Texts:
         embed = torch.zeros(len(texts), self.width)
         if prompts := [text for text in texts if text.strip()]:
             rows = torch.tensor([bool(text.strip()) for text in texts])
-            embed[rows] = self._encoded(prompts).float().cpu()
+            embed[rows] = self._embeddings(prompts).float().cpu()
         return Cond({"clip_embed": embed})
 
     def spans(self, text: str, beside: Sequence[str] = ()) -> None:
         """The network reads one vector and attends to no text."""
 
-    def _encoded(self, texts: Sequence[str]) -> Tensor:
+    def _embeddings(self, texts: Sequence[str]) -> Tensor:
         clip = self.model.clip()
         if not isinstance(clip, CleanClip):
             raise SfumatoError(
