@@ -106,7 +106,7 @@ def test_a_peft_folder_says_its_alpha(tmp_path: Path) -> None:
     config = tmp_path / "adapter_config.json"
     config.write_text(json.dumps({"peft_type": "LORA", "lora_alpha": 8, "r": 2}))
     (low,) = adapter_files.changes(*adapter_files.read_adapter(file), file)
-    assert isinstance(low, adapter_files.Low)
+    assert isinstance(low, adapter_files.LowRank)
     assert low.scale == 4
     for said in ({"peft_type": "LOHA"}, {"use_dora": True}):
         config.write_text(json.dumps(said))

@@ -27,7 +27,7 @@ from sfumato.documents import parse_json, read_text
 from sfumato.models.added_words import with_words
 from sfumato.models.encoders import Encoders
 from sfumato.models.files import hub, key_names, pipeline
-from sfumato.models.files.adapter_files import Full, Low, changes, check_tensor, read_adapter
+from sfumato.models.files.adapter_files import Full, LowRank, changes, check_tensor, read_adapter
 from sfumato.models.files.adapter_places import (
     CHECKPOINT,
     only_file,
@@ -205,7 +205,7 @@ def _with_lora(
 
 
 def _changed_weights(
-    nets: Mapping[str, Any], layers: Sequence[Low | Full], scale: float, file: Path
+    nets: Mapping[str, Any], layers: Sequence[LowRank | Full], scale: float, file: Path
 ) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
     """part -> name -> weight with its changes; and the layers that no network has."""
     names = {part: layer_names(net, part) for part, net in nets.items()}
@@ -230,7 +230,7 @@ def _with_network(model: Model, network: Any) -> Model:
     return replace(model, denoiser=replace(model.denoiser, network=network))
 
 
-def _parameter(layer: nn.Module, change: Low | Full) -> Tensor | None:
+def _parameter(layer: nn.Module, change: LowRank | Full) -> Tensor | None:
     """What a change is added to; none where the layer has no such parameter."""
     parameter: Tensor | None = getattr(layer, change.leaf, None)
     if parameter is None and isinstance(change, Full) and change.added:
@@ -239,7 +239,7 @@ def _parameter(layer: nn.Module, change: Low | Full) -> Tensor | None:
     return parameter
 
 
-def _merge(weight: Tensor, change: Low | Full, scale: float, file: Path) -> Tensor:
+def _merge(weight: Tensor, change: LowRank | Full, scale: float, file: Path) -> Tensor:
     rows = (weight.shape[0], weight[:1].numel())
     if change.rows != rows:
         raise SfumatoError(
@@ -262,7 +262,7 @@ def layer_names(net: nn.Module, part: str) -> dict[str, str]:
     return by_flat_name
 
 
-class Config(BaseModel):
+class FolderConfig(BaseModel):
     """What a folder's configuration says that it is."""
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
@@ -275,7 +275,7 @@ def _autoencoder_kind(folder: Path) -> str:
     config = folder / "config.json"
     if not config.is_file():
         return ""
-    kind = parse_json(Config, read_text(config), f"adapter {folder.name}").kind
+    kind = parse_json(FolderConfig, read_text(config), f"adapter {folder.name}").kind
     return kind if kind in pipeline.AUTOENCODERS else ""
 
 

@@ -28,7 +28,7 @@ from sfumato.images.writing import numbered, write_safely, write_whole
 from sfumato.models.result import Result, save_new
 
 FAILED = "failed.jsonl"
-OWN = {"error", "folder", "source"}  # columns that it has besides a manifest's
+OWN_COLUMNS = {"error", "folder", "source"}  # columns that it has besides a manifest's
 MANIFEST_BYTES = 256 << 20
 
 _ROW_DIGITS = 18  # more is no row's number
@@ -106,8 +106,8 @@ def _manifest_rows(path: Path) -> Iterator[Row]:
         image = values.pop("image", None)
         failure = {}
         if {"error", "folder"} <= values.keys():  # a line of failed.jsonl
-            failure = {name: values.pop(name, None) for name in OWN}
-        if reserved := OWN & values.keys():
+            failure = {name: values.pop(name, None) for name in OWN_COLUMNS}
+        if reserved := OWN_COLUMNS & values.keys():
             raise SfumatoError(
                 f"{where}: unknown column {min(reserved)!r}, a name of {FAILED} alone"
             )

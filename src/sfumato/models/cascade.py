@@ -22,7 +22,7 @@ from sfumato.core.process import Method, Process
 from sfumato.core.source import Source
 from sfumato.models.result import Result
 
-CACHED = 1 << 17
+CACHED_PIXELS = 1 << 17
 """Pixels of an upsampler's call on the CPU: a batch of 16 then takes 2.1 s a picture, not 3.0."""
 
 
@@ -195,7 +195,7 @@ class Walk:
 def max_rows(rows_max: int | None, shape: tuple[int, ...], device: Any) -> int | None:
     """Most rows of one call of an upsampler whose states have that shape; None: all of them."""
     if rows_max is None and device == "cpu":  # beyond, maps no longer fit into the cache
-        return max(CACHED // (shape[1] * shape[2]), 1)
+        return max(CACHED_PIXELS // (shape[1] * shape[2]), 1)
     return rows_max
 
 

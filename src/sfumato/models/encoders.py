@@ -31,8 +31,8 @@ log = logging.getLogger("sfumato")
 
 WEIGHTED = re.compile(r"\(((?:[^()\\]|\\.)+?):\s*([0-9]*\.?[0-9]+)\s*\)")
 ESCAPED = re.compile(r"\\(?=[()])")
-HEAVIEST = 5.0
-TURN = threading.Lock()
+MAX_WEIGHT = 5.0
+LOCK = threading.Lock()
 """Held while encoding: added words stand in the network's own table for the length of a pass."""
 
 
@@ -60,8 +60,8 @@ def parse_weights(prompt: str) -> list[Piece]:
             continue  # a ratio, or the time of day
         pieces.append(Piece.of(prompt, at, match.start(), 1.0))
         weight = float(match[2])
-        if weight > HEAVIEST:
-            raise SfumatoError(f"prompt: weight {weight:g} of {match[1]!r}; at most {HEAVIEST:g}")
+        if weight > MAX_WEIGHT:
+            raise SfumatoError(f"prompt: weight {weight:g} of {match[1]!r}; at most {MAX_WEIGHT:g}")
         pieces.append(Piece.of(prompt, *match.span(1), weight))
         at = match.end()
     pieces.append(Piece.of(prompt, at, len(prompt), 1.0))
@@ -272,7 +272,7 @@ class Encoders:
         share one call of the network. Where one of them has a word with vectors for each of N
         layers, "context" is (B, N, L, D).
         """
-        with TURN:
+        with LOCK:
             return self._encoded(texts, beside)
 
     def spans(self, text: str, beside: Sequence[str] = ()) -> Spans:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
 from sfumato.documents import parse_data, parse_json, read_json
-from sfumato.models.files.checkpoint import DAMAGED, read_state_dict
+from sfumato.models.files.checkpoint import READ_ERRORS, read_state_dict
 from sfumato.models.files.key_names import part_of
 
 log = logging.getLogger("sfumato")
@@ -39,7 +39,7 @@ UNSUPPORTED = {
 
 
 @dataclass(frozen=True, eq=False)
-class Low:
+class LowRank:
     """A change of low rank: W + scale up down. layer: as the file calls it."""
 
     part: str
@@ -129,7 +129,7 @@ def read_adapter(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
         raise SfumatoError(f"adapter {file.name}: give a .safetensors, .pt or .bin file")
     try:
         data = torch.load(file, "cpu", weights_only=True)
-    except DAMAGED as error:
+    except READ_ERRORS as error:
         raise SfumatoError(
             f"adapter {file}: cannot be read as weights ({type(error).__name__})"
         ) from None
@@ -173,7 +173,9 @@ FACTORS = ("lora_A", "lora_B", "lora_down", "lora_up", "down", "up", "default")
 EMBEDDING = re.compile(r"^(.*?)\.lora_embedding_A(?:\.default)?$")
 
 
-def changes(tensors: Mapping[str, Any], header: Mapping[str, str], file: Path) -> list[Low | Full]:
+def changes(
+    tensors: Mapping[str, Any], header: Mapping[str, str], file: Path
+) -> list[LowRank | Full]:
     """The changes of a LoRA file of either format; what is no change is warned of."""
     for mark, kind in UNSUPPORTED.items():
         if any(mark in name for name in tensors):
@@ -181,7 +183,7 @@ def changes(tensors: Mapping[str, Any], header: Mapping[str, str], file: Path) -
     for name, value in tensors.items():
         check_tensor(name, value, file)
     lora = _Lora(tensors, _scales(header, file), file.name)
-    layers: list[Low | Full] = []
+    layers: list[LowRank | Full] = []
     consumed: set[str] = set()
     for name in sorted(tensors):
         if matched := DOWN.match(name):
@@ -232,7 +234,7 @@ class _Lora:
     scales: Mapping[str, Scales]
     name: str
 
-    def factors(self, stem: str, name: str, partner: str) -> Iterator[Low | Full]:
+    def factors(self, stem: str, name: str, partner: str) -> Iterator[LowRank | Full]:
         """A layer's two factors, and what biases of theirs add to the layer's own."""
         part, layer = part_of(stem)
         down, up = self.tensors[name], self.partner(partner)
@@ -248,7 +250,7 @@ class _Lora:
             )
         rank = down.shape[0]
         scale = self.scales[part].of(layer, rank) if alpha is None else float(alpha) / rank
-        yield Low(part, layer, down, up, scale)
+        yield LowRank(part, layer, down, up, scale)
         if (bias := self.tensors.get(_bias(partner))) is not None:
             yield Full(part, layer, scale * bias.float(), "bias", added=True)
         if (bias := self.tensors.get(_bias(name))) is not None:
@@ -259,13 +261,13 @@ class _Lora:
             shift = scale * (up.float().flatten(1) @ bias.float())
             yield Full(part, layer, shift, "bias", added=True)
 
-    def embedding(self, stem: str, name: str, partner: str) -> Low:
+    def embedding(self, stem: str, name: str, partner: str) -> LowRank:
         """An embedding's two factors, which peft keeps the other way round."""
         down, up = self.tensors[name], self.partner(partner)
         if down.ndim != 2 or up.ndim != 2 or up.shape[1] != down.shape[0]:
             raise SfumatoError(f"adapter {self.name}: {name} and {partner} do not fit together")
         part, layer = part_of(stem)
-        return Low(part, layer, up.T, down.T, self.scales[part].of(layer, down.shape[0]))
+        return LowRank(part, layer, up.T, down.T, self.scales[part].of(layer, down.shape[0]))
 
     def biases(self, consumed: set[str]) -> list[Full]:
         """Layers' own biases, which are then consumed: kohya's names mean what is added, peft's

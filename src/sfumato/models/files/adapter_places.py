@@ -10,7 +10,13 @@ from sfumato.core.errors import SfumatoError
 from sfumato.models.files import hub
 from sfumato.recipe.places import called
 
-LOWS = (".down", ".lora_A.weight", ".lora_down.weight", ".lora.down.weight", "_lora.down.weight")
+LOW_RANK_ENDINGS = (
+    ".down",
+    ".lora_A.weight",
+    ".lora_down.weight",
+    ".lora.down.weight",
+    "_lora.down.weight",
+)
 """How the names of low-rank layers end, in our files and in others'."""
 
 CHECKPOINT = "state.safetensors"  # of a training; no result
@@ -40,7 +46,7 @@ def is_adapter(path: Path) -> bool:
             names = list(file.keys())
     except SafetensorError as error:
         raise SfumatoError(f"{path}: damaged or incomplete ({error}); save it again") from None
-    return any(name.endswith(LOWS) for name in names)
+    return any(name.endswith(LOW_RANK_ENDINGS) for name in names)
 
 
 def only_file(folder: Path) -> Path:

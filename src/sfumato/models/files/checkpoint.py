@@ -54,7 +54,7 @@ def meta_network(make: Callable[[], Net], name: str) -> Net:
     try:
         with torch.device("meta"):
             return make()
-    except (*DAMAGED, AssertionError) as error:
+    except (*READ_ERRORS, AssertionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise SfumatoError(f"{name}: its numbers make none ({reason:.120})") from None
 
@@ -83,7 +83,7 @@ def compare(
     return report
 
 
-DAMAGED = (  # what the readers raise on files that are cut, overwritten or something else
+READ_ERRORS = (  # what the readers raise on files that are cut, overwritten or something else
     ArithmeticError,
     AttributeError,
     EOFError,
@@ -124,7 +124,7 @@ def _read(file: Path) -> dict[str, Tensor]:
         tensors = {name: value for name, value in data.items() if isinstance(value, Tensor)}
     except PermissionError as error:
         raise SfumatoError(f"{file}: no permission to read it") from error
-    except DAMAGED as error:
+    except READ_ERRORS as error:
         if "Unsupported global" in str(error):
             raise SfumatoError(
                 f"{file}: holds Python objects besides tensors, which could run code; "

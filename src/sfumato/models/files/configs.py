@@ -273,7 +273,7 @@ def _check_heads(side: TextEncoder | VisionEncoder, path: Path) -> None:
         )
 
 
-FILES = ("vocab_file", "merges_file", "tokenizer_file", "added_tokens_file")
+TOKENIZER_FILE_KEYS = ("vocab_file", "merges_file", "tokenizer_file", "added_tokens_file")
 
 
 class Tokenizer(Foreign):
@@ -281,10 +281,10 @@ class Tokenizer(Foreign):
     model_max_length: int | float | None = None
 
 
-Words = dict[str, vocabularies.Id]
-WORDS: tuple[tuple[str, Any], ...] = (
-    ("vocab.json", Words),
-    ("added_tokens.json", Words),
+Vocab = dict[str, vocabularies.Id]
+TOKENIZER_FILES: tuple[tuple[str, Any], ...] = (
+    ("vocab.json", Vocab),
+    ("added_tokens.json", Vocab),
     ("tokenizer.json", vocabularies.Vocabulary),
     ("special_tokens_map.json", dict[str, str | Mapping[str, Any]]),
 )
@@ -296,10 +296,10 @@ def check_tokenizer(folder: Path) -> None:
     path = folder / "tokenizer_config.json"
     if path.exists():
         data = read_config(path)
-        if key := next((name for name in FILES if data.get(name) is not None), None):
+        if key := next((name for name in TOKENIZER_FILE_KEYS if data.get(name) is not None), None):
             raise SfumatoError(f"{path}: {key} = {data[key]!r:.60}: leave it out")
         read_json(Tokenizer, path)
-    for name, kind in WORDS:
+    for name, kind in TOKENIZER_FILES:
         if (folder / name).exists():
             read_json(kind, folder / name, vocabularies.LIMIT)
     for name in ("vocab.json", "merges.txt"):

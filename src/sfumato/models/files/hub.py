@@ -20,8 +20,8 @@ from sfumato.recipe.names import HUB
 log = logging.getLogger("sfumato")
 
 WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt")
-UNUSED = ("safety_checker/", "feature_extractor/", "image_encoder/")
-FOREIGN = ("flax", "tf_model", "openvino", "onnx", "rust_model")
+UNUSED_PARTS = ("safety_checker/", "feature_extractor/", "image_encoder/")
+FOREIGN_FORMATS = ("flax", "tf_model", "openvino", "onnx", "rust_model")
 
 
 @dataclass(frozen=True)
@@ -172,9 +172,9 @@ def files_to_pull(files: Sequence[Remote]) -> list[Remote]:
     by_folder: dict[str, list[Remote]] = {}
     for file in files:
         folder, _, name = file.path.rpartition("/")
-        if any(mark in file.path for mark in FOREIGN):
+        if any(mark in file.path for mark in FOREIGN_FORMATS):
             continue
-        if pipeline and file.path.startswith(UNUSED):
+        if pipeline and file.path.startswith(UNUSED_PARTS):
             continue
         if name.endswith(WEIGHTS):
             if folder or not pipeline:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
 
-SIDES = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"), ("0", "1"))
+ENCODER_KEYS = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"), ("0", "1"))
 """What files of a word for one or two text encoders call them; the word is the file's name."""
 
 
@@ -27,7 +27,7 @@ def words_of(tensors: Mapping[str, Any], file: Path) -> dict[str, tuple[Tensor, 
         return {name: (vectors.detach(),)}
     if "emb_params" in tensors:
         return {file.stem: (tensors["emb_params"],)}
-    for names in SIDES:
+    for names in ENCODER_KEYS:
         if set(names) <= tensors.keys() or names[:1] == tuple(tensors):
             return {file.stem: tuple(tensors[name] for name in names if name in tensors)}
     if tensors and all(isinstance(v, Tensor) and v.ndim <= 3 for v in tensors.values()):

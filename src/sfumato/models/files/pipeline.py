@@ -17,13 +17,13 @@ import torch
 from sfumato.core.errors import SfumatoError
 from sfumato.models.devices import DTYPES, Choice
 from sfumato.models.files import configs, hub
-from sfumato.models.files.checkpoint import DAMAGED
+from sfumato.models.files.checkpoint import READ_ERRORS
 
 log = logging.getLogger("sfumato")
 
 AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny", "VQModel")
 
-FOREIGN = (*DAMAGED, ImportError, RecursionError)
+LOAD_ERRORS = (*READ_ERRORS, ImportError, RecursionError)
 """What the two libraries raise on files that are damaged or of another kind."""
 
 # diffusers imports bitsandbytes where it is installed, which then speaks of kernels of 4-bit
@@ -74,7 +74,7 @@ def load_part(
     try:
         with quiet():
             net, info = cls.from_pretrained(str(folder), variant=variant, **options)
-    except FOREIGN as error:
+    except LOAD_ERRORS as error:
         raise SfumatoError(f"{folder}: cannot be loaded ({_reason(error)})") from None
     report(folder.name, info)
     if digest is not None:

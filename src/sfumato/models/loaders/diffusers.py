@@ -29,7 +29,7 @@ from sfumato.models.model import Model
 log = logging.getLogger("sfumato")
 
 KINDS: dict[str, Kind] = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
-ZERO = 2.0**-24  # alpha_bar of a table that ends in pure noise, where a division needs one
+MIN_ALPHA_BAR = 2.0**-24  # alpha_bar of a table that ends in pure noise, where a division needs one
 
 
 def is_pipeline(folder: Path) -> bool:
@@ -121,7 +121,7 @@ def _zero_terminal_snr(table: Table) -> Table:
     roots = [math.sqrt(a) for a in table.alpha_bar]
     first, last = roots[0], roots[-1]
     moved = [((root - last) * first / (first - last)) ** 2 for root in roots]
-    return Table((*moved[:-1], min(ZERO, moved[-2] / 2)))
+    return Table((*moved[:-1], min(MIN_ALPHA_BAR, moved[-2] / 2)))
 
 
 def _traits(net: Any, space: Space, text: Encoders | None) -> Traits:

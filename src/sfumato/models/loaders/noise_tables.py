@@ -66,7 +66,7 @@ def _alpha_bar(path: Path, name: str, value: Tensor) -> tuple[float, ...]:
             f"{LEAST} to {MOST:,} floats"
         )
     bars = (1 - value.double()).cumprod(0) if name == BETAS else value.double()
-    return (*map(float, bars[:-1]), max(float(bars[-1]), diffusers.ZERO))
+    return (*map(float, bars[:-1]), max(float(bars[-1]), diffusers.MIN_ALPHA_BAR))
 
 
 def _agree(first: Sequence[float], second: Sequence[float], near: float, rounded: float) -> bool:

@@ -30,9 +30,9 @@ from sfumato.models.model import Model
 log = logging.getLogger("sfumato")
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
-NO_TABLE = ("edm_vpred.sigma_max", "edm_vpred.sigma_min", "edm_mean", "edm_std")
+OTHER_NOISE = ("edm_vpred.sigma_max", "edm_vpred.sigma_min", "edm_mean", "edm_std")
 """Keys by which authors mark files of another noise than the family's."""
-BESIDE = re.compile(
+EXTRA_KEYS = re.compile(
     r"model_ema\.|(?:v_pred|ztsnr|global_step|logvar)$"
     r"|(?:sqrt_|log_one_minus_|posterior_|alphas_cumprod|betas$|denoiser\.)"
 )
@@ -58,7 +58,7 @@ def load(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> Model:
 
 def _load_ddpm(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> Model:
     digest = pipeline.file_digest(path)
-    plain = Part({k: v for k, v in weights.items() if not BESIDE.match(k)})
+    plain = Part({k: v for k, v in weights.items() if not EXTRA_KEYS.match(k)})
     net = ddpm_unet(plain).to(choice.device, DTYPES[choice.dtype])
     scheduler = Scheduler(kind="DDPMScheduler", clip_sample=True)
     table = own_table(path, weights, scheduler)
@@ -98,7 +98,7 @@ def _load_stable(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> M
     with pipeline.quiet():
         net = net.to(choice.device, DTYPES[choice.dtype])
     prefixes = (UNET, VAE, *((XL_1, XL_2) if xl else (OPEN_CLIP_2,) if sd2 else (CLIP_1,)))
-    if idle := [k for k in weights if not k.startswith(prefixes) and not BESIDE.match(k)]:
+    if idle := [k for k in weights if not k.startswith(prefixes) and not EXTRA_KEYS.match(k)]:
         log.warning("%s: %d weights of no part, not used: %s", path.name, len(idle), idle[0])
     return diffusers.assemble(
         str(path), net, scheduler, space, text, choice, digest, own_table=table
@@ -106,7 +106,7 @@ def _load_stable(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> M
 
 
 def _refuse_other_kinds(path: Path, weights: Mapping[str, Tensor], xl: bool) -> None:
-    if marks := [name for name in NO_TABLE if name in weights]:
+    if marks := [name for name in OTHER_NOISE if name in weights]:
         raise SfumatoError(
             f"{path.name}: is marked {marks[0]}, so its noise is no table; models of EDM and flow "
             "matching are not supported"

@@ -22,7 +22,7 @@ from sfumato.models.loaders.networks import build_network, count, weights_under
 CLIP_1, OPEN_CLIP_2 = "cond_stage_model.transformer.", "cond_stage_model.model."
 XL_1, XL_2 = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
 VOCABULARY = "openai/clip-vit-large-patch14"
-NEEDED = ("encoder.layers.0.mlp.fc1.weight", "embeddings.position_embedding.weight")
+REQUIRED = ("encoder.layers.0.mlp.fc1.weight", "embeddings.position_embedding.weight")
 OPEN_CLIP_LAYERS = 24
 """Of ViT-H's text side, whose last but one 2.x reads."""
 
@@ -73,7 +73,7 @@ def text_encoder(
     if not projected:  # of the whole CLIP; nothing here reads it
         plain.pop("text_projection.weight", None)
         plain.pop("text_projection", None)
-    required = (*NEEDED, "text_projection.weight") if projected else NEEDED
+    required = (*REQUIRED, "text_projection.weight") if projected else REQUIRED
     if missing := [k for k in required if k not in plain]:
         raise SfumatoError(f"text encoder: {missing[0]} is missing; the file is incomplete")
     config = _text_config(plain, layers, act, projected)
