@@ -251,7 +251,7 @@ def _merge(weight: Tensor, change: LowRank | Full, scale: float, file: Path) -> 
 
 
 def layer_names(net: nn.Module, part: str) -> dict[str, str]:
-    """What files call the layers (`flat`) -> their names here."""
+    """What files call the layers (`flat_name`) -> their names here."""
     names = [name for name, module in net.named_modules() if hasattr(module, "weight")]
     by_flat_name = {key_names.flat_name(name): name for name in names}
     if part == "unet" and getattr(net.config, "layers_per_block", None) is not None:

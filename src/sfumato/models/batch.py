@@ -299,7 +299,7 @@ def _note_line(row: Row, error: str) -> str:
 
 
 def _read_note(file: Path) -> dict[tuple[str, int, str], str] | None:
-    """Lines by (source, row, name) of a file that `_note` wrote; None for any other file."""
+    """Lines by (source, row, name) of a file that `_write_note` wrote; None for any other file."""
     lines = {}
     try:
         for number, line in _lines(file):

@@ -51,7 +51,7 @@ def align(rewritten: str, text: str) -> list[Span]:
 
 
 def original_span(span: Span, places: Sequence[Span]) -> Span:
-    """A span of a rewritten text in the original. places: of `aligned`."""
+    """A span of a rewritten text in the original. places: of `align`."""
     covered = [place for place in places[slice(*span)] if place[0] < place[1]]
     return (covered[0][0], covered[-1][1]) if covered else (0, 0)
 

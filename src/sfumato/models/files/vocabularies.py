@@ -129,7 +129,7 @@ def gpt2_tokenizer(encoder: Path, merges: Path) -> Tokenizer:
 
 
 def clip_tokenizer(merges: Path) -> Tokenizer:
-    """CLIP's BPE (49408 entries); text is cleaned by `cleaned` before it gets here."""
+    """CLIP's BPE (49408 entries); text is cleaned by `clean` before it gets here."""
     try:
         with gzip.open(io.BytesIO(read_bytes(merges, LIMIT))) as stream:
             data = stream.read(LIMIT + 1)
