@@ -134,19 +134,21 @@ def _with_trained(
         if name.endswith(".down") and (up is None or up.shape[-1] != len(value)):
             raise SfumatoError(f"adapter {file.name}: {name} has no .up that fits; it is damaged")
     strength = scale * note.alpha / note.rank
-    large = {
+    upsampler_weights = {
         name.removeprefix(UPSAMPLER): value
         for name, value in tensors.items()
         if name.startswith(UPSAMPLER)
     }
-    small = {name: value for name, value in tensors.items() if not name.startswith(UPSAMPLER)}
-    if large and not model.upsamplers:
+    base_weights = {
+        name: value for name, value in tensors.items() if not name.startswith(UPSAMPLER)
+    }
+    if upsampler_weights and not model.upsamplers:
         raise SfumatoError(f"adapter {file}: is for an upsampler too; model {model.name} has none")
-    if small:
-        model = replace(model, denoiser=_adapted_denoiser(model.denoiser, small, strength))
-    if large:
+    if base_weights:
+        model = replace(model, denoiser=_adapted_denoiser(model.denoiser, base_weights, strength))
+    if upsampler_weights:
         first = model.upsamplers[0]
-        adapted = _adapted_denoiser(first, large, strength)
+        adapted = _adapted_denoiser(first, upsampler_weights, strength)
         stages = tuple(adapted if stage is first else stage for stage in model.upsamplers)
         model = replace(model, upsamplers=stages)
     return model

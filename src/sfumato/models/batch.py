@@ -135,8 +135,8 @@ def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 continue
             if names is None:
                 names = [name.strip() for name in fields]
-                if twice := {name for name in names if names.count(name) > 1}:
-                    raise SfumatoError(f"{path.name}: has the column {min(twice)!r} twice")
+                if repeated := {name for name in names if names.count(name) > 1}:
+                    raise SfumatoError(f"{path.name}: has the column {min(repeated)!r} twice")
                 continue
             if len(fields) > len(names):
                 raise SfumatoError(

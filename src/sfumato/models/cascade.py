@@ -175,7 +175,7 @@ class Walk:
     def steps(self, x: Tensor | None = None, *, detach: bool = False) -> Iterator[Step]:
         base = self.loops[0]
         if not base.run.untouched:
-            yield from self._walk(base, x, detach)
+            yield from self._run_loop(base, x, detach)
         elif upsamples(base.run.process):
             self.pixels = base.run.decode(base.first())
         else:
@@ -184,9 +184,9 @@ class Walk:
             assert self.pixels is not None
             upsampling = self.cascade.stage_process(process, base.run, quantise(self.pixels))
             self.loops.append(upsampling.begin(self.seed, self.noise))
-            yield from self._walk(self.loops[-1], None, detach)
+            yield from self._run_loop(self.loops[-1], None, detach)
 
-    def _walk(self, loop: Loop, x: Tensor | None, detach: bool) -> Iterator[Step]:
+    def _run_loop(self, loop: Loop, x: Tensor | None, detach: bool) -> Iterator[Step]:
         for step in loop.steps(x, detach=detach):
             yield step
         self.pixels = loop.run.decode(step.x)

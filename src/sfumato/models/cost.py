@@ -82,8 +82,8 @@ def shares(process: Process | Cascade) -> list[float]:
         return [1.0]
     resolved = process.base.resolved()
     _, shape = resolved.frame(resolved.place)
-    side, several = shape[-1], max(1, len(resolved.positives)) + len(resolved.aways)
-    costs = [several * parameter_count(process.base.denoiser) * side**2]
+    side, branches = shape[-1], max(1, len(resolved.positives)) + len(resolved.aways)
+    costs = [branches * parameter_count(process.base.denoiser) * side**2]
     for upsampler in process.upsamplers:
         side *= resolved.source.card.upsamplers[upsampler.stage - 1].factor  # type: ignore[union-attr]
         costs.append(parameter_count(upsampler.denoiser) * side**2)
@@ -105,12 +105,12 @@ def meta_call(
     """One call of a network of `rows` pictures, with shapes alone."""
     network: Any = denoiser.network
     net = module(denoiser)
-    x, at = (torch.empty(size, device="meta") for size in ((rows, *shape), (rows,)))
+    x, times = (torch.empty(size, device="meta") for size in ((rows, *shape), (rows,)))
     inputs = {**cond.map(lambda v: v.to("meta")).rows(rows)}
     if getattr(network.config, "inpaint", False):
         inputs |= {"inpaint_mask": x[:, :1], "inpaint_image": x}
     on_meta = meta_copy(net) if network is net else replace(network, net=meta_copy(net))
-    return partial(on_meta, x, at, inputs)
+    return partial(on_meta, x, times, inputs)
 
 
 def runs_on_meta(call: Callable[[], Any]) -> bool:

@@ -273,7 +273,7 @@ class Encoders:
         layers, "context" is (B, N, L, D).
         """
         with LOCK:
-            return self._encoded(texts, beside)
+            return self._encode(texts, beside)
 
     def spans(self, text: str, beside: Sequence[str] = ()) -> Spans:
         """Which characters stand behind each column, as the first encoder reads them."""
@@ -283,19 +283,21 @@ class Encoders:
         """Of the longest text."""
         return max(len(e.chunks(text)) for e in self.encoders for text in texts)
 
-    def _encoded(self, texts: Sequence[str], beside: Sequence[str]) -> Cond:
-        everything = [*texts, *beside]
-        chunk_count = self._chunk_count(everything)
+    def _encode(self, texts: Sequence[str], beside: Sequence[str]) -> Cond:
+        all_texts = [*texts, *beside]
+        chunk_count = self._chunk_count(all_texts)
         for text in texts:
             chunks = self.encoders[0].chunks(text)
             if len(chunks) > 1:
                 count = sum(len(chunk) for chunk in chunks)
                 log.info("prompt: %d tokens, read in %d chunks", count, len(chunks))
-        layers = max(e.layer_count(text) for e in self.encoders for text in everything)
+        layers = max(e.layer_count(text) for e in self.encoders for text in all_texts)
         rows, pooled = [], []
         for text in texts:
             text_layers = max(e.layer_count(text) for e in self.encoders)
-            encodings = [self._row(text, chunk_count, layer) for layer in range(text_layers or 1)]
+            encodings = [
+                self._encode_row(text, chunk_count, layer) for layer in range(text_layers or 1)
+            ]
             context, vector = torch.stack([row for row, _ in encodings]), encodings[0][1]
             rows.append(context.expand(layers, -1, -1) if layers else context[0])
             pooled += [] if vector is None else [vector]
@@ -304,7 +306,7 @@ class Encoders:
             tensors["pooled"] = torch.stack(pooled)
         return Cond(tensors)
 
-    def _row(self, text: str, chunk_count: int, layer: int) -> tuple[Tensor, Tensor | None]:
+    def _encode_row(self, text: str, chunk_count: int, layer: int) -> tuple[Tensor, Tensor | None]:
         """(L, D) and the pooled vector of one text as one layer reads it."""
         encodings = [e.for_layer(layer).encode(text, chunk_count) for e in self.encoders]
         context, vector = torch.cat([row for row, _ in encodings], dim=-1), encodings[-1][1]

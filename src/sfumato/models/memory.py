@@ -60,11 +60,11 @@ def check_memory(
     if not beyond:
         return
     worst = max(beyond, key=lambda need: need.size)
-    apart = worst.on_device and torch.device(device).type not in SHARED
+    available = capacities[worst.on_device] / GIB
+    separate = worst.on_device and torch.device(device).type not in SHARED
     raise SfumatoError(
         f"memory: {worst.holder} would take at least {worst.size / GIB:,.1f} GiB, "
-        f"{device if apart else 'this machine'} has {capacities[worst.on_device] / GIB:,.1f} GiB; "
-        "make "
+        f"{device if separate else 'this machine'} has {available:,.1f} GiB; make "
         + ("a smaller picture (size)" if process.n == 1 else
            "fewer pictures at once (n), or smaller ones (size)")
     )  # fmt: skip

@@ -177,10 +177,10 @@ class Model:
 
         Without a name the card's adapter for the style that the prompt names, None where none is.
         """
-        named = name or self.card.adapter_of(prompt)
-        if named is None:
+        chosen = name or self.card.adapter_of(prompt)
+        if chosen is None:
             return None
-        return self._memoise(("second", named), lambda: (self.plain or self)._load_second(named))
+        return self._memoise(("second", chosen), lambda: (self.plain or self)._load_second(chosen))
 
     def _load_second(self, name: str) -> Model:
         """By the name of an adapter, or of a model whose states are of the same kind."""
@@ -189,12 +189,13 @@ class Model:
         if self.opens is None:
             raise SfumatoError(f"art {name}: this model was not loaded by name; give an adapter")
         second = self.opens(name)
-        space, its = self.space, second.space
-        kinds = [(s.stride, s.channels, getattr(s, "scale", 1.0)) for s in (space, its)]
+        spaces = (self.space, second.space)
+        kinds = [(s.stride, s.channels, getattr(s, "scale", 1.0)) for s in spaces]
         if kinds[0] != kinds[1]:
             raise SfumatoError(
-                f"art {name}: works on {its.channels} channels at stride {its.stride}, "
-                f"{self.name} on {space.channels} at {space.stride}; the two cannot be mixed"
+                f"art {name}: works on {second.space.channels} channels at stride "
+                f"{second.space.stride}, {self.name} on {self.space.channels} at "
+                f"{self.space.stride}; the two cannot be mixed"
             )
         return second
 

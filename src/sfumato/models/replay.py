@@ -215,9 +215,9 @@ def _ordered(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
-def _compare_method_weights(recorded: Mapping[str, Any], ran: Mapping[str, Any]) -> None:
+def _compare_method_weights(recorded: Mapping[str, Any], replayed: Mapping[str, Any]) -> None:
     """The same of the weights that methods brought."""
-    current = _method_weights(ran)
+    current = _method_weights(replayed)
     for field, (name, digest) in _method_weights(recorded).items():
         if field in current and current[field][1] != digest:
             log.warning(

@@ -116,16 +116,16 @@ def save_new(picture: Picture, path: Path) -> Written:
     """
     kind = format_of(path)
     if not keeps_alpha(picture, kind):
-        behind = _background(picture.recipe)
-        lost(f"{path}: {kind} files hold no such transparency; it was laid on {behind}")
+        background = _background(picture.recipe)
+        lost(f"{path}: {kind} files hold no such transparency; it was laid on {background}")
         picture = Picture.of(
-            images.flattened(picture, behind), recipe=picture.recipe, name=picture.name,
+            images.flattened(picture, background), recipe=picture.recipe, name=picture.name,
             composite=picture.composite,
         )  # fmt: skip
-    ways = [(path, picture), (path.with_suffix(".png"), picture)]
-    ways.append((path.with_suffix(".png"), Picture.of(picture, recipe=None)))
+    attempts = [(path, picture), (path.with_suffix(".png"), picture)]
+    attempts.append((path.with_suffix(".png"), Picture.of(picture, recipe=None)))
     trouble: list[str] = []
-    for target, candidate in ways:
+    for target, candidate in attempts:
         try:
             data = candidate.encode(format_of(target), name=str(target))
         except Exception as error:  # of a format, or of a recipe that is no JSON

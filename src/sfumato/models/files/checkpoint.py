@@ -107,8 +107,8 @@ def read_state_dict(path: str | Path | Sequence[str | Path]) -> dict[str, Tensor
     tensors: dict[str, Tensor] = {}
     for file in map(Path, files):
         part = _read(file)
-        if twice := sorted(tensors.keys() & part.keys()):
-            raise SfumatoError(f"{file}: {_abridged(twice)} is in another shard too")
+        if repeated := sorted(tensors.keys() & part.keys()):
+            raise SfumatoError(f"{file}: {_abridged(repeated)} is in another shard too")
         tensors |= part
     return tensors
 

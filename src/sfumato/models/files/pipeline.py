@@ -107,9 +107,9 @@ def quiet() -> Iterator[None]:
     try:
         yield
     finally:
-        for module, bar, level in before:
+        for module, had_bar, level in before:
             module.set_verbosity(level)
-            if bar:
+            if had_bar:
                 module.enable_progress_bar()
 
 

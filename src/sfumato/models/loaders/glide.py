@@ -32,7 +32,7 @@ def card(folder: Path) -> Card:
     upsampler = _find(folder, "upsample-inpaint" if inpaints else "upsample", "upsample")
     steps: dict[str, Any] = {"spacing": "100", "solver": "ddpm"}
     methods = ({"method": "cfg", "scale": 5.0 if inpaints else 3.0}, {"method": "threshold"})
-    fine = Defaults(
+    upsampler_defaults = Defaults(
         solver="ddim",
         spacing="fast27",
         methods=({"method": "temperature", "value": 0.997}, {"method": "threshold"}),
@@ -45,7 +45,7 @@ def card(folder: Path) -> Card:
         multiple=8,
         maximum=256,
         defaults=Defaults(methods=methods, **steps),
-        upsamplers=() if upsampler is None else (openai.stage_card(upsampler, fine),),
+        upsamplers=() if upsampler is None else (openai.stage_card(upsampler, upsampler_defaults),),
         clip=_clip(folder),
     )
 

@@ -96,16 +96,16 @@ def unet(weights: Mapping[str, Tensor], heads: int | None, pooled: int = 0) -> A
     layers = [len(level) for level in down]
     widths = [weights[f"input_blocks.{level[0]}.0.in_layers.2.weight"].shape[0] for level in down]
     attended = [f"input_blocks.{level[0]}.1.norm.weight" in weights for level in down]
-    depths, rising = _depths(weights, down, attended)
+    depths, up_depths = _depths(weights, down, attended)
     text_keys = [v for k, v in weights.items() if k.endswith("attn2.to_k.weight")]
     linear = [v.ndim == 2 for k, v in weights.items() if k.endswith("1.proj_in.weight")]
     if not text_keys or not linear:
         raise SfumatoError("unet: has no layers that read text; the file is incomplete")
     options = _size_conditioning(weights, pooled)
-    if rising != depths[::-1]:
-        options["reverse_transformer_layers_per_block"] = rising
-    kinds = ["CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in attended]
-    ups = ["CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(attended)]
+    if up_depths != depths[::-1]:
+        options["reverse_transformer_layers_per_block"] = up_depths
+    down_types = ["CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in attended]
+    up_types = ["CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(attended)]
 
     def make() -> Any:
         return _diffusers_class("UNet2DConditionModel")(
@@ -113,8 +113,8 @@ def unet(weights: Mapping[str, Tensor], heads: int | None, pooled: int = 0) -> A
             out_channels=weights["out.2.weight"].shape[0],
             block_out_channels=tuple(widths),
             layers_per_block=layers[0] if len(set(layers)) == 1 else tuple(layers),
-            down_block_types=tuple(kinds),
-            up_block_types=tuple(ups),
+            down_block_types=tuple(down_types),
+            up_block_types=tuple(up_types),
             cross_attention_dim=text_keys[0].shape[1],
             transformer_layers_per_block=tuple(depths),
             attention_head_dim=heads or tuple(max(width // 64, 1) for width in widths),
@@ -178,11 +178,11 @@ def _depths(
     layers = [len(level) for level in reversed(down)]
     ends = accumulate(n + 1 for n in layers)
     up = [range(end - n - 1, end) for end, n in zip(ends, layers, strict=True)]
-    rising = [
+    up_depths = [
         _depth(weights, "output_blocks", level) if attends else depth
         for level, attends, depth in zip(up, reversed(attended), reversed(depths), strict=True)
     ]
-    return depths, rising
+    return depths, up_depths
 
 
 def _depth(weights: Mapping[str, Tensor], way: str, level: Sequence[int]) -> Depth:
@@ -223,8 +223,8 @@ def ddpm_unet(weights: Mapping[str, Tensor], side: int | None = None) -> Any:
     levels = count(weights, r"down\.(\d+)\.")
     attended = [f"down.{i}.attn.0.q.weight" in weights for i in range(levels)]
     widths = [weights[f"down.{i}.block.0.conv1.weight"].shape[0] for i in range(levels)]
-    kinds = ["AttnDownBlock2D" if attends else "DownBlock2D" for attends in attended]
-    ups = ["AttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(attended)]
+    down_types = ["AttnDownBlock2D" if attends else "DownBlock2D" for attends in attended]
+    up_types = ["AttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(attended)]
     if side is None:
         side = 16 * 2 ** attended.index(True) if any(attended) else 256
 
@@ -235,8 +235,8 @@ def ddpm_unet(weights: Mapping[str, Tensor], side: int | None = None) -> Any:
             out_channels=weights["conv_out.weight"].shape[0],
             block_out_channels=tuple(widths),
             layers_per_block=count(weights, r"down\.0\.block\.(\d+)\."),
-            down_block_types=tuple(kinds),
-            up_block_types=tuple(ups),
+            down_block_types=tuple(down_types),
+            up_block_types=tuple(up_types),
             attention_head_dim=None,
             downsample_padding=0,
             flip_sin_to_cos=False,

@@ -33,19 +33,19 @@ def own_table(path: Path, weights: Mapping[str, Tensor], scheduler: Scheduler) -
         return None
     tables = {name: _alpha_bar(path, name, value) for name, value in tensors.items()}
     widest = max(torch.finfo(value.dtype).eps for value in tensors.values())
-    near = max(CLOSE, 4 * widest)
-    rounded = 0 if BARS not in tensors else 2 * torch.finfo(tensors[BARS].dtype).eps
-    if len(tables) == 2 and not _agree(tables[BETAS], tables[BARS], near, rounded):
+    tolerance = max(CLOSE, 4 * widest)
+    rounding = 0 if BARS not in tensors else 2 * torch.finfo(tensors[BARS].dtype).eps
+    if len(tables) == 2 and not _agree(tables[BETAS], tables[BARS], tolerance, rounding):
         raise SfumatoError(
             f"{path.name}: {BETAS} and {BARS} are of two noise tables; it is damaged"
         )
     alpha_bar = next(iter(tables.values()))
     plain = scheduler.model_copy(update={"rescale_betas_zero_snr": False})
-    rounded = 0 if BETAS in tensors else rounded
-    usual = [diffusers.noise_table(config).alpha_bar for config in (scheduler, plain)]
-    if any(_agree(alpha_bar, table, near, rounded) for table in usual):
+    rounding = 0 if BETAS in tensors else rounding
+    family = [diffusers.noise_table(config).alpha_bar for config in (scheduler, plain)]
+    if any(_agree(alpha_bar, table, tolerance, rounding) for table in family):
         return None
-    if rounded > CLOSE:
+    if rounding > CLOSE:
         raise SfumatoError(f"{path.name}: {BARS} has not the digits of a noise table of its own")
     try:
         own = Table(alpha_bar)
@@ -69,10 +69,12 @@ def _alpha_bar(path: Path, name: str, value: Tensor) -> tuple[float, ...]:
     return (*map(float, bars[:-1]), max(float(bars[-1]), diffusers.MIN_ALPHA_BAR))
 
 
-def _agree(first: Sequence[float], second: Sequence[float], near: float, rounded: float) -> bool:
-    """Whether two tables of alpha_bar agree, in alpha_bar and in 1 - alpha_bar; rounded: what the
+def _agree(
+    first: Sequence[float], second: Sequence[float], tolerance: float, rounding: float
+) -> bool:
+    """Whether two tables of alpha_bar agree, in alpha_bar and in 1 - alpha_bar; rounding: what the
     format of the numbers does to alpha_bar."""
     return len(first) == len(second) and all(
-        abs(a - b) <= near * min(b, 1 - b) + rounded * b + TINIEST
+        abs(a - b) <= tolerance * min(b, 1 - b) + rounding * b + TINIEST
         for a, b in zip(first, second, strict=True)
     )
