@@ -112,7 +112,7 @@ class Method:
     of a slot fits in a process. stages: "base", or "all" stages of a cascade. presets: named field
     values. examples: what a verb is called with, for its help. needs: what it changes of a
     prediction without keeping x0 and eps together, such as {"eps"}; solvers that do not read it are
-    refused.
+    refused. levels: fields that set the level a run starts from.
     """
 
     id: ClassVar[str]
@@ -122,6 +122,7 @@ class Method:
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     examples: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[frozenset[str]] = frozenset()
+    levels: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
         cls.id = cls.__module__.rpartition(".")[2]
@@ -130,7 +131,7 @@ class Method:
         raise TypeError(f"{type(self).__name__} does not say what it does to a process")
 
     @property
-    def guide(self) -> ImageInput | None:
+    def reference_picture(self) -> ImageInput | None:
         """The picture that results are to stay close to: the first one among the fields."""
         return next(iter(inputs_of(self)), None)
 

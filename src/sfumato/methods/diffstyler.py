@@ -22,6 +22,7 @@ from sfumato.images import Image
 from sfumato.methods import Method, Text, Weights, Window, knob, method, within
 from sfumato.methods.common.fields import Background
 from sfumato.methods.common.inverted import Upward, Way
+from sfumato.methods.common.levels import alone
 from sfumato.methods.common.weights import record
 from sfumato.methods.gradient import Gradient
 from sfumato.methods.patch_nce import PatchNCE
@@ -49,6 +50,7 @@ class DiffStyler(Method):
         'photo.png -p "ink drawing" --content 0.5',
     )
     slot: ClassVar[str | None] = "start"
+    levels: ClassVar[tuple[str, ...]] = ("t_start",)
 
     image: Annotated[Image, knob("the picture to restyle")]
     content: Annotated[
@@ -134,7 +136,7 @@ class DiffStyler(Method):
     def level(self, process: Process) -> float:
         """T: high where a loss holds the content, else it must do so alone."""
         if self.t_start is not None:
-            return self.t_start
+            return alone(self, self.t_start, process)
         held = self.content == 0 or any(isinstance(guide, Unless) for guide in process.guides)
         return 0.96 - 0.04 * self.content if held else 0.85 - 0.5 * self.content
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from sfumato.core.denoiser import Cond
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.source import Span
 from sfumato.models.files.spans import Spans, columns, of_clip
 
@@ -166,7 +166,7 @@ class Encoder:
         found = list(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
         if found and max(found) >= len(self.vectors):
             raise SfumatoError(
-                f"prompt {text[:40]!r}: has token {max(found)}, the text encoder's table "
+                f"prompt {quoted(text)}: has token {max(found)}, the text encoder's table "
                 f"{len(self.vectors)} rows; the tokenizer belongs to another model"
             )
         return found

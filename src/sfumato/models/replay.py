@@ -17,7 +17,8 @@ from sfumato.core.context import Step
 from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
 from sfumato.documents import parse_data
-from sfumato.methods import from_data
+from sfumato.methods import Method, from_data
+from sfumato.methods.common.levels import explicit
 from sfumato.models.cascade import Cascade
 from sfumato.models.files import hub
 from sfumato.models.files.pipeline import digest_of
@@ -103,8 +104,24 @@ def compose(recipe: Recipe, model: Model, folders: list[Path]) -> Process | Casc
     )
     with inputs_from(recipe, folders):
         for entry in recipe.methods:
-            process = process | from_data(entry, "recipe")
+            process = process | _as_ran(from_data(entry, "recipe"), recipe, process)
     return process
+
+
+def _as_ran(method: Method, recipe: Recipe, process: Process | Cascade) -> Method:
+    """The method as it acted in a run: up to 0.2.0, times as spacing silenced a start level.
+
+    Both together are refused since, so a recipe of a run that has both is of such a version.
+    """
+    base = process.base if isinstance(process, Cascade) else process
+    levels = explicit(method)
+    if not (recipe.run and levels and isinstance(recipe.spacing, tuple | list)):
+        return method
+    start: Any = method
+    if start.level(replace(base, spacing=None)) == 0:
+        return method
+    log.info("recipe: %s had no effect beside its times, and is left out", levels[0])
+    return replace(start, **dict.fromkeys(levels))  # type: ignore[no-any-return]
 
 
 @contextmanager
