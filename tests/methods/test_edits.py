@@ -13,7 +13,6 @@ from torch import Tensor
 import sfumato as sf
 from conformance.sdedit import gaussian
 from helpers.gaussians import process
-from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import Seeded
 from sfumato.core.schedule import linear
 from sfumato.core.spaces import UNIT
@@ -89,25 +88,3 @@ def test_presets_set_fields_and_given_values_win() -> None:
     guide = torch.zeros(1, 1, 1)
     assert sf.SDEdit.preset("compositing", image=guide).t0 == 0.35
     assert sf.SDEdit.preset("compositing", image=guide, t0=0.2).t0 == 0.2
-
-
-TIMES: Any = {"n_steps": None, "spacing": (0.6, 0.3, 0.0)}
-
-
-@pytest.mark.parametrize(
-    ("level", "name"),
-    [({"t0": 0.5}, "t0"), ({"ratio": 1.0}, "ratio"), ({"alpha_bar": 0.5}, "alpha_")],
-)
-def test_a_start_level_beside_times_is_refused(level: Any, name: str) -> None:
-    image = torch.zeros(1, 1, 400)
-    for make in (
-        lambda: (process(**TIMES) | sf.SDEdit(image, **level)).times,
-        lambda: (process(**TIMES) | sf.SDEdit(image, **level)).plan(),
-    ):
-        with pytest.raises(SfumatoError, match=f"leave out {name}.*or the times"):
-            make()
-    with pytest.raises(SfumatoError, match="leave out t_start"):
-        sf.DiffStyler(image, t_start=0.5).level(process(**TIMES))
-    assert sf.SDEdit(image).level(process(**TIMES)) == 0.5
-    assert (process(**TIMES) | sf.SDEdit(image)).times == TIMES["spacing"]
-    assert (process(**TIMES) | sf.SDEdit(image, t0=0.0)).times == (0.0,)

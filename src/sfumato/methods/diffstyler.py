@@ -22,7 +22,6 @@ from sfumato.images import Image
 from sfumato.methods import Method, Text, Weights, Window, knob, method, within
 from sfumato.methods.common.fields import Background
 from sfumato.methods.common.inverted import Upward, Way
-from sfumato.methods.common.levels import alone
 from sfumato.methods.common.weights import record
 from sfumato.methods.gradient import Gradient
 from sfumato.methods.patch_nce import PatchNCE
@@ -136,9 +135,10 @@ class DiffStyler(Method):
     def level(self, process: Process) -> float:
         """T: high where a loss holds the content, else it must do so alone."""
         if self.t_start is not None:
-            return alone(self, self.t_start, process)
+            return self.t_start
         held = self.content == 0 or any(isinstance(guide, Unless) for guide in process.guides)
-        return 0.96 - 0.04 * self.content if held else 0.85 - 0.5 * self.content
+        top = 0.96 - 0.04 * self.content if held else 0.85 - 0.5 * self.content
+        return process.starts_at(top)
 
     def losses(self, process: Process) -> list[PatchNCE | Gradient]:
         """The loss, of the prediction alone, so that no denoiser is walked back; and its push."""

@@ -22,7 +22,6 @@ from sfumato.images import Image, ImageInput
 from sfumato.methods import Method, knob, method
 from sfumato.methods.common.colour import MatchColour
 from sfumato.methods.common.fields import AlphaMask, Background, Feather, Grow, Invert
-from sfumato.methods.common.levels import alone, explicit
 from sfumato.methods.common.replacement import Composite, drawn_with
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ class SDEdit(Method):
     background: Background = "white"
 
     def __post_init__(self) -> None:
-        levels = explicit(self)
+        levels = [n for n in self.levels if getattr(self, n) is not None]
         if len(levels) > 1:
             raise SfumatoError(f"sdedit: {' and '.join(levels)} both set the start level; give one")
         masks = [n for n in ("mask", "alpha_mask", "strokes") if getattr(self, n)]
@@ -139,9 +138,8 @@ class SDEdit(Method):
     def level(self, process: Process) -> float:
         if self.ratio is not None or self.alpha_bar is not None:
             schedule = process.denoiser.schedule
-            start = level(schedule, ratio=self.ratio, alpha_bar=self.alpha_bar)
-            return alone(self, start, process)
-        return 0.5 if self.t0 is None else alone(self, self.t0, process)
+            return level(schedule, ratio=self.ratio, alpha_bar=self.alpha_bar)
+        return process.starts_at(0.5) if self.t0 is None else self.t0
 
     def bind_start(self, run: Run) -> BoundStart:
         if run.process.spacing == MODEL and (self.ratio, self.alpha_bar) != (None, None):
