@@ -137,8 +137,7 @@ class SDEdit(Method):
 
     def level(self, process: Process) -> float:
         if self.ratio is not None or self.alpha_bar is not None:
-            schedule = process.denoiser.schedule
-            return level(schedule, ratio=self.ratio, alpha_bar=self.alpha_bar)
+            return level(process.denoiser.schedule, ratio=self.ratio, alpha_bar=self.alpha_bar)
         return process.starts_at(0.5) if self.t0 is None else self.t0
 
     def bind_start(self, run: Run) -> BoundStart:
