@@ -43,7 +43,7 @@ class PictureWarning(UserWarning):
     """What a file does not hold of a picture, or a picture does not take from its file."""
 
 
-def said(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """One line for an error of any kind."""
     text = one_line(str(error))
     if isinstance(error, SfumatoError):

@@ -336,9 +336,9 @@ class Process:
             side = 1 if self.source is None else self.source.multiple
             same = len(place.shape) == len(self.shape) and place.shape[0] == self.shape[0]
             if not same or any(length < 1 or length % side for length in place.shape[1:]):
-                said = "x".join(map(str, place.shape)) or "no sides"
+                shape = "x".join(map(str, place.shape)) or "no sides"
                 raise SfumatoError(
-                    f"tensor of {said}: this process takes {self.shape[0]} channels, and sides "
+                    f"tensor of {shape}: this process takes {self.shape[0]} channels, and sides "
                     f"that are multiples of {side}"
                 )
             return None, place.shape

@@ -294,19 +294,19 @@ def from_data(data: Mapping[str, Any], where: str = "") -> Method:
     """
     values = dict(data)
     cls = find(values.pop("method", None))
-    said = f"{where}: {cls.id}" if where else cls.id
+    prefix = f"{where}: {cls.id}" if where else cls.id
     for name in values:
         if name not in described(cls):
             known = ", ".join(described(cls))
             hint = hinted(str(name), described(cls))
-            raise SfumatoError(f"{said}: no field {name!r:.60}{hint}; its fields: {known}")
+            raise SfumatoError(f"{prefix}: no field {name!r:.60}{hint}; its fields: {known}")
     try:
         return documents.parse_data(TypeAdapter(cls), values, cls.id)
     except SfumatoError as error:  # some name the method, some are told by it
         text = str(error)
         while text.startswith(f"{cls.id}: "):
             text = text.removeprefix(f"{cls.id}: ")
-        raise SfumatoError(f"{said}: {text}") from None
+        raise SfumatoError(f"{prefix}: {text}") from None
 
 
 def schema(cls: type[Method]) -> dict[str, Any]:
