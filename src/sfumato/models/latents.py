@@ -15,6 +15,8 @@ from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.spaces import Space
+from sfumato.core.taps import Site, Taps
+from sfumato.models import hooks
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +146,17 @@ class Conditional:
         found: torch.dtype = self.net.dtype
         return found
 
-    def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor:
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        """Every place where taps act."""
+        return hooks.sites(self.net)
+
+    def __call__(
+        self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], taps: Taps | None = None, /
+    ) -> Tensor:
+        if taps is not None:
+            with hooks.acting(self.net, taps, x):
+                return self(x, time, cond)
         if self.config.inpaint:
             x = torch.cat([x, *self.canvas(x, cond)], dim=1)
         added = None
@@ -205,6 +217,16 @@ class Unconditional:
         found: torch.dtype = self.net.dtype
         return found
 
-    def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor:
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        """Every place where taps act."""
+        return hooks.sites(self.net)
+
+    def __call__(
+        self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], taps: Taps | None = None, /
+    ) -> Tensor:
+        if taps is not None:
+            with hooks.acting(self.net, taps, x):
+                return self(x, time, cond)
         made: Tensor = self.net(x.to(self.dtype), time, class_labels=cond.get("label")).sample
         return made
