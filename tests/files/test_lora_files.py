@@ -363,7 +363,7 @@ def test_peft_writes_the_bias_itself(tmp_path: Path) -> None:
     made.save_pretrained(tmp_path)
     saved = load_file(tmp_path / "adapter_model.safetensors")
     assert torch.equal(saved["base_model.model.0.base_layer.bias"], before + 1)
-    tensors, header = adapter_files.read(tmp_path / "adapter_model.safetensors")
+    tensors, header = adapter_files.read_adapter(tmp_path / "adapter_model.safetensors")
     found = adapter_files.changes(tensors, header, tmp_path)
     (bias,) = [one for one in found if isinstance(one, adapter_files.Full)]
     assert (bias.layer, bias.leaf, bias.replaces) == ("base_model.model.0", "bias", True)

@@ -35,7 +35,7 @@ def data(run: Composed) -> dict[str, Any]:
         "size": list(frame.target) if frame else None,
         "edited": None if edit is None else images.edit_share(edit),
         "seconds": cost.seconds(run.process, source.choice),
-        "memory": memory.least(resolved, frame, shape, run.process.times),
+        "memory": memory.least_bytes(resolved, frame, shape, run.process.times),
         "methods": [to_data(method) for method in resolved.methods],
         "recipe": source.asked(run.base, run.seed).to_data(),
     }

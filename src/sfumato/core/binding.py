@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def times_of(process: Process) -> Times:
     """All times of a run: the spacing over [level, 0], its parts' paths, the start's passes."""
     level = process.begins.level(process)
-    if level == 0:
+    if level == 0 and not isinstance(process.spacing, tuple):
         return (0.0,)
     times = process.spaced(level)
     for part in (process.canvas, *process.guides, *process.taps):

@@ -138,7 +138,8 @@ class Run:
     edit mask, alpha); guides: those that hold what it keeps, after all others of equal rank. taps:
     what acts inside the network; a Start or Canvas may append some, guides find all of them bound.
     finishers: what methods do to the decoded pixels (n, 3, H, W) in [-1, 1];
-    before: network calls made to find the start; report: what a recipe keeps of the run.
+    before: network calls made to find the start; report: what a recipe keeps of the run. answers:
+    what it found besides pictures, such as a message or a score, by name: plain data.
     """
 
     process: Process
@@ -159,6 +160,7 @@ class Run:
     finishers: list[Callable[[Tensor], Tensor]] = field(default_factory=list)
     before: int = 0
     report: dict[str, Any] = field(default_factory=dict)
+    answers: dict[str, Any] = field(default_factory=dict)
     memo: dict[Any, Any] = field(default_factory=dict)
 
     @property

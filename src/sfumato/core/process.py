@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from sfumato.core.binding import bind, check_state, frame_of, invert, times_of
-from sfumato.core.composition import brief, check_needs, name_of
+from sfumato.core.composition import brief, check_needs, name_of, with_methods_own
 from sfumato.core.context import Step
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
@@ -207,8 +207,9 @@ class Process:
         )
 
     def resolved(self) -> Process:
-        """With the model card's defaults in every empty slot; unchanged without a model."""
-        process = self if self.source is None else self.source.complete(self)
+        """With what its methods bring, then the model card's defaults, in every empty slot."""
+        process = with_methods_own(self)
+        process = process if self.source is None else self.source.complete(process)
         for method in (*process.methods, *process.within):
             check_needs(method, process.solver)
         return process
@@ -231,6 +232,10 @@ class Process:
             if place.size is not None or place.shape is not None:
                 return place
         return Place()
+
+    def starts_at(self, default: float) -> float:
+        """Where a run begins that was given no level: at the first of explicit times."""
+        return self.spacing[0] if isinstance(self.spacing, tuple) else default
 
     def spaced(self, level: float) -> Times:
         """Times of one pass from a level, by the spacing."""

@@ -112,7 +112,8 @@ class Method:
     of a slot fits in a process. stages: "base", or "all" stages of a cascade. presets: named field
     values. examples: what a verb is called with, for its help. needs: what it changes of a
     prediction without keeping x0 and eps together, such as {"eps"}; solvers that do not read it are
-    refused.
+    refused. solver, defaults: what it brings where nobody said otherwise, before the card's: a
+    solver, and methods of other slots.
     """
 
     id: ClassVar[str]
@@ -122,6 +123,8 @@ class Method:
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     examples: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[frozenset[str]] = frozenset()
+    solver: ClassVar[str | Mapping[str, Any] | None] = None
+    defaults: ClassVar[tuple[Method, ...]] = ()
 
     def __init_subclass__(cls) -> None:
         cls.id = cls.__module__.rpartition(".")[2]

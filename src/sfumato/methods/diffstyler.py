@@ -7,8 +7,9 @@ process's own, which reads the prompt, and one that knows art. Losses may steer 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from sfumato.core.composition import name_of
 from sfumato.core.context import Call, Run
@@ -49,6 +50,7 @@ class DiffStyler(Method):
         'photo.png -p "ink drawing" --content 0.5',
     )
     slot: ClassVar[str | None] = "start"
+    solver: ClassVar[str | Mapping[str, Any] | None] = {"solver": "iplms", "start": "euler"}
 
     image: Annotated[Image, knob("the picture to restyle")]
     content: Annotated[
@@ -106,8 +108,6 @@ class DiffStyler(Method):
             raise SfumatoError("diffstyler: general and style are both 0; nothing would be drawn")
 
     def __call__(self, process: Process) -> Process:
-        if process.solver is None:
-            process = replace(process, solver={"solver": "iplms", "start": "euler"})
         guides: list[GuideBinder] = [Unless(loss) for loss in self.losses(process)]
         art = self.second(process)
         if art is None:
@@ -136,7 +136,8 @@ class DiffStyler(Method):
         if self.t_start is not None:
             return self.t_start
         held = self.content == 0 or any(isinstance(guide, Unless) for guide in process.guides)
-        return 0.96 - 0.04 * self.content if held else 0.85 - 0.5 * self.content
+        top = 0.96 - 0.04 * self.content if held else 0.85 - 0.5 * self.content
+        return process.starts_at(top)
 
     def losses(self, process: Process) -> list[PatchNCE | Gradient]:
         """The loss, of the prediction alone, so that no denoiser is walked back; and its push."""

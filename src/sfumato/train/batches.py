@@ -70,7 +70,7 @@ class Batches:
 
     def prompts(self, context: int, vocabulary: int) -> Prompts:
         """Captions to tokens, cut where they are too long; the network knows `vocabulary`."""
-        prompts = Prompts(vocabularies.read(self.tokenizer_file), context, cut=True)
+        prompts = Prompts(vocabularies.read_tokenizer(self.tokenizer_file), context, cut=True)
         if (size := prompts.tokenizer.get_vocab_size()) > vocabulary:
             raise SfumatoError(
                 f"model.network: knows {vocabulary} tokens, the tokenizer has {size}; give it as "
