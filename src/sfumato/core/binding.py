@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 def times_of(process: Process) -> Times:
     """All times of a run: the spacing over [level, 0], its parts' paths, the start's passes."""
-    level = process.begins.level(process)
+    level = process.start_or_noise.level(process)
     if level == 0 and not isinstance(process.spacing, tuple):
         return (0.0,)
     times = process.spaced(level)
     for part in (process.canvas, *process.guides, *process.taps):
         if isinstance(part, Routed):
             times = part.path(times)
-    return repeated(times, process.begins.passes)
+    return repeated(times, process.start_or_noise.passes)
 
 
 def bind(process: Process, seed: int, noise: Noise | None = None, planned: bool = False) -> Loop:
@@ -69,7 +69,7 @@ def bind(process: Process, seed: int, noise: Noise | None = None, planned: bool 
     )
     if isinstance(run.space, SpaceBinder):
         run.space = run.space.bind_space(run)
-    loop = Loop(run, process.begins.bind_start(run))
+    loop = Loop(run, process.start_or_noise.bind_start(run))
     if process.canvas is not None:
         loop.canvas = process.canvas.bind_canvas(run)
     if run.untouched:
@@ -120,9 +120,9 @@ def frame_of(process: Process, place: Place) -> tuple[Frame | None, tuple[int, .
         side = 1 if process.source is None else process.source.multiple
         same = len(place.shape) == len(process.shape) and place.shape[0] == process.shape[0]
         if not same or any(length < 1 or length % side for length in place.shape[1:]):
-            said = "x".join(map(str, place.shape)) or "no sides"
+            shape = "x".join(map(str, place.shape)) or "no sides"
             raise SfumatoError(
-                f"tensor of {said}: this process takes {process.shape[0]} channels, and sides "
+                f"tensor of {shape}: this process takes {process.shape[0]} channels, and sides "
                 f"that are multiples of {side}"
             )
         return None, place.shape

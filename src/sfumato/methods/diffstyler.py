@@ -51,6 +51,7 @@ class DiffStyler(Method):
     )
     slot: ClassVar[str | None] = "start"
     solver: ClassVar[str | Mapping[str, Any] | None] = {"solver": "iplms", "start": "euler"}
+    levels: ClassVar[tuple[str, ...]] = ("t_start",)
 
     image: Annotated[Image, knob("the picture to restyle")]
     content: Annotated[
