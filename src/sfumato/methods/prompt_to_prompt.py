@@ -20,7 +20,7 @@ from sfumato.core.lazy import torch
 from sfumato.core.taps import ATTENTIONS, Site, Tap
 from sfumato.methods import Method, Text, knob, method
 from sfumato.methods.common.looked import LocalBlend, look
-from sfumato.methods.common.words import aligned, columns, factors, spans_of
+from sfumato.methods.common.words import aligned, columns, factors, holds, spans_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,9 +81,9 @@ class PromptToPrompt(Method):
                 strength[row, columns(self.id, text, spans[1 + row], word)] = factor
         words = torch.zeros(1 + len(edited), len(spans[0]))
         for word in self.blend.split():
-            for row, text in enumerate((first, *edited)):
-                if row or word in text.split():  # of the first, unless it is new
-                    words[row, columns(self.id, text, spans[row], word)] = 1
+            texts = [(row, text) for row, text in enumerate((first, *edited)) if holds(text, word)]
+            for row, text in texts or [(0, first)]:
+                words[row, columns(self.id, text, spans[row], word)] = 1
         if all(text == first for text in edited) and bool((strength == 1).all()):
             return Tap()  # nothing differs
         pairs = [aligned((first, text), (spans[0], own))
@@ -94,7 +94,7 @@ class PromptToPrompt(Method):
         return Control(self, mapped, own, strength, words, tuple(names))
 
     def bind_guide(self, run: Run) -> Guide:
-        return LocalBlend(self.id, self.seen)
+        return LocalBlend(self.seen, self.id)
 
 
 @dataclass(eq=False)

@@ -28,8 +28,8 @@ class LocalBlend(Guide):
     share: of the most that any pixel looks at them. name: whose maps they are.
     """
 
-    name: str
     share: float
+    name: str = "blend"
 
     def arrive(self, x: Tensor, t: float, call: Call) -> Tensor:
         if not (maps := call.memo.get(self.name)):

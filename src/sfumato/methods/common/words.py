@@ -27,11 +27,20 @@ def spans_of(method: str, source: Source | None, text: str, beside: Sequence[str
 
 def columns(method: str, text: str, spans: Spans, word: str) -> list[int]:
     """The columns of a word or of words in their order; refuses what the text does not hold."""
-    places = [m.span() for m in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text)]
+    places = [m.span() for m in re.finditer(_whole(word), text)]
     found = [k for k, span in enumerate(spans) if any(_meet(span, place) for place in places)]
     if not found:
         raise SfumatoError(f"{method}: no {word!r} in {text!r}; name words of the prompt")
     return found
+
+
+def holds(text: str, word: str) -> bool:
+    """Whether the text has the word."""
+    return re.search(_whole(word), text) is not None
+
+
+def _whole(word: str) -> str:
+    return rf"(?<!\w){re.escape(word)}(?!\w)"
 
 
 def factors(method: str, weights: str) -> list[tuple[str, float]]:
