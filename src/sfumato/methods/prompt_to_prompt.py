@@ -54,7 +54,7 @@ class PromptToPrompt(Method):
     pooled: Annotated[
         float, knob("part of the run in which the vector of the whole prompt is the first's",
                     ge=0, le=1)
-    ] = 0.3  # fmt: skip
+    ] = 0.05  # fmt: skip
     weights: Annotated[Text, knob("words and factors of their attention: red=2, flat=0.5")] = ""
     blend: Annotated[
         Text, knob("words outside of which all stays as it was, such as apple; none: everywhere")
