@@ -37,6 +37,7 @@ class PromptToPrompt(Method):
 
     verb: ClassVar[bool] = True
     slot: ClassVar[str | None] = "prompt_to_prompt"
+    couples: ClassVar[bool] = True
     examples: ClassVar[tuple[str, ...]] = (
         '-p "red apple" --edited "blue apple"',
         '-p "red apple on grass" --weights "grass=0.3"',
@@ -116,7 +117,9 @@ class Control(Tap):
         return bool(m.blend) or call.i < max(m.cross, m.layout, m.pooled) * call.n
 
     def at(self, site: Site) -> bool:
-        return site.kind in ATTENTIONS
+        """Larger maps of pixels alone would cost their square, and stay as they are."""
+        small = site.size[0] * site.size[1] <= SMALL
+        return site.kind in ATTENTIONS and (site.kind != "self" or small)
 
     def prepared(self, cond: Cond, call: Call) -> Cond:
         if call.i >= self.method.pooled * call.n:
@@ -131,7 +134,8 @@ class Control(Tap):
             own = self.own[:, None, None]
             words = own * words + (1 - own) * (text[:1] @ self.mapped[:, None])
             words = words * self.strength[:, None, None]
-        if pixels.shape[-1] and call.i < m.layout * call.n and site.size[0] * site.size[1] <= SMALL:
+        small = site.size[0] * site.size[1] <= SMALL
+        if pixels.shape[-1] and small and call.i < m.layout * call.n:
             rest = pixels[:1] * (rest.sum(-1, keepdim=True) / _positive(pixels[:1]))
         if site.kind == "joint":
             words = words / words.sum(-1, keepdim=True).clamp_min(1)
