@@ -46,16 +46,9 @@ class PromptToPrompt(Method):
     edited: Annotated[
         tuple[Text, ...], knob("an edited prompt, may be given again; none: the prompt", main=True)
     ] = ()
-    cross: Annotated[
-        float, knob("part of the run in which words look where they did", ge=0, le=1)
-    ] = 0.8
-    layout: Annotated[
-        float, knob("part of the run in which pixels attend as they did", ge=0, le=1)
-    ] = 0.4
-    pooled: Annotated[
-        float, knob("part of the run in which the vector of the whole prompt is the first's",
-                    ge=0, le=1)
-    ] = 0.05  # fmt: skip
+    cross: Annotated[float, knob("part of the run where words look as before", ge=0, le=1)] = 0.8
+    layout: Annotated[float, knob("part where pixels attend as before", ge=0, le=1)] = 0.4
+    pooled: Annotated[float, knob("part with the first's whole-prompt vector", ge=0, le=1)] = 0.05
     weights: Annotated[Text, knob("words and factors of their attention: red=2, flat=0.5")] = ""
     blend: Annotated[
         Text, knob("words outside of which all stays as it was, such as apple; none: everywhere")
@@ -113,29 +106,28 @@ class Control(Tap):
     name = "prompt_to_prompt"
 
     def active(self, call: Call) -> bool:
-        m = self.method
-        return bool(m.blend) or call.i < max(m.cross, m.layout, m.pooled) * call.n
+        m, done = self.method, call.i / call.n
+        return bool(m.blend) or done < max(m.cross, m.layout, m.pooled)
 
     def at(self, site: Site) -> bool:
         """Larger maps of pixels alone would cost their square, and stay as they are."""
-        small = site.size[0] * site.size[1] <= SMALL
-        return site.kind in ATTENTIONS and (site.kind != "self" or small)
+        return site.kind in ATTENTIONS and (site.kind != "self" or _small(site))
 
     def prepared(self, cond: Cond, call: Call) -> Cond:
-        if call.i >= self.method.pooled * call.n:
+        if call.i / call.n >= self.method.pooled:
             return cond
         return Cond({k: v[:1].expand_as(v) if k in POOLED else v for k, v in cond.items()})
 
     def probs(self, p: Tensor, site: Site, call: Call) -> Tensor:
         """p (1 + k, heads, pixels, keys), the source first."""
-        m, text, pixels = self.method, p[..., : site.text], p[..., site.text :]
+        m, done = self.method, call.i / call.n
+        text, pixels = p[..., : site.text], p[..., site.text :]
         words, rest = text[1:], pixels[1:]
-        if site.text and call.i < m.cross * call.n:
+        if site.text and done < m.cross:
             own = self.own[:, None, None]
             words = own * words + (1 - own) * (text[:1] @ self.mapped[:, None])
             words = words * self.strength[:, None, None]
-        small = site.size[0] * site.size[1] <= SMALL
-        if pixels.shape[-1] and small and call.i < m.layout * call.n:
+        if pixels.shape[-1] and _small(site) and done < m.layout:
             rest = pixels[:1] * (rest.sum(-1, keepdim=True) / _positive(pixels[:1]))
         if site.kind == "joint":
             words = words / words.sum(-1, keepdim=True).clamp_min(1)
@@ -144,6 +136,10 @@ class Control(Tap):
         if m.blend and site.text and call.eval == 0:
             look(self.name, p, self.words, site, call)
         return p
+
+
+def _small(site: Site) -> bool:
+    return site.size[0] * site.size[1] <= SMALL
 
 
 def _positive(p: Tensor) -> Tensor:
