@@ -111,7 +111,14 @@ def _term(loop: Loop, branch: Branch, away: bool) -> Term:
         return Term(branch, denoiser, anew, away)
     if not isinstance(own, Cond):
         own = process.condition(own, away, branch.source)
-    return Term(branch, denoiser, denoiser.prepare(conditioned(own)).rows(run.n), away)
+    cond = conditioned(own)
+    if process.prompts and len(next(iter(cond.values()), ())) == run.n:
+        # one by one, so that a picture's words do not depend on its batch
+        rows = [cond.map(lambda v, j=j: v[j : j + 1]) for j in range(run.n)]  # type: ignore[misc]
+        prepared = Cond.cat([denoiser.prepare(row) for row in rows])
+    else:
+        prepared = denoiser.prepare(cond)
+    return Term(branch, denoiser, prepared.rows(run.n), away)
 
 
 def frame_of(process: Process, place: Place) -> tuple[Frame | None, tuple[int, ...]]:
