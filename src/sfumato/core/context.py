@@ -139,7 +139,8 @@ class Run:
     what acts inside the network; a Start or Canvas may append some, guides find all of them bound.
     finishers: what methods do to the decoded pixels (n, 3, H, W) in [-1, 1];
     before: network calls made to find the start; report: what a recipe keeps of the run. answers:
-    what it found besides pictures, such as a message or a score, by name: plain data.
+    what it found besides pictures, such as a message or a score, by name: plain data. restarts:
+    whether it may be begun again.
     """
 
     process: Process
@@ -161,7 +162,12 @@ class Run:
     before: int = 0
     report: dict[str, Any] = field(default_factory=dict)
     answers: dict[str, Any] = field(default_factory=dict)
+
     memo: dict[Any, Any] = field(default_factory=dict)
+    restarts: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.restarts = fresh_of(self.noise, 1) is not None
 
     @property
     def source(self) -> Source | None:
@@ -197,10 +203,10 @@ class Run:
 
     def call(self, i: int, t: float, s: float, last_up: int = 0) -> Call:
         """The moment of transition i, t -> s."""
-        again = self.report.get("attempt") is None and fresh_of(self.noise, 1) is not None
         return Call(
-            t, s, i, self.times, self.schedule, last_up, self.noise, self.memo, self.tied, again
-        )
+            t, s, i, self.times, self.schedule, last_up, self.noise, self.memo, self.tied,
+            self.restarts,
+        )  # fmt: skip
 
     def restarted(self, loss: float, memo: Mapping[Any, Any]) -> None:
         """Fresh noise, and of the scratch space what there was when the run was bound.
@@ -212,6 +218,7 @@ class Run:
         attempt = len(losses)
         if attempt == RESTARTS:
             attempt = self.report["attempt"] = losses.index(min(losses))
+            self.restarts = False
             log.warning("restarted %d times, the best attempt is kept", RESTARTS)
         fresh = fresh_of(self.noise, attempt)
         assert fresh is not None
