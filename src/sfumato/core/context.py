@@ -162,7 +162,6 @@ class Run:
     before: int = 0
     report: dict[str, Any] = field(default_factory=dict)
     answers: dict[str, Any] = field(default_factory=dict)
-
     memo: dict[Any, Any] = field(default_factory=dict)
     restarts: bool = field(init=False)
 
