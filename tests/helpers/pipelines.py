@@ -101,9 +101,12 @@ def unet(context: int, inputs: int = 4, widths: tuple[int, int] = (16, 32), **gi
     return scrambled(
         UNet2DConditionModel(
             sample_size=8, in_channels=inputs, out_channels=4, block_out_channels=widths,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), cross_attention_dim=context,
-            **{"attention_head_dim": 2, "layers_per_block": 1, "norm_num_groups": 8, **given},
+            cross_attention_dim=context,
+            **{
+                "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+                "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+                "attention_head_dim": 2, "layers_per_block": 1, "norm_num_groups": 8, **given,
+            },
         ),
         3,
     )  # fmt: skip

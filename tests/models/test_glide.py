@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import sfumato as sf
+from helpers.taps import Look, LookDeep
 from sfumato.core.errors import SfumatoError
 from sfumato.models.files import vocabularies
 from sfumato.models.loaders import glide, openai
@@ -78,6 +79,34 @@ def test_the_upsampler_reads_the_prompt_too(folder: Path) -> None:
         patch.setattr(type(model), "encode", spy)
         model.process("a corgi", spacing="2").sample()
     assert seen.count(["a corgi"]) == 2, "once for the base, once for the upsampler"
+
+
+def test_each_picture_may_have_a_prompt_in_every_stage(folder: Path) -> None:
+    """The upsampler's words and noise are those of the base's pictures."""
+    model = sf.load(str(folder), dtype="float32")
+    plain: Any = model.process("a corgi", spacing="2")
+    short = tuple(replace(process, spacing="2") for process in plain.upsamplers)
+    plain = replace(plain, upsamplers=short)
+    *_, both = plain.based(n=2, prompts=("a corgi", "a cat")).steps(seed=3)
+    for j, prompt in enumerate(("a corgi", "a cat")):
+        *_, alone = plain.based(prompt=prompt).steps(seed=3 + j)
+        assert both.stage == alone.stage == 1
+        assert torch.allclose(both.x[j], alone.x[0], atol=1e-4)
+    *_, shared = plain.based(n=2, prompts=("a cat", "a cat"), shared=True).steps(seed=3)
+    assert torch.equal(shared.x[0], shared.x[1])
+
+
+def test_taps_act_in_every_stage_that_they_are_given_to(folder: Path) -> None:
+    model = sf.load(str(folder), dtype="float32")
+    plain: Any = model.process("a corgi", spacing="2")
+    look = LookDeep()
+    (plain.base | look).sample(seed=3)
+    joint = look.of("probs", "joint")
+    assert {site.text for site, _ in joint} == {128}
+    assert {site.size for site, _ in joint} == {(32, 32)}
+    *_, bare = plain.base.steps(seed=3)
+    *_, looked = (plain.base | Look()).steps(seed=3)
+    assert torch.equal(looked.x, bare.x)
 
 
 def test_missing_vocabulary_and_long_prompts_are_said(folder: Path) -> None:

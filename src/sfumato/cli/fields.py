@@ -6,12 +6,14 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from inspect import Parameter
+from pathlib import Path
 from types import GenericAlias, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
 
+from sfumato import documents
 from sfumato.core.errors import SfumatoError, quoted, shortened
 from sfumato.images import ImageInput
 from sfumato.methods import Method, described, field_of, find, registry
@@ -67,6 +69,25 @@ def brief(method: str) -> str:
     return f"brief_{method}"
 
 
+def repeated(kind: Any) -> bool:
+    """Whether a field takes any number of values, as an option that may be given again."""
+    return get_origin(kind) is tuple and get_args(kind)[-1] is ...
+
+
+def listed(kind: Any, given: Any) -> Any:
+    """Values of a repeated option; of a kind that it cannot read itself, @FILE is a JSON list."""
+    if not repeated(kind):
+        return given
+    values: list[Any] = []
+    for value in given:
+        part = get_args(kind)[0]
+        if spoken(part) or part is ImageInput or not str(value).startswith("@"):
+            values.append(value)
+        else:
+            values += documents.read_json(list[Any], Path(str(value)[1:]))
+    return tuple(values)
+
+
 def spoken(kind: Any) -> bool:
     """Whether the command line can read a type by itself; others are read as text."""
     if get_origin(kind) is tuple:
@@ -85,12 +106,15 @@ def parameter(
     kind = plain(info.annotation)
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
     text = f"{info.description or ''} ({extra['unit']})" if extra.get("unit") else info.description
-    file = "FILE" if kind is ImageInput else None
+    many = repeated(kind)
+    kind = get_args(kind)[0] if many else kind
+    file = "FILE" if kind is ImageInput else "TEXT|@FILE" if many and not spoken(kind) else None
     kind = kind if spoken(kind) else str
+    given: Any = GenericAlias(list, (kind,)) if many else kind
     if info.is_required() and not whole:
         argument = typer.Argument(help=text, show_default=False, metavar=field.upper())
         return Parameter(
-            name, Parameter.POSITIONAL_OR_KEYWORD, annotation=Annotated[kind, argument]
+            name, Parameter.POSITIONAL_OR_KEYWORD, annotation=Annotated[given, argument]
         )
     low, high = limit(info, "ge", "gt"), limit(info, "le", "lt")
     number = kind in (int, float)
@@ -117,7 +141,7 @@ def parameter(
         max=high if number else None,
     )
     return Parameter(
-        name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+        name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[given | None, option]
     )
 
 
@@ -224,14 +248,17 @@ def methods_of(
     """The methods that a command line asks for. columns: METHOD.FIELD=VALUE that win over it."""
     chosen = assignments(extra)
     for name, cls in registry().items():
-        if not cls.verb and (value := values.get(brief(name))) is not None:
+        if not cls.verb and (value := values.get(brief(name))) not in (None, []):
             field = main_field(cls)
+            value = listed(plain(described(cls)[field].annotation), value)
             if str(chosen.setdefault(name, {}).setdefault(field, value)) != str(value):
                 raise _twice(name, field)
     if verb is not None:
         mine = chosen.setdefault(verb.id, {})
         for field in described(verb):
             value = values.get(own(field))
+            if value is not None:
+                value = listed(plain(described(verb)[field].annotation), value) or None
             if value is not None and str(mine.setdefault(field, value)) != str(value):
                 raise _twice(verb.id, field)
     for name, of_row in assignments(columns).items():

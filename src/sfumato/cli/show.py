@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from sfumato.core.errors import PictureWarning
+from sfumato.core.errors import PictureWarning, one_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -111,9 +111,12 @@ def counted(what: str, total: int, quiet: bool) -> Iterator[Any]:
 
 
 def saved(paths: Sequence[Path], recipe: Any, as_json: bool) -> None:
-    """The results on stdout: a path a line, or one JSON object."""
+    """The results on stdout: a path a line, then what else was found; or one JSON object."""
     if as_json:
         print(json.dumps({"paths": [str(p) for p in paths], "recipe": recipe.to_data()}))
     else:
         for path in paths:
             print(path)
+        for name, answer in recipe.run.get("answers", {}).items():
+            shown = answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
+            print(one_line(f"{name}: {shown}"))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from typing import Any
+from dataclasses import fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.solvers import SOLVERS, Solver, solver
+
+if TYPE_CHECKING:
+    from sfumato.core.process import Process
 
 
 def check_needs(method: Any, chosen: str | Mapping[str, Any] | Solver[Any] | None) -> None:
@@ -22,6 +25,19 @@ def check_needs(method: Any, chosen: str | Mapping[str, Any] | Solver[Any] | Non
             f"{name_of(method)}: changes {' and '.join(missing)} apart, which solver {reader.id} "
             f"does not read; take one of {', '.join(able)}"
         )
+
+
+def with_methods_own(process: Process) -> Process:
+    """The process with the solver and the methods that its methods bring, in empty slots."""
+    for method in (*process.methods, *process.within):
+        own: str | Mapping[str, Any] | None = getattr(method, "solver", None)
+        if process.solver is None and own is not None:
+            process = replace(process, solver=own)
+        for other in getattr(method, "defaults", ()):
+            there = (*process.methods, *process.within)
+            if getattr(other, "slot", None) not in {getattr(m, "slot", None) for m in there}:
+                process = process | other
+    return process
 
 
 def brief(method: Any, always: Sequence[str] = ()) -> str:

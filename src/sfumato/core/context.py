@@ -6,13 +6,15 @@ the loop.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sfumato.core.denoiser import Denoiser, Prediction
 from sfumato.core.frame import Frame
-from sfumato.core.noise import Noise
+from sfumato.core.noise import Noise, fresh_of
 from sfumato.core.schedule import Schedule
 from sfumato.core.spaces import Space
 
@@ -23,6 +25,21 @@ if TYPE_CHECKING:
     from sfumato.core.process import Process
     from sfumato.core.solvers.base import Solver
     from sfumato.core.source import Source
+    from sfumato.core.taps import Tap
+
+
+log = logging.getLogger("sfumato")
+
+RESTARTS = 10
+"""Attempts of a run that a guide or tap gives up, before the best one is kept."""
+
+
+class Restart(Exception):  # noqa: N818 - nothing is wrong with the program
+    """A run is given up and begun again; `Call.restart` raises it, the loop catches it."""
+
+    def __init__(self, loss: float) -> None:
+        super().__init__(loss)
+        self.loss = loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +50,9 @@ class Call:
     start; eval: evaluation inside the transition; held: where a caller differentiates through the
     run, the state as a constant of the score that is taken; times: all of the run; last_up: visit
     of the last start or upward move; random: where noise is drawn from; memo: scratch space of one
-    run; tied: whether x_t = alpha x0 + sigma eps holds for the run's predictions; parts: each
-    branch's prediction.
+    run; restarts: whether it may be begun again; tied: whether x_t = alpha x0 + sigma eps holds for
+    the run's predictions; parts: each branch's prediction. Inside the network also branch, whose
+    rows a tap has, and pictures: which of the batch these are.
     """
 
     t: float
@@ -46,9 +64,12 @@ class Call:
     random: Noise
     memo: dict[Any, Any]
     tied: bool = True
+    restarts: bool = False
     eval: int = 0
     held: Tensor | None = None
     parts: Mapping[str, Prediction] = field(default_factory=dict)
+    branch: str = ""
+    pictures: slice = field(default_factory=partial(slice, None))
 
     @property
     def n(self) -> int:
@@ -70,6 +91,23 @@ class Call:
     def with_x0(self, pred: Prediction, x0: Tensor, x: Tensor) -> Prediction:
         """The prediction with another x0; eps follows where the two are tied."""
         return pred.with_x0(x0, x, self.alpha, self.sigma) if self.tied else replace(pred, x0=x0)
+
+    def cleaned(
+        self, pred: Prediction, change: Callable[[Tensor], Tensor], x: Tensor
+    ) -> Prediction:
+        """The prediction with its x0 changed; of an untied one the x0 that eps stands for too."""
+        if self.tied:
+            return self.with_x0(pred, change(pred.x0), x)
+        return pred.cleaned(change, x, self.alpha, self.sigma)
+
+    def restart(self, loss: float) -> None:
+        """Begin the run again from fresh noise, because it goes wrong by this much.
+
+        After RESTARTS attempts the one of least loss is walked to its end; there this does nothing,
+        as where the run's noise has no other.
+        """
+        if self.restarts:
+            raise Restart(loss)
 
     def count(self, what: str, n: int = 1) -> None:
         """Add to what the run has cost besides its network calls (`Run.counts`)."""
@@ -97,9 +135,12 @@ class Run:
     split by role.
 
     A Start or a Canvas sets known, the clean state of its picture, and paste: (picture in uint8,
-    edit mask, alpha); guides: those that hold what it keeps, after all others of equal rank.
+    edit mask, alpha); guides: those that hold what it keeps, after all others of equal rank. taps:
+    what acts inside the network; a Start or Canvas may append some, guides find all of them bound.
     finishers: what methods do to the decoded pixels (n, 3, H, W) in [-1, 1];
-    before: network calls made to find the start; report: what a recipe keeps of the run.
+    before: network calls made to find the start; report: what a recipe keeps of the run. answers:
+    what it found besides pictures, such as a message or a score, by name: plain data. restarts:
+    whether it may be begun again.
     """
 
     process: Process
@@ -116,10 +157,16 @@ class Run:
     known: Tensor | None = None
     paste: tuple[Any, Any, Any] | None = None
     guides: list[Guide] = field(default_factory=list)
+    taps: list[Tap] = field(default_factory=list)
     finishers: list[Callable[[Tensor], Tensor]] = field(default_factory=list)
     before: int = 0
     report: dict[str, Any] = field(default_factory=dict)
+    answers: dict[str, Any] = field(default_factory=dict)
     memo: dict[Any, Any] = field(default_factory=dict)
+    restarts: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.restarts = fresh_of(self.noise, 1) is not None
 
     @property
     def source(self) -> Source | None:
@@ -155,7 +202,29 @@ class Run:
 
     def call(self, i: int, t: float, s: float, last_up: int = 0) -> Call:
         """The moment of transition i, t -> s."""
-        return Call(t, s, i, self.times, self.schedule, last_up, self.noise, self.memo, self.tied)
+        return Call(
+            t, s, i, self.times, self.schedule, last_up, self.noise, self.memo, self.tied,
+            self.restarts,
+        )  # fmt: skip
+
+    def restarted(self, loss: float, memo: Mapping[Any, Any]) -> None:
+        """Fresh noise, and of the scratch space what there was when the run was bound.
+
+        RESTARTS attempts are enough: the best one is then made again, to its end.
+        """
+        losses = self.report.setdefault("restarts", [])
+        losses.append(loss)
+        attempt = len(losses)
+        if attempt == RESTARTS:
+            attempt = self.report["attempt"] = losses.index(min(losses))
+            self.restarts = False
+            log.warning("restarted %d times, the best attempt is kept", RESTARTS)
+        fresh = fresh_of(self.noise, attempt)
+        assert fresh is not None
+        self.noise = fresh
+        counts = self.counts
+        self.memo.clear()
+        self.memo.update(memo, counts=counts)
 
     def decode(self, x: Tensor) -> Tensor:
         """The pixels of a last state."""

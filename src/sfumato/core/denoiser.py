@@ -18,6 +18,8 @@ from sfumato.core.schedule import Schedule
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sfumato.core.taps import Taps
+
 Kind = Literal["eps", "v", "x0", "edm", "previous"]
 
 
@@ -25,7 +27,8 @@ class Network(Protocol):
     """(x (B, C, ...), time (B,) float32, named conditions) -> (B, C or 2 C, ...).
 
     Nothing else is required. Where it has `config`, `traits` reads what it takes besides; where it
-    has `prepare(cond)`, that is called once a run, for what does not change over the steps.
+    has `prepare(cond)`, that is called once a run, for what does not change over the steps; where
+    it has `sites`, it lets taps in, and takes Taps as a fourth argument.
     """
 
     def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor: ...
@@ -124,6 +127,16 @@ class Prediction:
             return replace(self, x0=x0)
         return replace(self, x0=x0, eps=(x - alpha * x0) / sigma)
 
+    def cleaned(
+        self, change: Callable[[Tensor], Tensor], x: Tensor, alpha: float, sigma: float
+    ) -> Prediction:
+        """Change x0 of a prediction that is not tied: the x0 that eps stands for is changed alike,
+        so that branches that agree stay tied."""
+        if sigma == 0:
+            return replace(self, x0=change(self.x0))
+        other = change((x - sigma * self.eps) / alpha)
+        return replace(self, x0=change(self.x0), eps=(x - alpha * other) / sigma)
+
     def shifted(self, score: Tensor, alpha: float, sigma: float) -> Prediction:
         """Absorb a score g = grad log p: eps - sigma g, x0 + (sigma^2 / alpha) g."""
         return replace(
@@ -178,16 +191,19 @@ class Denoiser:
         index = t * self.schedule.steps - 1
         return float(round(index)) if abs(index - round(index)) < 1e-6 else index
 
-    def __call__(self, x: Tensor, t: float, cond: Cond, s: float | None = None) -> Prediction:
+    def __call__(
+        self, x: Tensor, t: float, cond: Cond, s: float | None = None, taps: Taps | None = None
+    ) -> Prediction:
         """x (B, C, ...) at time t, cond of B rows (raw or prepared) -> Prediction of B rows.
 
-        s: the time that the step goes to, which kind "previous" needs.
+        s: the time that the step goes to, which kind "previous" needs. taps: of this call.
         """
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
         time = torch.full((len(x),), self.time(t), dtype=torch.float32, device=x.device)
         if self.kind == "edm":
-            return self._edm(x, time, cond, alpha, sigma)
-        out = self.network(x, time, cond).to(x.dtype)
+            return self._edm(x, time, cond, alpha, sigma, taps)
+        net = self.network
+        out = (net(x, time, cond) if taps is None else taps.run(net, x, time, cond)).to(x.dtype)
         frac = log = None
         if self.learned_range or self.learned_log:
             out, var = out.chunk(2, dim=1)
@@ -205,10 +221,14 @@ class Denoiser:
             out = self._unfolded(x, out, t, s)
         return Prediction(out, self._eps(x, out, t), frac, log_variance=log)
 
-    def _edm(self, x: Tensor, time: Tensor, cond: Cond, alpha: float, sigma: float) -> Prediction:
+    def _edm(
+        self, x: Tensor, time: Tensor, cond: Cond, alpha: float, sigma: float, taps: Taps | None
+    ) -> Prediction:
         r, data = sigma / alpha, self.sigma_data
         scale = math.hypot(r, data)
-        out = self.network(x / (alpha * scale), time, cond).to(x.dtype)
+        net, seen = self.network, x / (alpha * scale)
+        out = net(seen, time, cond) if taps is None else taps.run(net, seen, time, cond)
+        out = out.to(x.dtype)
         x0 = (data / scale) ** 2 * x / alpha + (r * data / scale) * out
         # (x / alpha - x0) / r, written so that it is finite at r = 0
         eps = (r * x / alpha - data * scale * out) / scale**2

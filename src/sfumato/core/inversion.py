@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from sfumato.core.binding import invert
 from sfumato.core.lazy import torch
-from sfumato.core.loop import invert
 from sfumato.core.plan import calls_along
 from sfumato.core.solvers import solver
 

@@ -18,11 +18,13 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.lazy import torch
 from sfumato.core.schedule import Schedule, ratio
 from sfumato.core.source import Source
+from sfumato.core.taps import Tap, Taps, check_sites
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Weight = float | Callable[[float], float]
+Role = Literal["both", "x0", "eps"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,19 +34,24 @@ class Branch:
     cond: a Cond, a prompt, a function of Call, or None for the process's own prompt (its negative
     prompt on an away). weight: w of a positive, s of an away; may depend on t. denoiser: None for
     the process's own. source: whose `encode` reads its prompt, None for the process's. role: which
-    of x0 and eps it feeds. leads: a positive whose own guidance the aways are, beside others.
+    of x0 and eps it feeds; may depend on t. leads: a positive whose own guidance the aways are,
+    beside others.
     """
 
     name: str
     cond: Cond | str | Callable[[Call], Cond] | None = None
     weight: Weight = 1.0
     denoiser: Denoiser | None = None
-    role: Literal["both", "x0", "eps"] = "both"
+    role: Role | Callable[[float], Role] = "both"
     source: Source | None = None
     leads: bool = False
 
     def at(self, t: float) -> float:
         return self.weight(t) if callable(self.weight) else self.weight
+
+    def feeds(self, t: float) -> Role:
+        """Its role at time t."""
+        return self.role(t) if callable(self.role) else self.role
 
 
 def distinct(branches: Sequence[Branch]) -> None:
@@ -72,9 +79,15 @@ class Mixture:
     """The branches of one run, one batched call for each (network, shapes of the condition)."""
 
     def __init__(
-        self, terms: Sequence[Term], schedule: Schedule, n: int, rows_max: int | None = None
+        self,
+        terms: Sequence[Term],
+        schedule: Schedule,
+        n: int,
+        rows_max: int | None = None,
+        taps: Sequence[Tap] = (),
     ) -> None:
         self.terms = tuple(terms)
+        self.taps = [(tap, _branches(tap, self.terms)) for tap in taps]
         self.schedule = schedule
         self.n = n
         self.rows_max = rows_max
@@ -91,14 +104,16 @@ class Mixture:
             seen, at, to = self._matched(denoiser, x, t, call.s)
             rows = torch.cat([seen] * len(group)) if len(group) > 1 else seen
             cond = self._cond(group, fresh)
+            owns = {term.branch.name: slice(k * n, (k + 1) * n) for k, term in enumerate(group)}
+            taps = Taps.of(self.taps, owns, call) if self.taps else None
             self.calls += 1  # in pieces or not
-            if self.rows_max is None or len(rows) <= self.rows_max:
-                pred = denoiser(rows, at, cond, to)
+            whole = self.rows_max is None or len(rows) <= self.rows_max
+            if self.rows_max is None or whole or (taps is not None and taps.couples):
+                pred = denoiser(rows, at, cond, to, taps)
             else:
-                pred = _in_pieces(denoiser, rows, at, cond, to, self.rows_max)
-            for k, term in enumerate(group):
-                own = slice(k * n, (k + 1) * n)
-                predictions[term.branch.name] = (
+                pred = _in_pieces(denoiser, rows, at, cond, to, self.rows_max, taps)
+            for name, own in owns.items():
+                predictions[name] = (
                     pred if len(group) == 1 else pred.map(lambda v, own=own: v[own])  # type: ignore[misc]
                 )
         return predictions
@@ -122,7 +137,7 @@ class Mixture:
         """Refuse a moment at which no positive branch says what x0 or eps is."""
         positives = [term.branch for term in self.terms if not term.away]
         for value, other in (("x0", "eps"), ("eps", "x0")):
-            feeds = [branch for branch in positives if branch.role != other]
+            feeds = [branch for branch in positives if branch.feeds(t) != other]
             if not any(branch.at(t) for branch in feeds):
                 names = ", ".join(branch.name for branch in feeds) or "none"
                 raise SfumatoError(
@@ -138,8 +153,8 @@ class Mixture:
     def mix(self, parts: dict[str, Prediction], t: float) -> Prediction:
         """The mixture rule of this module's docstring; the variance is the first positive's."""
         positives = [term.branch for term in self.terms if not term.away and term.active(t)]
-        x0 = _weighted([(b.at(t), parts[b.name].x0) for b in positives if b.role != "eps"])
-        eps = _weighted([(b.at(t), parts[b.name].eps) for b in positives if b.role != "x0"])
+        x0 = _weighted([(b.at(t), parts[b.name].x0) for b in positives if b.feeds(t) != "eps"])
+        eps = _weighted([(b.at(t), parts[b.name].eps) for b in positives if b.feeds(t) != "x0"])
         mixed_x0, mixed_eps = x0, eps
         share = 1.0 if self.lead is None else self.lead.at(t)
         if self.lead is not None and share:
@@ -162,12 +177,18 @@ class Mixture:
                 tensors += term.cond.values()
             if any(tensor.requires_grad for tensor in tensors):
                 return True
-        return False
+        return any(tensor.requires_grad for tap, _ in self.taps for tensor in tap.parameters())
 
     @property
     def tied(self) -> bool:
         """Whether x_t = alpha x0 + sigma eps holds for the mixture (no branch split by role)."""
         return all(term.branch.role == "both" for term in self.terms)
+
+    def tied_at(self, t: float) -> bool:
+        """Whether it holds at time t."""
+        return self.tied or all(
+            term.branch.feeds(t) == "both" for term in self.terms if self.acts(term, t)
+        )
 
     def _cond(self, group: list[Term], fresh: dict[str, Cond]) -> Cond:
         """The group's rows one after the other; built once unless a condition is a function."""
@@ -191,14 +212,34 @@ class Mixture:
         return x * (other.alpha(at) / own.alpha(t)), at, other.at(ratio(own, s))
 
 
+def _branches(tap: Tap, terms: Sequence[Term]) -> frozenset[str]:
+    """The branches that a tap is on; refuses names and networks that it could not act on."""
+    names = [term.branch.name for term in terms]
+    for name in tap.on or ():
+        if name not in (*names, "positives", "aways"):
+            known = ", ".join(names)
+            raise SfumatoError(f"{tap.name}: no branch {name!r}; there are {known}")
+    on = [term for term in terms if tap.on_branch(term.branch.name, term.away)]
+    for term in on:
+        check_sites(tap, term.denoiser.network)
+    return frozenset(term.branch.name for term in on)
+
+
 def _in_pieces(
-    denoiser: Denoiser, x: Tensor, t: float, cond: Cond, s: float, rows: int
+    denoiser: Denoiser,
+    x: Tensor,
+    t: float,
+    cond: Cond,
+    s: float,
+    rows: int,
+    taps: Taps | None,
 ) -> Prediction:
     """One evaluation in calls of at most so many rows."""
     pieces = []
     for k in range(0, len(x), rows):
         part = cond.map(lambda v, k=k: v[k : k + rows])  # type: ignore[misc]
-        pieces.append(denoiser(x[k : k + rows], t, part, s))
+        own = None if taps is None else taps.piece(k, k + rows)
+        pieces.append(denoiser(x[k : k + rows], t, part, s, own))
     return Prediction(
         torch.cat([p.x0 for p in pieces]),
         torch.cat([p.eps for p in pieces]),

@@ -8,7 +8,7 @@ tensor. Drawn on the CPU in float32, then cast.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Protocol
 
@@ -32,10 +32,11 @@ def keyed(key: str) -> int:
 
 @dataclass(frozen=True)
 class Seeded:
-    """Picture j of the batch is drawn with seed + j."""
+    """Picture j of the batch is drawn with seed + j; attempt: of a run that was begun anew."""
 
     seed: int = 0
     stage: int = 0
+    attempt: int = 0
 
     def draw(self, purpose: str, visit: int, evaluation: int, like: Tensor) -> Tensor:
         rows = [
@@ -48,8 +49,34 @@ class Seeded:
         ]
         return torch.stack(rows).to(like.device, like.dtype)
 
+    def again(self, attempt: int) -> Seeded:
+        """For another attempt."""
+        return replace(self, attempt=attempt)
+
     def _generator(self, j: int, key: str) -> torch.Generator:
-        return torch.Generator().manual_seed(keyed(f"{self.seed + j}/{self.stage}/{key}"))
+        last = f"/{self.attempt}" if self.attempt else ""
+        return torch.Generator().manual_seed(keyed(f"{self.seed + j}/{self.stage}/{key}{last}"))
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """Every picture of the batch is drawn as the first one."""
+
+    noise: Noise
+
+    def draw(self, purpose: str, visit: int, evaluation: int, like: Tensor) -> Tensor:
+        return self.noise.draw(purpose, visit, evaluation, like[:1]).expand_as(like)
+
+    def again(self, attempt: int) -> Noise | None:
+        fresh = fresh_of(self.noise, attempt)
+        return None if fresh is None else Shared(fresh)
+
+
+def fresh_of(noise: Noise, attempt: int) -> Noise | None:
+    """The same source for another attempt of the run; None of one that has nothing else."""
+    again = getattr(noise, "again", None)
+    fresh: Noise | None = None if again is None else again(attempt)
+    return fresh
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,14 +10,15 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from sfumato.core.composition import brief, check_needs, name_of
+from sfumato.core.binding import bind, check_state, frame_of, invert, times_of
+from sfumato.core.composition import brief, check_needs, name_of, with_methods_own
 from sfumato.core.context import Step
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.frame import Frame, Size, sides
 from sfumato.core.guides import GuideBinder
 from sfumato.core.lazy import torch
-from sfumato.core.loop import Loop, bind, invert, times_of
+from sfumato.core.loop import Loop
 from sfumato.core.mixture import Branch, distinct
 from sfumato.core.noise import Noise
 from sfumato.core.plan import calls as planned
@@ -26,7 +27,8 @@ from sfumato.core.solvers import Solver, solver
 from sfumato.core.source import Source
 from sfumato.core.spaces import IDENTITY, Space
 from sfumato.core.spacing import MODEL, Times, declared, materialise
-from sfumato.core.starts import Canvas, Place, Placed, PriorNoise, Start
+from sfumato.core.starts import Canvas, Place, Placed, PriorNoise, Start, Worded
+from sfumato.core.taps import TapBinder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,11 +41,13 @@ class Process:
     """denoiser and state shape (C, H, W), and what methods added to them.
 
     prompt, negative, label: text and class; cond, null: given tensors instead, for a process
-    without a source. n: pictures in the batch. n_steps: downward transitions of one pass; spacing:
-    its times. size: pixels, (width, height), "input" or "native". geometry: of a picture against
-    the work size, for a process without a source (a cascade's upsampler). rows_max: most rows in
-    one network call. methods: what was composed, in order; within: what
-    they composed themselves, which a recipe makes again by them.
+    without a source. prompts: of each picture, () where all have `prompt`. n: pictures in the
+    batch. shared: all are drawn from the first one's noise, upsampled too. n_steps: downward
+    transitions of one pass; spacing: its times. size: pixels, (width, height), "input" or "native".
+    geometry: of a picture against the work size, for a process without a source (a cascade's
+    upsampler). rows_max: most rows in one network call, unless a tap couples them. methods: what
+    was composed, in order; within: what they composed themselves, which a recipe makes again by
+    them.
     """
 
     denoiser: Denoiser
@@ -52,9 +56,11 @@ class Process:
     null: Cond | None = None
     source: Source | None = None
     prompt: str = ""
+    prompts: tuple[str, ...] = ()
     negative: str = ""
     label: int | None = None
     n: int = 1
+    shared: bool = False
     n_steps: int | None = None
     solver: str | Mapping[str, Any] | Solver[Any] | None = None
     spacing: str | tuple[float, ...] | None = None
@@ -70,6 +76,7 @@ class Process:
     positives: tuple[Branch, ...] = ()
     aways: tuple[Branch, ...] = ()
     guides: tuple[GuideBinder, ...] = ()
+    taps: tuple[TapBinder, ...] = ()
     methods: tuple[Composable, ...] = ()
     within: tuple[Composable, ...] = ()
     base: Process | None = None
@@ -91,6 +98,9 @@ class Process:
                 keep(name, whole(value, "steps" if name == "n_steps" else name, allowed))
         words(self.prompt, "prompt")
         words(self.negative, "negative")
+        keep("prompts", tuple(words(text, "prompts") for text in self.prompts))
+        if self.prompts and len(self.prompts) != self.n:
+            raise SfumatoError(f"prompts: {len(self.prompts)} for n = {self.n}; give one a picture")
         keep("spacing", declared(self.spacing))
         keep("size", sides(self.size))
         if self.solver is not None:
@@ -173,8 +183,9 @@ class Process:
         positives: Sequence[Branch] = (),
         aways: Sequence[Branch] = (),
         guides: Sequence[GuideBinder] = (),
+        taps: Sequence[TapBinder] = (),
     ) -> Process:
-        """What methods call: put something into a slot, or append to the branches and guides."""
+        """What methods call: put something into a slot, or append to branches, guides and taps."""
         if start is not None and self.start is not None:
             raise SfumatoError("start: the process already has one; a run begins in one place")
         if canvas is not None and self.canvas is not None:
@@ -192,11 +203,13 @@ class Process:
             positives=(*self.positives, *positives),
             aways=(*self.aways, *aways),
             guides=(*self.guides, *guides),
+            taps=(*self.taps, *taps),
         )
 
     def resolved(self) -> Process:
-        """With the model card's defaults in every empty slot; unchanged without a model."""
-        process = self if self.source is None else self.source.complete(self)
+        """With what its methods bring, then the model card's defaults, in every empty slot."""
+        process = with_methods_own(self)
+        process = process if self.source is None else self.source.complete(process)
         for method in (*process.methods, *process.within):
             check_needs(method, process.solver)
         return process
@@ -214,7 +227,7 @@ class Process:
     @property
     def place(self) -> Place:
         """Where the run's picture is: the start's, else the canvas's, else a reference's."""
-        for part in (self.start_or_noise, self.canvas, *self.guides):
+        for part in (self.start_or_noise, self.canvas, *self.guides, *self.taps):
             place = part.place() if isinstance(part, Placed) else Place()
             if place.size is not None or place.shape is not None:
                 return place
@@ -236,7 +249,7 @@ class Process:
             return planned(self.plan())
 
     def begin(self, seed: int = 0, noise: Noise | None = None) -> Loop:
-        """Everything of one run bound: sizes, times, prompts, guides."""
+        """Everything of one run bound: sizes, times, prompts, taps, guides."""
         if noise is not None and not hasattr(noise, "draw"):
             raise SfumatoError(f"noise {noise!r:.60}: is no source; give one with draw, as Tape")
         return bind(self.resolved(), whole(seed, "seed", SEEDS), noise)
@@ -262,7 +275,7 @@ class Process:
         gradients; detach=True cuts them between transitions.
         """
         if x is not None:
-            self._check_state(x, "x")
+            check_state(self, x, "x")
         return self.begin(seed, noise).steps(x, detach=detach)
 
     def sample(
@@ -275,10 +288,13 @@ class Process:
         """Run it. A Result; without a model, the decoded pixels (n, C, H, W)."""
         with torch.no_grad():
             loop = self.begin(seed, noise)
-            x, trace = None, []
+            x = None
+            trace: list[dict[str, Any]] = []
             for step in loop.steps():
                 x = step.x
-                if step.i >= 0:
+                if step.i < 0:
+                    trace.clear()  # of an attempt that was given up
+                else:
                     trace.append(step.scalars)
                 if progress is not None:
                     progress(step)
@@ -290,24 +306,16 @@ class Process:
     def invert(self, x0: Tensor, *, t: float = 1.0, guided: bool = False) -> list[Tensor]:
         """Deterministic path upwards from the clean state x0 (B, C, ...): states from 0 to t.
 
-        Takes the process's steps and solver; aways are left out unless `guided`, guides always.
+        Takes the process's steps and solver; aways are left out unless `guided`, guides and taps
+        always.
         """
-        self._check_state(x0, "x0")
+        check_state(self, x0, "x0")
         t = real(t, "t", Range(gt=0, le=1))
-        process = replace(self.resolved(), start=None, guides=())
+        process = replace(self.resolved(), start=None, guides=(), taps=())
         if not guided:
             process = replace(process, aways=())
         with torch.no_grad():
             return invert(process, x0, process.spaced(t)[::-1])[0]
-
-    def _check_state(self, x: Any, name: str) -> None:
-        """Refuse what is no tensor (B, C, ...) of floating point."""
-        axes = len(self.shape) + 1
-        if not isinstance(x, torch.Tensor) or not x.is_floating_point() or x.ndim != axes:
-            what = f"shape {tuple(x.shape)}, {x.dtype}" if hasattr(x, "dtype") else f"{x!r:.60}"
-            raise SfumatoError(
-                f"{name}: got {what}; give a float tensor of {axes} axes, the batch first"
-            )
 
     def condition(self, text: str | None, away: bool, source: Source | None = None) -> Cond:
         """The condition of a branch: its own text, else the process's prompt or negative prompt."""
@@ -318,30 +326,20 @@ class Process:
             if away and self.cond is not None:
                 raise SfumatoError("guidance: Process(null=...) is missing, the empty condition")
             return Cond()
+        prompts = self.prompts if text is None and not away else ()
         if text is None:
             text = self.negative if away else self.prompt
         reads = source or self.source
-        return reads.encode([text], None if away else self.label, self.texts)
+        return reads.encode(prompts or [text], None if away else self.label, self.texts)
 
     @property
     def texts(self) -> tuple[str, ...]:
         """Every text of a run: where lengths differ, all are brought to the longest."""
         branches = (*self.positives, *self.aways)
         own = [b.cond for b in branches if isinstance(b.cond, str)]
-        return (self.prompt, *([self.negative] if self.aways else []), *own)
+        taps = [text for tap in self.taps if isinstance(tap, Worded) for text in tap.texts]
+        return (self.prompt, *self.prompts, *([self.negative] if self.aways else []), *own, *taps)
 
     def frame(self, place: Place) -> tuple[Frame | None, tuple[int, ...]]:
-        """Geometry and state shape of the run; a tensor given to the Start has the say."""
-        if place.shape is not None:
-            side = 1 if self.source is None else self.source.multiple
-            same = len(place.shape) == len(self.shape) and place.shape[0] == self.shape[0]
-            if not same or any(length < 1 or length % side for length in place.shape[1:]):
-                shape = "x".join(map(str, place.shape)) or "no sides"
-                raise SfumatoError(
-                    f"tensor of {shape}: this process takes {self.shape[0]} channels, and sides "
-                    f"that are multiples of {side}"
-                )
-            return None, place.shape
-        if self.source is None:
-            return self.geometry, self.shape
-        return self.source.frame(self, place)
+        """Geometry and state shape of the run."""
+        return frame_of(self, place)

@@ -6,10 +6,12 @@ An autoencoder is a Space too, with its model family; here are the ones that are
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from sfumato.core.context import Run
 
 
 class Space(Protocol):
@@ -28,6 +30,13 @@ class Space(Protocol):
     def encode(self, pixels: Tensor) -> Tensor: ...
 
     def decode(self, state: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class SpaceBinder(Protocol):
+    """A Space of one run's own, such as a whitening by its condition; bound after the times."""
+
+    def bind_space(self, run: Run) -> Space: ...
 
 
 @dataclass(frozen=True)

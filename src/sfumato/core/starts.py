@@ -67,6 +67,23 @@ class Placed(Protocol):
     def place(self) -> Place: ...
 
 
+@runtime_checkable
+class Routed(Protocol):
+    """Something that changes the times of a run, such as by moves back up."""
+
+    def path(self, times: tuple[float, ...]) -> tuple[float, ...]:
+        """The times of one pass, of those that the parts before it left."""
+        ...
+
+
+@runtime_checkable
+class Worded(Protocol):
+    """Something that reads texts beside the prompts, which all get one length."""
+
+    @property
+    def texts(self) -> tuple[str, ...]: ...
+
+
 class Start(Protocol):
     """The first state of a run and its time."""
 

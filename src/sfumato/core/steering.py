@@ -62,7 +62,8 @@ class Steering:
 
     def __call__(self, x: Tensor, t: float) -> Prediction:
         assert self._moment is not None
-        call = replace(self._moment, t=t, eval=self._evaluations)
+        tied = self.mixture.tied_at(t)
+        call = replace(self._moment, t=t, eval=self._evaluations, tied=tied)
         self._evaluations += 1
         alpha, sigma = call.alpha, call.sigma
         scorers = self._scoring(call, alpha)

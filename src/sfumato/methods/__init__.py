@@ -118,7 +118,8 @@ class Method:
     of a slot fits in a process. stages: "base", or "all" stages of a cascade. presets: named field
     values. examples: what a verb is called with, for its help. needs: what it changes of a
     prediction without keeping x0 and eps together, such as {"eps"}; solvers that do not read it are
-    refused. levels: fields that set the level a run starts from.
+    refused. solver, defaults: what it brings where nobody said otherwise, before the card's: a
+    solver, and methods of other slots. levels: fields that set the level a run starts from.
     """
 
     id: ClassVar[str]
@@ -128,6 +129,8 @@ class Method:
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     examples: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[frozenset[str]] = frozenset()
+    solver: ClassVar[str | Mapping[str, Any] | None] = None
+    defaults: ClassVar[tuple[Method, ...]] = ()
     levels: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:

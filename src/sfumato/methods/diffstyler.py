@@ -7,8 +7,9 @@ process's own, which reads the prompt, and one that knows art. Losses may steer 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from sfumato.core.composition import name_of
 from sfumato.core.context import Call, Run
@@ -49,6 +50,7 @@ class DiffStyler(Method):
         'photo.png -p "ink drawing" --content 0.5',
     )
     slot: ClassVar[str | None] = "start"
+    solver: ClassVar[str | Mapping[str, Any] | None] = {"solver": "iplms", "start": "euler"}
     levels: ClassVar[tuple[str, ...]] = ("t_start",)
 
     image: Annotated[Image, knob("the picture to restyle")]
@@ -107,8 +109,6 @@ class DiffStyler(Method):
             raise SfumatoError("diffstyler: general and style are both 0; nothing would be drawn")
 
     def __call__(self, process: Process) -> Process:
-        if process.solver is None:
-            process = replace(process, solver={"solver": "iplms", "start": "euler"})
         guides: list[GuideBinder] = [Unless(loss) for loss in self.losses(process)]
         art = self.second(process)
         if art is None:

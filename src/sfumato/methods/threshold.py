@@ -61,11 +61,13 @@ class Clamp(Guide):
     edit_rank = THRESHOLD
 
     def edit(self, pred: Prediction, x: Tensor, call: Call) -> Prediction:
+        return call.cleaned(pred, self.kept, x)
+
+    def kept(self, x0: Tensor) -> Tensor:
+        """x0 in range."""
         if self.quantile is None:
-            x0 = pred.x0.clamp(self.low, self.high)
-        else:
-            x0 = self.dynamic(pred.x0, self.quantile)
-        return call.with_x0(pred, x0, x)
+            return x0.clamp(self.low, self.high)
+        return self.dynamic(x0, self.quantile)
 
     def dynamic(self, x0: Tensor, quantile: float) -> Tensor:
         """clamp(x0, -s, s) / s with s = max(1, quantile of |x0|), about the middle of the range."""

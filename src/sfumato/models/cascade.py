@@ -100,7 +100,8 @@ class Cascade:
         shape = (low.shape[1], low.shape[2] * factor, low.shape[3] * factor)
         cond = Cond({"low_res": low})
         if traits(process.denoiser.network).xf_width:
-            text = self.source.encode([base.process.prompt]).rows(base.n)  # GLIDE's reads it too
+            prompts = base.process.prompts or [base.process.prompt]
+            text = self.source.encode(prompts).rows(base.n)  # GLIDE's reads it too
             cond = Cond({**text, **cond})
         frame = base.frame
         rows = max_rows(process.rows_max, shape, base.device)
@@ -109,6 +110,7 @@ class Cascade:
             cond=cond,
             shape=shape,
             n=base.n,
+            shared=base.process.shared,
             geometry=None if frame is None else frame.enlarged(shape[2] // frame.work[0]),
             rows_max=rows,
         )
@@ -148,8 +150,11 @@ class Cascade:
             walk = Walk(self, seed, noise)
             trace: list[dict[str, Any]] = []
             for step in walk.steps():
-                if step.i >= 0 and step.stage == 0:
-                    trace.append(step.scalars)
+                if step.stage == 0:
+                    if step.i < 0:
+                        trace.clear()  # of an attempt that was given up
+                    else:
+                        trace.append(step.scalars)
                 if progress is not None:
                     progress(step)
             calls = [loop.calls for loop in walk.loops]

@@ -45,7 +45,8 @@ def stages(process: Process, frame: Frame | None, shape: tuple[int, ...]) -> lis
     """The base of a resolved process, and the upsamplers that its result needs."""
     model: Any = process.source
     rows = process.n * (max(1, len(process.positives)) + len(process.aways))
-    at_once = min(rows, process.rows_max or rows)
+    coupled = any(getattr(tap, "couples", False) for tap in process.taps)
+    at_once = rows if coupled else min(rows, process.rows_max or rows)
     networks = [Stage(process.denoiser, shape, rows, at_once, lambda: cond_of(process))]
     for k, stage in enumerate(model.card.upsamplers[: process.stages - 1]):
         if frame is not None and frame.reaches(model.card.factor(k + 1)):

@@ -59,7 +59,7 @@ def result(
         for name, values in (trace[-1] if trace else {}).items()
         if isinstance(values, list)
     }
-    return Result(pictures, recipe, trace, calls, scores, run.counts)
+    return Result(pictures, recipe, trace, calls, scores, run.counts, run.answers)
 
 
 def picture(pixels: Tensor | None, run: Run) -> Picture:

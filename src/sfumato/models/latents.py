@@ -16,6 +16,8 @@ from torch import Tensor
 from sfumato.core.denoiser import Traits
 from sfumato.core.errors import SfumatoError
 from sfumato.core.spaces import Space
+from sfumato.core.taps import Site, Taps
+from sfumato.models import hooks
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +135,17 @@ class Conditional:
         dtype: torch.dtype = self.net.dtype
         return dtype
 
-    def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor:
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        """Every place where taps act."""
+        return hooks.sites(self.net)
+
+    def __call__(
+        self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], taps: Taps | None = None, /
+    ) -> Tensor:
+        if taps is not None:
+            with hooks.acting(self.net, taps, x):
+                return self(x, time, cond)
         if self.config.inpaint:
             x = torch.cat([x, *self.canvas(x, cond)], dim=1)
         added = None
@@ -196,6 +208,16 @@ class Unconditional:
         dtype: torch.dtype = self.net.dtype
         return dtype
 
-    def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor:
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        """Every place where taps act."""
+        return hooks.sites(self.net)
+
+    def __call__(
+        self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], taps: Taps | None = None, /
+    ) -> Tensor:
+        if taps is not None:
+            with hooks.acting(self.net, taps, x):
+                return self(x, time, cond)
         output: Tensor = self.net(x.to(self.dtype), time, class_labels=cond.get("label")).sample
         return output

@@ -58,6 +58,8 @@ def run_recipe(model: Model, run: Run, calls: list[int]) -> Recipe:
         "threads": torch.get_num_threads(),
         **run.report,
     }
+    if run.answers:
+        figures["answers"] = run.answers
     return replace(
         process_recipe(model, run.process, run.seed),
         run=figures,

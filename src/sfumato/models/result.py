@@ -29,7 +29,8 @@ class Result:
 
     trace: scalars of every transition. calls: network calls of each stage. scores: last
     log-probability of each guide, one value a picture. evaluations: what guides cost besides:
-    passes "backward", of "features", and of a "clip" (of each cutout of a picture).
+    passes "backward", of "features", and of a "clip" (of each cutout of a picture). answers: what
+    methods found besides pictures, by name, such as a message or a score.
     """
 
     images: Sequence[Picture]
@@ -38,6 +39,7 @@ class Result:
     calls: Sequence[int] = ()
     scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
     evaluations: Mapping[str, int] = field(default_factory=dict)
+    answers: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{image.width}x{image.height}" for image in self.images)

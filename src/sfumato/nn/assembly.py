@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.taps import Taps
 from sfumato.nn.bands import FACTOR, BandsConfig
 from sfumato.nn.blocks import GROUPS, Attention, Conv2d, Downsample, ResBlock, TextKV, Upsample
 
@@ -161,13 +162,19 @@ def decoder(config: UNetConfig, skips: list[int]) -> nn.ModuleList:
     return nn.ModuleList(blocks)
 
 
-def run_entry(entry: nn.Module, h: Tensor, emb: Tensor, text: Iterator[TextKV | None]) -> Tensor:
+def run_entry(
+    entry: nn.Module,
+    h: Tensor,
+    emb: Tensor,
+    text: Iterator[TextKV | None],
+    taps: Taps | None = None,
+) -> Tensor:
     """One entry of the way down or up; `text` yields the keys and values of each attention."""
     for layer in entry.children():
         if isinstance(layer, ResBlock):
             h = layer(h, emb)
         elif isinstance(layer, Attention):
-            h = layer(h, next(text))
+            h = layer(h, next(text), taps)
         else:
             h = layer(h)
     return h

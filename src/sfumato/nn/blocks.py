@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.taps import Site, Taps
 from sfumato.nn.text import attend, merge_heads, split_heads
 
 GROUPS = 32
@@ -223,6 +224,8 @@ class ResBlock(nn.Module):
 class Attention(nn.Module):
     """x + proj_out(attention over pixels and text); rows of qkv grouped by head, or all q first."""
 
+    site: Site | None = None  # the network says which of its attentions it is
+
     def __init__(self, channels: int, heads: int, new_order: bool = False, text: int = 0) -> None:
         super().__init__()
         if channels % heads:
@@ -242,14 +245,19 @@ class Attention(nn.Module):
         k, v = split_heads(_pointwise(self.encoder_kv, sequence), self.heads, parts=2)
         return k.contiguous(), v.contiguous()
 
-    def forward(self, x: Tensor, text: TextKV | None = None) -> Tensor:
+    def forward(self, x: Tensor, text: TextKV | None = None, taps: Taps | None = None) -> Tensor:
         """x (B, C, H, W), keys and values of the text -> (B, C, H, W)."""
         # in channels_last memory the pixels are rows: a 1x1 convolution is a matrix product
         pixels = self.norm(x).permute(0, 2, 3, 1)
         q, k, v = self._split(_pointwise(self.qkv, pixels.flatten(1, 2)))
         if text is not None:
             k, v = torch.cat([text[0], k], dim=2), torch.cat([text[1], v], dim=2)
-        h = _pointwise(self.proj_out, merge_heads(attend(q, k, v)))
+        if taps is None or self.site is None:
+            h = attend(q, k, v)
+        else:
+            site = self.site.here(x.shape, 0 if text is None else text[0].shape[2])
+            h = taps.attend(q, k, v, site, attend)
+        h = _pointwise(self.proj_out, merge_heads(h))
         return x + h.view(pixels.shape).permute(0, 3, 1, 2)
 
     def _split(self, qkv: Tensor) -> tuple[Tensor, ...]:

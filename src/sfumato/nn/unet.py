@@ -7,6 +7,7 @@ those of the released checkpoints, so slots without parameters hold an Identity.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from itertools import repeat
 
 import torch
@@ -14,12 +15,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.taps import Kind, Site, Taps
 from sfumato.nn.assembly import UNetConfig, decoder, encoder, run_entry, time_mlp
 from sfumato.nn.bands import FACTOR, Bands
 from sfumato.nn.blocks import Attention, GroupNorm, TextKV, timestep_embedding, zero_conv
 from sfumato.nn.text import LayerNorm, Transformer, encode
 
 __all__ = ["UNet", "UNetConfig"]
+
+
+PARTS = {"down": "input_blocks", "skip": "input_blocks", "up": "output_blocks"}
+
+
+def _map(kind: Kind, index: int) -> Site:
+    """The place of a block's output."""
+    return Site(kind, index, f"{PARTS[kind]}.{index}" if kind in PARTS else "middle_block")
+
+
+def _tapped(taps: Taps | None, h: Tensor, kind: Kind, index: int) -> Tensor:
+    """A map after the taps that act on it."""
+    return h if taps is None else taps.feature(h, _map(kind, index))
 
 
 class UNet(nn.Module):
@@ -46,7 +61,10 @@ class UNet(nn.Module):
             zero_conv(config.widths[0], config.out_channels * config.fold),
         )
         self.bands = Bands(config.bands, config.in_channels) if config.bands else None
-        self._attentions = [m for m in self.modules() if isinstance(m, Attention)]
+        named = [(name, m) for name, m in self.named_modules() if isinstance(m, Attention)]
+        self._attentions = [attention for _, attention in named]
+        for k, (name, attention) in enumerate(named):
+            attention.site = Site("joint" if config.xf_width else "self", k, name)
         self._text_kv_names = [
             (f"text_k.{i}", f"text_v.{i}") for i in range(len(self._attentions)) if config.xf_width
         ]
@@ -98,16 +116,28 @@ class UNet(nn.Module):
         kept = {name: value for name, value in cond.items() if name not in ("tokens", "mask")}
         return kept if ready else kept | self._encode_text(cond["tokens"], cond.get("mask"))
 
-    def forward(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        """Every place where taps act."""
+        down, up = len(self.input_blocks), len(self.output_blocks)
+        maps = [_map("down", k) for k in range(down)] + [_map("skip", k) for k in range(down)]
+        maps += [_map("middle", 0), *(_map("up", k) for k in range(up))]
+        return (*maps, *(a.site for a in self._attentions if a.site is not None))
+
+    def forward(
+        self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], taps: Taps | None = None
+    ) -> Tensor:
         """x (B, C, H, W), time (B,) = original timestep index, maybe fractional -> float32."""
         h, emb, text = self._enter(x, time, cond)
         skips = []
-        for entry in self.input_blocks:
-            h = run_entry(entry, h, emb, text)
+        for k, entry in enumerate(self.input_blocks):
+            h = _tapped(taps, run_entry(entry, h, emb, text, taps), "down", k)
             skips.append(h)
-        h = run_entry(self.middle_block, h, emb, text)
-        for entry in self.output_blocks:
-            h = run_entry(entry, torch.cat([h, skips.pop()], dim=1), emb, text)
+        h = _tapped(taps, run_entry(self.middle_block, h, emb, text, taps), "middle", 0)
+        for k, entry in enumerate(self.output_blocks):
+            skip = _tapped(taps, skips.pop(), "skip", len(skips))
+            h = run_entry(entry, torch.cat([h, skip], dim=1), emb, text, taps)
+            h = _tapped(taps, h, "up", k)
         out: Tensor = self.out(h.float())
         out = out.to(torch.float32, memory_format=torch.contiguous_format)
         return out if self.bands is None else self.bands.write(out, x, time)

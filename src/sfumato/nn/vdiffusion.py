@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.taps import Kind, Site, Taps
 from sfumato.nn.blocks import Conv2d, ExactGroupNorm
 from sfumato.nn.text import attend, merge_heads, split_heads
 
@@ -100,6 +101,8 @@ class Block(nn.Module):
     last: the network's last block, which ends with the convolution.
     """
 
+    output: Site | None = None  # the place of its map, where no other layer follows it
+
     def __init__(self, cin: int, width: int, cout: int, modulated: bool, last: bool) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -124,6 +127,9 @@ class Block(nn.Module):
 class SelfAttention(nn.Module):
     """x + out_proj(attention over pixels); rows of qkv are all q, all k, all v."""
 
+    site: Site | None = None
+    output: Site | None = None
+
     def __init__(self, channels: int, heads: int, normed: bool) -> None:
         super().__init__()
         self.heads = heads
@@ -131,11 +137,15 @@ class SelfAttention(nn.Module):
         self.qkv_proj = nn.Conv2d(channels, 3 * channels, 1)
         self.out_proj = nn.Conv2d(channels, channels, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, taps: Taps | None = None) -> Tensor:
         pixels = self.norm(x).permute(0, 2, 3, 1)
         qkv = _pointwise(self.qkv_proj, pixels.flatten(1, 2)).chunk(3, dim=-1)
         q, k, v = (split_heads(part, self.heads, parts=1)[0] for part in qkv)
-        h = _pointwise(self.out_proj, merge_heads(attend(q, k, v)))
+        if taps is None or self.site is None:
+            h = attend(q, k, v)
+        else:
+            h = taps.attend(q, k, v, self.site.here(x.shape), attend)
+        h = _pointwise(self.out_proj, merge_heads(h))
         return x + h.view(pixels.shape).permute(0, 3, 1, 2)
 
 
@@ -144,25 +154,86 @@ def _pointwise(conv: nn.Conv2d, rows: Tensor) -> Tensor:
     return F.linear(rows, conv.weight.flatten(1), conv.bias)
 
 
+class Enlarge(nn.Upsample):
+    """What ends a level's way up."""
+
+    output: Site | None = None
+
+
 class Skip(nn.Module):
     """A level beside the one above it: half the size, its layers, double the size, concatenated."""
 
+    site: Site | None = None  # of x as it is concatenated
+
     def __init__(self, layers: list[nn.Module], conditioned: bool) -> None:
         super().__init__()
-        grow = nn.Upsample(scale_factor=2, mode="bilinear" if conditioned else "nearest")
+        grow = Enlarge(scale_factor=2, mode="bilinear" if conditioned else "nearest")
         self.main = nn.Sequential(nn.AvgPool2d(2), *layers, grow)
         self.conditioned = conditioned
 
-    def forward(self, x: Tensor, emb: Tensor | None) -> Tensor:
-        inner = run(self.main, x, emb)
+    def forward(self, x: Tensor, emb: Tensor | None, taps: Taps | None = None) -> Tensor:
+        inner = run(self.main, x, emb, taps)
+        if taps is not None and self.site is not None:
+            x = taps.feature(x, self.site)
         return torch.cat([inner, x] if self.conditioned else [x, inner], dim=1)
 
 
-def run(layers: nn.Sequential, h: Tensor, emb: Tensor | None) -> Tensor:
+def run(layers: nn.Sequential, h: Tensor, emb: Tensor | None, taps: Taps | None = None) -> Tensor:
     """One layer after the other; emb: the mapped vector, None for the kind without."""
     for layer in layers:
-        h = layer(h, emb) if isinstance(layer, Block | Skip) else layer(h)
+        if isinstance(layer, Block):
+            h = layer(h, emb)
+        elif isinstance(layer, Skip):
+            h = layer(h, emb, taps)
+        elif isinstance(layer, SelfAttention):
+            h = layer(h, taps)
+        else:
+            h = layer(h)
+        if taps is not None and isinstance(layer, Block | SelfAttention | Enlarge):
+            h = h if layer.output is None else taps.feature(h, layer.output)
     return h
+
+
+def name_sites(net: nn.Sequential) -> tuple[Site, ...]:
+    """Tell each layer which place it is: `output` of its map, `site` of attentions and skips.
+
+    The map at the end of a level's way down is its skip's; of the deepest level it is the middle.
+    Where a level ends, the map is the enlarged one.
+    """
+    sites: list[Site] = []
+    counts: dict[Kind, int] = {"down": 0, "up": 0, "self": 0}
+
+    def walk(layers: nn.Sequential, path: str) -> None:
+        named = [(f"{path}.{k}", layer) for k, layer in enumerate(layers)]
+        inner = next((layer for layer in layers if isinstance(layer, Skip)), None)
+        blocks = [k for k, layer in enumerate(layers) if isinstance(layer, Block)]
+        for number, k in enumerate(blocks):
+            end = k
+            while end + 1 < len(layers) and not isinstance(layers[end + 1], Block | Skip):
+                end += 1  # its attention, and what enlarges a level's last map
+            for name, layer in named[k : end + 1]:
+                if isinstance(layer, SelfAttention):
+                    layer.site = Site("self", counts["self"], name)
+                    sites.append(layer.site)
+                    counts["self"] += 1
+            halfway = number == BLOCKS - 1
+            if halfway and inner is None:
+                site = Site("middle", 0, named[end][0])
+            else:
+                kind: Kind = "down" if number < BLOCKS else "up"
+                site = Site(kind, counts[kind], named[end][0])
+                counts[kind] += 1
+            last = layers[end]
+            assert isinstance(last, Block | SelfAttention | Enlarge)
+            last.output = site
+            sites.append(site)
+            if halfway and inner is not None:
+                inner.site = Site("skip", site.index, site.name)
+                sites.append(inner.site)
+                walk(inner.main, f"{named[end + 1][0]}.main")
+
+    walk(net, "net")
+    return tuple(sites)
 
 
 def level(config: VDiffusionConfig, i: int) -> list[nn.Module]:
@@ -202,6 +273,7 @@ class VDiffusion(nn.Module):
             self.mapping = nn.Sequential(first, MappingBlock(MAPPED, last=True))
         self.timestep_embed = Fourier(PLANES)
         self.net = nn.Sequential(*level(config, 0))
+        self.sites = name_sites(self.net)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -242,7 +314,9 @@ class VDiffusion(nn.Module):
         out: Tensor = self.mapping(torch.cat([direction, self.mapping_timestep_embed(time)], dim=1))
         return out
 
-    def forward(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
+    def forward(
+        self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], taps: Taps | None = None
+    ) -> Tensor:
         """x (B, 3, H, W), time (B,) = t in [0, 1] -> v (B, 3, H, W) float32."""
         cond = self.prepare(cond)
         _, channels, height, width = x.shape
@@ -260,5 +334,5 @@ class VDiffusion(nn.Module):
             clock, emb = (angle.cos() ** 2 / angle.sin() ** 2).log(), None
         planes = self.timestep_embed(clock)[:, :, None, None].expand(-1, -1, height, width)
         h = torch.cat([x.float(), planes], dim=1)
-        h = run(self.net, h.to(self.dtype, memory_format=torch.channels_last), emb)
+        h = run(self.net, h.to(self.dtype, memory_format=torch.channels_last), emb, taps)
         return h.to(torch.float32, memory_format=torch.contiguous_format)

@@ -103,6 +103,7 @@ class Ran(TypedDict, total=False):
     size: Annotated[list[Count], Field(min_length=2, max_length=2)] | None
     start: Level
     threads: Count
+    answers: dict[Short, JsonValue]
 
 
 Schema = Annotated[int, AfterValidator(_read_here)]

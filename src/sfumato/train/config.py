@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
@@ -18,6 +18,8 @@ from sfumato.train.data.store import STYLES
 from sfumato.train.objective import Objective
 from sfumato.train.prior import Convention
 from sfumato.train.values import LONGEST, FileName, NotNegative, Positive, Share, Steps, part
+
+T = TypeVar("T")
 
 
 def one_of(known: Mapping[str, Any]) -> AfterValidator:
@@ -178,7 +180,8 @@ class RunPart:
 
 @part
 class Config:
-    """A whole recipe; `text` is the file it came from."""
+    """A whole recipe; `text` is the file it came from, `own` the table that is named as the tuner,
+    which that tuner alone reads (`part_of`)."""
 
     name: Annotated[FileName, Field(min_length=1)]
     tuner: Annotated[str, Field(min_length=1)]
@@ -191,6 +194,7 @@ class Config:
     subject: SubjectPart = field(default_factory=SubjectPart)
     optim: OptimPart = field(default_factory=OptimPart)
     run: RunPart = field(default_factory=RunPart)
+    own: Mapping[str, JsonValue] = field(default_factory=dict)
     text: str = ""
 
     @model_validator(mode="after")
@@ -219,6 +223,10 @@ class Config:
             )
         return self
 
+    def part_of(self, kind: type[T]) -> T:
+        """The tuner's own table as a strict value."""
+        return documents.parse_data(kind, dict(self.own), f"[{self.tuner}]")
+
     def with_steps(self, steps: int | None) -> Config:
         """The recipe with other steps, as the option --steps says."""
         if steps is None:
@@ -226,6 +234,9 @@ class Config:
         if not 1 <= steps <= LONGEST:
             raise SfumatoError(f"--steps {steps}: must be 1 to {LONGEST:,}")
         return replace(self, optim=replace(self.optim, steps=steps))
+
+
+TABLES = tuple(one.name for one in fields(Config))
 
 
 def read(path: Path) -> Config:
@@ -236,6 +247,10 @@ def read(path: Path) -> Config:
 
 def parse(data: Mapping[str, Any], text: str = "", where: str = "recipe") -> Config:
     """A recipe's tables as a Config. where: what an error calls them."""
-    if "text" in data:  # a field of the class, not of the file
-        raise SfumatoError(f"{where}: there is no field 'text'; leave it out")
+    for name in ("text", "own"):  # fields of the class, not of the file
+        if name in data:
+            raise SfumatoError(f"{where}: there is no field {name!r}; leave it out")
+    tuner = data.get("tuner")
+    if isinstance(tuner, str) and tuner in data and tuner not in TABLES:
+        data = {**{name: data[name] for name in data if name != tuner}, "own": data[tuner]}
     return replace(documents.parse_data(Config, data, where), text=text)

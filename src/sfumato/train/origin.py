@@ -26,7 +26,7 @@ TOKENIZER = "tokenizer.json"
 LIMIT = 64 << 20
 
 FIXED = (
-    *("tuner", "model.", "adapter.", "run.seed", "optim.optimizer"),
+    *("tuner", "own.", "model.", "adapter.", "run.seed", "optim.optimizer"),
     *("data.size", "data.crop", "data.split", "data.judged"),
     *("subject.noun", "subject.name", "subject.wording", "subject.text", "subject.vectors"),
     *("subject.upsampler",),
@@ -43,6 +43,9 @@ FREE = (
 
 LOOSE = ("model.network.dropout",)
 """Fields of a fixed table that may change."""
+
+KEYED = ("model.network.", "own.")
+"""Beginnings of fields of tables that are free in their keys."""
 
 ADVICE = "put that back as it was, or begin a new run with another -o"
 
@@ -136,8 +139,8 @@ def going_on(folder: Path, now: Dependencies, *, whole: bool = True) -> list[str
         fixed = name.startswith(FIXED) and name not in LOOSE
         (refused if fixed else free_changes).append(line)
     # of a table that is free in its keys, such as a network's, one may be gone
-    gone = [n for n in before.recipe if n.startswith("model.network.") and n not in now.recipe]
-    new = [n for n in now.recipe if n.startswith("model.network.") and n not in before.recipe]
+    gone = [n for n in before.recipe if n.startswith(KEYED) and n not in now.recipe]
+    new = [n for n in now.recipe if n.startswith(KEYED) and n not in before.recipe]
     refused += [f"{name} is left out, was {_shown(before.recipe[name])}" for name in gone]
     refused += [f"{name} is {_shown(now.recipe[name])}, was left out" for name in new]
     if now.digests and not before.digests:

@@ -112,7 +112,8 @@ class DDPM:
 class DDIM:
     """x_s = alpha_s x0 + sqrt(sigma_s^2 - std^2) eps + std z, std^2 = eta^2 small variance.
 
-    Source: arXiv 2010.02502, eq. 12 and 16. eta 0 is deterministic and runs upwards too.
+    Source: arXiv 2010.02502, eq. 12 and 16. eta 0 is deterministic and runs upwards too. below: the
+    highest time at which eta counts; above it a step is deterministic (arXiv 2210.10960).
     """
 
     id: ClassVar[str] = "ddim"
@@ -120,13 +121,14 @@ class DDIM:
     needs: ClassVar[frozenset[str]] = BOTH
     mean_shift: ClassVar[bool] = False
     eta: Annotated[float, Range(ge=0, le=1)] = 0.0
+    below: Annotated[float, Range(ge=0, le=1)] = 1.0
 
     def __post_init__(self) -> None:
         fit(self, "solver ddim")
 
     @property
     def stochastic(self) -> bool:
-        return self.eta > 0
+        return self.eta > 0 and self.below > 0
 
     evaluated, jumped = once, forget
 
@@ -135,7 +137,8 @@ class DDIM:
     ) -> tuple[Tensor, None]:
         schedule = call.schedule
         pred = denoise(x, t)
-        std2 = self.eta**2 * variances(schedule, t, s)[1] if self.eta else 0.0
+        drawn = self.eta and t <= self.below
+        std2 = self.eta**2 * variances(schedule, t, s)[1] if drawn else 0.0
         along = math.sqrt(max(schedule.sigma(s) ** 2 - std2, 0.0))
         x = torch.add(schedule.alpha(s) * pred.x0, pred.eps, alpha=along)
         if std2 > 0:

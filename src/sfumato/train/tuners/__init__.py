@@ -57,10 +57,18 @@ class Tuner(Protocol):
 
 
 def make(config: Config, data: Path, folder: Path, device: str) -> Tuner:
-    """The tuner that a recipe names. data: its pictures; folder: of the run."""
+    """The tuner that a recipe names. data: its pictures; folder: of the run.
+
+    A tuner with a table of its own in the recipe has a strict class Options for it.
+    """
     names = [module.name for module in pkgutil.iter_modules(__path__)]
     if config.tuner not in names:
         raise SfumatoError(f"tuner {config.tuner!r}: unknown; known are {', '.join(names)}")
     module = importlib.import_module(f"{__name__}.{config.tuner}")
+    options: type[Any] | None = getattr(module, "Options", None)
+    if options is not None:
+        config.part_of(options)
+    elif config.own:
+        raise SfumatoError(f"[{config.tuner}]: this tuner has no table of its own; leave it out")
     tuner: Tuner = module.tuner(config, data, folder, device)
     return tuner

@@ -1,0 +1,63 @@
+"""Secret: a text that a method needs and no recipe holds; what is recorded is its digest."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from pydantic_core import CoreSchema, core_schema
+
+from sfumato.core.errors import SfumatoError
+
+RECORDED = re.compile("sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class SecretText:
+    """digest: "sha256:" and the text's, from which a short text can be guessed. Its text is shown
+    nowhere; one that comes from a recipe has none."""
+
+    digest: str
+    _text: str | None = field(default=None, repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return "(secret)"
+
+    @classmethod
+    def of(cls, value: Any) -> SecretText:
+        """From a text, or from what a recipe recorded of it."""
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, str) or not value:
+            raise ValueError("must be a text")
+        if RECORDED.fullmatch(value):
+            return cls(value)
+        return cls(f"sha256:{sha256(value.encode()).hexdigest()}", value)
+
+    def text(self, where: str) -> str:
+        """The text; where: what an error calls the field."""
+        if self._text is None:
+            raise SfumatoError(f"{where}: the recipe holds a digest of it alone; give it again")
+        return self._text
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls.of,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda value: value.digest
+            ),
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+        return {"type": "string", "format": "password"}
+
+
+# How a method's field reads: `key: Secret`. Type checkers see Any, since the field takes a text.
+if TYPE_CHECKING:
+    Secret: TypeAlias = Any
+else:
+    Secret = SecretText
