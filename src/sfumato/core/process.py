@@ -303,15 +303,16 @@ class Process:
                 return pixels
             return self.source.finish(pixels, loop.run, trace, [loop.calls])
 
-    def invert(self, x0: Tensor, *, t: float = 1.0, guided: bool = False) -> list[Tensor]:
-        """Deterministic path upwards from the clean state x0 (B, C, ...): states from 0 to t.
+    def invert(self, x0: Tensor, *, t: float | None = None, guided: bool = False) -> list[Tensor]:
+        """Deterministic path upwards from the clean state x0 (B, C, ...): states from 0 to t, which
+        is 1, or the first of explicit times, if not given.
 
         Takes the process's steps and solver; aways are left out unless `guided`, guides and taps
         always.
         """
         check_state(self, x0, "x0")
-        t = real(t, "t", Range(gt=0, le=1))
         process = replace(self.resolved(), start=None, guides=(), taps=())
+        t = real(process.starts_at(1.0) if t is None else t, "t", Range(gt=0, le=1))
         if not guided:
             process = replace(process, aways=())
         with torch.no_grad():
