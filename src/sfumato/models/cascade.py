@@ -162,7 +162,7 @@ class Cascade:
             result: Result = self.source.finish(walk.pixels, walk.loops[0].run, trace, calls)
             return result
 
-    def invert(self, x0: Tensor, *, t: float = 1.0, guided: bool = False) -> list[Tensor]:
+    def invert(self, x0: Tensor, *, t: float | None = None, guided: bool = False) -> list[Tensor]:
         """The base's deterministic path upwards from x0 (B, C, h, w) at the work size."""
         return self.base.invert(x0, t=t, guided=guided)
 
