@@ -13,6 +13,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from sfumato.core.errors import SfumatoError, quoted, shortened
+from sfumato.core.idle import Needs
 from sfumato.images import ImageInput
 from sfumato.methods import Method, described, field_of, find, registry
 
@@ -84,7 +85,9 @@ def parameter(
     """
     kind = plain(info.annotation)
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    needs = next((str(m) for m in info.metadata if isinstance(m, Needs)), "")
     text = f"{info.description or ''} ({extra['unit']})" if extra.get("unit") else info.description
+    text = f"{text}; needs {needs}" if needs else text
     file = "FILE" if kind is ImageInput else None
     kind = kind if spoken(kind) else str
     if info.is_required() and not whole:

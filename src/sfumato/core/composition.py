@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from sfumato.core.errors import SfumatoError
@@ -38,6 +38,12 @@ def brief(method: Any, always: Sequence[str] = ()) -> str:
             shown = f"{value:g}"
         told.append(field.name if value is True else f"{field.name} {shown!s:.60}")
     return f"{name_of(method)} ({', '.join(told)})" if told else name_of(method)
+
+
+def changed(method: Any, values: Mapping[str, Any]) -> Any:
+    """A method with other values, in its own way where it has one."""
+    own = getattr(method, "changed", None)
+    return replace(method, **values) if own is None else own(**values)
 
 
 def name_of(method: Any) -> str:

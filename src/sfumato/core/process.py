@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from sfumato.core.composition import brief, check_needs, name_of
+from sfumato.core.composition import brief, changed, check_needs, name_of
 from sfumato.core.context import Step
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
@@ -135,13 +135,16 @@ class Process:
         return self.refolded(method for method in self.methods if name_of(method) != name)
 
     def revised(self, name: str, **values: Any) -> Process:
-        """The same process with fields of its method of that name changed."""
+        """The same process with fields of its method of that name changed.
+
+        What the method had before and does nothing beside them is left out.
+        """
         names = [name_of(method) for method in self.methods]
         if name not in names:
             raise SfumatoError(f"revised({name!r}): this process has {', '.join(names) or 'none'}")
         methods: Sequence[Any] = self.methods
         return self.refolded(
-            replace(method, **values) if name_of(method) == name else method for method in methods
+            changed(method, values) if name_of(method) == name else method for method in methods
         )
 
     def based(self, **values: Any) -> Process:

@@ -10,7 +10,8 @@ from sfumato.core.denoiser import Prediction
 from sfumato.core.guides import RESCALE, Guide
 from sfumato.core.lazy import torch
 from sfumato.core.mixture import Branch
-from sfumato.methods import Method, Window, knob, method, within
+from sfumato.methods import Method, knob, method
+from sfumato.methods.common.kinds import Window, within
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,7 +11,8 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Guide
 from sfumato.core.lazy import torch
 from sfumato.core.schedule import FAINTEST
-from sfumato.methods import Method, Text, knob, method
+from sfumato.methods import Method, knob, method
+from sfumato.methods.common.kinds import Text
 
 if TYPE_CHECKING:
     from torch import Tensor
