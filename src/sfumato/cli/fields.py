@@ -243,6 +243,8 @@ def methods_of(
     if verb is not None:
         if preset is not None and preset not in verb.presets:
             known = ", ".join(verb.presets) or "none"
-            raise SfumatoError(f"--preset: {verb.id} has no preset {preset!r}; it has {known}")
+            raise SfumatoError(
+                f"--preset: {verb.id} has no preset {quoted(preset)}; it has {known}"
+            )
         wanted.append(Wanted(verb, chosen.pop(verb.id, {}), preset))
     return wanted + [Wanted(find(name), fields_) for name, fields_ in chosen.items()]

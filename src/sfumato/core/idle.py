@@ -43,9 +43,13 @@ class Needs:
         return {**handler(schema), "needs": list(self.needs)}
 
 
-@cache
 def needs_of(kind: Any) -> dict[str, tuple[str, ...]]:
     """Field of a dataclass -> what it does nothing without."""
+    return _declared(kind)
+
+
+@cache
+def _declared(kind: Any) -> dict[str, tuple[str, ...]]:
     hints = get_type_hints(kind, include_extras=True)
     declared = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
     found = {
@@ -70,18 +74,19 @@ def idle(holder: Any, needs: Mapping[str, Sequence[str]], whole: Any = None) -> 
 
 def refuse_idle(where: str, found: Mapping[str, str]) -> None:
     """The error that names the first of them, what it needs, and what to do."""
+    where = f"{where}: " if where else ""
     for name, need in found.items():
         wanted = said(need)
         if need.endswith("~picture"):
             image = _parsed(need)["field"]
             raise IdleError(
-                f"{where}: {name} is for pictures, and {image} is a tensor; leave {name} out (a "
+                f"{where}{name} is for pictures, and {image} is a tensor; leave {name} out (a "
                 "state takes a tensor mask)",
                 name,
             )
         what = f"beside {_beside(need)}" if not wanted else f"without {wanted}"
         way = f"give that too, or leave {name} out" if wanted else f"leave {name} out"
-        raise IdleError(f"{where}: {name} does nothing {what}; {way}", name)
+        raise IdleError(f"{where}{name} does nothing {what}; {way}", name)
 
 
 def said(need: str) -> str:

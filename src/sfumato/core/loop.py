@@ -7,6 +7,7 @@ what solvers and guides do, in their own modules.
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.core.process import Process
+
+log = logging.getLogger("sfumato")
 
 
 @dataclass(eq=False)
@@ -150,6 +153,9 @@ def bind(process: Process, seed: int, noise: Noise | None = None, planned: bool 
     run.tied = mixture.tied
     guides = [*(guide.bind_guide(run) for guide in process.guides), *run.guides]
     loop.steering = Steering(mixture, guides, run.solver.mean_shift)
+    if not planned:
+        for line in loop.steering.idle("" if process.source is None else process.negative):
+            log.warning(line)
     for moment in evaluations(run, loop.steering):
         mixture.check(moment.t)
     return loop

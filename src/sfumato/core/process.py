@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sfumato.core.composition import brief, changed, check_needs, name_of
 from sfumato.core.context import Step
 from sfumato.core.denoiser import Cond, Denoiser
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.frame import Frame, Size, sides
 from sfumato.core.guides import GuideBinder
 from sfumato.core.lazy import torch
@@ -129,19 +129,12 @@ class Process:
 
     def without(self, name: str) -> Process:
         """The same process with the method of that name left out."""
-        names = [name_of(method) for method in self.methods]
-        if name not in names:
-            raise SfumatoError(f"without({name!r}): this process has {', '.join(names) or 'none'}")
+        self._check_name(name, "without")
         return self.refolded(method for method in self.methods if name_of(method) != name)
 
     def revised(self, name: str, **values: Any) -> Process:
-        """The same process with fields of its method of that name changed.
-
-        What the method had before and does nothing beside them is left out.
-        """
-        names = [name_of(method) for method in self.methods]
-        if name not in names:
-            raise SfumatoError(f"revised({name!r}): this process has {', '.join(names) or 'none'}")
+        """The same process with fields of that method changed; what then does nothing is gone."""
+        self._check_name(name, "revised")
         methods: Sequence[Any] = self.methods
         return self.refolded(
             changed(method, values) if name_of(method) == name else method for method in methods
@@ -302,6 +295,12 @@ class Process:
             process = replace(process, aways=())
         with torch.no_grad():
             return invert(process, x0, process.spaced(t)[::-1])[0]
+
+    def _check_name(self, name: str, asked: str) -> None:
+        names = [name_of(method) for method in self.methods]
+        if name not in names:
+            has = ", ".join(names) or "none"
+            raise SfumatoError(f"{asked}({quoted(str(name))}): this process has {has}")
 
     def _check_state(self, x: Any, name: str) -> None:
         """Refuse what is no tensor (B, C, ...) of floating point."""

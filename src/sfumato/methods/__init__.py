@@ -26,7 +26,6 @@ from typing import (
     Literal,
     Self,
     TypeVar,
-    cast,
     dataclass_transform,
     get_args,
 )
@@ -99,7 +98,7 @@ class Method:
         """With other values; one given before that does nothing beside them is left out."""
         cls = type(self)
         _no_bools(cls, (), values)
-        needs = needs_of(cast(Any, cls))
+        needs = needs_of(cls)
         known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
         made = self._unchecked({name: getattr(self, name) for name in known} | values)
         while carried := [name for name in idle(made, needs) if name not in values]:
@@ -123,7 +122,7 @@ RAN = {"ran": True}
 
 def _acting(value: Any, info: ValidationInfo) -> Any:
     if not (info.context or {}).get("ran"):
-        refuse_idle(value.id, idle(value, needs_of(cast(Any, type(value)))))
+        refuse_idle(value.id, idle(value, needs_of(type(value))))
     return value
 
 
@@ -259,7 +258,9 @@ def field_of(method: str, field: str, where: str) -> FieldInfo:
     known = described(find(method))
     if field not in known:
         hint = hinted(field, known)
-        raise SfumatoError(f"{where}: {method} has no {field!r}{hint}, only {', '.join(known)}")
+        raise SfumatoError(
+            f"{where}: {method} has no {quoted(field)}{hint}, only {', '.join(known)}"
+        )
     return known[field]
 
 
