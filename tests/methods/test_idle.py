@@ -176,6 +176,28 @@ def test_a_recipe_of_a_run_keeps_what_did_nothing() -> None:
     assert sf.Recipe.from_data(data).solver == acting(chosen) == {"solver": "edm", "churn": 0.0}
 
 
+def test_what_nothing_in_the_run_uses_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """Strengths at which they are nothing are no errors: a row of them begins there."""
+    given = loaded().process("rose", negative="blue", steps=2, stages=1)
+    lines = {
+        "negative: does nothing, since nothing guides": given | sf.CFG(1),
+        "gradient: does nothing, since no gradient guides": process(sf.Gradient(0.3)),
+        "inpaint: resample does nothing": process(
+            sf.Inpaint(STATE.new_zeros(3, 32, 32), mask=torch.ones(1, 32, 32), resample=2)
+        ),
+    }
+    for line, made in lines.items():
+        caplog.clear()
+        made.begin()
+        assert line in caplog.text
+    caplog.clear()
+    given.begin()
+    (given | sf.CFG(2)).begin()
+    process(sf.Gradient(0.3), sf.TotalVariation()).begin()
+    process(sf.CFG(1, window=(0.2, 0.9), rescale=0.5)).begin()
+    assert not caplog.text
+
+
 def holders() -> dict[str, Any]:
     """Every class with fields that users set, by name."""
     kinds: dict[str, Any] = dict(methods.registry())

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from logging import getLogger
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator
@@ -118,8 +119,9 @@ class Inpaint(Method):
 
     def bind_canvas(self, run: Run) -> BoundCanvas:
         known, mask, shown = self._states(run)
-        if run.known is None:
-            run.known = known
+        run.known = known if run.known is None else run.known
+        if self.resample > 1 and not run.planned and len(run.times) <= self.stretch + 1:
+            getLogger("sfumato").warning("inpaint: resample does nothing, stretch is too long")
         if not self._reads(run.denoiser):
             run.guides.append(Composite(known, mask, drawn_with(run.solver)))
         elif run.space.stride == 1:  # latents of a masked picture differ outside the mask too
