@@ -63,16 +63,18 @@ def read_json(kind: type[T], path: Path, limit: int = LIMIT) -> T:
     return parse_json(kind, read_text(path, limit), path.name)
 
 
-def parse_json(kind: type[T] | TypeAdapter[T], text: str | bytes, where: str) -> T:
+def parse_json(
+    kind: type[T] | TypeAdapter[T], text: str | bytes, where: str, context: Any = None
+) -> T:
     """A JSON text as a value of `kind`; `where` is what an error calls the text.
 
-    Strictly, also where a class takes more from Python.
+    Strictly, also where a class takes more from Python. context: of the class's own validators.
     """
     from pydantic import TypeAdapter, ValidationError
 
     adapter = kind if isinstance(kind, TypeAdapter) else TypeAdapter(kind)
     try:
-        return adapter.validate_json(text, strict=True)
+        return adapter.validate_json(text, strict=True, context=context)
     except ValidationError as error:
         raise SfumatoError(f"{where}: {explained(error)}") from None
     except SfumatoError as error:  # of a field that has a check of its own
@@ -93,7 +95,7 @@ def toml_table(text: str, where: str) -> dict[str, Any]:
     return table
 
 
-def parse_data(kind: type[T] | TypeAdapter[T], data: Any, where: str) -> T:
+def parse_data(kind: type[T] | TypeAdapter[T], data: Any, where: str, context: Any = None) -> T:
     """Plain data (what JSON can say) as a value of `kind`, as strict as a file."""
     try:
         text = json.dumps(data, ensure_ascii=False).encode()
@@ -101,7 +103,7 @@ def parse_data(kind: type[T] | TypeAdapter[T], data: Any, where: str) -> T:
         raise SfumatoError(f"{where}: {next(_unencoded(data))}") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise SfumatoError(f"{where}: is not plain data ({error})") from None
-    return parse_json(kind, text, where)
+    return parse_json(kind, text, where, context)
 
 
 def _unencoded(data: Any, *path: str | int) -> Iterator[str]:

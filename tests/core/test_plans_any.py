@@ -36,7 +36,9 @@ STARTS: Any = st.one_of(
         FRACTIONS, st.integers(1, 3), st.booleans(),
     ),
     st.builds(
-        lambda resample, stretch: Inpaint(PIXELS, mask=MASK, resample=resample, stretch=stretch),
+        lambda resample, stretch: Inpaint(
+            PIXELS, mask=MASK, resample=resample, **({"stretch": stretch} if resample > 1 else {})
+        ),
         st.integers(1, 3), st.integers(1, 3),
     ),
 )  # fmt: skip

@@ -268,3 +268,23 @@ def test_deterministic_solvers_draw_on_the_bundled_upsampler(name: str) -> None:
     reference = drawn("dpmpp-2m", 60)
     few, many = (abs(drawn(name, steps) - reference).mean() for steps in (8, 20))
     assert many < few < 15
+
+
+class Half:
+    """A foreign solver that has forgotten what it must say besides its step."""
+
+    id = "half"
+    order = 1
+    stochastic = False
+
+    def step(self, x: Any, t: float, s: float, denoise: Any, call: Any, state: Any) -> Any:
+        return x, None
+
+
+def test_a_foreign_solver_that_lacks_a_part_is_refused_by_name() -> None:
+    half: Any = Half()
+    for make in (lambda: solver(half), lambda: process(half, (0.9, 0.5, 0.1))):
+        with pytest.raises(SfumatoError) as refusal:
+            make()
+        lacks = "solver Half: lacks needs, mean_shift, evaluated, jumped; a solver has id, order"
+        assert lacks in str(refusal.value)

@@ -22,6 +22,7 @@ import sfumato as sf
 from helpers import pipelines
 from sfumato.cli import main, plans, show
 from sfumato.cli.compose import Composed
+from sfumato.cli.makers import prompted
 from sfumato.cli.verbs import doctor
 from sfumato.core.errors import SfumatoError
 from sfumato.core.synonyms import meant
@@ -476,3 +477,9 @@ def test_grids_of_training_have_labels() -> None:
     for half in np.split(beside, 2):
         assert half.min() < 100, "a text in every row"
     assert np.array_equal(np.asarray(labelled)[:, : plain.width], plain)
+
+
+def test_a_prompt_of_many_bytes_is_no_path() -> None:
+    """Systems count a name's bytes: 90 letters of three bytes each are more than they take."""
+    for words in ("가" * 90, "a" * 256, "가" * 5000, "\ud800" * 90, "a\0b"):
+        assert prompted({"words": [words], "prompt": None})["prompt"] == words

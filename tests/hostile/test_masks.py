@@ -290,7 +290,7 @@ STATES: dict[str, tuple[Callable[[], Any], str]] = {
     "inpaint, size": (lambda: sf.Inpaint(STATE, mask=torch.ones(1, 9, 9)), "is a tensor of 1x9x9"),
     "margins, inverted": (
         lambda: sf.Inpaint(file(photo()), extend=(1, 1, 1, 1), invert=True),
-        "invert is for masks",
+        "invert does nothing without mask or alpha_mask",
     ),
 }
 

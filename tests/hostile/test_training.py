@@ -152,7 +152,11 @@ def test_a_network_that_cannot_be_is_one_line(
 def test_a_classifier_reads_pictures_alone(
     change: dict[str, Any], data: Path, tmp_path: Path
 ) -> None:
-    made = config(RECIPE.replace('"diffusion"', '"classifier"'))
+    of_diffusion = ("learned_range = true\n", "[objective]\nvb = 0.1\n")
+    text = RECIPE.replace('"diffusion"', '"classifier"')
+    for line in of_diffusion:
+        text = text.replace(line, "")
+    made = config(text)
     plain = {**made.model.network, "xf_width": 0, "inpaint": False}
     model = replace(made.model, network={**plain, **change})
     with pytest.raises(SfumatoError, match=f"network.{next(iter(change))}: a classifier reads"):

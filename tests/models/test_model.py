@@ -512,3 +512,31 @@ def test_a_run_that_took_times_beside_a_start_level_is_replayed_by_its_times(
     assert np.array_equal(np.asarray(again.images[0]), np.asarray(result.images[0]))
     with pytest.raises(SfumatoError, match="leave the level out, or the times"):
         sf.run(replace(recipe, methods=both, run={}))
+
+
+def test_a_level_of_zero_beside_times_is_replayed_as_a_picture_that_stays(
+    model: sf.Model,
+) -> None:
+    """It was what silenced the times, not they it."""
+    picture = PIL.Image.new("RGB", (32, 32), (200, 30, 30))
+    result = (model.process("rose", steps=2, stages=1) | sf.SDEdit(picture, t0=0)).sample(seed=1)
+    recipe = result.images[0].recipe
+    again = sf.run(replace(recipe, steps=None, spacing=(0.5, 0.2, 0.0)))
+    assert np.array_equal(np.asarray(again.images[0]), np.asarray(picture))
+
+
+def test_diffstylers_level_beside_times_is_left_out_of_a_replay(
+    model: sf.Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    picture = PIL.Image.new("RGB", (32, 32), (200, 30, 30))
+    styled = sf.DiffStyler(picture, art="none", contrast=0)
+    made = model.process("rose", spacing=(0.5, 0.2, 0.0), stages=1) | styled
+    result = made.sample(seed=1)
+    recipe = result.images[0].recipe
+    both = tuple(
+        {**one, "t_start": 0.3} if one["method"] == "diffstyler" else one for one in recipe.methods
+    )
+    with caplog.at_level("INFO", "sfumato"):
+        again = sf.run(replace(recipe, methods=both))
+    assert "t_start had no effect" in caplog.text
+    assert np.array_equal(np.asarray(again.images[0]), np.asarray(result.images[0]))

@@ -94,7 +94,9 @@ def composed(
     start = Recipe(model="emoji") if source is None else replays.read_recipe(source)
     parents = () if source is None else (start.id,)
     if "index" in start.run:  # a picture of a batch: that one, not its batch
-        start = replace(start, seed=start.seed + start.run["index"], n=1, run={})
+        run = start.run.copy()
+        del run["index"]
+        start = replace(start, seed=start.seed + start.run["index"], n=1, run=run)
     asked = {name: values[name] for name in ASKED if values.get(name) is not None}
     if asked.get("seed") == "random":
         asked["seed"] = secrets.randbelow(1 << 31)
@@ -125,7 +127,7 @@ def composed(
             model = model.adapt(*parse_adapter(text))
         loaded[name] = model
     model = loaded[name]
-    process: Any = replays.compose(wanted, model, folders)
+    process: Any = replays.compose(wanted, model, folders, other_times="spacing" in asked)
     for method in methods:
         process = method.onto(process)
     searches = tuple(f"{m.cls.id}.{field}" for m in methods for field in m.searched)

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from sfumato import documents
 from sfumato.core.errors import SfumatoError, quoted, shortened
+from sfumato.core.idle import Needs
 from sfumato.images import ImageInput
 from sfumato.methods import Method, described, field_of, find, registry
 
@@ -105,7 +106,9 @@ def parameter(
     """
     kind = plain(info.annotation)
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    needs = next((str(m) for m in info.metadata if isinstance(m, Needs)), "")
     text = f"{info.description or ''} ({extra['unit']})" if extra.get("unit") else info.description
+    text = f"{text}; needs {needs}" if needs else text
     many = repeated(kind)
     kind = get_args(kind)[0] if many else kind
     file = "FILE" if kind is ImageInput else "TEXT|@FILE" if many and not spoken(kind) else None
@@ -267,6 +270,8 @@ def methods_of(
     if verb is not None:
         if preset is not None and preset not in verb.presets:
             known = ", ".join(verb.presets) or "none"
-            raise SfumatoError(f"--preset: {verb.id} has no preset {preset!r}; it has {known}")
+            raise SfumatoError(
+                f"--preset: {verb.id} has no preset {quoted(preset)}; it has {known}"
+            )
         wanted.append(Wanted(verb, chosen.pop(verb.id, {}), preset))
     return wanted + [Wanted(find(name), fields_) for name, fields_ in chosen.items()]

@@ -93,7 +93,11 @@ def makers(program: Collection[str], verbs: Collection[str]) -> list[Maker]:
 
 
 NAME = 255
-"""Characters of a file's name that systems take; a longer text is no path to one here."""
+"""Bytes of a file's name that systems take; a longer text is no path to one here."""
+
+
+def _is_file(text: str) -> bool:
+    return len(text.encode("utf-8", "surrogatepass")) <= NAME and Path(text).is_file()
 
 
 def prompted(values: dict[str, Any]) -> dict[str, Any]:
@@ -101,7 +105,7 @@ def prompted(values: dict[str, Any]) -> dict[str, Any]:
     words = values.pop("words", None)
     if not words:
         return values
-    if len(words) == 1 and len(words[0]) <= NAME and Path(words[0]).is_file():
+    if len(words) == 1 and _is_file(words[0]):
         raise SfumatoError(
             f"{words[0]}: is a file, and generate takes a prompt; to begin from a picture: "
             f"sfumato sdedit {words[0]}"

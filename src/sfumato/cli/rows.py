@@ -7,7 +7,7 @@ from typing import Any
 
 from sfumato.cli.compose import composed
 from sfumato.cli.fields import Wanted, methods_of, plain
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted
 from sfumato.images import ImageInput
 from sfumato.images.destination import Destination
 from sfumato.methods import Method, described, field_of
@@ -38,7 +38,8 @@ class CommandLine:
             else:
                 known = ", ".join(("image", "row", *COLUMNS))
                 raise SfumatoError(
-                    f"{row.where}: unknown column {name!r}; there are {known}, and METHOD.FIELD"
+                    f"{row.where}: unknown column {quoted(name)}; there are {known}, and "
+                    "METHOD.FIELD"
                 )
         values["prompt"] = self.prompt(row)
         wanted = methods_of(self.cls, values, values["extra"], values.get("preset"), assigned)
@@ -62,7 +63,9 @@ class CommandLine:
         try:
             return int(str(value))
         except ValueError:
-            raise SfumatoError(f"{row.where}: {name} = {value!r} is no whole number") from None
+            raise SfumatoError(
+                f"{row.where}: {name} = {quoted(str(value))} is no whole number"
+            ) from None
 
     def text(self, name: str, value: Any, row: batches.Row) -> str:
         """A METHOD.FIELD column as --with takes it; pictures are relative to the manifest."""

@@ -6,6 +6,7 @@ In a fixed order: size, times, space, start, canvas, taps, branches, guides.
 from __future__ import annotations
 
 import itertools
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.core.process import Process
+
+log = logging.getLogger("sfumato")
 
 
 def times_of(process: Process) -> Times:
@@ -83,6 +86,9 @@ def bind(process: Process, seed: int, noise: Noise | None = None, planned: bool 
     run.tied = mixture.tied
     guides = [*(guide.bind_guide(run) for guide in process.guides), *run.guides]
     loop.steering = Steering(mixture, guides, run.solver.mean_shift)
+    if not planned:
+        for line in loop.steering.idle("" if process.source is None else process.negative):
+            log.warning(line)
     for moment in evaluations(run, loop.steering):
         mixture.check(moment.t)
     return loop

@@ -56,6 +56,12 @@ def brief(method: Any, always: Sequence[str] = ()) -> str:
     return f"{name_of(method)} ({', '.join(told)})" if told else name_of(method)
 
 
+def changed(method: Any, values: Mapping[str, Any]) -> Any:
+    """A method with other values, in its own way where it has one."""
+    own = getattr(method, "changed", None)
+    return replace(method, **values) if own is None else own(**values)
+
+
 def name_of(method: Any) -> str:
     """What errors and `without` call a method: its id, or its class's name."""
     return str(

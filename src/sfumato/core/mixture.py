@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sfumato.core.context import Call
 from sfumato.core.denoiser import Cond, Denoiser, Prediction
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.lazy import torch
 from sfumato.core.schedule import Schedule, ratio
 from sfumato.core.source import Source
@@ -59,7 +59,9 @@ def distinct(branches: Sequence[Branch]) -> None:
     names = ["mixture", *(branch.name for branch in branches)]
     for k, name in enumerate(names):
         if name in names[:k]:
-            raise SfumatoError(f"branch {name!r}: there already is one of that name; rename it")
+            raise SfumatoError(
+                f"branch {quoted(name)}: there already is one of that name; rename it"
+            )
 
 
 @dataclass(frozen=True, eq=False)

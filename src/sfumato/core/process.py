@@ -11,10 +11,10 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from sfumato.core.binding import bind, check_state, frame_of, invert, times_of
-from sfumato.core.composition import brief, check_needs, name_of, with_methods_own
+from sfumato.core.composition import brief, changed, check_needs, name_of, with_methods_own
 from sfumato.core.context import Step
 from sfumato.core.denoiser import Cond, Denoiser
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.frame import Frame, Size, sides
 from sfumato.core.guides import GuideBinder
 from sfumato.core.lazy import torch
@@ -139,19 +139,15 @@ class Process:
 
     def without(self, name: str) -> Process:
         """The same process with the method of that name left out."""
-        names = [name_of(method) for method in self.methods]
-        if name not in names:
-            raise SfumatoError(f"without({name!r}): this process has {', '.join(names) or 'none'}")
+        self._check_name(name, "without")
         return self.refolded(method for method in self.methods if name_of(method) != name)
 
     def revised(self, name: str, **values: Any) -> Process:
-        """The same process with fields of its method of that name changed."""
-        names = [name_of(method) for method in self.methods]
-        if name not in names:
-            raise SfumatoError(f"revised({name!r}): this process has {', '.join(names) or 'none'}")
+        """The same process with fields of that method changed; what then does nothing is gone."""
+        self._check_name(name, "revised")
         methods: Sequence[Any] = self.methods
         return self.refolded(
-            replace(method, **values) if name_of(method) == name else method for method in methods
+            changed(method, values) if name_of(method) == name else method for method in methods
         )
 
     def based(self, **values: Any) -> Process:
@@ -317,6 +313,12 @@ class Process:
             process = replace(process, aways=())
         with torch.no_grad():
             return invert(process, x0, process.spaced(t)[::-1])[0]
+
+    def _check_name(self, name: str, asked: str) -> None:
+        names = [name_of(method) for method in self.methods]
+        if name not in names:
+            has = ", ".join(names) or "none"
+            raise SfumatoError(f"{asked}({quoted(str(name))}): this process has {has}")
 
     def condition(self, text: str | None, away: bool, source: Source | None = None) -> Cond:
         """The condition of a branch: its own text, else the process's prompt or negative prompt."""

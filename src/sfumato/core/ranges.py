@@ -12,6 +12,7 @@ from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.idle import idle, needs_of, refuse_idle
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def words(value: Any, name: str) -> str:
 def fit(holder: Any, where: str) -> None:
     """Hold a frozen dataclass to its annotations: numbers, bools and literals, in their ranges.
 
-    where: what an error calls the value.
+    A field that does nothing beside the others is refused. where: what an error calls the value.
     """
     own: Any = type(holder)
     for name, (kind, allowed) in _declared(own).items():
@@ -92,6 +93,7 @@ def fit(holder: Any, where: str) -> None:
             object.__setattr__(holder, name, _fitted(value, kind, allowed))
         except ValueError as error:
             raise SfumatoError(f"{where}: {name} {value!r:.60} {error}") from None
+    refuse_idle(where, idle(holder, needs_of(own)))
 
 
 def _fitted(value: Any, kind: Any, allowed: Range) -> Any:

@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Protocol
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted
 
 TINY = 1e-12  # the smallest time that is not 0
 
@@ -274,5 +274,5 @@ SCHEDULES: dict[str, Callable[[int], Table]] = {
 def named(name: str, steps: int = 1000) -> Table:
     """The table that checkpoints call by this name."""
     if name not in SCHEDULES:
-        raise SfumatoError(f"schedule {name!r}: unknown; known are {', '.join(SCHEDULES)}")
+        raise SfumatoError(f"schedule {quoted(name)}: unknown; known are {', '.join(SCHEDULES)}")
     return SCHEDULES[name](steps)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.ranges import STEPS, TIME, real, whole
 from sfumato.core.schedule import Schedule, ratio
 
@@ -191,7 +191,9 @@ def respaced(text: str, steps: int) -> list[int]:
         for stride in range(1, steps):
             if len(range(0, steps, stride)) == count:
                 return list(range(0, steps, stride))
-        raise SfumatoError(f"spacing {text!r}: no whole stride keeps {count} of {steps} steps")
+        raise SfumatoError(
+            f"spacing {quoted(text)}: no whole stride keeps {count} of {steps} steps"
+        )
     counts = [int(count) for count in text.split(",")]
     if not any(counts):
         raise SfumatoError(f"spacing {text!r:.60}: keeps nothing of the table")
@@ -204,7 +206,9 @@ def _sections(counts: Sequence[int], steps: int, text: str) -> list[int]:
     for part, count in enumerate(counts):
         size = steps // len(counts) + (part < steps % len(counts))
         if size < count:
-            raise SfumatoError(f"spacing {text!r}: cannot keep {count} of a part of {size} steps")
+            raise SfumatoError(
+                f"spacing {quoted(text)}: cannot keep {count} of a part of {size} steps"
+            )
         stride = (size - 1) / (count - 1) if count > 1 else 1
         position = 0.0  # summed up, not multiplied: the reference rounds the accumulated float
         for _ in range(count):

@@ -6,14 +6,14 @@ mixture, taken on the unedited one; edits that come after it. The order of typin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sfumato.core.context import Call
 from sfumato.core.denoiser import Prediction
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.guides import Guide, overrides
 from sfumato.core.lazy import torch
 from sfumato.core.mixture import Mixture
@@ -93,6 +93,14 @@ class Steering:
         self.pred = pred
         return pred
 
+    def idle(self, negative: str) -> Iterator[str]:
+        """What was given and acts at no time of the run, a line each."""
+        reads = [t.branch for t in self.mixture.terms if t.away and t.branch.cond is None]
+        if negative and not any(branch.weight != 1.0 for branch in reads):
+            yield "negative: does nothing, since nothing guides; give cfg a scale other than 1"
+        for guide in self.weighers if not self.scorers else ():
+            yield f"{guide.name}: does nothing, since no gradient guides; add what has one"
+
     def _scoring(self, call: Call, alpha: float) -> list[Guide]:
         """The guides whose log-probability counts at this moment."""
         terms = self.mixture.terms
@@ -157,5 +165,5 @@ def _checked(guide: Guide, mixture: Mixture) -> Guide:
     names = [term.branch.name for term in mixture.terms]
     if guide.on != "mixture" and guide.on not in names:
         known = ", ".join(["mixture", *names])
-        raise SfumatoError(f"guide {guide.name}: no branch {guide.on!r}; there are {known}")
+        raise SfumatoError(f"guide {guide.name}: no branch {quoted(guide.on)}; there are {known}")
     return guide

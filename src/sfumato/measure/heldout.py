@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted
 from sfumato.models.files.checkpoint import read_state_dict
 from sfumato.nn.judge import Judge, JudgeConfig
 from sfumato.train.data import store
@@ -103,7 +103,7 @@ def judge(folder: Path, style: str) -> tuple[Judge, dict[str, Any]]:
 def bench(style: str) -> Bench:
     """The judge of a style, by what prompts call it."""
     if style not in JUDGED:
-        raise SfumatoError(f"style {style!r}: no judge for it; there are {', '.join(JUDGED)}")
+        raise SfumatoError(f"style {quoted(style)}: no judge for it; there are {', '.join(JUDGED)}")
     name = JUDGED[style]
     net, data = judge(HERE / "judges", name)
     column = {key: k for k, key in enumerate(data["names"])}

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.ranges import Range, real
 from sfumato.measure.axis import Axis
 from sfumato.measure.curve import Curve, Point
@@ -59,7 +59,7 @@ def auto(
     method, _, field = name.rpartition(".")
     low, high = between or search_range(method, field)
     if measure not in MEASURES:
-        raise SfumatoError(f"auto: no measure {measure!r}; there are {', '.join(MEASURES)}")
+        raise SfumatoError(f"auto: no measure {quoted(measure)}; there are {', '.join(MEASURES)}")
     base = base_of(process).based(stages=1, n=seeds)
     model: Any = base.source
     guide = Reference.of(base, method)

@@ -14,14 +14,13 @@ from __future__ import annotations
 import importlib
 import logging
 import pkgutil
-from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from functools import cache
 from importlib.metadata import entry_points
 from inspect import isabstract
 from typing import (
     TYPE_CHECKING,
-    Annotated,
     Any,
     ClassVar,
     Literal,
@@ -32,23 +31,21 @@ from typing import (
 )
 
 from pydantic import (
-    AfterValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
+    model_validator,
 )
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic.fields import FieldInfo
 
 from sfumato import documents
-from sfumato.core.errors import SfumatoError
-from sfumato.core.ranges import TIME, words
+from sfumato.core.errors import SfumatoError, quoted
+from sfumato.core.idle import default_of, idle, needs_of, refuse_idle
 from sfumato.core.synonyms import hinted
 from sfumato.images import ImageInput, inputs_of
-from sfumato.recipe.places import called, located
 from sfumato.recipe.value import reader
 
 if TYPE_CHECKING:
@@ -57,58 +54,6 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=type)
 
 log = logging.getLogger("sfumato")
-
-WORDS = ("auto", "none", "model")  # of such fields; never the name of a file
-
-
-def _weights(given: str, info: ValidationInfo) -> str:
-    if not given:
-        raise ValueError("must be a name or a file")
-    return located(given) if info.mode == "json" and given not in WORDS else given
-
-
-def within(window: tuple[float, float], t: float) -> bool:
-    """Whether t lies in a window of times, its ends included."""
-    return window[0] <= t <= window[1]
-
-
-def _ordered(window: tuple[float, float]) -> tuple[float, float]:
-    if window[0] > window[1]:
-        raise ValueError("needs 0 <= low <= high <= 1")
-    return window
-
-
-def _colour(name: str) -> str:
-    from PIL import ImageColor
-
-    try:
-        ImageColor.getrgb(name)
-    except ValueError:
-        raise ValueError("is no colour; give a name such as white, or #rrggbb") from None
-    return name
-
-
-Weights = Annotated[
-    str,
-    AfterValidator(_weights),
-    PlainSerializer(lambda given: given if given in WORDS else called(given)),
-]
-"""A field that may name a file or folder of weights; recorded without its folders.
-
-A path where the user typed it, a bare name in a document.
-"""
-
-
-def are_weights(metadata: Iterable[Any]) -> bool:
-    """Whether an annotation's metadata are those of Weights."""
-    return any(getattr(one, "func", None) is _weights for one in metadata)
-
-
-Time = Annotated[float, TIME]
-Window = Annotated[tuple[Time, Time], AfterValidator(_ordered)]
-"""Times low, high."""
-Colour = Annotated[str, AfterValidator(_colour)]
-Text = Annotated[str, AfterValidator(lambda text: words(text, "text"))]
 
 
 class Method:
@@ -149,13 +94,45 @@ class Method:
         """The method with a preset's fields; those given here, as the class takes them, win."""
         if not isinstance(name, str) or name not in cls.presets:
             known = ", ".join(cls.presets) or "none"
-            raise SfumatoError(f"{cls.id}: no preset {name!r}; there are {known}")
+            raise SfumatoError(f"{cls.id}: no preset {quoted(str(name))}; there are {known}")
         return cls(*positional, **{**cls.presets[name], **values})
+
+    def changed(self, **values: Any) -> Self:
+        """With other values; one given before that does nothing beside them is left out."""
+        cls = type(self)
+        _no_bools(cls, (), values)
+        needs = needs_of(cls)
+        known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
+        made = self._unchecked({name: getattr(self, name) for name in known} | values)
+        while carried := [name for name in idle(made, needs) if name not in values]:
+            kept = {name: getattr(made, name) for name in known}
+            made = self._unchecked(kept | {name: default_of(known[name]) for name in carried})
+        checked: Self = replace(made)
+        return checked
+
+    def _unchecked(self, values: Mapping[str, Any]) -> Any:
+        """The same class with these values, of which some may do nothing."""
+        cls = type(self)
+        try:
+            return TypeAdapter(cls).validate_python(dict(values), context=RAN)
+        except ValidationError as error:
+            raise SfumatoError(_line(cls, error)) from None
+
+
+RAN = {"ran": True}
+"""Context of reading what a run recorded: a field that does nothing stays."""
+
+
+def _acting(value: Any, info: ValidationInfo) -> Any:
+    if not (info.context or {}).get("ran"):
+        refuse_idle(value.id, idle(value, needs_of(type(value))))
+    return value
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(Field,))
 def method(cls: T) -> T:
     """Make the annotated class a validated frozen value; bad fields are one clear line."""
+    cls._acting = model_validator(mode="after")(_acting)  # type: ignore[attr-defined]
     made: Any = pydantic_dataclass(
         frozen=True,
         config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False, extra="forbid"),
@@ -284,7 +261,9 @@ def field_of(method: str, field: str, where: str) -> FieldInfo:
     known = described(find(method))
     if field not in known:
         hint = hinted(field, known)
-        raise SfumatoError(f"{where}: {method} has no {field!r}{hint}, only {', '.join(known)}")
+        raise SfumatoError(
+            f"{where}: {method} has no {quoted(field)}{hint}, only {', '.join(known)}"
+        )
     return known[field]
 
 
@@ -296,10 +275,11 @@ def to_data(value: Any) -> dict[str, Any]:
     return {"method": value.id, **dumped}
 
 
-def from_data(data: Mapping[str, Any], where: str = "") -> Method:
+def from_data(data: Mapping[str, Any], where: str = "", ran: bool = False) -> Method:
     """The method of a document's entry, read as strictly as any JSON.
 
     Unknown methods and fields are errors, and so is a path. where: what an error calls the entry.
+    ran: it is of a run, so that a field that did nothing then does nothing now.
     """
     values = dict(data)
     cls = find(values.pop("method", None))
@@ -310,7 +290,7 @@ def from_data(data: Mapping[str, Any], where: str = "") -> Method:
             hint = hinted(str(name), described(cls))
             raise SfumatoError(f"{prefix}: no field {name!r:.60}{hint}; its fields: {known}")
     try:
-        return documents.parse_data(TypeAdapter(cls), values, cls.id)
+        return documents.parse_data(TypeAdapter(cls), values, cls.id, RAN if ran else None)
     except SfumatoError as error:  # some name the method, some are told by it
         text = str(error)
         while text.startswith(f"{cls.id}: "):

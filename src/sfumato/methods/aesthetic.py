@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from sfumato.core.errors import SfumatoError
-from sfumato.methods import Weights, knob, method
+from sfumato.methods import knob, method
+from sfumato.methods.common.kinds import Weights
 from sfumato.methods.common.loss import CLIPLoss
 from sfumato.methods.common.penalty import Measure
 from sfumato.methods.common.weights import record

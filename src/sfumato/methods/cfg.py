@@ -10,7 +10,8 @@ from sfumato.core.denoiser import Prediction
 from sfumato.core.guides import RESCALE, Guide
 from sfumato.core.lazy import torch
 from sfumato.core.mixture import Branch
-from sfumato.methods import Method, Window, knob, method, within
+from sfumato.methods import Method, knob, method
+from sfumato.methods.common.kinds import Window, within
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +37,7 @@ class CFG(Method):
     ] = "both"
 
     def __call__(self, process: Process) -> Process:
-        always = self.window == (0, 1)
+        always = self.window == (0, 1) or self.scale == 1
         weight = None if always else (lambda t: self.scale if within(self.window, t) else 1.0)
         plain = None if process.source is None or self.adapters == "both" else process.source.plain
         away = Branch(

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from sfumato.core.context import Call, Run
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.guides import Guide
 from sfumato.core.lazy import torch
 from sfumato.core.schedule import FAINTEST
-from sfumato.methods import Method, Text, knob, method
+from sfumato.methods import Method, knob, method
+from sfumato.methods.common.kinds import Text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +50,7 @@ class Classifier(Method):
             ]
             if not matching:
                 known = ", ".join(n for names in labeller.classes.values() for n in names)
-                raise SfumatoError(f"classifier: no class {name!r}; there are {known}")
+                raise SfumatoError(f"classifier: no class {quoted(name)}; there are {known}")
             places += matching
 
         def log_probability(x: Tensor, time: Tensor) -> Tensor:

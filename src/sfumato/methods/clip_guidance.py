@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from sfumato.core.context import Call, Run
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Guide
+from sfumato.core.idle import Needs
 from sfumato.core.lazy import torch
 from sfumato.core.schedule import FAINTEST, Schedule, ratio
 from sfumato.core.source import Decoder
-from sfumato.methods import Method, Text, Weights, knob, method
+from sfumato.methods import Method, knob, method
+from sfumato.methods.common.kinds import Text, Weights
 from sfumato.methods.common.loss import decoder
 from sfumato.methods.common.weights import record
 
@@ -45,6 +47,7 @@ class CLIPGuidance(Method):
     decoder: Annotated[
         Literal["full", "tiny"],
         knob("of a latent model: what a clean CLIP sees x0 through; tiny is faster"),
+        Needs("noised=no"),
     ] = "full"
 
     def __call__(self, process: Process) -> Process:

@@ -8,31 +8,31 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
 from sfumato.core.composition import name_of
-from sfumato.core.context import Call, Run
+from sfumato.core.context import Run
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Guide, GuideBinder
+from sfumato.core.idle import Needs
 from sfumato.core.mixture import Branch
 from sfumato.core.process import Process
 from sfumato.core.source import Source
 from sfumato.core.starts import BoundStart, Place
 from sfumato.images import Image
-from sfumato.methods import Method, Text, Weights, Window, knob, method, within
+from sfumato.methods import Method, knob, method
 from sfumato.methods.common.fields import Background
 from sfumato.methods.common.inverted import Upward, Way
+from sfumato.methods.common.kinds import Text, Weights, Window, within
+from sfumato.methods.common.velocity import Velocity
 from sfumato.methods.common.weights import record
 from sfumato.methods.gradient import Gradient
 from sfumato.methods.patch_nce import PatchNCE
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from sfumato.core.denoiser import Prediction
-
 log = logging.getLogger("sfumato")
+
+SECOND = Needs("art!=none", "style>0")
 
 
 @method
@@ -55,7 +55,9 @@ class DiffStyler(Method):
 
     image: Annotated[Image, knob("the picture to restyle")]
     content: Annotated[
-        float, knob("how much of the picture stays", main=True, ge=0, le=1, auto=(0.0, 1.0))
+        float,
+        knob("how much of the picture stays", main=True, ge=0, le=1, auto=(0.0, 1.0)),
+        Needs("!t_start|!push|!until"),
     ] = 0.5
     t_start: Annotated[
         float | None, knob("level T that sampling begins at; by content", unit="t", gt=0, le=1)
@@ -83,24 +85,32 @@ class DiffStyler(Method):
     art: Annotated[
         Weights, knob("second denoiser: auto (the model's own for this prompt), none, file, model")
     ] = "auto"
-    art_prompt: Annotated[Text, knob("what the second denoiser reads; empty: nothing")] = ""
-    style: Annotated[float, knob("weight of the second denoiser", ge=0, le=10)] = 0.5
+    art_prompt: Annotated[Text, knob("what the second denoiser reads; empty: nothing"), SECOND] = ""
+    style: Annotated[
+        float, knob("weight of the second denoiser", ge=0, le=10), Needs("art!=none")
+    ] = 0.5
     general: Annotated[
-        float | None, knob("weight of the first; 1 - style if not given", ge=0, le=10)
+        float | None, knob("weight of the first; 1 - style if not given", ge=0, le=10), SECOND
     ] = None
-    window: Annotated[Window, knob("times low, high of the second", unit="t")] = (0.0, 1.0)
+    window: Annotated[Window, knob("times low, high of the second", unit="t"), SECOND] = (0.0, 1.0)
     normalise: Annotated[
-        bool, knob("weights sum to 1; no: the velocity is as long as they sum to, as released")
+        bool,
+        knob("weights sum to 1; no: the velocity is as long as they sum to, as released"),
+        SECOND,
     ] = True
     contrast: Annotated[
-        float, knob("weight of the patchwise contrastive loss, which holds content", ge=0, le=1e6)
+        float,
+        knob("weight of the patchwise contrastive loss, which holds content", ge=0, le=1e6),
+        Needs("push!=0", "push|content"),
     ] = 1.0
     push: Annotated[
         float | None,
         knob("length of all guides' push as a part of the prediction's; by content", ge=0, le=100),
     ] = None
     until: Annotated[
-        float | None, knob("level below which losses are silent; by content", unit="t", ge=0, le=1)
+        float | None,
+        knob("level below which the loss is silent; by content", unit="t", ge=0, le=1),
+        Needs("contrast>0", "push!=0", "push|content"),
     ] = None
     background: Background = "white"
 
@@ -179,21 +189,3 @@ class Unless:
     def bind_guide(self, run: Run) -> Guide:
         own = (name_of(method) for method in run.process.methods)
         return Guide() if self.method.id in own else self.method.bind_guide(run)
-
-
-@dataclass(frozen=True, eq=False)
-class Velocity(Guide):
-    """v = total times the mixture's, where v = alpha eps - sigma x0: weights that do not sum to 1.
-
-    As the released program does; the path then turns by a wrong angle (spread 1.32 at a sum of 0.6,
-    0.76 at 1.4, for a Gaussian).
-    """
-
-    total: float
-
-    name = "diffstyler.velocity"
-
-    def edit(self, pred: Prediction, x: Tensor, call: Call) -> Prediction:
-        alpha, sigma = call.alpha, call.sigma
-        v = self.total * (alpha * pred.eps - sigma * pred.x0)
-        return replace(pred, x0=alpha * x - sigma * v, eps=sigma * x + alpha * v)

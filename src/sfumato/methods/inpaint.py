@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from logging import getLogger
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator
@@ -19,12 +20,13 @@ from sfumato.core.context import Call, Run
 from sfumato.core.denoiser import traits
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Guide
+from sfumato.core.idle import Needs
 from sfumato.core.ranges import Range
 from sfumato.core.spacing import jumping
 from sfumato.core.starts import BoundCanvas, Place
 from sfumato.images import Image
 from sfumato.methods import Method, knob, method
-from sfumato.methods.common.fields import AlphaMask, Background, Feather, Grow, Invert
+from sfumato.methods.common.fields import PICTURE, AlphaMask, Background, Feather, Grow, Invert
 from sfumato.methods.common.replacement import Composite, drawn_with
 
 if TYPE_CHECKING:
@@ -60,11 +62,12 @@ class Inpaint(Method):
 
     image: Annotated[Image, knob("the picture")]
     mask: Annotated[Image | None, knob("edit mask: white is drawn anew, black is kept")] = None
-    invert: Invert = False
+    invert: Annotated[Invert, Needs("mask|alpha_mask")] = False
     alpha_mask: AlphaMask = False
     extend: Annotated[
         Margins,
         knob("outpainting: margins at left, top, right, bottom", main=True, unit="px"),
+        PICTURE,
     ] = (0, 0, 0, 0)
     grow: Grow = 0
     feather: Feather = 0.0
@@ -73,7 +76,9 @@ class Inpaint(Method):
         knob("whether the network reads the known part (it needs mask channels), or is not told"),
     ] = "auto"
     resample: Annotated[int, knob("times each stretch is walked (plain)", ge=1, le=100)] = 1
-    stretch: Annotated[int, knob("transitions walked again (plain)", ge=1, le=1000)] = 10
+    stretch: Annotated[
+        int, knob("transitions walked again (plain)", ge=1, le=1000), Needs("resample>1")
+    ] = 10
     background: Background = "white"
 
     def __post_init__(self) -> None:
@@ -84,12 +89,6 @@ class Inpaint(Method):
             raise SfumatoError(
                 f"inpaint: {what} the part to draw; give one of mask, alpha_mask, extend"
             )
-        if self.invert and any(self.extend):
-            raise SfumatoError("inpaint: invert is for masks; extend draws the margins alone")
-        idle = [n for n in ("alpha_mask", "grow", "feather") if getattr(self, n)]
-        idle += ["extend"] if any(self.extend) else []
-        if self.image.is_tensor and idle:
-            raise SfumatoError(f"inpaint: {idle[0]} is for pictures; a state takes a tensor mask")
 
     def __call__(self, process: Process) -> Process:
         return process.add(canvas=self)
@@ -120,8 +119,9 @@ class Inpaint(Method):
 
     def bind_canvas(self, run: Run) -> BoundCanvas:
         known, mask, shown = self._states(run)
-        if run.known is None:
-            run.known = known
+        run.known = known if run.known is None else run.known
+        if self.resample > 1 and not run.planned and len(run.times) <= self.stretch + 1:
+            getLogger("sfumato").warning("inpaint: resample does nothing, stretch is too long")
         if not self._reads(run.denoiser):
             run.guides.append(Composite(known, mask, drawn_with(run.solver)))
         elif run.space.stride == 1:  # latents of a masked picture differ outside the mask too

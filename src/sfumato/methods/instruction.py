@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.idle import Needs
 from sfumato.core.lazy import torch
 from sfumato.images import Image
-from sfumato.methods import Text, knob, method
+from sfumato.methods import knob, method
+from sfumato.methods.common.kinds import Text
 from sfumato.methods.common.loss import CLIPLoss
 from sfumato.methods.common.penalty import Measure, View
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.core.context import Run
+
+COMPARING = Needs("form=directional,angle")
 
 
 @method
@@ -43,10 +47,10 @@ class Instruction(CLIPLoss):
         knob("distance to the text; or change of the picture against source -> prompt"),
     ] = "spherical"
     source: Annotated[
-        Text | None, knob("of directional and angle: what the content picture is, such as photo")
+        Text | None, knob("what the content picture is, such as photo"), COMPARING
     ] = None
     image: Annotated[
-        Image | None, knob("of directional and angle: the content; the run's own if not given")
+        Image | None, knob("the content picture; the run's own if not given"), COMPARING
     ] = None
 
     def measure(self, run: Run) -> Measure:

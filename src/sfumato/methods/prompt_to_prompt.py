@@ -18,7 +18,8 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Guide
 from sfumato.core.lazy import torch
 from sfumato.core.taps import ATTENTIONS, Site, Tap
-from sfumato.methods import Method, Text, knob, method
+from sfumato.methods import Method, knob, method
+from sfumato.methods.common.kinds import Text
 from sfumato.methods.common.looked import LocalBlend, look
 from sfumato.methods.common.words import aligned, columns, factors, holds, spans_of
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from sfumato import images
 from sfumato.core.context import Call, Run
 from sfumato.core.errors import SfumatoError
+from sfumato.core.idle import Needs
 from sfumato.core.lazy import torch
 from sfumato.core.schedule import level
 from sfumato.core.spacing import MODEL
@@ -21,7 +22,7 @@ from sfumato.core.starts import BoundStart, Place, PriorNoise
 from sfumato.images import Image, ImageInput
 from sfumato.methods import Method, knob, method
 from sfumato.methods.common.colour import MatchColour
-from sfumato.methods.common.fields import AlphaMask, Background, Feather, Grow, Invert
+from sfumato.methods.common.fields import PICTURE, AlphaMask, Background, Feather, Grow, Invert
 from sfumato.methods.common.replacement import Composite, drawn_with
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
     from sfumato.core.process import Process
     from sfumato.images import Picture
+
+MASKED = Needs("mask|alpha_mask|strokes")
 
 
 @method
@@ -63,12 +66,12 @@ class SDEdit(Method):
     mask: Annotated[
         Image | None, knob("edit mask: white may change, black is kept bit for bit")
     ] = None
-    invert: Invert = False
+    invert: Annotated[Invert, MASKED] = False
     alpha_mask: AlphaMask = False
-    grow: Grow = 0
-    feather: Feather = 0.0
+    grow: Annotated[Grow, MASKED] = 0
+    feather: Annotated[Feather, MASKED] = 0.0
     strokes: Annotated[
-        Image | None, knob("painted-over copy of the image; the mask is where they differ")
+        Image | None, knob("painted-over copy; the mask is where it differs"), PICTURE
     ] = None
     composite: Annotated[
         Literal["level", "reference"],
@@ -77,13 +80,14 @@ class SDEdit(Method):
     noise: Annotated[
         Literal["auto", "step", "start"],
         knob("noise of the kept part: the step's (paper), the start's (code), by the solver"),
+        MASKED,
     ] = "auto"
-    last_noise: Annotated[bool, knob("leave noise on the kept part, as the published loops")] = (
-        False
-    )
-    match_colour: Annotated[
-        bool, knob("give the result the guide's mean and spread of colours")
+    last_noise: Annotated[
+        bool,
+        knob("leave noise on the kept part, as the published loops"),
+        Needs("composite=reference", *MASKED.needs),
     ] = False
+    match_colour: Annotated[bool, knob("give the guide's mean and spread of colours")] = False
     background: Background = "white"
 
     def __post_init__(self) -> None:
@@ -93,11 +97,6 @@ class SDEdit(Method):
         masks = [n for n in ("mask", "alpha_mask", "strokes") if getattr(self, n)]
         if len(masks) > 1:
             raise SfumatoError(f"sdedit: {' and '.join(masks)} each set the edit mask; give one")
-        if not masks and (self.invert or self.grow or self.feather):
-            raise SfumatoError("sdedit: invert, grow and feather need a mask; give one")
-        idle = [n for n in ("alpha_mask", "strokes", "grow", "feather") if getattr(self, n)]
-        if self.image.is_tensor and idle:
-            raise SfumatoError(f"sdedit: {idle[0]} is for pictures; a state takes a tensor as mask")
 
     def __call__(self, process: Process) -> Process:
         return process.add(start=self)

@@ -9,6 +9,7 @@ from sfumato.core.context import Call, Run
 from sfumato.core.denoiser import Prediction
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import THRESHOLD, Guide
+from sfumato.core.idle import Needs
 from sfumato.core.lazy import torch
 from sfumato.methods import Method, knob, method
 
@@ -31,9 +32,9 @@ class Threshold(Method):
     mode: Annotated[
         Literal["none", "static", "dynamic"], knob("how x0 is kept in range", main=True)
     ] = "static"
-    quantile: Annotated[float, knob("of dynamic: share of values kept unclamped", gt=0, le=1)] = (
-        0.995
-    )
+    quantile: Annotated[
+        float, knob("share of values kept unclamped", gt=0, le=1), Needs("mode=dynamic")
+    ] = 0.995
 
     def __call__(self, process: Process) -> Process:
         if self.mode == "none":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.source import Origin
 from sfumato.home import home
 from sfumato.models.files import pipeline
@@ -34,7 +34,7 @@ class Maps(dict[str, Tensor]):
             self[name] = value
             if name == layer:
                 return value
-        raise SfumatoError(f"features: no layer {layer!r}; there are {', '.join(self)}")
+        raise SfumatoError(f"features: no layer {quoted(layer)}; there are {', '.join(self)}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -93,12 +93,19 @@ def compose(
     model: Model,
     folders: list[Path],
     inputs: Callable[[str, str], bytes] | None = None,
+    *,
+    other_times: bool = False,
 ) -> Process | Cascade:
     """The process of a recipe on a model; pictures are what `inputs` gives, else looked for as
-    recipe.fetch says."""
+    recipe.fetch says.
+
+    Of a run, a method's field that did nothing then does nothing now; others refuse it.
+    other_times: its spacing is not the run's.
+    """
     with inputs_from(recipe, folders, inputs):
-        methods = [from_data(entry, "recipe") for entry in recipe.methods]
-    recipe, methods = _as_ran(recipe, methods)
+        methods = [from_data(entry, "recipe", bool(recipe.run)) for entry in recipe.methods]
+    if not other_times:
+        recipe, methods = _as_ran(recipe, methods)
     process = model.process(
         recipe.prompt,
         negative=recipe.negative,
@@ -133,7 +140,7 @@ def _as_ran(recipe: Recipe, methods: list[Method]) -> tuple[Recipe, list[Method]
                 recipe = replace(recipe, spacing=None)
             else:
                 log.info("recipe: %s had no effect beside its times, and is left out", name)
-                method = replace(cast(Any, method), **{name: None})
+                method = method.changed(**{name: None})
         acted.append(method)
     return recipe, acted
 

@@ -20,7 +20,7 @@ from typing_extensions import TypedDict
 from sfumato.core.errors import SfumatoError
 from sfumato.core.frame import SIDES, sides
 from sfumato.core.ranges import LENGTH, PICTURES, STEPS, Range
-from sfumato.core.solvers import ALIASES, SOLVERS, options_of, solver
+from sfumato.core.solvers import ALIASES, SOLVERS, acting, options_of, solver
 from sfumato.core.spacing import NAMES, declared
 from sfumato.recipe.names import Name
 
@@ -44,7 +44,7 @@ def _read_here(schema: int) -> int:
 def _solver(value: Any) -> Any:
     if not isinstance(value, str | Mapping):
         raise SfumatoError(f"solver {value!r:.60} must be a name, or an object with its options")
-    solver(value)
+    solver(acting(value) if isinstance(value, Mapping) else value)  # what does nothing: value.py
     return value
 
 

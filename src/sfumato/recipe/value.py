@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from hashlib import sha256
 from typing import Annotated, Any, ClassVar
@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from sfumato import documents
 from sfumato.core.errors import SfumatoError
 from sfumato.core.ranges import PICTURES, SEEDS, Range
+from sfumato.core.solvers import acting, solver
 from sfumato.recipe import parameters
 from sfumato.recipe.fields import (
     SCHEMA,
@@ -89,9 +90,20 @@ class Recipe:
         return documents.parse_json(reader(), text, where).checked(where)
 
     def checked(self, where: str) -> Recipe:
-        """Itself, if the picture that it was kept in is one of its batch."""
+        """Itself, if the picture that it was kept in is one of its batch.
+
+        Of a run's solver, the options that did something: up to 0.2.0 others were taken too.
+        """
         if (index := self.run.get("index", 0)) >= self.n:
             raise SfumatoError(f"{where}: run.index = {index}: its batch has {self.n}")
+        if not isinstance(self.solver, Mapping):
+            return self
+        if self.run:
+            return replace(self, solver=acting(self.solver))
+        try:
+            solver(self.solver)
+        except SfumatoError as error:
+            raise SfumatoError(f"{where}: {error}") from None
         return self
 
     @property

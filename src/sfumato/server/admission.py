@@ -12,7 +12,8 @@ from typing import Any, get_args
 
 from sfumato import images, methods
 from sfumato.core.errors import SfumatoError
-from sfumato.methods import WORDS, Method, described
+from sfumato.methods import Method, described
+from sfumato.methods.common.kinds import WORDS, are_weights
 from sfumato.recipe import Recipe
 from sfumato.server import requests
 from sfumato.server.requests import AnyJob
@@ -246,6 +247,6 @@ def _weights(method: Method) -> Iterator[tuple[str, str]]:
 
 
 def _names_weights(metadata: Any, annotation: Any) -> bool:
-    return methods.are_weights(metadata) or any(
+    return are_weights(metadata) or any(
         _names_weights(getattr(part, "__metadata__", ()), None) for part in get_args(annotation)
     )

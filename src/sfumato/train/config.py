@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from sfumato import documents
 from sfumato.core.errors import SfumatoError
+from sfumato.core.idle import Needs, idle, needs_of, refuse_idle
 from sfumato.core.schedule import SCHEDULES
 from sfumato.train.data.captions import Wording
 from sfumato.train.data.compose import Mix
@@ -39,6 +40,13 @@ def _wording(text: str) -> str:
     return text
 
 
+PACKED = Needs("tuner=diffusion,classifier,contrastive,judge")
+"""Fields of tuners that learn from a packed set or a folder with captions."""
+LEVELS = Needs("tuner=diffusion,classifier,contrastive")
+DIFFUSION = Needs("tuner=diffusion")
+SUBJECT = Needs("tuner=dreambooth,textual_inversion,p_plus")
+DREAMBOOTH = Needs("tuner=dreambooth")
+
 Side = Annotated[int, Field(ge=1, le=8192)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -54,15 +62,15 @@ class ModelPart:
     Korean added up to that number. factor: how much larger than its low_res input.
     """
 
-    network: Mapping[str, JsonValue] = field(default_factory=dict)
-    schedule: Annotated[str, Field(min_length=1), one_of(SCHEDULES)] = "squaredcos_cap_v2"
-    table: Annotated[int, Field(ge=2, le=100_000)] = 1000
-    kind: Literal["eps", "v", "x0", "edm"] = "v"
-    learned_range: bool = False
+    network: Annotated[Mapping[str, JsonValue], PACKED] = field(default_factory=dict)
+    schedule: Annotated[str, Field(min_length=1), one_of(SCHEDULES), LEVELS] = "squaredcos_cap_v2"
+    table: Annotated[int, Field(ge=2, le=100_000), LEVELS] = 1000
+    kind: Annotated[Literal["eps", "v", "x0", "edm"], DIFFUSION] = "v"
+    learned_range: Annotated[bool, DIFFUSION] = False
     start: str = ""
-    vocabulary: Annotated[int, Field(ge=257, le=1_000_000)] = 4096
-    tokenizer: str = ""
-    factor: Annotated[int, Field(ge=1, le=64)] = 1
+    vocabulary: Annotated[int, Field(ge=257, le=1_000_000), PACKED] = 4096
+    tokenizer: Annotated[str, PACKED] = ""
+    factor: Annotated[int, Field(ge=1, le=64), DIFFUSION] = 1
 
 
 @part
@@ -80,15 +88,15 @@ class DataPart:
 
     size: Side = 32
     without: tuple[str, ...] = ()
-    crop: Annotated[int, Field(ge=0, le=8192)] = 0
-    low_noise: Annotated[float, Field(ge=0, le=10)] = 0.12
-    base: str = ""
-    base_share: Share = 0.3
-    base_level: Annotated[float, Field(gt=0.05, le=1)] = 0.45
+    crop: Annotated[int, Field(ge=0, le=8192), DIFFUSION] = 0
+    low_noise: Annotated[float, Field(ge=0, le=10), DIFFUSION] = 0.12
+    base: Annotated[str, DIFFUSION] = ""
+    base_share: Annotated[Share, Needs("base")] = 0.3
+    base_level: Annotated[float, Field(gt=0.05, le=1), Needs("base")] = 0.45
     split: Literal["train", "all"] = "train"
-    judged: Annotated[str, one_of(STYLES)] = ""
-    lines: Share = 0.0
-    pooled_drop: Share = 0.0
+    judged: Annotated[str, one_of(STYLES), Needs("tuner=judge")] = ""
+    lines: Annotated[Share, Needs("tuner=judge")] = 0.0
+    pooled_drop: Annotated[Share, DIFFUSION] = 0.0
 
 
 @part
@@ -96,7 +104,7 @@ class AdapterPart:
     """Train a low-rank adapter instead of the weights; rank 0: the weights."""
 
     rank: Annotated[int, Field(ge=0, le=4096)] = 0
-    alpha: Positive = 8.0
+    alpha: Annotated[Positive, Needs("rank>0")] = 8.0
     targets: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)] = (
         "attention",
     )
@@ -126,15 +134,15 @@ class SubjectPart:
     prior: Annotated[float, Field(ge=0, le=1000)] = 1.0
     class_pictures: Annotated[int, Field(ge=1, le=100_000)] = 100
     class_folder: str = ""
-    convention: Convention = "sum"
-    weigh_prior: bool = True
-    text: bool = False
-    vectors: Annotated[int, Field(ge=1, le=64)] = 1
+    convention: Annotated[Convention, DREAMBOOTH, Needs("prior>0")] = "sum"
+    weigh_prior: Annotated[bool, DREAMBOOTH, Needs("prior>0")] = True
+    text: Annotated[bool, DREAMBOOTH] = False
+    vectors: Annotated[int, Field(ge=1, le=64), Needs("tuner=textual_inversion,p_plus")] = 1
     drop: Share = 0.1
     checkpoint: bool = False
-    upsampler: bool = False
-    crop: Side = 64
-    low_noise: Annotated[float, Field(ge=0, le=10)] = 1e-3
+    upsampler: Annotated[bool, DREAMBOOTH] = False
+    crop: Annotated[Side, Needs("upsampler")] = 64
+    low_noise: Annotated[float, Field(ge=0, le=10), Needs("upsampler")] = 1e-3
 
 
 @part
@@ -153,7 +161,7 @@ class OptimPart:
     rate: Positive = 8e-4
     warmup: Annotated[int, Field(ge=0)] = 300
     decay_from: Share = 0.5
-    floor: Share = 0.02
+    floor: Annotated[Share, Needs("decay_from!=1")] = 0.02
     betas: tuple[Decay, Decay] = (0.9, 0.99)
     weight_decay: NotNegative = 0.0
     clip: Positive = 1.0
@@ -175,7 +183,11 @@ class RunPart:
     grid: Steps = 500
     judge: Steps = 1000
     save_minutes: NotNegative = 4.0
-    prompts: tuple[str, ...] = ()
+    prompts: Annotated[tuple[str, ...], DIFFUSION] = ()
+
+
+TABLES = ("model", "data", "objective", "adapter", "subject", "optim", "run")
+"""Tables with fields that do nothing beside others."""
 
 
 @part
@@ -186,12 +198,14 @@ class Config:
     name: Annotated[FileName, Field(min_length=1)]
     tuner: Annotated[str, Field(min_length=1)]
     model: ModelPart = field(default_factory=ModelPart)
-    data: DataPart = field(default_factory=DataPart)
-    mix: Mix = field(default_factory=Mix)
-    wording: Wording = field(default_factory=Wording)
-    objective: Objective = field(default_factory=Objective)
-    adapter: AdapterPart = field(default_factory=AdapterPart)
-    subject: SubjectPart = field(default_factory=SubjectPart)
+    data: Annotated[DataPart, PACKED] = field(default_factory=DataPart)
+    mix: Annotated[Mix, PACKED] = field(default_factory=Mix)
+    wording: Annotated[Wording, PACKED] = field(default_factory=Wording)
+    objective: Annotated[Objective, Needs("tuner!=judge")] = field(default_factory=Objective)
+    adapter: Annotated[
+        AdapterPart, Needs("tuner=diffusion,dreambooth,textual_inversion,p_plus")
+    ] = field(default_factory=AdapterPart)
+    subject: Annotated[SubjectPart, SUBJECT] = field(default_factory=SubjectPart)
     optim: OptimPart = field(default_factory=OptimPart)
     run: RunPart = field(default_factory=RunPart)
     own: Mapping[str, JsonValue] = field(default_factory=dict)
@@ -200,6 +214,9 @@ class Config:
     @model_validator(mode="after")
     def _fitting(self) -> Config:
         """What no field can say alone."""
+        refuse_idle("", idle(self, needs_of(Config)))
+        for name, table in ((n, getattr(self, n)) for n in TABLES):
+            refuse_idle(name, idle(table, needs_of(type(table)), self))
         if self.mix.pair + self.mix.small > 1:
             raise ValueError(
                 f"mix.pair {self.mix.pair:g} and mix.small {self.mix.small:g}: are more than 1 "
@@ -236,7 +253,7 @@ class Config:
         return replace(self, optim=replace(self.optim, steps=steps))
 
 
-TABLES = tuple(one.name for one in fields(Config))
+NAMES = tuple(one.name for one in fields(Config))
 
 
 def read(path: Path) -> Config:
@@ -251,6 +268,6 @@ def parse(data: Mapping[str, Any], text: str = "", where: str = "recipe") -> Con
         if name in data:
             raise SfumatoError(f"{where}: there is no field {name!r}; leave it out")
     tuner = data.get("tuner")
-    if isinstance(tuner, str) and tuner in data and tuner not in TABLES:
+    if isinstance(tuner, str) and tuner in data and tuner not in NAMES:
         data = {**{name: data[name] for name in data if name != tuner}, "own": data[tuner]}
     return replace(documents.parse_data(Config, data, where), text=text)

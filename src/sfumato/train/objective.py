@@ -17,11 +17,14 @@ from torch import Tensor
 
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
+from sfumato.core.idle import Needs
 from sfumato.core.schedule import Schedule
 from sfumato.core.solvers import variances
 from sfumato.train.timesteps import TIMES, Stratified, TimeSampler
 from sfumato.train.values import Chosen, NotNegative, part
 from sfumato.train.weighting import WEIGHTINGS, MinSNR, Norm, Target, Weighting, weights
+
+DENOISER = Needs("tuner=diffusion,dreambooth,textual_inversion,p_plus")
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,9 @@ class Objective:
     """
 
     times: Annotated[TimeSampler, Chosen(TIMES)] = field(default_factory=Stratified)
-    weighting: Annotated[Weighting, Chosen(WEIGHTINGS)] = field(default_factory=MinSNR)
-    norm: Norm = "l2"
-    vb: NotNegative = 0.0
+    weighting: Annotated[Weighting, Chosen(WEIGHTINGS), DENOISER] = field(default_factory=MinSNR)
+    norm: Annotated[Norm, DENOISER] = "l2"
+    vb: Annotated[NotNegative, DENOISER] = 0.0
 
     def loss(self, denoiser: Denoiser, x0: Tensor, cond: Cond, noise: Tensor, rng: Random) -> Loss:
         """x0 and noise (B, C, ...), cond of B rows."""

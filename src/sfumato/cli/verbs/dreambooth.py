@@ -12,7 +12,7 @@ from sfumato.cli.options import argument, keyword
 from sfumato.cli.training_recipe import FIELDS
 from sfumato.cli.verb import Verb
 from sfumato.cli.verbs.shared import DEBUG, DEVICE, PLAN, QUIET
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, shortened
 from sfumato.documents import toml_table
 
 if TYPE_CHECKING:
@@ -116,8 +116,8 @@ def resumed(folder: Path, pictures: str | None, options: dict[str, Any]) -> Conf
     for option, (value, kept) in asked.items():
         if option != "--steps" and value not in (None, False) and value != kept:
             raise SfumatoError(
-                f"--resume: {option} is {kept!r} in this run, not {value!r}; leave it out, or "
-                "begin a new run with another -o"
+                f"--resume: {option} is {shortened(str(kept))} in this run, not "
+                f"{shortened(str(value))}; leave it out, or begin a new run with another -o"
             )
     if options["steps"] is None or options["steps"] == config.optim.steps:
         return config

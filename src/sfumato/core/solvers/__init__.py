@@ -9,6 +9,7 @@ from inspect import signature
 from typing import Any
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.idle import IdleError
 from sfumato.core.solvers.ancestral import DDIM, DDPM
 from sfumato.core.solvers.base import Denoise, Solver, transfer, variances
 from sfumato.core.solvers.dpm import DPMpp2M
@@ -27,6 +28,7 @@ __all__ = [
     "Denoise",
     "RungeKutta",
     "Solver",
+    "acting",
     "options_of",
     "solver",
     "solver_data",
@@ -94,6 +96,18 @@ def solver(value: str | Mapping[str, Any] | Solver[Any]) -> Solver[Any]:
         raise SfumatoError(f"solver {name}: no option {wrong[0]!r:.60}; its options: {has}")
     made: Solver[Any] = make(**options)
     return made
+
+
+def acting(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a solver's id and options, without those that do nothing beside the others."""
+    left = dict(value)
+    while True:
+        try:
+            solver(left)
+        except IdleError as error:
+            del left[error.field]
+        else:
+            return left
 
 
 def options_of(name: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from sfumato.core.context import Call
 from sfumato.core.denoiser import Prediction
 from sfumato.core.errors import SfumatoError
+from sfumato.core.idle import Needs
 from sfumato.core.lazy import torch
 from sfumato.core.ranges import Range, fit
 from sfumato.core.schedule import FAINTEST, Schedule
@@ -48,7 +49,7 @@ class PLMS:
     mean_shift: ClassVar[bool] = False
     order: Annotated[int, Range(1, len(ADAMS_BASHFORTH))] = 4
     start: Literal["fork", "prk", "pie", "euler", "improved"] = "fork"
-    of: Literal["eps", "v"] = "eps"
+    of: Annotated[Literal["eps", "v"], Needs("order>1")] = "eps"
     faintest: Annotated[float, Range(0, 1)] = FAINTEST
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from sfumato.core.context import Call
 from sfumato.core.errors import SfumatoError
+from sfumato.core.idle import Needs
 from sfumato.core.lazy import torch
 from sfumato.core.ranges import Range, fit
 from sfumato.core.schedule import FAINTEST, Schedule, ratio
@@ -107,9 +108,9 @@ class EDM:
     needs: ClassVar[frozenset[str]] = BOTH
     mean_shift: ClassVar[bool] = False
     churn: Annotated[float, Range(ge=0, le=10_000)] = 40.0
-    s_min: Annotated[float, Range(ge=0, le=1_000_000_000_000)] = 0.05
-    s_max: Annotated[float, Range(ge=0, le=1_000_000_000_000)] = 50.0
-    s_noise: Annotated[float, Range(ge=0, le=10)] = 1.003
+    s_min: Annotated[float, Range(ge=0, le=1_000_000_000_000), Needs("churn>0")] = 0.05
+    s_max: Annotated[float, Range(ge=0, le=1_000_000_000_000), Needs("churn>0")] = 50.0
+    s_noise: Annotated[float, Range(ge=0, le=10), Needs("churn>0")] = 1.003
     faintest: Annotated[float, Range(0, 1)] = FAINTEST
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted
 
 log = logging.getLogger("sfumato")
 
@@ -77,7 +77,7 @@ def parsed(text: str) -> tuple[dict[str, str], dict[str, list[str]]]:
         elif section == "classes" and stripped:
             name, _, noun = (part.strip() for part in stripped.partition(","))
             if not (name and noun) or Path(name).name != name or name == "..":
-                raise SfumatoError(f"{where}: {stripped!r} is not SUBJECT,CLASS")
+                raise SfumatoError(f"{where}: {quoted(stripped)} is not SUBJECT,CLASS")
             if name != "subject_name":
                 classes[name] = noun
         elif section in lists and ("'" in stripped or '"' in stripped):
@@ -95,5 +95,5 @@ def templates(line: str, where: str) -> list[str]:
         literals = []
     whole = bool(literals) and not re.search("['\"]", LITERAL.sub("", line))
     if not whole or any(sorted(re.findall(r"\{.*?\}", t)) != ["{0}", "{1}"] for t in literals):
-        raise SfumatoError(f"{where}: {line!r} has no prompt with {{0}} and {{1}} in quotes")
+        raise SfumatoError(f"{where}: {quoted(line)} has no prompt with {{0}} and {{1}} in quotes")
     return literals

@@ -12,12 +12,14 @@ from sfumato import images
 from sfumato.core.context import Run, count
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Guide
+from sfumato.core.idle import Needs
 from sfumato.core.lazy import torch
 from sfumato.core.source import Decoder, Features
 from sfumato.core.starts import Place
 from sfumato.images import Image, ImageInput
-from sfumato.methods import Method, Text, Weights, Window, knob, method
+from sfumato.methods import Method, knob, method
 from sfumato.methods.common.cutouts import Eye
+from sfumato.methods.common.kinds import Text, Weights, Window
 from sfumato.methods.common.penalty import Measure, Penalty
 from sfumato.methods.common.weights import record
 
@@ -141,10 +143,14 @@ class CLIPLoss(Loss, ABC):
         int, knob("square cutouts that it looks at; 0 and small pictures: the whole", ge=0, le=256)
     ] = 4
     cut_power: Annotated[
-        float, knob("above 1 makes cutouts smaller, below 1 larger", gt=0, le=100)
+        float,
+        knob("above 1 makes cutouts smaller, below 1 larger", gt=0, le=100),
+        Needs("cutouts>0"),
     ] = 1.0
     fresh: Annotated[
-        bool, knob("other cutouts at every step; multistep solvers amplify that noise")
+        bool,
+        knob("other cutouts at every step; multistep solvers amplify that noise"),
+        Needs("cutouts>0"),
     ] = False
 
     def eye(self, run: Run) -> Eye:

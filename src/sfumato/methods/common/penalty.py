@@ -17,8 +17,8 @@ from sfumato.core.guides import Guide
 from sfumato.core.lazy import torch
 from sfumato.core.schedule import FAINTEST
 from sfumato.core.source import Features
-from sfumato.methods import within
 from sfumato.methods.common.cutouts import Eye
+from sfumato.methods.common.kinds import within
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,7 @@ from hashlib import sha1, sha256
 from pathlib import Path
 from typing import Any
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted
 from sfumato.documents import read_json, read_text
 from sfumato.recipe.names import HUB
 
@@ -88,7 +88,7 @@ def pull(name: str) -> Path:
     from huggingface_hub import HfApi, constants, snapshot_download
 
     if not is_name(name):
-        raise SfumatoError(f"pull {name!r}: write org/name or org/name@revision")
+        raise SfumatoError(f"pull {quoted(name)}: write org/name or org/name@revision")
     if constants.HF_HUB_OFFLINE:
         raise SfumatoError(f"pull {name}: HF_HUB_OFFLINE is set; unset it to use the network")
     repository, revision = parse(name)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted
 from sfumato.models.card import Defaults, StageCard
 from sfumato.models.files.checkpoint import LoadReport, compare, meta_network
 from sfumato.nn.clip import CLIPConfig
@@ -142,7 +142,7 @@ CLIP = CLIPConfig()
 def preset(name: str) -> Preset:
     """The preset of a released checkpoint, by the stem of its file name."""
     if name not in PRESETS:
-        raise SfumatoError(f"preset {name!r}: unknown; known are {', '.join(PRESETS)}")
+        raise SfumatoError(f"preset {quoted(name)}: unknown; known are {', '.join(PRESETS)}")
     return PRESETS[name]
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted
 from sfumato.train.config import Config
 
 
@@ -63,7 +63,7 @@ def make(config: Config, data: Path, folder: Path, device: str) -> Tuner:
     """
     names = [module.name for module in pkgutil.iter_modules(__path__)]
     if config.tuner not in names:
-        raise SfumatoError(f"tuner {config.tuner!r}: unknown; known are {', '.join(names)}")
+        raise SfumatoError(f"tuner {quoted(config.tuner)}: unknown; known are {', '.join(names)}")
     module = importlib.import_module(f"{__name__}.{config.tuner}")
     options: type[Any] | None = getattr(module, "Options", None)
     if options is not None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.noise import keyed
 from sfumato.methods.cfg import CFG
 from sfumato.models import added_words, encoders
@@ -68,8 +68,8 @@ class TextualInversion:
         self.word = subject.name or (f"<{noun}>" if len(model.text.encoders) == 1 else f"my-{noun}")
         if "." in self.word or "lora" in self.word:
             raise SfumatoError(
-                f"subject.name {self.word!r}: leave dots and 'lora' out, by which programs tell "
-                "other files"
+                f"subject.name {quoted(self.word)}: leave dots and 'lora' out, by which programs "
+                "tell other files"
             )
         self.words = {
             str(k): nn.Parameter(self.start(model, encoder, k))
