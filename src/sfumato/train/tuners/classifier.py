@@ -111,7 +111,7 @@ class NoisyClassifier:
         parts = {"style": float(of_style.detach()), "group": float(of_group.detach())}
         return Outcome(of_style + of_group, parts)
 
-    def _seen(self, test: TestSet, t: float) -> tuple[Tensor, Batch]:
+    def _predicted(self, test: TestSet, t: float) -> tuple[Tensor, Batch]:
         """Which classes the network sees, (N, 2), and the batch with the true ones."""
         noise = self.batches.randn(tuple(test.pixels.shape), "judge", 0)
         classes = list(zip(test.styles, [c.group for c in test.concepts], strict=True))
@@ -124,7 +124,7 @@ class NoisyClassifier:
         self.net.eval()
         for test, who in zip(self.batches.tests, ("train", "held-out"), strict=False):
             for t in LEVELS:
-                predicted, batch = self._seen(test, t)
+                predicted, batch = self._predicted(test, t)
                 wrong = (predicted != batch.labels).float().mean(0).tolist()
                 for name, share in zip(("style", "group"), wrong, strict=True):
                     measures[f"{who} {name} wrong {t:g}"] = max(share, 1e-3)
@@ -135,7 +135,7 @@ class NoisyClassifier:
         """Held-out pictures and what the network takes them for."""
         self.net.eval()
         test = self.batches.tests[-1]
-        predicted, _ = self._seen(test, LEVELS[0])
+        predicted, _ = self._predicted(test, LEVELS[0])
         styles, groups = self.names["style"], self.names["group"]
         texts = [f"{styles[s]}, {groups[g]}" for s, g in predicted[:12].tolist()]
         self.net.train()
