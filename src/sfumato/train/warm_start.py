@@ -114,6 +114,13 @@ def earlier(name: str, part: Part) -> tuple[dict[str, Tensor], Path | None]:
     return weights, folder / words if words else None
 
 
+def start(net: nn.Module, name: str, part: Part, tokenizer: Path | None = None) -> dict[str, str]:
+    """Copy a part's earlier weights into a network; their digests. tokenizer: the network's."""
+    weights, old = earlier(name, part)
+    adopt(net, weights, old, tokenizer)
+    return digests(weights)
+
+
 def digests(weights: Mapping[str, Tensor], field: str = "model.start") -> dict[str, str]:
     """Of the weights that a field of the recipe names."""
     digest = sha256()
