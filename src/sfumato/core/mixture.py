@@ -88,8 +88,8 @@ class Mixture:
         groups, fresh = self.groups(t, call)
         for group in groups:
             denoiser = group[0].denoiser
-            seen, at, to = self._matched(denoiser, x, t, call.s)
-            rows = torch.cat([seen] * len(group)) if len(group) > 1 else seen
+            matched, at, to = self._matched(denoiser, x, t, call.s)
+            rows = torch.cat([matched] * len(group)) if len(group) > 1 else matched
             cond = self._cond(group, fresh)
             self.calls += 1  # in pieces or not
             if self.rows_max is None or len(rows) <= self.rows_max:

@@ -46,6 +46,7 @@ class PLMS:
 
     needs: ClassVar[frozenset[str]] = BOTH
     mean_shift: ClassVar[bool] = False
+    stochastic: ClassVar[bool] = False
     order: Annotated[int, Range(1, len(ADAMS_BASHFORTH))] = 4
     start: Literal["fork", "prk", "pie", "euler", "improved"] = "fork"
     of: Literal["eps", "v"] = "eps"
@@ -59,10 +60,6 @@ class PLMS:
     @property
     def id(self) -> str:
         return NAMES.get(self.start, "iplms")
-
-    @property
-    def stochastic(self) -> bool:
-        return False
 
     jumped = forget
 
