@@ -24,14 +24,14 @@ TOTAL = 1000  # steps of a table whose length no case of its kind tells
 
 def number(text: str, pattern: str) -> float | None:
     """The number at the group of a pattern (its {} stands for any number), None without a match."""
-    found = re.search(pattern.replace("{}", f"({NUMBER})"), text)
-    return None if found is None else float(found[1])
+    match = re.search(pattern.replace("{}", f"({NUMBER})"), text)
+    return None if match is None else float(match[1])
 
 
 def length_of(case: Case) -> int | None:
     """What a case calls the length of its table, None where it does not say."""
-    found = [int(case[name]) for name in LENGTHS if case.get(name) is not None]
-    return found[0] if found else None
+    lengths = [int(case[name]) for name in LENGTHS if case.get(name) is not None]
+    return lengths[0] if lengths else None
 
 
 LENGTHS = ("total_steps", "diffusion_steps", "T", "num_train_timesteps")
@@ -48,10 +48,10 @@ def total_of(case: Case) -> int:
 
 def respacing_of(case: Case) -> str:
     """A case's respacing as text: the reference takes a list of counts too, and none for all."""
-    given = case.get("respacing", case.get("timestep_respacing"))
-    if given is None:
+    respacing = case.get("respacing", case.get("timestep_respacing"))
+    if respacing is None:
         return ""
-    return ",".join(map(str, given)) if isinstance(given, list) else str(given)
+    return ",".join(map(str, respacing)) if isinstance(respacing, list) else str(respacing)
 
 
 def kept_of(case: Case) -> list[int]:
@@ -64,20 +64,20 @@ def kept_of(case: Case) -> list[int]:
 
 def table_of(case: Case) -> Table:
     """The table of a case: its schedule has a name, or is given by its ends."""
-    given = case.get("schedule", case.get("noise_schedule"))
-    if isinstance(given, Mapping):
-        return betas_of({"T": total_of(case), **given})
-    assert given, "this case names no schedule"
-    return named(given, total_of(case))
+    schedule = case.get("schedule", case.get("noise_schedule"))
+    if isinstance(schedule, Mapping):
+        return betas_of({"T": total_of(case), **schedule})
+    assert schedule, "this case names no schedule"
+    return named(schedule, total_of(case))
 
 
-def betas_of(given: Case) -> Table:
+def betas_of(schedule: Case) -> Table:
     """The table of a schedule that gives its kind, length and maybe ends."""
-    kind = given.get("kind", "linear").removesuffix(" betas")
-    steps = length_of(given) or TOTAL
-    if given.get("beta_start") is None:
+    kind = schedule.get("kind", "linear").removesuffix(" betas")
+    steps = length_of(schedule) or TOTAL
+    if schedule.get("beta_start") is None:
         return named(kind, steps)
-    ends = given["beta_start"], given["beta_end"]
+    ends = schedule["beta_start"], schedule["beta_end"]
     power = {"linear": 1, "scaled_linear": 2, "scaled linear": 2, "quad": 2}.get(kind)
     assert power, f"betas from {ends[0]} to {ends[1]} of kind {kind!r} are not known to this check"
     betas = np.linspace(*(end ** (1 / power) for end in ends), steps) ** power

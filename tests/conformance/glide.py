@@ -64,8 +64,8 @@ def check_schedules(case: Case, t: Tensors) -> None:
     ulps = number(case["tolerance"]["timestep_embedding"], "absolute {}") or 2e-4
     for kind in ("int", "float"):
         for key in (k for k in t if k.startswith(f"out.timestep_embedding.{kind}.dim")):
-            found = timestep_embedding(t[f"in.timesteps_{kind}"], int(key.rpartition("dim")[2]))
-            assert float((found - t[key]).abs().max()) <= ulps
+            embedding = timestep_embedding(t[f"in.timesteps_{kind}"], int(key.rpartition("dim")[2]))
+            assert float((embedding - t[key]).abs().max()) <= ulps
 
 
 def table_fields(
@@ -109,8 +109,8 @@ def table_fields(
 
 def words(t: Tensors, rows: slice) -> Cond:
     """Rows of a case's tokens, and their mask where it has one."""
-    given = {name: t.get(f"in.{name}") for name in ("tokens", "mask")}
-    return Cond({name: value[rows] for name, value in given.items() if value is not None})
+    tensors = {name: t.get(f"in.{name}") for name in ("tokens", "mask")}
+    return Cond({name: value[rows] for name, value in tensors.items() if value is not None})
 
 
 def tape(start: Tensor, steps: Tensor | None = None) -> Tape:
@@ -153,8 +153,8 @@ def check_loop_ddim_cfg(case: Case, t: Tensors) -> None:
     name = "out.guided_first"
     within(limit_of(tolerance, name), name, first, t[name][:half])
     states = [step.x for step in loop.steps() if step.i >= 0]
-    for name, made in (("out.trajectory", torch.stack(states)), ("out.sample", states[-1])):
-        within(limit_of(tolerance, name), name, made, t[name])
+    for name, got in (("out.trajectory", torch.stack(states)), ("out.sample", states[-1])):
+        within(limit_of(tolerance, name), name, got, t[name])
 
 
 KINDS = {"schedules": check_schedules, "glide-loop-ddim-cfg": check_loop_ddim_cfg}

@@ -79,14 +79,14 @@ def check_clip_guided(case: Case, t: Tensors) -> None:
     text = clip.text(t["in.clip_tokens"], t["in.clip_token_lengths"])
     strength = case["clip_grad_scale"] * config.logit_scale
     guide = Agreement(clip.image, text, process.denoiser.schedule, strength)
-    made = (process | guide).sample(noise=tape(start, t.get("in.step_noise")))
-    close("sample", made, t["out.sample"], case["tolerance_max_abs"])
+    sample = (process | guide).sample(noise=tape(start, t.get("in.step_noise")))
+    close("sample", sample, t["out.sample"], case["tolerance_max_abs"])
 
 
 def check_classifier_guided(case: Case, t: Tensors) -> None:
-    given = case["classifier_config"]
+    config = case["classifier_config"]
     classifier = Classifier(
-        UNetConfig(**known_fields(given)), given["image_size"], given.get("pool", "adaptive")
+        UNetConfig(**known_fields(config)), config["image_size"], config.get("pool", "adaptive")
     )
     loaded(classifier, weights(t, "sd.classifier.")).requires_grad_(False)
     y = t["in.y"]
@@ -102,8 +102,8 @@ def check_classifier_guided(case: Case, t: Tensors) -> None:
         cond = Cond({"label": y} if case["config"].get("num_classes") else {})
         process = process_of(case, t, "sd.model.", start, loop, sub["sampler"], cond=cond)
         process = process | LogProbability(log_probability, loop["classifier_scale"])
-        made = process.sample(noise=tape(start, t.get(f"in.{name}.step_noise")))
-        close(f"{name}.sample", made, t[f"out.{name}.sample"], case["tolerance_max_abs"])
+        sample = process.sample(noise=tape(start, t.get(f"in.{name}.step_noise")))
+        close(f"{name}.sample", sample, t[f"out.{name}.sample"], case["tolerance_max_abs"])
 
 
 def check_inpaint_cfg(case: Case, t: Tensors) -> None:
@@ -116,8 +116,8 @@ def check_inpaint_cfg(case: Case, t: Tensors) -> None:
     known, image = t["in.mask_image"][:half], t["in.image"][:half]
     assert ((known == 0) | (known == 1)).all(), "the reference multiplies a soft mask in twice"
     process = process | CFG(case["guidance_scale"]) | Inpaint(image, mask=known, invert=True)
-    made = process.sample(noise=tape(start[:half], t.get("in.step_noise")))
-    close("sample", made, t["out.sample"], case["tolerance_max_abs"])
+    sample = process.sample(noise=tape(start[:half], t.get("in.step_noise")))
+    close("sample", sample, t["out.sample"], case["tolerance_max_abs"])
 
 
 def check_upsample(case: Case, t: Tensors) -> None:
@@ -127,8 +127,8 @@ def check_upsample(case: Case, t: Tensors) -> None:
     cond = Cond({**words(t, slice(None)), "low_res": low})
     process = process_of(case, t, "sd.", start, case, "ddim", cond=cond)
     process = replace(process, start=PriorNoise(temperature=case.get("temperature", 1.0)))
-    made = process.sample(noise=tape(start, t.get("in.step_noise")))
-    close("sample", made, t["out.sample"], case["tolerance_max_abs"])
+    sample = process.sample(noise=tape(start, t.get("in.step_noise")))
+    close("sample", sample, t["out.sample"], case["tolerance_max_abs"])
 
 
 KINDS: dict[str, Callable[[Case, Tensors], None]] = {

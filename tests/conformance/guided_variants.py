@@ -64,8 +64,8 @@ def tokens_of(config: dict[str, Any], draw: Callable[..., Tensor], rows: int) ->
     return {"tokens": ids, "mask": mask} if config.get("xf_padding") else {"tokens": ids}
 
 
-def inputs(given: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {f"in.{name}": value for name, value in given.items()}
+def inputs(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"in.{name}": value for name, value in tensors.items()}
 
 
 def kind_of(config: dict[str, Any]) -> str:
@@ -80,11 +80,11 @@ def glide_loop(
     draw, config = drawn(seed), {**TEXT, **PICTURE, **changes}
     tables, channels = Tables(schedule, total, respacing), config["in_channels"]
     net = unet(seed, config, inpaint=inpaint)
-    given = tokens_of(config, draw, 2 * rows)
+    tokens = tokens_of(config, draw, 2 * rows)
     noise = draw(rows, channels, 8, 12) * 0.5
     steps = draw(len(tables), 2 * rows, *noise.shape[1:])
     image, mask = draw(rows, *noise.shape[1:]).clamp(-1, 1), (draw(rows, 1, 8, 12) > 0).float()
-    cond = dict(given)
+    cond = dict(tokens)
     if inpaint:
         cond |= {"inpaint_image": image.repeat(2, 1, 1, 1), "inpaint_mask": mask.repeat(2, 1, 1, 1)}
 
@@ -98,14 +98,14 @@ def glide_loop(
     def painted(x0: Tensor) -> Tensor:
         return x0 * (1 - mask) + image * mask if inpaint else x0
 
-    x, seen = noise.double(), []
+    x, trajectory = noise.double(), []
     for k, t in enumerate(reversed(range(len(tables)))):
         step = Step(tables, x, t, guided(x, t), kind_of(config), clip=clip, edit=painted)
         z = steps[k, :rows]
         x = step.ancestral(z) if inpaint else step.ddim(z, eta)
-        seen.append(x)
-    made = states("sd.", net) | inputs(given) | {"in.noise": noise.repeat(2, 1, 1, 1)}
-    made |= {"out.sample": x, "in.step_noise": steps}
+        trajectory.append(x)
+    tensors = states("sd.", net) | inputs(tokens) | {"in.noise": noise.repeat(2, 1, 1, 1)}
+    tensors |= {"out.sample": x, "in.step_noise": steps}
     case = {
         "kind": "glide-loop-inpaint-cfg" if inpaint else "glide-loop-ddim-cfg",
         "model": "InpaintText2ImUNet" if inpaint else "Text2ImUNet", "config": config,
@@ -113,10 +113,10 @@ def glide_loop(
         "total_steps": total, "clip_denoised": clip, "tolerance_max_abs": 3e-4,
     }  # fmt: skip
     if inpaint:
-        return case, single({**made, "in.image": image, "in.mask_image": mask})
+        return case, single({**tensors, "in.image": image, "in.mask_image": mask})
     first = guided(noise.double(), len(tables) - 1)
-    made |= {"out.trajectory": torch.stack(seen), "out.guided_first": first}
-    return {**case, "eta": eta}, single(made)
+    tensors |= {"out.trajectory": torch.stack(trajectory), "out.guided_first": first}
+    return {**case, "eta": eta}, single(tensors)
 
 
 def upsample_loop(
@@ -125,22 +125,22 @@ def upsample_loop(
     draw, config = drawn(seed), {**TEXT, **PICTURE, **changes}
     tables = Tables("linear", 1000, respacing)
     net = unet(seed, config, low_res=True)
-    given = tokens_of(config, draw, rows)
+    tokens = tokens_of(config, draw, rows)
     base, noise = draw(rows, 3, 4, 4).clamp(-1, 1), draw(rows, 3, 8, 8) * 0.5
     low = ((base + 1) * 127.5).round() / 127.5 - 1
     steps = draw(len(tables), *noise.shape)
     x = noise.double() * temperature
     for k, t in enumerate(reversed(range(len(tables)))):
         time = torch.full((rows,), float(tables.kept[t]))
-        out = net(x.float(), time, {**given, "low_res": low})
+        out = net(x.float(), time, {**tokens, "low_res": low})
         x = Step(tables, x, t, out, kind_of(config)).ddim(steps[k], eta)
     case = {
         "kind": "glide-loop-upsample", "model": "SuperResText2ImUNet", "config": config,
         "schedule": "linear", "respacing": respacing, "temperature": temperature, "eta": eta,
         "tolerance_max_abs": 3e-4,
     }  # fmt: skip
-    made = states("sd.", net) | inputs({**given, "base_sample": base, "noise": noise})
-    return case, single({**made, "in.step_noise": steps, "out.low_res": low, "out.sample": x})
+    tensors = states("sd.", net) | inputs({**tokens, "base_sample": base, "noise": noise})
+    return case, single({**tensors, "in.step_noise": steps, "out.low_res": low, "out.sample": x})
 
 
 def classifier_loop(
@@ -157,7 +157,7 @@ def classifier_loop(
     known = {name: v for name, v in of_classes.items() if name not in ("image_size", "pool")}
     classifier = weighted(Classifier(UNetConfig(**known), 8, pool), seed + 1)  # type: ignore[arg-type]
     y = torch.tensor([3, 0])
-    made = states("sd.model.", net) | states("sd.classifier.", classifier) | {"in.y": y}
+    tensors = states("sd.model.", net) | states("sd.classifier.", classifier) | {"in.y": y}
     for loop in loops:
         tables = Tables(loop["schedule"], loop.get("total_steps", 1000), loop["respacing"])
         rate = 1000 / len(tables.whole) if loop.get("rescale_timesteps") else 1.0
@@ -175,14 +175,14 @@ def classifier_loop(
                 step.ancestral(steps[k], score) if loop["sampler"] == "p"
                 else step.ddim(steps[k], loop["eta"], score)
             )  # fmt: skip
-        made |= {f"in.{name}.noise": noise, f"in.{name}.step_noise": steps}
-        made[f"out.{name}.sample"] = x
+        tensors |= {f"in.{name}.noise": noise, f"in.{name}.step_noise": steps}
+        tensors[f"out.{name}.sample"] = x
     case = {
         "kind": "adm-loop-classifier-guided", "model": "UNetModel", "config": config,
         "classifier_config": of_classes, "classifier_scale": scale, "cases": loops,
         "var_type": kind, "tolerance_max_abs": 5e-4,
     }  # fmt: skip
-    return case, single(made)
+    return case, single(tensors)
 
 
 def clip_config(head: int, text_head: int) -> dict[str, Any]:
@@ -266,16 +266,16 @@ def noised_clip(seed: int, head: int, text_head: int, rows: int, scale: float) -
     leaf = x.double().requires_grad_()
     text, image = truth.text(tokens, lengths), truth.image(leaf, time)
     agreement = (unit(text) * unit(image)).sum() * scale * config["logit_scale"]
-    made = states("sd.", net) | inputs({"x": x, "tokens": tokens, "timesteps": time})
-    made |= {"in.token_lengths": lengths, "out.text_features": text, "out.image_features": image}
-    made |= {"out.text_embedding": unit(text), "out.image_embedding": unit(image)}
-    made["out.cond_grad"] = torch.autograd.grad(agreement, leaf)[0]
-    limit = 1e-3 * max(1.0, float(made["out.cond_grad"].abs().max()))
+    tensors = states("sd.", net) | inputs({"x": x, "tokens": tokens, "timesteps": time})
+    tensors |= {"in.token_lengths": lengths, "out.text_features": text, "out.image_features": image}
+    tensors |= {"out.text_embedding": unit(text), "out.image_embedding": unit(image)}
+    tensors["out.cond_grad"] = torch.autograd.grad(agreement, leaf)[0]
+    limit = 1e-3 * max(1.0, float(tensors["out.cond_grad"].abs().max()))
     case = {
         "kind": "noised-clip", "config": config, "grad_scale": scale,
         "tolerance_max_abs": {"out.cond_grad": limit, "others": 3e-5},
     }  # fmt: skip
-    return case, {name: value.detach() for name, value in single(made).items()}
+    return case, {name: value.detach() for name, value in single(tensors).items()}
 
 
 def clip_loop(seed: int, respacing: str, schedule: str, scale: float, rows: int) -> Made:
@@ -284,7 +284,7 @@ def clip_loop(seed: int, respacing: str, schedule: str, scale: float, rows: int)
     tables = Tables(schedule, 1000, respacing)
     net, clip = unet(seed, config), weighted(NoisedCLIP(clip_of(of_clip)), seed + 1)
     truth = Encoders(clip, of_clip)
-    given = tokens_of(config, draw, rows)
+    tokens = tokens_of(config, draw, rows)
     words = (draw(rows, 6).abs() * 90).long() % 17
     lengths = torch.arange(rows) % 6 + 1
     noise, steps = draw(rows, 3, 8, 8) * 0.5, draw(len(tables), rows, 3, 8, 8)
@@ -294,17 +294,17 @@ def clip_loop(seed: int, respacing: str, schedule: str, scale: float, rows: int)
         leaf = x.clone().requires_grad_()
         agreement = (text * unit(truth.image(leaf, time))).sum()
         score = torch.autograd.grad(agreement, leaf)[0] * scale * of_clip["logit_scale"]
-        x = Step(tables, x, t, net(x.float(), time, given), "learned_range").ancestral(
+        x = Step(tables, x, t, net(x.float(), time, tokens), "learned_range").ancestral(
             steps[k], score
         )
-    made = states("sd.model.", net) | states("sd.", clip) | inputs({**given, "noise": noise})
-    made |= {"in.clip_tokens": words, "in.clip_token_lengths": lengths, "in.step_noise": steps}
+    tensors = states("sd.model.", net) | states("sd.", clip) | inputs({**tokens, "noise": noise})
+    tensors |= {"in.clip_tokens": words, "in.clip_token_lengths": lengths, "in.step_noise": steps}
     case = {
         "kind": "glide-loop-clip-guided", "model": "Text2ImUNet", "config": config,
         "clip_config": of_clip, "schedule": schedule, "respacing": respacing,
         "clip_grad_scale": scale, "tolerance_max_abs": 5e-4,
     }  # fmt: skip
-    return case, single({**made, "out.sample": x})
+    return case, single({**tensors, "out.sample": x})
 
 
 def network(
@@ -315,24 +315,24 @@ def network(
     draw, channels = drawn(seed), config["in_channels"]
     sees = {"low_res": model.startswith("SuperRes"), "inpaint": "Inpaint" in model}
     net = unet(seed, config, **sees)
-    given = tokens_of(config, draw, rows)
-    given |= {"x": draw(rows, channels, side, side), "timesteps": torch.arange(rows) * 77.5}
+    arguments = tokens_of(config, draw, rows)
+    arguments |= {"x": draw(rows, channels, side, side), "timesteps": torch.arange(rows) * 77.5}
     if config.get("num_classes"):
-        given["y"] = torch.arange(rows) % config["num_classes"]
+        arguments["y"] = torch.arange(rows) % config["num_classes"]
     if sees["low_res"]:
-        given["low_res"] = draw(rows, channels, side // 4, side // 4)
+        arguments["low_res"] = draw(rows, channels, side // 4, side // 4)
     if sees["inpaint"]:
-        given |= {"inpaint_image": draw(rows, channels, side, side)}
-        given |= {"inpaint_mask": (draw(rows, 1, side, side) > 0).float()}
-    made = states("sd.", net) | inputs(given)
+        arguments |= {"inpaint_image": draw(rows, channels, side, side)}
+        arguments |= {"inpaint_mask": (draw(rows, 1, side, side) > 0).float()}
+    tensors = states("sd.", net) | inputs(arguments)
     answer = torch.zeros(rows, config["out_channels"], side, side)
-    made["out.sample"] = answer
+    tensors["out.sample"] = answer
     if sees["inpaint"]:
-        made["out.sample_without_inpaint"] = answer.clone()
+        tensors["out.sample_without_inpaint"] = answer.clone()
     if text:
         width = config["model_channels"]
-        made["out.timestep_embedding"] = torch.zeros(rows, width)
-        made["out.xf_proj"] = torch.zeros(rows, 4 * width)
-        made["out.xf_out"] = torch.zeros(rows, config["xf_width"], config["text_ctx"])
+        tensors["out.timestep_embedding"] = torch.zeros(rows, width)
+        tensors["out.xf_proj"] = torch.zeros(rows, 4 * width)
+        tensors["out.xf_out"] = torch.zeros(rows, config["xf_width"], config["text_ctx"])
     case = {"kind": kind, "model": model, "config": config, "tolerance_max_abs": 3e-5}
-    return case, made
+    return case, tensors

@@ -51,8 +51,8 @@ def check_matrices(case: Case, t: Tensors) -> None:
     for name, want in t.items():
         sizes, _, which = name.partition(".")
         n, factor = (int(part) for part in sizes.split("_"))
-        made = matrix(*((n, n // factor) if which == "D" else (n // factor, n)), kernel=kernel)
-        assert float((made - want).abs().max()) <= case["tolerance"]["abs"], name
+        got = matrix(*((n, n // factor) if which == "D" else (n // factor, n)), kernel=kernel)
+        assert float((got - want).abs().max()) <= case["tolerance"]["abs"], name
 
 
 def toy(case: Case, t: Tensors, schedule: Any) -> Callable[[Tensor, Tensor, Cond], Tensor]:
@@ -138,22 +138,22 @@ def loop_network(case: Case, t: Tensors) -> Any:
     """The toy, or the tiny ADM network of the fixture."""
     if case["kind"] == "ilvr-loop":
         return toy(case, t, betas_of(case["schedule"]))
-    given, channels = case["model"]["cfg"], t["x_T"].shape[1]
+    cfg, channels = case["model"]["cfg"], t["x_T"].shape[1]
     state = weights(t, "model.")
-    mult = given.get("channel_mult") or picked(MULTIPLIERS, given["image_size"], "image_size")
+    mult = cfg.get("channel_mult") or picked(MULTIPLIERS, cfg["image_size"], "image_size")
     same = ("num_res_blocks", "num_heads", "num_head_channels", "num_heads_upsample",
             "use_scale_shift_norm", "resblock_updown", "use_new_attention_order")  # fmt: skip
     assert ("label_emb.weight" in state) == ("y" in t), "labels, and none that are given"
     config = UNetConfig(
-        model_channels=given["num_channels"],
+        model_channels=cfg["num_channels"],
         in_channels=channels,
-        out_channels=channels * (2 if given.get("learn_sigma") else 1),
+        out_channels=channels * (2 if cfg.get("learn_sigma") else 1),
         channel_mult=tuple(numbers(mult)),
         attention_resolutions=tuple(
-            given["image_size"] // int(side) for side in numbers(given["attention_resolutions"])
+            cfg["image_size"] // int(side) for side in numbers(cfg["attention_resolutions"])
         ),
         num_classes=len(state["label_emb.weight"]) if "y" in t else None,
-        **{name: given[name] for name in same if name in given},
+        **{name: cfg[name] for name in same if name in cfg},
     )
     net = load_unet(state, config)[0]
     if "fwd.out" in t:
@@ -163,9 +163,9 @@ def loop_network(case: Case, t: Tensors) -> Any:
     return net
 
 
-def numbers(given: Any) -> list[float]:
+def numbers(value: Any) -> list[float]:
     """A list, or what the reference's command line takes: "1,2"."""
-    return [float(part) for part in given.split(",") if part] if isinstance(given, str) else given
+    return [float(part) for part in value.split(",") if part] if isinstance(value, str) else value
 
 
 MULTIPLIERS = {512: "0.5,1,1,2,2,4,4", 256: "1,1,2,2,4,4", 128: "1,1,2,3,4", 64: "1,2,3,4"}
@@ -194,13 +194,13 @@ def check_closed_forms(case: Case, t: Tensors) -> None:
         stop = stop_of(row["range_t"], kept, schedule)
         method = held(y, factor=pixels, kernel="box", stop=stop, level=level)
         mean, cov = law(process, method, level)
-        found = {
+        moments = {
             "sum_mean": float(up @ mean),
             "sum_std": float(up @ cov @ up) ** 0.5,
             "diff_mean": float(down @ mean),
             "diff_std": float(down @ cov @ down) ** 0.5,
         }
-        for name, value in found.items():
+        for name, value in moments.items():
             assert value == pytest.approx(row[name], rel=1e-4, abs=2e-5), (row, name)
 
 

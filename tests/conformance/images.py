@@ -28,12 +28,12 @@ def check_stroke_simulator(case: Mapping[str, Any], tensors: Mapping[str, Tensor
     told = re.search(r"Pillow (\d+)\.", case.get("source", ""))
     same = told is not None and PIL.__version__.startswith(f"{told[1]}.")
     for colors in case["colors"]:
-        made = np.asarray(strokes(image, colors, window))
+        painted = np.asarray(strokes(image, colors, window))
         stored = pixels(tensors[f"stroke_{colors}"])
         if same:
-            assert np.array_equal(made, stored), f"{colors} colours"
-        assert len(np.unique(made.reshape(-1, 3), axis=0)) <= colors
-        far = [np.abs(x.astype(float) - smooth).mean() for x in (made, stored)]
+            assert np.array_equal(painted, stored), f"{colors} colours"
+        assert len(np.unique(painted.reshape(-1, 3), axis=0)) <= colors
+        far = [np.abs(x.astype(float) - smooth).mean() for x in (painted, stored)]
         assert abs(far[0] - far[1]) <= 0.1 * far[1], f"{colors} colours"
 
 

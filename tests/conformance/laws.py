@@ -40,15 +40,15 @@ def prior_loss(seed: int, rows: int, instances: int, kind: str, masked: bool, ze
     mask = (draw(rows, 1, 4, 7) > 0).double()
     mask[:, :, 0, 0] = 1
     if masked:
-        found = (error * mask).sum((1, 2, 3)) / (mask.sum((1, 2, 3)) * 3)
+        per_sample = (error * mask).sum((1, 2, 3)) / (mask.sum((1, 2, 3)) * 3)
     else:
-        found = error.mean((1, 2, 3))
-    made: dict[str, Tensor] = {
+        per_sample = error.mean((1, 2, 3))
+    tensors: dict[str, Tensor] = {
         "alphas_cumprod.a": bars, "c.in.pred": pred, "c.in.x0": x0, "c.in.noise": noise,
-        "c.in.t": t, "c.in.is_class": of_class.to(torch.uint8), "c.out.per_sample": found,
+        "c.in.t": t, "c.in.is_class": of_class.to(torch.uint8), "c.out.per_sample": per_sample,
     }  # fmt: skip
     if masked:
-        made["c.in.mask"] = mask.float()
+        tensors["c.in.mask"] = mask.float()
     snr = bars[t] / (1 - bars[t])
     for gamma in ("none", "2.5", "8"):
         least = snr.clamp(max=math.inf if gamma == "none" else float(gamma))
@@ -58,34 +58,34 @@ def prior_loss(seed: int, rows: int, instances: int, kind: str, masked: bool, ze
             "v_prediction": least / (snr + 1),
         }[kind]
         weights = torch.ones_like(snr) if gamma == "none" else weights
-        made[f"c.out.weights.g{gamma}"] = weights
+        tensors[f"c.out.weights.g{gamma}"] = weights
         for lam in (0, 0.3, 1.7):
             own, other = ~of_class, of_class
-            rows_ = weights * found
+            rows_ = weights * per_sample
 
             def mean(values: Tensor, which: Tensor) -> Tensor:
                 return values[which].mean() if which.any() else values.new_zeros(())
 
             start = f"c.out.lam{lam}.g{gamma}"
-            made[f"{start}.both"] = mean(rows_, own) + lam * mean(rows_, other)
-            made[f"{start}.inst_only"] = mean(rows_, own) + lam * mean(found, other)
-            made[f"{start}.batchmean"] = (rows_ * torch.where(other, lam, 1.0)).mean()
+            tensors[f"{start}.both"] = mean(rows_, own) + lam * mean(rows_, other)
+            tensors[f"{start}.inst_only"] = mean(rows_, own) + lam * mean(per_sample, other)
+            tensors[f"{start}.batchmean"] = (rows_ * torch.where(other, lam, 1.0)).mean()
     case = {
         "kind": "prior-loss",
         "cases": {"c": {"kind": kind, "schedule": "a"}},
         "tolerance": {"relative": 1e-5},
     }
-    return case, made
+    return case, tensors
 
 
-def metrics(seed: int, made: int, real: int, classes: int) -> Made:
+def metrics(seed: int, generated: int, real: int, classes: int) -> Made:
     """Means of cosines over pairs."""
     draw = drawn(seed)
 
     def units(n: int) -> Tensor:
         return torch.nn.functional.normalize(draw(n, 12).double(), dim=-1)
 
-    gen, true, text, other = units(made), units(real), units(made), units(classes)
+    gen, true, text, other = units(generated), units(real), units(generated), units(classes)
     pairs = true @ true.T
     distance = draw(classes, classes).abs().double()
     distance = distance + distance.T
@@ -149,7 +149,7 @@ def ilvr_maps(
     d = side * side
     eye = torch.eye(d, dtype=torch.float64)
     phi = low_pass(eye.view(d, 1, side, side), factor)[1].view(d, d).T
-    flat, made = y.double().flatten(), {"y": y}
+    flat, tensors = y.double().flatten(), {"y": y}
     for name in ("code", "level_matched", "level_matched_to_end"):
         mean, cov = torch.zeros(d, dtype=torch.float64), eye.clone()
         for i in reversed(range(len(tables))):
@@ -164,14 +164,14 @@ def ilvr_maps(
                 level = float(tables.bar[i] if name == "code" else tables.before[i])
                 mean = mean + phi @ (level**0.5 * flat - mean)
                 cov = (eye - phi) @ cov @ (eye - phi).T + (1 - level) * phi @ phi.T
-        made[f"mean_{name}"] = mean.view_as(y)
-        made[f"std_{name}"] = cov.diagonal().clamp_min(0).sqrt().view_as(y)
+        tensors[f"mean_{name}"] = mean.view_as(y)
+        tensors[f"std_{name}"] = cov.diagonal().clamp_min(0).sqrt().view_as(y)
     case = {
         "kind": "closed-forms-ilvr-cubic", "mu": mu, "v": v, "down_N": factor,
         "timestep_respacing": respacing, "range_t": range_t, "variance": kind,
         "clip_denoised": False, "tolerance": {"abs": 1e-5},
     }  # fmt: skip
-    return case, single(made)
+    return case, single(tensors)
 
 
 def sdedit_gaussian(
@@ -186,14 +186,14 @@ def sdedit_gaussian(
     for t in depths:
         a = float(bar[t - 1])
         for v in spreads:
-            found = {"t": t, "v": v, "alpha_bar": a}
+            row = {"t": t, "v": v, "alpha_bar": a}
             whole = a * v + 1 - a
             coef, left = a * v / whole, v * (1 - a) / whole
             std = (left + (a**0.5 * v / whole) ** 2 * (1 - a)) ** 0.5
-            found |= {"ode_coef": (a * v / whole) ** 0.5, "ode_std": (v * (1 - a) / whole) ** 0.5}
+            row |= {"ode_coef": (a * v / whole) ** 0.5, "ode_std": (v * (1 - a) / whole) ** 0.5}
             for k in (1, 2, 3):
                 spread = std * sum(coef ** (2 * j) for j in range(k)) ** 0.5
-                found |= {f"sde_coef_K{k}": coef**k, f"sde_std_K{k}": spread}
+                row |= {f"sde_coef_K{k}": coef**k, f"sde_std_K{k}": spread}
             for kind in ("small", "large"):
                 mean, variance = a**0.5, 1 - a
                 for i in reversed(range(t)):
@@ -203,11 +203,11 @@ def sdedit_gaussian(
                     small = betas[i] * (1 - before[i]) / (1 - bar[i])
                     added = 0.0 if i == 0 else betas[i] if kind == "large" else small
                     mean, variance = move * mean, move**2 * variance + added
-                found |= {
+                row |= {
                     f"chain_fixed{kind}_coef": mean,
                     f"chain_fixed{kind}_std": variance**0.5,
                 }
-            rows.append(found)
+            rows.append(row)
             for count in (4, 7):
                 places = [round(i) for i in np.linspace(t - 1, 0, count)]
                 scale = 1.0
@@ -242,16 +242,18 @@ def strokes(seed: int, size: tuple[int, int], window: int, colors: Sequence[int]
     padded = np.pad(image.numpy(), ((0, 0), (reach, reach), (reach, reach)), mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, (window, window), axis=(1, 2))
     smooth = np.sort(windows.reshape(*image.shape, -1), -1)[..., window * window // 2]
-    made = {"image": image, "median": torch.from_numpy(smooth.copy())}
+    tensors = {"image": image, "median": torch.from_numpy(smooth.copy())}
     picture = Image.fromarray(np.ascontiguousarray(smooth.transpose(1, 2, 0)))
     for count in colors:
-        found = picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=count).convert("RGB")
-        made[f"stroke_{count}"] = torch.from_numpy(np.array(found)).permute(2, 0, 1).contiguous()
+        palette = picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=count).convert("RGB")
+        tensors[f"stroke_{count}"] = (
+            torch.from_numpy(np.array(palette)).permute(2, 0, 1).contiguous()
+        )
     case = {
         "kind": "stroke-simulator", "median_size": window, "colors": list(colors),
         "source": f"Pillow {PIL.__version__}",
     }  # fmt: skip
-    return case, made
+    return case, tensors
 
 
 def style_losses(seed: int, cuts: int, rows: int, width: int, side: tuple[int, int]) -> Made:
@@ -266,22 +268,22 @@ def style_losses(seed: int, cuts: int, rows: int, width: int, side: tuple[int, i
     far = (unit(leaf) - unit(target.double())).norm(dim=-1)
     per_cut = 2 * (far / 2).arcsin().square()
     total = per_cut.mean(0).sum()
-    made = {"sph.image_embeds": vectors, "sph.target": target, "sph.per_cut": per_cut}
-    made |= {"sph.total": total, "sph.grad": torch.autograd.grad(total, leaf)[0]}
+    tensors = {"sph.image_embeds": vectors, "sph.target": target, "sph.per_cut": per_cut}
+    tensors |= {"sph.total": total, "sph.grad": torch.autograd.grad(total, leaf)[0]}
     words, weights = draw(4, width), torch.tensor([2.0, 1.5, -0.5, 1.0])
     mixed = ((weights / weights.sum().abs())[:, None] * words).sum(0, keepdim=True)
-    made |= {"prompt.embeds": words, "prompt.weights": weights, "prompt.combined": unit(mixed)}
+    tensors |= {"prompt.embeds": words, "prompt.weights": weights, "prompt.combined": unit(mixed)}
     x = draw(rows, 3, *side)
     pixels = x.double().requires_grad_()
     along, down = torch.zeros_like(pixels), torch.zeros_like(pixels)
     along[..., :, :-1] = pixels[..., :, 1:] - pixels[..., :, :-1]
     down[..., :-1, :] = pixels[..., 1:, :] - pixels[..., :-1, :]
     per_image = (along.square() + down.square()).mean((1, 2, 3))
-    made |= {"tv.x": x, "tv.per_image": per_image}
-    made["tv.grad"] = torch.autograd.grad(per_image.sum(), pixels)[0]
+    tensors |= {"tv.x": x, "tv.per_image": per_image}
+    tensors["tv.grad"] = torch.autograd.grad(per_image.sum(), pixels)[0]
     case = {
         "kind": "style-losses", "prompts_note": "default weight 2", "params": {},
         "prompts": [["a dog", ["a dog", 2.0]], ["x:y:-4.5", ["x:y", -4.5]]],
         "tolerance": {"atol": 1e-5, "rtol": 1e-4},
     }  # fmt: skip
-    return case, {name: value.detach() for name, value in single(made).items()}
+    return case, {name: value.detach() for name, value in single(tensors).items()}

@@ -29,7 +29,7 @@ class Within:
 
     def __init__(self, case: Case, t: Tensors) -> None:
         self.tolerance, self.t = case["tolerance"], t
-        self.seen: set[str] = set()
+        self.compared: set[str] = set()
 
     def __call__(self, name: str, got: Tensor) -> None:
         want = self.t[name]
@@ -37,7 +37,7 @@ class Within:
         torch.testing.assert_close(
             got.detach(), want, **self.tolerance, msg=lambda m: f"{name}: {m}"
         )
-        self.seen.add(name)
+        self.compared.add(name)
 
 
 def grad(loss: Tensor, x: Tensor) -> Tensor:
@@ -49,8 +49,10 @@ def check_losses(case: Case, t: Tensors) -> None:
     for start, check in GROUPS.items():
         if any(name.startswith(start) for name in t):
             check(same, t, case)
-    given = {name for name in t if inputs(name)}
-    assert same.seen | given == set(t), f"not compared: {sorted(set(t) - same.seen - given)}"
+    input_names = {name for name in t if inputs(name)}
+    assert same.compared | input_names == set(t), (
+        f"not compared: {sorted(set(t) - same.compared - input_names)}"
+    )
 
 
 INPUTS = (
@@ -63,8 +65,8 @@ INPUTS = (
 def inputs(name: str) -> bool:
     """Whether a tensor is what the reference was given, not what it made."""
     last = name.rpartition(".")[2]
-    made = last.startswith(("loss", "fq", "fk", "grad", "sum"))
-    return name in INPUTS or name.startswith("perc.vgg.") or (name.startswith("nce") and not made)
+    output = last.startswith(("loss", "fq", "fk", "grad", "sum"))
+    return name in INPUTS or name.startswith("perc.vgg.") or (name.startswith("nce") and not output)
 
 
 def clip(same: Within, t: Tensors, case: Case) -> None:
@@ -138,8 +140,8 @@ def heads(same: Within, t: Tensors, case: Case) -> None:
 
 def cuts(same: Within, t: Tensors, case: Case) -> None:
     boxes = [tuple(map(tuple, t["cut.boxes"].tolist()))] * len(t["cut.image"])
-    made = cutouts(t["cut.image"], boxes, t["cut.out"].shape[-1], resize=F.adaptive_avg_pool2d)
-    same("cut.out", made.flatten(0, 1))
+    cut = cutouts(t["cut.image"], boxes, t["cut.out"].shape[-1], resize=F.adaptive_avg_pool2d)
+    same("cut.out", cut.flatten(0, 1))
 
 
 def content(same: Within, t: Tensors, case: Case) -> None:
@@ -150,9 +152,9 @@ def content(same: Within, t: Tensors, case: Case) -> None:
     net.requires_grad_(False)
     pred = t["perc.pred"].clone().requires_grad_()
     wanted = looked(net, t["perc.content01"] * 2 - 1)
-    for name, shown in (("fixed", pred), ("ref", pred * 2 - 1)):
-        found = looked(net, shown)
-        loss = distance(found, wanted).sum()
+    for name, pixels in (("fixed", pred), ("ref", pred * 2 - 1)):
+        maps = looked(net, pixels)
+        loss = distance(maps, wanted).sum()
         same(f"perc.loss_{name}", loss)
         same(f"perc.grad_{name}", grad(loss, pred))
     for layer, name in (("relu4_2", "feat4_2"), ("relu5_2", "feat5_2")):

@@ -41,28 +41,28 @@ SMALL = {
 
 def filled(case: Case, tensors: Tensors) -> dict[str, Tensor]:
     """The tensors and those of a case's "made_weights": name -> shape, mean, deviation."""
-    made = dict(tensors)
+    complete = dict(tensors)
     for k, (name, (shape, mean, deviation)) in enumerate(
         sorted(case.get("made_weights", {}).items())
     ):
         generator = np.random.Generator(np.random.PCG64(k))
         drawn = generator.uniform(-(3**0.5), 3**0.5, shape)
-        made[name] = torch.from_numpy(mean + deviation * drawn).float()
-    return made
+        complete[name] = torch.from_numpy(mean + deviation * drawn).float()
+    return complete
 
 
 def fill_of(tensors: Tensors) -> dict[str, Any]:
     """What `filled` makes weights of that are spread like these."""
-    made = {}
+    fill = {}
     for name, value in tensors.items():
         if name.startswith(("sd.", "model.")):
             spread = float(value.float().std()) if value.numel() > 1 else 0.0
-            made[name] = [
+            fill[name] = [
                 list(value.shape),
                 round(float(value.float().mean()), 4),
                 round(spread, 4),
             ]
-    return made
+    return fill
 
 
 @contextmanager
@@ -76,44 +76,44 @@ def recording() -> Iterator[None]:
         want.copy_(got.detach())
 
     modules = (conformance.networks, conformance.guided, conformance.glide, conformance.ilvr)
-    found = [
+    replaced = [
         (module, name, getattr(module, name))
         for module in modules
         for name in ("close", "within")
         if hasattr(module, name)
     ]
-    for module, name, _ in found:
+    for module, name, _ in replaced:
         setattr(module, name, close if name == "close" else within)
     try:
         yield
     finally:
-        for module, name, kept in found:
+        for module, name, kept in replaced:
             setattr(module, name, kept)
 
 
 def recorded(check: Check, case: Case, tensors: Tensors) -> dict[str, Tensor]:
     """The case's tensors with outputs of ours."""
-    made = {name: value.clone() for name, value in tensors.items()}
+    answered = {name: value.clone() for name, value in tensors.items()}
     with recording():
-        check(case, made)
-    return made
+        check(case, answered)
+    return answered
 
 
 def varied(case: Case, tensors: Tensors, seed: int, rows: int) -> dict[str, Tensor]:
     """Inputs of a network case drawn anew: another seed, batch and timesteps."""
     generator = torch.Generator().manual_seed(seed)
-    made = {}
+    drawn = {}
     for name, value in tensors.items():
         if not name.startswith(("in.", "out.")):
-            made[name] = value
+            drawn[name] = value
         elif value.is_floating_point():
             shape = (rows, *value.shape[1:])
-            made[name] = torch.randn(shape, generator=generator) * float(value.std())
+            drawn[name] = torch.randn(shape, generator=generator) * float(value.std())
         else:
-            made[name] = value[torch.arange(rows) % len(value)]
-    if "in.timesteps" in made:
-        made["in.timesteps"] = torch.randint(0, 1000, (rows,), generator=generator)
-    return made
+            drawn[name] = value[torch.arange(rows) % len(value)]
+    if "in.timesteps" in drawn:
+        drawn["in.timesteps"] = torch.randint(0, 1000, (rows,), generator=generator)
+    return drawn
 
 
 def losses(seed: int, rows: int, side: int, total: int, respacing: str, **config: Any) -> Any:
@@ -179,19 +179,21 @@ def losses(seed: int, rows: int, side: int, total: int, respacing: str, **config
     )
     vb = np.where((t == 0)[:, None, None, None], -likely, kl).mean((1, 2, 3)) / np.log(2)
     mse = ((target - out) ** 2).mean((1, 2, 3))
-    made = {"x_t": x, "mse": mse, "loss": mse}
+    outputs = {"x_t": x, "mse": mse, "loss": mse}
     if config["loss_type"].endswith("kl"):
-        made = {"x_t": x, "loss": vb * (len(kept) if "rescaled" in config["loss_type"] else 1)}
+        outputs = {"x_t": x, "loss": vb * (len(kept) if "rescaled" in config["loss_type"] else 1)}
     elif learned:
         vb = vb * (len(kept) / 1000 if config["loss_type"] == "rescaled_mse" else 1)
-        made |= {"vb": vb, "loss": mse + vb}
-    given = {"x_start": x0, "noise": noise, "model_output": output, "t": t}
+        outputs |= {"vb": vb, "loss": mse + vb}
+    inputs = {"x_start": x0, "noise": noise, "model_output": output, "t": t}
     case = {
         "prefix": "c0.", "respacing": respacing, "total_steps": total,
-        "num_timesteps": len(kept), "keys": [name for name in made if name != "x_t"], **config,
+        "num_timesteps": len(kept), "keys": [name for name in outputs if name != "x_t"], **config,
     }  # fmt: skip
-    tensors = {f"in.c0.{name}": torch.from_numpy(value) for name, value in given.items()}
-    tensors |= {f"out.c0.{name}": torch.from_numpy(value).float() for name, value in made.items()}
+    tensors = {f"in.c0.{name}": torch.from_numpy(value) for name, value in inputs.items()}
+    tensors |= {
+        f"out.c0.{name}": torch.from_numpy(value).float() for name, value in outputs.items()
+    }
     return {"kind": "training-losses", "cases": [case]}, tensors
 
 
@@ -207,8 +209,8 @@ def main(shared: Path) -> None:
         }
         case["made_weights"] = fill_of(tensors)
         case["made"] = "weights by tests/conformance.made.py, outputs of ours"
-        made = recorded(KINDS[case["kind"]], case, filled(case, tensors))
-        kept = {k: v.contiguous() for k, v in made.items() if k not in case["made_weights"]}
+        answered = recorded(KINDS[case["kind"]], case, filled(case, tensors))
+        kept = {k: v.contiguous() for k, v in answered.items() if k not in case["made_weights"]}
         (small / f"{name}.json").write_text(json.dumps(case, separators=(",", ":")))
         save_file(kept, small / f"{name}.safetensors")
 

@@ -60,24 +60,24 @@ ONLY = {"dims": 2, "use_fp16": False}
 
 def weights(tensors: Tensors, prefix: str) -> dict[str, Tensor]:
     """A state dict; a case may keep it in float16, for float32."""
-    found = part(tensors, prefix)
-    return {name: v.float() if v.is_floating_point() else v for name, v in found.items()}
+    state = part(tensors, prefix)
+    return {name: v.float() if v.is_floating_point() else v for name, v in state.items()}
 
 
-def known_fields(given: Mapping[str, Any]) -> dict[str, Any]:
+def known_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     """A reference configuration in our terms; what is not known fails in one line."""
     ours = {field.name for field in fields(UNetConfig)}
-    unknown = [name for name in given if name not in ours | {*IDLE, *ONLY}]
+    unknown = [name for name in config if name not in ours | {*IDLE, *ONLY}]
     assert not unknown, f"config {', '.join(unknown)}: not known to this check"
     for name, value in ONLY.items():
-        assert given.get(name, value) == value, f"{name} {given[name]}: ours has {value} alone"
-    return {name: value for name, value in given.items() if name in ours}
+        assert config.get(name, value) == value, f"{name} {config[name]}: ours has {value} alone"
+    return {name: value for name, value in config.items() if name in ours}
 
 
 def config_of(case: Case) -> UNetConfig:
-    given, model = case["config"], case.get("model", "")
+    config, model = case["config"], case.get("model", "")
     return UNetConfig(
-        **known_fields(given), low_res=model.startswith("SuperRes"), inpaint="Inpaint" in model
+        **known_fields(config), low_res=model.startswith("SuperRes"), inpaint="Inpaint" in model
     )
 
 
@@ -132,9 +132,9 @@ def check_inpaint(case: Case, tensors: Tensors) -> None:
 
 
 def check_classifier(case: Case, tensors: Tensors) -> None:
-    given = case["config"]
-    config = UNetConfig(**known_fields(given))
-    net = Classifier(config, given["image_size"], given.get("pool", "adaptive"))
+    theirs = case["config"]
+    config = UNetConfig(**known_fields(theirs))
+    net = Classifier(config, theirs["image_size"], theirs.get("pool", "adaptive"))
     loaded(net, weights(tensors, "sd.")).requires_grad_(False)
     x = tensors["in.x"].clone().requires_grad_()
     logits = net(x, tensors["in.timesteps"])
@@ -145,22 +145,22 @@ def check_classifier(case: Case, tensors: Tensors) -> None:
         close(name, got.detach(), want, case["tolerance_max_abs"])
 
 
-def clip_of(given: Mapping[str, Any]) -> CLIPConfig:
+def clip_of(config: Mapping[str, Any]) -> CLIPConfig:
     """The reference's CLIP configuration in our terms."""
     return CLIPConfig(
-        embedding=given["n_embd"],
-        head_width=given["n_head_state_image"],
-        size=given["image_size"],
-        patch=given["patch_size"],
-        image_width=given["n_head_image"] * given["n_head_state_image"],
-        text_head_width=given["n_head_state_text"],
-        image_layers=given["n_xf_blocks_image"],
-        text_width=given["n_head_text"] * given["n_head_state_text"],
-        text_layers=given["n_xf_blocks_text"],
-        context=given["max_text_len"],
-        vocabulary=given["n_vocab"],
-        steps=given["n_timesteps"],
-        logit_scale=given["logit_scale"],
+        embedding=config["n_embd"],
+        head_width=config["n_head_state_image"],
+        size=config["image_size"],
+        patch=config["patch_size"],
+        image_width=config["n_head_image"] * config["n_head_state_image"],
+        text_head_width=config["n_head_state_text"],
+        image_layers=config["n_xf_blocks_image"],
+        text_width=config["n_head_text"] * config["n_head_state_text"],
+        text_layers=config["n_xf_blocks_text"],
+        context=config["max_text_len"],
+        vocabulary=config["n_vocab"],
+        steps=config["n_timesteps"],
+        logit_scale=config["logit_scale"],
     )
 
 
@@ -172,14 +172,14 @@ def check_noised_clip(case: Case, tensors: Tensors) -> None:
     text, image = net.text(*words), net.image(x, tensors["in.timesteps"])
     scale = case["grad_scale"] * config.logit_scale
     (grad,) = torch.autograd.grad(scale * (text * image).sum(), x)
-    made = {
+    outputs = {
         "text_features": net.text_encoder(*words),
         "text_embedding": text,
         "image_features": net.image_encoder(x, tensors["in.timesteps"]).detach(),
         "image_embedding": image.detach(),
         "cond_grad": grad,
     }
-    for name, got in made.items():
+    for name, got in outputs.items():
         close(name, got, tensors[f"out.{name}"], case["tolerance_max_abs"])
 
 
@@ -310,8 +310,8 @@ def released(name: str) -> nn.Module:
         return Classifier(*openai.CLASSIFIERS[name])
     clip = NoisedCLIP(openai.CLIP)
     parts = {"clip/image-enc": clip.image_encoder, "clip/text-enc": clip.text_encoder}
-    found: nn.Module = picked(parts, name, "checkpoint")
-    return found
+    network: nn.Module = picked(parts, name, "checkpoint")
+    return network
 
 
 UNETS = (

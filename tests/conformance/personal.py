@@ -23,13 +23,13 @@ Tensors = Mapping[str, Tensor]
 
 def check_prior_loss(case: Case, t: Tensors) -> None:
     near = case["tolerance"]["relative"]
-    for name, given in case["cases"].items():
-        kind = picked(PREDICTED, given["kind"], "kind")
-        bars = t[f"alphas_cumprod.{given['schedule']}"][t[f"{name}.in.t"]]
+    for name, entry in case["cases"].items():
+        kind = picked(PREDICTED, entry["kind"], "kind")
+        bars = t[f"alphas_cumprod.{entry['schedule']}"][t[f"{name}.in.t"]]
         x0, noise = t[f"{name}.in.x0"].double(), t[f"{name}.in.noise"].double()
         target = asked(kind, x0, noise, bars.view(-1, 1, 1, 1))
-        found = per_sample(t[f"{name}.in.pred"], target, t.get(f"{name}.in.mask"))
-        agrees(found, t[f"{name}.out.per_sample"], near)
+        losses = per_sample(t[f"{name}.in.pred"], target, t.get(f"{name}.in.mask"))
+        agrees(losses, t[f"{name}.out.per_sample"], near)
         of_class = [bool(v) for v in t[f"{name}.in.is_class"]]
         for gamma in told(t, f"{name}.out.weights."):
             weighting = None if gamma == "gnone" else MinSNR(float(gamma.removeprefix("g")))
@@ -39,23 +39,23 @@ def check_prior_loss(case: Case, t: Tensors) -> None:
                 if not re.search(rf"\.{re.escape(gamma)}\.", rest):
                     continue
                 strength, _, form = rest.partition(f".{gamma}.")
-                lam, rows = float(strength), weights * found
-                plain = torch.where(torch.tensor(of_class), found, rows)
+                lam, rows = float(strength), weights * losses
+                plain = torch.where(torch.tensor(of_class), losses, rows)
                 if form == "both":
-                    made = preserved(rows, of_class, lam)
+                    total = preserved(rows, of_class, lam)
                 elif form == "inst_only":
-                    made = preserved(plain, of_class, lam)
+                    total = preserved(plain, of_class, lam)
                 else:
                     assert form == "batchmean", f"{form}: not known to this check"
-                    made = preserved(rows, of_class, lam, "mean")
-                agrees(made, t[f"{name}.out.lam{rest}"], near)
+                    total = preserved(rows, of_class, lam, "mean")
+                agrees(total, t[f"{name}.out.lam{rest}"], near)
 
 
 def told(t: Tensors, prefix: str) -> list[str]:
     """What follows a prefix in the names of a case's tensors."""
-    found = [name.removeprefix(prefix) for name in t if name.startswith(prefix)]
-    assert found, f"no {prefix}*"
-    return found
+    endings = [name.removeprefix(prefix) for name in t if name.startswith(prefix)]
+    assert endings, f"no {prefix}*"
+    return endings
 
 
 def asked(kind: Kind, x0: Tensor, noise: Tensor, bar: Tensor) -> Tensor:
@@ -72,23 +72,23 @@ def weight(kind: Kind, weighting: Any, bar: float) -> float:
     return float(weighting(snr, Target(kind)) * Target(kind).eps_factor(snr))
 
 
-def agrees(found: Tensor, wanted: Tensor, relative: float) -> None:
-    assert torch.isfinite(found).all()
-    torch.testing.assert_close(
-        found.double().reshape(wanted.shape), wanted, rtol=relative, atol=1e-9
-    )
+def agrees(got: Tensor, wanted: Tensor, relative: float) -> None:
+    assert torch.isfinite(got).all()
+    torch.testing.assert_close(got.double().reshape(wanted.shape), wanted, rtol=relative, atol=1e-9)
 
 
 def check_metrics(case: Case, t: Tensors) -> None:
-    given = {name: t[f"metric.in.{name}"] for name in ("gen", "real", "text", "class_gen", "lpips")}
-    found = {
-        "subject_fidelity": float(fidelity.subject_fidelity(given["gen"], given["real"]).mean()),
-        "real_ceiling": fidelity.real_ceiling(given["real"]),
-        "prompt_fidelity": float(fidelity.prompt_fidelity(given["gen"], given["text"]).mean()),
-        "pres": float(fidelity.pres(given["class_gen"], given["real"]).mean()),
-        "div": fidelity.diversity(given["lpips"]),
+    inputs = {
+        name: t[f"metric.in.{name}"] for name in ("gen", "real", "text", "class_gen", "lpips")
     }
-    for name, value in found.items():
+    measures = {
+        "subject_fidelity": float(fidelity.subject_fidelity(inputs["gen"], inputs["real"]).mean()),
+        "real_ceiling": fidelity.real_ceiling(inputs["real"]),
+        "prompt_fidelity": float(fidelity.prompt_fidelity(inputs["gen"], inputs["text"]).mean()),
+        "pres": float(fidelity.pres(inputs["class_gen"], inputs["real"]).mean()),
+        "div": fidelity.diversity(inputs["lpips"]),
+    }
+    for name, value in measures.items():
         wanted = float(t[f"metric.out.{name}"])
         assert value == pytest.approx(wanted, rel=case["tolerance"]["relative"]), name
 

@@ -47,13 +47,13 @@ def toy_eps(model: Case, w: Tensors, alpha_bar: Any, clock: Any) -> Any:
 def tape(e: Tensor, z: Tensor, last_first: bool) -> Tape:
     """e[k] starts pass k; z[k][i] is the noise of arriving at time index i (i = 0 is the end)."""
     passes, steps = z.shape[:2]
-    found = {}
+    noises = {}
     for k in range(passes):
         first = k * (steps + 1)
-        found["start", first] = e[k]
+        noises["start", first] = e[k]
         for visit in range(1, steps + 1):
-            found["step", first + visit] = z[k][steps - visit]
-    return Tape(found)
+            noises["step", first + visit] = z[k][steps - visit]
+    return Tape(noises)
 
 
 def passes(process: Process, noise: Tape, steps: int) -> tuple[list[Tensor], dict[int, Tensor]]:
@@ -63,9 +63,9 @@ def passes(process: Process, noise: Tape, steps: int) -> tuple[list[Tensor], dic
     return ends, states
 
 
-def close(found: Tensor, wanted: Tensor, tolerance: float) -> None:
-    assert found.shape == wanted.shape
-    assert float((found - wanted).abs().max()) <= tolerance
+def close(got: Tensor, wanted: Tensor, tolerance: float) -> None:
+    assert got.shape == wanted.shape
+    assert float((got - wanted).abs().max()) <= tolerance
 
 
 def check_ddpm_unet(case: Case, t: Tensors) -> None:
@@ -74,17 +74,17 @@ def check_ddpm_unet(case: Case, t: Tensors) -> None:
     from sfumato.models.latents import Unconditional
     from sfumato.models.loaders.networks import ddpm_unet
 
-    given = case["model"].get("cfg", {})
-    assert given.get("resamp_with_conv", True), "resamp_with_conv: ours resamples by convolutions"
-    first = given.get("ch_mult", [1])[0]
+    cfg = case["model"].get("cfg", {})
+    assert cfg.get("resamp_with_conv", True), "resamp_with_conv: ours resamples by convolutions"
+    first = cfg.get("ch_mult", [1])[0]
     assert first == 1, (
         f"ch_mult begins with {first}: the stem of ours is as wide as its first level"
     )
     weights = {k.removeprefix("model."): v.float() for k, v in t.items() if k.startswith("model.")}
     network = Unconditional(ddpm_unet(weights, case["model"].get("image_size")), Traits())
     with torch.no_grad():
-        found = network(t["fwd.x"], t["fwd.t"].float(), {})
-        close(found, t["fwd.eps"], case["tolerance"]["out_abs"])
+        eps = network(t["fwd.x"], t["fwd.t"].float(), {})
+        close(eps, t["fwd.eps"], case["tolerance"]["out_abs"])
         check_vp(case, t, network)
 
 

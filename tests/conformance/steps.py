@@ -34,10 +34,10 @@ class Score(Guide):
 
     def __init__(self, gradient: Tensor) -> None:
         self.gradient = gradient
-        self.seen: list[float] = []
+        self.times_read: list[float] = []
 
     def logp(self, x: Tensor, pred: Prediction, call: Call) -> Tensor:
-        self.seen.append(call.t * call.schedule.steps - 1)
+        self.times_read.append(call.t * call.schedule.steps - 1)
         return (x * self.gradient).flatten(1).sum(1)
 
 
@@ -47,34 +47,34 @@ class Scores(Guide):
     name = "scores"
     through = "prediction"
 
-    def __init__(self, gradients: Tensor, seen: list[float]) -> None:
-        self.gradients, self.seen = gradients, seen
+    def __init__(self, gradients: Tensor, times_read: list[float]) -> None:
+        self.gradients, self.times_read = gradients, times_read
 
     def logp(self, x: Tensor, pred: Prediction, call: Call) -> Tensor:
-        return (x * self.gradients[len(self.seen) - 1]).flatten(1).sum(1)
+        return (x * self.gradients[len(self.times_read) - 1]).flatten(1).sum(1)
 
 
 class Row:
     """One row of a case at its own place in the respaced process."""
 
-    def __init__(self, case: Case, given: Tensors, row: int) -> None:
+    def __init__(self, case: Case, inputs: Tensors, row: int) -> None:
         self.total = total_of(case)
         self.kept = kept_of(case)
-        self.k = int(given["t"][row])
-        self.x = given["x"][row : row + 1]
-        self.noise = given["noise"][row : row + 1]
-        self.output = given["model_output"][row : row + 1]
-        self.case, self.given, self.row = case, given, row
+        self.k = int(inputs["t"][row])
+        self.x = inputs["x"][row : row + 1]
+        self.noise = inputs["noise"][row : row + 1]
+        self.output = inputs["model_output"][row : row + 1]
+        self.case, self.inputs, self.row = case, inputs, row
         self.var_type = var_type(case, self.output.shape[1] > self.x.shape[1])
         self.previous = case.get("mean_type") == "previous_x"
-        self.seen: list[float] = []
+        self.times_read: list[float] = []
 
     def denoiser(self) -> Denoiser:
         case, total, kind = self.case, self.total, self.var_type
         rescale = case.get("rescale_timesteps", False)
 
         def network(x: Tensor, time: Tensor, cond: Cond) -> Tensor:
-            self.seen.append(float(time[0]))
+            self.times_read.append(float(time[0]))
             return self.output
 
         return Denoiser(
@@ -104,8 +104,8 @@ class Row:
         z = self.noise if noisy else torch.zeros_like(self.noise)
         run.noise = Tape({("step", place + 1): z})
         call = run.call(place, t, s)
-        made, _ = run.solver.step(self.x, t, s, loop.steering.begin(call), call, None)
-        return made
+        state, _ = run.solver.step(self.x, t, s, loop.steering.begin(call), call, None)
+        return state
 
     def up(self, clip: bool = True) -> Tensor | None:
         """The state one kept step higher; None at the top, where the reference's alpha is 0."""
@@ -116,8 +116,8 @@ class Row:
         place = len(self.kept) - 1 - self.k
         t, s = run.times[place], run.times[place - 1]
         call = run.call(place, t, s)
-        made, _ = run.solver.step(self.x, t, s, loop.steering.begin(call), call, None)
-        return made
+        state, _ = run.solver.step(self.x, t, s, loop.steering.begin(call), call, None)
+        return state
 
     def variance(self) -> Tensor:
         """What noise and scores are multiplied by, the reference's "variance"."""
@@ -139,12 +139,12 @@ class Row:
         t, s = run.times[place], run.times[place + 1]
         return loop.steering.begin(run.call(place, t, s))(self.x, t).x0
 
-    def forward(self, given: Tensors, k: int, name: str) -> Tensor | None:
+    def forward(self, inputs: Tensors, k: int, name: str) -> Tensor | None:
         """q_sample, and the mean and variance of q(x_s | x_t, x_0)."""
         table = table_of(self.case)
         steps = [(kept + 1) / self.total for kept in self.kept]
         t, s = steps[self.k], steps[self.k - 1] if self.k else 0.0
-        x0 = given["x_start"][k : k + 1]
+        x0 = inputs["x_start"][k : k + 1]
         if name == "q_sample":
             return table.alpha(t) * x0 + table.sigma(t) * self.noise
         known = re.fullmatch(r"q_posterior(_mean_variance)?\.(mean|variance|log_variance)", name)
@@ -165,23 +165,23 @@ def agree(what: str, got: Tensor, want: Tensor, relative: float) -> None:
 
 def relative_limits(tolerance: Any) -> dict[str, float]:
     """The start of an output's name -> what the case's sentence allows of it, relative to a row."""
-    found = {"ddim": 1e-3, "": 1e-5}
+    limits = {"ddim": 1e-3, "": 1e-5}
     for names, text in tolerance.items() if isinstance(tolerance, Mapping) else ():
         for start in (name.strip().rstrip("*") for name in names.split(",")):
             limit = number(str(text), r"<= {} \* max")
             if limit is not None:
-                found[start] = limit
-    return found
+                limits[start] = limit
+    return limits
 
 
 def rows_of(case: Case, t: Tensors, prefix: str) -> tuple[Tensors, Tensors, int]:
-    given = {
+    inputs = {
         k.removeprefix(f"in.{prefix}"): v for k, v in t.items() if k.startswith(f"in.{prefix}")
     }
     wanted = {
         k.removeprefix(f"out.{prefix}"): v for k, v in t.items() if k.startswith(f"out.{prefix}")
     }
-    return given, wanted, len(given["t"])
+    return inputs, wanted, len(inputs["t"])
 
 
 def var_type(case: Case, wide: bool) -> str:
@@ -205,9 +205,9 @@ def check_steps(case: Case, t: Tensors) -> None:
     checked = set()
     limits = relative_limits(case.get("tolerance"))
     for config in case["cases"]:
-        given, wanted, n = rows_of(case, t, config["prefix"])
+        inputs, wanted, n = rows_of(case, t, config["prefix"])
         for k in range(n):
-            row = Row(config, given, k)
+            row = Row(config, inputs, k)
             for name in wanted:
                 if name.endswith("_timesteps"):
                     continue
@@ -226,32 +226,34 @@ def agree_on_times(row: Row, wanted: Tensors) -> None:
     """What network and guide read of the time."""
     if "model_timesteps" in wanted:
         exact = float(wanted["model_timesteps"][row.row])
-        assert row.seen
-        assert row.seen == pytest.approx([exact] * len(row.seen), rel=1e-6)
+        assert row.times_read
+        assert row.times_read == pytest.approx([exact] * len(row.times_read), rel=1e-6)
     if "cond_timesteps" in wanted:
         score = Score(torch.zeros_like(row.x))
         row.step(ancestral(row.case, row.var_type), guides=(score,))
         scale = 1000 / row.total if row.case.get("rescale_timesteps") else 1.0
         exact = float(wanted["cond_timesteps"][row.row])
-        assert [index * scale for index in score.seen] == pytest.approx([exact], rel=1e-6, abs=1e-6)
+        assert [index * scale for index in score.times_read] == pytest.approx(
+            [exact], rel=1e-6, abs=1e-6
+        )
 
 
 def answer(name: str, row: Row, glide: bool) -> Tensor | None:
     """Ours for one of the case's outputs; None for what has no meaning here."""
     if name.startswith("q_"):
-        return row.forward(row.given, row.row, name)
-    found = re.fullmatch(
+        return row.forward(row.inputs, row.row, name)
+    match = re.fullmatch(
         r"([a-z_]+?)(_noclip)?(?:[._]eta([\d.]+\d|\d))?\.(sample|pred_xstart|mean|variance|log_variance)",
         name,
     )
-    assert found, f"{name}: not known to this check"
-    kind, noclip, eta, what = found.groups()
+    assert match, f"{name}: not known to this check"
+    kind, noclip, eta, what = match.groups()
     clip = row.case.get("clip_denoised", True) and not noclip
     one = slice(row.row, row.row + 1)
     guides: tuple[Guide, ...] = ()
     if kind.endswith("_inpaint"):
-        guides = (Overwrite(row.given["known"][one], 1 - row.given["mask"][one]),)
-    score = (Score(row.given["cond_grad"][one]),) if kind.endswith("_cond") else ()
+        guides = (Overwrite(row.inputs["known"][one], 1 - row.inputs["mask"][one]),)
+    score = (Score(row.inputs["cond_grad"][one]),) if kind.endswith("_cond") else ()
     if what == "pred_xstart":  # GLIDE's DDIM tells it with the score, its source without
         return row.x0(clip, score if glide and kind == "ddim_sample_cond" else guides)
     guides = score or guides
@@ -282,13 +284,17 @@ def check_plms(case: Case, t: Tensors) -> None:
         outputs, start = t[f"in.{prefix}model_outputs"], t[f"in.{prefix}x"]
         scores = t.get(f"in.{prefix}cond_grads")
         assert kept_of(config)
-        seen: list[float] = []
+        times_read: list[float] = []
 
         def network(
-            x: Tensor, time: Tensor, cond: Cond, seen: list[float] = seen, outputs: Tensor = outputs
+            x: Tensor,
+            time: Tensor,
+            cond: Cond,
+            times_read: list[float] = times_read,
+            outputs: Tensor = outputs,
         ) -> Tensor:
-            seen.append(float(time[0]))
-            return outputs[len(seen) - 1]
+            times_read.append(float(time[0]))
+            return outputs[len(times_read) - 1]
 
         kind = picked(KIND, config.get("mean_type", "epsilon"), "mean_type")
         learned = outputs.shape[2] > start.shape[1]
@@ -299,7 +305,7 @@ def check_plms(case: Case, t: Tensors) -> None:
         )  # fmt: skip
         process = process | Threshold("static" if config.get("clip_denoised", True) else "none")
         if scores is not None:
-            process = process | Scores(scores, seen)
+            process = process | Scores(scores, times_read)
         assert process.calls == config.get("model_calls", len(outputs))
         steps = list(process.steps(noise=Tape({("prior", 0): start})))
         states = torch.stack([step.x for step in steps if step.i >= 0])
@@ -307,7 +313,7 @@ def check_plms(case: Case, t: Tensors) -> None:
         gap = float((states - t[f"out.{prefix}samples"]).abs().max())
         assert gap <= limit, f"{prefix}: differs by {gap:.2e}"
         if (told := t.get(f"out.{prefix}model_timesteps")) is not None:
-            assert seen == told.tolist()
+            assert times_read == told.tolist()
 
 
 KINDS: dict[str, Callable[[Case, Tensors], None]] = {

@@ -31,8 +31,8 @@ def check_strength(case: Case, t: Mapping[str, Tensor]) -> None:
     rows = [dict(zip(case["columns"], row, strict=True)) for row in case["rows"]]
     assert rows
     for row in rows:
-        said = picked(case["schedulers"], row["scheduler"], "scheduler")
-        data = {**case["base"], **said, "_class_name": said["cls"]}
+        scheduler = picked(case["schedulers"], row["scheduler"], "scheduler")
+        data = {**case["base"], **scheduler, "_class_name": scheduler["cls"]}
         data.pop("cls")
         agree(row, documents.parse_data(Scheduler, data, row["scheduler"]), near)
 

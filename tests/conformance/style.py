@@ -91,9 +91,9 @@ class Check:
     def eye(self, pixels: Tensor) -> Tensor:
         """The toy CLIP on the whole picture; the cutout is the identity here."""
         mean, std = (pixels.new_tensor(v).view(3, 1, 1) for v in (MEAN, STD))
-        seen = ((pixels + 1) / 2 - mean) / std
+        normalised = ((pixels + 1) / 2 - mean) / std
         side = number(self.case["toy_clip"], r"adaptive_avg_pool2d\(img,{}\)")
-        flat = F.adaptive_avg_pool2d(seen, int(side or 4)).flatten(1)
+        flat = F.adaptive_avg_pool2d(normalised, int(side or 4)).flatten(1)
         hidden = torch.tanh(flat @ self.t["clip.W1"].T)
         return instruction.unit(hidden @ self.t["clip.W2"].T)
 
@@ -140,28 +140,30 @@ class Check:
         gap = float((got.reshape(want.shape) - want).norm() / want.norm().clamp_min(1e-12))
         assert gap <= self.case["tolerance"][f"rel_l2_{kind}"], f"{name}: off by {gap:.1e}"
 
-    def single(self, given: Mapping[str, Any]) -> None:
+    def single(self, entry: Mapping[str, Any]) -> None:
         """v of one evaluation, and the gradient of the summed losses."""
-        t, j, name = given["t"], given["j"], given["case"]
+        t, j, name = entry["t"], entry["j"], entry["case"]
         x = formula_input(self.case["inputs"], j=j)
-        process = self.process(given["args"])
+        process = self.process(entry["args"])
         loop = process.begin(noise=Tape({}))
         run = loop.run
         pred = loop.steering.begin(run.call(0, t, 0.0))(x, t)
         v = COSINE.alpha(t) * pred.eps - COSINE.sigma(t) * pred.x0
         self.close(f"v.{name}.{j}", v, "v")
-        prompts, values = told(given["args"], self.case["args_meaning"])
+        prompts, values = told(entry["args"], self.case["args_meaning"])
         guides: Any = self.losses(prompts, values)
         leaf = x.clone().requires_grad_()
-        seen = self.denoiser("B")(leaf, t, Cond())
+        prediction = self.denoiser("B")(leaf, t, Cond())
         call = run.call(0, t, 0.0)
-        total = sum((-guide.logp(leaf, seen, call).sum() for guide in guides), torch.zeros(()))
+        total = sum(
+            (-guide.logp(leaf, prediction, call).sum() for guide in guides), torch.zeros(())
+        )
         want = self.t[f"grad.{name}.{j}"]
         if not guides:
             assert float(want.abs().max()) == 0
             return
         if not values["-ns"]:
-            assert abs(float(total.detach()) / given["total_loss"] - 1) < 2e-3
+            assert abs(float(total.detach()) / entry["total_loss"] - 1) < 2e-3
         self.close(f"grad.{name}.{j}", grad(total, leaf), "grad")
 
     def trajectory(self) -> None:
@@ -173,11 +175,11 @@ class Check:
         solver = picked(SOLVERS, told_.get("method", "iplms").split()[0], "method")
         process = self.process(told_["args"], solver, falling)
         alone = replace(process, positives=(), guides=())
-        found = Inversion(alone, tuple(rising[::-1]), rising[-1]).of(x0)
-        for k, state in enumerate(found.path[1:]):
+        inversion = Inversion(alone, tuple(rising[::-1]), rising[-1]).of(x0)
+        for k, state in enumerate(inversion.path[1:]):
             self.close("traj.rev_x", self.rows("traj.rev_x", k, state), "trajectory", sparse=False)
-        self.close("traj.xT", found.x, "trajectory")
-        steps = list(process.steps(found.x, noise=Tape({})))[1:]
+        self.close("traj.xT", inversion.x, "trajectory")
+        steps = list(process.steps(inversion.x, noise=Tape({})))[1:]
         for k, step in enumerate(steps):
             assert step.pred is not None
             for name, state in (("traj.x", step.x), ("traj.pred", step.pred.x0)):
@@ -191,9 +193,9 @@ class Check:
 
     def rows(self, name: str, k: int, state: Tensor) -> Tensor:
         """The stored states with one of them replaced by ours."""
-        made = self.t[name].clone()
-        made[k] = self.sparse(state)[0]
-        return made
+        states = self.t[name].clone()
+        states[k] = self.sparse(state)[0]
+        return states
 
 
 def embedded(vector: Tensor) -> Tensor:
@@ -203,8 +205,8 @@ def embedded(vector: Tensor) -> Tensor:
 
 def check_dual(case: Case, t: Tensors) -> None:
     check = Check(case, t)
-    for given in case["cases"]:
-        check.single(given)
+    for entry in case["cases"]:
+        check.single(entry)
     check.trajectory()
 
 

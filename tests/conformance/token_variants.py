@@ -40,13 +40,13 @@ def merged(pieces: list[str], ranks: dict[tuple[str, str], int]) -> list[str]:
         best = min(pairs, key=lambda pair: ranks.get(pair, len(ranks)))
         if best not in ranks:
             break
-        made: list[str] = []
+        joined: list[str] = []
         k = 0
         while k < len(pieces):
             both = tuple(pieces[k : k + 2]) == best
-            made.append("".join(best) if both else pieces[k])
+            joined.append("".join(best) if both else pieces[k])
             k += 2 if both else 1
-        pieces = made
+        pieces = joined
     return pieces
 
 

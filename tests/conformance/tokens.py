@@ -34,8 +34,8 @@ FILES = {
 @cache
 def folder() -> Path:
     """Where the three files are, or a skip that says what is missing."""
-    if given := os.environ.get("SFUMATO_TOKENIZERS"):
-        return Path(given)
+    if path := os.environ.get("SFUMATO_TOKENIZERS"):
+        return Path(path)
     place = Path(sys.prefix) / "tokenizers"
     place.mkdir(exist_ok=True)
     for name, (package, inside) in FILES.items():

@@ -36,11 +36,11 @@ def training_losses(case: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         # a term far below 1 is a difference of numbers near 1, of float32 in the reference
         scale = len(kept_of(config)) if config["loss_type"] == "rescaled_kl" else 1
         absolute = max(1e-6, 1e-7 * scale)
-        made = Losses.of(config, part(tensors, f"in.{prefix}")).made()
+        terms = Losses.of(config, part(tensors, f"in.{prefix}")).terms()
         for name, want in part(tensors, f"out.{prefix}").items():
-            assert name in made, f"{prefix}{name}: not known to this check"
-            close = torch.isclose(made[name].float(), want, rtol=relative, atol=absolute)
-            assert close.all(), f"{prefix}{name}: {made[name]} instead of {want}"
+            assert name in terms, f"{prefix}{name}: not known to this check"
+            close = torch.isclose(terms[name].float(), want, rtol=relative, atol=absolute)
+            assert close.all(), f"{prefix}{name}: {terms[name]} instead of {want}"
 
 
 def plain(snr: float, target: Target) -> float:
@@ -54,18 +54,18 @@ class Losses:
     original ones."""
 
     config: dict[str, Any]
-    given: dict[str, Tensor]
+    inputs: dict[str, Tensor]
     kept: list[int]
     table: Table
 
     @classmethod
-    def of(cls, config: dict[str, Any], given: dict[str, Tensor]) -> Losses:
+    def of(cls, config: dict[str, Any], inputs: dict[str, Tensor]) -> Losses:
         whole, kept = table_of(config), kept_of(config)
-        return cls(config, given, kept, Table(tuple(whole.alpha_bar[k] for k in kept)))
+        return cls(config, inputs, kept, Table(tuple(whole.alpha_bar[k] for k in kept)))
 
     @property
     def times(self) -> list[float]:
-        return [(int(k) + 1) / len(self.kept) for k in self.given["t"]]
+        return [(int(k) + 1) / len(self.kept) for k in self.inputs["t"]]
 
     @property
     def learned(self) -> bool:
@@ -78,12 +78,12 @@ class Losses:
             original *= 1000 / total_of(self.config)
         return original
 
-    def made(self) -> dict[str, Tensor]:
-        config, seen = self.config, []
-        x0, noise, output = (self.given[name] for name in ("x_start", "noise", "model_output"))
+    def terms(self) -> dict[str, Tensor]:
+        config, calls = self.config, []
+        x0, noise, output = (self.inputs[name] for name in ("x_start", "noise", "model_output"))
 
         def network(x: Tensor, time: Tensor, cond: Cond) -> Tensor:
-            seen.append((x, time))
+            calls.append((x, time))
             return out
 
         out, var = output.chunk(2, dim=1) if self.learned else (output, None)
@@ -93,7 +93,7 @@ class Losses:
             network, self.table, "x0" if kind == "previous" else kind, code=self.read
         )
         loss = Objective(weighting=plain).at(denoiser, x0, Cond(), noise, self.times)
-        x, time = seen[0]
+        x, time = calls[0]
         assert time.tolist() == [self.read(t) for t in self.times]
         mse, mean_x0 = loss.mse, None
         if kind == "previous":

@@ -113,10 +113,10 @@ def sampler_steps(
     rows: dict[str, list[Any]] = {}
     for k, step in enumerate(t):
         one = slice(k, k + 1)
-        given = (tables, x[one], step, output[one], kind, mean)
-        plain, free = Step(*given), Step(*given, clip=False)
+        arguments = (tables, x[one], step, output[one], kind, mean)
+        plain, free = Step(*arguments), Step(*arguments, clip=False)
         painted = Step(
-            *given, edit=lambda x0, one=one: x0 * (1 - mask[one]) + known[one] * mask[one]
+            *arguments, edit=lambda x0, one=one: x0 * (1 - mask[one]) + known[one] * mask[one]
         )
         z, g = noise[one], score[one]
         for name, value in {
@@ -140,13 +140,15 @@ def sampler_steps(
     read = read * (1000 / total) if rescale else read
     tensors = {"x": x, "noise": noise, "cond_grad": score, "known": known, "mask": mask}
     tensors |= {"t": torch.tensor(t), "model_output": output}
-    made = {f"in.c0.{name}": value for name, value in tensors.items()}
-    made |= {f"out.c0.{name}": torch.cat(values) for name, values in rows.items()}
-    made |= {"out.c0.model_timesteps": read, "out.c0.cond_timesteps": read}
+    recorded = {f"in.c0.{name}": value for name, value in tensors.items()}
+    recorded |= {f"out.c0.{name}": torch.cat(values) for name, values in rows.items()}
+    recorded |= {"out.c0.model_timesteps": read, "out.c0.cond_timesteps": read}
     config = {"prefix": "c0.", "schedule": schedule, "respacing": respacing, "total_steps": total}
     config |= {"num_timesteps": len(tables), "rescale_timesteps": rescale}
     config |= {"var_type": kind, "mean_type": mean} if kept_kind else {}
-    return {"kind": "adm-sampler-steps", "cases": [config], "tolerance": STEP_LIMITS}, single(made)
+    return {"kind": "adm-sampler-steps", "cases": [config], "tolerance": STEP_LIMITS}, single(
+        recorded
+    )
 
 
 ADAMS = ((1,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
@@ -161,12 +163,12 @@ def plms(
     calls = len(tables) + (order > 1)
     x = draw(rows, 3, 4, 5)
     outputs, scores = draw(calls, rows, 6 if learned else 3, 4, 5), draw(calls, rows, 3, 4, 5)
-    state, history, seen, states = x.double(), [], [], []
+    state, history, times_read, states = x.double(), [], [], []
     kind = "learned_range" if learned else "fixed_small"
 
     def asked(at: Tensor, t: int) -> tuple[Tensor, Tensor]:
-        seen.append(tables.kept[t])
-        k = len(seen) - 1
+        times_read.append(tables.kept[t])
+        k = len(times_read) - 1
         step = Step(tables, at, t, outputs[k], kind, clip=clip)
         return step.tied(scores[k] if scored else None)
 
@@ -197,34 +199,34 @@ def plms(
         "num_timesteps": len(tables), "model_calls": calls, "total_steps": total,
         "clip_denoised": clip,
     }  # fmt: skip
-    made = {"in.a.x": x, "in.a.model_outputs": outputs, "out.a.samples": torch.stack(states)}
-    made |= {"out.a.model_timesteps": torch.tensor(seen)}
-    made |= {"in.a.cond_grads": scores} if scored else {}
+    tensors = {"in.a.x": x, "in.a.model_outputs": outputs, "out.a.samples": torch.stack(states)}
+    tensors |= {"out.a.model_timesteps": torch.tensor(times_read)}
+    tensors |= {"in.a.cond_grads": scores} if scored else {}
     limit = 2e-5 * max(1.0, max(float(s.abs().max()) for s in states))
     case = {"kind": "plms-steps", "cases": [config], "tolerance_max_abs": limit}
-    return case, single(made)
+    return case, single(tensors)
 
 
 def schedules(tables: Sequence[tuple[str, int, str]]) -> Made:
     """The tables' own numbers."""
-    made = {}
+    tensors = {}
     for schedule, total, respacing in tables:
-        found = Tables(schedule, total, respacing)
+        table = Tables(schedule, total, respacing)
         prefix = f"out.spaced.{schedule}.{respacing}" if respacing else f"out.{schedule}.T{total}"
         for name, values in {
-            "alphas_cumprod": found.bar,
-            "alphas_cumprod_prev": found.before,
-            "alphas_cumprod_next": np.append(found.bar[1:], 0.0),
-            "betas": found.beta,
-            "posterior_variance": found.small,
-            "posterior_log_variance_clipped": np.log(np.append(found.small[1], found.small[1:])),
-            "posterior_mean_coef1": found.of_x0,
-            "posterior_mean_coef2": found.of_x,
-            "sqrt_recipm1_alphas_cumprod": np.sqrt(1 / found.bar - 1),
-            "timestep_map": np.asarray(found.kept),
+            "alphas_cumprod": table.bar,
+            "alphas_cumprod_prev": table.before,
+            "alphas_cumprod_next": np.append(table.bar[1:], 0.0),
+            "betas": table.beta,
+            "posterior_variance": table.small,
+            "posterior_log_variance_clipped": np.log(np.append(table.small[1], table.small[1:])),
+            "posterior_mean_coef1": table.of_x0,
+            "posterior_mean_coef2": table.of_x,
+            "sqrt_recipm1_alphas_cumprod": np.sqrt(1 / table.bar - 1),
+            "timestep_map": np.asarray(table.kept),
         }.items():
             if respacing or name != "timestep_map":
-                made[f"{prefix}.{name}"] = torch.from_numpy(values)
+                tensors[f"{prefix}.{name}"] = torch.from_numpy(values)
     total = next((total for _, total, respacing in tables if respacing), 1000)
     case = {
         "kind": "schedules",
@@ -236,7 +238,7 @@ def schedules(tables: Sequence[tuple[str, int, str]]) -> Made:
             "float64 fields": "relative 1e-9, absolute 1e-15", "timestep_embedding": "absolute 2e-4"
         },
     }  # fmt: skip
-    return case, made
+    return case, tensors
 
 
 def toy_weights(draw: Callable[..., Tensor], channels: int, hidden: int) -> dict[str, Tensor]:
@@ -292,11 +294,11 @@ def resize(n: int, out: int, kernel: str) -> Tensor:
     places = np.arange(-reach, n + reach)
     mirrored = places % (2 * n)
     mirrored = np.where(mirrored < n, mirrored, 2 * n - 1 - mirrored)
-    made = np.zeros((out, n))
+    operator = np.zeros((out, n))
     for j in range(out):
         weights = weigh(kernel, (places - ((j + 0.5) * ratio - 0.5)) / width)
-        np.add.at(made[j], mirrored, weights / weights.sum())
-    return torch.from_numpy(made)
+        np.add.at(operator[j], mirrored, weights / weights.sum())
+    return torch.from_numpy(operator)
 
 
 def low_pass(x: Tensor, factor: int, kernel: str = "cubic") -> tuple[Tensor, Tensor]:
@@ -307,23 +309,23 @@ def low_pass(x: Tensor, factor: int, kernel: str = "cubic") -> tuple[Tensor, Ten
 
 
 def resizer(seed: int, kernel: str, sizes: Sequence[tuple[int, int, int, int]]) -> Made:
-    draw, made, cases = drawn(seed), {}, []
+    draw, tensors, cases = drawn(seed), {}, []
     for k, (height, width, factor, channels) in enumerate(sizes):
         x = draw(1 + k % 2, channels, height, width)
-        made[f"{k}.x"] = x
-        made[f"{k}.down"], made[f"{k}.phi"] = low_pass(x, factor, kernel)
+        tensors[f"{k}.x"] = x
+        tensors[f"{k}.down"], tensors[f"{k}.phi"] = low_pass(x, factor, kernel)
         cases.append({"index": k, "H": height, "W": width, "N": factor, "channels": channels})
     case = {"kind": "resizer", "kernel": kernel, "cases": cases, "tolerance": {"abs": 1e-5}}
-    return case, single(made)
+    return case, single(tensors)
 
 
 def matrices(kernel: str, sizes: Sequence[tuple[int, int]]) -> Made:
-    made = {}
+    tensors = {}
     for n, factor in sizes:
-        made[f"{n}_{factor}.D"] = resize(n, n // factor, kernel)
-        made[f"{n}_{factor}.U"] = resize(n // factor, n, kernel)
+        tensors[f"{n}_{factor}.D"] = resize(n, n // factor, kernel)
+        tensors[f"{n}_{factor}.U"] = resize(n // factor, n, kernel)
     case = {"kind": "resizer-matrices", "what": f"{kernel} operators", "tolerance": {"abs": 1e-6}}
-    return case, single(made)
+    return case, single(tensors)
 
 
 def ilvr_loop(
@@ -355,8 +357,8 @@ def ilvr_loop(
 
     states, matched = run(False), run(True)
     traced = sorted({steps - 1, steps // 2, 0}, reverse=True)
-    made = {"ref": ref, "x_T": start, "z": z, "n": n, "out": states[0], **w}
-    made |= {"trace": torch.stack([states[i] for i in traced]), "out_level_matched": matched[0]}
+    tensors = {"ref": ref, "x_T": start, "z": z, "n": n, "out": states[0], **w}
+    tensors |= {"trace": torch.stack([states[i] for i in traced]), "out_level_matched": matched[0]}
     far = 1e-4 * max(1.0, max(float(state.abs().max()) for state in states.values()))
     case = {
         "kind": "ilvr-loop", "down_N": factor, "range_t": range_t, "clip_denoised": clip,
@@ -369,7 +371,7 @@ def ilvr_loop(
             "doc": f"(t/{clock})", "v": v, "gain": gain, "learn_sigma": kind == "learned_range"
         },
     }  # fmt: skip
-    return case, single(made)
+    return case, single(tensors)
 
 
 def sdedit_vp(
@@ -405,8 +407,8 @@ def sdedit_vp(
         ends_.append(x)
         traces.append(torch.stack([met[i] for i in traced]))
         known = torch.where(edited, x, known)
-    made = {"img01": image, "mask": mask, "e": e, "z": z, "out": torch.stack(ends_), **w}
-    made |= {"trace": torch.stack(traces), "out_clean": known}
+    tensors = {"img01": image, "mask": mask, "e": e, "z": z, "out": torch.stack(ends_), **w}
+    tensors |= {"trace": torch.stack(traces), "out_clean": known}
     case = {
         "kind": "sdedit-vp", "var_type": kind, "t": t, "K": repeats, "batch": rows,
         "schedule": {
@@ -415,7 +417,7 @@ def sdedit_vp(
         "trace_steps": traced, "tolerance": {"out_abs": 1e-4, "trace_abs": 1e-4},
         "model": {"doc": f"(t/{clock})", "v": v, "gain": gain},
     }  # fmt: skip
-    return case, single(made)
+    return case, single(tensors)
 
 
 def sdedit_paper(
@@ -454,7 +456,7 @@ def sdedit_paper(
         fall = s * s - sigmas[n - 1] ** 2
         return x + fall * score, fall**0.5
 
-    x, found, means = clean, [], []
+    x, ends, means = clean, [], []
     for k in range(repeats):
         x = omega * noised(x, steps, e[k]) + (1 - omega) * noised(clean, steps, e[k])
         for n in range(steps, 0, -1):
@@ -463,14 +465,14 @@ def sdedit_paper(
                 means.append(omega * mean + (1 - omega) * clean)
             moved = mean + spread * z[k][n - 1].double()
             x = omega * moved + (1 - omega) * noised(clean, n, z[k][n - 1])
-        found.append(x)
+        ends.append(x)
     case = {
         "N": steps, "t0": t0, "K": repeats, "batch": rows, "tolerance": {"out_abs": 1e-4},
         "model": {"v": v, "gain": gain},
     }  # fmt: skip
-    made = {"omega": omega, "e": e, "z": z, "out": torch.stack(found), **w}
+    tensors = {"omega": omega, "e": e, "z": z, "out": torch.stack(ends), **w}
     if kind == "vp":
         case |= {"kind": "sdedit-vp-paper", "beta_min": low, "beta_max": high}
-        return case, single({**made, "img": image})
+        return case, single({**tensors, "img": image})
     case |= {"kind": "sdedit-ve", "sigma_min": low, "sigma_max": high}
-    return case, single({**made, "img01": image, "mean_last_step": torch.stack(means[:1])})
+    return case, single({**tensors, "img01": image, "mean_last_step": torch.stack(means[:1])})

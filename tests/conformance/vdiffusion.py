@@ -49,8 +49,8 @@ COSINE = Cosine()
 def check_schedules(case: Case, t: Tensors) -> None:
     tolerance = case["tolerance"]
 
-    def agree(name: str, made: list[float], rtol: float = tolerance["rtol"]) -> None:
-        got = torch.tensor(made, dtype=torch.float64)
+    def agree(name: str, values: list[float], rtol: float = tolerance["rtol"]) -> None:
+        got = torch.tensor(values, dtype=torch.float64)
         gap = float((got - t[name].double()).abs().max())
         close = torch.allclose(got, t[name].double(), atol=tolerance["atol"], rtol=rtol)
         assert close, f"{name}: differs by {gap:.1e}"
@@ -113,7 +113,7 @@ class Check:
         assert spread, f"no spread of the data in {case['gauss_model']!r}"
         self.spread = spread
         self.known = sum(name.startswith("old_eps") for name in t)
-        self.seen: set[str] = set()
+        self.compared: set[str] = set()
 
     def toy(self, x: Tensor, time: Tensor, cond: Cond) -> Tensor:
         t = self.t
@@ -134,13 +134,13 @@ class Check:
         want = self.t[name]
         gap = float((got - want).norm() / want.norm())
         assert gap <= self.case["tolerance"][f"rel_l2_{kind}"], f"{name}: off by {gap:.1e}"
-        self.seen.add(name)
+        self.compared.add(name)
 
     def complete(self) -> None:
         """Every answer of the case was compared."""
         left = [
             name
-            for name in set(self.t) - self.seen
+            for name in set(self.t) - self.compared
             if not re.fullmatch(f"{GIVEN}|{OF_COMBINED}", name)
         ]
         assert not left, f"not compared: {', '.join(sorted(left))}"
@@ -163,8 +163,8 @@ class Check:
                 self.told(f"step{j}.{name}", pred.eps, pred.x0)
                 continue
             told = name.rstrip("0123") if name.startswith("iplms") else name
-            made, _ = self.moved(SOLVERS[told], t1, t2, tuple(old[:known]))
-            self.close(f"step{j}.{name}.x", made, "single_step")
+            state, _ = self.moved(SOLVERS[told], t1, t2, tuple(old[:known]))
+            self.close(f"step{j}.{name}.x", state, "single_step")
             eps, x0 = pred.eps, pred.x0
             if name in ("prk", "pie"):  # the multistep methods that begin so keep the combined eps
                 starting = {"prk": "plms", "pie": "plms2"}[name]
@@ -301,17 +301,17 @@ def gaussian_like(shape: tuple[int, ...], key: int) -> Tensor:
 
 def formula_input(text: str, **names: int) -> Tensor:
     """G(shape, key) of a sentence; the key may be a sum of numbers and of `names`."""
-    found = re.search(r"G\(\(([\d, ]+)\), *([^)]+)\)", text)
-    assert found, f"no G(shape, key) in {text!r}"
-    shape = tuple(int(side) for side in found[1].split(","))
-    key = sum(names[word] if word in names else int(word) for word in re.split(r" *\+ *", found[2]))
-    made = gaussian_like(shape, key)
+    match = re.search(r"G\(\(([\d, ]+)\), *([^)]+)\)", text)
+    assert match, f"no G(shape, key) in {text!r}"
+    shape = tuple(int(side) for side in match[1].split(","))
+    key = sum(names[word] if word in names else int(word) for word in re.split(r" *\+ *", match[2]))
+    values = gaussian_like(shape, key)
     if row := re.search(r"row (\d+) set to zeros", text):
-        made[int(row[1])] = 0
-    return made
+        values[int(row[1])] = 0
+    return values
 
 
-def formula_network(name: str, given: Case, told: str) -> VDiffusion:
+def formula_network(name: str, entry: Case, told: str) -> VDiffusion:
     """The released layout at the case's widths with its weights, filled as its sentence tells."""
     norms = number(told, r"1 \+ {}\*U for keys ending in norm") or 0.1
     few = number(told, r"{} for the remaining") or 0.05
@@ -319,21 +319,21 @@ def formula_network(name: str, given: Case, told: str) -> VDiffusion:
     known = {stem: p.config for stem, p in vdiffusion.PRESETS.items() if stem.startswith(name)}
     assert known, f"network {name!r}: ours are {', '.join(vdiffusion.PRESETS)}"
     config = next(iter(known.values()))
-    config = replace(config, width=given["base_channels"], head_width=given["head_dim"])
+    config = replace(config, width=entry["base_channels"], head_width=entry["head_dim"])
     net = VDiffusion(config)
     state = net.state_dict()
     for i, key in enumerate(sorted(state)):
         shape = tuple(state[key].shape)
         scale, middle = few, 0.0
         if key.endswith("timestep_embed.weight"):
-            scale = given["fourier_scale"]
+            scale = entry["fourier_scale"]
         elif key.endswith("norm.weight"):
             scale, middle = norms, 1.0
         elif len(shape) > 1:
-            scale = given["gain"] * (3 / np.prod(shape[1:])) ** 0.5
-        values = filled(shape, given["fill_base"] * step + i)
+            scale = entry["gain"] * (3 / np.prod(shape[1:])) ** 0.5
+        values = filled(shape, entry["fill_base"] * step + i)
         state[key].copy_((middle + scale * values).float())
-    assert sum(p.numel() for p in net.parameters()) == given["params"]
+    assert sum(p.numel() for p in net.parameters()) == entry["params"]
     return net.eval().requires_grad_(False)
 
 
@@ -343,28 +343,30 @@ def check_network(case: Case, t: Tensors) -> None:
     deep = re.search(r"deep = .*?(net[\w.]*\d)", case["after"])
     paths = {"deep": deep[1] if deep else ""}
     paths |= {f"after_net{k}": f"net.{k}" for k in range(100)}
-    for name, given in case["models"].items():
-        net = formula_network(name, given, case["weights"])
-        made: dict[str, Tensor] = {}
+    for name, entry in case["models"].items():
+        net = formula_network(name, entry, case["weights"])
+        outputs: dict[str, Tensor] = {}
 
-        def keep(what: str, module: Any, args: Any, out: Tensor, made: Any = made) -> None:
-            made[what] = out
+        def keep(what: str, module: Any, args: Any, out: Tensor, outputs: Any = outputs) -> None:
+            outputs[what] = out
 
         cond = {}
         if net.config.embedding:
             embed = formula_input(case["inputs"]["clip_embed"])
-            cond["clip_embed"], made["cond"] = embed, net.mapped(t["t"], embed)
+            cond["clip_embed"], outputs["cond"] = embed, net.mapped(t["t"], embed)
         for what, path in paths.items():
             if f"{name}.{what}" in t:
                 net.get_submodule(path).register_forward_hook(partial(keep, what))
         for differentiable in (False, True):  # frozen convolutions have a way of their own
             with torch.set_grad_enabled(differentiable):
-                made["out"] = net(x.clone().requires_grad_(differentiable), t["t"], cond)
+                outputs["out"] = net(x.clone().requires_grad_(differentiable), t["t"], cond)
             wanted = {k.removeprefix(f"{name}.") for k in t if k.startswith(f"{name}.")}
             assert wanted
-            assert wanted <= set(made), f"{name}: not known to this check: {wanted - set(made)}"
+            assert wanted <= set(outputs), (
+                f"{name}: not known to this check: {wanted - set(outputs)}"
+            )
             for what in wanted:
-                got, want = made[what], t[f"{name}.{what}"]
+                got, want = outputs[what], t[f"{name}.{what}"]
                 if got.ndim == 4:
                     step = got.shape[-1] // want.shape[-1]
                     got = got.detach()[..., ::step, ::step]

@@ -38,15 +38,15 @@ def time_at(rule: str, u: float) -> float:
 
 
 def schedules(counts: Sequence[int], of: str, cut: tuple[int, int]) -> Made:
-    made = {}
+    tensors = {}
     for n in counts:
-        made[f"t_{n}"] = torch.arange(n + 1).double() / n
+        tensors[f"t_{n}"] = torch.arange(n + 1).double() / n
         for rule in ("spliced", "ddpm", "log"):
-            made[f"{rule}_{n}"] = torch.tensor([time_at(rule, k / n) for k in range(n + 1)])
-    times = made[of].tolist()
+            tensors[f"{rule}_{n}"] = torch.tensor([time_at(rule, k / n) for k in range(n + 1)])
+    times = tensors[of].tolist()
     levels = [of_angle(t) for t in times]
     inner = [math.log(a * a / (s * s)) for a, s in levels[slice(*cut)]]
-    made |= {
+    tensors |= {
         "alpha": torch.tensor([a for a, _ in levels]),
         "sigma": torch.tensor([s for _, s in levels]), "t_back": torch.tensor(times),
         "log_snr_inner": torch.tensor(inner),
@@ -55,7 +55,9 @@ def schedules(counts: Sequence[int], of: str, cut: tuple[int, int]) -> Made:
     }  # fmt: skip
     params = {"N": counts, "alpha_etc_of": of, "log_snr_inner_of": f"{of}[{cut[0]}:{cut[1]}]"}
     tolerance = {"atol": 2e-6, "rtol": 1e-5, "note": "log_snr near the ends: rtol 1e-3"}
-    return {"kind": "vdiffusion-schedules", "params": params, "tolerance": tolerance}, single(made)
+    return {"kind": "vdiffusion-schedules", "params": params, "tolerance": tolerance}, single(
+        tensors
+    )
 
 
 def eps_of(model: Model, x: Tensor, t: float) -> Tensor:
@@ -111,7 +113,7 @@ def sampling(
     shape = (rows, 3, *side)
     w = {"K1": draw(4, 3, 3, 3) * 0.2, "ct": draw(4) * 0.3, "K2": draw(3, 4, 3, 3) * 0.15}
     w["d"] = draw(3) * 0.2
-    made: dict[str, Tensor] = {f"toy.{name}": value for name, value in w.items()}
+    tensors: dict[str, Tensor] = {f"toy.{name}": value for name, value in w.items()}
     d = {name: value.double() for name, value in w.items()}
 
     def toy(x: Tensor, t: float) -> Tensor:
@@ -125,35 +127,35 @@ def sampling(
 
     x0, x, target, start = (draw(*shape) for _ in range(4))
     old = [draw(*shape) for _ in range(3)]
-    made |= {"x0": x0, "x_step": x, "guide.target": target, "ddpm.x_init": start}
-    made |= {f"old_eps{k}": eps for k, eps in enumerate(old)}
+    tensors |= {"x0": x0, "x_step": x, "guide.target": target, "ddpm.x_init": start}
+    tensors |= {f"old_eps{k}": eps for k, eps in enumerate(old)}
     x0, x = x0.double(), x.double()
     for j, (t, s) in enumerate(pairs):
         here = eps_of(toy, x, t)
-        made[f"step{j}.eps"] = here
-        made[f"step{j}.transfer.x"], made[f"step{j}.transfer.pred"] = moved(x, here, t, s)
+        tensors[f"step{j}.eps"] = here
+        tensors[f"step{j}.transfer.x"], tensors[f"step{j}.transfer.pred"] = moved(x, here, t, s)
         known = {"prk": 0, "pie": 0, "plms": 3, "plms2": 1, **{f"iplms{k}": k for k in range(4)}}
         for name, k in known.items():
             before = [eps.double() for eps in old[::-1][:k]]
             eps = combined(name.rstrip("0123") if "ip" in name else name, toy, x, t, s, before)
-            made[f"step{j}.{name}.x"] = moved(x, eps, t, s)[0]
-            made[f"step{j}.{name}.eps"] = before[0]
-            shown = eps if name in ("prk", "pie") else here
-            made[f"step{j}.{name}.pred"] = moved(x, shown, t, s)[1]
+            tensors[f"step{j}.{name}.x"] = moved(x, eps, t, s)[0]
+            tensors[f"step{j}.{name}.eps"] = before[0]
+            kept_eps = eps if name in ("prk", "pie") else here
+            tensors[f"step{j}.{name}.pred"] = moved(x, kept_eps, t, s)[1]
     times = [0.0, *(float(torch.tensor(time_at(rule, k / n))) for k in range(1, n + 1))]
     short = [0.0, *(float(torch.tensor(time_at(rule, top * k / n))) for k in range(1, n + 1))]
-    made |= {"steps": torch.tensor(times), "steps_mt": torch.tensor(short)}
+    tensors |= {"steps": torch.tensor(times), "steps_mt": torch.tensor(short)}
     for tag, model, grid in (("full", toy, times), ("mt", toy, short), ("gauss", gauss, times)):
         for name in METHODS:
             up = walk(name, model, x0, grid)
-            made[f"{tag}.{name}.xT"] = up
-            made[f"{tag}.{name}.out"] = walk(name, model, up.float().double(), grid[::-1])
+            tensors[f"{tag}.{name}.xT"] = up
+            tensors[f"{tag}.{name}.out"] = walk(name, model, up.float().double(), grid[::-1])
     a, s = of_angle(times[-1])
-    made["gauss.exact_xT"] = x0 * (a * a * spread**2 + s * s) ** 0.5 / spread
+    tensors["gauss.exact_xT"] = x0 * (a * a * spread**2 + s * s) ** 0.5 / spread
     highest = walk("iplms", toy, x0, times)
     back = walk("iplms", toy, highest, times[: place - 1 : -1])
-    made |= {"paper.xT1": highest, "paper.hat_xT": back}
-    made["paper.out"] = walk("iplms", toy, back, times[place::-1])
+    tensors |= {"paper.xT1": highest, "paper.hat_xT": back}
+    tensors["paper.out"] = walk("iplms", toy, back, times[place::-1])
     noises, state = [draw(*shape) for _ in range(n - 1)], start.double()
     for k, (t, s_) in enumerate(zip(times[:0:-1], times[-2::-1], strict=True)):
         (a, sigma), (low, less) = of_angle(t), of_angle(s_)
@@ -162,7 +164,7 @@ def sampling(
         std = less / sigma * max(1 - (a / low) ** 2, 0.0) ** 0.5 if s_ else 0.0
         state = low * clean + max(less**2 - std**2, 0.0) ** 0.5 * eps
         state = state + std * noises[k].double() if s_ else clean
-    made |= {"ddpm.noises": torch.stack(noises), "ddpm.out": state}
+    tensors |= {"ddpm.noises": torch.stack(noises), "ddpm.out": state}
 
     def steered(x: Tensor, t: float) -> Tensor:
         a, s = of_angle(t)
@@ -172,9 +174,9 @@ def sampling(
         return v.detach() + scale * s / a * torch.autograd.grad(far, leaf)[0]
 
     for j, t in enumerate(guide_times):
-        made[f"guide.v{j}_unguided"], made[f"guide.v{j}"] = toy(x, t), steered(x, t)
+        tensors[f"guide.v{j}_unguided"], tensors[f"guide.v{j}"] = toy(x, t), steered(x, t)
     for name, method in (("iplms", "iplms"), ("ddim", "ddim"), ("cond_sample", "ddim")):
-        made[f"guide.{name}_out"] = walk(method, steered, x, short[::-1])
+        tensors[f"guide.{name}_out"] = walk(method, steered, x, short[::-1])
     case = {
         "kind": "vdiffusion-sampling", "gauss_model": f"v of N(0,s^2) with s={spread}: exact",
         "params": {
@@ -183,4 +185,4 @@ def sampling(
         },
         "tolerance": {"rel_l2_single_step": 1e-4, "rel_l2_trajectory": 2e-3},
     }  # fmt: skip
-    return case, {name: value.detach().float() for name, value in made.items()}
+    return case, {name: value.detach().float() for name, value in tensors.items()}

@@ -24,11 +24,11 @@ def fresh(folder: Path) -> Any:
 
 
 def theirs(pipe: Any, prompt: str = "red cat") -> torch.Tensor:
-    given = {"height": 32, "width": 32, "guidance_scale": 3.0, "num_inference_steps": 4}
-    made: torch.Tensor = pipe(
-        prompt, negative_prompt="a dog", latents=NOISE, output_type="pt", **given
+    options = {"height": 32, "width": 32, "guidance_scale": 3.0, "num_inference_steps": 4}
+    pictures: torch.Tensor = pipe(
+        prompt, negative_prompt="a dog", latents=NOISE, output_type="pt", **options
     ).images
-    return made
+    return pictures
 
 
 def ours(model: sf.Model, pipe: Any, prompt: str = "red cat", **cfg: Any) -> torch.Tensor:

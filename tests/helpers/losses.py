@@ -82,7 +82,7 @@ class Source:
     def complete(self, process: sf.Process) -> sf.Process:
         return process
 
-    def fits(self, *given: Any) -> None: ...
+    def fits(self, *args: Any) -> None: ...
 
     def preview(self, step: Any, run: Any) -> None: ...
 
@@ -115,11 +115,17 @@ DENOISER = replace(EXACT, network=network)
 
 
 def process(**values: Any) -> sf.Process:
-    made = {"n_steps": 4, "solver": "ddim", "source": Source(), "cond": sf.Cond(), "prompt": "cat"}
-    return sf.Process(DENOISER, (3, 16, 16), **{**made, **values}) | sf.SDEdit(CONTENT, t0=0.6)
+    defaults = {
+        "n_steps": 4,
+        "solver": "ddim",
+        "source": Source(),
+        "cond": sf.Cond(),
+        "prompt": "cat",
+    }
+    return sf.Process(DENOISER, (3, 16, 16), **{**defaults, **values}) | sf.SDEdit(CONTENT, t0=0.6)
 
 
-def last(made: sf.Process, seed: int = 0) -> sf.Step:
+def last(composed: sf.Process, seed: int = 0) -> sf.Step:
     with torch.no_grad():
-        *_, step = made.steps(seed=seed)
+        *_, step = composed.steps(seed=seed)
     return step

@@ -28,10 +28,10 @@ def words(folder: Path) -> Path:
     return folder
 
 
-def tokenizer(folder: Path, **given: Any) -> Any:
+def tokenizer(folder: Path, **options: Any) -> Any:
     from transformers import CLIPTokenizer
 
-    return CLIPTokenizer.from_pretrained(words(folder), model_max_length=16, **given)
+    return CLIPTokenizer.from_pretrained(words(folder), model_max_length=16, **options)
 
 
 def scrambled(net: Any, seed: int) -> Any:
@@ -82,7 +82,7 @@ def tiny_autoencoder() -> Any:
 
 
 def encoder(
-    width: int, projected: bool = False, layers: int = 2, heads: int = 2, **given: Any
+    width: int, projected: bool = False, layers: int = 2, heads: int = 2, **options: Any
 ) -> Any:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -90,12 +90,12 @@ def encoder(
     config = CLIPTextConfig(
         vocab_size=size, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers,
         num_attention_heads=heads, max_position_embeddings=16, projection_dim=width,
-        bos_token_id=size - 2, eos_token_id=size - 1, pad_token_id=size - 1, **given,
+        bos_token_id=size - 2, eos_token_id=size - 1, pad_token_id=size - 1, **options,
     )  # fmt: skip
     return scrambled((CLIPTextModelWithProjection if projected else CLIPTextModel)(config), width)
 
 
-def unet(context: int, inputs: int = 4, widths: tuple[int, int] = (16, 32), **given: Any) -> Any:
+def unet(context: int, inputs: int = 4, widths: tuple[int, int] = (16, 32), **options: Any) -> Any:
     from diffusers import UNet2DConditionModel
 
     return scrambled(
@@ -105,20 +105,20 @@ def unet(context: int, inputs: int = 4, widths: tuple[int, int] = (16, 32), **gi
             **{
                 "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
                 "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-                "attention_head_dim": 2, "layers_per_block": 1, "norm_num_groups": 8, **given,
+                "attention_head_dim": 2, "layers_per_block": 1, "norm_num_groups": 8, **options,
             },
         ),
         3,
     )  # fmt: skip
 
 
-def scheduler(**given: Any) -> Any:
+def scheduler(**options: Any) -> Any:
     """As Stable Diffusion's own configuration."""
     from diffusers import PNDMScheduler
 
     return PNDMScheduler(
         beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, skip_prk_steps=True,
-        set_alpha_to_one=False, steps_offset=1, **given,
+        set_alpha_to_one=False, steps_offset=1, **options,
     )  # fmt: skip
 
 
@@ -186,8 +186,8 @@ def single(folder: Path, kind: str) -> Any:
         act = "gelu" if kind == "sd2" else "quick_gelu"
         parts["text_encoder"] = encoder(64, **clip, hidden_act=act)
         linear = {"use_linear_projection": True, "attention_head_dim": (1, 1)}
-        given = linear if kind == "sd2" else {"attention_head_dim": 8}
-        parts["unet"] = unet(64, **given, **groups)
+        heads = linear if kind == "sd2" else {"attention_head_dim": 8}
+        parts["unet"] = unet(64, **heads, **groups)
         parts |= {"safety_checker": None, "feature_extractor": None}
         pipe = diffusers.StableDiffusionPipeline(**parts, requires_safety_checker=False)
     pipe.save_pretrained(folder / "pipeline")

@@ -32,43 +32,43 @@ VAE_BACK = [
 def original_vae(vae: Any) -> dict[str, Tensor]:
     """The autoencoder's weights as a latent-diffusion checkpoint has them."""
     last = len(vae.config.block_out_channels) - 1
-    made = {}
+    weights = {}
     for name, value in vae.state_dict().items():
         for pattern, replacement in VAE_BACK:
             name = re.sub(pattern, replacement, name)
         name = re.sub(r"\bup\.(\d+)", lambda m: f"up.{last - int(m[1])}", name)
         if re.search(r"attn_1\.(q|k|v|proj_out)\.weight", name):
             value = value[:, :, None, None]
-        made[name] = value
-    return made
+        weights[name] = value
+    return weights
 
 
 def open_clip(encoder: Any, projected: bool, spare: bool) -> dict[str, Tensor]:
     """A text encoder as open_clip has it; spare: with the last layer that 2.x does not use."""
     weights = {k.removeprefix("text_model."): v for k, v in encoder.state_dict().items()}
-    made: dict[str, Tensor] = {"logit_scale": torch.tensor(4.6)}
+    tensors: dict[str, Tensor] = {"logit_scale": torch.tensor(4.6)}
     names = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc"}
     names |= {"mlp.fc2": "mlp.c_proj", "self_attn.out_proj": "attn.out_proj"}
     for name, value in weights.items():
         if name == "text_projection.weight":
-            made["text_projection"] = value.T.contiguous()
+            tensors["text_projection"] = value.T.contiguous()
         elif m := re.match(r"encoder\.layers\.(\d+)\.self_attn\.q_proj\.(\w+)", name):
             stem = f"encoder.layers.{m[1]}.self_attn"
             parts = [weights[f"{stem}.{which}_proj.{m[2]}"] for which in "qkv"]
-            made[f"transformer.resblocks.{m[1]}.attn.in_proj_{m[2]}"] = torch.cat(parts)
+            tensors[f"transformer.resblocks.{m[1]}.attn.in_proj_{m[2]}"] = torch.cat(parts)
         m = re.match(r"encoder\.layers\.(\d+)\.(.*)\.(weight|bias)", name)
         if m and m[2] in names:
-            made[f"transformer.resblocks.{m[1]}.{names[m[2]]}.{m[3]}"] = value
-    made["positional_embedding"] = weights["embeddings.position_embedding.weight"]
-    made["token_embedding.weight"] = weights["embeddings.token_embedding.weight"]
+            tensors[f"transformer.resblocks.{m[1]}.{names[m[2]]}.{m[3]}"] = value
+    tensors["positional_embedding"] = weights["embeddings.position_embedding.weight"]
+    tensors["token_embedding.weight"] = weights["embeddings.token_embedding.weight"]
     for which in ("weight", "bias"):
-        made[f"ln_final.{which}"] = weights[f"final_layer_norm.{which}"]
+        tensors[f"ln_final.{which}"] = weights[f"final_layer_norm.{which}"]
     if spare:
         layers = encoder.config.num_hidden_layers
-        last = {k: v for k, v in made.items() if f"resblocks.{layers - 1}." in k}
-        made |= {k.replace(f".{layers - 1}.", f".{layers}."): v * 0 + 7 for k, v in last.items()}
-        made["text_projection"] = torch.zeros(4, 4)
-    return made
+        last = {k: v for k, v in tensors.items() if f"resblocks.{layers - 1}." in k}
+        tensors |= {k.replace(f".{layers - 1}.", f".{layers}."): v * 0 + 7 for k, v in last.items()}
+        tensors["text_projection"] = torch.zeros(4, 4)
+    return tensors
 
 
 def single_file(pipe: Any, kind: str, path: Path) -> Path:
@@ -100,6 +100,6 @@ def single_file(pipe: Any, kind: str, path: Path) -> Path:
     return path
 
 
-def close(found: Tensor, wanted: Tensor) -> bool:
+def close(got: Tensor, wanted: Tensor) -> bool:
     """Equal but for rounding, which follows where a tensor happens to lie in memory."""
-    return torch.allclose(found, wanted, rtol=0, atol=1e-5)
+    return torch.allclose(got, wanted, rtol=0, atol=1e-5)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from sfumato.train import config, program
 
 
-def recipe(model: Path, pictures: Path, **given: Any) -> config.Config:
+def recipe(model: Path, pictures: Path, **changes: Any) -> config.Config:
     """A short run on a tiny pipeline."""
     tables: dict[str, Any] = {
         "name": "mine", "tuner": "dreambooth", "model": {"start": str(model)},
@@ -23,7 +23,7 @@ def recipe(model: Path, pictures: Path, **given: Any) -> config.Config:
                   "dtype": "float32"},
         "run": {"log": 1, "grid": 1000, "judge": 1000},
     }  # fmt: skip
-    for name, table in given.items():
+    for name, table in changes.items():
         tables[name] = {**tables[name], **table}
     return config.parse(tables, json.dumps(tables))
 

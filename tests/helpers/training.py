@@ -74,11 +74,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(text: str = RECIPE, **optim: Any) -> Config:
     import tomllib
 
-    made = parse(tomllib.loads(text), text)
-    return replace(made, optim=replace(made.optim, **optim))
+    parsed = parse(tomllib.loads(text), text)
+    return replace(parsed, optim=replace(parsed.optim, **optim))
 
 
-def trained(made: Config, data: Path, folder: Path, until: int | None = None) -> Trainer:
-    trainer = Trainer(made, data, folder, say=lambda line: None)
+def trained(recipe: Config, data: Path, folder: Path, until: int | None = None) -> Trainer:
+    trainer = Trainer(recipe, data, folder, say=lambda line: None)
     trainer.run(until)
     return trainer

@@ -121,7 +121,7 @@ def parameter(
         )
     low, high = limit(info, "ge", "gt"), limit(info, "le", "lt")
     number = kind in (int, float)
-    default = False if info.default is None or whole else str(shown(info.default))
+    default = False if info.default is None or whole else str(as_typed(info.default))
     if extra.get("auto"):
         option = typer.Option(
             flag,
@@ -148,7 +148,7 @@ def parameter(
     )
 
 
-def shown(default: Any) -> Any:
+def as_typed(default: Any) -> Any:
     """A default as one would type it."""
     if isinstance(default, bool):
         return "yes" if default else "no"

@@ -47,19 +47,19 @@ def page(verb: Verb, path: str, every: bool) -> str:
     """The help of a verb. path: how it is called. every: also what does not come first."""
     arguments = [p for p in verb.parameters if p.kind is Parameter.POSITIONAL_OR_KEYWORD]
     options = [p for p in verb.parameters if p.kind is Parameter.KEYWORD_ONLY]
-    shown = [p for p in options if _comes_first(p, verb.first or frozenset())]
+    listed = [p for p in options if _comes_first(p, verb.first or frozenset())]
     if every or len(options) <= FEW or verb.first is None:
-        shown, every = options, True
+        listed, every = options, True
     names = " ".join(_name(p) for p in arguments)
     parts = [f"Usage: {path} {f'{names} ' if names else ''}[options]", _wrapped(verb.text)]
     if arguments:
         parts.append(_table((_name(p), _declaration(p).help or "") for p in arguments))
-    for title, panel in _panels(shown):
+    for title, panel in _panels(listed):
         parts.append(f"{title}:\n{_table(_line(p) for p in panel)}")
     if verb.examples:
         parts.append(_examples(path, verb.examples))
     if not every:
-        parts.append(f"{len(options) - len(shown)} more options: {path} --help-all")
+        parts.append(f"{len(options) - len(listed)} more options: {path} --help-all")
     return "\n\n".join(parts)
 
 
@@ -235,8 +235,8 @@ def _line(parameter: Parameter) -> tuple[str, str]:
             notes.append(f"default {parameter.default}")
     elif parameter.default is ...:
         notes.append("required")
-    shown = f"{lead}{', '.join(flags)}{f' {takes}' if takes else ''}"
-    return shown, f"{text} [{'; '.join(notes)}]" if notes else text
+    usage = f"{lead}{', '.join(flags)}{f' {takes}' if takes else ''}"
+    return usage, f"{text} [{'; '.join(notes)}]" if notes else text
 
 
 def _takes(parameter: Parameter) -> tuple[str, str]:

@@ -42,13 +42,13 @@ def listen(quiet: bool) -> None:
     log = logging.getLogger("sfumato")
     log.handlers = [Notices()]
     log.setLevel(logging.WARNING if quiet else logging.INFO)
-    shown = warnings.showwarning
+    show_warning = warnings.showwarning
 
     def notice(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         if issubclass(category, PictureWarning):
             log.info("%s", message)
         else:
-            shown(message, category, *where, **more)
+            show_warning(message, category, *where, **more)
 
     warnings.showwarning = notice
     warnings.simplefilter("always", PictureWarning)
@@ -83,14 +83,14 @@ def progress(
         return
     stages = [calls] if isinstance(calls, int) else list(calls)
     weights = list(shares) or [1.0] * len(stages)
-    with bars() as shown:
+    with bars() as bar:
         names = ["base", *(f"upsampler {k}" for k in range(1, len(stages)))]
         total = sum(n * weight for n, weight in zip(stages, weights, strict=True))
-        task = shown.add_task(names[0], total=total or 1.0)
+        task = bar.add_task(names[0], total=total or 1.0)
 
         def update(step: Step) -> None:
             before = sum(n * w for n, w in zip(stages[: step.stage], weights, strict=False))
-            shown.update(
+            bar.update(
                 task,
                 description=f"{names[step.stage]} {step.calls}/{stages[step.stage]}",
                 completed=before + step.calls * weights[step.stage],
@@ -105,9 +105,9 @@ def counted(what: str, total: int, quiet: bool) -> Iterator[Any]:
     if quiet:
         yield lambda done: None
         return
-    with bars(counts=True) as shown:
-        task = shown.add_task(what, total=total)
-        yield lambda done: shown.update(task, completed=done)
+    with bars(counts=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def saved(paths: Sequence[Path], recipe: Any, as_json: bool) -> None:

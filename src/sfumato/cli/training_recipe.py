@@ -102,8 +102,8 @@ def guessed(pictures: Path, name: str) -> str:
     if clip is None:
         raise SfumatoError(f"dreambooth: {name} has no CLIP to guess by; give --class, such as dog")
     native = [model.card.native]
-    shown = [fit(shot, native) for shot in read_shots(pictures)]
-    first, *others = naming.guessed(clip, shown, model.card.full_prompt)
+    fitted = [fit(shot, native) for shot in read_shots(pictures)]
+    first, *others = naming.guessed(clip, fitted, model.card.full_prompt)
     show.errors.print(
         f"class: {first}, by the model's CLIP (then {', '.join(others)}); --class takes another",
         highlight=False,

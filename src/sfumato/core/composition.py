@@ -47,12 +47,12 @@ def brief(method: Any, always: Sequence[str] = ()) -> str:
         value = getattr(method, field.name)
         if value is None or (value == field.default and field.name not in always):
             continue
-        shown = getattr(value, "name", value)  # of a picture, its file's
+        text = getattr(value, "name", value)  # of a picture, its file's
         if isinstance(value, tuple):
-            shown = " ".join(map(str, value))
+            text = " ".join(map(str, value))
         elif isinstance(value, float):
-            shown = f"{value:g}"
-        told.append(field.name if value is True else f"{field.name} {shown!s:.60}")
+            text = f"{value:g}"
+        told.append(field.name if value is True else f"{field.name} {text!s:.60}")
     return f"{name_of(method)} ({', '.join(told)})" if told else name_of(method)
 
 

@@ -15,8 +15,8 @@ _QUOTE, _WORD, _LINE = 60, 400, 2000  # characters; longer ones are no names, an
 
 def one_line(text: str) -> str:
     """The text without line breaks and control characters, what is very long shortened."""
-    text = _HIDDEN.sub(lambda found: ascii(found[0])[1:-1], _BREAK.sub(" ", text.strip()))
-    text = re.sub(rf"\S{{{_WORD},}}", lambda found: f"{found[0][:100]}…{found[0][-60:]}", text)
+    text = _HIDDEN.sub(lambda match: ascii(match[0])[1:-1], _BREAK.sub(" ", text.strip()))
+    text = re.sub(rf"\S{{{_WORD},}}", lambda match: f"{match[0][:100]}…{match[0][-60:]}", text)
     return text if len(text) <= _LINE else f"{text[: _LINE - 300]}…{text[-200:]}"
 
 

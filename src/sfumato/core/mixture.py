@@ -103,8 +103,8 @@ class Mixture:
         groups, fresh = self.groups(t, call)
         for group in groups:
             denoiser = group[0].denoiser
-            seen, at, to = self._matched(denoiser, x, t, call.s)
-            rows = torch.cat([seen] * len(group)) if len(group) > 1 else seen
+            matched, at, to = self._matched(denoiser, x, t, call.s)
+            rows = torch.cat([matched] * len(group)) if len(group) > 1 else matched
             cond = self._cond(group, fresh)
             owns = {term.branch.name: slice(k * n, (k + 1) * n) for k, term in enumerate(group)}
             taps = Taps.of(self.taps, owns, call) if self.taps else None

@@ -322,9 +322,9 @@ class Process:
 
     def condition(self, text: str | None, away: bool, source: Source | None = None) -> Cond:
         """The condition of a branch: its own text, else the process's prompt or negative prompt."""
-        given = self.null if away else self.cond
-        if text is None and given is not None:
-            return given
+        cond = self.null if away else self.cond
+        if text is None and cond is not None:
+            return cond
         if self.source is None:
             if away and self.cond is not None:
                 raise SfumatoError("guidance: Process(null=...) is missing, the empty condition")

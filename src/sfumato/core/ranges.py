@@ -113,38 +113,38 @@ def _fitted(value: Any, kind: Any, allowed: Range) -> Any:
 
 def _whole(value: Any, allowed: Range) -> int:
     try:
-        made = operator.index(value)
+        number = operator.index(value)
     except (TypeError, ValueError, RuntimeError):
-        made = None
-    if made is None or type(value) is bool:
+        number = None
+    if number is None or type(value) is bool:
         raise ValueError("must be a whole number")
-    if made not in allowed:
+    if number not in allowed:
         raise ValueError(f"must be {allowed}")
-    return made
+    return number
 
 
 def _real(value: Any, allowed: Range) -> float:
     try:
-        made = math.nan if isinstance(value, bool | str | bytes) else float(value)
+        number = math.nan if isinstance(value, bool | str | bytes) else float(value)
     except (TypeError, ValueError, RuntimeError, OverflowError):
-        made = math.nan
-    if not math.isfinite(made):
+        number = math.nan
+    if not math.isfinite(number):
         raise ValueError("must be a finite number")
-    if made not in allowed:
+    if number not in allowed:
         raise ValueError(f"must be {allowed}")
-    return made
+    return number
 
 
 @cache
 def _declared(kind: Any) -> dict[str, tuple[Any, Range]]:
     """Field -> its plain type and range; fields of other types are nobody's business here."""
     hints = get_type_hints(kind, include_extras=True)
-    found = {}
+    ranges = {}
     for field in fields(kind):
         hint, allowed = hints[field.name], Range()
         if get_origin(hint) is Annotated:
             hint, *extras = get_args(hint)
             allowed = next((extra for extra in extras if isinstance(extra, Range)), allowed)
         if hint in (int, float, bool) or get_origin(hint) is Literal:
-            found[field.name] = (hint, allowed)
-    return found
+            ranges[field.name] = (hint, allowed)
+    return ranges

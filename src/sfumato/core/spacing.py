@@ -253,14 +253,14 @@ def materialise(
     if n is not None:
         raise SfumatoError(f"steps {n} and spacing {spacing!r}: each fixes the steps, give one")
     if not isinstance(spacing, str):
-        made = declared(spacing)
-        assert isinstance(made, tuple)
-        if abs(made[0] - t_start) > 1e-6:
+        listed = declared(spacing)
+        assert isinstance(listed, tuple)
+        if abs(listed[0] - t_start) > 1e-6:
             raise SfumatoError(
-                f"start level {t_start:g}: the times given as spacing begin at {made[0]:g}; leave "
-                "the level out, or the times"
+                f"start level {t_start:g}: the times given as spacing begin at {listed[0]:g}; "
+                "leave the level out, or the times"
             )
-        return made
+        return listed
     steps = schedule.steps
     kept = [(k + 1) / steps for k in reversed(respaced(spacing, steps))]
     if t_start < 1:

@@ -121,8 +121,8 @@ class Steering:
         with torch.enable_grad():
             total: Any = 0.0
             for guide in guides:
-                seen = pred if guide.through == "network" else bare
-                logp = guide.logp(x, seen, call)
+                prediction = pred if guide.through == "network" else bare
+                logp = guide.logp(x, prediction, call)
                 self.scores[guide.name] = logp.detach()
                 total = total + logp.sum()
             (score,) = torch.autograd.grad(total, x, retain_graph=True)
@@ -142,8 +142,8 @@ class Steering:
         score = torch.zeros_like(x)
         for guide in guides:
             whole = guide.through == "network"
-            seen, wanted = (pred, x) if whole else (same, offset)
-            logp = guide.logp(x if whole else moved, seen, near)
+            prediction, wanted = (pred, x) if whole else (same, offset)
+            logp = guide.logp(x if whole else moved, prediction, near)
             self.scores[guide.name] = logp.detach()
             (part,) = torch.autograd.grad(logp.sum(), wanted, create_graph=True)
             score = score + part

@@ -140,16 +140,16 @@ class _Layout:
     @classmethod
     def of(
         cls,
-        shown: list[PILImage.Image | None],
+        cells: list[PILImage.Image | None],
         captions: Sequence[str] | None,
         columns: int,
         title: str | None,
         rows: Sequence[str] | None,
         style: _Style,
     ) -> _Layout:
-        width = max((image.width for image in shown if image), default=USUAL)
+        width = max((image.width for image in cells if image), default=USUAL)
         width = max(width, 6 * style.size)  # a caption needs some room under a narrow picture
-        pictures = [shown[i : i + columns] for i in range(0, len(shown), columns)]
+        pictures = [cells[i : i + columns] for i in range(0, len(cells), columns)]
         texts = [_wrapped(text, width - style.size, style.text, LINES) for text in captions or ()]
         labels = [_wrapped(text, 9 * style.size, style.text, 4) for text in rows or ()]
         if rows is not None and len(labels) != len(pictures):
@@ -218,8 +218,8 @@ class _Layout:
             pen.text(at, line, style.faint, style.text, anchor="ma")
 
 
-def _side(shown: list[PILImage.Image]) -> int:
-    longest = max((max(image.size) for image in shown), default=USUAL)
+def _side(pictures: list[PILImage.Image]) -> int:
+    longest = max((max(image.size) for image in pictures), default=USUAL)
     return max(USUAL, min(LARGE, longest))
 
 

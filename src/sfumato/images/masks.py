@@ -131,8 +131,8 @@ def extended(
         raise SfumatoError(
             f"extend {margins}: makes {sides[0]}x{sides[1]}, more than {limit:,} pixels; give less"
         )
-    shown = np.asarray(flattened(picture, background))
-    pixels = PILImage.fromarray(np.pad(shown, ((top, bottom), (left, right), (0, 0)), mode="edge"))
+    opaque = np.asarray(flattened(picture, background))
+    pixels = PILImage.fromarray(np.pad(opaque, ((top, bottom), (left, right), (0, 0)), mode="edge"))
     pixels.paste(picture, (left, top))
     alpha = None
     if picture.alpha is not None:
@@ -188,9 +188,9 @@ def painted_over(photo: Picture, painted: Picture) -> Picture:
     _check_sizes(photo, painted)
     if painted.alpha is None:
         return painted
-    seen = PILImage.composite(painted, photo, painted.alpha)
+    composite = PILImage.composite(painted, photo, painted.alpha)
     alpha = None if photo.alpha is None else ImageChops.screen(photo.alpha, painted.alpha)
-    return Picture.of(seen, alpha=alpha, name=painted.name)
+    return Picture.of(composite, alpha=alpha, name=painted.name)
 
 
 def _check_sizes(photo: Picture, painted: Picture) -> None:

@@ -37,13 +37,13 @@ def meant(picture: Picture, name: str, *, jpeg: bool = False) -> PILImage.Image:
 
     if picture.alpha is not None and (painted := _painted(picture, name)) is not None:
         return painted
-    seen = picture.convert("RGB")
+    rgb = picture.convert("RGB")
     if picture.alpha is not None:
-        seen = PILImage.composite(seen, PILImage.new("RGB", seen.size), picture.alpha)
-    pixels = np.asarray(seen)
+        rgb = PILImage.composite(rgb, PILImage.new("RGB", rgb.size), picture.alpha)
+    pixels = np.asarray(rgb)
     if int((pixels.max(2) - pixels.min(2)).max()) > _TINT:
-        return _snapped(_coloured(seen, name, picture.alpha is not None), jpeg)
-    return _grey(_snapped(seen.convert("L"), jpeg), name)
+        return _snapped(_coloured(rgb, name, picture.alpha is not None), jpeg)
+    return _grey(_snapped(rgb.convert("L"), jpeg), name)
 
 
 def _snapped(mask: PILImage.Image, jpeg: bool) -> PILImage.Image:
@@ -93,11 +93,11 @@ def _grey(mask: PILImage.Image, name: str) -> PILImage.Image:
     return mask
 
 
-def _coloured(seen: PILImage.Image, name: str, clear: bool) -> PILImage.Image:
+def _coloured(rgb: PILImage.Image, name: str, clear: bool) -> PILImage.Image:
     """Paint of one colour on black, or two colours of which one is clearly brighter."""
     import numpy as np
 
-    pixels = np.asarray(seen).astype(np.int32)
+    pixels = np.asarray(rgb).astype(np.int32)
     value = pixels.max(2)
     paint = pixels[np.unravel_index(value.argmax(), value.shape)]
     shades = value[..., None] * paint / value.max()
@@ -105,7 +105,7 @@ def _coloured(seen: PILImage.Image, name: str, clear: bool) -> PILImage.Image:
         log.info("mask %s: is painted in colour; what is painted may change", name)
         scaled = np.rint(value * 255 / value.max())
         return PILImage.fromarray(np.where(value <= _BLACK, 0, scaled).astype(np.uint8))
-    colours = seen.getcolors(_LEVELS)
+    colours = rgb.getcolors(_LEVELS)
     if colours is None:
         hint = "its transparency alone is taken as a mask by alpha_mask; " if clear else ""
         raise SfumatoError(

@@ -52,7 +52,7 @@ def write_safely(path: Path, data: bytes) -> Written:
     try:
         return Written(write_new(path, data))
     except (OSError, ValueError) as error:
-        why = _said(error)
+        why = _reason(error)
     short = f"picture{path.suffix}" if len(os.fsencode(path.name)) > NAME_BYTES // 2 else path.name
     for folder in _elsewhere(path.parent):
         with suppress(OSError, ValueError):
@@ -83,7 +83,7 @@ def write_whole(path: Path, data: bytes) -> None:
         ) from None
     except OSError as error:
         raise SfumatoError(
-            f"{path}: could not be written ({_said(error)}); free some space or choose "
+            f"{path}: could not be written ({_reason(error)}); free some space or choose "
             "another folder"
         ) from None
 
@@ -180,5 +180,5 @@ def _refuge(place: str) -> Path:
     return Path(tempfile.mkdtemp(prefix="sfumato-", dir=place))
 
 
-def _said(error: OSError | ValueError) -> str:
+def _reason(error: OSError | ValueError) -> str:
     return getattr(error, "strerror", None) or str(error)

@@ -64,7 +64,7 @@ def clip(
     network.network.float()
     side = network.size
 
-    def seen(pixels: Tensor) -> Tensor:
+    def embed(pixels: Tensor) -> Tensor:
         height, width = pixels.shape[-2:]
         short = min(height, width)
         size = (height * side // short, width * side // short)
@@ -73,7 +73,7 @@ def clip(
         x = x[..., top : top + side, left : left + side].to(device)
         return network.image(x, torch.zeros(len(x), device=device))
 
-    return batched(seen), lambda texts: network.text(texts).cpu()
+    return batched(embed), lambda texts: network.text(texts).cpu()
 
 
 def batched(features: Features) -> Features:

@@ -133,36 +133,36 @@ def _acting(value: Any, info: ValidationInfo) -> Any:
 def method(cls: T) -> T:
     """Make the annotated class a validated frozen value; bad fields are one clear line."""
     cls._acting = model_validator(mode="after")(_acting)  # type: ignore[attr-defined]
-    made: Any = pydantic_dataclass(
+    frozen: Any = pydantic_dataclass(
         frozen=True,
         config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False, extra="forbid"),
     )(cls)
-    for name in set(described(made)) & {n for n in vars(Method) if not n.startswith("_")}:
-        raise TypeError(f"{made.__name__}: field {name} has the name of what every method has")
-    init = made.__init__
+    for name in set(described(frozen)) & {n for n in vars(Method) if not n.startswith("_")}:
+        raise TypeError(f"{frozen.__name__}: field {name} has the name of what every method has")
+    init = frozen.__init__
 
     def validated(self: Any, *args: Any, **values: Any) -> None:
         try:
-            _no_bools(made, args, values)
+            _no_bools(frozen, args, values)
             init(self, *args, **values)
         except ValidationError as error:
             raise SfumatoError(_line(cls, error)) from None
         except TypeError as error:
-            raise SfumatoError(f"{made.id}: {error}") from None
+            raise SfumatoError(f"{frozen.id}: {error}") from None
 
-    made.__init__ = validated
-    result: T = made
+    frozen.__init__ = validated
+    result: T = frozen
     return result
 
 
-def _no_bools(made: type[Method], args: tuple[Any, ...], values: Mapping[str, Any]) -> None:
+def _no_bools(cls: type[Method], args: tuple[Any, ...], values: Mapping[str, Any]) -> None:
     """True is no number here, though Python has it that way."""
-    for name, value in [*zip(described(made), args, strict=False), *values.items()]:
+    for name, value in [*zip(described(cls), args, strict=False), *values.items()]:
         parts = value if isinstance(value, list | tuple) else (value,)
-        if any(type(part) is bool for part in parts) and name in described(made):
-            annotation = described(made)[name].annotation
+        if any(type(part) is bool for part in parts) and name in described(cls):
+            annotation = described(cls)[name].annotation
             if not {bool, Any} & {annotation, *get_args(annotation)}:
-                raise SfumatoError(f"{made.id}: {name} = {value!r}: must not be a bool")
+                raise SfumatoError(f"{cls.id}: {name} = {value!r}: must not be a bool")
 
 
 def knob(
@@ -205,9 +205,9 @@ def _line(cls: type, error: ValidationError) -> str:
     if first["type"].startswith("missing"):
         return f"{own}: {'.'.join(where[:1])} is missing; give it"
     value = first["input"]
-    shown = "" if isinstance(value, Mapping) or not where else f" = {value!r:.60}"
+    assigned = "" if isinstance(value, Mapping) or not where else f" = {value!r:.60}"
     message = first["msg"].removeprefix("Value error, ")
-    return f"{own}: {'.'.join(where[:1])}{shown}: {message}"
+    return f"{own}: {'.'.join(where[:1])}{assigned}: {message}"
 
 
 @cache
@@ -216,12 +216,12 @@ def registry() -> dict[str, type[Method]]:
 
     A class that leaves something abstract is what several methods share.
     """
-    found: dict[str, type[Method]] = {}
+    methods: dict[str, type[Method]] = {}
     for module in pkgutil.iter_modules(__path__):
         if module.ispkg:  # what methods share
             continue
         loaded = importlib.import_module(f"{__name__}.{module.name}")
-        found |= {
+        methods |= {
             cls.id: cls
             for cls in vars(loaded).values()
             if isinstance(cls, type)
@@ -236,8 +236,8 @@ def registry() -> dict[str, type[Method]]:
         except Exception as error:  # of another package, which must not take this program down
             log.warning("method %s: could not be loaded (%s)", entry.name, error)
             continue
-        found.setdefault(cls.id, cls)  # what its recipes call it
-    return found
+        methods.setdefault(cls.id, cls)  # what its recipes call it
+    return methods
 
 
 def find(name: Any) -> type[Method]:
@@ -251,9 +251,9 @@ def find(name: Any) -> type[Method]:
 
 def described(cls: type[Method]) -> Mapping[str, FieldInfo]:
     """Field name -> pydantic's description of it."""
-    made: Any = cls
-    found: Mapping[str, FieldInfo] = made.__pydantic_fields__
-    return found
+    pydantic_class: Any = cls
+    by_name: Mapping[str, FieldInfo] = pydantic_class.__pydantic_fields__
+    return by_name
 
 
 def field_of(method: str, field: str, where: str) -> FieldInfo:
@@ -311,15 +311,15 @@ def recipe_schema() -> dict[str, Any]:
     """
     readers = {name: TypeAdapter(cls) for name, cls in registry().items()}
     inputs = [(name, "validation", one) for name, one in {"": reader(), **readers}.items()]
-    found, shared = TypeAdapter.json_schemas(inputs)  # type: ignore[arg-type]  # of many kinds
+    references, shared = TypeAdapter.json_schemas(inputs)  # type: ignore[arg-type]  # of many kinds
     parts = shared["$defs"]
-    own = {name: found[name, "validation"]["$ref"].rpartition("/")[2] for name in readers}
+    own = {name: references[name, "validation"]["$ref"].rpartition("/")[2] for name in readers}
     for name, part in own.items():
-        given = parts[part]
-        given["properties"] = {"method": {"const": name}, **given.get("properties", {})}
-        given["required"] = ["method", *given.get("required", ())]
-    made: dict[str, Any] = parts.pop(found["", "validation"]["$ref"].rpartition("/")[2])
-    made["properties"]["methods"]["items"] = {
+        definition = parts[part]
+        definition["properties"] = {"method": {"const": name}, **definition.get("properties", {})}
+        definition["required"] = ["method", *definition.get("required", ())]
+    document: dict[str, Any] = parts.pop(references["", "validation"]["$ref"].rpartition("/")[2])
+    document["properties"]["methods"]["items"] = {
         "oneOf": [{"$ref": f"#/$defs/{part}"} for part in own.values()]
     }
-    return {**made, "$defs": parts}
+    return {**document, "$defs": parts}

@@ -108,13 +108,13 @@ class Agreement(Guide):
         own = self.schedule
         if self.noised:
             t = own.at(ratio(call.schedule, call.t))
-            seen = x if own is call.schedule else x * (own.alpha(t) / call.schedule.alpha(call.t))
+            pixels = x if own is call.schedule else x * (own.alpha(t) / call.schedule.alpha(call.t))
         else:
-            t, seen = 1 / own.steps, pred.x0 if self.decode is None else self.decode(pred.x0)
-        if self.size is not None and seen.shape[-2:] != (self.size, self.size):
+            t, pixels = 1 / own.steps, pred.x0 if self.decode is None else self.decode(pred.x0)
+        if self.size is not None and pixels.shape[-2:] != (self.size, self.size):
             resize = torch.nn.functional.interpolate
-            seen = resize(seen, (self.size, self.size), mode="bilinear", antialias=True)
+            pixels = resize(pixels, (self.size, self.size), mode="bilinear", antialias=True)
         index = max(round(t * own.steps) - 1, 0)
         call.count("clip")
-        vectors = self.image(seen, torch.full((len(x),), index, device=x.device))
+        vectors = self.image(pixels, torch.full((len(x),), index, device=x.device))
         return self.strength * (vectors * self.text).sum(1)

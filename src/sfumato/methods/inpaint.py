@@ -118,7 +118,7 @@ class Inpaint(Method):
         return jumping(times, self.stretch, self.resample)
 
     def bind_canvas(self, run: Run) -> BoundCanvas:
-        known, mask, shown = self._states(run)
+        known, mask, visible = self._states(run)
         run.known = known if run.known is None else run.known
         if self.resample > 1 and not run.planned and len(run.times) <= self.stretch + 1:
             getLogger("sfumato").warning("inpaint: resample does nothing, stretch is too long")
@@ -126,7 +126,7 @@ class Inpaint(Method):
             run.guides.append(Composite(known, mask, drawn_with(run.solver)))
         elif run.space.stride == 1:  # latents of a masked picture differ outside the mask too
             run.guides.append(Overwrite(known, mask))
-        return Shown(shown, mask, self._reads)
+        return KnownPart(visible, mask, self._reads)
 
     def _states(self, run: Run) -> tuple[Tensor, Tensor, Tensor]:
         """The clean state (1, C, H, W), its mask, 1 = may change, and what a network is shown."""
@@ -149,10 +149,10 @@ class Inpaint(Method):
         cells = images.mask_to_cells(mask, run.space.stride)
         known = run.space.encode(pixels)
         # an autoencoder sees around it: what the network reads must not know what is to be drawn
-        shown = known * (cells == 0)
+        visible = known * (cells == 0)
         if run.space.stride > 1:
-            shown = run.space.encode(pixels * (mask == 0))
-        return known, cells, shown
+            visible = run.space.encode(pixels * (mask == 0))
+        return known, cells, visible
 
     def _reads(self, denoiser: Denoiser) -> bool:
         """Whether this network reads the known part."""
@@ -163,7 +163,7 @@ class Inpaint(Method):
 
 
 @dataclass(frozen=True)
-class Shown:
+class KnownPart:
     """What networks with mask channels read: the known part, a state (1, C, H, W), and where it is.
 
     mask (1, 1, H, W) or (1, H, W): 1 = may change; reads: whether a network does.
@@ -179,9 +179,9 @@ class Shown:
         mask = self.mask.view(-1, 1, *self.mask.shape[-2:])
         state = self.state.view(-1, *self.state.shape[-3:])
         rows = len(next(iter(cond.values()))) if cond else 1
-        shown = {"inpaint_image": state, "inpaint_mask": (mask == 0).to(state.dtype)}
-        most = max(rows, *(len(value) for value in shown.values()))
-        both = {**cond, **shown}
+        channels = {"inpaint_image": state, "inpaint_mask": (mask == 0).to(state.dtype)}
+        most = max(rows, *(len(value) for value in channels.values()))
+        both = {**cond, **channels}
         return type(cond)({k: v.expand(most, *v.shape[1:]) for k, v in both.items()})
 
 

@@ -91,7 +91,7 @@ NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*", re.IGNORECASE)
 
 def weighted(text: str, default: float = 1.0) -> list[tuple[str, float]]:
     """ "a:2|b" -> [("a", 2.0), ("b", default)]; what follows a colon is a weight if a number."""
-    found = []
+    parts = []
     for part in text.split("|"):
         words, colon, tail = part.rpartition(":")
         if colon and NUMBER.fullmatch(tail):
@@ -99,18 +99,18 @@ def weighted(text: str, default: float = 1.0) -> list[tuple[str, float]]:
                 raise SfumatoError(
                     f"instruction: weight {tail.strip():.20} of a text is beyond {HEAVIEST}"
                 )
-            found.append((words.strip(), float(tail)))
+            parts.append((words.strip(), float(tail)))
         else:
-            found.append((part.strip(), default))
-    return found
+            parts.append((part.strip(), default))
+    return parts
 
 
 def mixed(vectors: Tensor, weights: Sequence[float]) -> Tensor:
     """(n, E) and n weights -> (1, E): the unit vector of their weighted sum."""
-    given = torch.tensor(weights).to(vectors)
-    if abs(float(given.sum())) < 1e-3:
+    w = torch.tensor(weights).to(vectors)
+    if abs(float(w.sum())) < 1e-3:
         raise SfumatoError("instruction: the weights of its texts sum to 0; make one larger")
-    total = (given[:, None] / given.sum().abs() * vectors).sum(0, keepdim=True)
+    total = (w[:, None] / w.sum().abs() * vectors).sum(0, keepdim=True)
     return unit(total)
 
 

@@ -37,7 +37,7 @@ class PatchNCE(FeatureLoss):
     def measure(self, run: Run) -> Measure:
         features = self.extractor(run)
         content = self.maps(features, features.contrast, run)
-        where = {name: self.chosen(name, found, run) for name, found in content.items()}
+        where = {name: self.chosen(name, maps, run) for name, maps in content.items()}
         keys = {name: rows(centred(content[name]), positions) for name, positions in where.items()}
 
         def measured(view: View) -> Tensor:
@@ -75,13 +75,13 @@ def contrast(queries: Tensor, keys: Tensor, tau: float) -> Tensor:
     """(B, P, C) twice -> (B, P): -log softmax of the own key among all P, cosines over tau."""
     logits = normalised(queries) @ normalised(keys).transpose(1, 2) / tau
     own = torch.arange(logits.shape[1], device=logits.device).expand(logits.shape[:2])
-    found: Tensor = torch.nn.functional.cross_entropy(
+    losses: Tensor = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), own.flatten(), reduction="none"
     )
-    return found.view(logits.shape[:2])
+    return losses.view(logits.shape[:2])
 
 
 def normalised(vectors: Tensor) -> Tensor:
     """x / (|x| + 1e-7)."""
-    found: Tensor = vectors / (torch.linalg.vector_norm(vectors, dim=-1, keepdim=True) + 1e-7)
-    return found
+    scaled: Tensor = vectors / (torch.linalg.vector_norm(vectors, dim=-1, keepdim=True) + 1e-7)
+    return scaled

@@ -141,9 +141,9 @@ class SDEdit(Method):
 
     def bind_start(self, run: Run) -> BoundStart:
         if run.process.spacing == MODEL and (self.ratio, self.alpha_bar) != (None, None):
-            given = "alpha_bar" if self.ratio is None else "ratio"
+            field = "alpha_bar" if self.ratio is None else "ratio"
             raise SfumatoError(
-                f"sdedit: {given} names a noise level, but spacing model takes a share of its "
+                f"sdedit: {field} names a noise level, but spacing model takes a share of its "
                 "steps; give t0"
             )
         mask = cells = None

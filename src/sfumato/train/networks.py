@@ -40,9 +40,9 @@ def described(kind: type[T], table: Mapping[str, Any], where: str = "model.netwo
             if isinstance(number, int | float) and not isinstance(number, bool):
                 least, most = LEAST.get(name), MOST.get(name, LARGEST)
                 if not (number > 0 if least is None else number >= least) or number > most:
-                    least_said = "above 0" if least is None else f"{least} or more"
+                    bound = "above 0" if least is None else f"{least} or more"
                     raise SfumatoError(
-                        f"{where}.{name} = {number}: must be {least_said}, and at most {most}"
+                        f"{where}.{name} = {number}: must be {bound}, and at most {most}"
                     )
     config = ConfigDict(strict=True, extra="forbid")
     strict: Any = pydantic_dataclass(kind, frozen=True, config=config)

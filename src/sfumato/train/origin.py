@@ -116,7 +116,7 @@ def differing(folder: Path, now: Dependencies) -> list[str]:
     if before is None:
         return []
     return [
-        f"{name} is {_shown(value)}, was {_shown(before.recipe[name])}"
+        f"{name} is {_text(value)}, was {_text(before.recipe[name])}"
         for name, value in now.recipe.items()
         if name not in FREE and before.recipe.get(name, value) != value
     ]
@@ -141,8 +141,8 @@ def going_on(folder: Path, now: Dependencies, *, whole: bool = True) -> list[str
     # of a table that is free in its keys, such as a network's, one may be gone
     gone = [n for n in before.recipe if n.startswith(KEYED) and n not in now.recipe]
     new = [n for n in now.recipe if n.startswith(KEYED) and n not in before.recipe]
-    refused += [f"{name} is left out, was {_shown(before.recipe[name])}" for name in gone]
-    refused += [f"{name} is {_shown(now.recipe[name])}, was left out" for name in new]
+    refused += [f"{name} is left out, was {_text(before.recipe[name])}" for name in gone]
+    refused += [f"{name} is {_text(now.recipe[name])}, was left out" for name in new]
     if now.digests and not before.digests:
         free_changes.append(
             "its pictures and model were not recorded; they are taken to be what they are now"
@@ -166,7 +166,7 @@ def _differences(before: Mapping[str, str], now: Mapping[str, str], whole: bool)
     return lines + [f"{name} is gone" for name in before if name not in now]
 
 
-def _shown(value: JsonValue) -> str:
+def _text(value: JsonValue) -> str:
     return f"{value!r:.60}" if not isinstance(value, float) else f"{value:g}"
 
 

@@ -44,7 +44,7 @@ def tokenizer(concepts: Iterable[Concept], vocabulary: int) -> Tokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    bpe.train_from_iterator(_said(concepts), trainer)
+    bpe.train_from_iterator(_caption_words(concepts), trainer)
     return bpe
 
 
@@ -56,7 +56,7 @@ def extended(file: Path, concepts: Iterable[Concept], vocabulary: int) -> Tokeni
     """
     data = json.loads(vocabularies.read_tokenizer(file).to_str())
     vocab, merges = data["model"]["vocab"], data["model"]["merges"]
-    hangul = [" ".join(re.findall("[가-힣]+", text)) for text in _said(concepts)]
+    hangul = [" ".join(re.findall("[가-힣]+", text)) for text in _caption_words(concepts)]
     learned = models.BPE()
     small = Tokenizer(learned)
     small.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -74,7 +74,7 @@ def extended(file: Path, concepts: Iterable[Concept], vocabulary: int) -> Tokeni
     return Tokenizer.from_str(json.dumps(data))
 
 
-def _said(concepts: Iterable[Concept]) -> list[str]:
+def _caption_words(concepts: Iterable[Concept]) -> list[str]:
     """Labels twice as often as tags, and often the words that captions add."""
     spoken = []
     for concept in sorted(set(concepts), key=lambda c: c.key):
@@ -112,6 +112,13 @@ def earlier(name: str, part: Part) -> tuple[dict[str, Tensor], Path | None]:
     files, words = _files(folder, name, part)
     weights = read_state_dict([folder / file for file in files])
     return weights, folder / words if words else None
+
+
+def start(net: nn.Module, name: str, part: Part, tokenizer: Path | None = None) -> dict[str, str]:
+    """Copy a part's earlier weights into a network; their digests. tokenizer: the network's."""
+    weights, old = earlier(name, part)
+    adopt(net, weights, old, tokenizer)
+    return digests(weights)
 
 
 def digests(weights: Mapping[str, Tensor], field: str = "model.start") -> dict[str, str]:

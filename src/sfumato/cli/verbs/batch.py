@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
-from contextlib import nullcontext
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.makers import Maker
 from sfumato.cli.options import argument, keyword
 from sfumato.cli.verb import Group, Verb
-from sfumato.cli.verbs.generate import RUN
-from sfumato.cli.verbs.shared import COMMON, NO_STORE
+from sfumato.cli.verbs import many
+from sfumato.cli.verbs.shared import NO_STORE, storing
 from sfumato.core.errors import SfumatoError
-from sfumato.home import unstored
 from sfumato.methods import Method
 
 if TYPE_CHECKING:
@@ -55,7 +53,7 @@ def verb(maker: Maker) -> Verb:
         maker.name,
         body,
         maker.text,
-        (ROWS, *fields, *RUN, *COMMON, *maker.others.parameters, *OPTIONS, *maker.preset),
+        (ROWS, *fields, *many.options(maker, OPTIONS)),
         ("rows.csv", 'pictures/ -p "{name}" -o "made/{name}.png"'),
         maker.first,
     )
@@ -72,8 +70,7 @@ def batch(cls: type[Method] | None, values: dict[str, Any]) -> None:
     target.check([target.folder / "x"], embedded=0, makes=True)
     rows = batches.read_rows(values["source"])
     line = CommandLine(cls, values, target)
-    store = unstored() if values["no_store"] else nullcontext()
-    with store, show.counted("pictures", len(rows), values["quiet"]) as update:
+    with storing(values), show.counted("pictures", len(rows), values["quiet"]) as update:
         count = itertools.count(1)
 
         def done(row: Row, state: str) -> None:

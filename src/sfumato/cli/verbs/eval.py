@@ -128,13 +128,13 @@ def subjects_measured(
         count = itertools.count(1)
         report = protocol.evaluate(asked, networks, source, left, lambda: update(next(count)))
     report["networks"] = {name: Path(file).name for name, file in files.items() if file}
-    shown = protocol.table(report)
+    table = protocol.table(report)
     if output is not None:
         folder = Path(output)
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "report.json", json.dumps(report, indent=1).encode())
-        write_whole(folder / "report.txt", f"{shown}\n".encode())
-    print(json.dumps(report) if as_json else shown)
+        write_whole(folder / "report.txt", f"{table}\n".encode())
+    print(json.dumps(report) if as_json else table)
 
 
 EVAL = Verb(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from inspect import Parameter
 from typing import Annotated, Any
 
@@ -13,11 +12,10 @@ from sfumato.cli.fields import Wanted
 from sfumato.cli.makers import Maker, prompted
 from sfumato.cli.options import keyword
 from sfumato.cli.verb import Verb
-from sfumato.cli.verbs.shared import COMMON, EMBED, NO_STORE, OUTPUT, PLAN, SHEET
+from sfumato.cli.verbs.shared import COMMON, EMBED, NO_STORE, OUTPUT, PLAN, SHEET, storing
 from sfumato.core.errors import quoted
 from sfumato.core.solvers import SOLVERS
 from sfumato.core.spacing import NAMES
-from sfumato.home import unstored
 
 
 def seeded(text: str | int) -> int | str:
@@ -145,8 +143,7 @@ def make(methods: Sequence[Wanted], values: dict[str, Any]) -> None:
     if values["plan"]:
         print(plans.text(run, values["as_json"]))
         return
-    store = unstored() if values["no_store"] else nullcontext()
-    with store, delivery.watched(run.process, values["quiet"]) as update:
+    with storing(values), delivery.watched(run.process, values["quiet"]) as update:
         result = run.sample(update)
     if values["embed"]:
         inputs = [i for m in run.process.methods for i in images.inputs_of(m)]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 from sfumato.cli.options import keyword
+from sfumato.home import unstored
 
 OUTPUT = keyword(
     "output",
@@ -24,3 +29,8 @@ AS_JSON = keyword("as_json", bool, False, "--json", text="results as one JSON ob
 QUIET = keyword("quiet", bool, False, "--quiet", "-q", text="no progress, no notices")
 DEBUG = keyword("debug", bool, False, "--debug", text="show where an error came from")
 COMMON = (DEVICE, DTYPE, AS_JSON, QUIET, DEBUG)
+
+
+def storing(values: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """The context of a run that keeps its inputs, or with --no-store does not."""
+    return unstored() if values["no_store"] else nullcontext()

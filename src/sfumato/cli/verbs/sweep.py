@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import nullcontext
 from typing import Any
 
 from sfumato.cli.fields import Wanted
 from sfumato.cli.makers import Maker, prompted
 from sfumato.cli.options import keyword
 from sfumato.cli.verb import Group, Verb
-from sfumato.cli.verbs.generate import PROMPT, RUN
-from sfumato.cli.verbs.shared import COMMON, NO_STORE
+from sfumato.cli.verbs import many
+from sfumato.cli.verbs.generate import PROMPT
+from sfumato.cli.verbs.shared import NO_STORE, storing
 from sfumato.core.errors import SfumatoError
-from sfumato.home import unstored
 from sfumato.methods import Method
 
 OPTIONS = (
@@ -45,14 +44,14 @@ def verb(maker: Maker) -> Verb:
         sweep(maker.cls, maker.methods(values), values)
 
     arguments = [PROMPT] if maker.cls is None else maker.fields
-    shared = [p for p in (*RUN, *COMMON, *maker.others.parameters) if p.name != "n"]
+    options = [p for p in many.options(maker, OPTIONS) if p.name != "n"]
     example = maker.cls.examples[0] if maker.cls and maker.cls.examples else '-p "red apple"'
     example = re.sub(r" (-n \d+|--sheet|-o \S+)", "", example)  # a sweep has its own
     return Verb(
         maker.name,
         body,
         maker.text,
-        (*arguments, *shared, *OPTIONS, *maker.preset),
+        (*arguments, *options),
         (f"{example} --over cfg.scale=1:8:5", f"{example} --over steps=5,10,20 -o sweep/"),
         maker.first,
     )
@@ -67,9 +66,8 @@ def sweep(cls: type[Method] | None, methods: list[Wanted], values: dict[str, Any
 
     over = axis(values["over"], cls.id if cls else "")
     run = composed(methods, values).with_numbers(values)
-    store = unstored() if values["no_store"] else nullcontext()
     total = len(over.values) * max(1, len(values["prompts"]))
-    with store, show.counted(over.name, total, values["quiet"]) as update:
+    with storing(values), show.counted(over.name, total, values["quiet"]) as update:
         done = swept(
             run.process,
             over,

@@ -83,19 +83,19 @@ def solver(value: str | Mapping[str, Any] | Solver[Any]) -> Solver[Any]:
             )
         return value
     options = {} if isinstance(value, str) else dict(value)
-    given = value if isinstance(value, str) else options.pop("solver", None)
-    name = ALIASES.get(str(given), str(given))
-    if not isinstance(given, str) or name not in SOLVERS:
-        near = INSTEAD.get(str(given))
+    word = value if isinstance(value, str) else options.pop("solver", None)
+    name = ALIASES.get(str(word), str(word))
+    if not isinstance(word, str) or name not in SOLVERS:
+        near = INSTEAD.get(str(word))
         hint = "" if near is None else f"take {near}; "
-        raise SfumatoError(f"solver {given!r:.60}: unknown; {hint}known are {', '.join(SOLVERS)}")
+        raise SfumatoError(f"solver {word!r:.60}: unknown; {hint}known are {', '.join(SOLVERS)}")
     make: Any = SOLVERS[name]
     known = options_of(name)
     if wrong := [key for key in options if key not in known]:
         has = ", ".join(known) or "none"
         raise SfumatoError(f"solver {name}: no option {wrong[0]!r:.60}; its options: {has}")
-    made: Solver[Any] = make(**options)
-    return made
+    chosen: Solver[Any] = make(**options)
+    return chosen
 
 
 def acting(value: Mapping[str, Any]) -> dict[str, Any]:

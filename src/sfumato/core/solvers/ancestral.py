@@ -36,15 +36,12 @@ class DDPM:
     order: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = X0
     mean_shift: ClassVar[bool] = True
+    stochastic: ClassVar[bool] = True
     variance: Variance = "auto"
     last_noise: bool = False
 
     def __post_init__(self) -> None:
         fit(self, "solver ddpm")
-
-    @property
-    def stochastic(self) -> bool:
-        return True
 
     evaluated, jumped = once, forget
 

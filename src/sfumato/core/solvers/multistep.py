@@ -47,6 +47,7 @@ class PLMS:
 
     needs: ClassVar[frozenset[str]] = BOTH
     mean_shift: ClassVar[bool] = False
+    stochastic: ClassVar[bool] = False
     order: Annotated[int, Range(1, len(ADAMS_BASHFORTH))] = 4
     start: Literal["fork", "prk", "pie", "euler", "improved"] = "fork"
     of: Annotated[Literal["eps", "v"], Needs("order>1")] = "eps"
@@ -60,10 +61,6 @@ class PLMS:
     @property
     def id(self) -> str:
         return NAMES.get(self.start, "iplms")
-
-    @property
-    def stochastic(self) -> bool:
-        return False
 
     jumped = forget
 

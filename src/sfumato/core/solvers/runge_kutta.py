@@ -51,6 +51,7 @@ class RungeKutta:
 
     needs: ClassVar[frozenset[str]] = BOTH
     mean_shift: ClassVar[bool] = False
+    stochastic: ClassVar[bool] = False
     stages: Literal[2, 4] = 2
     full: bool = False
     faintest: Annotated[float, Range(0, 1)] = FAINTEST
@@ -67,10 +68,6 @@ class RungeKutta:
         if not self.full:
             return "heun"
         return "pie" if self.stages == 2 else "prk"
-
-    @property
-    def stochastic(self) -> bool:
-        return False
 
     jumped = forget
 

@@ -78,13 +78,13 @@ class Eye:
         size = self.clip.size
         height, width = pixels.shape[-2:]
         if self.n == 0 or (height == width and height <= size):
-            seen = shrunk(pixels, size)[None]
+            cuts = shrunk(pixels, size)[None]
         else:
-            seen = cutouts(pixels, self.boxes(pixels, call), size)
-        call.count("clip", len(seen))
-        flat = seen.flatten(0, 1)
+            cuts = cutouts(pixels, self.boxes(pixels, call), size)
+        call.count("clip", len(cuts))
+        flat = cuts.flatten(0, 1)
         index = torch.zeros(len(flat), dtype=torch.long, device=flat.device)
-        vectors: Tensor = self.clip.image(flat, index).unflatten(0, seen.shape[:2])  # type: ignore[no-untyped-call]
+        vectors: Tensor = self.clip.image(flat, index).unflatten(0, cuts.shape[:2])  # type: ignore[no-untyped-call]
         return vectors
 
     def boxes(self, pixels: Tensor, call: Call) -> list[tuple[Box, ...]]:

@@ -117,18 +117,18 @@ class Loss(Method, ABC):
 
     def acting(self, run: Run) -> Tensor | None:
         """(1, H, W) in [0, 1], 1 = acts there, at the work size in pixels."""
-        given = self.mask
-        if given is None:
+        mask_input = self.mask
+        if mask_input is None:
             return None
-        if given.is_tensor:
-            mask: Tensor = given.state(self.id, run.shape, run.n, mask=True).to(run.device)
+        if mask_input.is_tensor:
+            mask: Tensor = mask_input.state(self.id, run.shape, run.n, mask=True).to(run.device)
             return mask
         if run.frame is None:
             raise SfumatoError(
                 f"{self.id}: this run begins from a tensor; give its mask as one, (1, H, W)"
             )
-        opened = images.open_mask(given, run.frame.picture)
-        acting = images.acting(opened, f"mask {given.name}")
+        opened = images.open_mask(mask_input, run.frame.picture)
+        acting = images.acting(opened, f"mask {mask_input.name}")
         return images.mask_to_work(acting, run.frame).to(run.device)
 
 

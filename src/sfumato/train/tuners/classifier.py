@@ -16,19 +16,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato.core.errors import SfumatoError
-from sfumato.core.schedule import named
 from sfumato.nn.classifier import Classifier
 from sfumato.nn.unet import UNetConfig
 from sfumato.train import checkpoint, networks, warm_start
 from sfumato.train.batches import Batches, TestSet
 from sfumato.train.config import Config
 from sfumato.train.grids import listed
-from sfumato.train.objective import column
+from sfumato.train.noisy import LEVELS, Noisy, NoisyPictures
 from sfumato.train.tuners import Outcome
 
 UNREAD = ("low_res", "inpaint", "num_classes", "xf_width")
 """Fields of a denoiser's network that say what it reads beside the picture."""
-LEVELS = (0.001, 0.375, 0.75)
 
 
 @dataclass(frozen=True)
@@ -60,13 +58,10 @@ class NoisyClassifier:
                     f"model.network.{name}: a classifier reads a noisy picture alone; leave it out"
                 )
         net = networks.initialised(lambda: Classifier(network, config.data.size), config.run.seed)
-        self.base: dict[str, str] = {}
-        if config.model.start:
-            weights, _ = warm_start.earlier(config.model.start, "classifier")
-            self.base = warm_start.digests(weights)
-            warm_start.adopt(net, weights)
+        start = config.model.start
+        self.base = warm_start.start(net, start, "classifier") if start else {}
         self.net = net.to(device).train()
-        self.schedule = named(config.model.schedule, config.model.table)
+        self.noisy = NoisyPictures(config, self.batches)
 
     def digests(self) -> dict[str, str]:
         return self.batches.digests() | self.base
@@ -75,25 +70,16 @@ class NoisyClassifier:
         return dict(self.net.named_parameters())
 
     def batch(self, step: int, share: slice) -> Batch:
-        n = self.config.optim.batch
         plans = self.batches.plans(step, share)
-        rng = self.batches.rng("times", step)
-        times = [t for t, _ in self.config.objective.times(n, self.schedule, rng)][share]
-        x0 = self.batches.pixels(plans)
-        noise = self.batches.randn((n, *x0.shape[1:]), "noise", step)[share]
-        labels = [(plan.scene.style, plan.scene.things[0].concept.group) for plan in plans]
-        return self.noised(x0, noise, times, labels)
+        classes = [(plan.scene.style, plan.scene.things[0].concept.group) for plan in plans]
+        return self.labelled(self.noisy.of_step(plans, step, share), classes)
 
-    def noised(
-        self, x0: Tensor, noise: Tensor, times: list[float], classes: list[tuple[str, str]]
-    ) -> Batch:
-        alpha = column([self.schedule.alpha(t) for t in times], x0)
-        sigma = column([self.schedule.sigma(t) for t in times], x0)
-        index = [max(t * self.schedule.steps - 1, 0.0) for t in times]
+    def labelled(self, pictures: Noisy, classes: list[tuple[str, str]]) -> Batch:
+        index = [max(t * self.noisy.schedule.steps - 1, 0.0) for t in pictures.times]
         styles, groups = self.names["style"], self.names["group"]
         labels = [[styles.index(style), groups.index(group)] for style, group in classes]
         return Batch(
-            alpha * x0 + sigma * noise,
+            pictures.x,
             torch.tensor(index, device=self.device),
             torch.tensor(labels, device=self.device),
         )
@@ -111,11 +97,10 @@ class NoisyClassifier:
         parts = {"style": float(of_style.detach()), "group": float(of_group.detach())}
         return Outcome(of_style + of_group, parts)
 
-    def _seen(self, test: TestSet, t: float) -> tuple[Tensor, Batch]:
+    def _predicted(self, test: TestSet, t: float) -> tuple[Tensor, Batch]:
         """Which classes the network sees, (N, 2), and the batch with the true ones."""
-        noise = self.batches.randn(tuple(test.pixels.shape), "judge", 0)
         classes = list(zip(test.styles, [c.group for c in test.concepts], strict=True))
-        batch = self.noised(test.pixels, noise, [t] * len(noise), classes)
+        batch = self.labelled(self.noisy.of_test(test, t), classes)
         return torch.stack([part.argmax(1) for part in self.logits(batch)], dim=1), batch
 
     def judge(self) -> dict[str, float]:
@@ -124,7 +109,7 @@ class NoisyClassifier:
         self.net.eval()
         for test, who in zip(self.batches.tests, ("train", "held-out"), strict=False):
             for t in LEVELS:
-                predicted, batch = self._seen(test, t)
+                predicted, batch = self._predicted(test, t)
                 wrong = (predicted != batch.labels).float().mean(0).tolist()
                 for name, share in zip(("style", "group"), wrong, strict=True):
                     measures[f"{who} {name} wrong {t:g}"] = max(share, 1e-3)
@@ -135,7 +120,7 @@ class NoisyClassifier:
         """Held-out pictures and what the network takes them for."""
         self.net.eval()
         test = self.batches.tests[-1]
-        predicted, _ = self._seen(test, LEVELS[0])
+        predicted, _ = self._predicted(test, LEVELS[0])
         styles, groups = self.names["style"], self.names["group"]
         texts = [f"{styles[s]}, {groups[g]}" for s, g in predicted[:12].tolist()]
         self.net.train()

@@ -15,16 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfumato.core.schedule import named
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
 from sfumato.train import checkpoint, networks, warm_start
 from sfumato.train.batches import Batches, TestSet
 from sfumato.train.config import Config
 from sfumato.train.grids import listed
-from sfumato.train.objective import column
+from sfumato.train.noisy import LEVELS, Noisy, NoisyPictures
 from sfumato.train.tuners import Outcome
-
-LEVELS = (0.001, 0.375, 0.75)
 
 
 @dataclass(frozen=True)
@@ -45,13 +42,10 @@ class Contrastive:
         self.batches = Batches(config, data, folder, device)
         shape = networks.described(CLIPConfig, config.model.network)
         net = networks.initialised(lambda: NoisedCLIP(shape), config.run.seed)
-        self.base: dict[str, str] = {}
-        if config.model.start:
-            weights, _ = warm_start.earlier(config.model.start, "clip")
-            self.base = warm_start.digests(weights)
-            warm_start.adopt(net, weights)
+        start = config.model.start
+        self.base = warm_start.start(net, start, "clip") if start else {}
         self.net = net.to(device).train()
-        self.schedule = named(config.model.schedule, config.model.table)
+        self.noisy = NoisyPictures(config, self.batches)
         self.prompts = self.batches.prompts(shape.context, shape.vocabulary)
 
     def digests(self) -> dict[str, str]:
@@ -61,22 +55,17 @@ class Contrastive:
         return dict(self.net.named_parameters())
 
     def batch(self, step: int, share: slice) -> Batch:
-        n = self.config.optim.batch
         plans = self.batches.plans(step, share)
-        rng = self.batches.rng("times", step)
-        times = [t for t, _ in self.config.objective.times(n, self.schedule, rng)][share]
-        x0 = self.batches.pixels(plans)
-        noise = self.batches.randn((n, *x0.shape[1:]), "noise", step)[share]
-        return self.noised(x0, noise, times, [plan.caption for plan in plans])
+        pictures = self.noisy.of_step(plans, step, share)
+        return self.captioned(pictures, [plan.caption for plan in plans])
 
-    def noised(self, x0: Tensor, noise: Tensor, times: list[float], texts: list[str]) -> Batch:
-        alpha = column([self.schedule.alpha(t) for t in times], x0)
-        sigma = column([self.schedule.sigma(t) for t in times], x0)
-        steps = self.schedule.steps
-        index = torch.tensor([max(round(t * steps) - 1, 0) for t in times], device=self.device)
+    def captioned(self, pictures: Noisy, texts: list[str]) -> Batch:
+        steps = self.noisy.schedule.steps
+        rows = [max(round(t * steps) - 1, 0) for t in pictures.times]
+        index = torch.tensor(rows, device=self.device)
         cond = self.prompts(texts).map(lambda v: v.to(self.device))
         lengths = cond["mask"].sum(1).clamp_min(1)
-        return Batch(alpha * x0 + sigma * noise, index, cond["tokens"], lengths)
+        return Batch(pictures.x, index, cond["tokens"], lengths)
 
     def logits(self, batch: Batch) -> Tensor:
         """Scaled similarities, pictures by texts."""
@@ -92,8 +81,7 @@ class Contrastive:
         return Outcome(total, {"wrong": float(1 - right)})
 
     def _matched(self, test: TestSet, t: float) -> Tensor:
-        noise = self.batches.randn(tuple(test.pixels.shape), "judge", 0)
-        return self.logits(self.noised(test.pixels, noise, [t] * len(noise), test.texts))
+        return self.logits(self.captioned(self.noisy.of_test(test, t), test.texts))
 
     def judge(self) -> dict[str, float]:
         """Share of pictures whose own caption is not the nearest of 160, at three levels."""

@@ -92,9 +92,7 @@ class Diffusion:
         net = networks.initialised(lambda: UNet(shape), self.seed)
         if model.start:
             part: Part = "upsampler" if net.config.low_res else "base"
-            weights, old = warm_start.earlier(model.start, part)
-            self.base = warm_start.digests(weights)
-            warm_start.adopt(net, weights, old, self.batches.tokenizer_file)
+            self.base = warm_start.start(net, model.start, part, self.batches.tokenizer_file)
         dtype = choose(self.device, self.config.optim.dtype).dtype
         return net.to(self.device).cast(DTYPES[dtype]).train()
 

@@ -134,14 +134,14 @@ class JudgeTuner:
     def show(self, file: Path) -> None:
         """Real pictures, what they are, and what the judge takes them for."""
         self.net.eval()
-        seen = self.net(self.real[:160:10]).argmax(1).tolist()
+        predicted = self.net(self.real[:160:10]).argmax(1).tolist()
         self.net.train()
         first: dict[int, str] = {}
         for concept in self.batches.composer.store.concepts:
             first.setdefault(self.label(concept), concept.label)
         texts = [
             f"{label}: {first.get(k, '?')}"
-            for label, k in zip(self.labels[:160:10], seen, strict=True)
+            for label, k in zip(self.labels[:160:10], predicted, strict=True)
         ]
         with checkpoint.beside(file) as part:
             listed(self.real[:160:10], texts).save(part, "PNG")
