@@ -120,7 +120,8 @@ def serve(settings: Settings, address: Address, offered: Offered, *, resume: boo
 def bound(address: Address) -> socket.socket:
     """The port, before anything else begins."""
     kind = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    listening = socket.socket(kind)
+    # asyncio sends at once (TCP_NODELAY) only where the socket names its protocol
+    listening = socket.socket(kind, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((address.host, address.port))
