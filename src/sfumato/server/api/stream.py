@@ -17,7 +17,7 @@ from sfumato.server.events import Sent
 from sfumato.server.hub import Hub, Listener
 
 PING = b": ping\n\n"
-TOGETHER = 0.02  # seconds in which what happens is sent in one write
+TOGETHER = 0.03  # seconds in which what happens is sent in one write
 RETRY = b"retry: 1000\n\n"
 HEADERS = {
     "cache-control": "no-store, no-transform",
