@@ -17,7 +17,7 @@ import sfumato as sf
 from sfumato.core.errors import SfumatoError
 from sfumato.models import notebook
 from sfumato.models.card import Card
-from sfumato.models.cascade import quantised
+from sfumato.models.cascade import quantise
 from sfumato.models.loaders import library, openai
 
 SIZE = (61, 47)
@@ -86,7 +86,7 @@ def test_large_jpeg_takes_exactly_its_steps(model: sf.Model, seen: Any, tmp_path
         assert seen["base"] == [(2, 3, 32, 40)] * 5
     assert seen["up"] == [(1, 3, 128, 160)] * 6 + [(1, 3, 256, 320)] * 3
     for low in (seen["low"][0], seen["low"][-1]):
-        assert torch.equal(low, quantised(low)), "the upsampler reads an 8-bit picture"
+        assert torch.equal(low, quantise(low)), "the upsampler reads an 8-bit picture"
 
 
 def test_sizes_of_results(model: sf.Model) -> None:

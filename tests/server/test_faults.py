@@ -39,6 +39,7 @@ def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is tried again is tried at once."""
     monkeypatch.setattr(kept, "AGAIN", (0.01, 0.05))
     monkeypatch.setattr("sfumato.server.dispatch.AGAIN", (0.01, 0.05))
+    monkeypatch.setattr("sfumato.server.api.operation.LASTS", 0.0)
 
 
 async def refusal(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -25,6 +26,7 @@ from helpers.served import (
 )
 from sfumato import methods
 from sfumato.server import logs
+from sfumato.server.api import operation
 from sfumato.server.retention import tidy
 from sfumato.server.settings import Retention
 from sfumato.server.store import records
@@ -39,6 +41,7 @@ async def test_it_is_ready_when_it_can_keep_and_do_jobs(tmp_path: Path) -> None:
         assert answer.status_code == 503
         assert "MiB are free" in answer.json()["wrong"][0]
         runner.alive = False
+        await asyncio.sleep(operation.LASTS)
         assert "no runner is alive" in (await client.get("/readyz")).json()["wrong"]
         assert (await client.get("/livez")).text == "ok\n"
 
@@ -136,6 +139,19 @@ async def test_answers_are_as_the_document_says(tmp_path: Path) -> None:
             jsonschema.validate((await client.get(path)).json(), wanted)
         wanted = {"$ref": "#/components/schemas/Plan", "components": made["components"]}
         jsonschema.validate((await client.post("/v1/plan", json=recipe_job())).json(), wanted)
+
+
+@in_loop
+async def test_a_path_says_what_it_takes(tmp_path: Path) -> None:
+    """Allow names every method of a path, though each has a route of its own."""
+    async with served(tmp_path) as service, client_of(service) as client:
+        for path, allowed in (
+            ("/v1/session", "DELETE, GET, POST"), ("/v1/jobs", "GET, POST"),
+            (f"/v1/jobs/{'0' * 20}", "DELETE, GET"), (f"/v1/images/{'0' * 64}", "GET, HEAD"),
+            (f"/v1/jobs/{'0' * 20}/files/a/b.png", "GET"),
+        ):  # fmt: skip
+            answer = await client.put(path)
+            assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
 
 
 def test_a_new_method_is_in_the_document_by_itself() -> None:

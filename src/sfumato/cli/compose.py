@@ -91,7 +91,7 @@ def composed(
         if values[name] == "":
             raise SfumatoError(f"--{name}: is empty; leave it out, or say which")
     source = values["recipe"]
-    start = Recipe(model="emoji") if source is None else replays.read(source)
+    start = Recipe(model="emoji") if source is None else replays.read_recipe(source)
     parents = () if source is None else (start.id,)
     if "index" in start.run:  # a picture of a batch: that one, not its batch
         start = replace(start, seed=start.seed + start.run["index"], n=1, run={})
@@ -115,12 +115,12 @@ def composed(
     name = typed or start.model
     if name not in loaded:
         model = library.load(
-            typed or replays.loadable(start.model, folders),
+            typed or replays.resolve_model(start.model, folders),
             device=values["device"],
             dtype=values["dtype"],
             download=values["download"],
         )
-        model = replays.adapted(wanted, model, folders)
+        model = replays.with_adapters(wanted, model, folders)
         for text in values["adapt"]:
             model = model.adapt(*parse_adapter(text))
         loaded[name] = model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +66,7 @@ FIELDS = {
 def of(pictures: str | None, options: dict[str, Any]) -> Config:
     """The recipe that the options say."""
     from sfumato.train.config import parse
+    from sfumato.train.tables import toml
 
     if pictures is None:
         raise SfumatoError("dreambooth: give the folder with the subject's pictures")
@@ -179,17 +179,3 @@ def tables(pictures: str, options: dict[str, Any]) -> dict[str, Any]:
 
 def _whole(folder: str | None) -> str:
     return str(Path(folder).resolve()) if folder else ""
-
-
-def toml(data: dict[str, Any]) -> str:
-    """Tables as TOML; strings, numbers and booleans are written alike in JSON."""
-    tables = {name: table for name, table in data.items() if isinstance(table, dict)}
-    top = {name: value for name, value in data.items() if name not in tables}
-    lines = _pairs(top)
-    for name, table in tables.items():
-        lines += ["", f"[{name}]", *_pairs(table)]
-    return "\n".join(lines) + "\n"
-
-
-def _pairs(table: dict[str, Any]) -> list[str]:
-    return [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in table.items()]

@@ -106,7 +106,7 @@ def renoise(x: Tensor, call: Call) -> Tensor:
 def times_of(process: Process) -> Times:
     """All times of a run: the spacing over [level, 0], the canvas's path, the start's passes."""
     level = process.begins.level(process)
-    if level == 0:
+    if level == 0 and not isinstance(process.spacing, tuple):
         return (0.0,)
     times = process.spaced(level)
     if process.canvas is not None:

@@ -220,6 +220,10 @@ class Process:
                 return place
         return Place()
 
+    def starts_at(self, default: float) -> float:
+        """Where a run begins that was given no level: at the first of explicit times."""
+        return self.spacing[0] if isinstance(self.spacing, tuple) else default
+
     def spaced(self, level: float) -> Times:
         """Times of one pass from a level, by the spacing."""
         own = None if self.spacing != MODEL or self.source is None else self.source.grid

@@ -138,7 +138,7 @@ class SDEdit(Method):
         if self.ratio is not None or self.alpha_bar is not None:
             schedule = process.denoiser.schedule
             return level(schedule, ratio=self.ratio, alpha_bar=self.alpha_bar)
-        return 0.5 if self.t0 is None else self.t0
+        return process.starts_at(0.5) if self.t0 is None else self.t0
 
     def bind_start(self, run: Run) -> BoundStart:
         if run.process.spacing == MODEL and (self.ratio, self.alpha_bar) != (None, None):

@@ -58,8 +58,7 @@ class Admission:
         for k, row in enumerate(rows):
             field = f"rows.{k}.recipe" if isinstance(job, requests.BatchJob) else "recipe"
             found |= dict.fromkeys(self.recipe(client, row.recipe, field))
-            if isinstance(row, requests.Row):
-                _search(row)
+            _search(row)
         if isinstance(job, requests.SweepJob):
             self._sweep(job)
         return list(found)
@@ -79,21 +78,30 @@ class Admission:
                 f"{field}.n",
             )
         self._size(recipe, field)
+        offered, own = {*model.adapters, *model.adapters.values()}, self._trained(client, recipe)
         for adapter in recipe.adapters:
-            if adapter["file"] not in {*model.adapters, *model.adapters.values()}:
+            if adapter["file"] not in offered and adapter["sha256"] not in own:
                 raise RefusedError(
                     f"adapter {adapter['file']!r:.80}: not offered by this server",
                     f"{field}.adapters",
                 )
-        inputs = [sha256 for sha256, _ in _pictures(recipe.methods)]
-        for sha256 in inputs:
+        for sha256 in pictures_of(recipe):
             self._own(client, sha256, f"{field}.methods")
         token = images.resolver.set(lambda digest, name: self.read(digest))
         try:
             self._methods(recipe, field)
         finally:
             images.resolver.reset(token)
-        return inputs
+        return self.used(client, recipe)
+
+    def used(self, client: str, recipe: Recipe) -> list[str]:
+        """Hashes of what a recipe takes of the client's files: pictures, and trained adapters."""
+        return list(dict.fromkeys([*pictures_of(recipe), *self._trained(client, recipe)]))
+
+    def _trained(self, client: str, recipe: Recipe) -> list[str]:
+        """Adapters that the client's own trainings have made."""
+        files = (a["sha256"] for a in recipe.adapters if a["file"].endswith(".safetensors"))
+        return [sha256 for sha256 in files if self.has(client, sha256)]
 
     def _model(self, name: str, field: str) -> ModelInfo:
         models = self.models()
@@ -200,11 +208,16 @@ def _search(row: requests.Row) -> None:
             raise RefusedError(f"search: {name}: the recipe has no {method}", "search")
 
 
-def _pictures(value: Any) -> Iterator[tuple[str, str]]:
-    """(sha256, name) of every picture in plain data, however deep."""
+def pictures_of(recipe: Recipe) -> list[str]:
+    """Hashes of a recipe's pictures."""
+    return list(dict.fromkeys(_pictures(recipe.methods)))
+
+
+def _pictures(value: Any) -> Iterator[str]:
+    """Hashes of every picture in plain data, however deep."""
     if isinstance(value, Mapping):
         if isinstance(value.get("sha256"), str):
-            yield value["sha256"], str(value.get("name", "image"))
+            yield value["sha256"]
         else:
             for part in value.values():
                 yield from _pictures(part)

@@ -11,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from sfumato.server.dispatch import Dispatcher
 from sfumato.server.kept import Kept
 
+METHODS = ("GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS")
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 SLOW = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800)
 
@@ -40,7 +41,8 @@ class Metrics:
         self.registry.register(self)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        self.requests.labels(method, route, status).inc()
+        known = method if method in METHODS else "other"  # clients may make up any
+        self.requests.labels(known, route, status).inc()
         if not route.endswith("/events"):
             self.seconds.labels(route).observe(seconds)
 

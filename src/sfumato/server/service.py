@@ -119,7 +119,7 @@ class Service:
                 new_id(), client, Kind.RECIPE,
                 requests.RecipeJob(**dict(row), priority=job.priority).model_dump_json(),
                 parent=first.id, name=row.name, priority=job.priority,
-                inputs=list(dict.fromkeys(sha for sha, _ in row.recipe.inputs())),
+                inputs=self.admission.used(client, row.recipe),
             )
             for row in job.rows
         ]  # fmt: skip

@@ -19,6 +19,7 @@ PICTURES, CLASS_PICTURES = "pictures", "class"
 def config_of(job: TrainJob, folder: Path = Path()) -> Config:
     """The recipe as the trainer takes it, its pictures in `folder`."""
     from sfumato.train.config import parse
+    from sfumato.train.tables import toml
 
     tables: dict[str, Any] = dict(job.config)
     if tables.get("tuner") not in TUNERS:
@@ -32,4 +33,6 @@ def config_of(job: TrainJob, folder: Path = Path()) -> Config:
     own = {"pictures": str((folder / PICTURES).resolve()), "class_folder": ""}
     if job.class_pictures:
         own["class_folder"] = str((folder / CLASS_PICTURES).resolve())
-    return parse({**tables, "subject": {**subject, **own}}, where="config")
+    whole = {**tables, "subject": {**subject, **own}}
+    parse(whole, where="config")
+    return parse(whole, toml(whole), "config")

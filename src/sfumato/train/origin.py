@@ -157,8 +157,10 @@ def going_on(folder: Path, now: Origin, *, whole: bool = True) -> list[str]:
 
 def _differences(before: Mapping[str, str], now: Mapping[str, str], whole: bool) -> list[str]:
     lines = [f"{name} has changed" for name in now if before.get(name, now[name]) != now[name]]
+    if not whole:  # what is looked at early may be more than the run reads
+        return lines
     lines += [f"{name} is new" for name in now if name not in before]
-    return lines + [f"{name} is gone" for name in before if whole and name not in now]
+    return lines + [f"{name} is gone" for name in before if name not in now]
 
 
 def _shown(value: JsonValue) -> str:

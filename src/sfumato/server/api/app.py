@@ -20,6 +20,7 @@ def create_app(service: Service) -> FastAPI:
         separate_input_output_schemas=False, telemetry={"tracing": False},
     )  # fmt: skip
     metrics = Metrics(service.kept, service.dispatcher)
+    app.state.seen = operation.Seen()
     service.kept.ended = metrics.job
     app.state.service, app.state.metrics = service, metrics
     app.state.callers = Callers.of(settings)

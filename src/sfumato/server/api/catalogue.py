@@ -133,9 +133,10 @@ async def login(
     """Exchange a token for a cookie that no script can read."""
     address = request.client.host if request.client else ""
     client, session = callers.login(wanted.token, address)
+    secure = service.settings.secure or request.headers.get("x-forwarded-proto") == "https"
     response.set_cookie(
         COOKIE, session, max_age=LASTS, path=service.settings.root_path or "/", httponly=True,
-        samesite="strict", secure=service.settings.secure,
+        samesite="strict", secure=secure,
     )  # fmt: skip
     return Session(client=client)
 

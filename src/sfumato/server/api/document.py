@@ -25,6 +25,7 @@ from sfumato.server.requests import REFERS, Exported
 TEMPLATE = "#/components/schemas/{model}"
 REFUSALS = ("4XX", "5XX")
 PICTURE = "PictureRef"
+EXAMPLE = {"kind": "recipe", "recipe": {"model": "emoji", "prompt": "red apple", "seed": 7}}
 UNUSED = ("HTTPValidationError", "ValidationError")
 
 
@@ -53,9 +54,27 @@ def document(app: FastAPI) -> dict[str, Any]:
         "token": {"type": "http", "scheme": "bearer"},
         "session": {"type": "apiKey", "in": "cookie", "name": "sfumato_session"},
     }
+    _link(made["paths"])
     made["security"] = [{"token": []}, {"session": []}, {}]  # the last: on the loopback
     app.openapi_schema = _named(_referring(made))
     return app.openapi_schema
+
+
+def _link(paths: dict[str, Any]) -> None:
+    """Which answer gives what another operation asks for."""
+    submitted = paths["/v1/jobs"]["post"]["responses"]["202"].setdefault("links", {})
+    uploaded = paths["/v1/images"]["post"]["responses"]["201"].setdefault("links", {})
+    for path, operations in paths.items():
+        for operation in operations.values():
+            name = operation["operationId"]
+            if path.startswith("/v1/jobs/{id}"):
+                parameters = {"id": "$response.body#/id"}
+                if "{name}" in path:
+                    parameters["name"] = "1.png"
+                submitted[name] = {"operationId": name, "parameters": parameters}
+            elif "{sha256}" in path:
+                parameters = {"sha256": "$response.body#/sha256"}
+                uploaded[name] = {"operationId": name, "parameters": parameters}
 
 
 def _named(made: dict[str, Any]) -> dict[str, Any]:
@@ -127,6 +146,9 @@ def _finish(operation: dict[str, Any]) -> None:
             "required": True,
             "content": {"application/json": {"schema": schema}},
         }
+        if name == "JobRequest":
+            content = operation["requestBody"]["content"]["application/json"]
+            content["examples"] = {"a picture": {"value": EXAMPLE}}
     answers = operation["responses"]
     answers.pop("422", None)
     schema = {"$ref": TEMPLATE.format(model="Problem")}

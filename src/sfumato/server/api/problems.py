@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -10,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from sfumato import documents
@@ -90,19 +92,35 @@ def install(app: FastAPI) -> None:
         detail = error.detail
         if error.status_code == 404 and detail == "Not Found":
             detail = f"{request.url.path}: no such route; /openapi.json lists them"
-        elif error.status_code == 405 and detail == "Method Not Allowed":
+        headers = {k.replace("-", "_"): v for k, v in (error.headers or {}).items()}
+        if error.status_code == 405 and detail == "Method Not Allowed":
+            headers = {"Allow": allowed(app, request.url.path)}
             detail = f"{request.url.path}: does not take {request.method}; /openapi.json says what"
         elif error.status_code == 400 and detail.startswith("There was an error parsing"):
             detail = "the body is not multipart with a file; send one field `file`"
-        headers = {k.replace("-", "_"): v for k, v in (error.headers or {}).items()}
         field = getattr(error, "field", "")
         return problem(error.status_code, str(detail), field, id_of(request), **headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> JSONResponse:
+        return problem(400, "the client went away in the middle of its request", None)
 
     @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> JSONResponse:
         log.exception("request failed", exc_info=error, extra={"request": id_of(request)})
         line = f"internal error of the server ({type(error).__name__}); its log says more"
         return problem(500, line, None, id_of(request))
+
+
+def allowed(app: FastAPI, path: str) -> str:
+    """Methods that a path takes; routes know of their own alone."""
+    found: set[str] = set()
+    for template, operations in app.openapi()["paths"].items():
+        form = re.escape(template).replace(r"\{name\}", ".+")
+        form = re.sub(r"\\\{[a-z0-9]+\\\}", "[^/]+", form)
+        if re.fullmatch(form, path):
+            found |= {method.upper() for method in operations}
+    return ", ".join(sorted(found))
 
 
 def id_of(request: Request) -> str | None:

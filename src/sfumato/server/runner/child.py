@@ -10,7 +10,6 @@ import logging
 import os
 import queue
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -174,11 +173,11 @@ def resident() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def main(pipe: Connection, make: Callable[[], Work]) -> None:
-    """Where the process begins."""
+def main(pipe: Connection, make: Callable[[], Work], folder: str) -> None:
+    """Where the process begins. folder: an empty one, so that recipes find no file by its name."""
     for number in (signal.SIGINT, signal.SIGTERM):  # meant for the server, which says what to do
         signal.signal(number, signal.SIG_IGN)
-    os.chdir(tempfile.mkdtemp(prefix="sfumato-runner-"))  # recipes find no file by its name
+    os.chdir(folder)
     logging.getLogger("sfumato").addHandler(logging.NullHandler())
     try:
         work = make()

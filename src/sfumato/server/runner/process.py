@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import multiprocessing
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
@@ -35,6 +36,7 @@ class ProcessRunner:
 
     def __init__(self, name: str, make: Callable[[], child.Work], grown: int = GROWN) -> None:
         self.name, self.make, self.grown = name, make, grown
+        self.folder = tempfile.TemporaryDirectory(prefix="sfumato-runner-")
         self.process: Any = None
         self.pipe: Connection | None = None
         self.arrived: asyncio.Queue[Arrived] = asyncio.Queue()
@@ -55,8 +57,9 @@ class ProcessRunner:
         context = multiprocessing.get_context("spawn")
         self.pipe, other = context.Pipe()
         self.process = context.Process(
-            target=child.main, args=(other, self.make), name=f"sfumato-{self.name}", daemon=True
-        )
+            target=child.main, args=(other, self.make, self.folder.name),
+            name=f"sfumato-{self.name}", daemon=True,
+        )  # fmt: skip
         await asyncio.to_thread(self.process.start)
         other.close()
         self.arrived = asyncio.Queue()

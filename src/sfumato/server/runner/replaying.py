@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sfumato.core.errors import SfumatoError
+from sfumato.recipe import Recipe
 from sfumato.server import requests
 from sfumato.server.runner.protocol import Happening, Said
 from sfumato.server.runner.warm import Warm
@@ -15,7 +18,7 @@ from sfumato.server.runner.warm import Warm
 Tell = Callable[[Happening], None]
 
 
-def replayed(row: requests.Row | requests.SweepJob, inputs: Mapping[str, Path], warm: Warm) -> Any:
+def replayed(row: requests.Row, inputs: Mapping[str, Path], warm: Warm) -> Any:
     """The recipe composed on its model, as `sfumato.run` composes it."""
     from sfumato.models.replay import Replay, Surroundings
 
@@ -24,8 +27,19 @@ def replayed(row: requests.Row | requests.SweepJob, inputs: Mapping[str, Path], 
             raise SfumatoError(f"input {name} (sha256 {digest[:12]}…): not here; upload it first")
         return inputs[digest].read_bytes()
 
-    within = Surroundings(warm.open, read, warm.folders)
-    return Replay.of(row.recipe, within=within)
+    with trained(row.recipe, inputs) as folder:
+        within = Surroundings(warm.open, read, (folder, *warm.folders))
+        return Replay.of(row.recipe, within=within)
+
+
+@contextmanager
+def trained(recipe: Recipe, inputs: Mapping[str, Path]) -> Iterator[Path]:
+    """A folder with the adapters that came as the task's inputs, as the recipe calls them."""
+    with tempfile.TemporaryDirectory(prefix="sfumato-adapters-") as folder:
+        for adapter in recipe.adapters:
+            if (file := inputs.get(adapter["sha256"])) is not None:
+                (Path(folder) / Path(adapter["file"]).name).symlink_to(file.resolve())
+        yield Path(folder)
 
 
 def searched(again: Any, job: requests.Row, tell: Tell) -> Any:

@@ -17,7 +17,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.recipe import Recipe
 from sfumato.server.requests import RecipeJob, SweepJob
 from sfumato.server.runner.protocol import Expanded, Made, Task
-from sfumato.server.runner.replaying import Tell, replayed
+from sfumato.server.runner.replaying import Tell, replayed, searched
 from sfumato.server.runner.warm import Warm
 
 PICTURES = "pictures"
@@ -35,7 +35,8 @@ class Cell:
 def sweep(job: SweepJob, task: Task, tell: Tell, warm: Warm) -> None:
     """Tell the children, or with their pictures make the pages."""
     if task.files is None:
-        found = list(cells(job, replayed(job, task.inputs, warm)))
+        again = searched(replayed(job, task.inputs, warm), job, tell)
+        found = list(cells(job, again))
         requests = (
             RecipeJob(recipe=cell.recipe, name=cell.names[0], priority=job.priority)
             for cell in found
@@ -49,7 +50,8 @@ def sweep(job: SweepJob, task: Task, tell: Tell, warm: Warm) -> None:
         return
     with tempfile.TemporaryDirectory(prefix="sfumato-sweep-") as folder:
         place = Path(folder) / "sweep"
-        finish(job, replayed(job, task.inputs, warm), place, task.files)
+        again = searched(replayed(job, task.inputs, warm), job, tell)
+        finish(job, again, place, task.files)
         for file in sorted(place.rglob("*")):
             if file.is_file() and file.name != CLAIM:
                 data = documents.read_bytes(file, LARGEST_FILE)

@@ -43,7 +43,7 @@ def train(job: TrainJob, task: Task, tell: Tell, warm: Warm) -> None:
         run.mkdir()
         trainer = Trainer(
             config, place / training.PICTURES, run, device=_device(warm),
-            say=lambda line: tell(Said(line)),
+            say=lambda line: tell(Said(line.replace(f"{run}/", ""))),
         )  # fmt: skip
         with watched(trainer, config.optim.steps, tell):
             trainer.run()
