@@ -11,6 +11,8 @@ import pytest
 
 import sfumato as sf
 from helpers.program import FAST, STROKES, call, fails, home
+from sfumato.cli.makers import prompted
+from sfumato.core.errors import SfumatoError
 from sfumato.models import batch
 from sfumato.models.replay import read_recipe
 
@@ -219,3 +221,13 @@ def test_changed_fields_keep_the_rest() -> None:
     assert revised.base.n == 3
     with pytest.raises(sf.SfumatoError, match="this process has cfg, sdedit"):
         process.revised("ilvr", factor=3)
+
+
+@pytest.mark.parametrize("length", [1_200, 9_000])
+def test_a_long_prompt_is_quoted_in_part(length: int) -> None:
+    text = ("red apple on a table " * 500)[:length]
+    assert prompted({"words": [text], "prompt": None})["prompt"] == text
+    with pytest.raises(SfumatoError) as refused:
+        prompted({"words": [text], "prompt": "rose"})
+    assert len(str(refused.value)) < 160
+    assert f"({length:,} characters)" in str(refused.value)

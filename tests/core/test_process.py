@@ -54,7 +54,7 @@ def process(network: Any = None, **values: Any) -> Process:
 class Tint(Guide):
     """A user's own guide: pulls the channel means to zero, and counts."""
 
-    through = "input"
+    through = "prediction"
     name = "tint"
 
     def logp(self, x: Tensor, pred: Prediction, call: Call) -> Tensor:

@@ -162,7 +162,7 @@ class Upwards(Guide):
     """A constant score: what a network's noise at t = 1 amounts to."""
 
     name = "upwards"
-    through = "input"
+    through = "prediction"
     faintest = FAINTEST
 
     def logp(self, x: torch.Tensor, pred: Any, call: Any) -> torch.Tensor:

@@ -127,7 +127,7 @@ def test_a_mask_that_touches_a_cell_frees_it(model: sf.Model) -> None:
     cells = keeper.mask[0]
     free = {tuple(int(v) for v in where) for where in (cells > 0).nonzero()}
     left, top = run.frame.offset
-    assert run.frame.source == run.frame.place or run.frame.box is not None
+    assert run.frame.source_box == run.frame.target_box or run.frame.box is not None
     scale = run.frame.scaled[0] / (run.frame.box[2] - run.frame.box[0])
     x = (6 - run.frame.box[0]) * scale + left
     y = (9 - run.frame.box[1]) * scale + top

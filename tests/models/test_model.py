@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +216,7 @@ def test_pictures_agree_between_batch_sizes(model: sf.Model) -> None:
 class Tint(sf.Guide):
     """A user's guide: less green."""
 
-    through = "input"
+    through = "prediction"
     name = "tint"
 
     def logp(self, x: Tensor, pred: sf.Prediction, call: sf.Call) -> Tensor:
@@ -465,3 +466,49 @@ def test_another_prompt_gets_the_template_too() -> None:
     process = sf.load("emoji").process("rose, flat")
     assert process.based(prompt="rose").base.prompt == "rose, 3d render"
     assert process.based(prompt="rose, ink drawing").base.prompt == "rose, ink drawing"
+
+
+class Bare(torch.nn.Module):
+    """A network without a configuration: half of the state, whatever the time and the text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.share = torch.nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x: Any, time: Any, cond: Any) -> Any:
+        return x * self.share
+
+
+def test_a_foreign_network_needs_no_configuration(model: sf.Model) -> None:
+    bare = Bare().requires_grad_(False)
+    foreign = replace(
+        model,
+        denoiser=replace(model.denoiser, network=bare, learned_range=False),
+        upsamplers=tuple(
+            replace(one, network=bare, learned_range=False) for one in model.upsamplers
+        ),
+    )
+    mask = PIL.Image.new("L", (64, 64), 255)
+    picture = PIL.Image.new("RGB", (64, 64), (200, 30, 30))
+    process = foreign.process("rose", steps=3) | sf.Inpaint(picture, mask=mask)
+    assert sum(process.calls) > 0
+    assert process.sample(seed=1).images[0].size == (64, 64)
+
+
+def test_a_run_that_took_times_beside_a_start_level_is_replayed_by_its_times(
+    model: sf.Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Versions up to 0.2.0 took both; typed together today they are refused."""
+    picture = PIL.Image.new("RGB", (32, 32), (200, 30, 30))
+    result = (model.process("rose", spacing=(0.5, 0.2, 0.0), stages=1) | sf.SDEdit(picture)).sample(
+        seed=1
+    )
+    recipe = result.images[0].recipe
+    (entry,) = (one for one in recipe.methods if one["method"] == "sdedit")
+    both = tuple({**one, "t0": 0.3} if one is entry else one for one in recipe.methods)
+    with caplog.at_level("INFO", "sfumato"):
+        again = sf.run(replace(recipe, methods=both))
+    assert "t0 had no effect" in caplog.text
+    assert np.array_equal(np.asarray(again.images[0]), np.asarray(result.images[0]))
+    with pytest.raises(SfumatoError, match="leave the level out, or the times"):
+        sf.run(replace(recipe, methods=both, run={}))

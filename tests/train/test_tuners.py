@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from helpers.training import RECIPE, config, trained
 from sfumato.train.data import build
+from sfumato.train.tuners.diffusion import Diffusion
 
 STEPS = """
 [data]
@@ -80,6 +81,7 @@ use_scale_shift_norm = true
 RECIPES = {
     "base": RECIPE.replace("steps = 24", "steps = 4").replace("size = 16", "size = 32"),
     "upsampler": UPSAMPLER + STEPS,
+    "redrawn": UPSAMPLER + STEPS.replace("[data]", '[data]\nbase = "emoji"\nbase_share = 0.5'),
     "classifier": CLASSIFIER + STEPS,
     "contrastive": CLIP + STEPS,
     "judge": JUDGE + JUDGED,
@@ -104,6 +106,19 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
             drawn[style][code] = picture
     build.pack(folder, rows, drawn)
     return folder
+
+
+def test_a_base_redraws_a_share_of_what_an_upsampler_reads(packed: Path, tmp_path: Path) -> None:
+    """The large pictures stay, and so do the small ones that are not chosen."""
+    share = slice(0, 16)
+    plain, redrawn = (
+        Diffusion(config(RECIPES[kind], batch=16), packed, tmp_path / kind, "cpu").batch(0, share)
+        for kind in ("upsampler", "redrawn")
+    )
+    assert torch.equal(plain.x0, redrawn.x0)
+    moved = (plain.cond["low_res"] - redrawn.cond["low_res"]).abs().amax((1, 2, 3))
+    assert 4 <= int((moved > 0.01).sum()) <= 12
+    assert float(moved[moved < 0.01].max()) == 0
 
 
 @pytest.mark.parametrize("kind", RECIPES)

@@ -12,7 +12,7 @@ from typing import Any
 from sfumato import images
 from sfumato.cli import show
 from sfumato.cli.fields import Wanted
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted, shortened
 from sfumato.core.process import Process
 from sfumato.core.ranges import SEEDS, real, whole
 from sfumato.core.spacing import NAMES
@@ -169,7 +169,9 @@ def parse_spacing(text: str) -> str | tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise SfumatoError(f"--spacing {text}: write times such as 0.9,0.5,0.1") from None
+        raise SfumatoError(
+            f"--spacing {shortened(text)}: write times such as 0.9,0.5,0.1"
+        ) from None
 
 
 def parse_size(text: str | None) -> Any:
@@ -181,7 +183,7 @@ def parse_size(text: str | None) -> Any:
     except ValueError:
         sides = []
     if len(sides) not in (1, 2):
-        raise SfumatoError(f"--size {text}: write N, WxH, input or native")
+        raise SfumatoError(f"--size {shortened(text)}: write N, WxH, input or native")
     return sides[0] if len(sides) == 1 else (sides[0], sides[1])
 
 
@@ -190,9 +192,11 @@ def parse_adapter(text: str) -> tuple[str, float]:
     name, equals, strength = text.rpartition("=")
     name = name if equals else text
     if not name:
-        raise SfumatoError(f"--adapt {text!r}: write NAME or FILE, maybe =STRENGTH")
+        raise SfumatoError(f"--adapt {quoted(text)}: write NAME or FILE, maybe =STRENGTH")
     try:
         scale = float(strength) if equals else 1.0
     except ValueError:
-        raise SfumatoError(f"--adapt {text}: strength {strength!r} is no number") from None
+        raise SfumatoError(
+            f"--adapt {shortened(text)}: strength {quoted(strength)} is no number"
+        ) from None
     return name, real(scale, "--adapt: strength", STRENGTH)

@@ -49,6 +49,7 @@ class DiffStyler(Method):
         'photo.png -p "ink drawing" --content 0.5',
     )
     slot: ClassVar[str | None] = "start"
+    levels: ClassVar[tuple[str, ...]] = ("t_start",)
 
     image: Annotated[Image, knob("the picture to restyle")]
     content: Annotated[

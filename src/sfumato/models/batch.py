@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato import documents
-from sfumato.core.errors import SfumatoError, said
+from sfumato.core.errors import SfumatoError, error_line
 from sfumato.core.interrupts import undisturbed
 from sfumato.images.folders import pictures_in
 from sfumato.images.writing import numbered, write_safely, write_whole
@@ -214,7 +214,7 @@ def run(
             try:
                 state = _make_row(row, compose(row), claimed, report)
             except Exception as error:  # whatever it is, it is this row's alone
-                state = said(error)
+                state = error_line(error)
                 report.failed.append((row, state))
                 _free_memory()
             waiting.pop(0)

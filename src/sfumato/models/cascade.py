@@ -13,12 +13,12 @@ from torch import Tensor
 
 from sfumato.core.composition import name_of
 from sfumato.core.context import Run, Step
-from sfumato.core.denoiser import Cond
+from sfumato.core.denoiser import Cond, traits
 from sfumato.core.frame import Frame
 from sfumato.core.loop import Loop
 from sfumato.core.noise import Noise
 from sfumato.core.plan import calls as planned
-from sfumato.core.process import Method, Process
+from sfumato.core.process import Composable, Process
 from sfumato.core.source import Source
 from sfumato.models.result import Result
 
@@ -37,7 +37,7 @@ class Cascade:
         count = len(self.upsamplers)
         return f"{self.base!r}\n  then {count} upsampler{'s' if count > 1 else ''}"
 
-    def __or__(self, method: Method) -> Cascade:
+    def __or__(self, method: Composable) -> Cascade:
         base, upsamplers = self.base | method, self.upsamplers
         if getattr(method, "stages", "base") == "all":
             upsamplers = tuple(process | method for process in upsamplers)
@@ -71,7 +71,7 @@ class Cascade:
         return Cascade(self.base.based(**values), self.upsamplers)
 
     @property
-    def methods(self) -> tuple[Method, ...]:
+    def methods(self) -> tuple[Composable, ...]:
         return self.base.methods
 
     @cached_property
@@ -99,7 +99,7 @@ class Cascade:
         factor = self.source.factors[process.stage - 1]
         shape = (low.shape[1], low.shape[2] * factor, low.shape[3] * factor)
         cond = Cond({"low_res": low})
-        if process.denoiser.network.config.xf_width:  # type: ignore[attr-defined]
+        if traits(process.denoiser.network).xf_width:
             text = self.source.encode([base.process.prompt]).rows(base.n)  # GLIDE's reads it too
             cond = Cond({**text, **cond})
         frame = base.frame

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sfumato.core.denoiser import Cond, Denoiser
+from sfumato.core.denoiser import Cond, Denoiser, traits
 from sfumato.core.frame import Frame
 from sfumato.core.process import Process
 from sfumato.models.cascade import Cascade, base_of, max_rows
@@ -107,7 +107,7 @@ def meta_call(
     net = module(denoiser)
     x, times = (torch.empty(size, device="meta") for size in ((rows, *shape), (rows,)))
     inputs = {**cond.map(lambda v: v.to("meta")).rows(rows)}
-    if getattr(network.config, "inpaint", False):
+    if traits(network).inpaint:
         inputs |= {"inpaint_mask": x[:, :1], "inpaint_image": x}
     on_meta = meta_copy(net) if network is net else replace(network, net=meta_copy(net))
     return partial(on_meta, x, times, inputs)
@@ -169,5 +169,5 @@ def throughput(choice: Choice) -> float:
 
 def _upsampler_cond(process: Process, denoiser: Denoiser, low: tuple[int, ...]) -> Cond:
     """One row of what an upsampler reads: the stage before, and of some the text."""
-    text = cond_of(process) if denoiser.network.config.xf_width else {}  # type: ignore[attr-defined]
+    text = cond_of(process) if traits(denoiser.network).xf_width else {}
     return Cond({**text, "low_res": torch.empty((1, *low), device="meta")})

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from sfumato.core.denoiser import Cond
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.source import Span
 from sfumato.models.files.spans import Spans, clip_spans, column_spans
 
@@ -166,7 +166,7 @@ class Encoder:
         ids = list(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
         if ids and max(ids) >= len(self.vectors):
             raise SfumatoError(
-                f"prompt {text[:40]!r}: has token {max(ids)}, the text encoder's table "
+                f"prompt {quoted(text)}: has token {max(ids)}, the text encoder's table "
                 f"{len(self.vectors)} rows; the tokenizer belongs to another model"
             )
         return ids

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfumato.core.denoiser import Traits
 from sfumato.core.errors import SfumatoError
 from sfumato.core.spaces import Space
 
@@ -83,19 +84,6 @@ class Latents:
             latent = latent * self.std + self.mean
         pixels: Tensor = self.autoencoder.decode(latent + self.shift).sample
         return pixels
-
-
-@dataclass(frozen=True)
-class Traits:
-    """What the rest of the program asks of a network's configuration.
-
-    stride: pixels of a cell, for SDXL's size conditioning (None: not conditioned on sizes).
-    """
-
-    num_classes: int | None = None
-    inpaint: bool = False
-    xf_width: int = 0
-    stride: int | None = None
 
 
 def cross_attentions(net: Any) -> list[Any]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sfumato import images
 from sfumato.core.context import Run, Step
-from sfumato.core.denoiser import Cond, Denoiser
+from sfumato.core.denoiser import Cond, Denoiser, traits
 from sfumato.core.errors import SfumatoError
 from sfumato.core.frame import Frame, Size
 from sfumato.core.process import Process
@@ -260,8 +260,7 @@ class Model:
         self, texts: Sequence[str], label: int | None = None, beside: Sequence[str] = ()
     ) -> Cond:
         """Tokens or vectors of prompts, or class labels; one row each."""
-        config = self.denoiser.network.config  # type: ignore[attr-defined]
-        classes = config.num_classes
+        classes = traits(self.denoiser.network).num_classes
         if label is not None and not (classes and 0 <= label < classes):
             labels = f"0 to {classes - 1}" if classes else "none, it is not class-conditional"
             raise SfumatoError(f"label {label}: model {self.name} knows {labels}")

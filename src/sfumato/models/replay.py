@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,7 +17,7 @@ from sfumato.core.context import Step
 from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
 from sfumato.documents import parse_data
-from sfumato.methods import from_data
+from sfumato.methods import Method, from_data
 from sfumato.models.cascade import Cascade
 from sfumato.models.files import hub
 from sfumato.models.files.pipeline import digest_of
@@ -96,6 +96,9 @@ def compose(
 ) -> Process | Cascade:
     """The process of a recipe on a model; pictures are what `inputs` gives, else looked for as
     recipe.fetch says."""
+    with inputs_from(recipe, folders, inputs):
+        methods = [from_data(entry, "recipe") for entry in recipe.methods]
+    recipe, methods = _as_ran(recipe, methods)
     process = model.process(
         recipe.prompt,
         negative=recipe.negative,
@@ -108,9 +111,31 @@ def compose(
         stages=recipe.stages,
     )
     with inputs_from(recipe, folders, inputs):
-        for entry in recipe.methods:
-            process = process | from_data(entry, "recipe")
+        for method in methods:
+            process = process | method
     return process
+
+
+def _as_ran(recipe: Recipe, methods: list[Method]) -> tuple[Recipe, list[Method]]:
+    """The methods as they acted in a run: up to 0.2.0, explicit times silenced a start level.
+
+    Both together are refused since, unless they agree, so a recipe of a run that has both is of
+    such a version. A level of 0 was the exception: it silenced the times.
+    """
+    if not recipe.run or not isinstance(recipe.spacing, tuple | list):
+        return recipe, methods
+    acted = []
+    for method in methods:
+        values = {name: getattr(method, name) for name in method.levels}
+        set_ones = {name: value for name, value in values.items() if value is not None}
+        for name, value in set_ones.items():
+            if value == (1 if name == "alpha_bar" else 0):
+                recipe = replace(recipe, spacing=None)
+            else:
+                log.info("recipe: %s had no effect beside its times, and is left out", name)
+                method = replace(cast(Any, method), **{name: None})
+        acted.append(method)
+    return recipe, acted
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato import images
-from sfumato.core.errors import SfumatoError, said
+from sfumato.core.errors import SfumatoError, error_line
 from sfumato.core.interrupts import undisturbed
 from sfumato.images import Picture
 from sfumato.images.destination import Destination
@@ -129,7 +129,7 @@ def save_new(picture: Picture, path: Path) -> Written:
         try:
             data = candidate.encode(format_of(target), name=str(target))
         except Exception as error:  # of a format, or of a recipe that is no JSON
-            trouble.append(said(error))
+            trouble.append(error_line(error))
             continue
         written = write_safely(target, data)
         if trouble and not written.trouble:

@@ -152,12 +152,12 @@ class Dispatcher:
             else:
                 await attempt.take(happening)
         await attempt.settled()
-        await self._ended(entry, last)
+        ending = [self._ended(entry, last)]
         if isinstance(last, Finished) and last.pace is not None:
-            await self.kept.surely(
-                partial(records.cost, model=kind[0], size=kind[1], device=kind[2],
-                        seconds=last.pace)
-            )  # fmt: skip
+            model, size, device = kind
+            cost = partial(records.cost, model=model, size=size, device=device, seconds=last.pace)
+            ending.append(self.kept.surely(cost))
+        await asyncio.gather(*ending)  # in one transaction
 
     async def _ended(self, entry: Entry, last: Happening | None) -> None:
         if isinstance(last, Expanded):

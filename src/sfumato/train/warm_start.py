@@ -114,15 +114,15 @@ def earlier(name: str, part: Part) -> tuple[dict[str, Tensor], Path | None]:
     return weights, folder / words if words else None
 
 
-def digests(weights: Mapping[str, Tensor]) -> dict[str, str]:
-    """Of the weights that a run starts from."""
+def digests(weights: Mapping[str, Tensor], field: str = "model.start") -> dict[str, str]:
+    """Of the weights that a field of the recipe names."""
     digest = sha256()
     for name in sorted(weights):
         digest.update(name.encode())
         digest.update(
             weights[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
         )
-    return {"the weights of model.start": digest.hexdigest()[:24]}
+    return {f"the weights of {field}": digest.hexdigest()[:24]}
 
 
 def _files(folder: Path, name: str, part: Part) -> tuple[Sequence[str], str | None]:

@@ -165,7 +165,7 @@ def planned(config: Config) -> str:
     known = vocabulary_of(model) if subject.name else ()
     count = len(naming.inspected(tokens, name, known, spelled_by(model)))
     text = model.phrase(subject.wording.format(subject.noun))
-    said = model.phrase(subject.wording.format(f"{name} {subject.noun}"))
+    phrase = model.phrase(subject.wording.format(f"{name} {subject.noun}"))
     if config.tuner != "dreambooth":
         apart = f" for each of {layer_count(model)} layers" if config.tuner == "p_plus" else ""
         return (
@@ -184,7 +184,7 @@ def planned(config: Config) -> str:
     what += " and its upsampler" if subject.upsampler else ""
     lines = [
         f"pictures: {', '.join(shot.name for shot in shots)}",
-        f"subject: {said!r}; its name is {count} token(s)",
+        f"subject: {phrase!r}; its name is {count} token(s)",
         f"class: {text!r}, {len(missing)} pictures to make",
         f"training: {what}, {optim.steps} steps of {rows} pictures, rate {optim.rate:g}",
     ]

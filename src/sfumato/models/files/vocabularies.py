@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from sfumato.core.denoiser import Cond
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.ranges import Range
 from sfumato.core.source import Span
 from sfumato.documents import parse_json, read_bytes, read_json, read_text
@@ -267,4 +267,4 @@ def _rewritten_spans(tokenizer: Tokenizer, rewritten: str, text: str) -> list[Sp
 
 def too_long_message(text: str, n: int, room: int) -> str:
     """What is said of a prompt that does not fit."""
-    return f"prompt {text[:40]!r}…: {n} tokens, this model reads {room}; shorten it by {n - room}"
+    return f"prompt {quoted(text)}: {n} tokens, this model reads {room}; shorten it by {n - room}"

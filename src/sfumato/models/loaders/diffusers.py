@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from sfumato.core.denoiser import Denoiser, Kind
+from sfumato.core.denoiser import Denoiser, Kind, Traits
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import Table, linear, scaled_linear, squared_cosine
 from sfumato.core.spaces import IDENTITY, Space
@@ -23,7 +23,7 @@ from sfumato.models.devices import Choice
 from sfumato.models.encoders import Encoder, Encoders
 from sfumato.models.files import configs, pipeline, schedulers
 from sfumato.models.files.schedulers import Scheduler
-from sfumato.models.latents import Conditional, Latents, Traits, Unconditional
+from sfumato.models.latents import Conditional, Latents, Unconditional
 from sfumato.models.model import Model
 
 log = logging.getLogger("sfumato")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sfumato.core.errors import SfumatoError, said
+from sfumato.core.errors import SfumatoError, error_line
 from sfumato.core.interrupts import Stopped as Interrupt
 from sfumato.home import unstored
 from sfumato.server import requests
@@ -39,7 +39,7 @@ def perform(task: Task, tell: Tell, warm: Warm) -> None:
     except Interrupt:
         last = Stopped()
     except Exception as error:  # whatever it is, it is this task's alone
-        line = said(error)
+        line = error_line(error)
         trace = traceback.format_exc() if line.startswith("internal error") else ""
         last = Failed(line, trace)
     finally:
