@@ -152,6 +152,7 @@ async def _serve(server: Server, address: Address, listening: socket.socket, qui
         app = create_app(service)
         app.openapi()  # takes a while, in which nobody should wait
         web = Web(web_config(app, address, server.settings))
+        listening.listen()  # whoever has read the address is not refused
         task = asyncio.create_task(web.serve([listening]))
         port = listening.getsockname()[1]
         log.info("listening", extra={"url": replace(address, port=port).url})
