@@ -9,8 +9,8 @@
 # machine and --volume for what those name; nothing of them stays in the image or here.
 #
 # Needs: root, Debian's buildah and (for TREE) debootstrap, openssl, python3, Debian's and pip's
-# packages within reach, 15 GB of disk under CHECK_DIR (default: a new folder under TMPDIR), ten
-# minutes. Leaves nothing but TREE. CHECK_PORT: a free port of the loopback.
+# packages within reach, 15 GB of disk under CHECK_DIR (default: a new folder under TMPDIR), a
+# quarter of an hour. Leaves nothing but TREE. CHECK_PORT: a free port of the loopback.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 tree=${1:?give a folder for the base, as debootstrap makes it}
@@ -113,7 +113,7 @@ kill -TERM "$server"
 wait "$server" || true
 server=
 grep --quiet '"message": "stopping' "$made/log" || echo "note: the signal did not reach the server"
-if "${tool[@]}" run --isolation chroot "$container" -- grep -rqs "$(hostname)" /etc/pip.conf; then
+if ! "${tool[@]}" run --isolation chroot "$container" -- test ! -s /etc/pip.conf; then
     echo "pip's settings are in the image" >&2
     exit 1
 fi
