@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import logging
 import os
@@ -152,6 +153,8 @@ async def _serve(server: Server, address: Address, listening: socket.socket, qui
         app = create_app(service)
         app.openapi()  # takes a while, in which nobody should wait
         web = Web(web_config(app, address, server.settings))
+        gc.collect()
+        gc.freeze()  # what stays is not looked at again and again, while clients wait
         listening.listen()  # whoever has read the address is not refused
         task = asyncio.create_task(web.serve([listening]))
         port = listening.getsockname()[1]

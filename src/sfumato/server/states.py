@@ -61,7 +61,8 @@ class States:
         )  # fmt: skip
 
     def _enter(self, jobs: Sequence[New], inserted: Sequence[tuple[int, Sent]]) -> None:
-        """Into the queue, and told."""
+        """Into the queue, and told: listeners after whoever waits for the answer."""
+        soon = asyncio.get_running_loop().call_soon
         for job, (number, sent) in zip(jobs, inserted, strict=True):
             entry = Entry(
                 job.id, number, job.client, Kind(job.kind), job.phase, job.parent,
@@ -76,7 +77,7 @@ class States:
                 self.kept.queue.open[entry.id] = entry
             else:
                 self.kept.queue.add(entry)
-            self.kept.hub.publish(sent)
+            soon(self.kept.hub.publish, sent)
 
     async def begin(self, entry: Entry, runner: str) -> None:
         """A runner has it."""
