@@ -21,7 +21,7 @@ tool=(buildah --root "$made/storage" --runroot "$made/run" --storage-driver vfs)
 server=
 
 end() {
-    if [ -n "$server" ]; then kill "$server" 2>/dev/null || true; fi
+    if [ -n "$server" ]; then pkill -KILL --uid 10001 --full -- "--port $port" || true; fi
     "${tool[@]}" rm --all >/dev/null 2>&1 || true
     "${tool[@]}" rmi --all --force >/dev/null 2>&1 || true
     rm -rf "$made"
@@ -109,12 +109,16 @@ then
     exit 1
 fi
 
-kill -TERM "$server"
+# As the container's init would; buildah does not pass signals on.
+pkill -TERM --uid 10001 --full -- "--port $port"
 wait "$server" || true
 server=
-grep --quiet '"message": "stopping' "$made/log" || echo "note: the signal did not reach the server"
+if ! grep --quiet '"message": "stopping' "$made/log"; then
+    echo "it did not stop when it was told to" >&2
+    exit 1
+fi
 if ! "${tool[@]}" run --isolation chroot "$container" -- test ! -s /etc/pip.conf; then
     echo "pip's settings are in the image" >&2
     exit 1
 fi
-echo "held: built, run as $user, a job made and fetched"
+echo "held: built, run as $user, a job made and fetched, stopped"

@@ -61,8 +61,7 @@ class States:
         )  # fmt: skip
 
     def _enter(self, jobs: Sequence[New], inserted: Sequence[tuple[int, Sent]]) -> None:
-        """Into the queue, and told: listeners after whoever waits for the answer."""
-        soon = asyncio.get_running_loop().call_soon
+        """Into the queue, and told."""
         for job, (number, sent) in zip(jobs, inserted, strict=True):
             entry = Entry(
                 job.id, number, job.client, Kind(job.kind), job.phase, job.parent,
@@ -77,7 +76,7 @@ class States:
                 self.kept.queue.open[entry.id] = entry
             else:
                 self.kept.queue.add(entry)
-            soon(self.kept.hub.publish, sent)
+            self.kept.hub.publish(sent)
 
     async def begin(self, entry: Entry, runner: str) -> None:
         """A runner has it."""
