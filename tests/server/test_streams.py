@@ -25,7 +25,7 @@ from helpers.served import (
 from sfumato.server import hub as hubs
 from sfumato.server.api.stream import EventStream
 from sfumato.server.events import Sent
-from sfumato.server.hub import AT_ONCE, Hub, Turns
+from sfumato.server.hub import Hub
 from sfumato.server.runner.protocol import Finished, Happening, Stepped, Task
 
 
@@ -149,25 +149,3 @@ async def test_nothing_stays_in_memory_of_what_has_ended(tmp_path: Path) -> None
         assert not queue.waiting
         assert not service.kept.hub.steps
         assert not service.kept.files.pending
-
-
-@in_loop
-async def test_requests_come_between_listeners() -> None:
-    """Of many listeners few go on in one pass of the loop; one that is gone holds up no other."""
-    turns, passed = Turns(), []
-
-    async def one(number: int) -> None:
-        await turns.mine()
-        passed.append(number)
-
-    many = 5 * AT_ONCE
-    tasks = [asyncio.create_task(one(number)) for number in range(many)]
-    await asyncio.sleep(0)
-    tasks[1].cancel()
-    passes = []
-    while len(passed) < many - 1:
-        before = len(passed)
-        await asyncio.sleep(0)
-        passes.append(len(passed) - before)
-    assert max(passes) <= AT_ONCE
-    assert passed == [number for number in range(many) if number != 1]

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from sfumato.server.events import Sent
 
 BEHIND = 1000  # kept events that a listener may be behind
-AT_ONCE = 8  # listeners that are written to in one pass of the event loop
 
 
 @dataclass(eq=False)
@@ -68,37 +67,12 @@ class Listener:
         return taken
 
 
-class Turns:
-    """Lets few go on in one pass of the event loop, so that what comes in meanwhile is seen to."""
-
-    def __init__(self) -> None:
-        self.waiting: deque[asyncio.Future[None]] = deque()
-
-    async def mine(self) -> None:
-        """Wait for a turn."""
-        loop = asyncio.get_running_loop()
-        if not self.waiting:
-            loop.call_soon(self._next, loop)
-        turn: asyncio.Future[None] = loop.create_future()
-        self.waiting.append(turn)
-        await turn
-
-    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
-        for _ in range(min(AT_ONCE, len(self.waiting))):
-            turn = self.waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-        if self.waiting:
-            loop.call_soon(self._next, loop)
-
-
 class Hub:
     """All listeners, and the newest step of each job that runs."""
 
     def __init__(self) -> None:
         self.listeners: set[Listener] = set()
         self.steps: dict[str, Sent] = {}
-        self.turns = Turns()
 
     def listen(self, client: str, job: str | None) -> Listener:
         listener = Listener(client, job)

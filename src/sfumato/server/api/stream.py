@@ -85,7 +85,6 @@ class EventStream(Response):
                 return
             new = [sent for sent in taken if sent.number is None or sent.number > self.last]
             if new or not taken:
-                await self.hub.turns.mine()
                 await self._send(send, [sent.frame for sent in new] or [PING])
             if self._over(new, False):
                 return
