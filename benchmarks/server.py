@@ -17,6 +17,7 @@ import asyncio
 import hashlib
 import io
 import json
+import os
 import random
 import signal
 import subprocess
@@ -177,12 +178,13 @@ def resident(pid: int) -> float:
 
 @dataclass
 class Load:
-    """ids: by seed. submits, bares: (second, delay) of each request."""
+    """ids: by seed. submits, bares: (second, delay) of each request. syncs: seconds, sorted."""
 
     ids: dict[int, str]
     submits: list[tuple[int, float]]
     bares: list[tuple[int, float]]
     memory: list[float]
+    syncs: list[float]
 
 
 def recipe(seed: int, **fields: Any) -> dict[str, Any]:
@@ -200,9 +202,19 @@ async def lines(port: int) -> AsyncIterator[asyncio.Queue[Line]]:
         line.close()
 
 
-async def submit_all(port: int, bare_port: int, jobs: int, pid: int) -> Load:
+def sync(folder: Path, times: list[float]) -> None:
+    """What the disk itself takes meanwhile to have 4 KiB."""
+    with (folder / "synced").open("wb") as file:
+        file.write(bytes(4096))
+        file.flush()
+        began = time.perf_counter()
+        os.fsync(file.fileno())
+        times.append(time.perf_counter() - began)
+
+
+async def submit_all(port: int, bare_port: int, jobs: int, pid: int, folder: Path) -> Load:
     """Submit by the clock."""
-    load, page = Load({}, [], [], []), Line(port)
+    load, page = Load({}, [], [], [], []), Line(port)
 
     async def one(free: asyncio.Queue[Line], seed: int, due: float, mine: bool) -> None:
         line = await free.get()
@@ -229,9 +241,12 @@ async def submit_all(port: int, bare_port: int, jobs: int, pid: int) -> Load:
             group.create_task(one(ours if mine else theirs, tick // 2, due, mine))
             if tick == int(WARM * 2 * jobs):  # what a client asks for is part of being warm
                 await page.get("/v1/jobs?limit=200")
+            if tick % 20 == 10:
+                group.create_task(asyncio.to_thread(sync, folder, load.syncs))
             if tick % 100 == 0:
                 load.memory.append(resident(pid))
     page.close()
+    load.syncs.sort()
     return load
 
 
@@ -319,7 +334,7 @@ def stub_jobs(jobs: int, listeners: int) -> list[bool]:
         port, bare_port = (int(one.rpartition(":")[2]) for one in (url, bare_url))
         with process("listen", str(port), str(listeners)) as (ears, _):
             began = time.monotonic()
-            load = asyncio.run(submit_all(port, bare_port, jobs, server.pid))
+            load = asyncio.run(submit_all(port, bare_port, jobs, server.pid, Path(folder)))
             shown = asyncio.run(until_done(port, jobs, server.pid, load.memory))
             seconds = time.monotonic() - began
             time.sleep(1)  # what was told last is on its way
@@ -346,7 +361,7 @@ def said_of_stub(
     print(f"{jobs} jobs, {listeners} listeners: {seconds:.1f} s, {jobs / seconds:.1f} jobs/s")
     print(f"heard by each: {counts}; {heard['steps']:,} steps in all, of {STEPS * jobs} a listener")
     print("            p50 ms   p95 ms   p99 ms")
-    for name, values in (("submit", ours), ("bare route", theirs)):
+    for name, values in (("submit", ours), ("bare route", theirs), ("disk", load.syncs)):
         row = "".join(f"{1e3 * quantile(values, part):9.1f}" for part in (0.5, 0.95, 0.99))
         print(f"{name:10}{row}")
     print(f"step      {1e3 * middle:9.1f}{1e3 * late:9.1f}{1e3 * latest:9.1f}")
