@@ -109,8 +109,8 @@ then
     exit 1
 fi
 
-# As the container's init would; buildah does not pass signals on.
-pkill -TERM --uid 10001 --full -- "--port $port"
+# As the container's init would; buildah passes no signal on, and has a process of that user too.
+pkill -TERM --uid 10001 --full -- "^/opt/sfumato/bin/python.*--port $port"
 wait "$server" || true
 server=
 if ! grep --quiet '"message": "stopping' "$made/log"; then
