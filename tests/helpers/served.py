@@ -194,7 +194,12 @@ async def client_of(service: Service, token: str = "", **options: Any) -> AsyncI
 async def listening(service: Service, **headers: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the app on a port of the loopback."""
     config = uvicorn.Config(
-        create_app(service), port=0, log_config=None, lifespan="off", timeout_graceful_shutdown=1
+        create_app(service),
+        port=0,
+        log_config=None,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
+        root_path=service.settings.root_path,
     )
     web = uvicorn.Server(config)
     web.capture_signals = nullcontext  # type: ignore[method-assign,assignment]  # not ours

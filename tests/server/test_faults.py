@@ -280,6 +280,22 @@ async def test_files_of_a_write_that_never_ended_are_cleared(tmp_path: Path) -> 
         assert not list(files.glob("*.part"))
 
 
+@in_loop
+async def test_a_write_that_fails_alone_leaves_nothing(tmp_path: Path) -> None:
+    """Whatever it raises, and the next one is made."""
+    database = Database(tmp_path)
+
+    def half(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO facts (name, value) VALUES ('half', '')")
+        raise KeyError("half")
+
+    with pytest.raises(KeyError):
+        await database.write(half)
+    await database.write(lambda c: c.execute("INSERT INTO facts (name, value) VALUES ('b', '')"))
+    assert [row["name"] for row in database.read("SELECT name FROM facts")] == ["b"]
+    database.close()
+
+
 def test_writes_that_wait_are_one_transaction(tmp_path: Path) -> None:
     """A group shares its sync; one that fails takes none of the others with it."""
 

@@ -200,3 +200,16 @@ async def test_a_queue_waits_goes_on_and_is_put_in_order(tmp_path: Path) -> None
         assert [task.id for task in runner.tasks] == [b, c, a]
         again = await client.post("/v1/jobs", json=exported["jobs"][0])
         assert again.status_code == 202
+
+
+@in_loop
+async def test_a_new_job_stands_where_its_number_says(tmp_path: Path) -> None:
+    """In the table as in memory, after the newest was forgotten too."""
+    async with served(tmp_path) as service, client_of(service) as client:
+        for k in range(3):
+            id = await submitted(client, recipe_job(k))
+            await until_ended(client, id)
+            if k == 1:
+                assert (await client.delete(f"/v1/jobs/{id}")).status_code == 204
+        rows = service.kept.db.read("SELECT number, position FROM jobs ORDER BY number")
+        assert [(row["number"], row["position"]) for row in rows] == [(1, 1.0), (3, 3.0)]

@@ -192,10 +192,12 @@ async def test_what_is_old_or_too_much_goes(tmp_path: Path) -> None:
 
 @in_loop
 async def test_a_server_behind_a_path_says_so(tmp_path: Path) -> None:
-    """--root-path is the cookie's path and the document's server."""
+    """--root-path is the cookie's path and the document's server, and before a job's place."""
     settings: dict[str, Any] = {"root_path": "/sfumato", "secure": True}
     async with served(tmp_path, **settings) as service, client_of(service) as client:
         cookie = (await client.post("/v1/session", json={"token": "x"})).headers["set-cookie"]
         assert "Path=/sfumato" in cookie
         assert "Secure" in cookie
         assert (await client.get("/v1/jobs")).status_code == 200
+        answer = await client.post("/v1/jobs", json=recipe_job())
+        assert answer.headers["location"] == f"/sfumato/v1/jobs/{answer.json()['id']}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
@@ -20,7 +21,10 @@ import pytest
 pytest.importorskip("fastapi")
 
 from helpers.program import fails
-from helpers.served import picture, recipe_job
+from helpers.served import StubRunner, in_loop, picture, recipe_job
+from sfumato.server import serving
+from sfumato.server.server import Server
+from sfumato.server.settings import Settings
 
 TESTS = Path(__file__).parents[1]
 
@@ -94,6 +98,34 @@ def test_jobs_survive_a_server_that_is_killed(tmp_path: Path) -> None:
             assert client.get(f"/v1/images/{file['sha256']}").content == picture(seed)
         listed = client.get("/v1/jobs", params={"limit": 200}).json()["jobs"]
         assert sorted(job["id"] for job in listed) == sorted(ids)
+
+
+@in_loop
+async def test_whoever_has_read_the_address_is_not_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However long it takes until it serves; and what it sends then leaves at once."""
+    serve, told = serving.Web.serve, asyncio.Event()
+
+    async def late(web: serving.Web, sockets: list[socket.socket]) -> None:
+        await told.wait()
+        await serve(web, sockets)
+
+    monkeypatch.setattr(serving.Web, "serve", late)
+    address = serving.Address(port=0)
+    listening = serving.bound(address)
+    server = Server(Settings(tmp_path, drain=0.1), lambda: [StubRunner()])
+    running = asyncio.create_task(serving._serve(server, address, listening, quiet=False))
+    while not (line := capsys.readouterr().out):
+        await asyncio.sleep(0.01)
+    async with httpx.AsyncClient(base_url=line.strip(), timeout=20) as client:
+        asked = asyncio.create_task(client.get("/livez"))
+        await asyncio.sleep(0.05)
+        told.set()
+        assert (await asked).status_code == 200
+    assert listening.proto == socket.IPPROTO_TCP  # or asyncio sets no TCP_NODELAY
+    os.kill(os.getpid(), signal.SIGTERM)
+    await running
 
 
 def test_a_server_stops_when_it_is_told_to(tmp_path: Path) -> None:

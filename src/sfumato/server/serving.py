@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import logging
 import os
@@ -120,7 +121,8 @@ def serve(settings: Settings, address: Address, offered: Offered, *, resume: boo
 def bound(address: Address) -> socket.socket:
     """The port, before anything else begins."""
     kind = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    listening = socket.socket(kind)
+    # asyncio sends at once (TCP_NODELAY) only where the socket names its protocol
+    listening = socket.socket(kind, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((address.host, address.port))
@@ -151,6 +153,9 @@ async def _serve(server: Server, address: Address, listening: socket.socket, qui
         app = create_app(service)
         app.openapi()  # takes a while, in which nobody should wait
         web = Web(web_config(app, address, server.settings))
+        gc.collect()
+        gc.freeze()  # what stays is not looked at again and again, while clients wait
+        listening.listen()  # whoever has read the address is not refused
         task = asyncio.create_task(web.serve([listening]))
         port = listening.getsockname()[1]
         log.info("listening", extra={"url": replace(address, port=port).url})

@@ -29,6 +29,7 @@ OPTIONS = (
     keyword("certfile", str | None, None, "--certfile", text="TLS certificate"),
     keyword("keyfile", str | None, None, "--keyfile", text="its key"),
     keyword("root_path", str, "", "--root-path", text="path that a proxy puts in front"),
+    keyword("https", bool, False, "--https", text="that proxy speaks https; cookies need it then"),
     keyword("days", float, 90.0, "--days", text="how long ended jobs stay; 0 for ever"),
     keyword("gib", float, 50.0, "--gib", text="of pictures; the oldest go beyond; 0 for no end"),
     keyword(
@@ -96,6 +97,7 @@ def serve(
     certfile: str | None,
     keyfile: str | None,
     root_path: str,
+    https: bool,
     days: float,
     gib: float,
     limits: list[str],
@@ -128,7 +130,7 @@ def serve(
         hosts=(*names, host),
         limits=limits_of(limits),
         retention=Retention(days or None, int(gib * (1 << 30)) or None),
-        secure=certfile is not None,
+        secure=https or certfile is not None,
         root_path=root_path,
         drain=drain,
     )

@@ -10,6 +10,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -123,6 +124,7 @@ class Gate:
         return bounded
 
 
+@lru_cache(maxsize=64)
 def _name(address: str) -> str:
     """The host of //host:port, without its port, as it is compared."""
     try:

@@ -35,7 +35,7 @@ async def submit(
 ) -> Job:  # fmt: skip
     """Submit a job. It is on the disk when this answers."""
     job = await service.submit(client, request, key)
-    response.headers["location"] = f"/v1/jobs/{job.id}"
+    response.headers["location"] = f"{service.settings.root_path}/v1/jobs/{job.id}"
     return job
 
 

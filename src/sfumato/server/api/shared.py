@@ -1,4 +1,7 @@
-"""What all routes depend on: the service, and the client who calls."""
+"""What all routes depend on: the service, and the client who calls.
+
+Asynchronous, as FastAPI hands what is not to another thread, which takes longer than the rest.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ from sfumato.server.api.callers import Callers
 from sfumato.server.service import Service
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
 
 
-def callers_of(request: Request) -> Callers:
+async def callers_of(request: Request) -> Callers:
     callers: Callers = request.app.state.callers
     return callers
 

@@ -110,13 +110,17 @@ class Database:
         try:
             self.writer.execute("BEGIN IMMEDIATE")
             for work, _, _ in group:
-                results.append(self._apart(work))
+                alone = len(group) == 1
+                results.append((work(self.writer), None) if alone else self._apart(work))
             self.writer.execute("COMMIT")
         except (sqlite3.Error, StoreError) as error:
             with suppress(sqlite3.Error):
                 self.writer.execute("ROLLBACK")
             failure = error if isinstance(error, StoreError) else trouble(error)
             results = [(None, failure)] * len(group)
+        except Exception as error:  # of a write that is alone; others are in savepoints
+            self.writer.execute("ROLLBACK")
+            results = [(None, error)]
         for (_, future, loop), (result, failed) in zip(group, results, strict=True):
             with suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(_settle, future, result, failed)

@@ -81,7 +81,7 @@ def job_of(
         progress=progress or kept,
         children=children_of(db, row["id"]) if parent else None,
         recipe=recipe,
-        results=files_of(db, row["id"]),
+        results=files_of(db, row["id"]) if row["attempt"] else (),
         error=row["error"],
     )
 

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from sfumato.server.events import AnyEvent, Sent
 from sfumato.server.jobs import File, Progress, State
 
+NEXT = "(SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'jobs')"
+"""The number that a job which is inserted now gets."""
+
 
 @dataclass(frozen=True)
 class New:
@@ -42,12 +45,11 @@ def insert(
         cursor = connection.execute(
             "INSERT INTO jobs (id, client, kind, state, phase, parent, name, files, priority,"
             " position, request, key, total, created)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?)",
+            f" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, {NEXT}, ?, ?, ?, ?)",
             (job.id, job.client, job.kind, job.state, job.phase, job.parent, job.name,
              json.dumps(list(job.files)), job.priority, job.request, job.key, job.total, now),
         )  # fmt: skip
         number = int(cursor.lastrowid or 0)
-        connection.execute("UPDATE jobs SET position = number WHERE number = ?", (number,))
         connection.executemany(
             "INSERT OR IGNORE INTO inputs (job, sha256) VALUES (?, ?)",
             [(job.id, sha256) for sha256 in job.inputs],
