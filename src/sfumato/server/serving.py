@@ -9,9 +9,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -63,28 +64,27 @@ class Address:
 
 @dataclass(frozen=True)
 class Offered:
-    """What runners do tasks with: models by the name of recipes, devices, files of adapters."""
+    """What runners do tasks with: models by the name of recipes, devices, files of adapters.
+
+    ray: address of a cluster whose nodes are the devices.
+    """
 
     models: Mapping[str, str] = field(default_factory=lambda: {"emoji": "emoji"})
     devices: tuple[str, ...] = ("auto",)
     adapters: tuple[Path, ...] = ()
+    ray: str | None = None
 
-    def runners(self) -> list[Runner]:
-        return [
-            ProcessRunner(device, Offer(self.models, device, self.adapters))
-            for device in self.devices
-        ]
+    def runners(self) -> Callable[[], Sequence[Runner]]:
+        """What makes the runners; the cluster is joined at once."""
+        if self.ray is None:
+            return lambda: [
+                ProcessRunner(device, Offer(self.models, device, self.adapters))
+                for device in self.devices
+            ]
+        from sfumato.server.scale.fleet import connected
+        from sfumato.server.scale.runners import runners
 
-
-def named_models(models: Sequence[str]) -> dict[str, str]:
-    """Models by what recipes call them: a folder or a file by its own name."""
-    named: dict[str, str] = {}
-    for model in models:
-        path = Path(model).expanduser()
-        name = path.name if path.exists() else model
-        if named.setdefault(name, str(path.resolve()) if path.exists() else model) and not model:
-            raise SfumatoError("--model: is empty; say which")
-    return named
+        return partial(runners, connected(self.ray), Offer(self.models, adapters=self.adapters))
 
 
 def read_tokens(path: Path) -> dict[str, str]:
@@ -113,7 +113,7 @@ def serve(settings: Settings, address: Address, offered: Offered, *, resume: boo
             raise SfumatoError(f"{file}: no such file; check the path")
     logs.configure(quiet)
     listening = bound(address)
-    server = Server(settings, offered.runners, resume)
+    server = Server(settings, offered.runners(), resume)
     asyncio.run(_serve(server, address, listening, quiet))
 
 
