@@ -9,10 +9,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +26,8 @@ from sfumato.server.api.app import create_app
 from sfumato.server.runner.library import Offer
 from sfumato.server.runner.process import ProcessRunner
 from sfumato.server.runner.protocol import Runner
+from sfumato.server.scale.fleet import Fleet
+from sfumato.server.scale.runners import runners as actors
 from sfumato.server.server import Server
 from sfumato.server.settings import Settings
 
@@ -66,25 +67,21 @@ class Address:
 class Offered:
     """What runners do tasks with: models by the name of recipes, devices, files of adapters.
 
-    ray: address of a cluster whose nodes are the devices.
+    fleet: a cluster whose nodes are used in the place of devices.
     """
 
     models: Mapping[str, str] = field(default_factory=lambda: {"emoji": "emoji"})
     devices: tuple[str, ...] = ("auto",)
     adapters: tuple[Path, ...] = ()
-    ray: str | None = None
+    fleet: Fleet | None = None
 
-    def runners(self) -> Callable[[], Sequence[Runner]]:
-        """What makes the runners; the cluster is joined at once."""
-        if self.ray is None:
-            return lambda: [
-                ProcessRunner(device, Offer(self.models, device, self.adapters))
-                for device in self.devices
-            ]
-        from sfumato.server.scale.fleet import connected
-        from sfumato.server.scale.runners import runners
-
-        return partial(runners, connected(self.ray), Offer(self.models, adapters=self.adapters))
+    def runners(self) -> Sequence[Runner]:
+        if self.fleet is not None:
+            return actors(self.fleet, Offer(self.models, adapters=self.adapters))
+        return [
+            ProcessRunner(device, Offer(self.models, device, self.adapters))
+            for device in self.devices
+        ]
 
 
 def read_tokens(path: Path) -> dict[str, str]:
@@ -113,7 +110,7 @@ def serve(settings: Settings, address: Address, offered: Offered, *, resume: boo
             raise SfumatoError(f"{file}: no such file; check the path")
     logs.configure(quiet)
     listening = bound(address)
-    server = Server(settings, offered.runners(), resume)
+    server = Server(settings, offered.runners, resume)
     asyncio.run(_serve(server, address, listening, quiet))
 
 

@@ -109,6 +109,7 @@ def serve(
     needed()
     from sfumato.server import serving
     from sfumato.server.runner.library import named_models
+    from sfumato.server.scale.fleet import connected
     from sfumato.server.settings import Retention, Settings
 
     if root_path and (not root_path.startswith("/") or root_path.endswith("/")):
@@ -137,7 +138,8 @@ def serve(
         root_path=root_path,
         drain=drain,
     )
-    offered = serving.Offered(named_models(models or ["emoji"]), chosen, files, ray)
+    fleet = None if ray is None else connected(ray)
+    offered = serving.Offered(named_models(models or ["emoji"]), chosen, files, fleet)
     address = serving.Address(host, port, certfile, keyfile)
     serving.serve(settings, address, offered, resume=resume, quiet=quiet)
 

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+import sfumato
 from sfumato.core.errors import SfumatoError, error_line
 from sfumato.server.runner.protocol import Ready, RunnerLostError
 
@@ -39,7 +40,8 @@ class Place:
 class Fleet:
     """Places by node, how many are taken, and why nodes were refused.
 
-    weights: model -> sha256 that every node must have; what is not in it, the first node says.
+    weights, versions: of models and packages, as every node must have them; what they do not say
+    is as the first node has it.
     """
 
     ray: Any
@@ -85,17 +87,15 @@ class Fleet:
 
     def objection(self, ready: Ready) -> str | None:
         """Why a node must not do jobs, though it is ready; the first one says what is right."""
-        mine = importlib.import_module("sfumato").__version__
-        for name, version in {"sfumato": mine, **self.versions}.items():
-            if (theirs := ready.versions.get(name, version)) != version:
-                return f"has {name} {theirs}, others {version}; install the same everywhere"
+        for name, version in ready.versions.items():
+            if (right := self.versions.setdefault(name, version)) != version:
+                return f"has {name} {version}, others {right}; install the same everywhere"
         for name, sha256 in ready.weights.items():
             if (right := self.weights.setdefault(name, sha256)) != sha256:
                 return (
                     f"model {name}: its weights are {sha256[:12]}…, of the others {right[:12]}…; "
                     "put the same files there"
                 )
-        self.versions.setdefault("torch", ready.versions.get("torch", ""))
         return None
 
 
@@ -121,7 +121,7 @@ def connected(address: str) -> Fleet:
         line = error_line(SfumatoError(str(error)))
         hint = "; RAY_AUTH_TOKEN_PATH says where its token is" if "oken" in line else ""
         raise SfumatoError(f"--ray {address}: {line:.300}{hint}") from None
-    fleet = Fleet(ray)
+    fleet = Fleet(ray, versions={"sfumato": sfumato.__version__})
     if not fleet.places():
         raise SfumatoError(f"--ray {address}: no node of it has a GPU or a CPU; add one")
     return fleet

@@ -1,0 +1,62 @@
+"""Clusters of Ray on this machine, each node with processes of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sfumato.server.scale.fleet import Fleet, connected
+
+STORE = 100 << 20  # bytes of a node's memory for objects
+TESTS = Path(__file__).parents[1]
+TOKEN = "a-token-of-this-test-that-nobody-else-has"
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": TOKEN,
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+@contextmanager
+def cluster(nodes: int = 2) -> Iterator[Any]:
+    """A head without room for actors, and nodes with room for one each."""
+    before = dict(os.environ)
+    os.environ |= SETTINGS
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(TESTS), *filter(None, sys.path)]))
+    import ray
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 0, "num_gpus": 0, "include_dashboard": False, "object_store_memory": STORE}
+    made = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        for _ in range(nodes):
+            add_node(made)
+        yield made
+    finally:
+        ray.shutdown()
+        made.shutdown()
+        os.environ.clear()
+        os.environ |= before
+
+
+def add_node(made: Any) -> Any:
+    return made.add_node(num_cpus=1, num_gpus=0, object_store_memory=STORE)
+
+
+@contextmanager
+def joined(made: Any) -> Iterator[Fleet]:
+    """The cluster, as a server joins it."""
+    import ray
+
+    try:
+        fleet = connected(made.address)
+        fleet.versions.clear()  # a stub has none
+        yield fleet
+    finally:
+        ray.shutdown()
