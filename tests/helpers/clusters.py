@@ -6,9 +6,13 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from helpers.served import READY, StubWork
+from sfumato.core.errors import SfumatoError
+from sfumato.server.runner.protocol import Ready
 from sfumato.server.scale.fleet import Fleet, connected
 
 STORE = 100 << 20  # bytes of a node's memory for objects
@@ -45,8 +49,22 @@ def cluster(nodes: int = 2) -> Iterator[Any]:
         os.environ |= before
 
 
-def add_node(made: Any) -> Any:
-    return made.add_node(num_cpus=1, num_gpus=0, object_store_memory=STORE)
+def add_node(made: Any, **environment: str) -> Any:
+    """A node with room for one actor, whose processes have these variables."""
+    return made.add_node(
+        num_cpus=1, num_gpus=0, object_store_memory=STORE, env_vars=environment or None
+    )
+
+
+@dataclass(frozen=True)
+class NodeWork(StubWork):
+    """Has the weights that its node's WEIGHTS says, and none where that is empty."""
+
+    def ready(self) -> Ready:
+        weights = os.environ.get("WEIGHTS", "a" * 64)
+        if not weights:
+            raise SfumatoError("model emoji: not one of none, nor a folder or a file")
+        return replace(READY, weights={"emoji": weights})
 
 
 @contextmanager

@@ -102,6 +102,7 @@ class Fleet:
 def connected(address: str) -> Fleet:
     """The cluster at an address. SfumatoError where it cannot be joined."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # what matters comes as an exception
     try:
         import ray
     except ImportError:
@@ -118,9 +119,11 @@ def connected(address: str) -> Fleet:
             address=address, log_to_driver=False, configure_logging=False, logging_level="ERROR"
         )
     except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
-        line = error_line(SfumatoError(str(error)))
-        hint = "; RAY_AUTH_TOKEN_PATH says where its token is" if "oken" in line else ""
-        raise SfumatoError(f"--ray {address}: {line:.300}{hint}") from None
+        line = error_line(SfumatoError(str(error))).partition(". ")[0]
+        raise SfumatoError(
+            f"--ray {address}: {line:.300}; it must have ray {ray.__version__}, and "
+            "RAY_AUTH_TOKEN_PATH be a file with its token"
+        ) from None
     fleet = Fleet(ray, versions={"sfumato": sfumato.__version__})
     if not fleet.places():
         raise SfumatoError(f"--ray {address}: no node of it has a GPU or a CPU; add one")
