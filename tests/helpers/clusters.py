@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +12,10 @@ from typing import Any
 
 from helpers.served import READY, StubWork
 from sfumato.core.errors import SfumatoError
-from sfumato.server.runner.protocol import Ready
+from sfumato.server.runner.protocol import Finished, Happening, Made, Ready, Task
 from sfumato.server.scale.fleet import Fleet, connected
 
+LARGE = 2 << 20  # bytes: a picture of 1024 x 1024 as PNG
 STORE = 100 << 20  # bytes of a node's memory for objects
 TESTS = Path(__file__).parents[1]
 TOKEN = "a-token-of-this-test-that-nobody-else-has"
@@ -54,6 +55,15 @@ def add_node(made: Any, **environment: str) -> Any:
     return made.add_node(
         num_cpus=1, num_gpus=0, object_store_memory=STORE, env_vars=environment or None
     )
+
+
+@dataclass(frozen=True)
+class Bulky(StubWork):
+    """Makes a file as large as a large picture, at once."""
+
+    def perform(self, task: Task, tell: Callable[[Happening], None]) -> None:
+        tell(Made("1.png", bytes(LARGE)))
+        tell(Finished())
 
 
 @dataclass(frozen=True)
