@@ -2,7 +2,8 @@
 
 Two nodes of Ray on this machine; the same Work once in a local runner and once in an actor, in
 turn. Then what a server can take: its jobs and events a second. Means with 95 % intervals.
-`python benchmarks/ray_scale.py`; needs the extra `ray`.
+`python benchmarks/ray_scale.py [servers starts overheads ends throughputs]`; needs the extra
+`ray`.
 """
 
 from __future__ import annotations
@@ -214,15 +215,24 @@ async def servers() -> None:
 
 
 def main() -> None:
-    asyncio.run(servers())
+    parts = sys.argv[1:] or ["servers", "starts", "overheads", "ends", "throughputs"]
+    print("load of the machine before:", *(f"{one:.1f}" for one in os.getloadavg()))
+    if "servers" in parts:
+        asyncio.run(servers())
+    if parts == ["servers"]:
+        return
     began = clock()
     with cluster(2) as nodes:
         print(f"cluster of 2 nodes and a head: {clock() - began:.1f} s")
         with joined(nodes) as fleet:
-            asyncio.run(starts(fleet))
-            asyncio.run(overheads(fleet))
-            throughputs(fleet)
-            asyncio.run(ends(fleet, nodes))
+            if "starts" in parts:
+                asyncio.run(starts(fleet))
+            if "overheads" in parts:
+                asyncio.run(overheads(fleet))
+            if "ends" in parts:
+                asyncio.run(ends(fleet, nodes))
+            if "throughputs" in parts:
+                throughputs(fleet)
 
 
 if __name__ == "__main__":

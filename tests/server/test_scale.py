@@ -98,6 +98,28 @@ async def test_a_node_stops_what_is_at_work_or_on_its_way(main_file: None) -> No
 
 
 @in_loop
+async def test_a_node_of_many_says_less_often_but_its_end_at_once(main_file: None) -> None:
+    """Of the steps meanwhile the last one, and of the rest everything."""
+    node = Node("stub", StubWork(0.01), gather=0.3)
+    await node.start()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    some = [told async for told in node.run(packed(task_of(1, steps=100, n=2), frozenset()))]
+    assert loop.time() - began < 1.02 + 0.3 + 3
+    steps = [h.i for told in some for h in told if isinstance(h, Stepped)]
+    assert steps == sorted(steps)
+    assert steps[-1] == 100
+    assert len(steps) <= len(some)
+    kinds = [type(h) for told in some for h in told if not isinstance(h, Stepped)]
+    assert kinds == [Made, Made, Finished]
+    node.gather = 60.0
+    began = loop.time()
+    assert [told async for told in node.run(packed(task_of(2), frozenset()))]
+    assert loop.time() - began < 10
+    await node.close()
+
+
+@in_loop
 async def test_a_node_that_cannot_begin_says_why(main_file: None, tmp_path: Path) -> None:
     from sfumato.server.runner.library import Offer
 

@@ -102,7 +102,6 @@ class Fleet:
 def connected(address: str) -> Fleet:
     """The cluster at an address. SfumatoError where it cannot be joined."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # what matters comes as an exception
     try:
         import ray
     except ImportError:

@@ -20,7 +20,14 @@ from typing import Any
 from sfumato.core.errors import SfumatoError
 from sfumato.server.runner.child import Work
 from sfumato.server.runner.process import ProcessRunner
-from sfumato.server.runner.protocol import Happening, Ready, RunnerLostError, Stopped, Task
+from sfumato.server.runner.protocol import (
+    Happening,
+    Ready,
+    RunnerLostError,
+    Stepped,
+    Stopped,
+    Task,
+)
 
 PULSE = 5.0  # seconds without a happening after which a node says that it is there
 WATCHED = 0.5  # seconds between looks at an idle process
@@ -47,9 +54,13 @@ class Refusal:
 
 
 class Node:
-    """A runner on a node. make: as a ProcessRunner's."""
+    """A runner on a node. make: as a ProcessRunner's.
 
-    def __init__(self, name: str, make: Callable[[], Work]) -> None:
+    gather: seconds between words of a task that goes on; of the steps meanwhile the last is told.
+    """
+
+    def __init__(self, name: str, make: Callable[[], Work], gather: float = 0.0) -> None:
+        self.gather = gather
         self.folder = tempfile.TemporaryDirectory(prefix="sfumato-node-")
         self.place = Path(self.folder.name)
         with suppress(AttributeError):  # or else its process would run ray's own program too
@@ -76,37 +87,50 @@ class Node:
     async def run(self, parcel: Parcel) -> AsyncIterator[tuple[Happening, ...]]:
         """What has happened since the last tuple; an empty one says that it is there."""
         id = parcel.task.id
-        told: asyncio.Queue[Happening | None] = asyncio.Queue()
+        told: asyncio.Queue[Happening] = asyncio.Queue()
         task = await asyncio.to_thread(self._unpacked, parcel)
         if self.stopping == id:
             yield (Stopped(),)
             return
         work = asyncio.create_task(self._pass_on(task, told))
         try:
-            while True:
-                try:
-                    happenings = [await asyncio.wait_for(told.get(), PULSE)]
-                except TimeoutError:
-                    yield ()
-                    continue
-                while not told.empty():
-                    happenings.append(told.get_nowait())
-                if some := tuple(h for h in happenings if h is not None):
-                    yield some
-                if None in happenings:
-                    await work
-                    return
+            while not work.done() or not told.empty():
+                yield self._thinned(await self._heard(told, work))
+            await work
         finally:
             if not work.done():
                 self.runner.cancel(id)
                 work.cancel()
 
-    async def _pass_on(self, task: Task, told: asyncio.Queue[Happening | None]) -> None:
-        try:
-            async for happening in self.runner.run(task):
-                told.put_nowait(happening)
-        finally:
-            told.put_nowait(None)
+    async def _pass_on(self, task: Task, told: asyncio.Queue[Happening]) -> None:
+        async for happening in self.runner.run(task):
+            told.put_nowait(happening)
+
+    async def _heard(
+        self, told: asyncio.Queue[Happening], work: asyncio.Task[None]
+    ) -> list[Happening]:
+        """What was told, once something was or the pulse is due."""
+        if self.gather:
+            await asyncio.wait({work}, timeout=self.gather)
+        if told.empty():
+            first = asyncio.create_task(told.get())
+            ended = asyncio.FIRST_COMPLETED
+            await asyncio.wait({first, work}, timeout=PULSE, return_when=ended)
+            if not first.cancel():
+                return [first.result(), *_rest(told)]
+        return _rest(told)
+
+    def _thinned(self, happenings: list[Happening]) -> tuple[Happening, ...]:
+        """Without steps that a later one stands for, where words are gathered."""
+        last = max((k for k, h in enumerate(happenings) if isinstance(h, Stepped)), default=-1)
+        return tuple(
+            happening
+            for k, happening in enumerate(happenings)
+            if not self.gather
+            or not isinstance(happening, Stepped)
+            or k == last
+            or happening.preview is not None
+        )
 
     async def cancel(self, id: str) -> None:
         """Stop that task, if it is at work or on its way."""
@@ -148,6 +172,10 @@ class Node:
         for name, data in parcel.files.items():
             files[name].write_bytes(data)
         return replace(parcel.task, inputs=inputs, files=files)
+
+
+def _rest(told: asyncio.Queue[Happening]) -> list[Happening]:
+    return [told.get_nowait() for _ in range(told.qsize())]
 
 
 def packed(task: Task, there: frozenset[str]) -> Parcel:

@@ -21,10 +21,12 @@ STUCK = 1800.0  # seconds without a happening, after which an actor is replaced
 
 
 class RayRunner:
-    """One actor at a time: another, maybe elsewhere, when it is lost."""
+    """One actor at a time: another, maybe elsewhere, when it is lost. gather: as a Node's."""
 
-    def __init__(self, name: str, fleet: Fleet, make: Callable[[], Work]) -> None:
-        self.name, self.fleet, self.make = name, fleet, make
+    def __init__(
+        self, name: str, fleet: Fleet, make: Callable[[], Work], gather: float = 0.0
+    ) -> None:
+        self.name, self.fleet, self.make, self.gather = name, fleet, make, gather
         self.actor: Any = None
         self.place: Place | None = None
         self.watching: asyncio.Task[None] | None = None
@@ -59,7 +61,7 @@ class RayRunner:
         ray = self.fleet.ray
         node = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(place.id, soft=False)
         options = {**place.asks, "scheduling_strategy": node, "max_restarts": 0}
-        self.actor = ray.remote(Node).options(**options).remote(self.name, self.make)
+        self.actor = ray.remote(Node).options(**options).remote(self.name, self.make, self.gather)
         late = f"has found no room for an actor within {ROOM:.0f} s; another program may have it"
         _, self.pid = await self._answer(self.actor.here.remote(), ROOM, late)
         late = f"was not ready within {STARTS_IN:.0f} s"
