@@ -134,7 +134,7 @@ async def ends(fleet: Fleet, nodes: Any) -> None:
         deaths.append(await death(fleet, lambda one: os.kill(one.pid, signal.SIGKILL)))
     say("actor killed -9 to RunnerLostError, at work", deaths, "s")
     for _ in range(3):
-        extra = await asyncio.to_thread(add_node, nodes)
+        extra = add_node(nodes)  # sets signal handlers, so here
         others = [place.id for place in fleet.places() if place.id != extra.node_id]
         fleet.refused |= {id: (time.monotonic(), "held") for id in others}
         remove = partial(nodes.remove_node, extra, allow_graceful=False)

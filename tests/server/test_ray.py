@@ -6,6 +6,9 @@ import asyncio
 import os
 import random
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
@@ -13,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 pytest.importorskip("fastapi")
@@ -153,6 +157,33 @@ def test_a_batch_is_the_one_that_is_made_here(nodes: Any, app: Any) -> None:
         assert files["here"] == files["there"]
     again = call(app, *words, "-o", "there/{row}.png", "--ray", nodes.address)
     assert "0 made, 2 there already, 1 failed" in again.stderr
+
+
+def test_the_program_serves_from_a_cluster(nodes: Any, tmp_path: Path) -> None:
+    """From its start to SIGTERM; with a token that is not the cluster's it says so in a line."""
+    words = [sys.executable, "-m", "sfumato", "serve", "--ray", nodes.address, "--port", "0"]
+    words += ["--folder", str(tmp_path / "server")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as it:
+        try:
+            assert it.stdout is not None
+            url = it.stdout.readline().strip()
+            assert url.startswith("http://"), it.stderr.read() if it.stderr else ""
+            with httpx.Client(base_url=url, timeout=20) as client:
+                job = client.post("/v1/jobs", json=recipe_job(1, steps=2, stages=1)).json()
+                end = time.monotonic() + 60
+                while job["state"] in ("queued", "running") and time.monotonic() < end:
+                    time.sleep(0.1)
+                    job = client.get(f"/v1/jobs/{job['id']}").json()
+                assert job["state"] == "done", job
+            it.send_signal(signal.SIGTERM)
+            assert it.wait(30) == 0
+        finally:
+            it.kill()
+    wrong = {**os.environ, "RAY_AUTH_TOKEN": "w" * 40}
+    done = subprocess.run(words, env=wrong, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 1
+    assert "RAY_AUTH_TOKEN_PATH" in done.stderr.strip().splitlines()[-1]
+    assert done.stdout == ""
 
 
 @pytest.mark.slow
