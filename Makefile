@@ -5,7 +5,7 @@ export GOMP_SPINCOUNT ?= 10000
 BIN := .venv/bin
 STAMP := .venv/ready
 
-.PHONY: demo test slow lint bench clean
+.PHONY: demo test slow ray lint bench clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sfumato needs Python 3.11 or newer, this is " + sys.version)'
@@ -20,10 +20,15 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not ray" -n auto --dist worksteal
 
 slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not ray"
+
+# Ray's own processes take a minute and a GB, so its tests are a group apart, run with the slow ones
+ray: $(STAMP)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .[server,ray]
+	timeout 1200 $(BIN)/python -m pytest -m ray
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

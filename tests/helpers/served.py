@@ -55,6 +55,14 @@ def recipe_job(seed: int = 0, prompt: str = "red apple", **recipe: Any) -> dict[
     return {"recipe": {"model": "emoji", "prompt": prompt, "seed": seed, **recipe}}
 
 
+def task_of(
+    seed: int = 0, prompt: str = "x", inputs: Mapping[str, Path] | None = None, **recipe: Any
+) -> Task:
+    """A runner's task of one picture."""
+    request = json.dumps({"kind": "recipe", **recipe_job(seed, prompt, **recipe)})
+    return Task(f"{seed:020x}", 1, request, inputs or {})
+
+
 def happenings(task: Task) -> list[Happening]:
     """What a stub tells of a task: its steps, its pictures, its end; "fail" in a prompt fails."""
     request = json.loads(task.request)

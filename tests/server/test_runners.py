@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from helpers.served import (
     recipe_job,
     served,
     submitted,
+    task_of,
     until_ended,
 )
 from sfumato.core.errors import SfumatoError
@@ -34,12 +34,7 @@ from sfumato.server.runner import picturing, replaying, work
 from sfumato.server.runner.library import Offer
 from sfumato.server.runner.pace import Pace
 from sfumato.server.runner.process import ProcessRunner
-from sfumato.server.runner.protocol import Failed, Finished, Happening, Made, Stepped, Stopped, Task
-
-
-def task(seed: int = 0, prompt: str = "x", **recipe: Any) -> Task:
-    request = json.dumps({"kind": "recipe", **recipe_job(seed, prompt, **recipe)})
-    return Task(f"{seed:020x}", 1, request)
+from sfumato.server.runner.protocol import Failed, Finished, Happening, Made, Stepped, Stopped
 
 
 @in_loop
@@ -50,17 +45,17 @@ async def test_a_process_stops_within_a_call_and_does_the_next(tmp_path: Path) -
     told: list[Happening] = []
     loop = asyncio.get_running_loop()
     began = 0.0
-    async for happening in runner.run(task(1, steps=100)):
+    async for happening in runner.run(task_of(1, steps=100)):
         told.append(happening)
         if isinstance(happening, Stepped) and not began:
             began = loop.time()
             runner.cancel("0" * 20)  # another one's id changes nothing
-            runner.cancel(task(1).id)
+            runner.cancel(task_of(1).id)
     assert isinstance(told[-1], Stopped)
     assert loop.time() - began < 0.5
     process = runner.process
     runner.make = StubWork(0)
-    assert isinstance([h async for h in runner.run(task(2, steps=1))][-1], Finished)
+    assert isinstance([h async for h in runner.run(task_of(2, steps=1))][-1], Finished)
     assert runner.process is process
     await runner.close()
     assert not runner.alive
@@ -73,7 +68,7 @@ async def test_a_process_that_has_grown_is_replaced(tmp_path: Path) -> None:
     await runner.start()
     processes = []
     for seed in range(3):
-        assert isinstance([h async for h in runner.run(task(seed))][-1], Finished)
+        assert isinstance([h async for h in runner.run(task_of(seed))][-1], Finished)
         processes.append(runner.process.pid)
     assert len(set(processes)) == 3
     assert await runner.plan("{}", {}) == {"calls": 3, "seconds": 0.3}
@@ -169,19 +164,19 @@ def test_out_of_memory_is_half_the_batch_once(
 
     monkeypatch.setattr(type(replay), "sample", sample)
     told: list[Happening] = []
-    library.perform(task(3, "red apple", n=2, steps=1, stages=1), told.append)
+    library.perform(task_of(3, "red apple", n=2, steps=1, stages=1), told.append)
     assert isinstance(told[-1], Finished), told[-1]
     assert rows == [None, 2]  # two pictures with and without the prompt are four
     halved = recipes(told)
     monkeypatch.setattr(type(replay), "sample", plain)
     told.clear()
-    library.perform(task(3, "red apple", n=2, steps=1, stages=1), told.append)
+    library.perform(task_of(3, "red apple", n=2, steps=1, stages=1), told.append)
     assert recipes(told) == halved
     assert len(halved) == 2
     monkeypatch.setattr(type(replay), "sample", sample)
     limit[0] = 0
     told.clear()
-    library.perform(task(3, "red apple", n=2, steps=1, stages=1), told.append)
+    library.perform(task_of(3, "red apple", n=2, steps=1, stages=1), told.append)
     assert isinstance(told[-1], Failed)
     assert "smaller --size or -n" in told[-1].line
 
@@ -194,7 +189,7 @@ def test_a_bug_in_a_task_is_its_own(library: Any, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(work, "pictures", broken)
     told: list[Happening] = []
-    library.perform(task(), told.append)
+    library.perform(task_of(), told.append)
     assert isinstance(told[-1], Failed)
     assert told[-1].line == "internal error: ZeroDivisionError: oops"
     assert "Traceback" in told[-1].trace
@@ -203,7 +198,7 @@ def test_a_bug_in_a_task_is_its_own(library: Any, monkeypatch: pytest.MonkeyPatc
 def test_only_what_is_offered_is_opened(library: Any, tmp_path: Path) -> None:
     """A runner looks itself, too, whatever the server let through."""
     told: list[Happening] = []
-    library.perform(task(model="other"), told.append)
+    library.perform(task_of(model="other"), told.append)
     assert isinstance(told[-1], Failed)
     assert "not offered by this server" in told[-1].line
 

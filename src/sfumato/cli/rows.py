@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from sfumato.cli.compose import composed
+from sfumato.cli.compose import Composed, composed
 from sfumato.cli.fields import Wanted, methods_of, plain
 from sfumato.core.errors import SfumatoError, quoted
 from sfumato.images import ImageInput
@@ -29,6 +30,11 @@ class CommandLine:
 
     def job(self, row: batches.Row) -> batches.Job:
         """A row's paths, and how its pictures are made."""
+        paths, run = self.composed(row)
+        return batches.Job(paths, lambda: run.with_numbers(self.values).sample())
+
+    def composed(self, row: batches.Row) -> tuple[list[Path], Composed]:
+        """A row's paths, and what makes its pictures."""
         values, assigned = dict(self.values), []
         for name, value in row.values.items():
             if name in COLUMNS:
@@ -54,7 +60,7 @@ class CommandLine:
             base.prompt, run.seed, range(base.n), name=row.name, row=str(row.number)
         )
         self.target.check(paths, size=run.size, makes=True)
-        return batches.Job(paths, lambda: run.with_numbers(values).sample())
+        return paths, run
 
     def column(self, name: str, value: Any, row: batches.Row) -> Any:
         """A column of the run: text, or a whole number."""

@@ -53,13 +53,21 @@ class Dispatcher:
         self.loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Begin all runners; SfumatoError where one cannot begin."""
-        try:
-            for runner in self.runners.values():
-                self.offers[runner.name] = await runner.start()
-        except SfumatoError:
+        """Begin all runners; SfumatoError where one cannot begin, or none can now."""
+        begun = await asyncio.gather(
+            *(self._start(runner) for runner in self.runners.values()), return_exceptions=True
+        )
+        errors = [error for error in begun if isinstance(error, BaseException)]
+        lost = [error for error in errors if isinstance(error, RunnerLostError)]
+        if len(lost) < len(errors) or len(lost) == len(begun):
             await self.close()
-            raise
+            first = next((e for e in errors if not isinstance(e, RunnerLostError)), errors[0])
+            raise SfumatoError(str(first)) if isinstance(first, RunnerLostError) else first
+        for error in lost:
+            log.error("%s", error)
+
+    async def _start(self, runner: Runner) -> None:
+        self.offers[runner.name] = await runner.start()
 
     def begin(self) -> None:
         """From now on jobs are given out."""
@@ -111,6 +119,9 @@ class Dispatcher:
             if not runner.alive:
                 await self._revive(runner)
             entry = await self.kept.queue.next()
+            if not runner.alive:  # it died while it waited, which is no loss of the job's
+                self.kept.queue.add(entry)
+                continue
             entry.runner = runner.name
             try:
                 await self.attempt(runner, entry)
@@ -127,9 +138,9 @@ class Dispatcher:
         wait, most = AGAIN
         while True:
             try:
-                self.offers[runner.name] = await runner.start()
+                await self._start(runner)
                 return
-            except SfumatoError as error:
+            except (SfumatoError, RunnerLostError) as error:
                 log.error("%s", error)
             await asyncio.sleep(wait)
             wait = min(wait * 2, most)

@@ -27,6 +27,8 @@ from sfumato.server.api.app import create_app
 from sfumato.server.runner.library import Offer
 from sfumato.server.runner.process import ProcessRunner
 from sfumato.server.runner.protocol import Runner
+from sfumato.server.scale.fleet import Fleet
+from sfumato.server.scale.runners import runners as actors
 from sfumato.server.server import Server
 from sfumato.server.settings import Settings
 
@@ -64,28 +66,23 @@ class Address:
 
 @dataclass(frozen=True)
 class Offered:
-    """What runners do tasks with: models by the name of recipes, devices, files of adapters."""
+    """What runners do tasks with: models by the name of recipes, devices, files of adapters.
+
+    fleet: a cluster whose nodes are used in the place of devices.
+    """
 
     models: Mapping[str, str] = field(default_factory=lambda: {"emoji": "emoji"})
     devices: tuple[str, ...] = ("auto",)
     adapters: tuple[Path, ...] = ()
+    fleet: Fleet | None = None
 
-    def runners(self) -> list[Runner]:
+    def runners(self) -> Sequence[Runner]:
+        if self.fleet is not None:
+            return actors(self.fleet, Offer(self.models, adapters=self.adapters))
         return [
             ProcessRunner(device, Offer(self.models, device, self.adapters))
             for device in self.devices
         ]
-
-
-def named_models(models: Sequence[str]) -> dict[str, str]:
-    """Models by what recipes call them: a folder or a file by its own name."""
-    named: dict[str, str] = {}
-    for model in models:
-        path = Path(model).expanduser()
-        name = path.name if path.exists() else model
-        if named.setdefault(name, str(path.resolve()) if path.exists() else model) and not model:
-            raise SfumatoError("--model: is empty; say which")
-    return named
 
 
 def read_tokens(path: Path) -> dict[str, str]:

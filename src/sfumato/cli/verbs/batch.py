@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,8 @@ from sfumato.core.errors import SfumatoError
 from sfumato.methods import Method
 
 if TYPE_CHECKING:
-    from sfumato.models.batch import Row
+    from sfumato.cli.rows import CommandLine
+    from sfumato.models.batch import Job, Row
 
 ROWS = argument("source", "folder of pictures, or .csv, .jsonl, .txt; README says how")
 OPTIONS = (
@@ -29,6 +32,7 @@ OPTIONS = (
         text="pattern with {name} {row} {prompt} {seed} {i}; what exists is skipped",
     ),
     NO_STORE,
+    keyword("ray", str | None, None, "--ray", text="cluster HOST:PORT or auto that makes them"),
 )
 EXAMPLES = (
     'sdedit paintings/ -p "{name}" -o "edited/{name}.png"',
@@ -59,6 +63,17 @@ def verb(maker: Maker) -> Verb:
     )
 
 
+def made_of(
+    address: str | None, line: CommandLine, rows: list[Row]
+) -> AbstractContextManager[Callable[[Row], Job]]:
+    """How each row's pictures are made: one by one here, or by a cluster."""
+    if address is None:
+        return nullcontext(line.job)
+    from sfumato.cli.scaled import spread
+
+    return spread(address, line, rows)
+
+
 def batch(cls: type[Method] | None, values: dict[str, Any]) -> None:
     """Make every row's pictures; a row that fails is noted, and the others go on."""
     from sfumato.cli import show, signals
@@ -78,8 +93,8 @@ def batch(cls: type[Method] | None, values: dict[str, Any]) -> None:
             if state not in ("made", "skipped"):
                 show.errors.print(f"{row.where}: {state}")
 
-        with signals.patient():
-            report = batches.run(rows, line.job, target.folder, notify=done)
+        with signals.patient(), made_of(values["ray"], line, rows) as job:
+            report = batches.run(rows, job, target.folder, notify=done)
     failures = [{"row": row.number, "where": row.where, "error": e} for row, e in report.failed]
     if values["as_json"]:
         print(json.dumps({"paths": [str(p) for p in report.made], "skipped": report.skipped,

@@ -24,6 +24,7 @@ OPTIONS = (
     keyword("models", list[str], [], "--model", text="offered to clients; repeatable; emoji"),
     keyword("adapters", list[str], [], "--adapter", text="file offered to clients; repeatable"),
     keyword("devices", list[str], [], "--device", text="one runner for each; repeatable; auto"),
+    keyword("ray", str | None, None, "--ray", text="cluster HOST:PORT or auto; a runner a GPU"),
     keyword("tokens", str | None, None, "--tokens", text='TOML file of CLIENT = "TOKEN"'),
     keyword("names", list[str], [], "--host-name", text="name it is reached by; repeatable"),
     keyword("certfile", str | None, None, "--certfile", text="TLS certificate"),
@@ -92,6 +93,7 @@ def serve(
     models: list[str],
     adapters: list[str],
     devices: list[str],
+    ray: str | None,
     tokens: str | None,
     names: list[str],
     certfile: str | None,
@@ -108,6 +110,8 @@ def serve(
     """Serve until it is stopped; the address on stdout."""
     needed()
     from sfumato.server import serving
+    from sfumato.server.runner.library import named_models
+    from sfumato.server.scale.fleet import connected
     from sfumato.server.settings import Retention, Settings
 
     if root_path and (not root_path.startswith("/") or root_path.endswith("/")):
@@ -124,6 +128,8 @@ def serve(
     chosen = tuple(devices or ["auto"])
     if len(set(chosen)) < len(chosen):
         raise SfumatoError("--device: is given twice; give each once")
+    if ray is not None and devices:
+        raise SfumatoError("--device: goes without --ray, which has a runner for each GPU")
     settings = Settings(
         folder=folder_of(folder),
         tokens=serving.read_tokens(Path(tokens)) if tokens is not None else {},
@@ -134,7 +140,8 @@ def serve(
         root_path=root_path,
         drain=drain,
     )
-    offered = serving.Offered(serving.named_models(models or ["emoji"]), chosen, files)
+    fleet = None if ray is None else connected(ray)
+    offered = serving.Offered(named_models(models or ["emoji"]), chosen, files, fleet)
     address = serving.Address(host, port, certfile, keyfile)
     serving.serve(settings, address, offered, resume=resume, quiet=quiet)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sfumato.core.errors import SfumatoError
 from sfumato.server.runner import work
 from sfumato.server.runner.protocol import Happening, Ready, Task
 from sfumato.server.runner.warm import Warm
@@ -41,3 +42,14 @@ class Offer:
 
     def __call__(self) -> Library:
         return Library(Warm(self.models, self.device, self.adapters, self.keep))
+
+
+def named_models(models: Sequence[str]) -> dict[str, str]:
+    """Models by what recipes call them: a folder or a file by its own name."""
+    named: dict[str, str] = {}
+    for model in models:
+        path = Path(model).expanduser()
+        name = path.name if path.exists() else model
+        if named.setdefault(name, str(path.resolve()) if path.exists() else model) and not model:
+            raise SfumatoError("--model: is empty; say which")
+    return named

@@ -32,12 +32,13 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Ready:
-    """What a runner says first. versions: of what it runs with."""
+    """What a runner says first. versions: of what it runs with. weights: sha256 of each model's."""
 
     device: str
     dtype: str
     models: tuple[ModelInfo, ...]
     versions: Mapping[str, str] = field(default_factory=dict)
+    weights: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,10 @@ class Runner(Protocol):
         """Whether it can be given a task."""
 
     async def start(self) -> Ready:
-        """Begin to live; again after its death. SfumatoError where it cannot."""
+        """Begin to live; again after its death.
+
+        SfumatoError where it cannot, RunnerLostError where it cannot now.
+        """
 
     def run(self, task: Task) -> AsyncIterator[Happening]:
         """What happens while the task is done, the last a Finished, Failed or Stopped.

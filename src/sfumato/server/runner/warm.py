@@ -58,10 +58,14 @@ class Warm:
         """The offer, of which the first model is loaded."""
         import torch
 
+        for file in self.adapters:
+            if not file.exists():
+                raise SfumatoError(f"adapter {file}: no such file; put it there")
         first = self.open(next(iter(self.offer)))
         versions = {"sfumato": sfumato.__version__, "torch": torch.__version__}
         shown = tuple(self._info(name) for name in self.offer)
-        return Ready(first.choice.device, first.choice.dtype, shown, versions)
+        weights = {name: self.open(name).weights for name in self.offer}
+        return Ready(first.choice.device, first.choice.dtype, shown, versions, weights)
 
     def _info(self, name: str) -> ModelInfo:
         model = self.open(name)
