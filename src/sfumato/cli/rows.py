@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from sfumato.cli.compose import composed
+from sfumato.cli.compose import Run, composed
 from sfumato.cli.fields import Wanted, methods_of, plain
 from sfumato.core.errors import SfumatoError
 from sfumato.images import ImageInput
@@ -29,6 +30,11 @@ class CommandLine:
 
     def job(self, row: batches.Row) -> batches.Job:
         """A row's paths, and how its pictures are made."""
+        paths, run = self.composed(row)
+        return batches.Job(paths, lambda: run.with_numbers(self.values).sample())
+
+    def composed(self, row: batches.Row) -> tuple[list[Path], Run]:
+        """A row's paths, and what makes its pictures."""
         values, assigned = dict(self.values), []
         for name, value in row.values.items():
             if name in COLUMNS:
@@ -48,12 +54,11 @@ class CommandLine:
         elif row.image is not None:
             raise SfumatoError(f"{row.where}: has a picture, which generate does not take")
         run = composed(wanted, values, self.models)
-        base = run.base
         paths = self.target.paths(
-            base.prompt, run.seed, range(base.n), name=row.name, row=str(row.number)
+            run.prompt, run.seed, range(run.n), name=row.name, row=str(row.number)
         )
         self.target.check(paths, size=run.size, makes=True)
-        return batches.Job(paths, lambda: run.with_numbers(values).sample())
+        return paths, run
 
     def column(self, name: str, value: Any, row: batches.Row) -> Any:
         """A column of the run: text, or a whole number."""

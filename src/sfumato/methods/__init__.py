@@ -229,6 +229,15 @@ def _line(cls: type, error: ValidationError) -> str:
     return f"{own}: {'.'.join(where[:1])}{shown}: {message}"
 
 
+def main_field(cls: type[Method]) -> str:
+    """The field to show first."""
+    for name, info in described(cls).items():
+        extra = info.json_schema_extra
+        if isinstance(extra, dict) and extra.get("main"):
+            return name
+    return fields(cls)[0].name  # type: ignore[arg-type]
+
+
 @cache
 def registry() -> dict[str, type[Method]]:
     """Every installed method by id: the files of this package, then entry points.

@@ -63,7 +63,7 @@ def adapted(model: Model, adapter: str | Path, scale: float = 1.0) -> Model:
     given = located(model, adapter)
     if given.is_dir() and (kind := _autoencoder_kind(given)):
         return _with_autoencoder(model, given, kind, str(adapter), scale)
-    file = _only_file(given) if given.is_dir() else given
+    file = file_of(given) if given.is_dir() else given
     tensors, header = read(file)
     if file.name == CHECKPOINT and any(name.startswith("average/") for name in tensors):
         raise unfinished(file.parent)
@@ -122,7 +122,7 @@ def is_one(path: Path) -> bool:
     return any(name.endswith(LOWS) for name in names)
 
 
-def _only_file(folder: Path) -> Path:
+def file_of(folder: Path) -> Path:
     """The file of a folder that holds one adapter."""
     found = [folder / name for name in FILES if (folder / name).is_file()]
     there = sorted(folder.glob("*.safetensors"))

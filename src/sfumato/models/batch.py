@@ -28,6 +28,7 @@ from sfumato.images.writing import numbered, write_safely, write_whole
 from sfumato.models.result import Result, save_new
 
 FAILED = "failed.jsonl"
+UNREACHED = "not reached"
 OWN = {"error", "folder", "source"}  # columns that it has besides a manifest's
 MANIFEST_BYTES = 256 << 20
 
@@ -219,7 +220,7 @@ def run(
             done(row, state)
     finally:
         with undisturbed():
-            failed = [*report.failed, *((row, "not reached") for row in left)]
+            failed = [*report.failed, *((row, UNREACHED) for row in left)]
             report.note = _note(folder, given, failed)
     return report
 

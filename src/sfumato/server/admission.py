@@ -58,8 +58,7 @@ class Admission:
         for k, row in enumerate(rows):
             field = f"rows.{k}.recipe" if isinstance(job, requests.BatchJob) else "recipe"
             found |= dict.fromkeys(self.recipe(client, row.recipe, field))
-            if isinstance(row, requests.Row):
-                _search(row)
+            _search(row)
         if isinstance(job, requests.SweepJob):
             self._sweep(job)
         return list(found)
@@ -195,7 +194,7 @@ class Admission:
         return list(dict.fromkeys(inputs))
 
 
-def _search(row: requests.Row) -> None:
+def _search(row: requests.Row | requests.SweepJob) -> None:
     """Numbers that are to be found first must be such."""
     for name in row.search:
         method, _, field_ = name.partition(".")

@@ -84,7 +84,8 @@ class RecipeJob(Row):
 class SweepJob(Body):
     """Vary one number of a recipe: METHOD.FIELD=LOW:HIGH:COUNT, or =A,B,C.
 
-    seeds: pictures of each value and prompt, from the recipe's seed on; choose: the value to mark.
+    search: as of a recipe's job. seeds: pictures of each value and prompt, from the recipe's seed
+    on; choose: the value to mark.
     """
 
     kind: Literal[Kind.SWEEP]
@@ -93,6 +94,8 @@ class SweepJob(Body):
     seeds: Annotated[int, Field(ge=1, le=1000)] = 3
     prompts: Annotated[tuple[Prompt, ...], Field(max_length=1000)] = ()
     choose: float | None = None
+    search: Searches = ()
+    target: Annotated[str, Field(max_length=100)] = "rms"
     name: Name = ""
     priority: Priority = 0
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ from sfumato.home import unstored
 from sfumato.methods import Method
 
 if TYPE_CHECKING:
-    from sfumato.models.batch import Row
+    from sfumato.cli.rows import CommandLine
+    from sfumato.models.batch import Job, Row
 
 ROWS = argument("source", "folder of pictures, or .csv, .jsonl, .txt; README says how")
 OPTIONS = (
@@ -61,6 +63,15 @@ def verb(maker: Maker) -> Verb:
     )
 
 
+def made_of(line: CommandLine, rows: list[Row]) -> AbstractContextManager[Callable[[Row], Job]]:
+    """How each row's pictures are made: one by one here, or all by a server."""
+    from sfumato.cli.remote import batching
+    from sfumato.cli.remote.chosen import chosen
+
+    server = chosen()
+    return nullcontext(line.job) if server is None else batching.sent(server, line, rows)
+
+
 def batch(cls: type[Method] | None, values: dict[str, Any]) -> None:
     """Make every row's pictures; a row that fails is noted, and the others go on."""
     from sfumato.cli import show, signals
@@ -73,16 +84,20 @@ def batch(cls: type[Method] | None, values: dict[str, Any]) -> None:
     rows = batches.rows(values["source"])
     line = CommandLine(cls, values, target)
     store = unstored() if values["no_store"] else nullcontext()
-    with store, show.counted("pictures", len(rows), values["quiet"]) as update:
+    with (
+        store,
+        show.counted("pictures", len(rows), values["quiet"]) as update,
+        signals.patient(),
+        made_of(line, rows) as job,
+    ):
         count = itertools.count(1)
 
         def done(row: Row, state: str) -> None:
             update(next(count))
-            if state not in ("made", "skipped"):
+            if state not in ("made", "skipped", batches.UNREACHED):
                 show.errors.print(f"{row.where}: {state}")
 
-        with signals.patient():
-            report = batches.run(rows, line.job, target.folder, done=done)
+        report = batches.run(rows, job, target.folder, done=done)
     failures = [{"row": row.number, "where": row.where, "error": e} for row, e in report.failed]
     if values["as_json"]:
         print(json.dumps({"paths": [str(p) for p in report.made], "skipped": report.skipped,

@@ -62,7 +62,7 @@ def _do(task: Task, tell: Tell, warm: Warm) -> float | None:
 
 def plan(request: str, inputs: Mapping[str, Path], warm: Warm) -> dict[str, Any]:
     """What a request would do; SfumatoError where it cannot run."""
-    from sfumato.models.planning import plan_data
+    from sfumato.models.planning import plan_data, sentences
 
     job = requests.JobRequest.model_validate_json(request).job
     if isinstance(job, requests.TrainJob):
@@ -74,7 +74,9 @@ def plan(request: str, inputs: Mapping[str, Path], warm: Warm) -> dict[str, Any]
         plans = []
         for row in rows[:PLANNED]:
             again = replayed(row, inputs, warm)
-            plans.append(plan_data(again.process, again.recipe.seed))
+            one = plan_data(again.process, again.recipe.seed)
+            said_ = sentences(again.process, again.recipe.seed, one)
+            plans.append({**one, "sentences": said_})
         if not isinstance(job, requests.BatchJob):
             return plans[0]
         seconds = [one["seconds"] for one in plans]
@@ -94,7 +96,7 @@ class Notices(logging.Handler):
         line = record.getMessage()
         if line not in self.said:
             self.said.add(line)
-            self.tell(Said(line))
+            self.tell(Said(line, always=record.levelno >= logging.WARNING))
 
 
 @contextmanager
