@@ -50,7 +50,7 @@ def folder_of(folder: str | None) -> Path:
 
     if folder == "":
         raise SfumatoError("--folder: is empty; give a folder, or leave it out")
-    return home() / "server" if folder is None else Path(folder)
+    return (home() / "server" if folder is None else Path(folder)).resolve()
 
 
 def serve(
