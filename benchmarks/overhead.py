@@ -16,6 +16,7 @@ import torch
 
 import sfumato as sf
 from sfumato.core.denoiser import Cond
+from sfumato.metrics.kernel import bootstrap
 
 STEPS = 30
 
@@ -54,8 +55,12 @@ def main() -> None:
                 if k:  # the first pair warms up
                     pairs.append(times if k % 2 else times[::-1])
         base, whole = (statistics.median(column) for column in zip(*pairs, strict=True))
-        ratio = statistics.median(b / a for a, b in pairs)
-        print(f"{n:5}  {base:6.3f}  {whole:8.3f}  {ratio:5.3f}")
+        ratios = torch.tensor([whole / bare for bare, whole in pairs])
+
+        def middle(indices: torch.Tensor, ratios: torch.Tensor = ratios) -> float:
+            return float(ratios[indices].quantile(0.5))
+
+        print(f"{n:5}  {base:6.3f}  {whole:8.3f}  {bootstrap(middle, len(ratios))}")
 
 
 if __name__ == "__main__":

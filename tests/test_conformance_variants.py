@@ -17,7 +17,7 @@ from conformance.kinds import KINDS
 from conformance.made import recorded
 from conformance.tokens import folder
 from conformance.variants import Made
-from sfumato.models.files.vocabularies import cleaned
+from sfumato.models.files.vocabularies import clean
 
 KIND_OF_VARIANCE = ["learned_range", "learned", "fixed_small", "fixed_large"]
 
@@ -260,7 +260,7 @@ def test_tokenizers_on_other_texts_and_contexts(context: int, of_clip: int) -> N
 
 @pytest.mark.parametrize("text", tokens.REPAIRED)
 def test_text_of_clip_is_cleaned_of_what_was_pasted_with_it(text: str) -> None:
-    assert cleaned(text) == tokens.REPAIRED[text]
+    assert clean(text) == tokens.REPAIRED[text]
 
 
 def test_times_of_v_diffusion_of_other_counts() -> None:

@@ -13,12 +13,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 OLDEST = ROOT / "tests" / "oldest.txt"
 FILES = (
-    "test_diffusers",
-    "test_latents",
-    "test_single",
-    "test_lora_files",
-    "test_hub",
-    "test_p_plus",
+    "models/test_diffusers.py",
+    "models/test_latents.py",
+    "models/test_single.py",
+    "files/test_lora_files.py",
+    "files/test_hub.py",
+    "train/test_p_plus.py",
 )
 
 
@@ -45,9 +45,14 @@ def test_pyproject_names_the_versions_that_are_tested() -> None:
             assert f'"{name}>={major_minor}' in project, line
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_the_files_that_run_there_exist(name: str) -> None:
+    assert (ROOT / "tests" / name).is_file()
+
+
 @pytest.mark.slow
 def test_the_oldest_versions_give_the_same_pictures() -> None:
-    tests = [str(ROOT / "tests" / f"{name}.py") for name in FILES]
+    tests = [str(ROOT / "tests" / name) for name in FILES]
     command = [str(environment()), "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},

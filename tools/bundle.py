@@ -18,7 +18,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-LIMIT = 40_000_000
+LIMIT = 45_000_000
 SHARD = 15 * 2**20
 
 

@@ -11,8 +11,10 @@ import pytest
 
 import sfumato as sf
 from helpers.program import FAST, STROKES, call, fails, home
+from sfumato.cli.makers import prompted
+from sfumato.core.errors import SfumatoError
 from sfumato.models import batch
-from sfumato.models.replay import read
+from sfumato.models.replay import read_recipe
 
 __all__ = ["home"]
 
@@ -27,13 +29,13 @@ def test_a_folder_with_captions_is_a_batch(app: Any, tmp_path: Path) -> None:
     done = call(app, *words, "-o", "out/{name}.png")
     assert done.exit_code == 0, done.output
     assert done.stdout.split() == ["out/mushroom.png", "out/rose.png"]
-    assert read("out/rose.png").prompt == "rose in the rain, 3d render"
+    assert read_recipe("out/rose.png").prompt == "rose in the rain, 3d render"
     again = call(app, *words, "-o", "out/{name}.png")
     assert again.stdout == ""
     assert "0 made, 2 there already" in again.stderr
     own = call(app, "batch", "sdedit", "in/", *FAST, "-o", "own/{name}-{seed}.png")
     assert own.exit_code == 0, own.output
-    assert read("own/rose-0.png").prompt == "rose, flat"
+    assert read_recipe("own/rose-0.png").prompt == "rose, flat"
 
 
 def test_one_failure_does_not_stop_the_rest_and_can_be_run_again(app: Any, tmp_path: Path) -> None:
@@ -47,7 +49,7 @@ def test_one_failure_does_not_stop_the_rest_and_can_be_run_again(app: Any, tmp_p
     line = fails_late(app, "batch", "sdedit", "rows.csv", *FAST)
     assert "1 made, 0 there already, 2 failed" in line
     assert "rows.csv, line 3: nothing.png: no such file" in line
-    recipe = read("batch/rose-7.png")
+    recipe = read_recipe("batch/rose-7.png")
     assert next(m for m in recipe.methods if m["method"] == "sdedit")["t0"] == 0.4
     failed = [json.loads(row) for row in Path("batch/failed.jsonl").read_text().splitlines()]
     assert [row["prompt"] for row in failed] == ["cat", "rose"]
@@ -65,7 +67,7 @@ def test_failed_rows_of_a_text_file_keep_their_numbers(app: Any, tmp_path: Path)
     Path("batch/failed.jsonl").write_text(json.dumps({**row, "prompt": "red apple, flat"}))
     done = call(app, "batch", "generate", "batch/failed.jsonl", *FAST)
     assert done.exit_code == 0, done.output
-    assert read("batch/0002-0.png").prompt == "red apple, flat"
+    assert read_recipe("batch/0002-0.png").prompt == "red apple, flat"
     assert not Path("batch/failed.jsonl").exists()
 
 
@@ -79,13 +81,13 @@ def test_a_stopped_batch_notes_what_it_did_not_reach(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         batch.run(rows, compose, tmp_path)
-    found = batch.rows(tmp_path / "failed.jsonl")
+    found = batch.read_rows(tmp_path / "failed.jsonl")
     assert [row.number for row in found] == [1, 2, 3]
     assert [row.values["prompt"] for row in found] == ["1", "2", "3"]
     # another source's run into the same folder leaves them
     other = [batch.Row(9, "line 9", {}, folder=tmp_path)]
     batch.run(other, lambda row: batch.Job([], lambda: None), tmp_path)  # type: ignore[arg-type, return-value]
-    assert len(batch.rows(tmp_path / "failed.jsonl")) == 3
+    assert len(batch.read_rows(tmp_path / "failed.jsonl")) == 3
 
 
 def test_what_exists_is_never_written_again(app: Any, tmp_path: Path) -> None:
@@ -107,7 +109,7 @@ def test_pictures_in_columns_are_relative_to_the_manifest(app: Any, tmp_path: Pa
     )
     done = call(app, "batch", "sdedit", "data/rows.jsonl", *FAST)
     assert done.exit_code == 0, done.output
-    fields = {m["method"]: m for m in read("batch/rose-3.png").methods}
+    fields = {m["method"]: m for m in read_recipe("batch/rose-3.png").methods}
     assert fields["sdedit"]["mask"]["name"] == "m.png"
     assert fields["cfg"]["window"] == [0.2, 0.9]
     (data / "rose.txt").write_bytes(b"\xff\xfe\xff")
@@ -152,7 +154,7 @@ def test_prompts_of_a_text_file_and_names_that_collide(app: Any, tmp_path: Path)
 
 def test_rows_know_where_they_are(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"image": "sub/x.png", "name": "n"}\n\n{"prompt": "p"}\n')
-    first, second = batch.rows(tmp_path / "a.jsonl")
+    first, second = batch.read_rows(tmp_path / "a.jsonl")
     assert first.image == tmp_path / "sub" / "x.png"
     assert (first.name, second.name, second.where) == ("n", "0002", "a.jsonl, line 3")
 
@@ -165,17 +167,17 @@ def test_a_recipe_composes_on_the_command_line(app: Any, tmp_path: Path) -> None
     rose = str(STROKES / "rose.png")
     done = call(app, "sdedit", rose, "--recipe", "a-5.png", "--t0", "0.6", "-o", "b.png")
     assert done.exit_code == 0, done.output
-    made, before = read("b.png"), read("a-5.png")
+    made, before = read_recipe("b.png"), read_recipe("a-5.png")
     assert (made.prompt, made.seed, made.n, made.steps) == ("rose, flat", 5, 1, 2)
     assert made.parents == (before.id,)
     more = ["--cfg", "2.5", "--with", "sdedit.t0=0.3", "--spacing", "ddim10"]
     done = call(app, "ilvr", rose, "--recipe", "b.png", *more, "-o", "c.png")
     assert done.exit_code == 0, done.output
-    fields = {m["method"]: m for m in read("c.png").methods}
+    fields = {m["method"]: m for m in read_recipe("c.png").methods}
     assert fields["sdedit"]["t0"] == 0.3
     assert fields["cfg"]["scale"] == 2.5
     assert "ilvr" in fields
-    assert read("c.png").steps is None
+    assert read_recipe("c.png").steps is None
     assert before.parents == ()
     done = call(app, "run", "c.png", "-o", "d.png")
     assert Path("c.png").read_bytes() == Path("d.png").read_bytes()
@@ -185,7 +187,7 @@ def test_a_searched_field_is_recorded_as_its_number(app: Any, tmp_path: Path) ->
     rose = str(STROKES / "rose.png")
     done = call(app, "sdedit", rose, "--t0", "auto", "--target", "rms=0.15", *FAST, "-o", "a.png")
     assert done.exit_code == 0, done.output
-    recipe = read("a.png")
+    recipe = read_recipe("a.png")
     t0 = next(m for m in recipe.methods if m["method"] == "sdedit")["t0"]
     assert f"sdedit.t0 = {t0:g} (bisection to rms = 0.15" in done.stderr
     curve = recipe.parents[0].removeprefix("sha256 ")
@@ -219,3 +221,13 @@ def test_changed_fields_keep_the_rest() -> None:
     assert revised.base.n == 3
     with pytest.raises(sf.SfumatoError, match="this process has cfg, sdedit"):
         process.revised("ilvr", factor=3)
+
+
+@pytest.mark.parametrize("length", [1_200, 9_000])
+def test_a_long_prompt_is_quoted_in_part(length: int) -> None:
+    text = ("red apple on a table " * 500)[:length]
+    assert prompted({"words": [text], "prompt": None})["prompt"] == text
+    with pytest.raises(SfumatoError) as refused:
+        prompted({"words": [text], "prompt": "rose"})
+    assert len(str(refused.value)) < 160
+    assert f"({length:,} characters)" in str(refused.value)

@@ -21,7 +21,7 @@ from sfumato.methods.classifier import LogProbability
 from sfumato.methods.clip_guidance import Agreement
 from sfumato.methods.inpaint import Inpaint
 from sfumato.methods.threshold import Threshold
-from sfumato.models.cascade import quantised
+from sfumato.models.cascade import quantise
 from sfumato.models.loaders.openai import load_unet
 from sfumato.nn.classifier import Classifier
 from sfumato.nn.clip import NoisedCLIP
@@ -121,7 +121,7 @@ def check_inpaint_cfg(case: Case, t: Tensors) -> None:
 
 
 def check_upsample(case: Case, t: Tensors) -> None:
-    low = quantised(t["in.base_sample"])
+    low = quantise(t["in.base_sample"])
     close("low_res", low, t["out.low_res"], 0.0)
     start = t["in.noise"]
     cond = Cond({**words(t, slice(None)), "low_res": low})

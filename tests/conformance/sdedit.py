@@ -70,7 +70,8 @@ def close(found: Tensor, wanted: Tensor, tolerance: float) -> None:
 
 def check_ddpm_unet(case: Case, t: Tensors) -> None:
     """The authors' network through the renaming, one call and their loop."""
-    from sfumato.models.latents import Traits, Unconditional
+    from sfumato.core.denoiser import Traits
+    from sfumato.models.latents import Unconditional
     from sfumato.models.loaders.networks import ddpm_unet
 
     given = case["model"].get("cfg", {})

@@ -30,7 +30,7 @@ class Score(Guide):
     """A guide whose gradient is the given one."""
 
     name = "score"
-    through = "input"
+    through = "prediction"
 
     def __init__(self, gradient: Tensor) -> None:
         self.gradient = gradient
@@ -45,7 +45,7 @@ class Scores(Guide):
     """The gradient of the call that was made last."""
 
     name = "scores"
-    through = "input"
+    through = "prediction"
 
     def __init__(self, gradients: Tensor, seen: list[float]) -> None:
         self.gradients, self.seen = gradients, seen

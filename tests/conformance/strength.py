@@ -15,8 +15,8 @@ from sfumato.core.plan import calls_along
 from sfumato.core.schedule import ratio
 from sfumato.core.solvers import solver
 from sfumato.models.files.schedulers import Scheduler
-from sfumato.models.loaders.diffusers import table
-from sfumato.models.timesteps import index_read, times
+from sfumato.models.loaders.diffusers import noise_table
+from sfumato.models.timesteps import index_code, times
 
 Case = Mapping[str, Any]
 SOLVERS = {
@@ -41,7 +41,7 @@ def agree(row: Mapping[str, Any], config: Scheduler, near: float) -> None:
     """Start level, first and last index that the network is asked, and network calls."""
     n, strength = row["num_inference_steps"], row["strength"]
     where = f"{row['scheduler']}, {n} steps, strength {strength:g}"
-    schedule = table(config)
+    schedule = noise_table(config)
     if row["model_calls"] == 0:
         with pytest.raises(SfumatoError, match="keeps none"):
             times(config, schedule, n, strength)
@@ -53,7 +53,7 @@ def agree(row: Mapping[str, Any], config: Scheduler, near: float) -> None:
     assert min(int(n * strength), n) == row["reported_steps"], where
     if config.kind == "PNDMScheduler" and strength < 1:
         return  # theirs evaluates one step late there (docs/models.md)
-    read = index_read(config, schedule.steps) or (lambda at: at * schedule.steps - 1)
+    read = index_code(config, schedule.steps) or (lambda at: at * schedule.steps - 1)
     asked = [read(at) for at in path[: row["reported_steps"]]]
     assert asked[0] == pytest.approx(row["first_timestep"], rel=near, abs=1e-3), where
     assert asked[-1] == pytest.approx(row["last_timestep"], rel=near, abs=1e-3), where

@@ -61,8 +61,8 @@ def check_tokenizers(case: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     assert digest("encoder.json") == glide["encoder_json_sha256"]
     assert digest("vocab.bpe") == glide["vocab_bpe_sha256"]
     assert digest("bpe_simple_vocab_16e6.txt.gz") == clip["merges_gz_sha256"]
-    gpt2 = vocabularies.gpt2(folder() / "encoder.json", folder() / "vocab.bpe")
-    bpe = vocabularies.clip(folder() / "bpe_simple_vocab_16e6.txt.gz")
+    gpt2 = vocabularies.gpt2_tokenizer(folder() / "encoder.json", folder() / "vocab.bpe")
+    bpe = vocabularies.clip_tokenizer(folder() / "bpe_simple_vocab_16e6.txt.gz")
     assert gpt2.get_vocab_size() == glide["n_vocab"]
     assert bpe.get_vocab_size() == clip["n_entries"]
     assert glide["end_token"] == vocabularies.GPT2_END
@@ -83,7 +83,7 @@ def check_tokenizers(case: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         assert cond["tokens"][0, : len(first)].tolist() == first, text
         assert cond["tokens"][0, -len(last) :].tolist() == last, text
         cond = of_clip([text])
-        assert bpe.encode(vocabularies.cleaned(text)).ids == item["clip_ids"], text
+        assert bpe.encode(vocabularies.clean(text)).ids == item["clip_ids"], text
         assert cond["tokens"][0].tolist() == item[f"clip_padded_{clip['context']}"], text
         assert int(cond["lengths"][0]) == item["clip_length"], text
 

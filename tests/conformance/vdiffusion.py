@@ -94,7 +94,7 @@ class Match(Guide):
     """logp = -scale mean((x0 - target)^2) of each picture."""
 
     name = "match"
-    through = "model"
+    through = "network"
 
     def __init__(self, target: Tensor, scale: float) -> None:
         self.target, self.scale = target, scale

@@ -128,7 +128,7 @@ def test_mixture_flow_is_its_quantile_map() -> None:
 class Observation(Guide):
     """log p(y | x_t) for y = x0 + noise, exact on Gaussian data N(0, v)."""
 
-    through = "input"
+    through = "prediction"
     name = "observation"
 
     def __init__(self, y: float, noise: float, v: float) -> None:
@@ -145,7 +145,7 @@ class Observation(Guide):
 class ThroughTheModel(Observation):
     """The same likelihood, with D(x_t) taken from the network."""
 
-    through = "model"
+    through = "network"
 
     def logp(self, x: Tensor, pred: Prediction, call: Call) -> Tensor:
         a, s = call.schedule.alpha(call.t), call.schedule.sigma(call.t)

@@ -50,7 +50,7 @@ def test_an_upward_move_forgets_the_solvers_history() -> None:
 class Pull(sf.Guide):
     """logp = -(x - 1)^2 / 2; counts its arrivals."""
 
-    through = "input"
+    through = "prediction"
     name = "pull"
 
     def __init__(self, active: bool = True) -> None:
@@ -79,7 +79,7 @@ def test_gradients_flow_through_guides() -> None:
     x = torch.full((1, 1, 1, 1), 0.3, dtype=torch.float64, requires_grad=True)
 
     class Curved(Pull):
-        through = "model"
+        through = "network"
 
         def logp(self, x: Tensor, pred: sf.Prediction, call: sf.Call) -> Tensor:
             return -8 * (pred.x0**4).flatten(1).sum(1)
@@ -107,7 +107,7 @@ def test_mean_shift_is_the_variance_times_the_score() -> None:
         )
 
         class Score(sf.Guide):
-            through = "input"
+            through = "prediction"
 
             def logp(self, x: Tensor, pred: sf.Prediction, call: sf.Call) -> Tensor:
                 return 0.5 * x.flatten(1).sum(1)

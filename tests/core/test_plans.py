@@ -105,11 +105,11 @@ def pull(through: Any) -> Penalty:
 @pytest.mark.parametrize(
     "guide",
     [
-        Towards("input"),
-        Towards("model"),
-        Towards("model", "positive"),
-        pull("input"),
-        pull("model"),
+        Towards("prediction"),
+        Towards("network"),
+        Towards("network", "positive"),
+        pull("prediction"),
+        pull("network"),
     ],
     ids=["input", "model", "branch", "loss of a constant", "loss"],
 )

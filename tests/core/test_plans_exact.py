@@ -135,7 +135,7 @@ def late(t: float) -> float:
 class Misplaced(Guide):
     name = "misplaced"
     on = "nowhere"
-    through = "input"
+    through = "prediction"
 
     def logp(self, x: Tensor, pred: Any, call: Any) -> Tensor:
         return x.flatten(1).sum(1)

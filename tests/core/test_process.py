@@ -54,7 +54,7 @@ def process(network: Any = None, **values: Any) -> Process:
 class Tint(Guide):
     """A user's own guide: pulls the channel means to zero, and counts."""
 
-    through = "input"
+    through = "prediction"
     name = "tint"
 
     def logp(self, x: Tensor, pred: Prediction, call: Call) -> Tensor:
@@ -303,6 +303,17 @@ def test_start_level_in_three_units() -> None:
     assert level(VE(), ratio=1.8655) == pytest.approx(0.5, abs=1e-3)
 
 
+def test_a_level_and_explicit_times_agree_or_are_refused() -> None:
+    guide, times = torch.zeros(3, 4, 4), (0.37, 0.2, 0.0)
+    given = process(n_steps=None, spacing=times)
+    for start in (SDEdit(guide), SDEdit(guide, t0=0.37), SDEdit(guide, ratio=ratio(TABLE, 0.37))):
+        assert (given | start).times == times
+    assert given.times == times
+    for t0 in (0.0, 0.36, 1.0):
+        with pytest.raises(SfumatoError, match=rf"start level {t0:g}: .* begin at 0\.37"):
+            _ = (given | SDEdit(guide, t0=t0)).times
+
+
 def test_table_may_cover_a_part_of_time() -> None:
     table = Table((0.9, 0.5), (0.25, 0.5))
     assert table.alpha(0.5) ** 2 == pytest.approx(0.5)
@@ -327,7 +338,9 @@ def test_spacings() -> None:
     assert materialise("ddim10", None, 0.35, TABLE) == pytest.approx(
         (0.35, 0.301, 0.201, 0.101, 0.001, 0)
     )
-    assert materialise((0.5, 0.2), None, 1.0, TABLE) == (0.5, 0.2)
+    assert materialise((0.5, 0.2), None, 0.5, TABLE) == (0.5, 0.2)
+    with pytest.raises(SfumatoError, match=r"start level 1: .* begin at 0\.5; leave the level out"):
+        materialise((0.5, 0.2), None, 1.0, TABLE)
     with pytest.raises(SfumatoError, match="each fixes the steps"):
         materialise("27", 10, 1.0, TABLE)
     with pytest.raises(SfumatoError, match="no whole stride"):

@@ -12,7 +12,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
 from sfumato.core.schedule import Cosine, Table, linear
 from sfumato.core.spacing import RULES, materialise
-from sfumato.models.recording import reported
+from sfumato.models.recording import start_level
 
 
 @pytest.mark.parametrize("name", [name for name in RULES if name != "leading"])
@@ -27,7 +27,7 @@ def test_leading_starts_below_and_the_run_says_so() -> None:
     """Stable Diffusion's DDIM at 50 steps begins at table index 980."""
     assert materialise("leading", 50, 1.0, linear())[:2] == pytest.approx((0.981, 0.961))
     made = Process(gaussian(linear(), 1.0), (1, 2, 2), n_steps=50, solver="ddim", spacing="leading")
-    assert reported(made.begin().run)["t0"] == pytest.approx(0.981)
+    assert start_level(made.begin().run)["t0"] == pytest.approx(0.981)
 
 
 def test_crash_follows_its_definition_and_begins_without_signal() -> None:

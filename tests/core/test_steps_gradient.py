@@ -46,14 +46,14 @@ class Direct(Guide):
 
     name = "direct"
 
-    def __init__(self, through: Literal["input", "model"], on: str = "mixture") -> None:
+    def __init__(self, through: Literal["prediction", "network"], on: str = "mixture") -> None:
         self.through, self.on = through, on
 
     def logp(self, x: Tensor, pred: Any, call: Any) -> Tensor:
         return -((x - 0.2 * pred.x0 - TARGET) ** 2 + 0.1 * x**3).flatten(1).sum(1)
 
 
-def penalty(through: Literal["input", "model"], **values: Any) -> Penalty:
+def penalty(through: Literal["prediction", "network"], **values: Any) -> Penalty:
     def measure(view: Any) -> Tensor:
         error = view.pixels - TARGET
         found: Tensor = (error**2 + 0.2 * error**3).flatten(1).sum(1)
@@ -64,14 +64,14 @@ def penalty(through: Literal["input", "model"], **values: Any) -> Penalty:
 
 GUIDES: dict[str, list[Any]] = {
     "none": [],
-    "input": [Direct("input")],
-    "model": [Direct("model")],
-    "both": [Direct("input"), penalty("model")],
-    "loss of the prediction": [penalty("input")],
-    "loss through the network": [penalty("model")],
-    "both losses": [penalty("input"), penalty("model")],
-    "on a branch": [Direct("input", "positive"), penalty("model", on="positive")],
-    "of a set length": [penalty("input"), Gradient(0.2)],
+    "input": [Direct("prediction")],
+    "model": [Direct("network")],
+    "both": [Direct("prediction"), penalty("network")],
+    "loss of the prediction": [penalty("prediction")],
+    "loss through the network": [penalty("network")],
+    "both losses": [penalty("prediction"), penalty("network")],
+    "on a branch": [Direct("prediction", "positive"), penalty("network", on="positive")],
+    "of a set length": [penalty("prediction"), Gradient(0.2)],
 }
 
 
@@ -127,7 +127,7 @@ def test_gradients_reach_a_networks_own_weights(name: str) -> None:
 
 
 def test_a_masked_loss_is_refused_where_a_caller_differentiates() -> None:
-    process = process_of([penalty("model", mask=torch.ones(1, 2, 2))], "ddim")
+    process = process_of([penalty("network", mask=torch.ones(1, 2, 2))], "ddim")
     start = torch.zeros(1, *SHAPE, dtype=torch.float64)
     assert torch.isfinite(final(process, start))
     with torch.enable_grad(), pytest.raises(SfumatoError, match="cannot be differentiated through"):

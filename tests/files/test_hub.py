@@ -265,14 +265,14 @@ def test_one_set_of_weights_for_each_part() -> None:
         "vae/model.bin", "vae/model.fp16.bin", "text_encoder/model.fp16.safetensors",
         "text_encoder/pytorch_model.fp16.bin", "unet/flax_model.msgpack", "whole.ckpt",
     ]  # fmt: skip
-    kept = {f.path for f in hub.chosen([hub.Remote(name, 1) for name in names])}
+    kept = {f.path for f in hub.files_to_pull([hub.Remote(name, 1) for name in names])}
     assert kept == {
         "model_index.json", "unet/config.json", "unet/model-00001-of-00002.safetensors",
         "unet/model-00002-of-00002.safetensors", "vae/model.bin",
         "text_encoder/model.fp16.safetensors",
     }  # fmt: skip
     plain = [hub.Remote("pytorch_lora_weights.safetensors", 1), hub.Remote("x.png", 1)]
-    assert [f.path for f in hub.chosen(plain)] == ["pytorch_lora_weights.safetensors"]
+    assert [f.path for f in hub.files_to_pull(plain)] == ["pytorch_lora_weights.safetensors"]
 
 
 def test_everything_local_loads_with_the_network_cut(

@@ -9,6 +9,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,13 @@ from sfumato.core.errors import SfumatoError
 from sfumato.models.files import adapter_files, key_names
 
 RANK, ALPHA = 2, 3.0
+
+
+def must_do(library: str, version: tuple[int, int], what: str) -> None:
+    """Skip where an older library does not do it: then it is no oracle for it."""
+    older = tuple(int(part) for part in metadata.version(library).split(".")[:2]) < version
+    if older:
+        pytest.skip(f"this {library} does not {what}, so it is no oracle for it")
 
 
 @pytest.fixture(scope="module")
@@ -176,11 +184,7 @@ def test_several_at_once_are_their_sum(folders: Any, tmp_path: Path) -> None:
 
 def test_alpha_in_the_header_is_read(folders: Any, tmp_path: Path) -> None:
     """diffusers keeps rank and alpha of a trained adapter in its file's header."""
-    import diffusers
-    from safetensors.torch import load_file
-
-    if tuple(int(part) for part in diffusers.__version__.split(".")[:2]) < (0, 34):
-        pytest.skip("this diffusers does not read the header, so it is no oracle for it")
+    must_do("diffusers", (0, 34), "read the header")
     folder = folders("sd1")
     pipe = fresh(folder)
     file = diffusers_file(pipe, tmp_path / "mine.safetensors")
@@ -194,10 +198,7 @@ def test_alpha_in_the_header_is_read(folders: Any, tmp_path: Path) -> None:
 
 def test_patterns_of_alpha_and_biases_are_those_of_peft(folders: Any, tmp_path: Path) -> None:
     """The first regular expression that fits a layer's end gives its alpha."""
-    import diffusers
-
-    if tuple(int(part) for part in diffusers.__version__.split(".")[:2]) < (0, 34):
-        pytest.skip("this diffusers does not read the header, so it is no oracle for it")
+    must_do("diffusers", (0, 34), "read the header")
     folder = folders("sd1")
     pipe = fresh(folder)
     tensors: dict[str, torch.Tensor] = {}
@@ -238,6 +239,7 @@ def test_a_factors_bias_is_that_of_a_layer_without_one(
     folders: Any, tmp_path: Path, part: str
 ) -> None:
     """peft's lora_bias: attention's own layers have no bias in the UNet, and have one in CLIP."""
+    must_do("diffusers", (0, 34), "read the bias of a factor")
     folder = folders("sd1")
     pipe = fresh(folder)
     generator = torch.Generator().manual_seed(4)
@@ -350,7 +352,9 @@ def test_layers_own_biases_are_applied(
 
 def test_peft_writes_the_bias_itself(tmp_path: Path) -> None:
     """What is read as the trained bias is what peft saves: not what was added."""
-    peft = pytest.importorskip("peft")
+    import peft
+
+    must_do("peft", (0, 15), "save the bias of an adapted layer")
     net = torch.nn.Sequential(torch.nn.Linear(4, 4))
     made = peft.get_peft_model(net, peft.LoraConfig(target_modules=["0"], bias="lora_only"))
     before = made.base_model.model[0].base_layer.bias.detach().clone()
@@ -359,7 +363,7 @@ def test_peft_writes_the_bias_itself(tmp_path: Path) -> None:
     made.save_pretrained(tmp_path)
     saved = load_file(tmp_path / "adapter_model.safetensors")
     assert torch.equal(saved["base_model.model.0.base_layer.bias"], before + 1)
-    tensors, header = adapter_files.read(tmp_path / "adapter_model.safetensors")
+    tensors, header = adapter_files.read_adapter(tmp_path / "adapter_model.safetensors")
     found = adapter_files.changes(tensors, header, tmp_path)
     (bias,) = [one for one in found if isinstance(one, adapter_files.Full)]
     assert (bias.layer, bias.leaf, bias.replaces) == ("base_model.model.0", "bias", True)

@@ -89,7 +89,7 @@ def test_changes_that_are_none(tensors: dict[str, torch.Tensor], said: str) -> N
 def test_pickles_that_hold_no_weights(tmp_path: Path, data: Any, said: str) -> None:
     torch.save(data, tmp_path / "x.pt")
     with pytest.raises(SfumatoError, match=said):
-        adapter_files.read(tmp_path / "x.pt")
+        adapter_files.read_adapter(tmp_path / "x.pt")
 
 
 def test_words_without_vectors() -> None:
@@ -105,10 +105,10 @@ def test_a_peft_folder_says_its_alpha(tmp_path: Path) -> None:
     save_file({f"{stem}.lora_A.weight": down, f"{stem}.lora_B.weight": up}, file)
     config = tmp_path / "adapter_config.json"
     config.write_text(json.dumps({"peft_type": "LORA", "lora_alpha": 8, "r": 2}))
-    (low,) = adapter_files.changes(*adapter_files.read(file), file)
-    assert isinstance(low, adapter_files.Low)
+    (low,) = adapter_files.changes(*adapter_files.read_adapter(file), file)
+    assert isinstance(low, adapter_files.LowRank)
     assert low.scale == 4
     for said in ({"peft_type": "LOHA"}, {"use_dora": True}):
         config.write_text(json.dumps(said))
         with pytest.raises(SfumatoError, match="is not supported, LoRA is"):
-            adapter_files.read(file)
+            adapter_files.read_adapter(file)

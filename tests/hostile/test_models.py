@@ -98,14 +98,14 @@ def test_a_card_is_refused_by_field(tmp_path: Path, where: tuple[str, ...], valu
         inner = inner[key]
     inner[where[-1]] = value
     with pytest.raises(SfumatoError, match=rf"card\.json: .*{where[-1]}") as caught:
-        card.read(written(tmp_path, data))
+        card.read_card(written(tmp_path, data))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "null", "[" * 100_000, '{"base": 1e999}', "\x00"])
 def test_a_card_that_is_none_is_one_line(tmp_path: Path, text: str) -> None:
     with pytest.raises(SfumatoError) as said:
-        card.read(written(tmp_path, text))
+        card.read_card(written(tmp_path, text))
     assert "\n" not in str(said.value)
 
 
@@ -152,7 +152,9 @@ def test_a_scheduler_is_refused_by_name(tmp_path: Path, data: Any, said: str) ->
 def test_a_network_that_reads_what_is_never_given(tmp_path: Path, key: str, value: Any) -> None:
     said = "quantised" if key == "quantization_config" else key
     with pytest.raises(SfumatoError, match=said):
-        configs.unet(written(tmp_path, {key: value}, "c.json") / "c.json", "UNet2DConditionModel")
+        configs.check_unet(
+            written(tmp_path, {key: value}, "c.json") / "c.json", "UNet2DConditionModel"
+        )
 
 
 @pytest.mark.parametrize(
@@ -177,7 +179,7 @@ def test_a_network_that_reads_what_is_never_given(tmp_path: Path, key: str, valu
 def test_sizes_of_a_network_have_bounds(tmp_path: Path, key: str, value: Any) -> None:
     path = written(tmp_path, {key: value}, "c.json") / "c.json"
     with pytest.raises(SfumatoError, match=rf"c\.json: {key}"):
-        configs.unet(path, "UNet2DConditionModel")
+        configs.check_unet(path, "UNet2DConditionModel")
 
 
 @pytest.mark.parametrize(
@@ -198,7 +200,7 @@ def test_sizes_of_a_network_have_bounds(tmp_path: Path, key: str, value: Any) ->
 )
 def test_sizes_of_an_autoencoder_have_bounds(tmp_path: Path, key: str, value: Any) -> None:
     with pytest.raises(SfumatoError, match=rf"c\.json: {key}"):
-        configs.autoencoder(written(tmp_path, {key: value}, "c.json") / "c.json")
+        configs.check_autoencoder(written(tmp_path, {key: value}, "c.json") / "c.json")
 
 
 @pytest.mark.parametrize(
@@ -219,13 +221,13 @@ def test_sizes_of_an_autoencoder_have_bounds(tmp_path: Path, key: str, value: An
 )
 def test_a_clips_file(tmp_path: Path, data: Any, said: str) -> None:
     with pytest.raises(SfumatoError, match=said):
-        configs.clip(written(tmp_path, data, "c.json") / "c.json")
+        configs.clip_config(written(tmp_path, data, "c.json") / "c.json")
 
 
 def test_a_clips_file_gives_sizes_and_nothing_else(tmp_path: Path) -> None:
     side = {"hidden_size": 64, "num_attention_heads": 2, "attn_implementation": "org/kernel"}
     data = {"text_config": side, "vision_config": side, "_attn_implementation": "org/kernel"}
-    made = configs.clip(written(tmp_path, data, "c.json") / "c.json")
+    made = configs.clip_config(written(tmp_path, data, "c.json") / "c.json")
     assert made.text_config.hidden_size == made.vision_config.hidden_size == 64
     for one in (made, made.text_config, made.vision_config):
         assert one._attn_implementation in (None, "eager", "sdpa")
@@ -296,7 +298,7 @@ def test_shards_lie_beside_their_index(tmp_path: Path, value: str) -> None:
 def test_a_tokenizer_is_clips_and_reads_its_own_files(tmp_path: Path, data: Any) -> None:
     written(tmp_path, {"a": 0}, "vocab.json")
     with pytest.raises(SfumatoError, match="tokenizer_config"):
-        configs.tokenizer(written(tmp_path, data, "tokenizer_config.json"))
+        configs.check_tokenizer(written(tmp_path, data, "tokenizer_config.json"))
 
 
 def test_a_text_encoders_file_gives_sizes_and_nothing_else(tmp_path: Path) -> None:
@@ -305,7 +307,7 @@ def test_a_text_encoders_file_gives_sizes_and_nothing_else(tmp_path: Path) -> No
         "_attn_implementation": "x",
         "auto_map": {"A": "b"},
     }
-    made = configs.text_encoder(written(tmp_path, data, "c.json") / "c.json")
+    made = configs.text_encoder_config(written(tmp_path, data, "c.json") / "c.json")
     assert made._attn_implementation in (None, "eager", "sdpa")
     assert getattr(made, "auto_map", None) is None
 

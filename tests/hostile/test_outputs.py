@@ -184,7 +184,7 @@ def test_values_of_which_nothing_is_left(value: str) -> None:
 def rows_of(text: bytes | str, name: str) -> list[batch.Row]:
     data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
     Path(name).write_bytes(data)
-    return batch.rows(name)
+    return batch.read_rows(name)
 
 
 PROMPTS = [
@@ -337,4 +337,4 @@ def test_folders_name_what_they_leave_out() -> None:
     ]
     assert list(found.others) == [".hidden.png", "notes.md", "sub/", "x.zip"]
     assert found.note == "no pictures, left out: .hidden.png, notes.md, sub/, x.zip"
-    assert len(batch.rows(folder)) == 6
+    assert len(batch.read_rows(folder)) == 6

@@ -16,7 +16,7 @@ from helpers import pipelines
 from helpers.any_json import altered, json_values, quickly, tried
 from sfumato.models import adapters, card
 from sfumato.models.files import adapter_files, configs, schedulers, vocabularies
-from sfumato.models.files.checkpoint import shaped
+from sfumato.models.files.checkpoint import meta_network
 from sfumato.models.loaders import diffusers, library
 from sfumato.nn.classifier import Classifier
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
@@ -51,23 +51,25 @@ def good(name: str, family: str = "sdxl") -> Any:
 @quickly
 @given(altered(CARD) | json_values)
 def test_any_card(data: Any) -> None:
-    made = tried(lambda: card.read(file(data, "card.json").parent))
+    made = tried(lambda: card.read_card(file(data, "card.json").parent))
     if made is None:
         return
     made.full_prompt("rose")
     for stage in (made.base, *made.upsamplers):
         config = tried(lambda stage=stage: UNetConfig(**stage.network))
         if config is not None and config.num_res_blocks < 4:
-            tried(lambda config=config: shaped(lambda: UNet(config), "network"))
+            tried(lambda config=config: meta_network(lambda: UNet(config), "network"))
     if isinstance(made.clip, card.ClipCard):
         config = tried(lambda: CLIPConfig(**made.clip.network))
         if config is not None and config.image_layers + config.text_layers < 20:
-            tried(lambda: shaped(lambda: NoisedCLIP(config), "network"))
+            tried(lambda: meta_network(lambda: NoisedCLIP(config), "network"))
     if made.classifier is not None:
         config = tried(lambda: UNetConfig(**made.classifier.network))
         entry = made.classifier
         if config is not None and config.num_res_blocks < 4:
-            tried(lambda: shaped(lambda: Classifier(config, entry.size, entry.pool), "network"))
+            tried(
+                lambda: meta_network(lambda: Classifier(config, entry.size, entry.pool), "network")
+            )
 
 
 @quickly
@@ -94,18 +96,18 @@ def test_any_note_of_an_adapter(note: Any, header: Any, peft: Any) -> None:
         given_ = {"lora_adapter_metadata": text}
         tried(lambda given_=given_: adapter_files.changes(pair, given_, Path("x.safetensors")))
     beside = file(peft, "adapter_config.json").with_name("adapter_model.safetensors")
-    said = tried(lambda: adapter_files.beside(beside))
+    said = tried(lambda: adapter_files.peft_header(beside))
     if said is not None:
         tried(lambda: adapter_files.changes(pair, said, beside))
 
 
 READERS: dict[str, Any] = {
-    "model_index.json": configs.pipeline,
+    "model_index.json": configs.pipeline_classes,
     "scheduler/scheduler_config.json": schedulers.scheduler,
-    "unet/config.json": lambda path: configs.unet(path, "UNet2DConditionModel"),
-    "vae/config.json": configs.autoencoder,
-    "text_encoder/config.json": configs.text_encoder,
-    "tokenizer/tokenizer_config.json": lambda path: configs.tokenizer(path.parent),
+    "unet/config.json": lambda path: configs.check_unet(path, "UNet2DConditionModel"),
+    "vae/config.json": configs.check_autoencoder,
+    "text_encoder/config.json": configs.text_encoder_config,
+    "tokenizer/tokenizer_config.json": lambda path: configs.check_tokenizer(path.parent),
 }
 
 
@@ -117,7 +119,7 @@ def test_any_configuration_of_a_pipeline(name: str, data: st.DataObject) -> None
     made = tried(lambda: READERS[name](path))
     path.unlink()
     if isinstance(made, schedulers.Scheduler) and made.num_train_timesteps < 2000:
-        tried(lambda: diffusers.table(made))
+        tried(lambda: diffusers.noise_table(made))
 
 
 @quickly
@@ -129,7 +131,7 @@ def test_any_index_of_weights(data: Any) -> None:
 @cache
 def words() -> Any:
     folder = library.BUNDLED["emoji"]
-    made = vocabularies.read(folder / "tokenizer.json")
+    made = vocabularies.read_tokenizer(folder / "tokenizer.json")
     text: Any = json.loads(made.to_str())
     known = list(text["model"]["vocab"])[:300]
     text["model"]["vocab"] = {piece: k for k, piece in enumerate(known)}
@@ -145,7 +147,7 @@ def words() -> Any:
 @given(st.data())
 def test_any_tokenizer(data: st.DataObject) -> None:
     given_ = data.draw(altered(words()) | json_values)
-    made = tried(lambda: vocabularies.read(file(given_, "tokenizer.json"), 1000))
+    made = tried(lambda: vocabularies.read_tokenizer(file(given_, "tokenizer.json"), 1000))
     if made is not None:
         assert max(made.encode("a red rose").ids, default=0) < 1000
         vocabularies.spell_out(_place())

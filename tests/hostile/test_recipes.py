@@ -35,7 +35,7 @@ from sfumato.core.solvers import SOLVERS, solver
 from sfumato.core.spacing import declared
 from sfumato.home import home
 from sfumato.images import ImageInput
-from sfumato.models.card import Card, StageCard, says
+from sfumato.models.card import Card, StageCard, mentions
 from sfumato.recipe import Recipe, places, store
 
 GOOD = MappingProxyType({"model": "emoji", "prompt": "rose", "steps": 2, "stages": 1})
@@ -533,7 +533,7 @@ def test_long_prompts_take_no_time() -> None:
     for text in ("ink " * 20_000, "ink,drawing " * 8_000, "a" * 80_000, "ink x, " * 12_000):
         began = time.perf_counter()
         assert card.full_prompt(text).endswith(", flat")
-        assert not says(text, "ink drawing pencil")
+        assert not mentions(text, "ink drawing pencil")
         assert time.perf_counter() - began < 1
     refused(lambda: emoji().process("ink " * 20_000), "prompt: has 80,000 characters")
     refused(lambda: emoji().process("ink " * 2000, stages=1, steps=1).sample(), "token")
@@ -552,7 +552,7 @@ def test_long_prompts_take_no_time() -> None:
     ],
 )
 def test_styles_are_found_by_their_words(prompt: str, found: bool) -> None:
-    assert says(prompt, "ink drawing") is found
+    assert mentions(prompt, "ink drawing") is found
 
 
 @pytest.mark.parametrize(

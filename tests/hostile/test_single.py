@@ -121,7 +121,7 @@ def test_the_familys_own_table_is_known_again(dtype: torch.dtype, held: str) -> 
     )  # fmt: skip
     bars = (1 - FAMILY.double()).cumprod(0)
     if held == "rescaled":
-        bars = torch.tensor(diffusers.table(scheduler).alpha_bar, dtype=torch.float64)
+        bars = torch.tensor(diffusers.noise_table(scheduler).alpha_bar, dtype=torch.float64)
         bars[-1] = 0
     both = {"betas": FAMILY.to(dtype), "alphas_cumprod": bars.to(dtype)}
     given = {k: v for k, v in both.items() if held in (k, "both")} or {"alphas_cumprod": bars}

@@ -67,7 +67,7 @@ BROKEN = [
 def test_a_models_tokenizer(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "tokenizer.json").write_text(text, encoding="utf-8")
     with pytest.raises(SfumatoError, match=said) as caught:
-        vocabularies.read(tmp_path / "tokenizer.json", 4608)
+        vocabularies.read_tokenizer(tmp_path / "tokenizer.json", 4608)
     assert "\n" not in str(caught.value)
     assert "tokenizer.json" in str(caught.value)
 
@@ -106,7 +106,7 @@ def test_glides_vocabulary(tmp_path: Path, name: str, text: str | None, said: st
         if given is not None:
             (tmp_path / own_name).write_text(given, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(SfumatoError, match=said) as caught:
-        vocabularies.gpt2(tmp_path / "encoder.json", tmp_path / "vocab.bpe")
+        vocabularies.gpt2_tokenizer(tmp_path / "encoder.json", tmp_path / "vocab.bpe")
     assert "\n" not in str(caught.value)
 
 
@@ -126,7 +126,7 @@ def test_glides_vocabulary(tmp_path: Path, name: str, text: str | None, said: st
 def test_clips_vocabulary(tmp_path: Path, data: bytes, said: str) -> None:
     (tmp_path / "bpe.gz").write_bytes(data)
     with pytest.raises(SfumatoError, match=said):
-        vocabularies.clip(tmp_path / "bpe.gz")
+        vocabularies.clip_tokenizer(tmp_path / "bpe.gz")
 
 
 @cache

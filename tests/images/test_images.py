@@ -519,7 +519,7 @@ def test_paste_is_bit_for_bit_outside_the_mask() -> None:
     edit.paste(3, (30, 20, 34, 23))
     box = images.mask_box(edit, edit.size)
     frame = plan_frame(original.size, **CASCADE, box=box)
-    assert frame.place == box == (22, 12, 42, 31)
+    assert frame.target_box == box == (22, 12, 42, 31)
     x = images.to_work(original, frame).repeat_interleave(4, 1).repeat_interleave(4, 2)
     result = images.from_work(-x, frame)
     made = np.asarray(images.paste(result, original, edit, frame))
@@ -562,8 +562,8 @@ def test_filled_parts_become_opaque() -> None:
 def test_box_at_another_target_stays_in_register() -> None:
     picture = open_image(photo(200, 100))
     frame = plan_frame((200, 100), **NATIVE, size=80, box=(11, 13, 47, 50))
-    assert frame.place == (4, 5, 19, 20)
-    whole = picture.resize((80, 40), Image.Resampling.BOX).crop(frame.place)
+    assert frame.target_box == (4, 5, 19, 20)
+    whole = picture.resize((80, 40), Image.Resampling.BOX).crop(frame.target_box)
     back = images.from_work(images.to_work(picture, frame), frame)
     assert np.abs(np.asarray(back).astype(int) - np.asarray(whole)).max() <= 1
 

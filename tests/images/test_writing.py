@@ -199,12 +199,12 @@ def test_failures_of_two_sources_and_a_users_own_file(tmp_path: Path) -> None:
     first = batch.run(rows("one", "bad", "bad2"), error, tmp_path)
     second = batch.run(rows("two", "bad", "bad2"), error, tmp_path)
     assert [r.note and r.note.name for r in (first, second)] == ["failed-2.jsonl", "failed-3.jsonl"]
-    assert len(batch.rows(tmp_path / "failed-2.jsonl")) == 2
+    assert len(batch.read_rows(tmp_path / "failed-2.jsonl")) == 2
     again = batch.run(rows("one", "good", "bad2"), error, tmp_path)
     assert again.note == tmp_path / "failed-2.jsonl"
-    assert [row.name for row in batch.rows(again.note)] == ["bad", "bad2"]
+    assert [row.name for row in batch.read_rows(again.note)] == ["bad", "bad2"]
     # its own rows, run again from it, leave it
-    left = [row for row in batch.rows(again.note) if row.source == "one"]
+    left = [row for row in batch.read_rows(again.note) if row.source == "one"]
     assert batch.run(left, lambda row: batch.Job([], result), tmp_path).note is None
     assert not (tmp_path / "failed-2.jsonl").exists()
     assert (tmp_path / "failed.jsonl").read_text() == own
@@ -228,7 +228,7 @@ def test_noted_lines_are_lines(tmp_path: Path) -> None:
     batch.run([row], failing(sf.SfumatoError("no")), tmp_path)
     lines = (tmp_path / "failed.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 1
-    (found,) = batch.rows(tmp_path / "failed.jsonl")
+    (found,) = batch.read_rows(tmp_path / "failed.jsonl")
     assert found.values["prompt"] == text.replace("\udcff", "?")
     assert (found.image, found.folder, found.source) == (row.image, tmp_path, "s")
 

@@ -21,7 +21,7 @@ from sfumato.measure.faithful import Reference
 from sfumato.measure.points import judge_of
 from sfumato.measure.sweep import sweep
 from sfumato.metrics.kernel import Estimate
-from sfumato.models.replay import read
+from sfumato.models.replay import read_recipe
 
 STROKES = Path(__file__).parents[2] / "examples" / "strokes"
 
@@ -80,7 +80,7 @@ def test_a_sweep_writes_pictures_that_name_their_parent_and_goes_on(
     done = sweep(rose(model), over, folder, seeds=2, seed=5, prompts=["rose", "red apple"])
     pictures = sorted((folder / "pictures").iterdir())
     assert len(pictures) == 8
-    recipe = read(pictures[-1])
+    recipe = read_recipe(pictures[-1])
     assert recipe.parents == (done.parent.id,)
     assert recipe.prompt == "red apple, 3d render"
     assert next(m for m in recipe.methods if m["method"] == "sdedit")["t0"] == 0.9
@@ -182,7 +182,7 @@ def test_a_missing_method_is_composed_and_steps_are_swept(model: sf.Model, tmp_p
     made = Axis("cfg", "scale", (1.0, 2.0)).at(process, 2.0)
     assert [method.id for method in made.methods] == ["cfg"]
     done = sweep(process, "steps=1,3", tmp_path / "steps", seeds=1)
-    assert [read(cell.files[0]).steps for cell in done.cells] == [1, 3]
+    assert [read_recipe(cell.files[0]).steps for cell in done.cells] == [1, 3]
 
 
 def test_measures_outside_a_mask_are_zero_where_it_keeps(model: sf.Model, tmp_path: Path) -> None:

@@ -271,10 +271,13 @@ def test_the_start_is_where_the_spacing_begins() -> None:
     """No climb that was not asked for, and no inversion from a time above 0."""
     x0 = pixels()
     lower = process(toy(1), n_steps=None, spacing=(0.6, 0.4, 0.2, 0.0))
-    assert (lower | DiffStyler(x0, t_start=0.9, art="none")).begin().run.before == 4
+    assert (lower | DiffStyler(x0, art="none")).begin().run.before == 4
+    assert (lower | DiffStyler(x0, t_start=0.6, art="none")).begin().run.before == 4
+    with pytest.raises(SfumatoError, match=r"start level 0\.9: .* begin at 0\.6"):
+        (lower | DiffStyler(x0, t_start=0.9, art="none")).begin()
     open_end = process(toy(1), n_steps=None, spacing=(0.6, 0.4))
     with pytest.raises(SfumatoError, match=r"spacing ends at 0\.4"):
-        (open_end | DiffStyler(x0, t_start=0.9, art="none")).begin()
+        (open_end | DiffStyler(x0, art="none")).begin()
 
 
 def test_the_second_acts_in_its_window_and_its_calls_are_saved() -> None:

@@ -330,7 +330,7 @@ class Ones(Guide):
     """A gradient of 1 everywhere."""
 
     name = "ones"
-    through = "input"
+    through = "prediction"
 
     def logp(self, x: Tensor, pred: Any, call: Any) -> Tensor:
         return x.flatten(1).sum(1)

@@ -85,9 +85,9 @@ def test_a_style_that_an_earlier_recipe_recorded_is_still_compared(
     assert art is not None
     earlier = {"weights": art.weights, "adapters": [one["sha256"] for one in art.adapters]}
     used = {"diffstyler.art": {"name": art.origin.name, "sha256": art.origin.sha256}}
-    replay._compare_own({"art": earlier}, {"weights": used})
+    replay._compare_method_weights({"art": earlier}, {"weights": used})
     assert not caplog.records
-    replay._compare_own({"art": {**earlier, "weights": "0"}}, {"weights": used})
+    replay._compare_method_weights({"art": {**earlier, "weights": "0"}}, {"weights": used})
     assert "diffstyler.art differ from those recorded" in caplog.text
 
 

@@ -98,11 +98,13 @@ def test_clip_parts_are_found_where_the_release_has_them(
     clip = NoisedCLIP(CLIP)
     torch.save(clip.image_encoder.state_dict(), folder / "clip" / "image-enc.pt")
     torch.save(clip.text_encoder.state_dict(), folder / "clip" / "text-enc.pt")
-    (folder / glide.CLIP_WORDS).write_bytes(b"not a vocabulary")
+    (folder / glide.CLIP_VOCABULARY).write_bytes(b"not a vocabulary")
     model = sf.load(str(folder), dtype="float32")
     with pytest.raises(SfumatoError, match="cannot be read as CLIP's vocabulary"):
         model.clip()
-    monkeypatch.setattr(vocabularies, "clip", lambda file: None)  # a toy has no 48894 merges
+    monkeypatch.setattr(
+        vocabularies, "clip_tokenizer", lambda file: None
+    )  # a toy has no 48894 merges
     found = model.clip().image(torch.zeros(1, 3, 64, 64), torch.tensor([7]))
     with torch.no_grad():
         expected = clip.image(torch.zeros(1, 3, 64, 64), torch.tensor([7]))

@@ -15,7 +15,7 @@ from helpers import pipelines
 from helpers.clips import clip, folder
 from helpers.pictures import mask_of, photo
 from sfumato.core.errors import SfumatoError
-from sfumato.models.encoders import weighted
+from sfumato.models.encoders import parse_weights
 from sfumato.models.latents import Latents
 
 __all__ = ["folder"]  # a fixture
@@ -127,7 +127,7 @@ def test_a_mask_that_touches_a_cell_frees_it(model: sf.Model) -> None:
     cells = keeper.mask[0]
     free = {tuple(int(v) for v in where) for where in (cells > 0).nonzero()}
     left, top = run.frame.offset
-    assert run.frame.source == run.frame.place or run.frame.box is not None
+    assert run.frame.source_box == run.frame.target_box or run.frame.box is not None
     scale = run.frame.scaled[0] / (run.frame.box[2] - run.frame.box[0])
     x = (6 - run.frame.box[0]) * scale + left
     y = (9 - run.frame.box[1]) * scale + top
@@ -281,8 +281,8 @@ def test_long_prompts_are_read_to_the_end_and_words_have_weights(model: sf.Model
     assert torch.allclose(heavy[0, 2], wanted, atol=1e-5)
     assert torch.allclose(faint[0, 2], empty[0, 2], atol=1e-6)
     for figure in ("(ratio 16:9)", "(at 10: 30)", "(4 :3)"):
-        assert [(piece.text, piece.weight) for piece in weighted(figure)] == [(figure, 1.0)]
-    (piece,) = weighted("(model 3:1.5)")
+        assert [(piece.text, piece.weight) for piece in parse_weights(figure)] == [(figure, 1.0)]
+    (piece,) = parse_weights("(model 3:1.5)")
     assert (piece.text, piece.weight) == ("model 3", 1.5)
     same = text(["a (red:1.0) cat"])["context"]
     assert torch.equal(same, plain)
@@ -339,7 +339,7 @@ def test_tables_are_the_schedulers(folder: Path) -> None:
     from diffusers import DDIMScheduler
 
     from sfumato.models.files.schedulers import Scheduler
-    from sfumato.models.loaders.diffusers import table
+    from sfumato.models.loaders.diffusers import noise_table
 
     own = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
     cases: list[dict[str, Any]] = [
@@ -353,7 +353,7 @@ def test_tables_are_the_schedulers(folder: Path) -> None:
             given["num_train_timesteps"] = 3
         wanted = DDIMScheduler(**given).alphas_cumprod.double()
         found = torch.tensor(
-            table(Scheduler(kind="DDIMScheduler", **given)).alpha_bar, dtype=torch.float64
+            noise_table(Scheduler(kind="DDIMScheduler", **given)).alpha_bar, dtype=torch.float64
         )
         assert float((found - wanted).abs().max()) < 1e-5
 

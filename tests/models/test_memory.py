@@ -45,12 +45,12 @@ def still(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def rooms(monkeypatch: pytest.MonkeyPatch, gib: float) -> None:
-    monkeypatch.setattr(memory, "room", lambda device: gib * memory.GIB)
+    monkeypatch.setattr(memory, "capacity", lambda device: gib * memory.GIB)
 
 
 def least(process: Any) -> float:
     resolved = base_of(process).resolved()
-    return memory.least(resolved, *resolved.frame(resolved.place), resolved.times)
+    return memory.least_bytes(resolved, *resolved.frame(resolved.place), resolved.times)
 
 
 ASKED: dict[str, Callable[[sf.Model], Any]] = {
@@ -125,7 +125,7 @@ def test_latent_models_count_networks_and_their_autoencoder(
     process = model.process("a", n=2)
     resolved = process.resolved()
     needed = list(memory.needs(resolved, *resolved.frame(resolved.place), process.times, 0))
-    assert [need.what.split()[0] for need in needed] == ["a", "decoding", "2"]
+    assert [need.holder.split()[0] for need in needed] == ["a", "decoding", "2"]
     state = 4 * 3 * 32 * 32
     assert needed[1].size > 5 * state, "several maps of the decoder are there at once"
     rooms(monkeypatch, 4 * state / memory.GIB)
@@ -137,7 +137,7 @@ def test_ordinary_runs_are_let_through_without_a_look_at_the_networks(
     emoji: sf.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Looking takes a quarter of a second, which no run of a few steps should pay."""
-    monkeypatch.setattr(memory, "held", None)
+    monkeypatch.setattr(memory, "peak_bytes", None)
     rooms(monkeypatch, 8)
     for n in (1, 4, 8):
         assert emoji.process("a", n=n).calls == [30, 6, 3]
@@ -154,7 +154,7 @@ def test_what_is_counted_is_less_than_what_tensors_take(emoji: sf.Model) -> None
         with torch.no_grad(), alive:
             process.sample()
     assert plain
-    assert 0.4 * alive.most < least(process) <= alive.most
+    assert 0.4 * alive.peak < least(process) <= alive.peak
 
 
 def test_branches_that_act_at_other_times_are_not_together(emoji: sf.Model) -> None:
@@ -162,7 +162,7 @@ def test_branches_that_act_at_other_times_are_not_together(emoji: sf.Model) -> N
         process = emoji.process("a", stages=1)
         for method in methods:
             process = process | method
-        return memory.together(process.resolved(), process.times)
+        return memory.branches_at_once(process.resolved(), process.times)
 
     assert together() == 2, "the card's own guidance"
     assert together(sf.CFG(1)) == 1
@@ -172,11 +172,10 @@ def test_branches_that_act_at_other_times_are_not_together(emoji: sf.Model) -> N
 
 def test_attention_is_counted_without_its_matrix() -> None:
     q = torch.empty((2, 8, 4096, 40), device="meta")
-    assert memory.held(lambda: nn.functional.scaled_dot_product_attention(q, q, q)) == q.nbytes
-    assert memory.held(lambda: nn.functional.scaled_dot_product_attention(q, key=q, value=q)) == (
-        q.nbytes
-    )
+    attention = nn.functional.scaled_dot_product_attention
+    assert memory.peak_bytes(lambda: attention(q, q, q)) == q.nbytes
+    assert memory.peak_bytes(lambda: attention(q, key=q, value=q)) == q.nbytes
 
 
 def test_room_is_that_of_the_machine() -> None:
-    assert memory.room("cpu") > 1 << 28
+    assert memory.capacity("cpu") > 1 << 28

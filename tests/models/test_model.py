@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import sfumato as sf
 from sfumato.core.errors import SfumatoError
 from sfumato.models import notebook
 from sfumato.models.card import Card
-from sfumato.models.cascade import quantised
+from sfumato.models.cascade import quantise
 from sfumato.models.loaders import library, openai
 
 SIZE = (61, 47)
@@ -86,7 +87,7 @@ def test_large_jpeg_takes_exactly_its_steps(model: sf.Model, seen: Any, tmp_path
         assert seen["base"] == [(2, 3, 32, 40)] * 5
     assert seen["up"] == [(1, 3, 128, 160)] * 6 + [(1, 3, 256, 320)] * 3
     for low in (seen["low"][0], seen["low"][-1]):
-        assert torch.equal(low, quantised(low)), "the upsampler reads an 8-bit picture"
+        assert torch.equal(low, quantise(low)), "the upsampler reads an 8-bit picture"
 
 
 def test_sizes_of_results(model: sf.Model) -> None:
@@ -215,7 +216,7 @@ def test_pictures_agree_between_batch_sizes(model: sf.Model) -> None:
 class Tint(sf.Guide):
     """A user's guide: less green."""
 
-    through = "input"
+    through = "prediction"
     name = "tint"
 
     def logp(self, x: Tensor, pred: sf.Prediction, call: sf.Call) -> Tensor:
@@ -465,3 +466,49 @@ def test_another_prompt_gets_the_template_too() -> None:
     process = sf.load("emoji").process("rose, flat")
     assert process.based(prompt="rose").base.prompt == "rose, 3d render"
     assert process.based(prompt="rose, ink drawing").base.prompt == "rose, ink drawing"
+
+
+class Bare(torch.nn.Module):
+    """A network without a configuration: half of the state, whatever the time and the text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.share = torch.nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x: Any, time: Any, cond: Any) -> Any:
+        return x * self.share
+
+
+def test_a_foreign_network_needs_no_configuration(model: sf.Model) -> None:
+    bare = Bare().requires_grad_(False)
+    foreign = replace(
+        model,
+        denoiser=replace(model.denoiser, network=bare, learned_range=False),
+        upsamplers=tuple(
+            replace(one, network=bare, learned_range=False) for one in model.upsamplers
+        ),
+    )
+    mask = PIL.Image.new("L", (64, 64), 255)
+    picture = PIL.Image.new("RGB", (64, 64), (200, 30, 30))
+    process = foreign.process("rose", steps=3) | sf.Inpaint(picture, mask=mask)
+    assert sum(process.calls) > 0
+    assert process.sample(seed=1).images[0].size == (64, 64)
+
+
+def test_a_run_that_took_times_beside_a_start_level_is_replayed_by_its_times(
+    model: sf.Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Versions up to 0.2.0 took both; typed together today they are refused."""
+    picture = PIL.Image.new("RGB", (32, 32), (200, 30, 30))
+    result = (model.process("rose", spacing=(0.5, 0.2, 0.0), stages=1) | sf.SDEdit(picture)).sample(
+        seed=1
+    )
+    recipe = result.images[0].recipe
+    (entry,) = (one for one in recipe.methods if one["method"] == "sdedit")
+    both = tuple({**one, "t0": 0.3} if one is entry else one for one in recipe.methods)
+    with caplog.at_level("INFO", "sfumato"):
+        again = sf.run(replace(recipe, methods=both))
+    assert "t0 had no effect" in caplog.text
+    assert np.array_equal(np.asarray(again.images[0]), np.asarray(result.images[0]))
+    with pytest.raises(SfumatoError, match="leave the level out, or the times"):
+        sf.run(replace(recipe, methods=both, run={}))

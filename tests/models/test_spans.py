@@ -48,10 +48,12 @@ def test_the_bundled_model() -> None:
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_glide(text: str, tmp_path: Path) -> None:
-    table = [*vocabularies._bytes(), "re", "red", "\u0120c"]
+    table = [*vocabularies._byte_letters(), "re", "red", "\u0120c"]
     (tmp_path / "encoder.json").write_text(json.dumps({w: k for k, w in enumerate(table)}))
     (tmp_path / "vocab.bpe").write_text("#version: 0.2\nr e\nre d\n\u0120 c\n")
-    prompts = GlidePrompts(vocabularies.gpt2(tmp_path / "encoder.json", tmp_path / "vocab.bpe"))
+    prompts = GlidePrompts(
+        vocabularies.gpt2_tokenizer(tmp_path / "encoder.json", tmp_path / "vocab.bpe")
+    )
     columns = prompts.spans(text)
     assert len(columns) == 128
     assert letters(text, columns) == solid(text)
@@ -65,7 +67,7 @@ def test_glide(text: str, tmp_path: Path) -> None:
 def bpe(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """CLIP's vocabulary with the merges of one word and others of nothing."""
     pairs = [("r", "e"), ("re", "d</w>")]
-    alphabet = vocabularies._bytes()
+    alphabet = vocabularies._byte_letters()
     rare = ((a, b) for a in alphabet[150:] for b in alphabet[:188])
     more = ((a, f"{b}</w>") for a in alphabet[150:] for b in alphabet)
     deeper = ((a + a, b) for a in alphabet[150:] for b in alphabet)
@@ -73,7 +75,7 @@ def bpe(tmp_path_factory: pytest.TempPathFactory) -> Any:
     file = tmp_path_factory.mktemp("clip") / "bpe.txt.gz"
     lines = ["#version", *(" ".join(pair) for pair in pairs)]
     file.write_bytes(gzip.compress("\n".join(lines).encode()))
-    return ClipPrompts(vocabularies.clip(file), cut=True)
+    return ClipPrompts(vocabularies.clip_tokenizer(file), cut=True)
 
 
 @pytest.mark.parametrize("text", [*TEXTS, "red &amp; “cat”", "red " * 90])
@@ -114,10 +116,10 @@ def _letters() -> dict[int, str]:
 @pytest.mark.parametrize("text", [*TEXTS, "e\u0301te\u0301", "<|endoftext|> red", "a" * 40])
 def test_pieces_are_walked_as_offsets_say(text: str, tmp_path: Path) -> None:
     fast = pipelines.tokenizer(tmp_path)
-    walked = spans.of_clip(Slow(fast), text)
+    walked = spans.clip_spans(Slow(fast), text)
     assert letters(text, walked) == solid(text)
     if fast.is_fast and "\u0301" not in text and "İ" not in text:
-        assert walked == spans.of_clip(fast, text)
+        assert walked == spans.clip_spans(fast, text)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import pytest
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import ratio
 from sfumato.models.files import schedulers
-from sfumato.models.loaders.diffusers import table
+from sfumato.models.loaders.diffusers import noise_table
 from sfumato.models.timesteps import times
 
 SHAPED = ("DDIM", "PNDM", "DDPM", "DEISMultistep", "DPMSolverMultistep", "EulerAncestralDiscrete",
@@ -75,7 +75,7 @@ def states(scheduler: Any, n: int, first: int) -> list[float]:
 def compared(scheduler: Any, folder: Path, counts: tuple[int, ...]) -> int:
     """Times of so many steps, at full and lower strengths, are theirs, or both are refused."""
     config, found = read(scheduler, folder), 0
-    schedule = table(config)
+    schedule = noise_table(config)
     for n in counts:
         try:
             scheduler.set_timesteps(n)
@@ -148,7 +148,7 @@ LIMITED = {"use_karras_sigmas": True, "sigma_min": 0.1, "sigma_max": 10.0}
 def test_levels_by_a_rule_are_theirs(kind: str, given: dict[str, Any], tmp_path: Path) -> None:
     scheduler = made(kind, **LATENT, **given)
     config = read(scheduler, tmp_path)
-    schedule = table(config)
+    schedule = noise_table(config)
     for n, strength in ((7, 1.0), (20, 0.5)):
         scheduler.set_timesteps(n)
         wanted = scheduler.sigmas[cut(n, strength) * scheduler.order :].tolist()
@@ -166,11 +166,11 @@ def test_levels_by_a_rule_are_theirs(kind: str, given: dict[str, Any], tmp_path:
 def test_what_is_not_followed_is_said(given: dict[str, Any], said: str) -> None:
     config = schedulers.Scheduler(kind="EulerDiscreteScheduler", **LATENT, **given)
     with pytest.raises(SfumatoError, match=said):
-        times(config, table(config), 10)
+        times(config, noise_table(config), 10)
 
 
 def test_a_share_that_keeps_no_step_says_what_to_give() -> None:
     config = schedulers.Scheduler(kind="DDIMScheduler")
     with pytest.raises(SfumatoError, match=r"t0 0\.05: of 10 steps .* give at least 0\.1, or more"):
-        times(config, table(config), 10, 0.05)
-    assert len(times(config, table(config), 10, 0.1)) == 2
+        times(config, noise_table(config), 10, 0.05)
+    assert len(times(config, noise_table(config), 10, 0.1)) == 2

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import sfumato as sf
+from helpers.unets import TEXT, network
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import named, ratio
@@ -24,38 +25,12 @@ from sfumato.nn.unet import UNet, UNetConfig
 from sfumato.train import warm_start
 
 CONFIG = BandsConfig()
-SMALL = UNetConfig(
-    model_channels=32,
-    num_res_blocks=1,
-    attention_resolutions=(2,),
-    channel_mult=(1, 2),
-    num_head_channels=16,
-    use_scale_shift_norm=True,
-    resblock_updown=True,
-    text_ctx=6,
-    xf_width=32,
-    xf_layers=1,
-    xf_heads=2,
-    xf_final_ln=True,
-    xf_padding=True,
-    n_vocab=20,
-    inpaint=True,
-)
+SMALL = replace(TEXT, inpaint=True)
 BANDED = replace(SMALL, bands=CONFIG)
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def network(config: UNetConfig, seed: int = 0) -> UNet:
-    """Frozen, without the zero layers of a fresh network."""
-    generator = torch.Generator().manual_seed(seed)
-    net = UNet(config).eval().requires_grad_(False)
-    for parameter in net.parameters():
-        noise = torch.randn(parameter.shape, generator=generator) * parameter[0].numel() ** -0.5
-        parameter.copy_(noise if parameter.dim() > 1 else 1 + 0.1 * noise)
-    return net
 
 
 def words(rows: int) -> dict[str, Tensor]:

@@ -16,42 +16,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from conformance.networks import UNETS, config_of, part
+from helpers.unets import TEXT, network
 from sfumato.core.errors import SfumatoError
 from sfumato.models.files.checkpoint import read_state_dict
 from sfumato.models.loaders.openai import PRESETS, UNTOLD, infer, load_unet
 from sfumato.nn.blocks import GroupNorm, timestep_embedding
 from sfumato.nn.unet import UNet, UNetConfig
 
-SMALL = UNetConfig(
-    model_channels=32,
-    num_res_blocks=1,
-    attention_resolutions=(2,),
-    channel_mult=(1, 2),
-    num_head_channels=16,
-    use_scale_shift_norm=True,
-    resblock_updown=True,
-    num_classes=4,
-    text_ctx=6,
-    xf_width=32,
-    xf_layers=2,
-    xf_heads=2,
-    xf_final_ln=True,
-    xf_padding=True,
-    n_vocab=20,
-    low_res=True,
-)
+SMALL = replace(TEXT, num_classes=4, xf_layers=2, low_res=True)
 PLAIN = replace(SMALL, num_classes=None, xf_width=0, low_res=False)
 HINTS = {"num_head_channels": 16, "xf_heads": 2, "low_res": True}
-
-
-def network(config: UNetConfig = SMALL) -> UNet:
-    """Frozen, without the zero layers of a fresh network."""
-    torch.manual_seed(0)
-    net = UNet(config).eval().requires_grad_(False)
-    for parameter in net.parameters():
-        noise = torch.randn_like(parameter) * parameter[0].numel() ** -0.5
-        parameter.copy_(noise if parameter.dim() > 1 else 1 + 0.1 * noise)
-    return net
 
 
 def inputs(rows: int = 2) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -72,7 +46,7 @@ def no_grad() -> Iterator[None]:
 
 
 def test_prepared_is_the_same_as_raw_bit_for_bit() -> None:
-    net, (x, time, cond) = network(), inputs()
+    net, (x, time, cond) = network(SMALL), inputs()
     prepared = net.prepare(cond)
     assert torch.equal(net(x, time, prepared), net(x, time, cond))
     assert "tokens" not in prepared
@@ -82,7 +56,7 @@ def test_prepared_is_the_same_as_raw_bit_for_bit() -> None:
 
 
 def test_prepared_rows_can_be_cut_expanded_and_joined() -> None:
-    net, (x, time, cond) = network(), inputs()
+    net, (x, time, cond) = network(SMALL), inputs()
     rows = [net.prepare({name: v[i : i + 1] for name, v in cond.items()}) for i in range(2)]
     joined = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
     whole = net(x, time, cond)
@@ -94,7 +68,7 @@ def test_prepared_rows_can_be_cut_expanded_and_joined() -> None:
 
 
 def test_tokens_under_padding_do_not_matter_and_the_mask_does() -> None:
-    net, (x, time, cond) = network(), inputs()
+    net, (x, time, cond) = network(SMALL), inputs()
     out = net(x, time, cond)
     other = torch.where(cond["mask"], cond["tokens"], 7)
     assert torch.equal(net(x, time, cond | {"tokens": other}), out)
@@ -103,8 +77,8 @@ def test_tokens_under_padding_do_not_matter_and_the_mask_does() -> None:
 
 def test_half_precision_is_close_and_keeps_float32_where_it_must() -> None:
     x, time, cond = inputs()
-    exact = network()(x, time, cond)
-    net = network().cast(torch.bfloat16)
+    exact = network(SMALL)(x, time, cond)
+    net = network(SMALL).cast(torch.bfloat16)
     prepared = net.prepare(cond)
     out = net(x, time, prepared)
     assert out.dtype == torch.float32
@@ -126,7 +100,7 @@ def gradient_of(net: UNet, x: Tensor, time: Tensor, cond: dict[str, Tensor]) -> 
 
 
 def test_gradients_reach_x_through_frozen_weights() -> None:
-    net, (x, time, cond) = network(), inputs()
+    net, (x, time, cond) = network(SMALL), inputs()
     gradient = gradient_of(net, x, time, cond)
     step = 1e-2 * gradient / gradient.norm()
     ahead, behind = (net(x + s, time, cond).square().sum() for s in (step, -step))
@@ -136,7 +110,7 @@ def test_gradients_reach_x_through_frozen_weights() -> None:
 
 
 def test_training_reaches_every_weight() -> None:
-    net, (x, time, cond) = network().requires_grad_().train(), inputs()
+    net, (x, time, cond) = network(SMALL).requires_grad_().train(), inputs()
     with torch.enable_grad():
         net(x, time, cond).square().mean().backward()
     assert [name for name, p in net.named_parameters() if p.grad is None] == []
@@ -151,7 +125,7 @@ def test_the_wrong_order_of_qkv_loads_and_is_far_off() -> None:
 
 
 def test_frozen_convolutions_follow_their_weights_and_the_size() -> None:
-    net, (x, time, cond) = network(), inputs()
+    net, (x, time, cond) = network(SMALL), inputs()
     before = net(x, time, cond)
     weight = net.input_blocks[1][0].in_layers[2].weight
     weight.copy_(weight.flip(1))
@@ -165,7 +139,7 @@ def test_frozen_convolutions_follow_their_weights_and_the_size() -> None:
 
 
 def test_the_network_is_one_graph_for_the_compiler() -> None:
-    net, (x, time, cond) = network(), inputs()
+    net, (x, time, cond) = network(SMALL), inputs()
     prepared = net.prepare(cond)
     compiled = torch.compile(net, backend="eager", fullgraph=True)
     assert torch.allclose(compiled(x, time, prepared), net(x, time, prepared), atol=1e-5)
@@ -176,11 +150,11 @@ def test_a_missing_condition_is_named(name: str) -> None:
     x, time, cond = inputs()
     del cond[name]
     with pytest.raises(SfumatoError, match=f"needs {name}$"):
-        network()(x, time, cond)
+        network(SMALL)(x, time, cond)
 
 
 def test_a_missing_condition_is_named_when_text_is_prepared() -> None:
-    net, (x, time, cond) = network(), inputs()
+    net, (x, time, cond) = network(SMALL), inputs()
     prepared = net.prepare(cond)
     del prepared["label"]
     with pytest.raises(SfumatoError, match=r"needs label$"):
@@ -195,7 +169,7 @@ def test_an_unknown_condition_is_named(name: str) -> None:
 
 
 def test_wrong_sizes_are_refused() -> None:
-    net, (x, time, cond) = network(), inputs()
+    net, (x, time, cond) = network(SMALL), inputs()
     with pytest.raises(SfumatoError, match="7x8: this network needs multiples of 2"):
         net(x[..., :7], time, cond)
     with pytest.raises(SfumatoError, match="input has 5 channels, this network reads 6"):
@@ -261,7 +235,7 @@ def test_presets_have_the_keys_and_shapes_of_the_released_checkpoints() -> None:
 
 
 def test_infer_asks_for_what_shapes_do_not_tell() -> None:
-    state = network().state_dict()
+    state = network(SMALL).state_dict()
     for name, hint in (
         ("num_head_channels", "num_head"),
         ("xf_heads", "xf_heads"),
@@ -275,7 +249,7 @@ def test_infer_asks_for_what_shapes_do_not_tell() -> None:
 
 
 def test_load_reports_and_refuses_readably() -> None:
-    net = network()
+    net = network(SMALL)
     state = net.state_dict()
     loaded, report = load_unet(state | {"ema": torch.zeros(1)}, SMALL)
     assert str(report).endswith("tensors matched, none missing, unexpected: ema")
@@ -300,17 +274,17 @@ def test_load_reports_and_refuses_readably() -> None:
 
 def test_load_casts_and_keeps_the_layout() -> None:
     x, time, cond = inputs()
-    state = network().state_dict()
+    state = network(SMALL).state_dict()
     loaded, _ = load_unet(state, None, dtype=torch.bfloat16, **HINTS)
     assert loaded.dtype == torch.bfloat16
     assert loaded.out[2].weight.dtype == torch.float32
     weight = loaded.input_blocks[1][0].in_layers[2].weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(loaded(x, time, cond), network().cast(torch.bfloat16)(x, time, cond))
+    assert torch.equal(loaded(x, time, cond), network(SMALL).cast(torch.bfloat16)(x, time, cond))
 
 
 def test_files_of_every_format_are_read(tmp_path: Path) -> None:
-    state = {name: value.contiguous() for name, value in network().state_dict().items()}
+    state = {name: value.contiguous() for name, value in network(SMALL).state_dict().items()}
     names = sorted(state)
     shards = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
     save_file({name: state[name] for name in names[::2]}, shards[0])

@@ -141,6 +141,19 @@ async def test_answers_are_as_the_document_says(tmp_path: Path) -> None:
         jsonschema.validate((await client.post("/v1/plan", json=recipe_job())).json(), wanted)
 
 
+@in_loop
+async def test_a_path_says_what_it_takes(tmp_path: Path) -> None:
+    """Allow names every method of a path, though each has a route of its own."""
+    async with served(tmp_path) as service, client_of(service) as client:
+        for path, allowed in (
+            ("/v1/session", "DELETE, GET, POST"), ("/v1/jobs", "GET, POST"),
+            (f"/v1/jobs/{'0' * 20}", "DELETE, GET"), (f"/v1/images/{'0' * 64}", "GET, HEAD"),
+            (f"/v1/jobs/{'0' * 20}/files/a/b.png", "GET"),
+        ):  # fmt: skip
+            answer = await client.put(path)
+            assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
 def test_a_new_method_is_in_the_document_by_itself() -> None:
     """`Method` is made of the registry; a file more is a schema more."""
     from sfumato.server.api.document import recipes

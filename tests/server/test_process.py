@@ -154,6 +154,9 @@ def fails_not(app: Any, *words: str) -> None:
         (("--device", "cpu", "--device", "cpu"), "given twice"),
         (("--model", ""), "is empty"),
         (("--folder", ""), "is empty"),
+        (("--limit", "x=1"), "NAME=NUMBER of upload"),
+        (("--limit", "rate=fast"), "is no number"),
+        (("--limit", "side=0"), "more than 0"),
         (("--adapter", "none.safetensors"), "no such file"),
     ],
 )

@@ -209,7 +209,7 @@ def test_the_upsampler_learns_the_subjects_detail(tmp_path: Path) -> None:
     upsampled = PILImage.open(tmp_path / "run" / "upsampled-000020.png")
     assert upsampled.height == 256  # of two poses the upsampled above the true, and its label
     with pytest.raises(SfumatoError, match="has none"):
-        adapters.adapted(replace(plain, upsamplers=()), tmp_path / "run")
+        adapters.adapt(replace(plain, upsamplers=()), tmp_path / "run")
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from helpers.pictures import photo
 from helpers.program import call, fails
 from sfumato.core.errors import SfumatoError
 from sfumato.models.files import learned_words
-from sfumato.models.latents import Own, cross_attentions
+from sfumato.models.latents import LayerContext, cross_attentions
 from sfumato.train import config, program
 from sfumato.train.tuners import p_plus
 
@@ -160,7 +160,7 @@ def test_other_prompts_stay_as_they_are(model: Any, tmp_path: Path) -> None:
     assert adapted.denoiser.network.net is model.denoiser.network.net
     assert torch.equal(drawn(model, "red cat"), picture)
     drawn(adapted.adapt(tmp_path / "word.safetensors"))
-    assert hooks(model.denoiser.network.net) == [Own(k) for k in range(LAYERS)]
+    assert hooks(model.denoiser.network.net) == [LayerContext(k) for k in range(LAYERS)]
 
 
 def hooks(net: Any) -> list[Any]:
@@ -178,7 +178,9 @@ def test_copies_of_the_network_and_threads_at_once(model: Any, tmp_path: Path) -
         twin = replace(network, net=net)
         twin = replace(adapted, denoiser=replace(adapted.denoiser, network=twin))
         assert torch.equal(drawn(twin), wanted[PROMPT])
-        assert hooks(net) == [Own(k) for k in range(LAYERS)], "one each, however often it is shared"
+        assert hooks(net) == [LayerContext(k) for k in range(LAYERS)], (
+            "one each, however often it is shared"
+        )
     assert hooks(unused) == []
     found: dict[int, torch.Tensor] = {}
 

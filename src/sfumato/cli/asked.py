@@ -11,7 +11,7 @@ from typing import Any
 
 from sfumato import images
 from sfumato.cli.fields import Wanted
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted, shortened
 from sfumato.core.ranges import real
 from sfumato.core.spacing import NAMES
 from sfumato.images.photos import photographic
@@ -61,7 +61,7 @@ def asked(methods: Sequence[Wanted], values: Mapping[str, Any]) -> Asked:
         if values[name] == "":
             raise SfumatoError(f"--{name}: is empty; leave it out, or say which")
     source = values["recipe"]
-    start = Recipe(model="emoji") if source is None else replays.read(source)
+    start = Recipe(model="emoji") if source is None else replays.read_recipe(source)
     parents = () if source is None else (start.id,)
     if "index" in start.run:  # a picture of a batch: that one, not its batch
         start = replace(start, seed=start.seed + start.run["index"], n=1, run={})
@@ -103,6 +103,11 @@ def say_what_it_knows(name: str, title: str, methods: Sequence[Any]) -> None:
         )  # fmt: skip
 
 
+def plan_text(lines: Sequence[str]) -> str:
+    """A plan's sentences as they are printed."""
+    return "\n".join([*lines, "Nothing was made or written; leave --plan out to run it."])
+
+
 def parse_spacing(text: str) -> str | tuple[float, ...]:
     """A rule's name, a respacing of whole numbers, or times such as 0.9,0.5,0.1."""
     if "," not in text or "." not in text:
@@ -110,7 +115,9 @@ def parse_spacing(text: str) -> str | tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise SfumatoError(f"--spacing {text}: write times such as 0.9,0.5,0.1") from None
+        raise SfumatoError(
+            f"--spacing {shortened(text)}: write times such as 0.9,0.5,0.1"
+        ) from None
 
 
 def parse_size(text: str | None) -> Any:
@@ -122,7 +129,7 @@ def parse_size(text: str | None) -> Any:
     except ValueError:
         sides = []
     if len(sides) not in (1, 2):
-        raise SfumatoError(f"--size {text}: write N, WxH, input or native")
+        raise SfumatoError(f"--size {shortened(text)}: write N, WxH, input or native")
     return sides[0] if len(sides) == 1 else (sides[0], sides[1])
 
 
@@ -131,9 +138,11 @@ def parse_adapter(text: str) -> tuple[str, float]:
     name, equals, strength = text.rpartition("=")
     name = name if equals else text
     if not name:
-        raise SfumatoError(f"--adapt {text!r}: write NAME or FILE, maybe =STRENGTH")
+        raise SfumatoError(f"--adapt {quoted(text)}: write NAME or FILE, maybe =STRENGTH")
     try:
         scale = float(strength) if equals else 1.0
     except ValueError:
-        raise SfumatoError(f"--adapt {text}: strength {strength!r} is no number") from None
+        raise SfumatoError(
+            f"--adapt {shortened(text)}: strength {quoted(strength)} is no number"
+        ) from None
     return name, real(scale, "--adapt: strength", STRENGTH)

@@ -10,7 +10,7 @@ from json import dumps
 from typing import Any, Protocol
 
 from sfumato.cli import show
-from sfumato.cli.asked import Asked, asked, check_target, say_what_it_knows
+from sfumato.cli.asked import Asked, asked, check_target, plan_text, say_what_it_knows
 from sfumato.cli.fields import Wanted
 from sfumato.cli.remote import sent
 from sfumato.cli.remote.chosen import chosen
@@ -108,7 +108,7 @@ class Composed:
 
     def plan(self, as_json: bool) -> str:
         data = plan_data(self.process, self.seed)
-        return dumps(data) if as_json else said(sentences(self.process, self.seed, data))
+        return dumps(data) if as_json else plan_text(sentences(self.process, self.seed, data))
 
     def watched(self, quiet: bool) -> AbstractContextManager[Any]:
         return show.progress(self.process.calls, quiet, cost.shares(self.process))
@@ -129,11 +129,6 @@ class Replayed(Composed):
 
     def sample(self, progress: Any = None) -> Result:
         return self.again.sample(progress)
-
-
-def said(lines: Sequence[str]) -> str:
-    """A plan's sentences as they are printed."""
-    return "\n".join([*lines, "Nothing was made or written; leave --plan out to run it."])
 
 
 def composed(
@@ -167,12 +162,12 @@ def composed_here(wanted: Asked, values: dict[str, Any], models: dict[str, Any] 
     name = wanted.model or recipe.model
     if name not in loaded:
         model = library.load(
-            wanted.model or replays.loadable(recipe.model, folders),
+            wanted.model or replays.resolve_model(recipe.model, folders),
             device=values["device"],
             dtype=values["dtype"],
             download=values["download"],
         )
-        model = replays.adapted(recipe, model, folders)
+        model = replays.with_adapters(recipe, model, folders)
         for adapter in wanted.adapters:
             model = model.adapt(*adapter)
         loaded[name] = model

@@ -29,7 +29,7 @@ def deliver(
 ) -> None:
     """Save the pictures, and a sheet of them if asked; what had to go elsewhere is a failure."""
     with undisturbed():
-        written = result.written(target)
+        written = result.write(target)
         if sheet:
             first = written[0].path
             page = result.sheet(images.guides_of(methods), title=result.recipe.prompt)

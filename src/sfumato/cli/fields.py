@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted, shortened
 from sfumato.images import ImageInput
 from sfumato.methods import Method, described, field_of, find, main_field, registry
 
@@ -29,7 +29,7 @@ def number_or_auto(kind: type, low: float | None, high: float | None) -> Callabl
         try:
             value = kind(text)
         except ValueError:
-            raise typer.BadParameter(f"{text!r} is neither a number nor auto") from None
+            raise typer.BadParameter(f"{quoted(str(text))} is neither a number nor auto") from None
         if (low is not None and value < low) or (high is not None and value > high):
             raise typer.BadParameter(f"{text} is not in the range {low}<=x<={high}")
         return value
@@ -159,8 +159,10 @@ def assignments(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
         target, equals, value = text.partition("=")
         name, dot, field = target.partition(".")
         if not (equals and dot):
-            raise SfumatoError(f"--with {text}: write METHOD.FIELD=VALUE, such as cfg.window=0.2,1")
-        kind = plain(field_of(name, field, f"--with {text}").annotation)
+            raise SfumatoError(
+                f"--with {shortened(text)}: write METHOD.FIELD=VALUE, such as cfg.window=0.2,1"
+            )
+        kind = plain(field_of(name, field, f"--with {shortened(text)}").annotation)
         typed = parsed(value) if get_origin(kind) is tuple else value
         if by_method.setdefault(name, {}).setdefault(field, typed) != typed:
             raise _twice(name, field)

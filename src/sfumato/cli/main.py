@@ -35,7 +35,7 @@ from sfumato.cli.verbs.models import MODELS
 from sfumato.cli.verbs.run import RUN
 from sfumato.cli.verbs.serve import SERVE
 from sfumato.cli.verbs.train import TRAIN
-from sfumato.core.errors import SfumatoError, said
+from sfumato.core.errors import SfumatoError, error_line
 from sfumato.core.interrupts import Stopped
 from sfumato.core.lazy import LazyModule
 
@@ -103,7 +103,7 @@ def guarded(verb: Verb, values: dict[str, Any], debug: bool) -> None:
     except BrokenPipeError:  # who reads has seen enough, such as `head`
         os._exit(141)
     except Exception as error:  # the edge of the program: a bug is one line here too
-        line = said(error)
+        line = error_line(error)
         fail(f"{line} (--debug shows where)" if line.startswith("internal") else line, debug)
 
 
@@ -245,7 +245,7 @@ def main() -> None:
     except BrokenPipeError:
         os._exit(141)
     except (OSError, SfumatoError) as error:  # of help and the like, which are no verbs
-        show.errors.print(f"sfumato: {said(error)}")
+        show.errors.print(f"sfumato: {error_line(error)}")
         sys.exit(1)
     finally:
         signals.leave()

@@ -13,7 +13,7 @@ from typing import Any
 from sfumato.cli.fields import Wanted, method_parameters, methods_of, other_parameters
 from sfumato.cli.manual import MAIN
 from sfumato.cli.options import flags, keyword
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted
 from sfumato.methods import Method, main_field, registry
 
 
@@ -92,16 +92,22 @@ def makers(program: Collection[str], verbs: Collection[str]) -> list[Maker]:
     return [Maker("generate", None, others), *own]
 
 
+NAME = 255
+"""Characters of a file's name that systems take; a longer text is no path to one here."""
+
+
 def prompted(values: dict[str, Any]) -> dict[str, Any]:
     """The values with the prompt that was typed without -p."""
     words = values.pop("words", None)
     if not words:
         return values
-    if len(words) == 1 and Path(words[0]).is_file():
+    if len(words) == 1 and len(words[0]) <= NAME and Path(words[0]).is_file():
         raise SfumatoError(
             f"{words[0]}: is a file, and generate takes a prompt; to begin from a picture: "
             f"sfumato sdedit {words[0]}"
         )
     if values["prompt"] is not None:
-        raise SfumatoError(f"{' '.join(words)}: -p gives a prompt too; leave one of them out")
+        raise SfumatoError(
+            f"{quoted(' '.join(words))}: -p gives a prompt too; leave one of them out"
+        )
     return {**values, "prompt": " ".join(words)}

@@ -28,12 +28,12 @@ class Notices(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.said: set[str] = set()
+        self.printed: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.getMessage() in self.said:
+        if record.getMessage() in self.printed:
             return
-        self.said.add(record.getMessage())
+        self.printed.add(record.getMessage())
         errors.print(record.getMessage(), style="dim")
 
 

@@ -84,10 +84,10 @@ def _check(recipe: dict[str, Any]) -> None:
     try:
         parse(recipe, where="dreambooth")
     except SfumatoError as error:
-        said = str(error)
+        message = str(error)
         for option, name in FIELDS.values():
-            said = said.replace(f"{name} = ", f"{option} ")
-        raise SfumatoError(said) from None
+            message = message.replace(f"{name} = ", f"{option} ")
+        raise SfumatoError(message) from None
 
 
 def guessed(pictures: Path, name: str) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.lazy import torch
@@ -22,9 +22,35 @@ Kind = Literal["eps", "v", "x0", "edm", "previous"]
 
 
 class Network(Protocol):
-    """(x (B, C, ...), time (B,) float32, named conditions) -> (B, C or 2 C, ...)."""
+    """(x (B, C, ...), time (B,) float32, named conditions) -> (B, C or 2 C, ...).
+
+    Nothing else is required. Where it has `config`, `traits` reads what it takes besides; where it
+    has `prepare(cond)`, that is called once a run, for what does not change over the steps.
+    """
 
     def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What is asked of a network's configuration; the defaults are those of one that has none.
+
+    num_classes: of class labels, None: reads none. inpaint: reads the known part of a picture and
+    its mask. xf_width: of its own text transformer, 0: none. stride: pixels of a cell, for SDXL's
+    size conditioning (None: not conditioned on sizes).
+    """
+
+    num_classes: int | None = None
+    inpaint: bool = False
+    xf_width: int = 0
+    stride: int | None = None
+
+
+def traits(network: object) -> Traits:
+    """What a network says of itself in `config`; what that leaves out is as of a plain network."""
+    config = getattr(network, "config", None)
+    told: dict[str, Any] = {f.name: getattr(config, f.name, f.default) for f in fields(Traits)}
+    return Traits(**told)
 
 
 class Cond(Mapping[str, "Tensor"]):

@@ -10,7 +10,7 @@ import re
 _BREAK = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
 # what would act on a console, reorder the letters around it, or be no text
 _HIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_WORD, _LINE = 400, 2000  # characters; longer ones are no names, and nobody reads them
+_QUOTE, _WORD, _LINE = 60, 400, 2000  # characters; longer ones are no names, and nobody reads them
 
 
 def one_line(text: str) -> str:
@@ -18,6 +18,18 @@ def one_line(text: str) -> str:
     text = _HIDDEN.sub(lambda found: ascii(found[0])[1:-1], _BREAK.sub(" ", text.strip()))
     text = re.sub(rf"\S{{{_WORD},}}", lambda found: f"{found[0][:100]}…{found[0][-60:]}", text)
     return text if len(text) <= _LINE else f"{text[: _LINE - 300]}…{text[-200:]}"
+
+
+def quoted(text: str) -> str:
+    """A user's text in a message: of a long one the beginning, and how long it is."""
+    if len(text) <= _QUOTE:
+        return repr(text)
+    return f"{text[:_QUOTE]!r}… ({len(text):,} characters)"
+
+
+def shortened(text: str) -> str:
+    """The same without quotes, behind the name of an option."""
+    return text if len(text) <= _QUOTE else f"{text[:_QUOTE]}… ({len(text):,} characters)"
 
 
 class SfumatoError(Exception):
@@ -31,7 +43,7 @@ class PictureWarning(UserWarning):
     """What a file does not hold of a picture, or a picture does not take from its file."""
 
 
-def said(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """One line for an error of any kind."""
     text = one_line(str(error))
     if isinstance(error, SfumatoError):

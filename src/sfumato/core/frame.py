@@ -36,21 +36,21 @@ class Frame:
     note: str = ""
 
     @property
-    def place(self) -> Box:
+    def target_box(self) -> Box:
         """The box in the result, outwards to whole pixels."""
         return placed(self.box, self.picture, self.target)
 
     def reaches(self, factor: int) -> bool:
-        """Whether the work area, `factor` times as large, is no smaller than its place."""
-        left, top, right, bottom = self.place
+        """Whether the work area, `factor` times as large, is no smaller than its target box."""
+        left, top, right, bottom = self.target_box
         across, down = self.scaled[0] * factor, self.scaled[1] * factor
         return across >= right - left and down >= bottom - top
 
     @property
-    def source(self) -> tuple[float, float, float, float]:
-        """`place` in the picture's pixels: exactly what the work area shows."""
+    def source_box(self) -> tuple[float, float, float, float]:
+        """`target_box` in the picture's pixels: exactly what the work area shows."""
         across, down = self.picture[0] / self.target[0], self.picture[1] / self.target[1]
-        left, top, right, bottom = self.place
+        left, top, right, bottom = self.target_box
         return left * across, top * down, right * across, bottom * down
 
     def enlarged(self, factor: int) -> Frame:

@@ -30,11 +30,12 @@ class GuideBinder(Protocol):
 class Guide:
     """Override what is needed of logp, weigh, edit and arrive; `process | guide` adds it.
 
-    through: the graph that logp needs: "input" (of x, not through the network) or "model" (through
-    the network); None for a guide without logp. on: "mixture", or the name of the branch it steers.
+    through: what the gradient of logp passes: "network", or "prediction": that is held constant,
+    and logp is one of x or of what it writes with x; None for a guide without logp. on: "mixture",
+    or the name of the branch it steers.
     """
 
-    through: Literal["input", "model"] | None = None
+    through: Literal["prediction", "network"] | None = None
     on: str = "mixture"
     name: str = "guide"
     edit_rank: int = REPLACE

@@ -105,13 +105,13 @@ def renoise(x: Tensor, call: Call) -> Tensor:
 
 def times_of(process: Process) -> Times:
     """All times of a run: the spacing over [level, 0], the canvas's path, the start's passes."""
-    level = process.begins.level(process)
-    if level == 0:
+    level = process.start_or_noise.level(process)
+    if level == 0 and not isinstance(process.spacing, tuple):
         return (0.0,)
     times = process.spaced(level)
     if process.canvas is not None:
         times = process.canvas.path(times)
-    return repeated(times, process.begins.passes)
+    return repeated(times, process.start_or_noise.passes)
 
 
 def bind(process: Process, seed: int, noise: Noise | None = None, planned: bool = False) -> Loop:
@@ -137,7 +137,7 @@ def bind(process: Process, seed: int, noise: Noise | None = None, planned: bool 
         solver=solver(process.solver),
         planned=planned,
     )
-    loop = Loop(run, process.begins.bind_start(run))
+    loop = Loop(run, process.start_or_noise.bind_start(run))
     if process.canvas is not None:
         loop.canvas = process.canvas.bind_canvas(run)
     if run.untouched:

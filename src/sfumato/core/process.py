@@ -31,7 +31,7 @@ from sfumato.core.starts import Canvas, Place, Placed, PriorNoise, Start
 if TYPE_CHECKING:
     from torch import Tensor
 
-Method = Callable[["Process"], "Process"]
+Composable = Callable[["Process"], "Process"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -70,8 +70,8 @@ class Process:
     positives: tuple[Branch, ...] = ()
     aways: tuple[Branch, ...] = ()
     guides: tuple[GuideBinder, ...] = ()
-    methods: tuple[Method, ...] = ()
-    within: tuple[Method, ...] = ()
+    methods: tuple[Composable, ...] = ()
+    within: tuple[Composable, ...] = ()
     base: Process | None = None
 
     def __post_init__(self) -> None:
@@ -106,7 +106,7 @@ class Process:
         lines = [f"Process{f' of {model}' if model else ''}: {what}, n {self.n}{steps}{solved}"]
         return "\n  | ".join([*lines, *map(brief, self.methods)])
 
-    def __or__(self, method: Method) -> Process:
+    def __or__(self, method: Composable) -> Process:
         """This process with a method composed; a second one for the same slot is an error."""
         if not callable(method) or isinstance(method, type):
             raise SfumatoError(f"{method!r:.60}: is no method; compose a value such as sf.CFG(3)")
@@ -157,7 +157,7 @@ class Process:
         base = replace(self.base or self, **values)
         return replace(self, base=base).refolded(self.methods) if self.methods else base
 
-    def refolded(self, methods: Iterable[Method]) -> Process:
+    def refolded(self, methods: Iterable[Composable]) -> Process:
         """The base with these methods composed anew."""
         process = self.base or self
         for method in methods:
@@ -207,18 +207,22 @@ class Process:
         return times_of(self.resolved())
 
     @property
-    def begins(self) -> Start:
+    def start_or_noise(self) -> Start:
         """Its Start, which is pure noise where no method gave one."""
         return self.start or PriorNoise()
 
     @property
     def place(self) -> Place:
         """Where the run's picture is: the start's, else the canvas's, else a reference's."""
-        for part in (self.begins, self.canvas, *self.guides):
+        for part in (self.start_or_noise, self.canvas, *self.guides):
             place = part.place() if isinstance(part, Placed) else Place()
             if place.size is not None or place.shape is not None:
                 return place
         return Place()
+
+    def starts_at(self, default: float) -> float:
+        """Where a run begins that was given no level: at the first of explicit times."""
+        return self.spacing[0] if isinstance(self.spacing, tuple) else default
 
     def spaced(self, level: float) -> Times:
         """Times of one pass from a level, by the spacing."""
@@ -332,9 +336,9 @@ class Process:
             side = 1 if self.source is None else self.source.multiple
             same = len(place.shape) == len(self.shape) and place.shape[0] == self.shape[0]
             if not same or any(length < 1 or length % side for length in place.shape[1:]):
-                said = "x".join(map(str, place.shape)) or "no sides"
+                shape = "x".join(map(str, place.shape)) or "no sides"
                 raise SfumatoError(
-                    f"tensor of {said}: this process takes {self.shape[0]} channels, and sides "
+                    f"tensor of {shape}: this process takes {self.shape[0]} channels, and sides "
                     f"that are multiples of {side}"
                 )
             return None, place.shape

@@ -226,7 +226,7 @@ def materialise(
     A named rule takes n transitions from t_start to 0; of "model", `own`, t_start is the share of
     the n that is taken. A respacing string fixes the times; with
     t_start < 1 that level is put in front and times at or above it are dropped. A tuple is used
-    as it is. The last two replace n: giving both is an error.
+    as it is, and begins at t_start. The last two replace n: giving both is an error.
     """
     if spacing is None or (isinstance(spacing, str) and spacing in NAMES):
         if n is None:
@@ -251,6 +251,11 @@ def materialise(
     if not isinstance(spacing, str):
         made = declared(spacing)
         assert isinstance(made, tuple)
+        if abs(made[0] - t_start) > 1e-6:
+            raise SfumatoError(
+                f"start level {t_start:g}: the times given as spacing begin at {made[0]:g}; leave "
+                "the level out, or the times"
+            )
         return made
     steps = schedule.steps
     kept = [(k + 1) / steps for k in reversed(respaced(spacing, steps))]

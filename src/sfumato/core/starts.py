@@ -78,7 +78,8 @@ class Start(Protocol):
     def place(self) -> Place: ...
 
     def level(self, process: Process) -> float:
-        """t_start in [0, 1]; 0 returns the picture untouched."""
+        """t_start in [0, 1], `process.starts_at(default)` where nobody said one; 0 returns the
+        picture untouched."""
         ...
 
     def bind_start(self, run: Run) -> BoundStart: ...
@@ -124,7 +125,7 @@ class PriorNoise:
         return Place()
 
     def level(self, process: Process) -> float:
-        return 1.0
+        return process.starts_at(1.0)
 
     def bind_start(self, run: Run) -> BoundStart:
         return self

@@ -68,7 +68,7 @@ class Steering:
         scorers = self._scoring(call, alpha)
         self._kept = torch.is_grad_enabled() and (x.requires_grad or self.mixture.trainable)
         leaf = x if x.requires_grad or not scorers else x.detach().requires_grad_()
-        through = any(g.through == "model" for g in scorers)
+        through = any(g.through == "network" for g in scorers)
         with torch.enable_grad() if through else nullcontext():
             parts = self.mixture.parts(leaf if through else x, t, call)
             for name, part in parts.items():
@@ -112,7 +112,7 @@ class Steering:
         with torch.enable_grad():
             total: Any = 0.0
             for guide in guides:
-                seen = pred if guide.through == "model" else bare
+                seen = pred if guide.through == "network" else bare
                 logp = guide.logp(x, seen, call)
                 self.scores[guide.name] = logp.detach()
                 total = total + logp.sum()
@@ -124,7 +124,7 @@ class Steering:
     ) -> Tensor:
         """The same score as a function of x, for a caller who differentiates through the steps.
 
-        Guides through "input" hold the prediction constant in their own gradient, never in the
+        Guides through "prediction" hold the prediction constant in their own gradient, never in the
         caller's, so theirs is taken in an offset of x.
         """
         offset = torch.zeros_like(x, requires_grad=True)
@@ -132,7 +132,7 @@ class Steering:
         same = pred.map(lambda v: v)  # its own views of losses
         score = torch.zeros_like(x)
         for guide in guides:
-            whole = guide.through == "model"
+            whole = guide.through == "network"
             seen, wanted = (pred, x) if whole else (same, offset)
             logp = guide.logp(x if whole else moved, seen, near)
             self.scores[guide.name] = logp.detach()
@@ -149,8 +149,10 @@ class Steering:
 
 
 def _checked(guide: Guide, mixture: Mixture) -> Guide:
-    if overrides(guide, "logp") and guide.through is None:
-        raise SfumatoError(f"guide {guide.name}: has logp, so `through` must say input or model")
+    if overrides(guide, "logp") and guide.through not in ("prediction", "network"):
+        raise SfumatoError(
+            f"guide {guide.name}: has logp, so `through` must say prediction or network"
+        )
     names = [term.branch.name for term in mixture.terms]
     if guide.on != "mixture" and guide.on not in names:
         known = ", ".join(["mixture", *names])

@@ -80,7 +80,7 @@ def guides_of(methods: Iterable[Any]) -> dict[str, Picture]:
     """Caption -> picture that methods were given to follow, each once: what a sheet begins with."""
     guides: dict[str, ImageInput] = {}
     for method in methods:
-        guide = getattr(method, "guide", None)
+        guide = getattr(method, "reference_picture", None)
         if guide is None or guide.is_tensor or guide in guides.values():
             continue
         names = (guide.name if k == 1 else f"{guide.name} ({k})" for k in itertools.count(1))

@@ -30,10 +30,10 @@ def to_work(picture: Picture, frame: Frame, background: Colour = "white") -> Ten
 
     _same_size(picture, frame)
     pixels = flattened(picture, background)
-    left, top, right, bottom = frame.source
+    left, top, right, bottom = frame.source_box
     shrinks = frame.scaled[0] < right - left or frame.scaled[1] < bottom - top
     way = PILImage.Resampling.BOX if shrinks else PILImage.Resampling.LANCZOS
-    scaled = pixels.resize(frame.scaled, way, box=frame.source)
+    scaled = pixels.resize(frame.scaled, way, box=frame.source_box)
     padded = _reflected(np.asarray(scaled), frame).astype(np.float32)
     return torch.from_numpy(padded / np.float32(127.5) - 1).permute(2, 0, 1).contiguous()
 
@@ -44,7 +44,7 @@ def mask_to_work(mask: PILImage.Image, frame: Frame) -> Tensor:
     import torch
 
     _same_size(mask, frame)
-    cells = shrunk_mask(_mask_at_target(mask, frame).crop(frame.place), frame.scaled)
+    cells = shrunk_mask(_mask_at_target(mask, frame).crop(frame.target_box), frame.scaled)
     padded = _reflected(np.asarray(cells), frame).astype(np.float32)
     return torch.from_numpy(padded / np.float32(255))[None]
 
@@ -68,7 +68,7 @@ def from_work(pixels: Tensor, frame: Frame, factor: int | None = None) -> Pictur
     if factor is None:
         factor = pixels.shape[-1] // frame.work[0]
     picture = from_tensor(crop_work(pixels, frame, factor))
-    left, top, right, bottom = frame.place
+    left, top, right, bottom = frame.target_box
     return Picture.of(picture.resize((right - left, bottom - top), PILImage.Resampling.LANCZOS))
 
 
@@ -116,20 +116,20 @@ def paste(
     Original and mask are resized first when the target is another size.
     """
     _same_size(original, frame)
-    left, top, right, bottom = frame.place
+    left, top, right, bottom = frame.target_box
     if result.size != (right - left, bottom - top):
-        raise ValueError(f"result is {result.size}, its place {frame.place}")
+        raise ValueError(f"result is {result.size}, its place {frame.target_box}")
     target = resized(original, frame)
     alpha = target.getchannel("A") if target.mode == "RGBA" else None
     pixels = target.convert("RGB")
     where = None
     if edit is not None:
         _same_size(edit, frame)
-        where = _mask_at_target(edit, frame).crop(frame.place).point([0] + [255] * 255)
+        where = _mask_at_target(edit, frame).crop(frame.target_box).point([0] + [255] * 255)
     pixels.paste(result.convert("RGB"), (left, top), where)
     if alpha is not None:
         if opaque:
-            alpha.paste(255, frame.place, where)
+            alpha.paste(255, frame.target_box, where)
         pixels.putalpha(alpha)
     return Picture.of(pixels, name=original.name, composite=edit is not None)
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import TypeAdapter, ValidationError
 
 from sfumato import documents
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted, shortened
 from sfumato.methods import field_of, find
 
 
@@ -44,17 +44,17 @@ def axis(text: str, method: str = "") -> Axis:
     """
     name, equals, spread = text.partition("=")
     if not equals:
-        raise SfumatoError(f"--over {text}: write FIELD=LOW:HIGH:COUNT or FIELD=A,B,C")
+        raise SfumatoError(f"--over {shortened(text)}: write FIELD=LOW:HIGH:COUNT or FIELD=A,B,C")
     owner, dot, field = name.rpartition(".")
     if not dot and name != "steps":
         owner = method
     if owner:
-        field_of(owner, field, f"--over {text}")
+        field_of(owner, field, f"--over {shortened(text)}")
     elif name != "steps":
-        raise SfumatoError(f"--over {text}: write METHOD.FIELD=…, or steps=…")
+        raise SfumatoError(f"--over {shortened(text)}: write METHOD.FIELD=…, or steps=…")
     values = sorted({_whole(value) for value in _numbers(spread, text)})
     if len(values) < 2:
-        raise SfumatoError(f"--over {text}: gives {len(values)} value; give at least 2")
+        raise SfumatoError(f"--over {shortened(text)}: gives {len(values)} value; give at least 2")
     if owner:
         _allowed(owner, field, values, text)
     return Axis(owner, field, tuple(values))
@@ -67,7 +67,7 @@ def written(over: Axis) -> str:
 
 def _allowed(owner: str, field: str, values: Sequence[float], text: str) -> None:
     """Refuse a spread of which the field takes nothing; single values fail in their own cell."""
-    info: Any = field_of(owner, field, f"--over {text}")
+    info: Any = field_of(owner, field, f"--over {shortened(text)}")
     kind = info.annotation
     for constraint in info.metadata:
         kind = Annotated[kind, constraint]
@@ -79,7 +79,7 @@ def _allowed(owner: str, field: str, values: Sequence[float], text: str) -> None
             return
         except ValidationError as error:
             reason = f"{owner}.{field} = {value:g}: {documents.explained(error)}"
-    raise SfumatoError(f"--over {text}: {reason}")
+    raise SfumatoError(f"--over {shortened(text)}: {reason}")
 
 
 def _numbers(spread: str, text: str) -> list[float]:
@@ -87,13 +87,13 @@ def _numbers(spread: str, text: str) -> list[float]:
     try:
         numbers = [float(part) for part in parts]
     except ValueError:
-        raise SfumatoError(f"--over {text}: {spread!r} are no numbers") from None
+        raise SfumatoError(f"--over {shortened(text)}: {quoted(spread)} are no numbers") from None
     if not all(map(math.isfinite, numbers)):
-        raise SfumatoError(f"--over {text}: {spread!r} is not finite")
+        raise SfumatoError(f"--over {shortened(text)}: {quoted(spread)} is not finite")
     if ":" not in spread:
         return numbers
     if len(numbers) != 3 or not 2 <= numbers[2] <= 1000 or numbers[2] % 1:
-        raise SfumatoError(f"--over {text}: write LOW:HIGH:COUNT, such as 0.1:0.9:9")
+        raise SfumatoError(f"--over {shortened(text)}: write LOW:HIGH:COUNT, such as 0.1:0.9:9")
     low, high, count = numbers[0], numbers[1], int(numbers[2])
     return [round(low + (high - low) * k / (count - 1), 6) for k in range(count)]
 

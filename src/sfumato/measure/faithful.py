@@ -63,7 +63,7 @@ class Reference:
         base = base_of(process)
         ordered = sorted(base.methods, key=lambda method: name_of(method) != owner)
         for method in ordered:
-            guide = method.guide if isinstance(method, Method) else None
+            guide = method.reference_picture if isinstance(method, Method) else None
             if guide is None or guide.is_tensor:
                 continue
             picture = guide.picture()

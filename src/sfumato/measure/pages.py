@@ -132,7 +132,7 @@ def _place(sweep: Sweep, cell: Cell, file: Path | None, measures: dict[str, Any]
     if file is None:
         return f'<td class="failed">{escape(cell.error)}</td>'
     own = measures.get(file.relative_to(sweep.folder).as_posix(), {})
-    recipe = replay.read(file).to_data()
+    recipe = replay.read_recipe(file).to_data()
     more = json.dumps({"measures": own, "recipe": recipe}, indent=1, ensure_ascii=False)
     alt = f"{sweep.axis.name} = {cell.value:g}, {cell.prompt}"
     return (

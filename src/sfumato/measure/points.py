@@ -45,7 +45,7 @@ def measured(process: Any, axis_: Axis, cells: Sequence[Cell], folder: Path) -> 
         for cell, pictures in pictures_of.items():
             bench = judge_of(cell.prompt)
             for file, picture in zip(cell.files, pictures, strict=True):
-                picture.recipe = replay.read(file)
+                picture.recipe = replay.read_recipe(file)
                 scores = guide.measures(picture) if guide else {}
                 pixels = evaluate.pixels(picture)[None]
                 if bench is not None:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sfumato import documents, images
 from sfumato.claims import FILE as CLAIM
 from sfumato.claims import claimed
-from sfumato.core.errors import SfumatoError, said
+from sfumato.core.errors import SfumatoError, error_line
 from sfumato.core.interrupts import undisturbed
 from sfumato.core.ranges import SEEDS, Range, real, whole, words
 from sfumato.images.destination import check_file
@@ -237,8 +237,8 @@ def _cell(
         at_value = axis_.at(process, value).based(prompt=text, n=len(files))
         result = at_value.sample(seed).descended([parent.id])
     except Exception as error:  # whatever it is, it is this cell's alone
-        log.warning("%s = %g, %s: %s", axis_.name, value, text, said(error))
-        return Cell(value, text, (), said(error))
+        log.warning("%s = %g, %s: %s", axis_.name, value, text, error_line(error))
+        return Cell(value, text, (), error_line(error))
     trouble = []
     with undisturbed():
         for picture, file in zip(result.images, files, strict=True):

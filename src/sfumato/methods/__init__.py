@@ -118,7 +118,7 @@ class Method:
     of a slot fits in a process. stages: "base", or "all" stages of a cascade. presets: named field
     values. examples: what a verb is called with, for its help. needs: what it changes of a
     prediction without keeping x0 and eps together, such as {"eps"}; solvers that do not read it are
-    refused.
+    refused. levels: fields that set the level a run starts from.
     """
 
     id: ClassVar[str]
@@ -128,6 +128,7 @@ class Method:
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     examples: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[frozenset[str]] = frozenset()
+    levels: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
         cls.id = cls.__module__.rpartition(".")[2]
@@ -136,7 +137,7 @@ class Method:
         raise TypeError(f"{type(self).__name__} does not say what it does to a process")
 
     @property
-    def guide(self) -> ImageInput | None:
+    def reference_picture(self) -> ImageInput | None:
         """The picture that results are to stay close to: the first one among the fields."""
         return next(iter(inputs_of(self)), None)
 
@@ -308,19 +309,19 @@ def from_data(data: Mapping[str, Any], where: str = "") -> Method:
     """
     values = dict(data)
     cls = find(values.pop("method", None))
-    said = f"{where}: {cls.id}" if where else cls.id
+    prefix = f"{where}: {cls.id}" if where else cls.id
     for name in values:
         if name not in described(cls):
             known = ", ".join(described(cls))
             hint = hinted(str(name), described(cls))
-            raise SfumatoError(f"{said}: no field {name!r:.60}{hint}; its fields: {known}")
+            raise SfumatoError(f"{prefix}: no field {name!r:.60}{hint}; its fields: {known}")
     try:
         return documents.parse_data(TypeAdapter(cls), values, cls.id)
     except SfumatoError as error:  # some name the method, some are told by it
         text = str(error)
         while text.startswith(f"{cls.id}: "):
             text = text.removeprefix(f"{cls.id}: ")
-        raise SfumatoError(f"{said}: {text}") from None
+        raise SfumatoError(f"{prefix}: {text}") from None
 
 
 def schema(cls: type[Method]) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class LogProbability(Guide):
     faintest: float = 0.0
 
     name = "classifier"
-    through = "input"
+    through = "prediction"
 
     def logp(self, x: Tensor, pred: Prediction, call: Call) -> Tensor:
         index = max(call.t * call.schedule.steps - 1, 0.0)

@@ -98,8 +98,8 @@ class Agreement(Guide):
     name = "clip_guidance"
 
     @property
-    def through(self) -> Literal["input", "model"]:  # type: ignore[override]
-        return "input" if self.noised else "model"
+    def through(self) -> Literal["prediction", "network"]:  # type: ignore[override]
+        return "prediction" if self.noised else "network"
 
     def logp(self, x: Tensor, pred: Prediction, call: Call) -> Tensor:
         own = self.schedule

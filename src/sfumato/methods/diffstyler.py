@@ -49,6 +49,7 @@ class DiffStyler(Method):
         'photo.png -p "ink drawing" --content 0.5',
     )
     slot: ClassVar[str | None] = "start"
+    levels: ClassVar[tuple[str, ...]] = ("t_start",)
 
     image: Annotated[Image, knob("the picture to restyle")]
     content: Annotated[
@@ -136,7 +137,8 @@ class DiffStyler(Method):
         if self.t_start is not None:
             return self.t_start
         held = self.content == 0 or any(isinstance(guide, Unless) for guide in process.guides)
-        return 0.96 - 0.04 * self.content if held else 0.85 - 0.5 * self.content
+        top = 0.96 - 0.04 * self.content if held else 0.85 - 0.5 * self.content
+        return process.starts_at(top)
 
     def losses(self, process: Process) -> list[PatchNCE | Gradient]:
         """The loss, of the prediction alone, so that no denoiser is walked back; and its push."""

@@ -16,6 +16,7 @@ from pydantic import AfterValidator
 
 from sfumato import images
 from sfumato.core.context import Call, Run
+from sfumato.core.denoiser import traits
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Guide
 from sfumato.core.ranges import Range
@@ -155,8 +156,7 @@ class Inpaint(Method):
 
     def _reads(self, denoiser: Denoiser) -> bool:
         """Whether this network reads the known part."""
-        config = getattr(denoiser.network, "config", None)
-        able = bool(getattr(config, "inpaint", False))
+        able = traits(denoiser.network).inpaint
         if self.network == "tuned" and not able:
             raise SfumatoError("inpaint: network 'tuned', but this one has no mask channels")
         return able and self.network != "plain"

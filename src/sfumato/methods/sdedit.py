@@ -45,6 +45,7 @@ class SDEdit(Method):
         'photo.png --strokes painted.png -p "red apple"',
     )
     slot: ClassVar[str | None] = "start"
+    levels: ClassVar[tuple[str, ...]] = ("t0", "ratio", "alpha_bar")
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "strokes": {"t0": 0.5},
         "stroke-edit": {"t0": 0.5},
@@ -86,7 +87,7 @@ class SDEdit(Method):
     background: Background = "white"
 
     def __post_init__(self) -> None:
-        levels = [n for n in ("t0", "ratio", "alpha_bar") if getattr(self, n) is not None]
+        levels = [n for n in self.levels if getattr(self, n) is not None]
         if len(levels) > 1:
             raise SfumatoError(f"sdedit: {' and '.join(levels)} both set the start level; give one")
         masks = [n for n in ("mask", "alpha_mask", "strokes") if getattr(self, n)]
@@ -102,9 +103,9 @@ class SDEdit(Method):
         return process.add(start=self)
 
     @property
-    def guide(self) -> ImageInput | None:
-        guide: ImageInput = self.strokes or self.image
-        return guide
+    def reference_picture(self) -> ImageInput | None:
+        reference: ImageInput = self.strokes or self.image
+        return reference
 
     @property
     def masked(self) -> bool:
@@ -136,9 +137,8 @@ class SDEdit(Method):
 
     def level(self, process: Process) -> float:
         if self.ratio is not None or self.alpha_bar is not None:
-            schedule = process.denoiser.schedule
-            return level(schedule, ratio=self.ratio, alpha_bar=self.alpha_bar)
-        return 0.5 if self.t0 is None else self.t0
+            return level(process.denoiser.schedule, ratio=self.ratio, alpha_bar=self.alpha_bar)
+        return process.starts_at(0.5) if self.t0 is None else self.t0
 
     def bind_start(self, run: Run) -> BoundStart:
         if run.process.spacing == MODEL and (self.ratio, self.alpha_bar) != (None, None):
@@ -149,8 +149,8 @@ class SDEdit(Method):
             )
         mask = cells = None
         if self.image.is_tensor:
-            guide = run.known = self.image.state("sdedit", run.shape, run.n).to(run.device)
-            pixels = run.space.decode(guide) if self.match_colour else guide
+            clean = run.known = self.image.state("sdedit", run.shape, run.n).to(run.device)
+            pixels = run.space.decode(clean) if self.match_colour else clean
             if self.mask is not None:
                 mask = cells = self.mask.edit(self.id, run.shape, run.n, self.invert).to(run.device)
         else:
@@ -167,14 +167,14 @@ class SDEdit(Method):
                 mask = images.mask_to_work(self.edit, run.frame).to(run.device)
                 cells = images.mask_to_cells(mask, run.space.stride)
             run.known = run.space.encode(known)
-            guide = run.known if pixels is known else run.space.encode(pixels)
+            clean = run.known if pixels is known else run.space.encode(pixels)
         if cells is not None:
             draw = drawn_with(run.solver) if self.noise == "auto" else self.noise
             lagging = self.composite == "reference"
             run.guides.append(Composite(run.known, cells, draw, lagging, self.last_noise))
         if self.match_colour:
             run.finishers.append(MatchColour(pixels, mask))
-        return Noised(guide, prior_at_1=self.composite == "level")
+        return Noised(clean, prior_at_1=self.composite == "level")
 
     def _work(self, run: Run, picture: Picture) -> Tensor:
         """(1, 3, H, W) in [-1, 1] at the work size."""
@@ -184,16 +184,16 @@ class SDEdit(Method):
 
 @dataclass(frozen=True)
 class Noised:
-    """guide: a clean state (B or 1, C, H, W), noised to the run's first time.
+    """clean: a state without noise (B or 1, C, H, W), brought to the run's first time.
 
     prior_at_1: t = 1 is pure noise, of the purpose that a run without a picture draws.
     """
 
-    guide: Tensor
+    clean: Tensor
     prior_at_1: bool
 
     def state(self, call: Call, like: Tensor) -> Tensor:
-        t, like = call.t, like.to(self.guide)
+        t, like = call.t, like.to(self.clean)
         if t == 1 and self.prior_at_1:
             return call.noise("prior", like) * call.schedule.prior(t)
-        return torch.add(call.alpha * self.guide, call.noise("start", like), alpha=call.sigma)
+        return torch.add(call.alpha * self.clean, call.noise("start", like), alpha=call.sigma)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sfumato.core.denoiser import Denoiser
@@ -28,69 +27,56 @@ from sfumato.documents import parse_json, read_text
 from sfumato.models.added_words import with_words
 from sfumato.models.encoders import Encoders
 from sfumato.models.files import hub, key_names, pipeline
-from sfumato.models.files.adapter_files import Full, Low, changes, check, flat, read
+from sfumato.models.files.adapter_files import Full, LowRank, changes, check_tensor, read_adapter
+from sfumato.models.files.adapter_places import (
+    CHECKPOINT,
+    only_file,
+    recorded_name,
+    unfinished_error,
+)
 from sfumato.models.files.learned_words import words_of
 from sfumato.models.latents import Conditional, Latents
 from sfumato.nn import lora
 from sfumato.nn.unet import UNet
 from sfumato.nn.vdiffusion import VDiffusion
-from sfumato.recipe.places import called
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model
 
 log = logging.getLogger("sfumato")
 
-LOWS = (".down", ".lora_A.weight", ".lora_down.weight", ".lora.down.weight", "_lora.down.weight")
-"""How the names of low-rank layers end, in our files and in others'."""
-
 UPSAMPLER = "upsampler."
 """How the names of an upsampler's layers begin in the file of an adapter of our own."""
 
-CHECKPOINT = "state.safetensors"  # of a training; no result
-FILES = (
-    "adapter.safetensors",
-    "pytorch_lora_weights.safetensors",
-    "learned_embeds.safetensors",
-    "learned_embeds.bin",
-    "learned_layers.safetensors",
-)
 
-
-def adapted(model: Model, adapter: str | Path, scale: float = 1.0) -> Model:
+def adapt(model: Model, adapter: str | Path, scale: float = 1.0) -> Model:
     """The model with an adapter: a name on its card, a file, a folder, or org/name in the hub's
     cache. scale: strength, 1 as trained."""
-    given = located(model, adapter)
-    if given.is_dir() and (kind := _autoencoder_kind(given)):
-        return _with_autoencoder(model, given, kind, str(adapter), scale)
-    file = file_of(given) if given.is_dir() else given
-    tensors, header = read(file)
+    path = locate(model, adapter)
+    if path.is_dir() and (kind := _autoencoder_kind(path)):
+        return _with_autoencoder(model, path, kind, str(adapter), scale)
+    file = only_file(path) if path.is_dir() else path
+    tensors, header = read_adapter(file)
     if file.name == CHECKPOINT and any(name.startswith("average/") for name in tensors):
-        raise unfinished(file.parent)
+        raise unfinished_error(file.parent)
     base: Any = model.denoiser.network
     if isinstance(base, VDiffusion):
         raise SfumatoError(f"adapter {file.name}: v-diffusion's networks take none")
     if isinstance(base, UNet):
-        made = _own(model, file, tensors, header, scale)
+        changed = _with_trained(model, file, tensors, header, scale)
     elif words := words_of(tensors, file):
-        made = with_words(model, file, words, scale)
+        changed = with_words(model, file, words, scale)
     else:
-        made = _with_lora(model, file, tensors, header, scale)
+        changed = _with_lora(model, file, tensors, header, scale)
     entry = {
-        "file": recorded(adapter, file),
+        "file": recorded_name(adapter, file),
         "sha256": sha256(file.read_bytes()).hexdigest(),
         "scale": scale,
     }
-    return replace(made, adapters=(*model.adapters, entry), plain=model.plain or model)
+    return replace(changed, adapters=(*model.adapters, entry), plain=model.plain or model)
 
 
-def recorded(adapter: str | Path, file: Path) -> str:
-    """How a recipe calls it: org/name, else the file's own name without its folders."""
-    text = str(adapter)
-    return text if hub.is_name(text) and not Path(text).exists() else called(str(file))
-
-
-def located(model: Model, adapter: str | Path) -> Path:
+def locate(model: Model, adapter: str | Path) -> Path:
     """Where an adapter is."""
     if model.folder is not None and str(adapter) in model.card.adapters:
         return model.folder / model.card.adapters[str(adapter)]
@@ -100,59 +86,22 @@ def located(model: Model, adapter: str | Path) -> Path:
     with suppress(OSError):  # a text that is too long for a path
         if path.exists():
             return path
-    if (found := hub.find(str(adapter))) is not None:
-        return found
+    if (folder := hub.find(str(adapter))) is not None:
+        return folder
     hint = f"; `sfumato models pull {adapter}` fetches it" if hub.is_name(str(adapter)) else ""
     raise SfumatoError(
         f"adapter {adapter!s:.200}: no such file, nor a name on the model's card{hint}"
     )
 
 
-def is_one(path: Path) -> bool:
-    """Whether a file or folder is an adapter rather than a model."""
-    if path.is_dir():
-        return any((path / name).is_file() for name in FILES)
-    if path.suffix != ".safetensors" or not path.is_file():
-        return False
-    try:
-        with safe_open(path, "pt") as file:
-            names = list(file.keys())
-    except SafetensorError as error:
-        raise SfumatoError(f"{path}: damaged or incomplete ({error}); save it again") from None
-    return any(name.endswith(LOWS) for name in names)
-
-
-def file_of(folder: Path) -> Path:
-    """The file of a folder that holds one adapter."""
-    found = [folder / name for name in FILES if (folder / name).is_file()]
-    there = sorted(folder.glob("*.safetensors"))
-    found = found or [file for file in there if file.name != CHECKPOINT]
-    if there and not found:
-        raise unfinished(folder)
-    if len(found) != 1:
-        names = ", ".join(file.name for file in found) or "no safetensors file"
-        raise SfumatoError(f"adapter {folder}: {names} there; give the path of one file")
-    return found[0]
-
-
-def unfinished(folder: Path) -> SfumatoError:
-    """Of a run folder without a result."""
-    best = next(iter(sorted((folder / "best").glob("*.safetensors"))), None)
-    other = f", or take {best.parent}, the best so far" if best else ""
-    return SfumatoError(
-        f"adapter {folder}: holds a training that is not finished; give its command again to go "
-        f"on{other}"
-    )
-
-
-def overlaid(net: nn.Module, weights: Mapping[str, Tensor]) -> Any:
+def overlay(net: nn.Module, weights: Mapping[str, Tensor]) -> Any:
     """A copy of a network that shares every tensor but these."""
     shared = {id(t): t for t in chain(net.parameters(), net.buffers())}
-    made = copy.deepcopy(net, memo=shared)
+    copied = copy.deepcopy(net, memo=shared)
     for name, tensor in weights.items():
         owner, _, leaf = name.rpartition(".")
-        setattr(made.get_submodule(owner), leaf, nn.Parameter(tensor, requires_grad=False))
-    return made
+        setattr(copied.get_submodule(owner), leaf, nn.Parameter(tensor, requires_grad=False))
+    return copied
 
 
 class Note(BaseModel):
@@ -174,46 +123,53 @@ def note_of(header: Mapping[str, str], file: Path) -> Note:
     return parse_json(Note, header["note"], f"adapter {file.name}: its note")
 
 
-def _own(
+def _with_trained(
     model: Model, file: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str], scale: float
 ) -> Model:
     """An adapter that sfumato trained, on a model of its own family; UPSAMPLER: the upsampler's."""
     note = note_of(header, file)
     for name, value in tensors.items():
-        check(name, value, file)
-        other = tensors.get(f"{name.removesuffix('.down')}.up")
-        if name.endswith(".down") and (other is None or other.shape[-1] != len(value)):
+        check_tensor(name, value, file)
+        up = tensors.get(f"{name.removesuffix('.down')}.up")
+        if name.endswith(".down") and (up is None or up.shape[-1] != len(value)):
             raise SfumatoError(f"adapter {file.name}: {name} has no .up that fits; it is damaged")
     strength = scale * note.alpha / note.rank
-    large = {
+    upsampler_weights = {
         name.removeprefix(UPSAMPLER): value
         for name, value in tensors.items()
         if name.startswith(UPSAMPLER)
     }
-    small = {name: value for name, value in tensors.items() if not name.startswith(UPSAMPLER)}
-    if large and not model.upsamplers:
+    base_weights = {
+        name: value for name, value in tensors.items() if not name.startswith(UPSAMPLER)
+    }
+    if upsampler_weights and not model.upsamplers:
         raise SfumatoError(f"adapter {file}: is for an upsampler too; model {model.name} has none")
-    if small:
-        model = replace(model, denoiser=_shifted(model.denoiser, small, strength))
-    if large:
+    if base_weights:
+        model = replace(model, denoiser=_adapted_denoiser(model.denoiser, base_weights, strength))
+    if upsampler_weights:
         first = model.upsamplers[0]
-        made = _shifted(first, large, strength)
-        stages = tuple(made if one is first else one for one in model.upsamplers)
+        adapted = _adapted_denoiser(first, upsampler_weights, strength)
+        stages = tuple(adapted if stage is first else stage for stage in model.upsamplers)
         model = replace(model, upsamplers=stages)
     return model
 
 
-def _shifted(denoiser: Denoiser, adapter: Mapping[str, Tensor], strength: float) -> Denoiser:
+def _adapted_denoiser(
+    denoiser: Denoiser, adapter: Mapping[str, Tensor], strength: float
+) -> Denoiser:
     """A denoiser of our own networks with an adapter added to its weights."""
     net = denoiser.network
     assert isinstance(net, UNet)
     weights = lora.merged(net.state_dict(), adapter, strength)
     with torch.device("meta"):
-        made = UNet(net.config).cast(net.dtype)
-    made.load_state_dict(weights, assign=True)
-    made.to(next(net.parameters()).device)  # what no weights file holds
-    made.eval().requires_grad_(False)
-    return replace(denoiser, network=made)
+        merged = UNet(net.config).cast(net.dtype)
+    merged.load_state_dict(weights, assign=True)
+    merged.to(next(net.parameters()).device)  # what no weights file holds
+    merged.eval().requires_grad_(False)
+    return replace(denoiser, network=merged)
+
+
+TEXT_PARTS = ("text_encoder", "text_encoder_2")
 
 
 def _with_lora(
@@ -225,80 +181,90 @@ def _with_lora(
     nets = {"unet": network.net}
     text = model.text
     if isinstance(text, Encoders):
-        names = ("text_encoder", "text_encoder_2")
-        nets |= {name: e.network for name, e in zip(names, text.encoders, strict=False)}
-    changed: dict[str, dict[str, Tensor]] = {}
-    strange: list[str] = []
-    known = {part: layer_names(net, part) for part, net in nets.items()}
-    for low in layers:
-        name = known.get(low.part, {}).get(flat(low.layer))
-        found = None if name is None else _held(nets[low.part].get_submodule(name), low)
-        if found is None:
-            strange.append(f"{low.part}.{low.layer}{'.bias' if low.leaf == 'bias' else ''}")
-            continue
-        weights = changed.setdefault(low.part, {})
-        key = f"{name}.{low.leaf}"
-        weights[key] = _merged(weights.get(key, found), low, scale, file)
+        nets |= {part: e.network for part, e in zip(TEXT_PARTS, text.encoders, strict=False)}
+    changed, unknown = _changed_weights(nets, layers, scale, file)
     if not changed:
-        first = strange[0] if strange else "none"
+        first = unknown[0] if unknown else "none"
         raise SfumatoError(
             f"adapter {file.name}: none of its {len(layers)} layers ({first}) is one of "
             f"{model.name}'s; it belongs to another model"
         )
-    if strange:
+    if unknown:
         log.warning(
             "adapter %s: %d of its %d layers are not in this model, left out: %s",
-            file.name, len(strange), len(layers), strange[0],
+            file.name, len(unknown), len(layers), unknown[0],
         )  # fmt: skip
     counts = ", ".join(f"{len(weights)} layers of the {part}" for part, weights in changed.items())
     log.info("adapter %s: %s, strength %g", file.name, counts, scale)
-    made = {part: overlaid(nets[part], weights) for part, weights in changed.items()}
-    if "unet" in made:
-        model = _with_network(model, replace(network, net=made["unet"]))
+    nets |= {part: overlay(nets[part], weights) for part, weights in changed.items()}
+    if "unet" in changed:
+        model = _with_network(model, replace(network, net=nets["unet"]))
     if isinstance(text, Encoders):
-        pairs = zip(("text_encoder", "text_encoder_2"), text.encoders, strict=False)
-        encoders = tuple(replace(e, network=made.get(name, e.network)) for name, e in pairs)
+        pairs = zip(TEXT_PARTS, text.encoders, strict=False)
+        encoders = tuple(replace(e, network=nets[part]) for part, e in pairs)
         model = replace(model, text=replace(text, encoders=encoders))
     return model
+
+
+def _changed_weights(
+    nets: Mapping[str, Any], layers: Sequence[LowRank | Full], scale: float, file: Path
+) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
+    """part -> name -> weight with its changes; and the layers that no network has."""
+    names = {part: layer_names(net, part) for part, net in nets.items()}
+    changed: dict[str, dict[str, Tensor]] = {}
+    unknown: list[str] = []
+    for change in layers:
+        name = names.get(change.part, {}).get(key_names.flat_name(change.layer))
+        layer = None if name is None else nets[change.part].get_submodule(name)
+        weight = None if layer is None else _parameter(layer, change)
+        if weight is None:
+            unknown.append(
+                f"{change.part}.{change.layer}{'.bias' if change.leaf == 'bias' else ''}"
+            )
+            continue
+        weights = changed.setdefault(change.part, {})
+        key = f"{name}.{change.leaf}"
+        weights[key] = _merge(weights.get(key, weight), change, scale, file)
+    return changed, unknown
 
 
 def _with_network(model: Model, network: Any) -> Model:
     return replace(model, denoiser=replace(model.denoiser, network=network))
 
 
-def _held(layer: nn.Module, change: Low | Full) -> Tensor | None:
+def _parameter(layer: nn.Module, change: LowRank | Full) -> Tensor | None:
     """What a change is added to; none where the layer has no such parameter."""
-    found: Tensor | None = getattr(layer, change.leaf, None)
-    if found is None and isinstance(change, Full) and change.added:
+    parameter: Tensor | None = getattr(layer, change.leaf, None)
+    if parameter is None and isinstance(change, Full) and change.added:
         weight: Tensor | None = getattr(layer, "weight", None)
         return None if weight is None else weight.new_zeros(len(weight))
-    return found
+    return parameter
 
 
-def _merged(weight: Tensor, low: Low | Full, scale: float, file: Path) -> Tensor:
+def _merge(weight: Tensor, change: LowRank | Full, scale: float, file: Path) -> Tensor:
     rows = (weight.shape[0], weight[:1].numel())
-    if low.rows != rows:
+    if change.rows != rows:
         raise SfumatoError(
-            f"adapter {file.name}: {low.layer} changes a weight of {low.rows[0]}x{low.rows[1]}, "
-            f"the model's is {rows[0]}x{rows[1]}; it belongs to another model"
+            f"adapter {file.name}: {change.layer} changes a weight of {change.rows[0]}x"
+            f"{change.rows[1]}, the model's is {rows[0]}x{rows[1]}; it belongs to another model"
         )
-    added = low.change(scale, weight).to(weight.device).view(weight.shape)
+    added = change.change(scale, weight).to(weight.device).view(weight.shape)
     return (weight.float() + added).to(weight.dtype)
 
 
 def layer_names(net: nn.Module, part: str) -> dict[str, str]:
-    """What files call the layers (`flat`) -> their names here."""
+    """What files call the layers (`flat_name`) -> their names here."""
     names = [name for name, module in net.named_modules() if hasattr(module, "weight")]
-    made = {flat(name): name for name in names}
+    by_flat_name = {key_names.flat_name(name): name for name in names}
     if part == "unet" and getattr(net.config, "layers_per_block", None) is not None:
         sgm = {
             k.rpartition(".")[0]: v.rpartition(".")[0] for k, v in key_names.sgm_names(net).items()
         }
-        made |= {flat(sgm[name]): name for name in names if name in sgm}
-    return made
+        by_flat_name |= {key_names.flat_name(sgm[name]): name for name in names if name in sgm}
+    return by_flat_name
 
 
-class Config(BaseModel):
+class FolderConfig(BaseModel):
     """What a folder's configuration says that it is."""
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
@@ -311,7 +277,7 @@ def _autoencoder_kind(folder: Path) -> str:
     config = folder / "config.json"
     if not config.is_file():
         return ""
-    kind = parse_json(Config, read_text(config), f"adapter {folder.name}").kind
+    kind = parse_json(FolderConfig, read_text(config), f"adapter {folder.name}").kind
     return kind if kind in pipeline.AUTOENCODERS else ""
 
 
@@ -331,7 +297,7 @@ def _with_autoencoder(model: Model, folder: Path, kind: str, name: str, scale: f
     network: Any = model.denoiser.network
     if isinstance(network, Conditional):
         model = _with_network(model, replace(network, space=space, blanks={}))
-    entry = {"file": recorded(name, folder), "sha256": digest.hexdigest(), "scale": scale}
+    entry = {"file": recorded_name(name, folder), "sha256": digest.hexdigest(), "scale": scale}
     return replace(
         model, space=space, adapters=(*model.adapters, entry), plain=model.plain or model
     )

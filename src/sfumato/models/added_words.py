@@ -31,31 +31,31 @@ def with_words(
     if scale != 1:
         raise SfumatoError(f"adapter {file.name}: a learned word has no strength; leave it out")
     encoders = list(text.encoders)
-    for word, given in words.items():
-        vectors = [v[None] if v.ndim == 1 else v for v in given]
+    for word, tensors in words.items():
+        vectors = [v[None] if v.ndim == 1 else v for v in tensors]
         if len(vectors) != len(encoders):
             raise SfumatoError(
                 f"adapter {file.name}: vectors for {len(vectors)} text encoders, model "
                 f"{model.name} has {len(encoders)}; it belongs to another model"
             )
-        if vectors[0].ndim == 3 and len(vectors[0]) != (layers := layers_of(model)):
+        if vectors[0].ndim == 3 and len(vectors[0]) != (layers := layer_count(model)):
             raise SfumatoError(
                 f"adapter {file.name}: word {word} is for {len(vectors[0])} cross-attention "
                 f"layers, model {model.name} has {layers}; it belongs to another model"
             )
         for k, vector in enumerate(vectors):
-            encoders[k] = _knowing(encoders[k], word, vector, file)
-        log.info("adapter %s: word %s of %s", file.name, word, counted(vectors[0]))
+            encoders[k] = _add_word(encoders[k], word, vector, file)
+        log.info("adapter %s: word %s of %s", file.name, word, describe_vectors(vectors[0]))
     return replace(model, text=replace(text, encoders=tuple(encoders)))
 
 
-def counted(vectors: Tensor) -> str:
+def describe_vectors(vectors: Tensor) -> str:
     """How many vectors a word has."""
     layers = f" for each of {len(vectors)} layers" if vectors.ndim == 3 else ""
     return f"{vectors.shape[-2]} vectors{layers}"
 
 
-def layers_of(model: Model) -> int:
+def layer_count(model: Model) -> int:
     """The cross-attention layers of a latent model, each of which may read words of its own."""
     network = model.denoiser.network
     if not isinstance(network, Conditional):
@@ -68,7 +68,7 @@ def layers_of(model: Model) -> int:
     return len(cross_attentions(network.net))
 
 
-def _knowing(encoder: Encoder, word: str, vectors: Tensor, file: Path) -> Encoder:
+def _add_word(encoder: Encoder, word: str, vectors: Tensor, file: Path) -> Encoder:
     width = encoder.vectors.shape[1]
     if vectors.shape[-1] != width:
         raise SfumatoError(

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato import documents
-from sfumato.core.errors import SfumatoError, said
+from sfumato.core.errors import SfumatoError, error_line
 from sfumato.core.interrupts import undisturbed
 from sfumato.images.folders import pictures_in
 from sfumato.images.writing import numbered, write_safely, write_whole
@@ -29,7 +29,7 @@ from sfumato.models.result import Result, save_new
 
 FAILED = "failed.jsonl"
 UNREACHED = "not reached"
-OWN = {"error", "folder", "source"}  # columns that it has besides a manifest's
+OWN_COLUMNS = {"error", "folder", "source"}  # columns that it has besides a manifest's
 MANIFEST_BYTES = 256 << 20
 
 _ROW_DIGITS = 18  # more is no row's number
@@ -56,12 +56,12 @@ class Row:
     @property
     def name(self) -> str:
         """What {name} in an output pattern is: the row's own, its picture's, its number."""
-        if given := self.values.get("name"):
-            return str(given)
+        if name := self.values.get("name"):
+            return str(name)
         return self.image.stem if self.image else f"{self.number:04d}"
 
 
-def rows(source: str | Path) -> list[Row]:
+def read_rows(source: str | Path) -> list[Row]:
     """Rows of a folder of pictures (NAME.txt beside one is its prompt), or of a manifest.
 
     Manifests: CSV with a header, JSONL, or TXT with a prompt on every line. Paths in them are
@@ -70,60 +70,62 @@ def rows(source: str | Path) -> list[Row]:
     """
     path = Path(source)
     if path.is_dir():
-        found = _folder(path)
+        rows = _folder_rows(path)
     elif not path.is_file():
         raise SfumatoError(f"{path}: no such folder or manifest; give one")
     elif path.suffix.lower() in (".csv", ".jsonl", ".txt"):
-        found = list(_manifest(path))
+        rows = list(_manifest_rows(path))
     else:
         raise SfumatoError(f"{path.name}: give a folder, or a manifest (.csv, .jsonl, .txt)")
-    if not found:
+    if not rows:
         raise SfumatoError(f"{path}: holds no rows; a folder needs pictures, a manifest rows")
-    return found
+    return rows
 
 
-def _folder(path: Path) -> list[Row]:
-    found = pictures_in(path, beside=(".txt",))
-    if found.note:
-        log.warning("%s: %s", path, found.note)
-    made = []
-    for k, file in enumerate(found.pictures, 1):
+def _folder_rows(path: Path) -> list[Row]:
+    contents = pictures_in(path, beside=(".txt",))
+    if contents.note:
+        log.warning("%s: %s", path, contents.note)
+    rows = []
+    for k, file in enumerate(contents.pictures, 1):
         caption = file.with_suffix(".txt")
-        text = _text(caption).strip() if caption.is_file() else None
+        text = _read_text(caption).strip() if caption.is_file() else None
         values = {"prompt": text} if text else {}
-        made.append(Row(k, file.name, values, file, source=str(path.resolve())))
-    return made
+        rows.append(Row(k, file.name, values, file, source=str(path.resolve())))
+    return rows
 
 
-def _manifest(path: Path) -> Iterator[Row]:
-    read = {".csv": _table, ".jsonl": _objects, ".txt": _prompts}[path.suffix.lower()]
+def _manifest_rows(path: Path) -> Iterator[Row]:
+    reader = {".csv": _read_csv, ".jsonl": _read_jsonl, ".txt": _read_prompts}[path.suffix.lower()]
     source = str(path.resolve())
-    for number, (line, data) in enumerate(read(path), 1):
+    for number, (line, data) in enumerate(reader(path), 1):
         where = f"{path.name}, line {line}"
         values = {k: v for k, v in data.items() if v not in (None, "")}
         for name, value in values.items():
             if "." not in name and type(value) not in (str, int, float):
                 raise SfumatoError(f"{where}: {name} = {value!r:.60} is neither text nor a number")
         image = values.pop("image", None)
-        noted = {}
+        failure = {}
         if {"error", "folder"} <= values.keys():  # a line of failed.jsonl
-            noted = {name: values.pop(name, None) for name in OWN}
-        if own := OWN & values.keys():
-            raise SfumatoError(f"{where}: unknown column {min(own)!r}, a name of {FAILED} alone")
+            failure = {name: values.pop(name, None) for name in OWN_COLUMNS}
+        if reserved := OWN_COLUMNS & values.keys():
+            raise SfumatoError(
+                f"{where}: unknown column {min(reserved)!r}, a name of {FAILED} alone"
+            )
         row = str(values.pop("row", number))
         if not re.fullmatch(rf"[0-9]{{1,{_ROW_DIGITS}}}", row):
             raise SfumatoError(f"{where}: row = {row!r:.60} is no whole number")
-        folder = Path(str(noted.get("folder") or path.parent))
+        folder = Path(str(failure.get("folder") or path.parent))
         picture = None if image is None else folder / str(image)
-        first = str(noted.get("source") or source)
+        first = str(failure.get("source") or source)
         yield Row(int(row), where, values, picture, folder, first)
 
 
-def _table(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Lines of a CSV file with their numbers; a quoted field may hold line breaks."""
     limit = csv.field_size_limit(MANIFEST_BYTES)
     try:
-        reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+        reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
         names: list[str] | None = None
         while True:
             line = reader.line_num + 1
@@ -134,8 +136,8 @@ def _table(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 continue
             if names is None:
                 names = [name.strip() for name in fields]
-                if twice := {name for name in names if names.count(name) > 1}:
-                    raise SfumatoError(f"{path.name}: has the column {min(twice)!r} twice")
+                if repeated := {name for name in names if names.count(name) > 1}:
+                    raise SfumatoError(f"{path.name}: has the column {min(repeated)!r} twice")
                 continue
             if len(fields) > len(names):
                 raise SfumatoError(
@@ -148,24 +150,24 @@ def _table(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         csv.field_size_limit(limit)
 
 
-def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in _lines(path):
         yield number, documents.parse_json(dict[str, Any], line, f"{path.name}, line {number}")
 
 
-def _prompts(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_prompts(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in _lines(path):
         yield number, {"prompt": line.strip()}
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Lines that are not blank, with their numbers; of all breaks only LF, CR and both end them."""
-    for number, line in enumerate(re.split("\r\n|\n|\r", _text(path)), 1):
+    for number, line in enumerate(re.split("\r\n|\n|\r", _read_text(path)), 1):
         if line.strip():
             yield number, line
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     return documents.read_text(path, MANIFEST_BYTES)
 
 
@@ -191,41 +193,41 @@ class Report:
 
 
 def run(
-    given: Sequence[Row],
+    rows: Sequence[Row],
     compose: Callable[[Row], Job],
     folder: Path,
     *,
-    done: Callable[[Row, str], None] = lambda row, state: None,
+    notify: Callable[[Row, str], None] = lambda row, state: None,
 ) -> Report:
     """Run every row; what exists is never written again, and no row's failure ends the others.
 
-    done: told each row's state, "made", "skipped" or what went wrong. Failed rows, and those not
+    notify: told each row's state, "made", "skipped" or what went wrong. Failed rows, and those not
     reached when the run is stopped, are a manifest in `folder`: failed.jsonl, or failed-2.jsonl and
     so on where that is the user's own or another source's.
     """
     report = Report()
     claimed: dict[Path, Row] = {}
     folder.mkdir(parents=True, exist_ok=True)
-    left = list(given)
+    waiting = list(rows)
     try:
-        while left:
-            row = left[0]
+        while waiting:
+            row = waiting[0]
             try:
-                state = _row(row, compose(row), claimed, report)
+                state = _make_row(row, compose(row), claimed, report)
             except Exception as error:  # whatever it is, it is this row's alone
-                state = said(error)
+                state = error_line(error)
                 report.failed.append((row, state))
-                _let_go()
-            left.pop(0)
-            done(row, state)
+                _free_memory()
+            waiting.pop(0)
+            notify(row, state)
     finally:
         with undisturbed():
-            failed = [*report.failed, *((row, UNREACHED) for row in left)]
-            report.note = _note(folder, given, failed)
+            failed = [*report.failed, *((row, UNREACHED) for row in waiting)]
+            report.note = _write_note(folder, rows, failed)
     return report
 
 
-def _row(row: Row, job: Job, claimed: dict[Path, Row], report: Report) -> str:
+def _make_row(row: Row, job: Job, claimed: dict[Path, Row], report: Report) -> str:
     for path in job.paths:
         if path in claimed:
             raise SfumatoError(
@@ -251,27 +253,30 @@ def _row(row: Row, job: Job, claimed: dict[Path, Row], report: Report) -> str:
     return "made"
 
 
-def _let_go() -> None:
+def _free_memory() -> None:
     """Give back what a failed row held on the card, so that the next one has room."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 
 
-def _note(folder: Path, given: Sequence[Row], failed: Sequence[tuple[Row, str]]) -> Path | None:
+def _write_note(
+    folder: Path, rows: Sequence[Row], failed: Sequence[tuple[Row, str]]
+) -> Path | None:
     """Write the rows that failed; what another run or the user put into such files stays."""
-    sources = {row.source for row in given}
-    tried = {(row.source, row.number, row.name) for row in given}
+    sources = {row.source for row in rows}
+    keys = {(row.source, row.number, row.name) for row in rows}
     for k in itertools.count(1):
         file = numbered(folder / FAILED, k)
         if not os.path.lexists(file):  # a dangling link is taken too
-            kept, exists = [], False
+            earlier, exists = {}, False
             break
-        earlier = _noted(file)
-        if earlier is not None and {source for source, _, _ in earlier} <= sources:
-            kept, exists = [line for key, line in earlier.items() if key not in tried], True
+        lines_by_row = _read_note(file)
+        if lines_by_row is not None and {source for source, _, _ in lines_by_row} <= sources:
+            earlier, exists = lines_by_row, True
             break
-    lines = [*kept, *(_line(row, error) for row, error in failed)]
+    others = (line for key, line in earlier.items() if key not in keys)
+    lines = [*others, *(_note_line(row, error) for row, error in failed)]
     data = "".join(f"{line}\n" for line in lines).encode()
     if not lines:
         if exists:
@@ -284,25 +289,25 @@ def _note(folder: Path, given: Sequence[Row], failed: Sequence[tuple[Row, str]])
     return write_safely(file, data).path
 
 
-def _line(row: Row, error: str) -> str:
+def _note_line(row: Row, error: str) -> str:
     image = {} if row.image is None else {"image": str(row.image.resolve())}
     data = {
         **image, **row.values, "name": row.name, "row": row.number,
         "folder": str(row.folder.resolve()), "source": row.source, "error": error,
     }  # fmt: skip
     text = json.dumps(data, ensure_ascii=False).encode("utf-8", "replace").decode()
-    return _BREAKS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _BREAKS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def _noted(file: Path) -> dict[tuple[str, int, str], str] | None:
-    """Lines by (source, row, name) of a file that `_note` wrote; None for any other file."""
-    found = {}
+def _read_note(file: Path) -> dict[tuple[str, int, str], str] | None:
+    """Lines by (source, row, name) of a file that `_write_note` wrote; None for any other file."""
+    lines = {}
     try:
         for number, line in _lines(file):
             data = documents.parse_json(dict[str, Any], line, f"{file.name}, line {number}")
             if not {"error", "folder", "name", "row", "source"} <= data.keys():
                 return None
-            found[str(data["source"]), int(data["row"]), str(data["name"])] = line
+            lines[str(data["source"]), int(data["row"]), str(data["name"])] = line
     except (SfumatoError, ValueError, TypeError):
         return None
-    return found or None
+    return lines or None

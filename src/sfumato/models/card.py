@@ -119,14 +119,14 @@ class Card:
 
     def adapter_of(self, prompt: str) -> str | None:
         """The adapter whose name, words of a style, the prompt says; None where none is."""
-        return next((name for name in self.adapters if says(prompt, name)), None)
+        return next((name for name in self.adapters if mentions(prompt, name)), None)
 
 
 def phrased(prompt: str, template: str, styles: Sequence[str]) -> str:
     """The prompt with the template, unless it names one of the styles, is empty, or has it."""
     low = prompt.lower()
-    named = (style in low or says(prompt, style) for style in styles)
-    if not prompt.strip() or any(named):
+    mentioned = (style in low or mentions(prompt, style) for style in styles)
+    if not prompt.strip() or any(mentioned):
         return prompt
     before, _, after = template.partition("{prompt}")
     if before + after and prompt.startswith(before) and prompt.endswith(after):
@@ -134,17 +134,17 @@ def phrased(prompt: str, template: str, styles: Sequence[str]) -> str:
     return f"{before}{prompt}{after}"
 
 
-def says(prompt: str, words: str) -> bool:
+def mentions(prompt: str, words: str) -> bool:
     """Whether a part of the prompt has the words in their order: "ink drawing" in "ink line
     drawing", but not in "ink bottle, pencil drawing"."""
-    wanted = [re.compile(rf"\b{re.escape(word)}\b") for word in words.lower().split()]
-    return any(_in_order(part, wanted) for part in prompt.lower().split(","))
+    patterns = [re.compile(rf"\b{re.escape(word)}\b") for word in words.lower().split()]
+    return any(_in_order(part, patterns) for part in prompt.lower().split(","))
 
 
-def _in_order(text: str, wanted: Sequence[re.Pattern[str]]) -> bool:
+def _in_order(text: str, patterns: Sequence[re.Pattern[str]]) -> bool:
     """Whether each pattern is found behind the one before; one walk through the text."""
     end = 0
-    for pattern in wanted:
+    for pattern in patterns:
         match = pattern.search(text, end)
         if match is None:
             return False
@@ -152,20 +152,20 @@ def _in_order(text: str, wanted: Sequence[re.Pattern[str]]) -> bool:
     return True
 
 
-def read(folder: Path) -> Card:
+def read_card(folder: Path) -> Card:
     """The card of a model folder."""
     path = folder / "card.json"
     if not path.exists():
         raise SfumatoError(f"{folder}: no card.json, so this is not a model folder")
-    said = read_json(cards.Card, path)
+    document = read_json(cards.Card, path)
     return Card(
         **{
-            **_fields(said),
-            "base": _stage(said.base),
-            "defaults": _defaults(said.defaults),
-            "upsamplers": tuple(map(_stage, said.upsamplers)),
-            "clip": None if said.clip is None else _clip(said.clip),
-            "classifier": None if said.classifier is None else _classifier(said.classifier),
+            **_fields(document),
+            "base": _stage(document.base),
+            "defaults": _defaults(document.defaults),
+            "upsamplers": tuple(map(_stage, document.upsamplers)),
+            "clip": None if document.clip is None else _clip(document.clip),
+            "classifier": None if document.classifier is None else _classifier(document.classifier),
         }
     )
 
@@ -176,39 +176,39 @@ Part = Literal["base", "upsampler", "clip", "classifier"]
 def read_part(path: Path, part: Part) -> StageCard | ClipCard | ClassifierCard:
     """A part of a card on its own, as training exports it."""
     if part == "clip":
-        return _noised(read_json(cards.Clip, path))
+        return _noised_clip(read_json(cards.Clip, path))
     if part == "classifier":
         return _classifier(read_json(cards.Classifier, path))
     return _stage(read_json(cards.Stage, path))
 
 
-def _fields(said: BaseModel) -> dict[str, Any]:
-    return {name: getattr(said, name) for name in type(said).model_fields}
+def _fields(document: BaseModel) -> dict[str, Any]:
+    return {name: getattr(document, name) for name in type(document).model_fields}
 
 
-def _defaults(said: cards.Defaults) -> Defaults:
-    return Defaults(said.steps, said.solver, said.spacing, said.methods)
+def _defaults(document: cards.Defaults) -> Defaults:
+    return Defaults(document.steps, document.solver, document.spacing, document.methods)
 
 
-def _network(said: BaseModel) -> dict[str, Any]:
-    return said.model_dump(exclude_unset=True)
+def _network(document: BaseModel) -> dict[str, Any]:
+    return document.model_dump(exclude_unset=True)
 
 
-def _stage(said: cards.Stage) -> StageCard:
-    network, defaults = _network(said.network), _defaults(said.defaults)
-    return StageCard(**{**_fields(said), "network": network, "defaults": defaults})
+def _stage(document: cards.Stage) -> StageCard:
+    network, defaults = _network(document.network), _defaults(document.defaults)
+    return StageCard(**{**_fields(document), "network": network, "defaults": defaults})
 
 
-def _clip(said: cards.Clip | cards.CleanClip) -> ClipCard | CleanClipCard:
-    if isinstance(said, cards.CleanClip):
-        return CleanClipCard(said.clean, said.name)
-    return _noised(said)
+def _clip(document: cards.Clip | cards.CleanClip) -> ClipCard | CleanClipCard:
+    if isinstance(document, cards.CleanClip):
+        return CleanClipCard(document.clean, document.name)
+    return _noised_clip(document)
 
 
-def _noised(said: cards.Clip) -> ClipCard:
-    network, weights = _network(said.network), said.weights or ()
-    return ClipCard(**{**_fields(said), "network": network, "weights": weights})
+def _noised_clip(document: cards.Clip) -> ClipCard:
+    network, weights = _network(document.network), document.weights or ()
+    return ClipCard(**{**_fields(document), "network": network, "weights": weights})
 
 
-def _classifier(said: cards.Classifier) -> ClassifierCard:
-    return ClassifierCard(**{**_fields(said), "network": _network(said.network)})
+def _classifier(document: cards.Classifier) -> ClassifierCard:
+    return ClassifierCard(**{**_fields(document), "network": _network(document.network)})

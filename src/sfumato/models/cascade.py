@@ -13,16 +13,16 @@ from torch import Tensor
 
 from sfumato.core.composition import name_of
 from sfumato.core.context import Run, Step
-from sfumato.core.denoiser import Cond
+from sfumato.core.denoiser import Cond, traits
 from sfumato.core.frame import Frame
 from sfumato.core.loop import Loop
 from sfumato.core.noise import Noise
 from sfumato.core.plan import calls as planned
-from sfumato.core.process import Method, Process
+from sfumato.core.process import Composable, Process
 from sfumato.core.source import Source
 from sfumato.models.result import Result
 
-CACHED = 1 << 17
+CACHED_PIXELS = 1 << 17
 """Pixels of an upsampler's call on the CPU: a batch of 16 then takes 2.1 s a picture, not 3.0."""
 
 
@@ -37,7 +37,7 @@ class Cascade:
         count = len(self.upsamplers)
         return f"{self.base!r}\n  then {count} upsampler{'s' if count > 1 else ''}"
 
-    def __or__(self, method: Method) -> Cascade:
+    def __or__(self, method: Composable) -> Cascade:
         base, upsamplers = self.base | method, self.upsamplers
         if getattr(method, "stages", "base") == "all":
             upsamplers = tuple(process | method for process in upsamplers)
@@ -45,7 +45,7 @@ class Cascade:
 
     def without(self, name: str) -> Cascade:
         """The same cascade with the method of that name left out wherever it was composed."""
-        reached = self._reached(name)
+        reached = self._reaches_upsamplers(name)
         return Cascade(
             self.base.without(name),
             tuple(p.without(name) if reached else p for p in self.upsamplers),
@@ -53,13 +53,13 @@ class Cascade:
 
     def revised(self, name: str, **values: Any) -> Cascade:
         """The same cascade with fields of the method of that name changed where it was composed."""
-        reached = self._reached(name)
+        reached = self._reaches_upsamplers(name)
         return Cascade(
             self.base.revised(name, **values),
             tuple(p.revised(name, **values) if reached else p for p in self.upsamplers),
         )
 
-    def _reached(self, name: str) -> bool:
+    def _reaches_upsamplers(self, name: str) -> bool:
         """Whether the base's method of that name went to the upsamplers too."""
         return any(
             name_of(method) == name and getattr(method, "stages", "base") == "all"
@@ -71,7 +71,7 @@ class Cascade:
         return Cascade(self.base.based(**values), self.upsamplers)
 
     @property
-    def methods(self) -> tuple[Method, ...]:
+    def methods(self) -> tuple[Composable, ...]:
         return self.base.methods
 
     @cached_property
@@ -80,10 +80,10 @@ class Cascade:
         with torch.no_grad():
             base = self.base.plan()
             run, counts = base.run, [planned(base)]
-            if not run.untouched or goes_on(run.process):
+            if not run.untouched or upsamples(run.process):
                 low = run.decode(torch.zeros(1, device=run.device).expand(run.n, *run.shape))
-                for process in self.needed(run.frame):
-                    loop = self.handed(process, run, low).plan()
+                for process in self.needed_upsamplers(run.frame):
+                    loop = self.stage_process(process, run, low).plan()
                     counts.append(planned(loop))
                     low = low.new_zeros(()).expand(run.n, *loop.run.shape)
         return counts + [0] * (1 + len(self.upsamplers) - len(counts))
@@ -94,16 +94,16 @@ class Cascade:
         assert self.base.source is not None
         return self.base.source
 
-    def handed(self, process: Process, base: Run, low: Tensor) -> Process:
+    def stage_process(self, process: Process, base: Run, low: Tensor) -> Process:
         """An upsampler's process on the picture (n, 3, h, w) of the stage before."""
         factor = self.source.factors[process.stage - 1]
         shape = (low.shape[1], low.shape[2] * factor, low.shape[3] * factor)
         cond = Cond({"low_res": low})
-        if process.denoiser.network.config.xf_width:  # type: ignore[attr-defined]
-            words = self.source.encode([base.process.prompt]).rows(base.n)  # GLIDE's reads it too
-            cond = Cond({**words, **cond})
+        if traits(process.denoiser.network).xf_width:
+            text = self.source.encode([base.process.prompt]).rows(base.n)  # GLIDE's reads it too
+            cond = Cond({**text, **cond})
         frame = base.frame
-        rows = rows_of(process.rows_max, shape, base.device)
+        rows = max_rows(process.rows_max, shape, base.device)
         return replace(
             process,
             cond=cond,
@@ -113,7 +113,7 @@ class Cascade:
             rows_max=rows,
         )
 
-    def needed(self, frame: Frame | None) -> tuple[Process, ...]:
+    def needed_upsamplers(self, frame: Frame | None) -> tuple[Process, ...]:
         """The upsamplers up to the result's size: what would only be made smaller is not made."""
         for k in range(len(self.upsamplers)):
             if frame is not None and frame.reaches(math.prod(self.source.factors[:k])):
@@ -175,28 +175,28 @@ class Walk:
     def steps(self, x: Tensor | None = None, *, detach: bool = False) -> Iterator[Step]:
         base = self.loops[0]
         if not base.run.untouched:
-            yield from self._walk(base, x, detach)
-        elif goes_on(base.run.process):
+            yield from self._run_loop(base, x, detach)
+        elif upsamples(base.run.process):
             self.pixels = base.run.decode(base.first())
         else:
             return
-        for process in self.cascade.needed(base.run.frame):
+        for process in self.cascade.needed_upsamplers(base.run.frame):
             assert self.pixels is not None
-            handed = self.cascade.handed(process, base.run, quantised(self.pixels))
-            self.loops.append(handed.begin(self.seed, self.noise))
-            yield from self._walk(self.loops[-1], None, detach)
+            upsampling = self.cascade.stage_process(process, base.run, quantise(self.pixels))
+            self.loops.append(upsampling.begin(self.seed, self.noise))
+            yield from self._run_loop(self.loops[-1], None, detach)
 
-    def _walk(self, loop: Loop, x: Tensor | None, detach: bool) -> Iterator[Step]:
+    def _run_loop(self, loop: Loop, x: Tensor | None, detach: bool) -> Iterator[Step]:
         for step in loop.steps(x, detach=detach):
             yield step
         self.pixels = loop.run.decode(step.x)
 
 
-def rows_of(given: int | None, shape: tuple[int, ...], device: Any) -> int | None:
+def max_rows(rows_max: int | None, shape: tuple[int, ...], device: Any) -> int | None:
     """Most rows of one call of an upsampler whose states have that shape; None: all of them."""
-    if given is None and device == "cpu":  # beyond, maps no longer fit into the cache
-        return max(CACHED // (shape[1] * shape[2]), 1)
-    return given
+    if rows_max is None and device == "cpu":  # beyond, maps no longer fit into the cache
+        return max(CACHED_PIXELS // (shape[1] * shape[2]), 1)
+    return rows_max
 
 
 def base_of(process: Process | Cascade) -> Process:
@@ -204,12 +204,12 @@ def base_of(process: Process | Cascade) -> Process:
     return process.base if isinstance(process, Cascade) else process
 
 
-def goes_on(base: Process) -> bool:
+def upsamples(base: Process) -> bool:
     """Whether the upsamplers run although the base does not (the start says `upsamples`)."""
     return bool(getattr(base.start, "upsamples", False))
 
 
-def quantised(pixels: Tensor) -> Tensor:
+def quantise(pixels: Tensor) -> Tensor:
     """Rounded to the 8-bit grid, as pictures are (GLIDE's reference does not clamp; neither here).
 
     A run that diverged is not hidden by it: that is found when the picture is made.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
 from sfumato.models.card import ClassifierCard
-from sfumato.models.files.checkpoint import load_into
+from sfumato.models.files.checkpoint import load_network
 from sfumato.nn.classifier import Classifier
 from sfumato.nn.unet import UNetConfig
 
@@ -41,15 +41,17 @@ class Labeller:
         """log p(class | x, timestep) for each softmax, (B, classes)."""
         logits = self.network(x, time)
         sizes = [len(names) for names in self.classes.values()]
-        parts = torch.split(logits, sizes, dim=1)
-        return {name: part.log_softmax(1) for name, part in zip(self.classes, parts, strict=True)}
+        groups = torch.split(logits, sizes, dim=1)
+        return {
+            name: group.log_softmax(1) for name, group in zip(self.classes, groups, strict=True)
+        }
 
 
 def classifier(folder: Path, card: ClassifierCard, device: str) -> Labeller:
     """By the card's entry."""
     config = UNetConfig(**card.network)
     files = {"": [folder / name for name in card.weights]}
-    network = load_into(lambda: Classifier(config, card.size, card.pool), files, device)
+    network = load_network(lambda: Classifier(config, card.size, card.pool), files, device)
     return Labeller(network, card.classes, device)
 
 

@@ -16,7 +16,7 @@ from sfumato.core.schedule import Schedule, named
 from sfumato.core.source import Origin
 from sfumato.models.card import CleanClipCard, ClipCard
 from sfumato.models.files import configs, hub, pipeline, vocabularies
-from sfumato.models.files.checkpoint import load_into
+from sfumato.models.files.checkpoint import load_network
 from sfumato.models.files.vocabularies import ClipPrompts
 from sfumato.models.prompts import Prompts
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
@@ -83,20 +83,20 @@ class CleanClip:
     def embeddings(self, texts: Sequence[str]) -> Tensor:
         """The same of their own lengths, as networks read them that are conditioned on a CLIP."""
         room = int(self.network.config.text_config.max_position_embeddings)
-        given = self.tokenizer(
+        tokens = self.tokenizer(
             list(texts), padding=True, truncation=True, max_length=room, return_tensors="pt"
         ).to(self.device)
         with torch.no_grad():
-            found = self.network.text_model(**given).pooler_output
-            made: Tensor = self.network.text_projection(found)
-            return made
+            pooled = self.network.text_model(**tokens).pooler_output
+            vectors: Tensor = self.network.text_projection(pooled)
+            return vectors
 
     def image(self, x: Tensor, time: Tensor) -> Tensor:
         """Unit vectors of pictures (B, 3, S, S) in [-1, 1]; `time` is for those that read it."""
         mean, std = (x.new_tensor(v).view(3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
         pixels = ((x + 1) / 2 - mean) / std
-        found = self.network.vision_model(pixel_values=pixels).pooler_output
-        return unit(self.network.visual_projection(found))
+        pooled = self.network.vision_model(pixel_values=pixels).pooler_output
+        return unit(self.network.visual_projection(pooled))
 
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the training pictures' channels, in [0, 1]
@@ -104,17 +104,17 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def unit(vectors: Tensor) -> Tensor:
-    made: Tensor = vectors / vectors.norm(dim=-1, keepdim=True)
-    return made
+    normalised: Tensor = vectors / vectors.norm(dim=-1, keepdim=True)
+    return normalised
 
 
 def clean_clip(folder: Path, device: str, name: str = "") -> CleanClip:
     """From a folder as transformers writes it. name: what a recipe calls it, else the folder's."""
     from transformers import CLIPModel
 
-    config = configs.clip(folder / "config.json")
-    network = pipeline.loaded(CLIPModel, folder, torch.float32, device, config=config)
-    origin = Origin(name or folder.name, pipeline.files_digest(pipeline.weights(folder)))
+    config = configs.clip_config(folder / "config.json")
+    network = pipeline.load_part(CLIPModel, folder, torch.float32, device, config=config)
+    origin = Origin(name or folder.name, pipeline.files_digest(pipeline.weight_files(folder)))
     tokenizer = pipeline.tokenizer(folder)
     pipeline.check_tokens(tokenizer, int(config.text_config.vocab_size), folder)
     return CleanClip(network, tokenizer, device, origin)
@@ -125,16 +125,18 @@ def noised_clip(folder: Path, card: ClipCard, device: str) -> Clip:
     config = CLIPConfig(**card.network)
     files = {f"{part}.": [folder / name] for part, name in card.parts.items()}
     files |= {"": [folder / name for name in card.weights]} if card.weights else {}
-    network = load_into(lambda: NoisedCLIP(config), files, device)
+    network = load_network(lambda: NoisedCLIP(config), files, device)
     file = folder / card.tokenizer
-    words: Callable[[Sequence[str]], Cond]
+    prompts: Callable[[Sequence[str]], Cond]
     if file.suffix == ".gz":
-        words = ClipPrompts(vocabularies.clip(file), config.context)
+        prompts = ClipPrompts(vocabularies.clip_tokenizer(file), config.context)
     else:
-        words = Prompts(vocabularies.read(file, config.vocabulary), config.context, cut=True)
+        prompts = Prompts(
+            vocabularies.read_tokenizer(file, config.vocabulary), config.context, cut=True
+        )
     weights = [file for part in files.values() for file in part]
     origin = Origin(folder.name, pipeline.files_digest(weights))
-    return Clip(network, words, named(card.schedule, config.steps), device, origin)
+    return Clip(network, prompts, named(card.schedule, config.steps), device, origin)
 
 
 def clip_of(model: Model, name: str | None) -> Clip | CleanClip | None:

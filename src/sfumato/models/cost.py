@@ -17,14 +17,14 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sfumato.core.denoiser import Cond, Denoiser
+from sfumato.core.denoiser import Cond, Denoiser, traits
 from sfumato.core.frame import Frame
 from sfumato.core.process import Process
-from sfumato.models.cascade import Cascade, base_of, rows_of
+from sfumato.models.cascade import Cascade, base_of, max_rows
 from sfumato.models.devices import DTYPES, Choice
 
-HELD_UP = 2e-5  # seconds that starting a module takes
-SLOWER = 2.5  # a network against the convolution that is timed
+MODULE_SECONDS = 2e-5  # seconds that starting a module takes
+SLOWDOWN = 2.5  # a network against the convolution that is timed
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,16 @@ def stages(process: Process, frame: Frame | None, shape: tuple[int, ...]) -> lis
     model: Any = process.source
     rows = process.n * (max(1, len(process.positives)) + len(process.aways))
     at_once = min(rows, process.rows_max or rows)
-    found = [Stage(process.denoiser, shape, rows, at_once, lambda: cond_of(process))]
+    networks = [Stage(process.denoiser, shape, rows, at_once, lambda: cond_of(process))]
     for k, stage in enumerate(model.card.upsamplers[: process.stages - 1]):
         if frame is not None and frame.reaches(model.card.factor(k + 1)):
             break
-        low, denoiser = found[-1].shape, model.upsamplers[k]
+        low, denoiser = networks[-1].shape, model.upsamplers[k]
         high = (low[0], low[1] * stage.factor, low[2] * stage.factor)
-        at_once = min(process.n, rows_of(None, high, process.device) or process.n)
-        cond = partial(_lifted, process, denoiser, low)
-        found.append(Stage(denoiser, high, process.n, at_once, cond))
-    return found
+        at_once = min(process.n, max_rows(None, high, process.device) or process.n)
+        cond = partial(_upsampler_cond, process, denoiser, low)
+        networks.append(Stage(denoiser, high, process.n, at_once, cond))
+    return networks
 
 
 def seconds(process: Process | Cascade, choice: Choice) -> float | None:
@@ -68,11 +68,11 @@ def seconds(process: Process | Cascade, choice: Choice) -> float | None:
                             strict=False):  # fmt: skip
         if not count:
             continue
-        done = operations(stage.denoiser, stage.shape, stage.cond(), stage.rows)
-        if done is None:
+        flops = operations(stage.denoiser, stage.shape, stage.cond(), stage.rows)
+        if flops is None:
             return None
         modules = len(list(module(stage.denoiser).modules()))
-        total += count * (done * SLOWER / speed + modules * HELD_UP)
+        total += count * (flops * SLOWDOWN / speed + modules * MODULE_SECONDS)
     return total
 
 
@@ -82,38 +82,38 @@ def shares(process: Process | Cascade) -> list[float]:
         return [1.0]
     resolved = process.base.resolved()
     _, shape = resolved.frame(resolved.place)
-    side, several = shape[-1], max(1, len(resolved.positives)) + len(resolved.aways)
-    made = [several * parameters(process.base.denoiser) * side**2]
+    side, branches = shape[-1], max(1, len(resolved.positives)) + len(resolved.aways)
+    costs = [branches * parameter_count(process.base.denoiser) * side**2]
     for upsampler in process.upsamplers:
         side *= resolved.source.card.upsamplers[upsampler.stage - 1].factor  # type: ignore[union-attr]
-        made.append(parameters(upsampler.denoiser) * side**2)
-    return [one / max(*made, 1) for one in made]
+        costs.append(parameter_count(upsampler.denoiser) * side**2)
+    return [cost / max(*costs, 1) for cost in costs]
 
 
 def operations(denoiser: Denoiser, shape: tuple[int, ...], cond: Cond, rows: int) -> int | None:
     """Of one call of `rows` pictures; None of a network that needs values to be walked through."""
-    call = outlined(denoiser, shape, cond, rows)
+    call = meta_call(denoiser, shape, cond, rows)
     with FlopCounterMode(display=False) as counter:
-        walked = walk(call)
+        walked = runs_on_meta(call)
     total: int = counter.get_total_flops()
     return total if walked else None
 
 
-def outlined(
+def meta_call(
     denoiser: Denoiser, shape: tuple[int, ...], cond: Cond, rows: int
 ) -> Callable[[], Any]:
     """One call of a network of `rows` pictures, with shapes alone."""
     network: Any = denoiser.network
     net = module(denoiser)
-    x, at = (torch.empty(size, device="meta") for size in ((rows, *shape), (rows,)))
-    given = {**cond.map(lambda v: v.to("meta")).rows(rows)}
-    if getattr(network.config, "inpaint", False):
-        given |= {"inpaint_mask": x[:, :1], "inpaint_image": x}
-    made = shadow(net) if network is net else replace(network, net=shadow(net))
-    return partial(made, x, at, given)
+    x, times = (torch.empty(size, device="meta") for size in ((rows, *shape), (rows,)))
+    inputs = {**cond.map(lambda v: v.to("meta")).rows(rows)}
+    if traits(network).inpaint:
+        inputs |= {"inpaint_mask": x[:, :1], "inpaint_image": x}
+    on_meta = meta_copy(net) if network is net else replace(network, net=meta_copy(net))
+    return partial(on_meta, x, times, inputs)
 
 
-def walk(call: Callable[[], Any]) -> bool:
+def runs_on_meta(call: Callable[[], Any]) -> bool:
     """Do it with shapes alone; False where it needs values."""
     try:
         with torch.no_grad():
@@ -123,25 +123,25 @@ def walk(call: Callable[[], Any]) -> bool:
     return True
 
 
-def shadow(net: nn.Module) -> nn.Module:
+def meta_copy(net: nn.Module) -> nn.Module:
     """A copy whose weights have shapes alone; the network itself may be at work meanwhile."""
     weights = (*net.named_parameters(), *net.named_buffers())
     memo: dict[int, Any] = {}
     for _, value in weights:
         empty = value.detach().to("meta")
-        given = isinstance(value, nn.Parameter)
-        memo[id(value)] = nn.Parameter(empty, value.requires_grad) if given else empty
+        trainable = isinstance(value, nn.Parameter)
+        memo[id(value)] = nn.Parameter(empty, value.requires_grad) if trainable else empty
     return copy.deepcopy(net, memo)
 
 
 def module(denoiser: Denoiser) -> nn.Module:
     """The network itself, within what adapts it."""
     network: Any = denoiser.network
-    found: nn.Module = network if isinstance(network, nn.Module) else network.net
-    return found
+    net: nn.Module = network if isinstance(network, nn.Module) else network.net
+    return net
 
 
-def parameters(denoiser: Denoiser) -> int:
+def parameter_count(denoiser: Denoiser) -> int:
     """How many weights a network has."""
     return sum(weight.numel() for weight in module(denoiser).parameters())
 
@@ -157,17 +157,17 @@ def throughput(choice: Choice) -> float:
     kind: dict[str, Any] = {"device": choice.device, "dtype": DTYPES[choice.dtype]}
     x = torch.zeros((rows, wide, side, side), **kind).to(memory_format=torch.channels_last)
     weight = torch.zeros((wide, wide, 3, 3), **kind)
-    taken = []
+    durations = []
     for _ in range(5):
         began = time.perf_counter()
         with torch.no_grad():
-            made = torch.nn.functional.conv2d(x, weight, padding=1)
-        made[0, 0, 0, 0].item()  # waits for the device
-        taken.append(time.perf_counter() - began)
-    return 2 * 9 * wide * wide * side * side * rows / median(taken)
+            output = torch.nn.functional.conv2d(x, weight, padding=1)
+        output[0, 0, 0, 0].item()  # waits for the device
+        durations.append(time.perf_counter() - began)
+    return 2 * 9 * wide * wide * side * side * rows / median(durations)
 
 
-def _lifted(process: Process, denoiser: Denoiser, low: tuple[int, ...]) -> Cond:
+def _upsampler_cond(process: Process, denoiser: Denoiser, low: tuple[int, ...]) -> Cond:
     """One row of what an upsampler reads: the stage before, and of some the text."""
-    text = cond_of(process) if denoiser.network.config.xf_width else {}  # type: ignore[attr-defined]
+    text = cond_of(process) if traits(denoiser.network).xf_width else {}
     return Cond({**text, "low_res": torch.empty((1, *low), device="meta")})

@@ -10,7 +10,7 @@ from sfumato.core.solvers import DDPM, solver
 from sfumato.core.spacing import MODEL, NAMES
 from sfumato.methods import Method, from_data
 from sfumato.models.card import Defaults
-from sfumato.models.timesteps import index_read
+from sfumato.models.timesteps import index_code
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model
@@ -26,10 +26,10 @@ def fill(process: Process, defaults: Defaults) -> Process:
         spacing=spacing if spacing is not None else defaults.spacing,
         solver=process.solver if process.solver is not None else defaults.solver,
     )
-    taken = {getattr(m, "slot", None) for m in (*process.methods, *process.within)}
+    slots = {getattr(m, "slot", None) for m in (*process.methods, *process.within)}
     for data in defaults.methods:
         method: Method = from_data(data)
-        if method.slot not in taken:
+        if method.slot not in slots:
             process = process | method
     return process
 
@@ -37,16 +37,16 @@ def fill(process: Process, defaults: Defaults) -> Process:
 def fill_from_scheduler(model: Model, filled: Process) -> Process:
     """How the scheduler's file says to sample: indices of the spacing "model", ddpm's variance."""
     if filled.spacing == MODEL and model.scheduler is not None:
-        code = index_read(model.scheduler, model.denoiser.schedule.steps)
+        code = index_code(model.scheduler, model.denoiser.schedule.steps)
         if code is not None:
             filled = replace(filled, denoiser=replace(filled.denoiser, code=code))
-    chosen = None if filled.solver is None else solver(filled.solver)
+    resolved = None if filled.solver is None else solver(filled.solver)
     variance = None if model.scheduler is None else model.scheduler.variance
     if (
-        isinstance(chosen, DDPM)
-        and chosen.variance == "auto"
+        isinstance(resolved, DDPM)
+        and resolved.variance == "auto"
         and variance is not None
         and not model.denoiser.learned_range
     ):
-        return replace(filled, solver=replace(chosen, variance=variance))
+        return replace(filled, solver=replace(resolved, variance=variance))
     return filled

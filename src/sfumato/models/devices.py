@@ -26,13 +26,13 @@ def choose(device: str = "auto", dtype: str = "auto") -> Choice:
     for name, value in (("device", device), ("dtype", dtype)):
         if not isinstance(value, str):
             raise SfumatoError(f"{name} {value!r:.60}: give its name, or auto")
-    found, why = _device(device)
+    resolved, reason = _device(device)
     if dtype != "auto":
         if dtype not in DTYPES:
             raise SfumatoError(f"dtype {dtype!r}: must be auto, {', '.join(DTYPES)}")
-        return Choice(found, dtype, why, "asked for")
-    chosen, reason = _dtype(found)
-    return Choice(found, chosen, why, reason)
+        return Choice(resolved, dtype, reason, "asked for")
+    dtype_name, dtype_reason = _dtype(resolved)
+    return Choice(resolved, dtype_name, reason, dtype_reason)
 
 
 def _available(kind: str) -> bool:

@@ -23,16 +23,16 @@ import torch
 from torch import Tensor
 
 from sfumato.core.denoiser import Cond
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.source import Span
-from sfumato.models.files.spans import Spans, columns, of_clip
+from sfumato.models.files.spans import Spans, clip_spans, column_spans
 
 log = logging.getLogger("sfumato")
 
 WEIGHTED = re.compile(r"\(((?:[^()\\]|\\.)+?):\s*([0-9]*\.?[0-9]+)\s*\)")
 ESCAPED = re.compile(r"\\(?=[()])")
-HEAVIEST = 5.0
-TURN = threading.Lock()
+MAX_WEIGHT = 5.0
+LOCK = threading.Lock()
 """Held while encoding: added words stand in the network's own table for the length of a pass."""
 
 
@@ -52,18 +52,18 @@ class Piece:
         return cls("".join(prompt[k] for k in places), weight, places)
 
 
-def weighted(prompt: str) -> list[Piece]:
+def parse_weights(prompt: str) -> list[Piece]:
     """The prompt's pieces with their weights."""
     pieces, at = [], 0
-    for found in WEIGHTED.finditer(prompt):
-        if found[1].rstrip()[-1:].isdigit() and "." not in found[2]:
+    for match in WEIGHTED.finditer(prompt):
+        if match[1].rstrip()[-1:].isdigit() and "." not in match[2]:
             continue  # a ratio, or the time of day
-        pieces.append(Piece.of(prompt, at, found.start(), 1.0))
-        weight = float(found[2])
-        if weight > HEAVIEST:
-            raise SfumatoError(f"prompt: weight {weight:g} of {found[1]!r}; at most {HEAVIEST:g}")
-        pieces.append(Piece.of(prompt, *found.span(1), weight))
-        at = found.end()
+        pieces.append(Piece.of(prompt, at, match.start(), 1.0))
+        weight = float(match[2])
+        if weight > MAX_WEIGHT:
+            raise SfumatoError(f"prompt: weight {weight:g} of {match[1]!r}; at most {MAX_WEIGHT:g}")
+        pieces.append(Piece.of(prompt, *match.span(1), weight))
+        at = match.end()
     pieces.append(Piece.of(prompt, at, len(prompt), 1.0))
     return [piece for piece in pieces if piece.text.strip()]
 
@@ -107,14 +107,14 @@ class Encoder:
 
     @property
     def vectors(self) -> Tensor:
-        found: Tensor = self.network.get_parameter(self.embedding)
-        return found
+        table: Tensor = self.network.get_parameter(self.embedding)
+        return table
 
     def chunks(self, prompt: str) -> list[list[tuple[int, float]]]:
         """(token, weight) of the prompt, cut where the context is full; at least one chunk."""
         tokens = [
             (token, piece.weight)
-            for piece in weighted(prompt)
+            for piece in parse_weights(prompt)
             for token in self.tokens(piece.text.strip())
         ]
         room = self.context - 2
@@ -123,13 +123,13 @@ class Encoder:
     def tokens(self, text: str) -> list[int]:
         """Token ids; those of added words follow the vocabulary."""
         if not self.words:
-            return self._read(text)
-        ids, tokens = self.added, list[int]()
-        for part, _ in self._parts(text):
-            tokens += ids[part] if part in ids else self._read(part)
+            return self._vocabulary_ids(text)
+        ids, tokens = self.added_ids, list[int]()
+        for part, _ in self._split_words(text):
+            tokens += ids[part] if part in ids else self._vocabulary_ids(part)
         return tokens
 
-    def _parts(self, text: str) -> Iterator[tuple[str, int]]:
+    def _split_words(self, text: str) -> Iterator[tuple[str, int]]:
         """Added words and what stands between them, with where they begin in the text."""
         names = sorted(self.words, key=len, reverse=True)
         split = re.split(f"({'|'.join(map(re.escape, names))})", text) if names else [text]
@@ -141,15 +141,15 @@ class Encoder:
                 yield part.strip(), at + len(part) - len(part.lstrip())
             at += len(part)
 
-    def spans(self, prompt: str, chunks: int) -> Spans:
+    def spans(self, prompt: str, chunk_count: int) -> Spans:
         """Which characters of the prompt stand behind each column of so many chunks."""
         spans: list[Span | None] = []
-        for piece in weighted(prompt):
-            for part, at in self._parts(piece.text):
+        for piece in parse_weights(prompt):
+            for part, at in self._split_words(piece.text):
                 if part in self.words:
-                    within: list[Span | None] = [(0, len(part))] * len(self.added[part])
+                    within: list[Span | None] = [(0, len(part))] * len(self.added_ids[part])
                 else:
-                    within = of_clip(self.tokenizer, part)
+                    within = clip_spans(self.tokenizer, part)
                 for span in within:
                     first, last = span or (0, 0)
                     spans.append(
@@ -158,63 +158,63 @@ class Encoder:
                         else None
                     )
         room = self.context - 2
-        cut = [spans[k * room : (k + 1) * room] for k in range(chunks)]
-        return tuple(span for part in cut for span in columns(part, self.context, before=1))
+        cut = [spans[k * room : (k + 1) * room] for k in range(chunk_count)]
+        return tuple(span for part in cut for span in column_spans(part, self.context, before=1))
 
-    def _read(self, text: str) -> list[int]:
+    def _vocabulary_ids(self, text: str) -> list[int]:
         """Token ids of the vocabulary, each of them a row of the table."""
-        found = list(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
-        if found and max(found) >= len(self.vectors):
+        ids = list(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
+        if ids and max(ids) >= len(self.vectors):
             raise SfumatoError(
-                f"prompt {text[:40]!r}: has token {max(found)}, the text encoder's table "
+                f"prompt {quoted(text)}: has token {max(ids)}, the text encoder's table "
                 f"{len(self.vectors)} rows; the tokenizer belongs to another model"
             )
-        return found
+        return ids
 
     @property
-    def added(self) -> dict[str, range]:
+    def added_ids(self) -> dict[str, range]:
         """Token ids of the added words."""
-        first, found = len(self.vectors), {}
+        first, ids = len(self.vectors), {}
         for name, vectors in self.words.items():
-            found[name] = range(first, first + vectors.shape[-2])
+            ids[name] = range(first, first + vectors.shape[-2])
             first += vectors.shape[-2]
-        return found
+        return ids
 
-    def layers(self, prompt: str) -> int:
+    def layer_count(self, prompt: str) -> int:
         """How many layers the prompt is encoded for; 0 where all of them share one encoding."""
-        apart = {name: len(v) for name, v in self.words.items() if v.ndim == 3}
-        if not apart:
+        counts = {name: len(v) for name, v in self.words.items() if v.ndim == 3}
+        if not counts:
             return 0
-        used = {token for chunk in self.chunks(prompt) for token, _ in chunk}
-        ids = self.added
-        return max((n for name, n in apart.items() if not used.isdisjoint(ids[name])), default=0)
+        tokens = {token for chunk in self.chunks(prompt) for token, _ in chunk}
+        ids = self.added_ids
+        return max((n for name, n in counts.items() if not tokens.isdisjoint(ids[name])), default=0)
 
-    def at(self, layer: int) -> Encoder:
+    def for_layer(self, layer: int) -> Encoder:
         """As one cross-attention layer reads it; they are numbered as they run."""
         words = {name: v[layer] if v.ndim == 3 else v for name, v in self.words.items()}
         return replace(self, words=words)
 
-    def encode(self, prompt: str, chunks: int) -> tuple[Tensor, Tensor | None]:
+    def encode(self, prompt: str, chunk_count: int) -> tuple[Tensor, Tensor | None]:
         """(chunks x context, width) rows and, where the encoder has one, its pooled vector."""
         rows: list[Tensor] = []
         pooled: Tensor | None = None
-        pieces = self.chunks(prompt)
-        pieces += [[]] * (chunks - len(pieces))
-        start, end, pad = (
+        chunks = self.chunks(prompt)
+        chunks += [[]] * (chunk_count - len(chunks))
+        bos, eos, pad = (
             getattr(self.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")
         )
-        room = self.context - 1
-        for piece in pieces:
-            ids = [start, *(token for token, _ in piece), end]
-            ids += [pad if pad is not None else end] * (self.context - len(ids))
-            weights = [1.0, *(weight for _, weight in piece)]
+        filler = eos if pad is None else pad
+        for chunk in chunks:
+            ids = [bos, *(token for token, _ in chunk), eos]
+            ids += [filler] * (self.context - len(ids))
+            weights = [1.0, *(weight for _, weight in chunk)]
             weights += [1.0] * (self.context - len(weights))
             hidden, vector = self.run(ids)
             if any(weight != 1 for weight in weights):
-                empty, _ = self.run([start, end, *[end if pad is None else pad] * (room - 1)])
+                empty, _ = self.run([bos, eos, *[filler] * (self.context - 2)])
                 moved = torch.lerp(empty, hidden, torch.tensor(weights).to(hidden)[:, None])
-                kept = torch.tensor([weight == 1 for weight in weights], device=hidden.device)
-                hidden = torch.where(kept[:, None], hidden, moved)
+                unweighted = torch.tensor([weight == 1 for weight in weights], device=hidden.device)
+                hidden = torch.where(unweighted[:, None], hidden, moved)
             rows.append(hidden)
             pooled = vector if pooled is None else pooled  # of the first chunk
         return torch.cat(rows), pooled
@@ -222,10 +222,10 @@ class Encoder:
     def run(self, ids: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         """One chunk of token ids -> rows (context, width), pooled (projection) or None."""
         table, ids = self.table(ids)
-        given = torch.tensor([ids], device=table.device)
+        batch = torch.tensor([ids], device=table.device)
         with torch.set_grad_enabled(_GRADIENTS.get()):
             out = torch.func.functional_call(
-                self.network, {self.embedding: table}, (given,), {"output_hidden_states": True}
+                self.network, {self.embedding: table}, (batch,), {"output_hidden_states": True}
             )
         hidden = out.last_hidden_state if self.layer == "last" else out.hidden_states[-2]
         vector = getattr(out, "text_embeds", None)
@@ -238,11 +238,11 @@ class Encoder:
         the highest id.
         """
         table, size = self.vectors, len(self.vectors)
-        used = sorted({i for i in ids if i >= size})
-        if not used:
+        added_ids = sorted({i for i in ids if i >= size})
+        if not added_ids:
             return table, list(ids)
         free = iter(sorted(set(range(size)) - set(ids)))
-        place = {i: next(free) for i in used}
+        place = {i: next(free) for i in added_ids}
         added = torch.cat([vectors.to(table) for vectors in self.words.values()])
         table = table.detach().clone()
         for i, row in place.items():
@@ -272,43 +272,45 @@ class Encoders:
         share one call of the network. Where one of them has a word with vectors for each of N
         layers, "context" is (B, N, L, D).
         """
-        with TURN:
-            return self._encoded(texts, beside)
+        with LOCK:
+            return self._encode(texts, beside)
 
     def spans(self, text: str, beside: Sequence[str] = ()) -> Spans:
         """Which characters stand behind each column, as the first encoder reads them."""
-        return self.encoders[0].spans(text, self._chunks([text, *beside]))
+        return self.encoders[0].spans(text, self._chunk_count([text, *beside]))
 
-    def _chunks(self, texts: Sequence[str]) -> int:
+    def _chunk_count(self, texts: Sequence[str]) -> int:
         """Of the longest text."""
         return max(len(e.chunks(text)) for e in self.encoders for text in texts)
 
-    def _encoded(self, texts: Sequence[str], beside: Sequence[str]) -> Cond:
-        everything = [*texts, *beside]
-        chunks = self._chunks(everything)
+    def _encode(self, texts: Sequence[str], beside: Sequence[str]) -> Cond:
+        all_texts = [*texts, *beside]
+        chunk_count = self._chunk_count(all_texts)
         for text in texts:
-            parts = self.encoders[0].chunks(text)
-            if len(parts) > 1:
-                count = sum(len(part) for part in parts)
-                log.info("prompt: %d tokens, read in %d chunks", count, len(parts))
-        layers = max(e.layers(text) for e in self.encoders for text in everything)
+            chunks = self.encoders[0].chunks(text)
+            if len(chunks) > 1:
+                count = sum(len(chunk) for chunk in chunks)
+                log.info("prompt: %d tokens, read in %d chunks", count, len(chunks))
+        layers = max(e.layer_count(text) for e in self.encoders for text in all_texts)
         rows, pooled = [], []
         for text in texts:
-            own = max(e.layers(text) for e in self.encoders)
-            found = [self._row(text, chunks, layer) for layer in range(own or 1)]
-            width, vector = torch.stack([row for row, _ in found]), found[0][1]
-            rows.append(width.expand(layers, -1, -1) if layers else width[0])
+            text_layers = max(e.layer_count(text) for e in self.encoders)
+            encodings = [
+                self._encode_row(text, chunk_count, layer) for layer in range(text_layers or 1)
+            ]
+            context, vector = torch.stack([row for row, _ in encodings]), encodings[0][1]
+            rows.append(context.expand(layers, -1, -1) if layers else context[0])
             pooled += [] if vector is None else [vector]
-        made = {"context": torch.stack(rows)}
+        tensors = {"context": torch.stack(rows)}
         if pooled:
-            made["pooled"] = torch.stack(pooled)
-        return Cond(made)
+            tensors["pooled"] = torch.stack(pooled)
+        return Cond(tensors)
 
-    def _row(self, text: str, chunks: int, layer: int) -> tuple[Tensor, Tensor | None]:
+    def _encode_row(self, text: str, chunk_count: int, layer: int) -> tuple[Tensor, Tensor | None]:
         """(L, D) and the pooled vector of one text as one layer reads it."""
-        found = [e.at(layer).encode(text, chunks) for e in self.encoders]
-        width, vector = torch.cat([row for row, _ in found], dim=-1), found[-1][1]
+        encodings = [e.for_layer(layer).encode(text, chunk_count) for e in self.encoders]
+        context, vector = torch.cat([row for row, _ in encodings], dim=-1), encodings[-1][1]
         if self.zeros and not text.strip():
-            width = torch.zeros_like(width)
+            context = torch.zeros_like(context)
             vector = None if vector is None else torch.zeros_like(vector)
-        return width, vector
+        return context, vector

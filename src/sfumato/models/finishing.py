@@ -51,9 +51,9 @@ def result(
     """Crop, resize to the target, paste what was kept; pixels (n, 3, H, W) in [-1, 1] or None."""
     pictures = []
     for j in range(run.n):
-        one = picture(None if pixels is None else pixels[j], run)
-        one.recipe = replace(recipe, run={**recipe.run, "index": j})
-        pictures.append(one)
+        image = picture(None if pixels is None else pixels[j], run)
+        image.recipe = replace(recipe, run={**recipe.run, "index": j})
+        pictures.append(image)
     scores = {
         name: values
         for name, values in (trace[-1] if trace else {}).items()
@@ -71,7 +71,7 @@ def picture(pixels: Tensor | None, run: Run) -> Picture:
         return images.resized(original, run.frame)
     if run.frame is None:  # the run began from a tensor of states
         return images.from_tensor(pixels)
-    whole = images.from_work(pixels, run.frame)
+    full = images.from_work(pixels, run.frame)
     if original is None:
-        return whole
-    return images.paste(whole, original, edit, run.frame, opaque=alpha is None)
+        return full
+    return images.paste(full, original, edit, run.frame, opaque=alpha is None)

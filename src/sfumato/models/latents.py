@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfumato.core.denoiser import Traits
 from sfumato.core.errors import SfumatoError
 from sfumato.core.spaces import Space
 
@@ -40,8 +41,9 @@ class Latents:
 
         def column(name: str) -> Tensor | None:
             values = getattr(config, name, None)
-            made = None if values is None else torch.tensor(values).view(1, -1, 1, 1)
-            return None if made is None else made.to(autoencoder.device)
+            if values is None:
+                return None
+            return torch.tensor(values).view(1, -1, 1, 1).to(autoencoder.device)
 
         return cls(
             autoencoder,
@@ -68,9 +70,9 @@ class Latents:
         return torch.cat([self._decode(row) for row in torch.split(state.float(), 1)])
 
     def _encode(self, pixels: Tensor) -> Tensor:
-        found = self.autoencoder.encode(pixels)
+        encoded = self.autoencoder.encode(pixels)
         latent: Tensor
-        latent = found.latent_dist.mode() if hasattr(found, "latent_dist") else found.latents
+        latent = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
         latent = latent - self.shift
         if self.mean is not None and self.std is not None:
             latent = (latent - self.mean) / self.std
@@ -84,31 +86,18 @@ class Latents:
         return pixels
 
 
-@dataclass(frozen=True)
-class Traits:
-    """What the rest of the program asks of a network's configuration.
-
-    stride: pixels of a cell, for SDXL's size conditioning (None: not conditioned on sizes).
-    """
-
-    num_classes: int | None = None
-    inpaint: bool = False
-    xf_width: int = 0
-    stride: int | None = None
-
-
 def cross_attentions(net: Any) -> list[Any]:
     """The cross-attention layers in the order in which they run: downwards, middle, upwards.
 
     The network lists its middle block last.
     """
     blocks = (*net.down_blocks, net.mid_block, *net.up_blocks)
-    named = [pair for block in blocks if block is not None for pair in block.named_modules()]
-    return [module for name, module in named if name.endswith("attn2")]
+    pairs = [entry for block in blocks if block is not None for entry in block.named_modules()]
+    return [module for name, module in pairs if name.endswith("attn2")]
 
 
 @dataclass(frozen=True)
-class Own:
+class LayerContext:
     """A cross-attention layer's hook: of a context (B, N, L, D) it takes its own (B, L, D).
 
     A context that all layers share passes through, so networks may keep the hook.
@@ -141,8 +130,8 @@ class Conditional:
 
     @property
     def dtype(self) -> torch.dtype:
-        found: torch.dtype = self.net.dtype
-        return found
+        dtype: torch.dtype = self.net.dtype
+        return dtype
 
     def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor:
         if self.config.inpaint:
@@ -151,27 +140,29 @@ class Conditional:
         if self.config.stride is not None:
             added = {"text_embeds": cond["pooled"].to(self.dtype), "time_ids": self.sizes(x)}
         context = cond["context"].to(self.dtype)
-        if context.ndim == 4 and context.shape[1] != self.apart:
+        if context.ndim == 4 and context.shape[1] != self.layer_count:
             raise SfumatoError(
                 f"condition: contexts for {context.shape[1]} cross-attention layers, the network "
-                f"has {self.apart}"
+                f"has {self.layer_count}"
             )
-        made: Tensor = self.net(
+        output: Tensor = self.net(
             x.to(self.dtype),
             time,
             encoder_hidden_states=context,
             class_labels=cond.get("label"),
             added_cond_kwargs=added,
         ).sample
-        return made
+        return output
 
     @cached_property
-    def apart(self) -> int:
+    def layer_count(self) -> int:
         """How many cross-attention layers there are; from then on each can read its own context."""
         layers = cross_attentions(self.net)
         for k, layer in enumerate(layers):
-            if not any(isinstance(hook, Own) for hook in layer._forward_pre_hooks.values()):
-                layer.register_forward_pre_hook(Own(k), with_kwargs=True)
+            if not any(
+                isinstance(hook, LayerContext) for hook in layer._forward_pre_hooks.values()
+            ):
+                layer.register_forward_pre_hook(LayerContext(k), with_kwargs=True)
         return len(layers)
 
     def canvas(self, x: Tensor, cond: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -202,9 +193,9 @@ class Unconditional:
 
     @property
     def dtype(self) -> torch.dtype:
-        found: torch.dtype = self.net.dtype
-        return found
+        dtype: torch.dtype = self.net.dtype
+        return dtype
 
     def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor:
-        made: Tensor = self.net(x.to(self.dtype), time, class_labels=cond.get("label")).sample
-        return made
+        output: Tensor = self.net(x.to(self.dtype), time, class_labels=cond.get("label")).sample
+        return output

@@ -27,8 +27,8 @@ from sfumato.core.frame import Frame
 from sfumato.core.mixture import Branch
 from sfumato.core.process import Process
 from sfumato.core.spacing import Times
-from sfumato.models.cascade import goes_on
-from sfumato.models.cost import Stage, module, outlined, shadow, stages, walk
+from sfumato.models.cascade import upsamples
+from sfumato.models.cost import Stage, meta_call, meta_copy, module, runs_on_meta, stages
 from sfumato.models.latents import Latents
 
 GIB = 1 << 30
@@ -45,29 +45,34 @@ class Need:
     """Bytes, what they hold, and whether on the run's device or where pictures are."""
 
     size: float
-    what: str
-    here: bool = True
+    holder: str
+    on_device: bool = True
 
 
-def fits(process: Process, frame: Frame | None, shape: tuple[int, ...], times: Times) -> None:
+def check_memory(
+    process: Process, frame: Frame | None, shape: tuple[int, ...], times: Times
+) -> None:
     """Refuse a resolved process that takes more memory than there is; calls no denoiser."""
     device = str(process.device)
-    rooms = {True: room(device), False: room("cpu")}
-    found = needs(process, frame, shape, times, rooms[True])
-    beyond = [need for need in found if need.size > rooms[need.here]]
+    capacities = {True: capacity(device), False: capacity("cpu")}
+    demands = needs(process, frame, shape, times, capacities[True])
+    beyond = [need for need in demands if need.size > capacities[need.on_device]]
     if not beyond:
         return
     worst = max(beyond, key=lambda need: need.size)
-    apart = worst.here and torch.device(device).type not in SHARED
+    available = capacities[worst.on_device] / GIB
+    separate = worst.on_device and torch.device(device).type not in SHARED
     raise SfumatoError(
-        f"memory: {worst.what} would take at least {worst.size / GIB:,.1f} GiB, "
-        f"{device if apart else 'this machine'} has {rooms[worst.here] / GIB:,.1f} GiB; make "
+        f"memory: {worst.holder} would take at least {worst.size / GIB:,.1f} GiB, "
+        f"{device if separate else 'this machine'} has {available:,.1f} GiB; make "
         + ("a smaller picture (size)" if process.n == 1 else
            "fewer pictures at once (n), or smaller ones (size)")
     )  # fmt: skip
 
 
-def least(process: Process, frame: Frame | None, shape: tuple[int, ...], times: Times) -> float:
+def least_bytes(
+    process: Process, frame: Frame | None, shape: tuple[int, ...], times: Times
+) -> float:
     """Bytes that a run's states, networks and pictures take at least, all at one moment."""
     return max((need.size for need in needs(process, frame, shape, times, 0)), default=0)
 
@@ -77,33 +82,33 @@ def needs(
 ) -> Iterator[Need]:
     """What a run holds at once, moment by moment; networks are looked at if more than enough."""
     n, stride = process.n, process.space.stride
-    found = stages(process, frame, shape)
-    runs = found if times != (0.0,) else found[1:] if goes_on(process) else []
+    networks = stages(process, frame, shape)
+    runs = networks if times != (0.0,) else networks[1:] if upsamples(process) else []
     for stage in runs:
         rows = stage.at_once
-        if stage is found[0]:
-            rows = min(rows, n * together(process, times))
+        if stage is networks[0]:
+            rows = min(rows, n * branches_at_once(process, times))
         size: float = STATES * n * FLOAT * math.prod(stage.shape)
-        if size + rows * MAPS * first_map(stage) > enough:
-            size += held(outlined(stage.denoiser, stage.shape, stage.cond(), rows))
+        if size + rows * MAPS * first_map_bytes(stage) > enough:
+            size += peak_bytes(meta_call(stage.denoiser, stage.shape, stage.cond(), rows))
         yield Need(
-            size, f"a network call of {counted(rows, 'row')} at {sides(stage.shape, stride)}"
+            size, f"a network call of {plural(rows, 'row')} at {pixel_size(stage.shape, stride)}"
         )
     last = runs[-1].shape if runs else ()
     pixels = n * 3 * FLOAT * stride**2 * math.prod(last[1:]) if runs else 0
     if runs and isinstance(process.space, Latents):
         size = pixels
         if size + LATENT * math.prod(last[1:]) > enough:
-            size += held(decoding(process.space, last))
-        yield Need(size, f"decoding {sides(last, stride)}")
+            size += peak_bytes(decoder_call(process.space, last))
+        yield Need(size, f"decoding {pixel_size(last, stride)}")
     if frame is not None:
-        here = torch.device(process.device).type in SHARED
-        size = n * PIXEL * math.prod(frame.target) + (pixels if here else 0)
+        on_device = torch.device(process.device).type in SHARED
+        size = n * PIXEL * math.prod(frame.target) + (pixels if on_device else 0)
         width, height = frame.target
-        yield Need(size, f"{counted(n, 'picture')} of {width}x{height}", here)
+        yield Need(size, f"{plural(n, 'picture')} of {width}x{height}", on_device)
 
 
-def together(process: Process, times: Times) -> int:
+def branches_at_once(process: Process, times: Times) -> int:
     """How many branches share a call at some time: of one network, with prompts of one model.
 
     Conditions that a caller gave may have any shape, and count as apart.
@@ -111,33 +116,33 @@ def together(process: Process, times: Times) -> int:
     positives = process.positives or (Branch("positive"),)
 
     def alike(branches: Iterable[Branch], idle: float, t: float) -> int:
-        mine = (b for b in branches if b.denoiser is None and not callable(b.cond))
-        return sum(b.at(t) != idle for b in mine if b.cond is None or isinstance(b.cond, str))
+        textual = (b for b in branches if b.denoiser is None and not callable(b.cond))
+        return sum(b.at(t) != idle for b in textual if b.cond is None or isinstance(b.cond, str))
 
     if process.cond is not None:
         return 1
     return max(alike(positives, 0.0, t) + alike(process.aways, 1.0, t) for t in times)
 
 
-def first_map(stage: Stage) -> int:
+def first_map_bytes(stage: Stage) -> int:
     """Bytes of what a network's first convolution makes of a row, in float32."""
     weights = module(stage.denoiser).parameters()
     width = next((len(weight) for weight in weights if weight.ndim == 4), 1)
     return FLOAT * width * math.prod(stage.shape[1:])
 
 
-def decoding(space: Latents, shape: tuple[int, ...]) -> Callable[[], Any]:
+def decoder_call(space: Latents, shape: tuple[int, ...]) -> Callable[[], Any]:
     """An autoencoder's decoder on one picture, with shapes alone."""
     state = torch.empty((1, *shape), device="meta")
-    return partial(shadow(space.autoencoder.decoder), state)
+    return partial(meta_copy(space.autoencoder.decoder), state)
 
 
-def held(call: Callable[[], Any]) -> int:
+def peak_bytes(call: Callable[[], Any]) -> int:
     """Bytes of the tensors that it makes, when most of them exist; 0 where it needs values."""
     alive = Alive()
     with alive, Fused():
-        walked = walk(call)
-    return alive.most if walked else 0
+        walked = runs_on_meta(call)
+    return alive.peak if walked else 0
 
 
 class Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's are
@@ -145,20 +150,20 @@ class Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's are
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.most = 0
+        self.current = self.peak = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        given = {store._cdata for store in storages((args, kwargs))}
-        for store in storages(made):
-            if store._cdata not in given:  # else a view, or done in place
-                self.now += store.nbytes()
-                self.most = max(self.most, self.now)
-                weakref.finalize(store, self.let_go, store.nbytes())
-        return made
+        outputs = func(*args, **(kwargs or {}))
+        inputs = {store._cdata for store in storages((args, kwargs))}
+        for store in storages(outputs):
+            if store._cdata not in inputs:  # else a view, or done in place
+                self.current += store.nbytes()
+                self.peak = max(self.peak, self.current)
+                weakref.finalize(store, self.release, store.nbytes())
+        return outputs
 
-    def let_go(self, size: int) -> None:
-        self.now -= size
+    def release(self, size: int) -> None:
+        self.current -= size
 
 
 def storages(tree: Any) -> list[torch.UntypedStorage]:
@@ -172,32 +177,32 @@ class Fused(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is nn.functional.scaled_dot_product_attention:
-            given = dict(zip(("query", "key", "value"), args, strict=False)) | kwargs
-            query, value = given["query"], given["value"]
+            arguments = dict(zip(("query", "key", "value"), args, strict=False)) | kwargs
+            query, value = arguments["query"], arguments["value"]
             return query.new_empty((*query.shape[:-1], value.shape[-1]))
         return func(*args, **kwargs)
 
 
-def room(device: str) -> float:
+def capacity(device: str) -> float:
     """All the bytes of a device, of the processor's with what is swapped; infinite if unknown."""
     kind = torch.device(device).type
     if kind not in SHARED:
         module: Any = getattr(torch, kind)
         return float(module.get_device_properties(device).total_memory)
     try:
-        whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         text = Path("/proc/meminfo").read_text()
     except (OSError, ValueError, AttributeError):  # elsewhere swap grows with the disk
         return math.inf
     swap = re.search(r"^SwapTotal: *([0-9]+) kB$", text, re.MULTILINE)
-    return float(whole + (int(swap[1]) << 10 if swap else 0))
+    return float(installed + (int(swap[1]) << 10 if swap else 0))
 
 
-def counted(n: int, what: str) -> str:
+def plural(n: int, noun: str) -> str:
     """So many of them, in words."""
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
-def sides(shape: tuple[int, ...], stride: int) -> str:
+def pixel_size(shape: tuple[int, ...], stride: int) -> str:
     """Width and height in pixels."""
     return f"{shape[2] * stride}x{shape[1] * stride}"

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sfumato import images
 from sfumato.core.context import Run, Step
-from sfumato.core.denoiser import Cond, Denoiser
+from sfumato.core.denoiser import Cond, Denoiser, traits
 from sfumato.core.errors import SfumatoError
 from sfumato.core.frame import Frame, Size
 from sfumato.core.process import Process
@@ -35,11 +35,12 @@ from sfumato.models.clip import CleanClip, Clip, clip_of
 from sfumato.models.defaults import fill, fill_from_scheduler
 from sfumato.models.devices import Choice
 from sfumato.models.features import features_of
+from sfumato.models.files.adapter_places import is_adapter
 from sfumato.models.files.pipeline import digest_of
 from sfumato.models.files.schedulers import Scheduler
 from sfumato.models.files.spans import Reader, Spans
 from sfumato.models.rating import rating_of
-from sfumato.models.recording import asked, ran
+from sfumato.models.recording import process_recipe, run_recipe
 from sfumato.models.result import Result
 from sfumato.models.timesteps import times
 from sfumato.models.tiny import tiny_of
@@ -82,10 +83,10 @@ class Model:
 
     def __repr__(self) -> str:
         """Name, sizes and weights in a few lines."""
-        from sfumato.models.cost import parameters
+        from sfumato.models.cost import parameter_count
 
-        networks = {id(one.network): one for one in (self.denoiser, *self.upsamplers)}
-        count = sum(map(parameters, networks.values()))
+        networks = {id(d.network): d for d in (self.denoiser, *self.upsamplers)}
+        count = sum(map(parameter_count, networks.values()))
         width, height = self.card.native
         stages = f", {1 + len(self.upsamplers)} stages" if self.upsamplers else ""
         lines = [
@@ -95,7 +96,7 @@ class Model:
             "reads text" if self.text else "reads no text",
         ]
         if self.adapters:
-            names = ", ".join(str(one.get("name", "?")) for one in self.adapters)
+            names = ", ".join(str(adapter.get("name", "?")) for adapter in self.adapters)
             lines.append(f"adapters: {names}")
         return "\n  ".join(lines)
 
@@ -148,11 +149,11 @@ class Model:
 
     def clip(self, name: str | None = None) -> Clip | CleanClip | None:
         """The model's own CLIP, or one from a folder or org/name."""
-        return self._once(("clip", name), lambda: clip_of(self, name))
+        return self._memoise(("clip", name), lambda: clip_of(self, name))
 
     def classifier(self) -> Classifier | None:
         """The model's noise-aware classifier."""
-        return self._once(("classifier",), lambda: classifier_of(self))
+        return self._memoise(("classifier",), lambda: classifier_of(self))
 
     def features(self, name: str | None = None) -> Features | None:
         """Of VGG19's weights in a file, or "model", the denoiser's own."""
@@ -160,7 +161,7 @@ class Model:
 
     def rating(self, name: str | None = None) -> Rating | None:
         """A file's linear head on a CLIP; with no name that of SFUMATO_HOME."""
-        return self._once(("rating", name), lambda: rating_of(self, name))
+        return self._memoise(("rating", name), lambda: rating_of(self, name))
 
     def decoder(self, which: Literal["full", "tiny"] = "full") -> Decoder | None:
         """State to pixels; tiny: of a small autoencoder of the same latents."""
@@ -169,7 +170,7 @@ class Model:
 
     def tiny(self) -> Space | None:
         """A small autoencoder of the same latents."""
-        return self._once(("tiny",), lambda: tiny_of(self))
+        return self._memoise(("tiny",), lambda: tiny_of(self))
 
     def second(self, prompt: str, name: str | None = None) -> Model | None:
         """A model to run beside this one: an adapter of this one, or another model.
@@ -179,25 +180,24 @@ class Model:
         chosen = name or self.card.adapter_of(prompt)
         if chosen is None:
             return None
-        return self._once(("second", chosen), lambda: (self.plain or self)._beside(chosen))
+        return self._memoise(("second", chosen), lambda: (self.plain or self)._load_second(chosen))
 
-    def _beside(self, name: str) -> Model:
+    def _load_second(self, name: str) -> Model:
         """By the name of an adapter, or of a model whose states are of the same kind."""
-        from sfumato.models import adapters
-
-        if name in self.card.adapters or adapters.is_one(Path(name)):
+        if name in self.card.adapters or is_adapter(Path(name)):
             return self.adapt(name)
         if self.opens is None:
             raise SfumatoError(f"art {name}: this model was not loaded by name; give an adapter")
-        other = self.opens(name)
-        own, its = self.space, other.space
-        kinds = [(s.stride, s.channels, getattr(s, "scale", 1.0)) for s in (own, its)]
+        second = self.opens(name)
+        spaces = (self.space, second.space)
+        kinds = [(s.stride, s.channels, getattr(s, "scale", 1.0)) for s in spaces]
         if kinds[0] != kinds[1]:
             raise SfumatoError(
-                f"art {name}: works on {its.channels} channels at stride {its.stride}, "
-                f"{self.name} on {own.channels} at {own.stride}; the two cannot be mixed"
+                f"art {name}: works on {second.space.channels} channels at stride "
+                f"{second.space.stride}, {self.name} on {self.space.channels} at "
+                f"{self.space.stride}; the two cannot be mixed"
             )
-        return other
+        return second
 
     @property
     def factors(self) -> tuple[int, ...]:
@@ -217,12 +217,12 @@ class Model:
         adapters = [dict(adapter) for adapter in self.adapters]
         return {"weights": self.weights, "adapters": adapters, "dtype": self.choice.dtype}
 
-    def _once(self, key: tuple[str | None, ...], load: Callable[[], T]) -> T:
+    def _memoise(self, key: tuple[str | None, ...], load: Callable[[], T]) -> T:
         """What `load` gives, kept for as long as the model."""
         if key not in self.memo:
             self.memo[key] = load()
-        kept: T = self.memo[key]
-        return kept
+        value: T = self.memo[key]
+        return value
 
     def adapt(self, adapter: str | Path, scale: float = 1.0) -> Model:
         """The model with an adapter: LoRA, learned word, autoencoder (models.adapters says more).
@@ -232,7 +232,7 @@ class Model:
         """
         from sfumato.models import adapters
 
-        return adapters.adapted(self, adapter, real(scale, "adapter: strength", STRENGTH))
+        return adapters.adapt(self, adapter, real(scale, "adapter: strength", STRENGTH))
 
     def upsampler(self, k: int) -> Process:
         """The process of upsampler k; its size and its low_res picture are set when it runs."""
@@ -260,11 +260,10 @@ class Model:
         self, texts: Sequence[str], label: int | None = None, beside: Sequence[str] = ()
     ) -> Cond:
         """Tokens or vectors of prompts, or class labels; one row each."""
-        config = self.denoiser.network.config  # type: ignore[attr-defined]
-        classes = config.num_classes
+        classes = traits(self.denoiser.network).num_classes
         if label is not None and not (classes and 0 <= label < classes):
-            known = f"0 to {classes - 1}" if classes else "none, it is not class-conditional"
-            raise SfumatoError(f"label {label}: model {self.name} knows {known}")
+            labels = f"0 to {classes - 1}" if classes else "none, it is not class-conditional"
+            raise SfumatoError(f"label {label}: model {self.name} knows {labels}")
         if classes and label is None:
             raise SfumatoError(f"label: model {self.name} needs one, 0 to {classes - 1}")
         tensors = dict(self.text(texts, beside)) if self.text else {}
@@ -317,7 +316,7 @@ class Model:
     ) -> None:
         """Refuse a run that is beyond the machine's memory, before any network is called."""
         if process.stage == 0:  # which counts its upsamplers too
-            memory.fits(process, frame, shape, times)
+            memory.check_memory(process, frame, shape, times)
 
     def preview(self, step: Step, run: Run) -> Picture:
         """The predicted picture of the batch's first row, at the work size without padding.
@@ -333,7 +332,7 @@ class Model:
 
         They are at the work size times a factor; None: the picture is left as it is.
         """
-        recipe = ran(self, run, calls)
+        recipe = run_recipe(self, run, calls)
         finishing.keep_inputs(run)
         return finishing.result(pixels, run, recipe, trace, calls)
 
@@ -346,4 +345,4 @@ class Model:
 
     def asked(self, process: Process, seed: int = 0) -> Recipe:
         """The recipe of a process that has not run: all that was asked for, defaults filled in."""
-        return asked(self, process, seed)
+        return process_recipe(self, process, seed)

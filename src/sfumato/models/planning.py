@@ -34,7 +34,7 @@ def plan_data(process: Process | Cascade, seed: int) -> dict[str, Any]:
         "size": list(frame.target) if frame else None,
         "edited": None if edit is None else images.edit_share(edit),
         "seconds": cost.seconds(process, source.choice),
-        "memory": memory.least(resolved, frame, shape, process.times),
+        "memory": memory.least_bytes(resolved, frame, shape, process.times),
         "methods": [to_data(method) for method in resolved.methods],
         "recipe": source.asked(base, seed).to_data(),
     }

@@ -10,8 +10,8 @@ from tokenizers import Tokenizer
 
 from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError
-from sfumato.models.files.spans import Spans, columns, trimmed
-from sfumato.models.files.vocabularies import too_long
+from sfumato.models.files.spans import Spans, column_spans, trim
+from sfumato.models.files.vocabularies import too_long_message
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Prompts:
             ids = self.tokenizer.encode(text).ids if text.strip() else []
             ids = ids[: self.context] if self.cut else ids
             if len(ids) > self.context:
-                raise SfumatoError(too_long(text, len(ids), self.context))
+                raise SfumatoError(too_long_message(text, len(ids), self.context))
             tokens[row, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
             mask[row, : len(ids)] = True
         return Cond({"tokens": tokens, "mask": mask})
@@ -45,4 +45,4 @@ class Prompts:
     def spans(self, text: str, beside: Sequence[str] = ()) -> Spans:
         """Which characters stand behind each column."""
         pairs = self.tokenizer.encode(text).offsets if text.strip() else []
-        return columns(trimmed(pairs, text), self.context)
+        return column_spans(trim(pairs, text), self.context)

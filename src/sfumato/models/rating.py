@@ -38,13 +38,13 @@ class Head:
         return rating
 
 
-def head_of(given: Mapping[str, Tensor], name: str, device: str = "cpu") -> Head:
+def head_of(tensors: Mapping[str, Tensor], name: str, device: str = "cpu") -> Head:
     """A linear head: keys linear.* read vectors of length sqrt(E) (SAC), bare keys unit ones (AVA).
 
     name: of the file, for errors.
     """
-    prefix = "linear." if "linear.weight" in given else ""
-    weight, bias = given.get(f"{prefix}weight"), given.get(f"{prefix}bias")
+    prefix = "linear." if "linear.weight" in tensors else ""
+    weight, bias = tensors.get(f"{prefix}weight"), tensors.get(f"{prefix}bias")
     if weight is None or bias is None or weight.ndim != 2 or len(weight) != 1 or len(bias) != 1:
         raise SfumatoError(
             f"{name}: no head of ratings; one has weight (1, width) and bias (1), or the same as "
@@ -56,8 +56,8 @@ def head_of(given: Mapping[str, Tensor], name: str, device: str = "cpu") -> Head
 
 def rating_of(model: Model, name: str | None) -> Head | None:
     """By a file, else the last of SFUMATO_HOME."""
-    kept = sorted([*home().glob("sac_*"), *home().glob("ava_*")])
-    file = Path(name).expanduser() if name else kept[-1] if kept else None
+    candidates = sorted([*home().glob("sac_*"), *home().glob("ava_*")])
+    file = Path(name).expanduser() if name else candidates[-1] if candidates else None
     if file is None:
         return None
     head = head_of(read_state_dict(file), file.name, model.choice.device)

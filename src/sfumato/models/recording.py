@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sfumato.models.model import Model
 
 
-def asked(model: Model, process: Process, seed: int = 0) -> Recipe:
+def process_recipe(model: Model, process: Process, seed: int = 0) -> Recipe:
     """The recipe of a process that has not run: all that was asked for, defaults filled in."""
     process = process.resolved()
     assert process.solver is not None
@@ -43,7 +43,7 @@ def asked(model: Model, process: Process, seed: int = 0) -> Recipe:
     )
 
 
-def ran(model: Model, run: Run, calls: list[int]) -> Recipe:
+def run_recipe(model: Model, run: Run, calls: list[int]) -> Recipe:
     """What was asked for and what ran."""
     figures: Any = {
         "dtype": model.choice.dtype,
@@ -54,12 +54,12 @@ def ran(model: Model, run: Run, calls: list[int]) -> Recipe:
         "evaluations": run.counts,
         "work_size": list(run.frame.work) if run.frame else list(run.shape[:0:-1]),
         "size": list(run.frame.target) if run.frame else None,
-        "start": reported(run),
+        "start": start_level(run),
         "threads": torch.get_num_threads(),
         **run.report,
     }
     return replace(
-        asked(model, run.process, run.seed),
+        process_recipe(model, run.process, run.seed),
         run=figures,
         versions={
             "sfumato": sfumato.__version__,
@@ -69,7 +69,7 @@ def ran(model: Model, run: Run, calls: list[int]) -> Recipe:
     )
 
 
-def reported(run: Run) -> dict[str, float]:
+def start_level(run: Run) -> dict[str, float]:
     """The start level in all three units: t0, ratio = sigma/alpha, alpha_bar = alpha^2."""
     if run.level == 0:
         return {"t0": 0.0, "ratio": 0.0, "alpha_bar": 1.0}

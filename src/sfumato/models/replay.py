@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,7 +17,7 @@ from sfumato.core.context import Step
 from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
 from sfumato.documents import parse_data
-from sfumato.methods import from_data
+from sfumato.methods import Method, from_data
 from sfumato.models.cascade import Cascade
 from sfumato.models.files import hub
 from sfumato.models.files.pipeline import digest_of
@@ -40,7 +40,7 @@ CHANGES = {
 """What a version made otherwise than those before it: recipes of theirs are told so."""
 
 
-class Used(BaseModel):
+class UsedWeights(BaseModel):
     """Weights that a method brought."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -58,16 +58,16 @@ class Art(BaseModel):
     adapters: Annotated[list[Annotated[str, Field(max_length=100)]], Field(max_length=100)] = []
 
 
-class Own(BaseModel):
+class RecordedRun(BaseModel):
     """What a recipe's `run` says of such weights."""
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
-    weights: Annotated[dict[str, Used], Field(max_length=1000)] = {}
+    weights: Annotated[dict[str, UsedWeights], Field(max_length=1000)] = {}
     art: Art | None = None
 
 
-def read(source: str | Path | Recipe) -> Recipe:
+def read_recipe(source: str | Path | Recipe) -> Recipe:
     """The recipe of a JSON file or of a picture saved by this program, or one that is given.
 
     Whatever it comes from, it is read as a document.
@@ -96,6 +96,9 @@ def compose(
 ) -> Process | Cascade:
     """The process of a recipe on a model; pictures are what `inputs` gives, else looked for as
     recipe.fetch says."""
+    with inputs_from(recipe, folders, inputs):
+        methods = [from_data(entry, "recipe") for entry in recipe.methods]
+    recipe, methods = _as_ran(recipe, methods)
     process = model.process(
         recipe.prompt,
         negative=recipe.negative,
@@ -108,9 +111,31 @@ def compose(
         stages=recipe.stages,
     )
     with inputs_from(recipe, folders, inputs):
-        for entry in recipe.methods:
-            process = process | from_data(entry, "recipe")
+        for method in methods:
+            process = process | method
     return process
+
+
+def _as_ran(recipe: Recipe, methods: list[Method]) -> tuple[Recipe, list[Method]]:
+    """The methods as they acted in a run: up to 0.2.0, explicit times silenced a start level.
+
+    Both together are refused since, unless they agree, so a recipe of a run that has both is of
+    such a version. A level of 0 was the exception: it silenced the times.
+    """
+    if not recipe.run or not isinstance(recipe.spacing, tuple | list):
+        return recipe, methods
+    acted = []
+    for method in methods:
+        values = {name: getattr(method, name) for name in method.levels}
+        set_ones = {name: value for name, value in values.items() if value is not None}
+        for name, value in set_ones.items():
+            if value == (1 if name == "alpha_bar" else 0):
+                recipe = replace(recipe, spacing=None)
+            else:
+                log.info("recipe: %s had no effect beside its times, and is left out", name)
+                method = replace(cast(Any, method), **{name: None})
+        acted.append(method)
+    return recipe, acted
 
 
 @contextmanager
@@ -163,22 +188,22 @@ class Replay:
         within: Surroundings = HERE,
     ) -> Replay:
         """From a recipe, its file, or a picture; dtype defaults to the one recorded."""
-        recipe = read(source)
-        _own(recipe.run)  # what cannot be read is said before anything runs
+        recipe = read_recipe(source)
+        _method_weights(recipe.run)  # what cannot be read is said before anything runs
         folders = [*within.folders, Path.cwd()]
         if not isinstance(source, Recipe):
             folders.insert(0, Path(source).resolve().parent)
-        name, recorded = loadable(recipe.model, folders), recipe.run.get("dtype", "auto")
+        name, recorded = resolve_model(recipe.model, folders), recipe.run.get("dtype", "auto")
         model = within.opens(name, device=device, dtype=dtype or recorded)
         _compare(recipe, model)
-        adapted_ = adapted(recipe, model, folders)
-        return cls(recipe, compose(recipe, adapted_, folders, within.inputs))
+        adapted = with_adapters(recipe, model, folders)
+        return cls(recipe, compose(recipe, adapted, folders, within.inputs))
 
     def sample(self, progress: Callable[[Step], None] | None = None) -> Result:
         """Run the whole batch; of a picture, its own index is returned."""
         result: Result = self.process.sample(self.recipe.seed, progress=progress)
         result = result.descended(self.recipe.parents)
-        _compare_own(self.recipe.run, result.recipe.run)
+        _compare_method_weights(self.recipe.run, result.recipe.run)
         if "index" not in self.recipe.run:
             return result
         picture = result.images[self.recipe.run["index"]]
@@ -199,40 +224,40 @@ def run(
     return Replay.of(source, device=device, dtype=dtype).sample(progress)
 
 
-def loadable(name: str, folders: list[Path]) -> str:
+def resolve_model(name: str, folders: list[Path]) -> str:
     """What to load as a recipe's model: the name itself, else where a file of that name is."""
-    found = placed(name, folders) if folder_of(unshadowed(name)) is None else None
-    return name if found is None else str(found)
+    path = placed(name, folders) if folder_of(unshadowed(name)) is None else None
+    return name if path is None else str(path)
 
 
-def adapted(recipe: Recipe, model: Model, folders: list[Path]) -> Model:
+def with_adapters(recipe: Recipe, model: Model, folders: list[Path]) -> Model:
     """The model with every adapter that a recipe names."""
     for adapter in recipe.adapters:
-        model = _adapted(model, adapter, folders)
+        model = _with_adapter(model, adapter, folders)
     return model
 
 
-def _adapted(model: Model, adapter: Adapter, folders: list[Path]) -> Model:
+def _with_adapter(model: Model, adapter: Adapter, folders: list[Path]) -> Model:
     """The model with a recorded adapter: one of its card's, or a file beside the recipe."""
-    named = {file: name for name, file in model.card.adapters.items()}
+    card_names = {file: name for name, file in model.card.adapters.items()}
     file = unshadowed(adapter["file"])
     local = file if hub.find(file) is not None else None
-    found = named.get(file) or placed(file, folders) or local
-    if found is None:
-        where = f"`sfumato models pull {file}`" if hub.is_name(file) else "put it beside the recipe"
-        raise SfumatoError(f"adapter {file}: not found; {where}")
-    made = model.adapt(found, adapter["scale"])
-    if adapter["sha256"] not in (UNKNOWN, made.adapters[-1]["sha256"]):
+    path = card_names.get(file) or placed(file, folders) or local
+    if path is None:
+        hint = f"`sfumato models pull {file}`" if hub.is_name(file) else "put it beside the recipe"
+        raise SfumatoError(f"adapter {file}: not found; {hint}")
+    adapted = model.adapt(path, adapter["scale"])
+    if adapter["sha256"] not in (UNKNOWN, adapted.adapters[-1]["sha256"]):
         log.warning("adapter %s differs from the one recorded: another picture is likely", file)
-    return made
+    return adapted
 
 
 def _compare(recipe: Recipe, model: Model) -> None:
     """Say what differs from the machine that made it, since the bits may then differ."""
-    made_by = recipe.versions.get("sfumato", "")
+    recorded_version = recipe.versions.get("sfumato", "")
     for version, change in CHANGES.items():
-        if made_by and _ordered(made_by) < _ordered(version):
-            log.info("recipe of sfumato %s: since %s %s", made_by, version, change)
+        if recorded_version and _ordered(recorded_version) < _ordered(version):
+            log.info("recipe of sfumato %s: since %s %s", recorded_version, version, change)
     recorded = recipe.versions.get("weights")
     if recorded and recorded != f"sha256 {model.weights}":
         log.warning(
@@ -245,22 +270,22 @@ def _ordered(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
-def _compare_own(recorded: Mapping[str, Any], ran: Mapping[str, Any]) -> None:
+def _compare_method_weights(recorded: Mapping[str, Any], replayed: Mapping[str, Any]) -> None:
     """The same of the weights that methods brought."""
-    used = _own(ran)
-    for field, (name, digest) in _own(recorded).items():
-        if field in used and used[field][1] != digest:
+    current = _method_weights(replayed)
+    for field, (name, digest) in _method_weights(recorded).items():
+        if field in current and current[field][1] != digest:
             log.warning(
                 "weights %s of %s differ from those recorded: another picture is likely",
-                name or used[field][0], field,
+                name or current[field][0], field,
             )  # fmt: skip
 
 
-def _own(run: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+def _method_weights(run: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """method.field -> name and sha256. Earlier recipes have "art", of DiffStyler alone."""
-    own = parse_data(Own, run, "recipe: run")
-    entries = {field: (used.name, used.sha256) for field, used in own.weights.items()}
-    if own.art is not None:
-        digest = digest_of([own.art.weights, *own.art.adapters])
+    document = parse_data(RecordedRun, run, "recipe: run")
+    entries = {field: (weights.name, weights.sha256) for field, weights in document.weights.items()}
+    if document.art is not None:
+        digest = digest_of([document.art.weights, *document.art.adapters])
         entries.setdefault("diffstyler.art", ("", digest))
     return entries

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato import images
-from sfumato.core.errors import SfumatoError, said
+from sfumato.core.errors import SfumatoError, error_line
 from sfumato.core.interrupts import undisturbed
 from sfumato.images import Picture
 from sfumato.images.destination import Destination
@@ -58,11 +58,11 @@ class Result:
         """
         target = Destination.of(pattern)
         target.check(self.paths(target))
-        written = self.written(target)
-        for one in written:
-            if one.trouble:
-                log.warning("%s", one.trouble)
-        return [one.path for one in written]
+        written = self.write(target)
+        for file in written:
+            if file.trouble:
+                log.warning("%s", file.trouble)
+        return [file.path for file in written]
 
     def paths(self, target: Destination) -> list[Path]:
         """Where the pictures go, as long as nobody has those names."""
@@ -72,7 +72,7 @@ class Result:
         ]
         return target.paths(self.recipe.prompt, self.recipe.seed, indices)
 
-    def written(self, target: Destination) -> list[Written]:
+    def write(self, target: Destination) -> list[Written]:
         """Write every picture, whatever happens to some; nothing is checked before."""
         with undisturbed():
             pairs = zip(self.images, self.paths(target), strict=True)
@@ -90,22 +90,22 @@ class Result:
 
         before: caption -> picture to show in front, such as what was edited. options: images.sheet.
         """
-        shown = dict(before or {})
-        shown |= {f"seed {self.recipe.seed + i}": image for i, image in enumerate(self.images)}
-        made = images.sheet(list(shown.values()), list(shown), **options)
+        pictures = dict(before or {})
+        pictures |= {f"seed {self.recipe.seed + i}": image for i, image in enumerate(self.images)}
+        contact_sheet = images.sheet(list(pictures.values()), list(pictures), **options)
         run = self.recipe.run.copy()
         if len(self.images) > 1:  # of all of them, not of one
             run.pop("index", None)
         composite = bool(before) or any(image.composite for image in self.images)
-        return Picture.of(made, recipe=replace(self.recipe, run=run), composite=composite)
+        return Picture.of(contact_sheet, recipe=replace(self.recipe, run=run), composite=composite)
 
     def _repr_html_(self) -> str:
-        shown = "".join(
+        figures = "".join(
             f'<figure style="margin:4px"><img src="{data_url(image)}">'
             f"<figcaption>seed {self.recipe.seed + i}</figcaption></figure>"
             for i, image in enumerate(self.images)
         )
-        return f'<div style="display:flex;flex-wrap:wrap">{shown}</div><p>{self.cost}</p>'
+        return f'<div style="display:flex;flex-wrap:wrap">{figures}</div><p>{self.cost}</p>'
 
 
 def save_new(picture: Picture, path: Path) -> Written:
@@ -116,20 +116,20 @@ def save_new(picture: Picture, path: Path) -> Written:
     """
     kind = format_of(path)
     if not keeps_alpha(picture, kind):
-        behind = _background(picture.recipe)
-        lost(f"{path}: {kind} files hold no such transparency; it was laid on {behind}")
+        background = _background(picture.recipe)
+        lost(f"{path}: {kind} files hold no such transparency; it was laid on {background}")
         picture = Picture.of(
-            images.flattened(picture, behind), recipe=picture.recipe, name=picture.name,
+            images.flattened(picture, background), recipe=picture.recipe, name=picture.name,
             composite=picture.composite,
         )  # fmt: skip
-    ways = [(path, picture), (path.with_suffix(".png"), picture)]
-    ways.append((path.with_suffix(".png"), Picture.of(picture, recipe=None)))
+    attempts = [(path, picture), (path.with_suffix(".png"), picture)]
+    attempts.append((path.with_suffix(".png"), Picture.of(picture, recipe=None)))
     trouble: list[str] = []
-    for target, made in ways:
+    for target, candidate in attempts:
         try:
-            data = made.encode(format_of(target), name=str(target))
+            data = candidate.encode(format_of(target), name=str(target))
         except Exception as error:  # of a format, or of a recipe that is no JSON
-            trouble.append(said(error))
+            trouble.append(error_line(error))
             continue
         written = write_safely(target, data)
         if trouble and not written.trouble:

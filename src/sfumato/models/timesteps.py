@@ -63,7 +63,7 @@ def times(config: Scheduler, schedule: Schedule, n: int, strength: float = 1.0) 
     -1 that `trailing` has by a rounding error at some n. PNDM's list holds its second time twice,
     and theirs is cut before that is undone: below full strength it begins one step higher.
     """
-    states = _sigmas(config, schedule, n) or _indices(config, schedule, n)
+    states = _rule_times(config, schedule, n) or _index_times(config, schedule, n)
     first = max(n - min(int(n * strength), n), 0)
     if config.kind == "PNDMScheduler" and config.skip_prk_steps and first > 1:
         first -= 1
@@ -72,39 +72,39 @@ def times(config: Scheduler, schedule: Schedule, n: int, strength: float = 1.0) 
             f"t0 {strength:g}: of {n} steps that keeps none with spacing model, where it is the "
             f"share of steps; give at least {math.ceil(1e4 / n) / 1e4:g}, or more steps"
         )
-    last = 1 / schedule.steps if _ends_at_the_first_entry(config) else 0.0
-    kept = [*states[first:], last]
-    if len(kept) > 2 and abs(kept[-2] - kept[-1]) < 1e-9:
-        kept.pop()
-    if kept[0] > 1 + 1e-9 or any(s >= t for t, s in itertools.pairwise(kept)):
+    last = 1 / schedule.steps if _ends_at_first_entry(config) else 0.0
+    falling = [*states[first:], last]
+    if len(falling) > 2 and abs(falling[-2] - falling[-1]) < 1e-9:
+        falling.pop()
+    if falling[0] > 1 + 1e-9 or any(s >= t for t, s in itertools.pairwise(falling)):
         raise SfumatoError(
             f"steps {n}: {config.kind} cannot place as many in a table of {schedule.steps} with "
-            f"{_spaced(config)} and steps_offset {config.steps_offset}; give fewer"
+            f"{_spacing(config)} and steps_offset {config.steps_offset}; give fewer"
         )
-    return tuple(kept)
+    return tuple(falling)
 
 
-def index_read(config: Scheduler, steps: int) -> Callable[[float], float] | None:
+def index_code(config: Scheduler, steps: int) -> Callable[[float], float] | None:
     """What the network is asked at time t where that is not the time's own index.
 
     Multistep schedulers keep whole indices beside the levels that a rule gives: the nearest one of
     Karras's and Lu's, the one below of others.
     """
-    if config.kind not in MULTISTEP or not _by_rule(config):
+    if config.kind not in MULTISTEP or not _follows_rule(config):
         return None
     lu = config.use_lu_lambdas and not config.use_karras_sigmas
     nearest = config.use_karras_sigmas or lu
     if config.kind == "DPMSolverMultistepScheduler":
         nearest = nearest and config.beta_schedule != "squaredcos_cap_v2"
 
-    def read(t: float) -> float:
+    def code(t: float) -> float:
         index = t * steps - 1
         return float(round(index) if nearest else math.floor(index + 1e-4))
 
-    return read
+    return code
 
 
-def _by_rule(config: Scheduler) -> bool:
+def _follows_rule(config: Scheduler) -> bool:
     """Whether the file asks for levels by a rule, of a class that reads it."""
     if config.kind.startswith(EVEN_INDICES):
         return False
@@ -112,15 +112,15 @@ def _by_rule(config: Scheduler) -> bool:
     return bool(config.use_karras_sigmas or config.use_exponential_sigmas or lu)
 
 
-def _spaced(config: Scheduler) -> str:
+def _spacing(config: Scheduler) -> str:
     """timestep_spacing, where it is absent its class's own."""
     if config.kind == "DPMSolverSinglestepScheduler":  # reads none
         return "linspace"
-    own = "leading" if config.kind in STRIDED else "linspace"
-    return config.timestep_spacing or own
+    default = "leading" if config.kind in STRIDED else "linspace"
+    return config.timestep_spacing or default
 
 
-def _ends_at_the_first_entry(config: Scheduler) -> bool:
+def _ends_at_first_entry(config: Scheduler) -> bool:
     """Whether the last state still has the noise of the table's first entry."""
     if config.kind.startswith("DDIM"):
         return config.set_alpha_to_one is False
@@ -131,25 +131,25 @@ def _ends_at_the_first_entry(config: Scheduler) -> bool:
     return config.kind in FINAL and config.final_sigmas_type == "sigma_min"
 
 
-def _indices(config: Scheduler, schedule: Schedule, n: int) -> list[float]:
+def _index_times(config: Scheduler, schedule: Schedule, n: int) -> list[float]:
     """Times of the table's indices that timestep_spacing names, falling."""
-    steps, spacing = schedule.steps, _spaced(config)
-    end = steps - _clipped(config, schedule)
+    steps, spacing = schedule.steps, _spacing(config)
+    end = steps - _clipped_count(config, schedule)
     multistep = config.kind in MULTISTEP
     if spacing == "trailing":
-        found = np.round(np.arange(end, 0, -steps / n)) - 1
-        found = found[found >= 0]
+        entries = np.round(np.arange(end, 0, -steps / n)) - 1
+        entries = entries[entries >= 0]
     elif spacing == "leading":
         stride = end // (n + 1) if multistep else steps // n
-        found = (np.arange(n + multistep) * stride)[::-1] + config.steps_offset
+        entries = (np.arange(n + multistep) * stride)[::-1] + config.steps_offset
     else:
-        found = np.linspace(0, end - 1, n + multistep)[::-1]
+        entries = np.linspace(0, end - 1, n + multistep)[::-1]
         if config.kind in STRIDED or multistep:
-            found = found.round()
-    return [(float(k) + 1) / steps for k in found[:n]]
+            entries = entries.round()
+    return [(float(k) + 1) / steps for k in entries[:n]]
 
 
-def _clipped(config: Scheduler, schedule: Schedule) -> int:
+def _clipped_count(config: Scheduler, schedule: Schedule) -> int:
     """Entries at the faint end whose log(alpha/sigma) is below lambda_min_clipped."""
     if config.kind not in CLIPPED or config.lambda_min_clipped is None:
         return 0
@@ -158,7 +158,7 @@ def _clipped(config: Scheduler, schedule: Schedule) -> int:
     return sum(-math.log(ratio(schedule, k / schedule.steps)) < least for k in entries)
 
 
-def _sigmas(config: Scheduler, schedule: Schedule, n: int) -> list[float]:
+def _rule_times(config: Scheduler, schedule: Schedule, n: int) -> list[float]:
     """Times of the levels sigma/alpha where the file asks for some by a rule, else none."""
     if config.kind.startswith(EVEN_INDICES):
         return []
@@ -168,12 +168,12 @@ def _sigmas(config: Scheduler, schedule: Schedule, n: int) -> list[float]:
             f"spacing model: {name} of the scheduler's file is not followed; take spacing karras "
             "or logsnr, or give times"
         )
-    if not _by_rule(config):
+    if not _follows_rule(config):
         return []
     steps = schedule.steps
     high, low = ratio(schedule, 1.0), ratio(schedule, 1 / steps)
     if config.kind not in MULTISTEP:  # theirs goes by the ends of what it placed before
-        placed = _indices(config, schedule, n)
+        placed = _index_times(config, schedule, n)
         high, low = (ratio(schedule, placed[k]) for k in (0, -1))
     if config.kind == "EulerDiscreteScheduler":
         high, low = config.sigma_max or high, config.sigma_min or low

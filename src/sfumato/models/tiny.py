@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from sfumato.core.denoiser import traits
 from sfumato.models.files import hub, pipeline
 from sfumato.models.latents import Latents
 
@@ -18,13 +19,12 @@ def tiny_of(model: Model) -> Latents | None:
     """The tiny autoencoder in the model's folder (vae_tiny) or pulled, None without one."""
     if model.space.stride == 1:
         return None
-    config: Any = getattr(model.denoiser.network, "config", None)
-    own = None if model.folder is None else model.folder / "vae_tiny"
-    folder = own if own is not None and own.is_dir() else None
+    local = None if model.folder is None else model.folder / "vae_tiny"
+    folder = local if local is not None and local.is_dir() else None
     if folder is None and model.space.channels == 4 and model.text is not None:
-        folder = hub.find(TINY[getattr(config, "stride", None) is not None])
+        folder = hub.find(TINY[traits(model.denoiser.network).stride is not None])
     if folder is None:
         return None
-    made = Latents.of(pipeline.autoencoder(folder, "AutoencoderTiny", model.choice))
-    same = (made.stride, made.channels) == (model.space.stride, model.space.channels)
-    return made if same else None
+    space = Latents.of(pipeline.autoencoder(folder, "AutoencoderTiny", model.choice))
+    same = (space.stride, space.channels) == (model.space.stride, model.space.channels)
+    return space if same else None

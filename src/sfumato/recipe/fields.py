@@ -57,8 +57,9 @@ class _SolverSchema:
         objects = []
         for name, make in SOLVERS.items():
             kind: Any = getattr(make, "func", make)
-            fields = TypeAdapter(kind).json_schema().get("properties", {})
-            own = {"solver": {"const": name}, **{key: fields[key] for key in options_of(name)}}
+            options = options_of(name)
+            fields = TypeAdapter(kind).json_schema().get("properties", {}) if options else {}
+            own = {"solver": {"const": name}, **{key: fields[key] for key in options}}
             objects.append(
                 {"type": "object", "properties": own, "required": ["solver"],
                  "additionalProperties": False}

@@ -36,7 +36,6 @@ from sfumato.server.runner.protocol import (
 )
 from sfumato.server.states import States
 from sfumato.server.store import reading, records
-from sfumato.server.store.trouble import StoreError
 
 log = logging.getLogger("sfumato.server")
 
@@ -138,7 +137,8 @@ class Dispatcher:
     async def attempt(self, runner: Runner, entry: Entry) -> None:
         """One attempt at a job."""
         await self.states.begin(entry, runner.name)
-        task, kind = self._task(entry, self.offers[runner.name].device)
+        device = self.offers[runner.name].device
+        task, kind = await self.kept.seen(lambda: self._task(entry, device))
         attempt = Attempt(self.kept, entry)
         last: Happening | None = None
         if entry.cancelling is When.NOW:  # meanwhile
@@ -152,16 +152,16 @@ class Dispatcher:
             else:
                 await attempt.take(happening)
         await attempt.settled()
-        await self._ended(entry, last)
+        ending = [self._ended(entry, last)]
         if isinstance(last, Finished) and last.pace is not None:
-            await self.kept.surely(
-                partial(records.cost, model=kind[0], size=kind[1], device=kind[2],
-                        seconds=last.pace)
-            )  # fmt: skip
+            model, size, device = kind
+            cost = partial(records.cost, model=model, size=size, device=device, seconds=last.pace)
+            ending.append(self.kept.surely(cost))
+        await asyncio.gather(*ending)  # in one transaction
 
     async def _ended(self, entry: Entry, last: Happening | None) -> None:
         if isinstance(last, Expanded):
-            inputs = [row["sha256"] for row in self._inputs(entry)]
+            inputs = [row["sha256"] for row in await self.kept.seen(lambda: self._inputs(entry))]
             await self.states.expand(entry, last.requests, last.names, inputs)
         elif isinstance(last, Finished):
             await self.states.end(entry, State.DONE)
@@ -252,17 +252,8 @@ class Attempt:
 
     async def _made(self, made: Made) -> None:
         """The bytes on the disk first, then the row that says so."""
-        wait, most = AGAIN
-        while True:
-            try:
-                sha256 = await asyncio.to_thread(self.kept.files.put, made.data)
-                break
-            except StoreError as error:
-                log.error("cannot keep a picture: %s", error, extra={"job": self.entry.id})
-                self.kept.trouble = str(error)
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, most)
-        self.kept.trouble = ""
+        put = partial(asyncio.to_thread, self.kept.files.put, made.data)
+        sha256 = await self.kept.patiently(put)
         file = described(made, sha256, self.places)
         self.places += 1
         event = events.PictureMade(**self._of(), file=file)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -50,13 +50,25 @@ class Kept:
 
     async def surely(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Write what has happened: tried until the disk takes it, as it is true already."""
+        return await self.patiently(lambda: self.db.write(work))
+
+    async def seen(self, read: Callable[[], T]) -> T:
+        """Read what the queue needs to go on, however long the disk refuses."""
+
+        async def act() -> T:
+            return read()
+
+        return await self.patiently(act)
+
+    async def patiently(self, act: Callable[[], Awaitable[T]]) -> T:
+        """Do it until no StoreError comes of it; meanwhile the server is not ready."""
         wait, most = AGAIN
         while True:
             try:
-                result = await self.db.write(work)
+                result = await act()
             except StoreError as error:
                 if str(error) != self.trouble:
-                    log.error("cannot write: %s", error)
+                    log.error("the queue waits: %s", error)
                 self.trouble = str(error)
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, most)

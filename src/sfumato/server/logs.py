@@ -41,3 +41,9 @@ def configure(quiet: bool = False) -> None:
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level)
     logging.getLogger("uvicorn.access").disabled = True
+    logging.getLogger("uvicorn.error").addFilter(_once)
+
+
+def _once(record: logging.LogRecord) -> bool:
+    """What a request raised is logged already, with its id."""
+    return not record.getMessage().startswith("Exception in ASGI application")

@@ -81,7 +81,7 @@ class RecipeJob(Row):
     priority: Priority = 0
 
 
-class SweepJob(Body):
+class SweepJob(Row):
     """Vary one number of a recipe: METHOD.FIELD=LOW:HIGH:COUNT, or =A,B,C.
 
     search: as of a recipe's job. seeds: pictures of each value and prompt, from the recipe's seed
@@ -89,14 +89,10 @@ class SweepJob(Body):
     """
 
     kind: Literal[Kind.SWEEP]
-    recipe: RecipeBody
     over: Annotated[str, Field(max_length=20_000)]
     seeds: Annotated[int, Field(ge=1, le=1000)] = 3
     prompts: Annotated[tuple[Prompt, ...], Field(max_length=1000)] = ()
     choose: float | None = None
-    search: Searches = ()
-    target: Annotated[str, Field(max_length=100)] = "rms"
-    name: Name = ""
     priority: Priority = 0
 
 

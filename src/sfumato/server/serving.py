@@ -148,7 +148,9 @@ async def _serve(server: Server, address: Address, listening: socket.socket, qui
     async with server.running() as service:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        web = Web(web_config(create_app(service), address, server.settings))
+        app = create_app(service)
+        app.openapi()  # takes a while, in which nobody should wait
+        web = Web(web_config(app, address, server.settings))
         task = asyncio.create_task(web.serve([listening]))
         port = listening.getsockname()[1]
         log.info("listening", extra={"url": replace(address, port=port).url})

@@ -15,7 +15,7 @@ from typing import Any
 
 from sfumato.server import events
 from sfumato.server.events import Sent
-from sfumato.server.jobs import Kind, Progress, State, When
+from sfumato.server.jobs import File, Kind, Progress, State, When
 from sfumato.server.kept import Kept
 from sfumato.server.queue import Entry
 from sfumato.server.requests import JobRequest
@@ -97,7 +97,8 @@ class States:
             return
         entry.state, entry.runner = state, None
         self.kept.queue.drop(entry)
-        event, progress = self._ending(entry, state, error), entry.progress
+        made = await self.kept.seen(lambda: reading.files_of(self.kept.db, entry.id))
+        event, progress = self._ending(entry, state, error, made), entry.progress
         parent = self.kept.queue.open.get(entry.parent or "")
         child: events.ChildEnded | None = None
         if parent is not None:
@@ -123,13 +124,14 @@ class States:
         if parent is not None and parent.open == 0 and parent.phase == "children":
             await self.children_ended(parent)
 
-    def _ending(self, entry: Entry, state: State, error: str | None) -> events.AnyEvent:
+    def _ending(
+        self, entry: Entry, state: State, error: str | None, results: tuple[File, ...]
+    ) -> events.AnyEvent:
         of = self._of(entry)
         if state is State.FAILED:
             return events.Failed(**of, error=error or "")
         if state is State.INTERRUPTED:
             return events.Interrupted(**of, error=error or "")
-        results = reading.files_of(self.kept.db, entry.id)
         if state is State.CANCELLED:
             return events.Cancelled(**of, results=results)
         return events.Done(**of, results=results)
@@ -144,7 +146,7 @@ class States:
             await self.kept.surely(lambda c: c.execute(sql, (parent.id,)))
             self.kept.queue.add(parent)
         else:
-            children = reading.children_of(self.kept.db, parent.id)
+            children = await self.kept.seen(lambda: reading.children_of(self.kept.db, parent.id))
             if children.done or not parent.total:
                 await self.end(parent, State.DONE)
             else:

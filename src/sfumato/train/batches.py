@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -37,15 +38,17 @@ class Batches:
         wanted["without"] = config.data.without
         train = store.read(data, split=config.data.split, **wanted).to(device)
         self.composer = Composer(train, config.mix, config.wording, self.seed)
-        self.tokenizer_file = self._tokenizer(folder / origin.TOKENIZER, train.concepts)
+        self._folder = folder
         self.tests = [TestSet(train, config.data.size)]
         if train.styles[0] and config.data.split == "train":
             held = store.read(data, split="test", **wanted).to(device)
             self.tests.append(TestSet(held, config.data.size))
 
-    def _tokenizer(self, file: Path, concepts: Sequence[store.Concept]) -> Path:
+    @cached_property
+    def tokenizer_file(self) -> Path:
         """The run's tokenizer: a given one, maybe with Korean pieces added, or a new one; made anew
         until there is a checkpoint that was trained with it."""
+        file, concepts = self._folder / origin.TOKENIZER, self.composer.store.concepts
         if not (file.exists() and (file.parent / origin.CHECKPOINT).exists()):
             file.parent.mkdir(parents=True, exist_ok=True)
             part = file.with_suffix(f".{os.getpid()}.part")
@@ -67,7 +70,7 @@ class Batches:
 
     def prompts(self, context: int, vocabulary: int) -> Prompts:
         """Captions to tokens, cut where they are too long; the network knows `vocabulary`."""
-        prompts = Prompts(vocabularies.read(self.tokenizer_file), context, cut=True)
+        prompts = Prompts(vocabularies.read_tokenizer(self.tokenizer_file), context, cut=True)
         if (size := prompts.tokenizer.get_vocab_size()) > vocabulary:
             raise SfumatoError(
                 f"model.network: knows {vocabulary} tokens, the tokenizer has {size}; give it as "

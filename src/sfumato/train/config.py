@@ -68,16 +68,21 @@ class DataPart:
     """size: side of the training pictures in pixels. without: groups and subgroups left out.
 
     crop: side of the random crops of an upsampler's pictures (0: none). low_noise: largest standard
-    deviation of the noise on its low_res input. pooled_drop: share of the rows whose pooled text
-    vector is zeroed, so that words act through attention. split: what is learned from; "all" only
-    for a judge, which may know held-out concepts from other styles. judged: the style a judge will
-    judge, not among those it learns from; lines: how often its pictures become line drawings.
+    deviation of the noise on its low_res input. base: a model whose base redraws base_share of
+    those inputs, from levels up to base_level, so that its faults are known. pooled_drop: share of
+    the rows whose pooled text vector is zeroed, so that words act through attention. split: what is
+    learned from; "all" only for a judge, which may know held-out concepts from other styles.
+    judged: the style a judge will judge, not among those it learns from; lines: how often its
+    pictures become line drawings.
     """
 
     size: Side = 32
     without: tuple[str, ...] = ()
     crop: Annotated[int, Field(ge=0, le=8192)] = 0
     low_noise: Annotated[float, Field(ge=0, le=10)] = 0.12
+    base: str = ""
+    base_share: Share = 0.3
+    base_level: Annotated[float, Field(gt=0.05, le=1)] = 0.45
     split: Literal["train", "all"] = "train"
     judged: Annotated[str, one_of(STYLES)] = ""
     lines: Share = 0.0

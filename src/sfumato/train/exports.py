@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sfumato.core.errors import SfumatoError
 from sfumato.documents import parse_json, read_text
 from sfumato.models import adapters, encoders
-from sfumato.models.files import adapter_files, vocabularies
+from sfumato.models.files import adapter_files, key_names, vocabularies
 from sfumato.nn import lora
 from sfumato.train import checkpoint
 from sfumato.train.trainable import Trainable
@@ -84,10 +84,10 @@ def _lora_files(
 
 def _counted(nets: Mapping[str, nn.Module], file: Path) -> int:
     """How many of a LoRA file's layers are this model's."""
-    tensors, header = adapter_files.read(file)
+    tensors, header = adapter_files.read_adapter(file)
     layers = {part: adapters.layer_names(net, part) for part, net in nets.items()}
     changes = adapter_files.changes(tensors, header, file)
-    return sum(adapter_files.flat(low.layer) in layers.get(low.part, {}) for low in changes)
+    return sum(key_names.flat_name(low.layer) in layers.get(low.part, {}) for low in changes)
 
 
 def _whole(

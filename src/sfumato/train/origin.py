@@ -48,18 +48,18 @@ ADVICE = "put that back as it was, or begin a new run with another -o"
 
 
 @part
-class Origin:
+class Dependencies:
     """recipe: fields by dotted name; digests: of what the run reads, by what it is called."""
 
     recipe: dict[str, JsonValue]
     digests: dict[str, str]
 
 
-def of(config: Config, digests: Mapping[str, str]) -> Origin:
+def of(config: Config, digests: Mapping[str, str]) -> Dependencies:
     """What a run of this recipe depends on."""
     flat = dict(_flat(config, ""))
     flat.pop("text")
-    return Origin(flat, dict(digests))
+    return Dependencies(flat, dict(digests))
 
 
 def _flat(value: Any, name: str) -> Sequence[tuple[str, Any]]:
@@ -97,17 +97,17 @@ def tokenizer(folder: Path) -> dict[str, str]:
     return {TOKENIZER: digest(file.read_bytes())} if file.is_file() else {}
 
 
-def kept(folder: Path) -> Origin | None:
+def kept(folder: Path) -> Dependencies | None:
     """What the run in a folder was begun with, as far as the folder knows it."""
     if (folder / FILE).exists():
-        return read_json(Origin, folder / FILE, LIMIT)
+        return read_json(Dependencies, folder / FILE, LIMIT)
     try:  # a run of an earlier version, which kept its recipe alone
         return of(read(folder / RECIPE), {})
     except SfumatoError:
         return None
 
 
-def differing(folder: Path, now: Origin) -> list[str]:
+def differing(folder: Path, now: Dependencies) -> list[str]:
     """Fields of the recipe that are not as they were when the run in the folder was begun."""
     before = kept(folder) if (folder / CHECKPOINT).exists() else None
     if before is None:
@@ -119,7 +119,7 @@ def differing(folder: Path, now: Origin) -> list[str]:
     ]
 
 
-def going_on(folder: Path, now: Origin, *, whole: bool = True) -> list[str]:
+def going_on(folder: Path, now: Dependencies, *, whole: bool = True) -> list[str]:
     """Lines about what differs from the run in the folder; refused where it cannot go on.
 
     whole: now has all digests; else only those that it has are compared.
@@ -157,15 +157,17 @@ def going_on(folder: Path, now: Origin, *, whole: bool = True) -> list[str]:
 
 def _differences(before: Mapping[str, str], now: Mapping[str, str], whole: bool) -> list[str]:
     lines = [f"{name} has changed" for name in now if before.get(name, now[name]) != now[name]]
+    if not whole:  # what is looked at early may be more than the run reads
+        return lines
     lines += [f"{name} is new" for name in now if name not in before]
-    return lines + [f"{name} is gone" for name in before if whole and name not in now]
+    return lines + [f"{name} is gone" for name in before if name not in now]
 
 
 def _shown(value: JsonValue) -> str:
     return f"{value!r:.60}" if not isinstance(value, float) else f"{value:g}"
 
 
-def begin(folder: Path, config: Config, now: Origin) -> None:
+def begin(folder: Path, config: Config, now: Dependencies) -> None:
     """Record what the run goes on with."""
     checkpoint.put_text(folder / RECIPE, config.text)
     record = {"recipe": now.recipe, "digests": now.digests}

@@ -7,7 +7,6 @@ from random import Random
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 Corner = tuple[int, int]
 
@@ -24,7 +23,7 @@ def cut(pictures: Tensor, side: int, places: Sequence[Corner]) -> Tensor:
     return torch.stack([picture[:, y : y + side, x : x + side] for picture, (y, x) in pairs])
 
 
-def lowered(pictures: Tensor, factor: int, amounts: Sequence[float], noise: Tensor) -> Tensor:
+def noised(small: Tensor, amounts: Sequence[float], noise: Tensor) -> Tensor:
     """The low-resolution input, each row with noise of its own deviation (arXiv 2205.11487)."""
-    spread = torch.tensor(amounts, device=pictures.device)[:, None, None, None]
-    return F.avg_pool2d(pictures, factor) + spread * noise
+    spread = torch.tensor(amounts, device=small.device)[:, None, None, None]
+    return small + spread * noise

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 import sfumato.models
 from sfumato.core.errors import SfumatoError
-from sfumato.models.card import CleanClipCard, Part, read_part
-from sfumato.models.card import read as read_card
+from sfumato.models.card import CleanClipCard, Part, read_card, read_part
 from sfumato.models.files import vocabularies
 from sfumato.models.files.checkpoint import read_state_dict
 from sfumato.nn.bands import widened, widened_out
@@ -55,7 +54,7 @@ def extended(file: Path, concepts: Iterable[Concept], vocabulary: int) -> Tokeni
     Its merges come after the old ones and join bytes that English has not, so that English texts
     keep their tokens and a network that knows them forgets nothing.
     """
-    data = json.loads(vocabularies.read(file).to_str())
+    data = json.loads(vocabularies.read_tokenizer(file).to_str())
     vocab, merges = data["model"]["vocab"], data["model"]["merges"]
     hangul = [" ".join(re.findall("[가-힣]+", text)) for text in _said(concepts)]
     learned = models.BPE()
@@ -115,15 +114,15 @@ def earlier(name: str, part: Part) -> tuple[dict[str, Tensor], Path | None]:
     return weights, folder / words if words else None
 
 
-def digests(weights: Mapping[str, Tensor]) -> dict[str, str]:
-    """Of the weights that a run starts from."""
+def digests(weights: Mapping[str, Tensor], field: str = "model.start") -> dict[str, str]:
+    """Of the weights that a field of the recipe names."""
     digest = sha256()
     for name in sorted(weights):
         digest.update(name.encode())
         digest.update(
             weights[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
         )
-    return {"the weights of model.start": digest.hexdigest()[:24]}
+    return {f"the weights of {field}": digest.hexdigest()[:24]}
 
 
 def _files(folder: Path, name: str, part: Part) -> tuple[Sequence[str], str | None]:
@@ -210,8 +209,8 @@ def _grown(name: str, value: Tensor, target: Tensor) -> Tensor:
 
 def _retokenised(table: Tensor, target: Tensor, old: Path, new: Path) -> Tensor:
     """Embeddings of another vocabulary: equal pieces keep theirs, others start as their parts."""
-    before = vocabularies.read(old, len(table))
-    after = vocabularies.read(new, len(target))
+    before = vocabularies.read_tokenizer(old, len(table))
+    after = vocabularies.read_tokenizer(new, len(target))
     old_ids = before.get_vocab()
     out = target.float().clone() * table.std()
     for piece, index in after.get_vocab().items():

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sfumato import documents
 from sfumato.cli import show
 from sfumato.cli.remote.chosen import TOKEN_FILE, Chosen
-from sfumato.core.errors import SfumatoError, one_line
+from sfumato.core.errors import SfumatoError, one_line, quoted
 from sfumato.server.events import ENDING, AnyEvent, JobEvent
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def checked(url: str) -> str:
     except ValueError:
         whole = False
     if not whole or parts.query or parts.fragment or parts.username is not None:
-        raise SfumatoError(f"--server {url!r:.200}: write it such as http://127.0.0.1:8642")
+        raise SfumatoError(f"--server {quoted(url)}: write it such as http://127.0.0.1:8642")
     return url.rstrip("/")
 
 

@@ -39,7 +39,7 @@ def fetched(server: Server, job: Job, output: str | None, as_json: bool) -> None
         target = Destination.of(output or PICTURES)
         target.check([target.folder / "x"])
         result = result_of(server, done(job))
-        written = result.written(target)
+        written = result.write(target)
         show.saved([one.path for one in written], result.recipe, as_json)
         if troubles := [one.trouble for one in written if one.trouble]:
             raise SfumatoError("; ".join(troubles))

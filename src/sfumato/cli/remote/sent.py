@@ -7,6 +7,7 @@ among their fields.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from typing import Any
 
 from sfumato import documents, images
 from sfumato.cli import show
-from sfumato.cli.asked import Asked, check_target, say_what_it_knows
+from sfumato.cli.asked import Asked, check_target, plan_text, say_what_it_knows
 from sfumato.cli.remote import sweeping
 from sfumato.cli.remote.chosen import Chosen
 from sfumato.cli.remote.results import result_of
@@ -26,7 +27,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.measure.axis import Axis, written
 from sfumato.methods import from_data, to_data
 from sfumato.models import replay as replays
-from sfumato.models.adapters import file_of
+from sfumato.models.files.adapter_places import only_file
 from sfumato.models.result import Result
 from sfumato.recipe import Recipe
 from sfumato.recipe.fields import UNKNOWN, Adapter
@@ -37,6 +38,9 @@ ADAPTER_BYTES = 16 << 30
 PLAN = ("prompt", "calls", "times", "solver", "work_size", "size", "edited", "seconds", "memory",
         "methods", "recipe")  # fmt: skip
 """What a plan here says."""
+
+
+log = logging.getLogger("sfumato")
 
 
 @dataclass(frozen=True)
@@ -91,9 +95,11 @@ class Sent:
     def plan(self, as_json: bool) -> str:
         self.server.upload(self.inputs)
         plan = self.server.plan(self.row)
+        for note in plan["notes"]:
+            log.info("%s", note)
         if as_json:
             return json.dumps({name: plan[name] for name in PLAN})
-        return "\n".join(plan["sentences"])
+        return plan_text(plan["sentences"])
 
     @contextmanager
     def watched(self, quiet: bool) -> Iterator[Any]:
@@ -154,7 +160,7 @@ def composed(
 def replayed(chosen: Chosen, source: str, values: Mapping[str, Any]) -> Sent:
     """A recipe as it was recorded, to be sent."""
     check_here(values)
-    server, recipe = server_of(chosen), replays.read(source)
+    server, recipe = server_of(chosen), replays.read_recipe(source)
     server.model(recipe.model)
     with replays.inputs_from(recipe, [Path(source).resolve().parent, Path.cwd()]):
         methods = [from_data(entry, "recipe") for entry in recipe.methods]
@@ -179,7 +185,7 @@ def adapter_of(text: str, scale: float, named: Mapping[str, str]) -> Adapter:
     """An adapter of the server: a name on the model's card, a file that it offers or has made."""
     path = Path(text)
     if text not in named and path.exists():
-        file = file_of(path) if path.is_dir() else path
+        file = only_file(path) if path.is_dir() else path
         data = documents.read_bytes(file, ADAPTER_BYTES)
         return {"file": file.name, "sha256": sha256(data).hexdigest(), "scale": scale}
     return {"file": bare(named.get(text, text)), "sha256": UNKNOWN, "scale": scale}

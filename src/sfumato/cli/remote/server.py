@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sfumato.cli import show
 from sfumato.cli.remote.chosen import Chosen, Detached
 from sfumato.cli.remote.connection import Connection
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.interrupts import undisturbed
 from sfumato.images import ImageInput
 from sfumato.models.card import phrased
@@ -77,7 +77,7 @@ class Server:
         if name not in self.models:
             known = ", ".join(self.models)
             raise SfumatoError(
-                f"model {name!r:.80}: not offered by {self.connection.url}; it offers {known}"
+                f"model {quoted(name)}: not offered by {self.connection.url}; it offers {known}"
             )
         return self.models[name]
 

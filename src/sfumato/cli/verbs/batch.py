@@ -81,7 +81,7 @@ def batch(cls: type[Method] | None, values: dict[str, Any]) -> None:
 
     target = Destination.of(values["output"], "name", "row")
     target.check([target.folder / "x"], embedded=0, makes=True)
-    rows = batches.rows(values["source"])
+    rows = batches.read_rows(values["source"])
     line = CommandLine(cls, values, target)
     store = unstored() if values["no_store"] else nullcontext()
     with (
@@ -97,7 +97,7 @@ def batch(cls: type[Method] | None, values: dict[str, Any]) -> None:
             if state not in ("made", "skipped", batches.UNREACHED):
                 show.errors.print(f"{row.where}: {state}")
 
-        report = batches.run(rows, job, target.folder, done=done)
+        report = batches.run(rows, job, target.folder, notify=done)
     failures = [{"row": row.number, "where": row.where, "error": e} for row, e in report.failed]
     if values["as_json"]:
         print(json.dumps({"paths": [str(p) for p in report.made], "skipped": report.skipped,

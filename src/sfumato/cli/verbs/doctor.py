@@ -22,6 +22,7 @@ OPTIONAL = {
     "bitsandbytes": "for dreambooth --eight-bit",
     "accelerate": "for training on several devices",
     "resvg-py": "for data build-emoji",
+    "fastapi": "for serve (sfumato[server])",
 }
 
 

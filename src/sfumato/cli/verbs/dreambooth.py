@@ -160,7 +160,7 @@ def ready(folder: Path, config: Config) -> str:
 
 def planned(config: Config) -> str:
     """What would run, without making a class picture or touching the run."""
-    from sfumato.models.added_words import layers_of
+    from sfumato.models.added_words import layer_count
     from sfumato.models.loaders.library import load
     from sfumato.train.subject import class_pictures, naming
     from sfumato.train.subject.shots import read_shots
@@ -174,9 +174,9 @@ def planned(config: Config) -> str:
     known = vocabulary_of(model) if subject.name else ()
     count = len(naming.inspected(tokens, name, known, spelled_by(model)))
     text = model.phrase(subject.wording.format(subject.noun))
-    said = model.phrase(subject.wording.format(f"{name} {subject.noun}"))
+    phrase = model.phrase(subject.wording.format(f"{name} {subject.noun}"))
     if config.tuner != "dreambooth":
-        apart = f" for each of {layers_of(model)} layers" if config.tuner == "p_plus" else ""
+        apart = f" for each of {layer_count(model)} layers" if config.tuner == "p_plus" else ""
         return (
             f"pictures: {', '.join(shot.name for shot in shots)}\n"
             f"training: {subject.vectors} vector(s) of a word{apart}, {optim.steps} steps of "
@@ -193,7 +193,7 @@ def planned(config: Config) -> str:
     what += " and its upsampler" if subject.upsampler else ""
     lines = [
         f"pictures: {', '.join(shot.name for shot in shots)}",
-        f"subject: {said!r}; its name is {count} token(s)",
+        f"subject: {phrase!r}; its name is {count} token(s)",
         f"class: {text!r}, {len(missing)} pictures to make",
         f"training: {what}, {optim.steps} steps of {rows} pictures, rate {optim.rate:g}",
     ]

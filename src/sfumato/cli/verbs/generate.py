@@ -14,6 +14,7 @@ from sfumato.cli.makers import Maker, prompted
 from sfumato.cli.options import keyword
 from sfumato.cli.verb import Verb
 from sfumato.cli.verbs.shared import COMMON, EMBED, NO_STORE, OUTPUT, PLAN, SHEET
+from sfumato.core.errors import quoted
 from sfumato.core.solvers import SOLVERS
 from sfumato.core.spacing import NAMES
 from sfumato.home import unstored
@@ -26,7 +27,7 @@ def seeded(text: str | int) -> int | str:
     try:
         return int(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no whole number, nor random") from None
+        raise typer.BadParameter(f"{quoted(str(text))} is no whole number, nor random") from None
 
 
 RUN = (

@@ -18,7 +18,7 @@ def info(source: str, as_json: bool, quiet: bool) -> None:
 
     path = Path(source)
     if path.is_file() and path.suffix.lower() not in (".pt", ".pth", ".ckpt", ".safetensors"):
-        print(replay.read(path).to_json(indent=None if as_json else 1))
+        print(replay.read_recipe(path).to_json(indent=None if as_json else 1))
         return
     model = library.load(source)
     data = {"name": model.name, **asdict(model.card), "weights": model.weights}

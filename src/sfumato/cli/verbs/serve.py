@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.options import argument, keyword
 from sfumato.cli.verb import Group, Verb
 from sfumato.cli.verbs.shared import DEBUG, QUIET
 from sfumato.core.errors import SfumatoError
+
+if TYPE_CHECKING:
+    from sfumato.server.settings import Limits
 
 FOLDER = keyword(
     "folder", str | None, None, "--folder", text="jobs and pictures; SFUMATO_HOME/server"
@@ -26,6 +31,13 @@ OPTIONS = (
     keyword("root_path", str, "", "--root-path", text="path that a proxy puts in front"),
     keyword("days", float, 90.0, "--days", text="how long ended jobs stay; 0 for ever"),
     keyword("gib", float, 50.0, "--gib", text="of pictures; the oldest go beyond; 0 for no end"),
+    keyword(
+        "limits",
+        list[str],
+        [],
+        "--limit",
+        text="NAME=NUMBER of what a client may ask for; docs/server.md; repeatable",
+    ),
     keyword("drain", float, 30.0, "--drain", text="seconds that running jobs get when it stops"),
     keyword("resume", bool, False, "--resume", text="go on at once after a crash"),
     QUIET,
@@ -53,6 +65,25 @@ def folder_of(folder: str | None) -> Path:
     return (home() / "server" if folder is None else Path(folder)).resolve()
 
 
+def limits_of(texts: list[str]) -> Limits:
+    """NAME=NUMBER, each of a field of Limits."""
+    from sfumato.server.settings import Limits
+
+    known = {name: type(value) for name, value in asdict(Limits()).items()}
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, number = text.partition("=")
+        if name not in known or not equals:
+            raise SfumatoError(f"--limit {text}: write NAME=NUMBER of {', '.join(known)}")
+        try:
+            values[name] = known[name](number)
+        except ValueError:
+            raise SfumatoError(f"--limit {text}: {number!r} is no number") from None
+        if not 0 < values[name] < 1e15:
+            raise SfumatoError(f"--limit {text}: give more than 0")
+    return Limits(**values)
+
+
 def serve(
     folder: str | None,
     host: str,
@@ -67,6 +98,7 @@ def serve(
     root_path: str,
     days: float,
     gib: float,
+    limits: list[str],
     drain: float,
     resume: bool,
     quiet: bool,
@@ -94,6 +126,7 @@ def serve(
         folder=folder_of(folder),
         tokens=serving.read_tokens(Path(tokens)) if tokens is not None else {},
         hosts=(*names, host),
+        limits=limits_of(limits),
         retention=Retention(days or None, int(gib * (1 << 30)) or None),
         secure=certfile is not None,
         root_path=root_path,

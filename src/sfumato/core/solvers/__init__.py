@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, is_dataclass
 from functools import partial
+from inspect import signature
 from typing import Any
 
 from sfumato.core.errors import SfumatoError
@@ -33,13 +34,19 @@ __all__ = [
     "variances",
 ]
 
+
+def _ode() -> DPMpp2M:
+    """dpmpp-2m: its id says that eta is 0, so it has no option."""
+    return DPMpp2M()
+
+
 SOLVERS: dict[str, Callable[..., Any]] = {
     "ddpm": DDPM,
     "ddim": DDIM,
     "euler-a": partial(DDIM, eta=1.0),  # ancestral Euler is DDIM with eta 1, written in sigma/alpha
     "heun": RungeKutta,
     "edm": EDM,
-    "dpmpp-2m": DPMpp2M,
+    "dpmpp-2m": _ode,
     "dpmpp-2m-sde": partial(DPMpp2M, eta=1.0),
     "plms": PLMS,
     "plms-prk": partial(PLMS, start="prk"),
@@ -56,6 +63,9 @@ INSTEAD = {
 }  # fmt: skip
 """What is nearest to solvers of other programs that are not here."""
 
+PROTOCOL = ("id", "order", "stochastic", "needs", "mean_shift", "evaluated", "step", "jumped")
+"""What every solver has (base.Solver)."""
+
 ALIASES = {"euler": "ddim"}  # Euler's method in x/alpha over sigma/alpha is DDIM without noise
 
 
@@ -64,6 +74,11 @@ def solver(value: str | Mapping[str, Any] | Solver[Any]) -> Solver[Any]:
     if not isinstance(value, str | Mapping):
         if not callable(getattr(value, "step", None)) or isinstance(value, type):
             raise SfumatoError(f"solver {value!r:.60}: is none; give one of {', '.join(SOLVERS)}")
+        if missing := [name for name in PROTOCOL if not hasattr(value, name)]:
+            raise SfumatoError(
+                f"solver {type(value).__name__}: lacks {', '.join(missing)}; a solver has "
+                f"{', '.join(PROTOCOL)}"
+            )
         return value
     options = {} if isinstance(value, str) else dict(value)
     given = value if isinstance(value, str) else options.pop("solver", None)
@@ -82,14 +97,17 @@ def solver(value: str | Mapping[str, Any] | Solver[Any]) -> Solver[Any]:
 
 
 def options_of(name: str) -> list[str]:
-    """Fields that a solver of this id takes; that of dpmpp-2m says that its eta is 0."""
-    make: Any = SOLVERS[name]
-    return [] if name == "dpmpp-2m" else [f.name for f in fields(getattr(make, "func", make))]
+    """What the maker of a solver of this id takes."""
+    return list(signature(SOLVERS[name]).parameters)
 
 
 def solver_data(value: Solver[Any]) -> str | dict[str, Any]:
-    """What a recipe records: the id, or an object when there are options."""
-    if value.id == "dpmpp-2m":  # which says that eta is 0
-        return value.id
-    options = asdict(value)  # type: ignore[call-overload]
+    """What a recipe records: the id, or an object when there are options.
+
+    Of a solver that is not ours: the fields where it is a dataclass, else the id alone.
+    """
+    if value.id in SOLVERS:
+        options = {name: getattr(value, name) for name in options_of(value.id)}
+    else:
+        options = asdict(value) if is_dataclass(value) and not isinstance(value, type) else {}
     return {"solver": value.id, **options} if options else value.id

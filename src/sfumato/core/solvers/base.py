@@ -34,7 +34,8 @@ class Solver(Protocol[State]):
 
     order: of its global error in the step; needs: what it reads of a Prediction; mean_shift: takes
     a guide's score g as Sigma g on its mean instead of in x0 and eps. State: what it remembers of
-    earlier transitions, None of none.
+    earlier transitions, None of none. Any class with these will do; of a frozen dataclass a recipe
+    records the fields beside the id.
     """
 
     needs: ClassVar[frozenset[str]]

@@ -112,7 +112,7 @@ def is_kept(file: Path, wanted: str, model: Model) -> bool:
         images.open_image(file)
     except SfumatoError:
         return False
-    recipe = replay.read(file)
+    recipe = replay.read_recipe(file)
     ran = (recipe.id, recipe.versions.get("weights"), recipe.run.get("dtype"))
     if ran != (wanted, f"sha256 {model.weights}", model.choice.dtype):
         raise SfumatoError(

@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class MatchColour:
-    """Gives each channel of the edited part of the pixels the guide's mean and deviation."""
+    """Gives each channel of the edited part of the pixels the reference's mean and deviation."""
 
-    guide: Tensor
+    reference: Tensor
     mask: Tensor | None
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        guide = self.guide.expand_as(pixels)
+        reference = self.reference.expand_as(pixels)
         weight = torch.ones_like(pixels)
         if self.mask is not None:
             weight = (self.mask > 0).to(pixels).expand_as(pixels)
         mean, std = _moments(pixels, weight)
-        goal, spread = _moments(guide, weight)
+        goal, spread = _moments(reference, weight)
         matched = (pixels - mean) * (spread / std.clamp_min(1e-6)) + goal
         return torch.where(weight > 0, matched, pixels)
 

@@ -78,7 +78,7 @@ class Way:
         cond = process.null
         if process.cond is None and source is not None:
             cond = source.encode([self.caption], process.label)
-        down = process.spaced(process.begins.level(process))
+        down = process.spaced(process.start_or_noise.level(process))
         if self.top is not None and self.top < down[0]:
             raise SfumatoError(
                 f"{self.name}: t_invert {self.top:g} is below t_start {down[0]:g}; it must be at "

@@ -66,7 +66,7 @@ class Loss(Method, ABC):
 
     def place(self) -> Place:
         """A content picture sets the run's size where nothing else does."""
-        return Place.of(self.guide)
+        return Place.of(self.reference_picture)
 
     def bind_guide(self, run: Run) -> Guide:
         with torch.no_grad():
@@ -76,14 +76,14 @@ class Loss(Method, ABC):
                 self.id,
                 self.on,
                 self.window,
-                "model" if self.through == "network" else "input",
+                self.through,
                 decode=decoder(self.id, run, self.decoder),
                 mask=self.acting(run),
                 looks=(self.decoder, self.mask),
             )
 
     @property
-    def guide(self) -> ImageInput | None:
+    def reference_picture(self) -> ImageInput | None:
         """The content picture, where the loss has one of its own."""
         return getattr(self, "image", None)
 
@@ -96,7 +96,7 @@ class Loss(Method, ABC):
 
         The loss's own `image`, else what the run begins from or keeps. Tensors are states.
         """
-        image = self.guide
+        image = self.reference_picture
         if image is not None and not image.is_tensor:
             picture = image.picture()
             if run.frame is None or run.frame.picture != picture.size:

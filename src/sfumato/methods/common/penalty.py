@@ -66,7 +66,7 @@ Measure = Callable[[View], "Tensor"]
 class Penalty(Guide):
     """logp = -weight measure(View of the prediction); measure gives (B,), smaller is better.
 
-    through "input": x0 is taken as a constant plus alpha x, so that no network is differentiated.
+    through "prediction": x0 is taken as a constant plus alpha x; no network is differentiated.
     decode: state to pixels in [-1, 1]; mask (1 or B, 1, H, W) or (1, H, W), 1 = acts there: the
     picture is seen whole, its gradient is multiplied by the mask. looks: guides of equal `looks`
     and `through` share a View.
@@ -77,7 +77,7 @@ class Penalty(Guide):
     name: str = "loss"
     on: str = "mixture"
     window: tuple[float, float] = (0.0, 1.0)
-    through: Literal["input", "model"] = "model"
+    through: Literal["prediction", "network"] = "network"
     decode: Callable[[Any], Any] | None = None
     mask: Any = None
     looks: Any = None
@@ -96,7 +96,7 @@ class Penalty(Guide):
         if self.looks not in views:
             x0 = pred.x0
             held = x.detach() if call.held is None else call.held
-            if self.through == "input":
+            if self.through == "prediction":
                 x0 = torch.add(x0, x - held, alpha=call.alpha)
             pixels = x0 if self.decode is None else self.decode(x0)
             if self.mask is not None:

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
 from sfumato.documents import parse_data, parse_json, read_json
-from sfumato.models.files.checkpoint import DAMAGED, read_state_dict
+from sfumato.models.files.checkpoint import READ_ERRORS, read_state_dict
+from sfumato.models.files.key_names import part_of
 
 log = logging.getLogger("sfumato")
 
@@ -38,7 +39,7 @@ UNSUPPORTED = {
 
 
 @dataclass(frozen=True, eq=False)
-class Low:
+class LowRank:
     """A change of low rank: W + scale up down. layer: as the file calls it."""
 
     part: str
@@ -94,8 +95,8 @@ class Scales(BaseModel):
 
     def of(self, layer: str, rank: int) -> float:
         """alpha / rank, alpha by the first pattern that fits (as peft does), else the rank."""
-        found = (value for key, value in self.alpha_pattern.items() if fits(key, layer))
-        alpha = next(found, self.lora_alpha)
+        alphas = (value for key, value in self.alpha_pattern.items() if pattern_fits(key, layer))
+        alpha = next(alphas, self.lora_alpha)
         if alpha is None:
             return 1.0
         return alpha / (rank**0.5 if self.use_rslora else rank)
@@ -113,7 +114,7 @@ class Peft(BaseModel):
     alpha_pattern: dict[str, float] | None = Field(None, max_length=10_000)
 
 
-def read(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
+def read_adapter(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Tensors of an adapter's file, dictionaries in it flattened, and its header."""
     header: dict[str, str] = {}
     if file.suffix == ".safetensors":
@@ -123,12 +124,12 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
                 header = opened.metadata() or {}
         except SafetensorError as error:
             raise SfumatoError(f"adapter {file}: cannot be read ({error})") from None
-        return tensors, header | beside(file)
+        return tensors, header | peft_header(file)
     if file.suffix not in (".pt", ".bin", ".ckpt", ".pth"):
         raise SfumatoError(f"adapter {file.name}: give a .safetensors, .pt or .bin file")
     try:
         data = torch.load(file, "cpu", weights_only=True)
-    except DAMAGED as error:
+    except READ_ERRORS as error:
         raise SfumatoError(
             f"adapter {file}: cannot be read as weights ({type(error).__name__})"
         ) from None
@@ -137,31 +138,21 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
     return data, header
 
 
-def beside(file: Path) -> dict[str, str]:
+def peft_header(file: Path) -> dict[str, str]:
     """What peft's adapter_config.json says, as diffusers' header would say it of the UNet."""
     config = file.with_name("adapter_config.json")
     if file.name != "adapter_model.safetensors" or not config.is_file():
         return {}
-    said = read_json(Peft, config)
-    kind = "DoRA" if said.use_dora else said.peft_type
+    peft = read_json(Peft, config)
+    kind = "DoRA" if peft.use_dora else peft.peft_type
     if kind != "LORA":
         raise SfumatoError(f"adapter {file.parent.name}: {kind:.40} is not supported, LoRA is")
     scales = {
-        "unet.lora_alpha": said.lora_alpha,
-        "unet.alpha_pattern": said.alpha_pattern or {},
-        "unet.use_rslora": bool(said.use_rslora),
+        "unet.lora_alpha": peft.lora_alpha,
+        "unet.alpha_pattern": peft.alpha_pattern or {},
+        "unet.use_rslora": bool(peft.use_rslora),
     }
     return {"lora_adapter_metadata": json.dumps(scales)}
-
-
-def flat(name: str) -> str:
-    """A layer's name without what tells its writers apart."""
-    name = name.removeprefix("base_model.model.").removeprefix("text_model.")
-    name = re.sub(r"self_attn\.to_([qkv])(_lora)?$", r"self_attn.\1_proj", name)
-    name = re.sub(r"self_attn\.to_out(_lora)?$", "self_attn.out_proj", name)
-    name = name.replace(".processor.", ".").replace("to_out_lora", "to_out.0")
-    name = re.sub(r"\.to_out$", ".to_out.0", re.sub(r"(to_[qkv])_lora", r"\1", name))
-    return name.replace(".", "_").removeprefix("text_model_")
 
 
 DOWN = re.compile(
@@ -174,14 +165,6 @@ UPS = {
     "lora_linear_layer.down": "lora_linear_layer.up",
     ".down.weight": ".up.weight",
 }
-KOHYA = {
-    "lora_unet_": "unet",
-    "lora_te_": "text_encoder",
-    "lora_te1_": "text_encoder",
-    "lora_te2_": "text_encoder_2",
-}
-
-
 FULL: dict[str, Literal["weight", "bias"]] = {
     ".diff": "weight", ".diff_b": "bias", ".w_norm": "weight", ".b_norm": "bias",
 }  # fmt: skip
@@ -190,46 +173,35 @@ FACTORS = ("lora_A", "lora_B", "lora_down", "lora_up", "down", "up", "default")
 EMBEDDING = re.compile(r"^(.*?)\.lora_embedding_A(?:\.default)?$")
 
 
-def changes(tensors: Mapping[str, Any], header: Mapping[str, str], file: Path) -> list[Low | Full]:
+def changes(
+    tensors: Mapping[str, Any], header: Mapping[str, str], file: Path
+) -> list[LowRank | Full]:
     """The changes of a LoRA file of either format; what is no change is warned of."""
     for mark, kind in UNSUPPORTED.items():
         if any(mark in name for name in tensors):
             raise SfumatoError(f"adapter {file.name}: {kind} is not supported, LoRA and LoCon are")
     for name, value in tensors.items():
-        check(name, value, file)
-    where = f"adapter {file.name}: lora_adapter_metadata"
-    given = header.get("lora_adapter_metadata", "{}")
-    noted = parse_json(dict[str, JsonValue], given, where)
-    scales = {
-        part: parse_data(Scales, _under(noted, f"{part}."), where)
-        for part in ("unet", "text_encoder", "text_encoder_2")
-    }
-    made: list[Low | Full] = []
-    used: set[str] = set()
+        check_tensor(name, value, file)
+    lora = _Lora(tensors, _scales(header, file), file.name)
+    layers: list[LowRank | Full] = []
+    consumed: set[str] = set()
     for name in sorted(tensors):
         if matched := DOWN.match(name):
-            partner = next(name.replace(w, other) for w, other in UPS.items() if w in name)
-            made += _pair(tensors, matched[1], name, partner, scales, file)
-            used |= {name, partner, f"{matched[1]}.alpha"}
-            used |= {_bias(name), _bias(partner)}
+            partner = next(name.replace(down, up) for down, up in UPS.items() if down in name)
+            layers += lora.factors(matched[1], name, partner)
+            consumed |= {name, partner, f"{matched[1]}.alpha"}
+            consumed |= {_bias(name), _bias(partner)}
         elif matched := EMBEDDING.match(name):
             partner = name.replace("lora_embedding_A", "lora_embedding_B")
-            down, up = tensors[name], _partner(tensors, partner, file)
-            if down.ndim != 2 or up.ndim != 2 or up.shape[1] != down.shape[0]:
-                raise SfumatoError(f"adapter {file.name}: {name} and {partner} do not fit together")
-            part, layer = part_of(matched[1])
-            scale = scales[part].of(layer, down.shape[0])
-            made.append(Low(part, layer, up.T, down.T, scale))
-            used |= {name, partner}
-        else:
-            ending = next((ending for ending in FULL if name.endswith(ending)), None)
-            if ending is not None:
-                part, layer = part_of(name.removesuffix(ending))
-                made.append(Full(part, layer, tensors[name], FULL[ending]))
-                used.add(name)
-    made += _biases(tensors, used)
-    spare = sorted(tensors.keys() - used)
-    if not made:
+            layers.append(lora.embedding(matched[1], name, partner))
+            consumed |= {name, partner}
+        elif ending := next((ending for ending in FULL if name.endswith(ending)), None):
+            part, layer = part_of(name.removesuffix(ending))
+            layers.append(Full(part, layer, tensors[name], FULL[ending]))
+            consumed.add(name)
+    layers += lora.biases(consumed)
+    spare = sorted(tensors.keys() - consumed)
+    if not layers:
         some = ", ".join(spare[:2])
         raise SfumatoError(
             f"adapter {file.name}: no LoRA layers in it ({some}); sfumato reads LoRA files of "
@@ -240,67 +212,89 @@ def changes(tensors: Mapping[str, Any], header: Mapping[str, str], file: Path) -
             "adapter %s: %d of its tensors are no change that is known here, left out: %s",
             file.name, len(spare), spare[0],
         )  # fmt: skip
-    return made
+    return layers
 
 
-def _pair(
-    tensors: Mapping[str, Tensor],
-    stem: str,
-    name: str,
-    partner: str,
-    scales: Mapping[str, Scales],
-    file: Path,
-) -> Iterator[Low | Full]:
-    """A layer's two factors, and what biases of theirs add to the layer's own."""
-    part, layer = part_of(stem)
-    down, up = tensors[name], _partner(tensors, partner, file)
-    alpha = tensors.get(f"{stem}.alpha")
-    if down.ndim < 2 or up.ndim < 2 or up[:1].numel() != down.shape[0]:
-        raise SfumatoError(
-            f"adapter {file.name}: {name} is {tuple(down.shape)}, {partner} {tuple(up.shape)}; "
-            "these are no two factors of one change"
-        )
-    if alpha is not None and alpha.numel() != 1:
-        raise SfumatoError(f"adapter {file.name}: {stem}.alpha is {tuple(alpha.shape)}, no number")
-    rank = down.shape[0]
-    scale = scales[part].of(layer, rank) if alpha is None else float(alpha) / rank
-    yield Low(part, layer, down, up, scale)
-    if (bias := tensors.get(_bias(partner))) is not None:
-        yield Full(part, layer, scale * bias.float(), "bias", added=True)
-    if (bias := tensors.get(_bias(name))) is not None:
-        if bias.shape != (rank,):
+def _scales(header: Mapping[str, str], file: Path) -> dict[str, Scales]:
+    """part -> what the header says of its scales."""
+    source = f"adapter {file.name}: lora_adapter_metadata"
+    metadata = header.get("lora_adapter_metadata", "{}")
+    entries = parse_json(dict[str, JsonValue], metadata, source)
+    return {
+        part: parse_data(Scales, _entries_under(entries, f"{part}."), source)
+        for part in ("unet", "text_encoder", "text_encoder_2")
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class _Lora:
+    """Tensors of the LoRA file `name`, and what its header says of the scales of each part."""
+
+    tensors: Mapping[str, Any]
+    scales: Mapping[str, Scales]
+    name: str
+
+    def factors(self, stem: str, name: str, partner: str) -> Iterator[LowRank | Full]:
+        """A layer's two factors, and what biases of theirs add to the layer's own."""
+        part, layer = part_of(stem)
+        down, up = self.tensors[name], self.partner(partner)
+        alpha = self.tensors.get(f"{stem}.alpha")
+        if down.ndim < 2 or up.ndim < 2 or up[:1].numel() != down.shape[0]:
             raise SfumatoError(
-                f"adapter {file.name}: {_bias(name)} is {tuple(bias.shape)}, the rank {rank}"
+                f"adapter {self.name}: {name} is {tuple(down.shape)}, {partner} "
+                f"{tuple(up.shape)}; these are no two factors of one change"
             )
-        shift = scale * (up.float().flatten(1) @ bias.float())
-        yield Full(part, layer, shift, "bias", added=True)
+        if alpha is not None and alpha.numel() != 1:
+            raise SfumatoError(
+                f"adapter {self.name}: {stem}.alpha is {tuple(alpha.shape)}, no number"
+            )
+        rank = down.shape[0]
+        scale = self.scales[part].of(layer, rank) if alpha is None else float(alpha) / rank
+        yield LowRank(part, layer, down, up, scale)
+        if (bias := self.tensors.get(_bias(partner))) is not None:
+            yield Full(part, layer, scale * bias.float(), "bias", added=True)
+        if (bias := self.tensors.get(_bias(name))) is not None:
+            if bias.shape != (rank,):
+                raise SfumatoError(
+                    f"adapter {self.name}: {_bias(name)} is {tuple(bias.shape)}, the rank {rank}"
+                )
+            shift = scale * (up.float().flatten(1) @ bias.float())
+            yield Full(part, layer, shift, "bias", added=True)
+
+    def embedding(self, stem: str, name: str, partner: str) -> LowRank:
+        """An embedding's two factors, which peft keeps the other way round."""
+        down, up = self.tensors[name], self.partner(partner)
+        if down.ndim != 2 or up.ndim != 2 or up.shape[1] != down.shape[0]:
+            raise SfumatoError(f"adapter {self.name}: {name} and {partner} do not fit together")
+        part, layer = part_of(stem)
+        return LowRank(part, layer, up.T, down.T, self.scales[part].of(layer, down.shape[0]))
+
+    def biases(self, consumed: set[str]) -> list[Full]:
+        """Layers' own biases, which are then consumed: kohya's names mean what is added, peft's
+        (bias "all" or "lora_only") the bias as it was trained."""
+        replaces = any(".lora_A." in name for name in self.tensors)
+        biases = []
+        for name in sorted(self.tensors.keys() - consumed):
+            stem = name.removesuffix(".bias").removesuffix(".base_layer")
+            if name.endswith(".bias") and stem.rpartition(".")[2] not in FACTORS:
+                part, layer = part_of(stem)
+                biases.append(Full(part, layer, self.tensors[name], "bias", replaces))
+                consumed.add(name)
+        return biases
+
+    def partner(self, name: str) -> Tensor:
+        """The other factor of a change."""
+        if name not in self.tensors:
+            raise SfumatoError(f"adapter {self.name}: {name} is missing; the file is damaged")
+        factor: Tensor = self.tensors[name]
+        return factor
 
 
 def _bias(name: str) -> str:
     return f"{name.removesuffix('weight')}bias"
 
 
-def _biases(tensors: Mapping[str, Tensor], used: set[str]) -> list[Full]:
-    """Layers' own biases, which are then used: kohya's names mean what is added, peft's (bias "all"
-    or "lora_only") the bias as it was trained."""
-    replaces = any(".lora_A." in name for name in tensors)
-    made = []
-    for name in sorted(tensors.keys() - used):
-        stem = name.removesuffix(".bias").removesuffix(".base_layer")
-        if name.endswith(".bias") and stem.rpartition(".")[2] not in FACTORS:
-            part, layer = part_of(stem)
-            made.append(Full(part, layer, tensors[name], "bias", replaces))
-            used.add(name)
-    return made
-
-
-def _partner(tensors: Mapping[str, Tensor], name: str, file: Path) -> Tensor:
-    if name not in tensors:
-        raise SfumatoError(f"adapter {file.name}: {name} is missing; the file is damaged")
-    return tensors[name]
-
-
-def check(name: str, value: Any, file: Path) -> None:
+def check_tensor(name: str, value: Any, file: Path) -> None:
     """A tensor of finite floats that is not empty."""
     if not isinstance(value, Tensor):
         raise SfumatoError(f"adapter {file.name}: {name} is no tensor; it is no LoRA file")
@@ -314,15 +308,15 @@ def check(name: str, value: Any, file: Path) -> None:
         raise SfumatoError(f"adapter {file.name}: {name} holds values that are not finite")
 
 
-def _under(noted: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    return {k.removeprefix(prefix): v for k, v in noted.items() if k.startswith(prefix)}
+def _entries_under(entries: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {k.removeprefix(prefix): v for k, v in entries.items() if k.startswith(prefix)}
 
 
 QUANTIFIED = re.compile(r"\)\s*[*+{]|[*+}]\s*[*+{]|[*+{].*[*+{].*[*+{].*[*+{]")
 """What may take a matcher for ever: repeated groups or repeats, and more than three of any."""
 
 
-def fits(pattern: str, layer: str) -> bool:
+def pattern_fits(pattern: str, layer: str) -> bool:
     """Whether a pattern of peft's fits a layer: a regular expression of the end of its name."""
     if len(pattern) > 200 or QUANTIFIED.search(pattern):
         raise SfumatoError(f"adapter: pattern {pattern!r:.60} is too involved to be tried")
@@ -330,14 +324,3 @@ def fits(pattern: str, layer: str) -> bool:
         return re.match(rf"(.*\.)?({pattern})$", layer) is not None
     except re.error as error:
         raise SfumatoError(f"adapter: pattern {pattern!r:.60} is none ({error})") from None
-
-
-def part_of(name: str) -> tuple[str, str]:
-    """(part of the model, layer) of a layer's full name; a network's own names have no prefix."""
-    for prefix, part in KOHYA.items():
-        if name.startswith(prefix):
-            return part, name.removeprefix(prefix)
-    for part in ("unet", "text_encoder_2", "text_encoder"):
-        if name.startswith(f"{part}."):
-            return part, name.removeprefix(f"{part}.")
-    return "unet", name

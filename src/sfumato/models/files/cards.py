@@ -43,7 +43,7 @@ def _schedule(name: str) -> str:
     return name
 
 
-def _read_by(read: Callable[[Any], object]) -> AfterValidator:
+def _readable_by(read: Callable[[Any], object]) -> AfterValidator:
     """A value that is kept as it is, if it can be read."""
 
     def checked(value: Any) -> Any:
@@ -57,9 +57,9 @@ def _read_by(read: Callable[[Any], object]) -> AfterValidator:
 
 
 # by names of their own, since in the class its fields stand for the functions
-Solved = Annotated[str | dict[str, Any], _read_by(solver)]
-Spaced = Annotated[str, _read_by(declared)]
-Entry = Annotated[dict[str, Any], _read_by(from_data)]
+Solved = Annotated[str | dict[str, Any], _readable_by(solver)]
+Spaced = Annotated[str, _readable_by(declared)]
+Entry = Annotated[dict[str, Any], _readable_by(from_data)]
 
 
 def _template(text: str) -> str:
@@ -129,7 +129,7 @@ class Network(_Part):
     bands: Bands | None = None
 
     @model_validator(mode="after")
-    def _whole(self) -> Network:
+    def _check(self) -> Network:
         if self.xf_width and self.xf_width % self.xf_heads:
             raise ValueError(
                 f"xf_width {self.xf_width}: is no multiple of xf_heads {self.xf_heads}"
@@ -152,7 +152,7 @@ class Stage(_Part):
     training: dict[str, JsonValue] = {}
 
     @model_validator(mode="after")
-    def _whole(self) -> Stage:
+    def _check(self) -> Stage:
         inputs, outputs = self.network.in_channels, self.network.out_channels
         if inputs != COLOURS or outputs != inputs * (2 if self.learned_range else 1):
             raise ValueError(
@@ -193,7 +193,7 @@ class Clip(_Part):
     training: dict[str, JsonValue] = {}
 
     @model_validator(mode="after")
-    def _whole(self) -> Clip:
+    def _check(self) -> Clip:
         if (self.weights is None) != (len(self.parts) == 2):
             raise ValueError("weights: must be given, or parts with image_encoder and text_encoder")
         return self
@@ -218,11 +218,11 @@ class Classifier(_Part):
     training: dict[str, JsonValue] = {}
 
     @model_validator(mode="after")
-    def _whole(self) -> Classifier:
-        named = sum(map(len, self.classes.values()))
-        if named != self.network.out_channels:
+    def _check(self) -> Classifier:
+        count = sum(map(len, self.classes.values()))
+        if count != self.network.out_channels:
             raise ValueError(
-                f"classes: {named} names for {self.network.out_channels} outputs of the network"
+                f"classes: {count} names for {self.network.out_channels} outputs of the network"
             )
         return self
 
@@ -258,7 +258,7 @@ class Card(_Part):
     adapters: dict[Text, Name] = {}
 
     @model_validator(mode="after")
-    def _whole(self) -> Card:
+    def _check(self) -> Card:
         network = self.base.network
         if bool(network.xf_width) != (self.base.tokenizer is not None):
             raise ValueError("base.tokenizer: must be given where the network reads text alone")

@@ -27,57 +27,63 @@ class LoadReport:
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
 
+    @classmethod
+    def of(cls, expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> LoadReport:
+        """expected: the network's tensors; weights: the file's."""
+        return cls(
+            matched=tuple(name for name in expected if name in weights),
+            missing=tuple(name for name in expected if name not in weights),
+            unexpected=tuple(name for name in weights if name not in expected),
+        )
+
     def __str__(self) -> str:
-        missing = f"missing: {_some(self.missing)}" if self.missing else "none missing"
+        missing = f"missing: {_abridged(self.missing)}" if self.missing else "none missing"
         unexpected = (
-            f"unexpected: {_some(self.unexpected)}" if self.unexpected else "none unexpected"
+            f"unexpected: {_abridged(self.unexpected)}" if self.unexpected else "none unexpected"
         )
         return f"{len(self.matched)} tensors matched, {missing}, {unexpected}"
 
 
-def _some(names: Sequence[str], n: int = 3) -> str:
-    more = f" and {len(names) - n} more" if len(names) > n else ""
-    return ", ".join(names[:n]) + more
+def _abridged(names: Sequence[str], n: int = 3) -> str:
+    others = f" and {len(names) - n} more" if len(names) > n else ""
+    return ", ".join(names[:n]) + others
 
 
-def shaped(make: Callable[[], Net], what: str) -> Net:
+def meta_network(make: Callable[[], Net], name: str) -> Net:
     """A network without memory for its weights; numbers that make none are one line."""
     try:
         with torch.device("meta"):
             return make()
-    except (*DAMAGED, AssertionError) as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise SfumatoError(f"{what}: its numbers make none ({said:.120})") from None
+    except (*READ_ERRORS, AssertionError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise SfumatoError(f"{name}: its numbers make none ({reason:.120})") from None
 
 
-def compared(
-    wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], allow_missing: bool
+def compare(
+    expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], allow_missing: bool
 ) -> LoadReport:
-    report = LoadReport(
-        matched=tuple(name for name in wanted if name in given),
-        missing=tuple(name for name in wanted if name not in given),
-        unexpected=tuple(name for name in given if name not in wanted),
-    )
+    """How a file's weights fit the network's; those that do not are one line."""
+    report = LoadReport.of(expected, weights)
     if not report.matched:
         raise SfumatoError(
-            f"weights: none of their {len(given)} keys ({_some(report.unexpected)}) is one of the "
-            f"network's ({_some(report.missing)})"
+            f"weights: none of their {len(weights)} keys ({_abridged(report.unexpected)}) is one "
+            f"of the network's ({_abridged(report.missing)})"
         )
     wrong = [
-        f"{name} is {tuple(given[name].shape)} in the file, {tuple(wanted[name].shape)} here"
+        f"{name} is {tuple(weights[name].shape)} in the file, {tuple(expected[name].shape)} here"
         for name in report.matched
-        if given[name].shape != wanted[name].shape
+        if weights[name].shape != expected[name].shape
     ]
     if wrong:
         raise SfumatoError(
-            f"weights: {len(wrong)} shapes differ from the configuration: {_some(wrong)}"
+            f"weights: {len(wrong)} shapes differ from the configuration: {_abridged(wrong)}"
         )
     if report.missing and not allow_missing:
         raise SfumatoError(f"weights: {report}")
     return report
 
 
-DAMAGED = (  # what the readers raise on files that are cut, overwritten or something else
+READ_ERRORS = (  # what the readers raise on files that are cut, overwritten or something else
     ArithmeticError,
     AttributeError,
     EOFError,
@@ -101,8 +107,8 @@ def read_state_dict(path: str | Path | Sequence[str | Path]) -> dict[str, Tensor
     tensors: dict[str, Tensor] = {}
     for file in map(Path, files):
         part = _read(file)
-        if twice := sorted(tensors.keys() & part.keys()):
-            raise SfumatoError(f"{file}: {_some(twice)} is in another shard too")
+        if repeated := sorted(tensors.keys() & part.keys()):
+            raise SfumatoError(f"{file}: {_abridged(repeated)} is in another shard too")
         tensors |= part
     return tensors
 
@@ -118,7 +124,7 @@ def _read(file: Path) -> dict[str, Tensor]:
         tensors = {name: value for name, value in data.items() if isinstance(value, Tensor)}
     except PermissionError as error:
         raise SfumatoError(f"{file}: no permission to read it") from error
-    except DAMAGED as error:
+    except READ_ERRORS as error:
         if "Unsupported global" in str(error):
             raise SfumatoError(
                 f"{file}: holds Python objects besides tensors, which could run code; "
@@ -132,7 +138,7 @@ def _read(file: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def load_into(make: Callable[[], Net], files: Mapping[str, Sequence[Path]], device: str) -> Net:
+def load_network(make: Callable[[], Net], files: Mapping[str, Sequence[Path]], device: str) -> Net:
     """The network of a card with its weights. files: by what their names get in front."""
     weights = {
         f"{prefix}{name}": value.float()
@@ -140,12 +146,12 @@ def load_into(make: Callable[[], Net], files: Mapping[str, Sequence[Path]], devi
         for name, value in read_state_dict(shards).items()
     }
     first = next(iter(files.values()))[0]
-    wanted = shaped(make, f"{first.name}: the card's network").state_dict()
-    for name, value in wanted.items():  # before memory is asked for
+    expected = meta_network(make, f"{first.name}: the card's network").state_dict()
+    for name, value in expected.items():  # before memory is asked for
         if name not in weights or weights[name].shape != value.shape:
-            there = tuple(weights[name].shape) if name in weights else "missing"
+            actual = tuple(weights[name].shape) if name in weights else "missing"
             raise SfumatoError(
-                f"{first.name}: does not fit the card ({name} is {there}, {tuple(value.shape)} "
+                f"{first.name}: does not fit the card ({name} is {actual}, {tuple(value.shape)} "
                 "by the card)"
             )
     net = make()
@@ -153,12 +159,12 @@ def load_into(make: Callable[[], Net], files: Mapping[str, Sequence[Path]], devi
     return net.to(device)
 
 
-def fit_weights(net: nn.Module, weights: Mapping[str, Tensor], name: str, what: str) -> None:
+def fit_weights(net: nn.Module, weights: Mapping[str, Tensor], name: str, layout: str) -> None:
     """The weights in the network, frozen."""
     try:
         net.load_state_dict(weights)
     except RuntimeError as error:
         raise SfumatoError(
-            f"{name}: does not fit {what} ({' '.join(str(error).split())[:200]})"
+            f"{name}: does not fit {layout} ({' '.join(str(error).split())[:200]})"
         ) from None
     net.eval().requires_grad_(False)

@@ -41,10 +41,10 @@ class Foreign(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, allow_inf_nan=False)
 
 
-def pipeline(path: Path) -> dict[str, str]:
+def pipeline_classes(path: Path) -> dict[str, str]:
     """part -> class of a pipeline's model_index.json, and its "_class_name"."""
-    data = config(path)
-    found = {}
+    data = read_config(path)
+    classes = {}
     for part, value in data.items():
         if isinstance(value, list):
             if len(value) != 2 or not all(v is None or isinstance(v, str) for v in value):
@@ -57,19 +57,19 @@ def pipeline(path: Path) -> dict[str, str]:
                     f"supported, for its part {part:.40}; Stable Diffusion 1.x, 2.x, XL, their "
                     "inpainting variants, DDPM and unconditional LDM are"
                 )
-            found[part] = value[1]
-    found["_class_name"] = str(data.get("_class_name", ""))
+            classes[part] = value[1]
+    classes["_class_name"] = str(data.get("_class_name", ""))
     if data.get("requires_aesthetics_score"):
         raise SfumatoError(f"{path}: XL's refiner reads aesthetic scores and is not supported")
-    return found
+    return classes
 
 
-def zeros(path: Path, usual: bool) -> bool:
+def empty_prompt_is_zeros(path: Path, default: bool) -> bool:
     """Whether the pipeline's empty prompt is all zeros."""
-    found = config(path).get("force_zeros_for_empty_prompt", usual)
-    if not isinstance(found, bool):
-        raise SfumatoError(f"{path}: force_zeros_for_empty_prompt = {found!r:.40}: must be a bool")
-    return found
+    value = read_config(path).get("force_zeros_for_empty_prompt", default)
+    if not isinstance(value, bool):
+        raise SfumatoError(f"{path}: force_zeros_for_empty_prompt = {value!r:.40}: must be a bool")
+    return value
 
 
 ABSENT: dict[str, tuple[Any, ...]] = {
@@ -119,9 +119,9 @@ class UNet(Foreign):
     num_class_embeds: Annotated[int, Range(1, 1 << 20)] | None = None
 
 
-def unet(path: Path, kind: str) -> None:
+def check_unet(path: Path, kind: str) -> None:
     """Refuse a UNet whose inputs nothing here gives."""
-    data = config(path)
+    data = read_config(path)
     for key, allowed in ABSENT.items():
         if data.get(key) not in allowed:
             raise SfumatoError(
@@ -160,21 +160,21 @@ class Autoencoder(Foreign):
     latents_std: Annotated[list[Annotated[float, Range(gt=0)]], Field(max_length=64)] | None = None
 
 
-def autoencoder(path: Path) -> None:
+def check_autoencoder(path: Path) -> None:
     """Refuse an autoencoder of anything but coloured pictures."""
-    data = config(path)
+    data = read_config(path)
     for key in ("in_channels", "out_channels"):
         if data.get(key, 3) != 3:
             raise SfumatoError(f"{path}: {key} = {data[key]!r:.40}; only RGB is supported")
-    found = parse_data(Autoencoder, data, str(path))
-    channels = found.latent_channels or 4
+    sizes = parse_data(Autoencoder, data, str(path))
+    channels = sizes.latent_channels or 4
     for name in ("latents_mean", "latents_std"):
-        values = getattr(found, name)
+        values = getattr(sizes, name)
         if values is not None and len(values) != channels:
             raise SfumatoError(f"{path}: {name} has {len(values)} values for {channels} channels")
 
 
-def config(path: Path) -> Json:
+def read_config(path: Path) -> Json:
     """Any configuration; quantised weights are refused, whose readers are other programs'."""
     if not path.exists():
         raise SfumatoError(
@@ -206,14 +206,14 @@ class TextEncoder(Foreign):
     eos_token_id: int | list[int] | None = 49407
 
 
-def text_encoder(path: Path) -> Any:
+def text_encoder_config(path: Path) -> Any:
     """A CLIPTextConfig of the file's sizes alone: how it computes is not the file's to say."""
     from transformers import CLIPTextConfig
 
-    config(path)
-    found = read_json(TextEncoder, path)
-    _heads(found, path)
-    return CLIPTextConfig(**found.model_dump())
+    read_config(path)
+    sizes = read_json(TextEncoder, path)
+    _check_heads(sizes, path)
+    return CLIPTextConfig(**sizes.model_dump())
 
 
 class VisionEncoder(Foreign):
@@ -243,29 +243,29 @@ class Clip(Foreign):
     logit_scale_init_value: Annotated[float, Range(-100, 100)] = 2.6592
 
 
-def clip(path: Path) -> Any:
+def clip_config(path: Path) -> Any:
     """A CLIPConfig of the file's sizes alone."""
     from transformers import CLIPConfig
 
-    found = parse_data(Clip, config(path), str(path))
-    text: Json = {**(found.text_config or {}), **(found.text_config_dict or {})}
-    vision: Json = {**(found.vision_config or {}), **(found.vision_config_dict or {})}
+    sizes = parse_data(Clip, read_config(path), str(path))
+    text: Json = {**(sizes.text_config or {}), **(sizes.text_config_dict or {})}
+    vision: Json = {**(sizes.vision_config or {}), **(sizes.vision_config_dict or {})}
     sides: list[TextEncoder | VisionEncoder] = [
         parse_data(TextEncoder, text, f"{path}: text_config"),
         parse_data(VisionEncoder, vision, f"{path}: vision_config"),
     ]
     for side in sides:
-        _heads(side, path)
-    made: Any = CLIPConfig(
+        _check_heads(side, path)
+    result: Any = CLIPConfig(
         text_config=sides[0].model_dump(),
         vision_config=sides[1].model_dump(),
-        projection_dim=found.projection_dim,
-        logit_scale_init_value=found.logit_scale_init_value,
+        projection_dim=sizes.projection_dim,
+        logit_scale_init_value=sizes.logit_scale_init_value,
     )
-    return made
+    return result
 
 
-def _heads(side: TextEncoder | VisionEncoder, path: Path) -> None:
+def _check_heads(side: TextEncoder | VisionEncoder, path: Path) -> None:
     if side.hidden_size % side.num_attention_heads:
         raise SfumatoError(
             f"{path}: hidden_size {side.hidden_size} is no multiple of num_attention_heads "
@@ -273,7 +273,7 @@ def _heads(side: TextEncoder | VisionEncoder, path: Path) -> None:
         )
 
 
-FILES = ("vocab_file", "merges_file", "tokenizer_file", "added_tokens_file")
+TOKENIZER_FILE_KEYS = ("vocab_file", "merges_file", "tokenizer_file", "added_tokens_file")
 
 
 class Tokenizer(Foreign):
@@ -281,25 +281,25 @@ class Tokenizer(Foreign):
     model_max_length: int | float | None = None
 
 
-Words = dict[str, vocabularies.Id]
-WORDS: tuple[tuple[str, Any], ...] = (
-    ("vocab.json", Words),
-    ("added_tokens.json", Words),
+Vocab = dict[str, vocabularies.Id]
+TOKENIZER_FILES: tuple[tuple[str, Any], ...] = (
+    ("vocab.json", Vocab),
+    ("added_tokens.json", Vocab),
     ("tokenizer.json", vocabularies.Vocabulary),
     ("special_tokens_map.json", dict[str, str | Mapping[str, Any]]),
 )
 """A tokenizer's files and what is in them."""
 
 
-def tokenizer(folder: Path) -> None:
+def check_tokenizer(folder: Path) -> None:
     """Refuse a tokenizer's files that are no CLIP's, or that name files elsewhere."""
     path = folder / "tokenizer_config.json"
     if path.exists():
-        data = config(path)
-        if named := next((name for name in FILES if data.get(name) is not None), None):
-            raise SfumatoError(f"{path}: {named} = {data[named]!r:.60}: leave it out")
+        data = read_config(path)
+        if key := next((name for name in TOKENIZER_FILE_KEYS if data.get(name) is not None), None):
+            raise SfumatoError(f"{path}: {key} = {data[key]!r:.60}: leave it out")
         read_json(Tokenizer, path)
-    for name, kind in WORDS:
+    for name, kind in TOKENIZER_FILES:
         if (folder / name).exists():
             read_json(kind, folder / name, vocabularies.LIMIT)
     for name in ("vocab.json", "merges.txt"):
@@ -313,8 +313,8 @@ class Index(Foreign):
 
 def shards(index: Path) -> list[Path]:
     """The files that an index of weights names, which lie beside it."""
-    found = read_json(Index, index, INDEX_LIMIT)
-    files = [index.parent / name for name in sorted(set(found.weight_map.values()))]
+    weights = read_json(Index, index, INDEX_LIMIT)
+    files = [index.parent / name for name in sorted(set(weights.weight_map.values()))]
     if missing := [file for file in files if not file.is_file()]:
         raise SfumatoError(f"{missing[0]}: missing; the model is incomplete")
     return files

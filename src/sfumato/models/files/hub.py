@@ -20,8 +20,8 @@ from sfumato.recipe.names import HUB
 log = logging.getLogger("sfumato")
 
 WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt")
-UNUSED = ("safety_checker/", "feature_extractor/", "image_encoder/")
-FOREIGN = ("flax", "tf_model", "openvino", "onnx", "rust_model")
+UNUSED_PARTS = ("safety_checker/", "feature_extractor/", "image_encoder/")
+FOREIGN_FORMATS = ("flax", "tf_model", "openvino", "onnx", "rust_model")
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ def is_name(text: str) -> bool:
     return HUB.fullmatch(text) is not None
 
 
-def parsed(name: str) -> tuple[str, str | None]:
+def parse(name: str) -> tuple[str, str | None]:
     """(repository, revision or None)."""
     repository, _, revision = name.partition("@")
     return repository, revision or None
 
 
-def cached(repository: str) -> Path:
+def cache_folder(repository: str) -> Path:
     """The cache's folder of a repository, in the layout that all programs of the hub share."""
     from huggingface_hub import constants
 
@@ -59,8 +59,8 @@ def find(name: str) -> Path | None:
     """The local folder of a hub's model, None where it was not pulled. Asks nobody."""
     if not is_name(name):
         return None
-    repository, revision = parsed(name)
-    root = cached(repository)
+    repository, revision = parse(name)
+    root = cache_folder(repository)
     if ".." in (revision or "").split("/"):
         return None
     ref = root / "refs" / (revision or "main")
@@ -71,12 +71,12 @@ def find(name: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def blobs(snapshot: Path) -> Path | None:
+def blob_folder(snapshot: Path) -> Path | None:
     """Where the files of a snapshot in the hub's cache really lie; None of any other folder."""
     root = snapshot.resolve()
-    found = root.parent.parent / "blobs"
+    folder = root.parent.parent / "blobs"
     # a link: a folder made to look like a repository, which leads anywhere
-    return found if root.parent.name == "snapshots" and not found.is_symlink() else None
+    return folder if root.parent.name == "snapshots" and not folder.is_symlink() else None
 
 
 def pull(name: str) -> Path:
@@ -91,10 +91,10 @@ def pull(name: str) -> Path:
         raise SfumatoError(f"pull {name!r}: write org/name or org/name@revision")
     if constants.HF_HUB_OFFLINE:
         raise SfumatoError(f"pull {name}: HF_HUB_OFFLINE is set; unset it to use the network")
-    repository, revision = parsed(name)
+    repository, revision = parse(name)
     try:
         info = HfApi().model_info(repository, revision=revision, files_metadata=True)
-        files = chosen(remotes(info.siblings or []))
+        files = files_to_pull(remotes(info.siblings or []))
         if not files:
             raise SfumatoError(f"pull {name}: no weights there that sfumato reads")
         total = sum(file.size for file in files) / 1e6
@@ -110,7 +110,7 @@ def pull(name: str) -> Path:
     except SfumatoError:
         raise
     except Exception as error:  # the hub's library raises whatever its transport does
-        raise SfumatoError(f"pull {name}: {said(error)}; started again it goes on") from None
+        raise SfumatoError(f"pull {name}: {first_line(error)}; started again it goes on") from None
     for file in files:
         if not matches(folder / file.path, file):
             (folder / file.path).unlink()
@@ -125,18 +125,18 @@ def fetch(repository: str, commit: str, file: Remote) -> None:
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils._headers import build_hf_headers
 
-    blobs = cached(repository) / "blobs"
-    target, part = blobs / str(file.digest), blobs / f"{file.digest}.part"
+    folder = cache_folder(repository) / "blobs"
+    target, part = folder / str(file.digest), folder / f"{file.digest}.part"
     if target.is_file():
         return
-    blobs.mkdir(parents=True, exist_ok=True)
-    there = part.stat().st_size if part.is_file() else 0
-    if there < file.size:
+    folder.mkdir(parents=True, exist_ok=True)
+    offset = part.stat().st_size if part.is_file() else 0
+    if offset < file.size:
         with part.open("ab") as stream:
             http_get(
                 hf_hub_url(repository, file.path, revision=commit),
                 stream,
-                resume_size=there,
+                resume_size=offset,
                 headers=build_hf_headers(),
                 expected_size=file.size,
             )
@@ -146,52 +146,52 @@ def fetch(repository: str, commit: str, file: Remote) -> None:
     part.replace(target)
 
 
-def said(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """The first line of what the hub's library says."""
     return " ".join((str(error) or type(error).__name__).strip().split("\n")[0].split())[:200]
 
 
 def remotes(siblings: Iterable[Any]) -> list[Remote]:
     """Files as the hub lists them."""
-    made = []
+    files = []
     for file in siblings:
         lfs = getattr(file, "lfs", None)
         digest = getattr(lfs, "sha256", None) if lfs is not None else None
-        made.append(Remote(file.rfilename, int(file.size or 0), digest, file.blob_id))
-    return made
+        files.append(Remote(file.rfilename, int(file.size or 0), digest, file.blob_id))
+    return files
 
 
-def chosen(files: Sequence[Remote]) -> list[Remote]:
+def files_to_pull(files: Sequence[Remote]) -> list[Remote]:
     """What loading reads: configurations, vocabularies, and of each part one set of weights.
 
     safetensors before pickles, full precision before variants; of a pipeline no single-file copies
     and none of the parts that sfumato does not use.
     """
     pipeline = any(file.path == "model_index.json" for file in files)
-    kept = []
+    needed = []
     by_folder: dict[str, list[Remote]] = {}
     for file in files:
         folder, _, name = file.path.rpartition("/")
-        if any(word in file.path for word in FOREIGN):
+        if any(mark in file.path for mark in FOREIGN_FORMATS):
             continue
-        if pipeline and file.path.startswith(UNUSED):
+        if pipeline and file.path.startswith(UNUSED_PARTS):
             continue
         if name.endswith(WEIGHTS):
             if folder or not pipeline:
                 by_folder.setdefault(folder, []).append(file)
         elif name.endswith((".json", ".txt", ".gz", ".bpe")):
-            kept.append(file)
+            needed.append(file)
     for group in by_folder.values():
-        kept += one_set(group) if pipeline else group
-    return kept
+        needed += weight_set(group) if pipeline else group
+    return needed
 
 
-def one_set(files: Sequence[Remote]) -> list[Remote]:
+def weight_set(files: Sequence[Remote]) -> list[Remote]:
     """One set of a part's weights."""
     for ending in WEIGHTS:
-        found = [f for f in files if f.path.endswith(ending) and "non_ema" not in f.path]
+        candidates = [f for f in files if f.path.endswith(ending) and "non_ema" not in f.path]
         for variant in (None, "fp16", "fp32", "bf16"):
-            if group := [f for f in found if variant_of(Path(f.path).name) == variant]:
+            if group := [f for f in candidates if variant_of(Path(f.path).name) == variant]:
                 return group
     return []
 
@@ -213,7 +213,7 @@ def matches(path: Path, file: Remote) -> bool:
     return digest.hexdigest() == (file.digest or file.blob)
 
 
-def pulled() -> list[tuple[str, str]]:
+def pulled_pipelines() -> list[tuple[str, str]]:
     """(name, kind) of every pipeline in the hub's cache."""
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
@@ -222,20 +222,20 @@ def pulled() -> list[tuple[str, str]]:
         cache = scan_cache_dir()
     except CacheNotFound:
         return []
-    found = []
+    pipelines = []
     for repository in cache.repos:
         for revision in repository.revisions:
             index = revision.snapshot_path / "model_index.json"
             if repository.repo_type == "model" and index.is_file():
-                found.append((repository.repo_id, _kind(index)))
+                pipelines.append((repository.repo_id, _kind(index)))
                 break
-    return sorted(found)
+    return sorted(pipelines)
 
 
 def _kind(index: Path) -> str:
     """Class of a pipeline, or what is wrong with its file: the others are listed all the same."""
     try:
-        found = read_json(dict[str, Any], index).get("_class_name")
+        name = read_json(dict[str, Any], index).get("_class_name")
     except SfumatoError as error:
         return f"damaged ({error})"
-    return found if isinstance(found, str) else "pipeline"
+    return name if isinstance(name, str) else "pipeline"

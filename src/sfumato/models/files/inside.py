@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 
-def checked(name: str) -> str:
+def check_name(name: str) -> str:
     """The name, where it is a plain relative one; a ValueError where it leads elsewhere."""
     windows = PureWindowsPath(name)
     if not name.isprintable() or not name or len(name) > 255:
@@ -20,5 +20,5 @@ def checked(name: str) -> str:
     return name
 
 
-Name = Annotated[str, AfterValidator(checked)]
+Name = Annotated[str, AfterValidator(check_name)]
 """A name that a file gives to another beside it or below."""

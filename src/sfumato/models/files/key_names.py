@@ -1,7 +1,7 @@
 """How other programs name the weights of the networks that diffusers has: tables of names.
 
-Original latent-diffusion checkpoints ("sgm" names), the networks of the DDPM and VAE code, and
-open_clip's text encoders. Names and layouts only; files are read elsewhere.
+Original latent-diffusion checkpoints ("sgm" names), the networks of the DDPM and VAE code,
+open_clip's text encoders, and adapters' layers. Names and layouts only; files are read elsewhere.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ TOP = {
 }
 
 
-def blocks(layers: Sequence[int], attended: Mapping[int, bool]) -> Iterator[tuple[str, str]]:
+def block_prefixes(
+    layers: Sequence[int], attended: Mapping[int, bool]
+) -> Iterator[tuple[str, str]]:
     """(ours, sgm) prefixes of the blocks; layers: of each level, downwards; attended: whether up
     block i has attention."""
     n = 1
@@ -43,8 +45,8 @@ def blocks(layers: Sequence[int], attended: Mapping[int, bool]) -> Iterator[tupl
             n += 1
         yield f"down_blocks.{i}.downsamplers.0.conv", f"input_blocks.{n}.0.op"
         n += 1
-    for ours, n in (("resnets.0", 0), ("attentions.0", 1), ("resnets.1", 2)):
-        yield f"mid_block.{ours}", f"middle_block.{n}"
+    for block, n in (("resnets.0", 0), ("attentions.0", 1), ("resnets.1", 2)):
+        yield f"mid_block.{block}", f"middle_block.{n}"
     n = 0
     for i, count in enumerate(reversed(layers)):
         for j in range(count + 1):
@@ -65,19 +67,19 @@ def sgm_names(net: Any) -> dict[str, str]:
     }
     layers = config.layers_per_block
     layers = [layers] * levels if isinstance(layers, int) else layers
-    prefixes = {**dict(blocks(layers, attended)), **TOP}
-    made = {}
+    prefixes = {**dict(block_prefixes(layers, attended)), **TOP}
+    renamed = {}
     for name in names:
         prefix = next((p for p in prefixes if name.startswith(p + ".")), None)
         if prefix is None:
-            made[name] = name
+            renamed[name] = name
             continue
-        rest = name[len(prefix) + 1 :]
+        suffix = name[len(prefix) + 1 :]
         if ".resnets." in prefix:
-            inner, _, leaf = rest.rpartition(".")
-            rest = f"{RESNET.get(inner, inner)}.{leaf}"
-        made[name] = f"{prefixes[prefix]}.{rest}"
-    return made
+            inner, _, leaf = suffix.rpartition(".")
+            suffix = f"{RESNET.get(inner, inner)}.{leaf}"
+        renamed[name] = f"{prefixes[prefix]}.{suffix}"
+    return renamed
 
 
 DDPM_RULES = [
@@ -101,20 +103,20 @@ DDPM_RULES = [
 ]
 
 
-def ddpm_renamed(weights: Mapping[str, Tensor], levels: int) -> dict[str, Tensor]:
+def rename_ddpm(weights: Mapping[str, Tensor], levels: int) -> dict[str, Tensor]:
     """Weights of the DDPM code's UNet, or of a latent-diffusion autoencoder, with our names.
 
     Its up blocks are numbered from the largest; attention there is of 1x1 convolutions.
     """
-    made = {}
+    renamed = {}
     for name, value in weights.items():
         for pattern, replacement in DDPM_RULES:
             name = re.sub(pattern, replacement, name)
         name = re.sub(r"\bup_blocks\.(\d+)", lambda m: f"up_blocks.{levels - 1 - int(m[1])}", name)
         if re.search(r"attentions\.\d+\.to_", name) and value.ndim == 4:
             value = value[:, :, 0, 0]
-        made[name] = value
-    return made
+        renamed[name] = value
+    return renamed
 
 
 OPEN_CLIP_RULES = [
@@ -130,30 +132,59 @@ OPEN_CLIP_RULES = [
 ]
 
 
-def open_clip_renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def rename_open_clip(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A text encoder of open_clip with the names of CLIPTextModel, without "text_model."."""
-    made = {}
+    renamed = {}
     for name, value in weights.items():
         if name in ("logit_scale", "attn_mask"):
             continue
         if name == "text_projection":
-            made["text_projection.weight"] = value.T.contiguous()
+            renamed["text_projection.weight"] = value.T.contiguous()
             continue
         for pattern, replacement in OPEN_CLIP_RULES:
             name = re.sub(pattern, replacement, name)
-        if found := re.match(r"(.*)\.attn\.in_proj_(weight|bias)$", name):
-            for which, part in zip("qkv", torch.chunk(value, 3), strict=True):
-                made[f"{found[1]}.self_attn.{which}_proj.{found[2]}"] = part
+        if fused := re.match(r"(.*)\.attn\.in_proj_(weight|bias)$", name):
+            for letter, part in zip("qkv", torch.chunk(value, 3), strict=True):
+                renamed[f"{fused[1]}.self_attn.{letter}_proj.{fused[2]}"] = part
             continue
-        made[name] = value
-    return made
+        renamed[name] = value
+    return renamed
 
 
-def with_text_model(weights: Mapping[str, Tensor], net: Any) -> dict[str, Tensor]:
+def rename_text_model(weights: Mapping[str, Tensor], net: Any) -> dict[str, Tensor]:
     """Names with or without the prefix "text_model.", as the installed transformers has them."""
-    own = set(net.state_dict())
-    made = {}
+    expected = set(net.state_dict())
+    renamed = {}
     for name, value in weights.items():
         bare = name.removeprefix("text_model.")
-        made[bare if bare in own else f"text_model.{bare}"] = value
-    return made
+        renamed[bare if bare in expected else f"text_model.{bare}"] = value
+    return renamed
+
+
+def flat_name(name: str) -> str:
+    """A layer's name without what tells its writers apart."""
+    name = name.removeprefix("base_model.model.").removeprefix("text_model.")
+    name = re.sub(r"self_attn\.to_([qkv])(_lora)?$", r"self_attn.\1_proj", name)
+    name = re.sub(r"self_attn\.to_out(_lora)?$", "self_attn.out_proj", name)
+    name = name.replace(".processor.", ".").replace("to_out_lora", "to_out.0")
+    name = re.sub(r"\.to_out$", ".to_out.0", re.sub(r"(to_[qkv])_lora", r"\1", name))
+    return name.replace(".", "_").removeprefix("text_model_")
+
+
+KOHYA = {
+    "lora_unet_": "unet",
+    "lora_te_": "text_encoder",
+    "lora_te1_": "text_encoder",
+    "lora_te2_": "text_encoder_2",
+}
+
+
+def part_of(name: str) -> tuple[str, str]:
+    """(part of the model, layer) of a layer's full name; a network's own names have no prefix."""
+    for prefix, part in KOHYA.items():
+        if name.startswith(prefix):
+            return part, name.removeprefix(prefix)
+    for part in ("unet", "text_encoder_2", "text_encoder"):
+        if name.startswith(f"{part}."):
+            return part, name.removeprefix(f"{part}.")
+    return "unet", name

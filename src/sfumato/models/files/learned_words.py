@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
 
-SIDES = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"), ("0", "1"))
+ENCODER_KEYS = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"), ("0", "1"))
 """What files of a word for one or two text encoders call them; the word is the file's name."""
 
 
@@ -20,30 +20,30 @@ def words_of(tensors: Mapping[str, Any], file: Path) -> dict[str, tuple[Tensor, 
     """word -> its vectors for each text encoder, (k, width) or for every cross-attention layer
     (layers, k, width); empty where the file is no such."""
     if "string_to_param" in tensors:  # of the web interface, pickled
-        name, held = str(tensors.get("name") or file.stem), tensors["string_to_param"]
-        vectors = next(iter(held.values()), None) if isinstance(held, dict) else None
+        name, entries = str(tensors.get("name") or file.stem), tensors["string_to_param"]
+        vectors = next(iter(entries.values()), None) if isinstance(entries, dict) else None
         if not isinstance(vectors, Tensor):
             raise SfumatoError(f"adapter {file.name}: string_to_param holds no vectors")
         return {name: (vectors.detach(),)}
     if "emb_params" in tensors:
         return {file.stem: (tensors["emb_params"],)}
-    for names in SIDES:
+    for names in ENCODER_KEYS:
         if set(names) <= tensors.keys() or names[:1] == tuple(tensors):
             return {file.stem: tuple(tensors[name] for name in names if name in tensors)}
     if tensors and all(isinstance(v, Tensor) and v.ndim <= 3 for v in tensors.values()):
         plain = [name for name in tensors if "lora" not in name and "." not in name]
         if len(plain) == len(tensors):
-            found = layered(tensors, file) or tensors
-            return {name: (value,) for name, value in found.items()}
+            layers = layered_word(tensors, file) or tensors
+            return {name: (value,) for name, value in layers.items()}
     return {}
 
 
-def layered(tensors: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
+def layered_word(tensors: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
     """The word of a file {"<t>-0": (k, width), "<t>-1": ...}, a name for every layer, as one
     tensor (layers, k, width); empty where the names are no such."""
-    found = [re.fullmatch(r"(.+)-(\d+)", name) for name in tensors]
-    numbers = {int(m[2]): tensors[m[0]] for m in found if m is not None}
-    words = {m[1] for m in found if m is not None}
+    matches = [re.fullmatch(r"(.+)-(\d+)", name) for name in tensors]
+    numbers = {int(m[2]): tensors[m[0]] for m in matches if m is not None}
+    words = {m[1] for m in matches if m is not None}
     if len(tensors) < 2 or len(numbers) < len(tensors) or len(words) > 1:
         return {}
     word = words.pop()

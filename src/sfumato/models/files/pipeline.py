@@ -17,13 +17,13 @@ import torch
 from sfumato.core.errors import SfumatoError
 from sfumato.models.devices import DTYPES, Choice
 from sfumato.models.files import configs, hub
-from sfumato.models.files.checkpoint import DAMAGED
+from sfumato.models.files.checkpoint import READ_ERRORS
 
 log = logging.getLogger("sfumato")
 
 AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny", "VQModel")
 
-FOREIGN = (*DAMAGED, ImportError, RecursionError)
+LOAD_ERRORS = (*READ_ERRORS, ImportError, RecursionError)
 """What the two libraries raise on files that are damaged or of another kind."""
 
 # diffusers imports bitsandbytes where it is installed, which then speaks of kernels of 4-bit
@@ -39,21 +39,21 @@ def autoencoder(folder: Path, kind: str, choice: Choice, digest: Any = None) -> 
 
     if kind not in AUTOENCODERS:
         raise SfumatoError(f"{folder}: {kind} is not supported; {', '.join(AUTOENCODERS)} are")
-    weights(folder)  # first says what is missing
-    configs.autoencoder(folder / "config.json")
-    return loaded(getattr(diffusers, kind), folder, torch.float32, choice.device, digest)
+    weight_files(folder)  # first says what is missing
+    configs.check_autoencoder(folder / "config.json")
+    return load_part(getattr(diffusers, kind), folder, torch.float32, choice.device, digest)
 
 
 def network(folder: Path, kind: str, choice: Choice, digest: Any) -> Any:
     import diffusers
 
-    weights(folder)  # first says what is missing
-    configs.unet(folder / "config.json", kind)
+    weight_files(folder)  # first says what is missing
+    configs.check_unet(folder / "config.json", kind)
     dtype = DTYPES[choice.dtype]
-    return loaded(getattr(diffusers, kind), folder, dtype, choice.device, digest)
+    return load_part(getattr(diffusers, kind), folder, dtype, choice.device, digest)
 
 
-def loaded(
+def load_part(
     cls: Any, folder: Path, dtype: torch.dtype, device: str, digest: Any = None, config: Any = None
 ) -> Any:
     """A part of the pipeline, frozen, from its safetensors or (weights only) its pickle.
@@ -62,20 +62,20 @@ def loaded(
     """
     if (folder / "adapter_config.json").exists():  # transformers would follow the path in it
         raise SfumatoError(f"{folder}: adapter_config.json; take it out and give it by --adapt")
-    files = weights(folder)
+    files = weight_files(folder)
     for index in folder.glob("*.index*.json"):
         configs.shards(index)
     variant = hub.variant_of(files[0].name)
-    given: dict[str, Any] = {"local_files_only": True, "output_loading_info": True}
+    options: dict[str, Any] = {"local_files_only": True, "output_loading_info": True}
     if config is not None:
-        given["config"] = config
-    given["dtype" if _says_dtype(cls) else "torch_dtype"] = dtype
-    given["use_safetensors"] = files[0].suffix == ".safetensors"
+        options["config"] = config
+    options["dtype" if _takes_dtype(cls) else "torch_dtype"] = dtype
+    options["use_safetensors"] = files[0].suffix == ".safetensors"
     try:
         with quiet():
-            net, info = cls.from_pretrained(str(folder), variant=variant, **given)
-    except FOREIGN as error:
-        raise SfumatoError(f"{folder}: cannot be loaded ({_said(error)})") from None
+            net, info = cls.from_pretrained(str(folder), variant=variant, **options)
+    except LOAD_ERRORS as error:
+        raise SfumatoError(f"{folder}: cannot be loaded ({_reason(error)})") from None
     report(folder.name, info)
     if digest is not None:
         for file in files:
@@ -83,7 +83,7 @@ def loaded(
     return net.to(device).eval().requires_grad_(False)
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """The first line of a foreign error, without advice to read pickles that run code."""
     text = " ".join(str(error).split()) or type(error).__name__
     if "weights_only" in text:
@@ -97,20 +97,23 @@ def quiet() -> Iterator[None]:
     import diffusers.utils.logging as first
     import transformers.utils.logging as second
 
-    before = [(one, one.is_progress_bar_enabled(), one.get_verbosity()) for one in (first, second)]
-    for one, _, _ in before:
-        one.disable_progress_bar()
-        one.set_verbosity_error()
+    before = [
+        (module, module.is_progress_bar_enabled(), module.get_verbosity())
+        for module in (first, second)
+    ]
+    for module, _, _ in before:
+        module.disable_progress_bar()
+        module.set_verbosity_error()
     try:
         yield
     finally:
-        for one, shown, level in before:
-            one.set_verbosity(level)
-            if shown:
-                one.enable_progress_bar()
+        for module, had_bar, level in before:
+            module.set_verbosity(level)
+            if had_bar:
+                module.enable_progress_bar()
 
 
-def _says_dtype(cls: Any) -> bool:
+def _takes_dtype(cls: Any) -> bool:
     """transformers 5 has renamed torch_dtype."""
     import transformers
 
@@ -131,19 +134,19 @@ def report(name: str, info: Mapping[str, Any]) -> None:
         log.warning("%s: %d unexpected weights, not used: %s", name, len(unexpected), unexpected[0])
 
 
-def weights(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
     """A part's weight files: safetensors before pickles, full precision before variants."""
     stems = ("diffusion_pytorch_model", "model", "pytorch_model")
     for ending in ("safetensors", "bin"):
-        found = [
+        files = [
             file
             for file in sorted(folder.glob(f"*.{ending}"))
             if file.name.startswith(stems) and "non_ema" not in file.name
         ]
         for variant in (None, "fp16", "fp32", "bf16"):
-            chosen = [file for file in found if hub.variant_of(file.name) == variant]
-            if chosen:
-                return chosen
+            group = [file for file in files if hub.variant_of(file.name) == variant]
+            if group:
+                return group
     raise SfumatoError(
         f"{folder}: no weights there; the model is incomplete, `sfumato models pull` completes it"
     )
@@ -175,25 +178,25 @@ def tokenizer(folder: Path) -> Any:
     """CLIP's tokenizer of a folder."""
     import transformers
 
-    configs.tokenizer(folder)
+    configs.check_tokenizer(folder)
     # of transformers 4 only the fast one reads a tokenizer.json
     plain = (folder / "vocab.json").is_file()
     cls: Any = getattr(transformers, "CLIPTokenizer" if plain else "CLIPTokenizerFast")
     try:
         return cls.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # tokenizers raises nothing more special than that
-        raise SfumatoError(f"{folder}: cannot be loaded ({_said(error)})") from None
+        raise SfumatoError(f"{folder}: cannot be loaded ({_reason(error)})") from None
 
 
 def check_tokens(tokenizer: Any, size: int, folder: Path) -> None:
     """Refuse a tokenizer whose own tokens are no rows of a text encoder's table of that size."""
     for name in ("bos", "eos", "pad"):
-        found = getattr(tokenizer, f"{name}_token_id")
-        if name == "pad" and found is None:
+        token = getattr(tokenizer, f"{name}_token_id")
+        if name == "pad" and token is None:
             continue
-        if found is None or not 0 <= found < size:
+        if token is None or not 0 <= token < size:
             raise SfumatoError(
-                f"{folder}: its {name} token is {found}, the text encoder has {size}; the "
+                f"{folder}: its {name} token is {token}, the text encoder has {size}; the "
                 "tokenizer belongs to another model"
             )
 
@@ -201,6 +204,6 @@ def check_tokens(tokenizer: Any, size: int, folder: Path) -> None:
 def encoder(folder: Path, kind: str, choice: Choice, digest: Any) -> Any:
     import transformers
 
-    config = configs.text_encoder(folder / "config.json")
+    config = configs.text_encoder_config(folder / "config.json")
     cls, dtype = getattr(transformers, kind), DTYPES[choice.dtype]
-    return loaded(cls, folder, dtype, choice.device, digest, config)
+    return load_part(cls, folder, dtype, choice.device, digest, config)

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 from sfumato.core.errors import SfumatoError
 from sfumato.core.ranges import Range
 from sfumato.documents import parse_data
-from sfumato.models.files.configs import Foreign, config
+from sfumato.models.files.configs import Foreign, read_config
 
 TABLED = (
     "DDIMParallelScheduler",
@@ -46,7 +46,7 @@ VARIANCES: Mapping[str | None, Literal["small", "large"]] = {
 """What variance_type is called here."""
 
 LATENT = {"beta_start": 0.00085, "beta_end": 0.012}
-OWN: Mapping[str, Mapping[str, float]] = dict.fromkeys(
+CLASS_DEFAULTS: Mapping[str, Mapping[str, float]] = dict.fromkeys(
     (
         "DPMSolverSDEScheduler",
         "HeunDiscreteScheduler",
@@ -99,32 +99,33 @@ class Scheduler(Foreign):
     @property
     def clips(self) -> bool:
         """Whether x0 is kept in range."""
-        given = self.clip_sample
-        return self.kind.startswith(CLIPPING) if given is None else given
+        if self.clip_sample is None:
+            return self.kind.startswith(CLIPPING)
+        return self.clip_sample
 
     @property
     def variance(self) -> Literal["small", "large"] | None:
         """Of the solver ddpm's steps; None where the file leaves it open, or to the network."""
-        own = "fixed_small" if self.kind.startswith("DDPM") else None
-        return VARIANCES.get(self.variance_type or own)
+        default = "fixed_small" if self.kind.startswith("DDPM") else None
+        return VARIANCES.get(self.variance_type or default)
 
 
 def scheduler(path: Path) -> Scheduler:
     """A scheduler's file, of a class that has a noise table."""
-    data = config(path)
+    data = read_config(path)
     kind = data.get("_class_name")
     if kind not in TABLED:
         raise SfumatoError(
             f"{path}: scheduler {kind!r:.60} has no noise table that is read here; models of flow "
             "matching, EDM, VE and consistency are not supported"
         )
-    found = parse_data(Scheduler, {**OWN.get(str(kind), {}), **data}, path.name)
-    if found.timestep_type == "continuous":
+    parsed = parse_data(Scheduler, {**CLASS_DEFAULTS.get(str(kind), {}), **data}, path.name)
+    if parsed.timestep_type == "continuous":
         raise SfumatoError(
             f"{path}: timestep_type 'continuous' is not supported, models of EDM's kind read it"
         )
-    if found.use_flow_sigmas:
+    if parsed.use_flow_sigmas:
         raise SfumatoError(f"{path}: use_flow_sigmas, models of flow matching are not supported")
-    if found.variance_type == "learned":
+    if parsed.variance_type == "learned":
         raise SfumatoError(f"{path}: variance_type 'learned' is not supported, learned_range is")
-    return found
+    return parsed

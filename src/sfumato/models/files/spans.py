@@ -21,7 +21,7 @@ class Reader(Protocol):
     def spans(self, text: str, beside: Sequence[str] = ()) -> Spans | None: ...
 
 
-def aligned(rewritten: str, text: str) -> list[Span]:
+def align(rewritten: str, text: str) -> list[Span]:
     """For each character of what a text was rewritten to, the span of the text that it stands for.
 
     Lower case is no difference; what else differs is matched by its neighbours.
@@ -50,23 +50,23 @@ def aligned(rewritten: str, text: str) -> list[Span]:
     return spans
 
 
-def behind(span: Span, places: Sequence[Span]) -> Span:
-    """A span of a rewritten text in the original. places: of `aligned`."""
-    parts = [place for place in places[slice(*span)] if place[0] < place[1]]
-    return (parts[0][0], parts[-1][1]) if parts else (0, 0)
+def original_span(span: Span, places: Sequence[Span]) -> Span:
+    """A span of a rewritten text in the original. places: of `align`."""
+    covered = [place for place in places[slice(*span)] if place[0] < place[1]]
+    return (covered[0][0], covered[-1][1]) if covered else (0, 0)
 
 
-def trimmed(spans: Iterable[Span], text: str) -> list[Span | None]:
+def trim(spans: Iterable[Span], text: str) -> list[Span | None]:
     """Without white space at their ends; None where nothing is left."""
-    kept: list[Span | None] = []
+    trimmed_spans: list[Span | None] = []
     for start, end in spans:
         part = text[start:end]
         start += len(part) - len(part.lstrip())
-        kept.append((start, start + len(part.strip())) if part.strip() else None)
-    return kept
+        trimmed_spans.append((start, start + len(part.strip())) if part.strip() else None)
+    return trimmed_spans
 
 
-def columns(spans: Iterable[Span | None], context: int, before: int = 0) -> Spans:
+def column_spans(spans: Iterable[Span | None], context: int, before: int = 0) -> Spans:
     """Of a context of so many columns, padded and cut. before: of start tokens."""
     row = [*[None] * before, *spans][:context]
     return (*row, *[None] * (context - len(row)))
@@ -76,35 +76,35 @@ END = "</w>"
 """Of a piece that ends a word, in CLIP's vocabulary."""
 
 
-def of_clip(tokenizer: Any, text: str) -> list[Span | None]:
+def clip_spans(tokenizer: Any, text: str) -> list[Span | None]:
     """Spans of the tokens that a CLIP tokenizer of transformers makes of a text.
 
     A slow one keeps no offsets: its pieces are spelt out and matched with the text.
     """
-    asked = {"add_special_tokens": False, "verbose": False}
+    options = {"add_special_tokens": False, "verbose": False}
     if tokenizer.is_fast:
-        pairs = tokenizer(text, return_offsets_mapping=True, **asked).offset_mapping
-        return trimmed([(int(start), int(end)) for start, end in pairs], text)
-    pieces = tokenizer.convert_ids_to_tokens(tokenizer(text, **asked).input_ids)
-    return spelt([_bytes(piece, tokenizer.byte_decoder) for piece in pieces], text)
+        pairs = tokenizer(text, return_offsets_mapping=True, **options).offset_mapping
+        return trim([(int(start), int(end)) for start, end in pairs], text)
+    pieces = tokenizer.convert_ids_to_tokens(tokenizer(text, **options).input_ids)
+    return spelling_spans([_bytes(piece, tokenizer.byte_decoder) for piece in pieces], text)
 
 
-def spelt(pieces: Sequence[bytes], text: str) -> list[Span | None]:
+def spelling_spans(pieces: Sequence[bytes], text: str) -> list[Span | None]:
     """Spans of tokens by what they spell, in UTF-8 and without the white space of the text."""
     letters = b"".join(pieces).decode("utf-8", "replace")
     owners = [k for k, letter in enumerate(letters) for _ in letter.encode()]
-    stands = [k for k, letter in enumerate(text) if not letter.isspace()]
-    solid = "".join(text[k] for k in stands)
+    visible = [k for k, letter in enumerate(text) if not letter.isspace()]
+    solid = "".join(text[k] for k in visible)
     places = [
-        (stands[first], stands[last - 1] + 1) if first < last else (0, 0)
-        for first, last in aligned(letters, solid)
+        (visible[first], visible[last - 1] + 1) if first < last else (0, 0)
+        for first, last in align(letters, solid)
     ]
     spans, at = [], 0
     for piece in pieces:
         touched = owners[at : at + len(piece)]
-        spans.append(behind((touched[0], touched[-1] + 1), places) if touched else (0, 0))
+        spans.append(original_span((touched[0], touched[-1] + 1), places) if touched else (0, 0))
         at += len(piece)
-    return trimmed(spans, text)
+    return trim(spans, text)
 
 
 def _bytes(piece: str, letters: Mapping[str, int]) -> bytes:

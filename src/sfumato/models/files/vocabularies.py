@@ -24,11 +24,11 @@ from pydantic import BaseModel, ConfigDict
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from sfumato.core.denoiser import Cond
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.ranges import Range
 from sfumato.core.source import Span
 from sfumato.documents import parse_json, read_bytes, read_json, read_text
-from sfumato.models.files.spans import Spans, aligned, behind, columns, trimmed
+from sfumato.models.files.spans import Spans, align, column_spans, original_span, trim
 
 GPT2_END = 50256
 CLIP_START, CLIP_END = 49406, 49407
@@ -84,19 +84,19 @@ class File(Vocabulary):
     padding: None = None
 
 
-def read(file: Path, size: int | None = None) -> Tokenizer:
+def read_tokenizer(file: Path, size: int | None = None) -> Tokenizer:
     """The tokenizer of a tokenizer.json. size: of the table that its tokens are rows of."""
     text = read_text(file, LIMIT)
-    found = parse_json(File, text, file.name)
-    if size is not None and (most := max(found.tokens().values(), default=0)) >= size:
+    vocabulary = parse_json(File, text, file.name)
+    if size is not None and (highest := max(vocabulary.tokens().values(), default=0)) >= size:
         raise SfumatoError(
-            f"{file}: has a token {most}, the network's table {size} rows; it belongs to another "
-            "model"
+            f"{file}: has a token {highest}, the network's table {size} rows; it belongs to "
+            "another model"
         )
-    return _built(lambda: Tokenizer.from_str(text), file)
+    return _build(lambda: Tokenizer.from_str(text), file)
 
 
-def _built(make: Callable[[], Tokenizer], file: Path) -> Tokenizer:
+def _build(make: Callable[[], Tokenizer], file: Path) -> Tokenizer:
     try:
         return make()
     except Exception as error:  # tokenizers raises nothing more special than that
@@ -112,24 +112,24 @@ def spell_out(folder: Path) -> None:
     file, vocab, merges = (folder / n for n in ("tokenizer.json", "vocab.json", "merges.txt"))
     if vocab.exists() or not file.exists():
         return
-    found = read_json(Vocabulary, file, LIMIT)
-    merges.write_text("\n".join(["#version: 0.2", *found.pairs()]) + "\n", encoding="utf-8")
-    vocab.write_text(json.dumps(found.tokens(), ensure_ascii=False), encoding="utf-8")
+    vocabulary = read_json(Vocabulary, file, LIMIT)
+    merges.write_text("\n".join(["#version: 0.2", *vocabulary.pairs()]) + "\n", encoding="utf-8")
+    vocab.write_text(json.dumps(vocabulary.tokens(), ensure_ascii=False), encoding="utf-8")
 
 
-def gpt2(encoder: Path, merges: Path) -> Tokenizer:
+def gpt2_tokenizer(encoder: Path, merges: Path) -> Tokenizer:
     """Byte-level BPE of GPT-2 on lower-cased text (50257 entries, no start or end token)."""
     vocab = read_json(dict[str, Annotated[int, Range(0, GPT2_END)]], encoder, LIMIT)
-    pairs = _pairs(read_text(merges, LIMIT).splitlines()[1:], merges)
-    made = _built(lambda: Tokenizer(models.BPE(vocab, pairs)), merges)
-    made.normalizer = normalizers.Lowercase()
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    return made
+    pairs = _merge_pairs(read_text(merges, LIMIT).splitlines()[1:], merges)
+    tokenizer = _build(lambda: Tokenizer(models.BPE(vocab, pairs)), merges)
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
 
 
-def clip(merges: Path) -> Tokenizer:
-    """CLIP's BPE (49408 entries); text is cleaned by `cleaned` before it gets here."""
+def clip_tokenizer(merges: Path) -> Tokenizer:
+    """CLIP's BPE (49408 entries); text is cleaned by `clean` before it gets here."""
     try:
         with gzip.open(io.BytesIO(read_bytes(merges, LIMIT))) as stream:
             data = stream.read(LIMIT + 1)
@@ -138,39 +138,39 @@ def clip(merges: Path) -> Tokenizer:
         raise SfumatoError(f"{merges}: cannot be read as CLIP's vocabulary ({error})") from None
     if len(data) > LIMIT:
         raise SfumatoError(f"{merges}: holds more than {LIMIT >> 20} MiB; it is no vocabulary")
-    pairs = _pairs(lines[1 : CLIP_MERGES + 1], merges)
+    pairs = _merge_pairs(lines[1 : CLIP_MERGES + 1], merges)
     if len(pairs) != CLIP_MERGES:
         raise SfumatoError(f"{merges}: holds {len(pairs)} merges instead of {CLIP_MERGES}")
-    letters = _bytes()
+    letters = _byte_letters()
     names = [*letters, *(letter + "</w>" for letter in letters)]
     names += ["".join(pair) for pair in pairs] + ["<|startoftext|>", "<|endoftext|>"]
     vocab = {name: k for k, name in enumerate(names)}
-    made = _built(
+    tokenizer = _build(
         lambda: Tokenizer(models.BPE(vocab, pairs, end_of_word_suffix="</w>", fuse_unk=False)),
         merges,
     )
-    made.pre_tokenizer = pre_tokenizers.Sequence(
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(CLIP_PATTERN), behavior="removed", invert=True),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    return made
+    return tokenizer
 
 
-def _pairs(lines: Sequence[str], file: Path) -> list[tuple[str, str]]:
+def _merge_pairs(lines: Sequence[str], file: Path) -> list[tuple[str, str]]:
     """Merges, two pieces a line."""
-    made = []
+    pairs = []
     for number, line in enumerate(lines, 2):
         pieces = line.split()
         if len(pieces) == 2:
-            made.append((pieces[0], pieces[1]))
+            pairs.append((pieces[0], pieces[1]))
         elif pieces:
             raise SfumatoError(f"{file}, line {number}: {line!r:.60} is no pair of pieces")
-    return made
+    return pairs
 
 
-def _bytes() -> list[str]:
+def _byte_letters() -> list[str]:
     """The letters that stand for bytes, in the order of CLIP's first 256 entries."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [b for b in range(256) if b not in printable]
@@ -188,14 +188,14 @@ CURLED = {
 }
 
 
-def cleaned(text: str) -> str:
+def clean(text: str) -> str:
     """As CLIP does: entities unescaped twice, white space collapsed, lower case.
 
     Of the ftfy that runs before: what cannot be seen goes, curled quotes, ligatures and wide
     letters become plain ones, NFC. Text that was decoded wrongly is not repaired.
     """
     text = UNSEEN.sub("", text).translate(CURLED)
-    text = WIDE.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
+    text = WIDE.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
     text = html.unescape(html.unescape(unicodedata.normalize("NFC", text)))
     return re.sub(r"\s+", " ", text).strip().lower()
 
@@ -218,7 +218,7 @@ class GlidePrompts:
             # lower case of whole words: a sigma at their end has its own
             ids = self.tokenizer.encode(text.lower()).ids
             if len(ids) > self.context and not self.cut:
-                raise SfumatoError(too_long(text, len(ids), self.context))
+                raise SfumatoError(too_long_message(text, len(ids), self.context))
             ids = ids[: self.context]
             tokens[row, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
             mask[row, : len(ids)] = True
@@ -226,7 +226,7 @@ class GlidePrompts:
 
     def spans(self, text: str, beside: Sequence[str] = ()) -> Spans:
         """Which characters stand behind each column."""
-        return columns(_rewritten(self.tokenizer, text.lower(), text), self.context)
+        return column_spans(_rewritten_spans(self.tokenizer, text.lower(), text), self.context)
 
 
 @dataclass(frozen=True)
@@ -245,9 +245,9 @@ class ClipPrompts:
         lengths = torch.zeros(len(texts), dtype=torch.int64)
         room = self.context - 2
         for row, text in enumerate(texts):
-            ids = self.tokenizer.encode(cleaned(text)).ids
+            ids = self.tokenizer.encode(clean(text)).ids
             if len(ids) > room and not self.cut:
-                raise SfumatoError(too_long(text, len(ids), room))
+                raise SfumatoError(too_long_message(text, len(ids), room))
             ids = [CLIP_START, *ids[:room], CLIP_END]
             tokens[row, : len(ids)] = torch.tensor(ids)
             lengths[row] = len(ids)
@@ -255,16 +255,16 @@ class ClipPrompts:
 
     def spans(self, text: str, beside: Sequence[str] = ()) -> Spans:
         """Which characters stand behind each column, of which the first is the start."""
-        spans = _rewritten(self.tokenizer, cleaned(text), text)
-        return columns(spans[: self.context - 2], self.context, before=1)
+        spans = _rewritten_spans(self.tokenizer, clean(text), text)
+        return column_spans(spans[: self.context - 2], self.context, before=1)
 
 
-def _rewritten(tokenizer: Tokenizer, rewritten: str, text: str) -> list[Span | None]:
+def _rewritten_spans(tokenizer: Tokenizer, rewritten: str, text: str) -> list[Span | None]:
     """Spans in a text of the tokens of what it was rewritten to."""
-    places = aligned(rewritten, text)
-    return trimmed([behind(span, places) for span in tokenizer.encode(rewritten).offsets], text)
+    places = align(rewritten, text)
+    return trim([original_span(span, places) for span in tokenizer.encode(rewritten).offsets], text)
 
 
-def too_long(text: str, n: int, room: int) -> str:
+def too_long_message(text: str, n: int, room: int) -> str:
     """What is said of a prompt that does not fit."""
-    return f"prompt {text[:40]!r}…: {n} tokens, this model reads {room}; shorten it by {n - room}"
+    return f"prompt {quoted(text)}: {n} tokens, this model reads {room}; shorten it by {n - room}"

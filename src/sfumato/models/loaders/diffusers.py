@@ -14,23 +14,22 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from sfumato.core.denoiser import Denoiser, Kind
+from sfumato.core.denoiser import Denoiser, Kind, Traits
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import Table, linear, scaled_linear, squared_cosine
 from sfumato.core.spaces import IDENTITY, Space
 from sfumato.models.card import Card, Defaults, StageCard
 from sfumato.models.devices import Choice
 from sfumato.models.encoders import Encoder, Encoders
-from sfumato.models.files import configs, schedulers
-from sfumato.models.files.pipeline import autoencoder, check_tokens, encoder, network, tokenizer
+from sfumato.models.files import configs, pipeline, schedulers
 from sfumato.models.files.schedulers import Scheduler
-from sfumato.models.latents import Conditional, Latents, Traits, Unconditional
+from sfumato.models.latents import Conditional, Latents, Unconditional
 from sfumato.models.model import Model
 
 log = logging.getLogger("sfumato")
 
 KINDS: dict[str, Kind] = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
-ZERO = 2.0**-24  # alpha_bar of a table that ends in pure noise, where a division needs one
+MIN_ALPHA_BAR = 2.0**-24  # alpha_bar of a table that ends in pure noise, where a division needs one
 
 
 def is_pipeline(folder: Path) -> bool:
@@ -40,25 +39,27 @@ def is_pipeline(folder: Path) -> bool:
 
 def load(name: str, folder: Path, choice: Choice) -> Model:
     """The model of a pipeline's folder."""
-    parts = configs.pipeline(folder / "model_index.json")
-    unet = parts.get("unet", "no unet")
+    classes = configs.pipeline_classes(folder / "model_index.json")
+    unet = classes.get("unet", "no unet")
     if unet not in ("UNet2DConditionModel", "UNet2DModel"):
         raise SfumatoError(
-            f"{folder}: {parts['_class_name']} ({unet}) is not supported; Stable Diffusion "
+            f"{folder}: {classes['_class_name']} ({unet}) is not supported; Stable Diffusion "
             "1.x, 2.x, XL, their inpainting variants, DDPM and unconditional LDM are"
         )
     scheduler = schedulers.scheduler(folder / "scheduler" / "scheduler_config.json")
     digest = sha256()
     space: Space = IDENTITY
-    vae = next((part for part in ("vae", "vqvae") if part in parts), None)
+    vae = next((part for part in ("vae", "vqvae") if part in classes), None)
     if vae is not None:
-        space = Latents.of(autoencoder(folder / vae, parts[vae], choice, digest))
-    net = network(folder / "unet", unet, choice, digest)
-    text = None if unet == "UNet2DModel" else _encoders(folder, parts, choice, digest)
-    return assembled(name, net, scheduler, space, text, choice, digest.hexdigest(), folder=folder)
+        space = Latents.of(pipeline.autoencoder(folder / vae, classes[vae], choice, digest))
+    net = pipeline.network(folder / "unet", unet, choice, digest)
+    encoders = None if unet == "UNet2DModel" else _load_encoders(folder, classes, choice, digest)
+    return assemble(
+        name, net, scheduler, space, encoders, choice, digest.hexdigest(), folder=folder
+    )
 
 
-def assembled(
+def assemble(
     name: str,
     net: Any,
     scheduler: Scheduler,
@@ -69,13 +70,13 @@ def assembled(
     *,
     folder: Path | None = None,
     title: str = "",
-    own: Table | None = None,
+    own_table: Table | None = None,
 ) -> Model:
-    """A Model of loaded parts. own: noise table in place of the scheduler's."""
+    """A Model of loaded parts. own_table: noise table in place of the scheduler's."""
     traits = _traits(net, space, text)
-    stride, schedule = space.stride, own or table(scheduler)
+    stride, schedule = space.stride, own_table or noise_table(scheduler)
     kind = KINDS[scheduler.prediction_type]
-    learned = _learned(net, space, scheduler)
+    learned = _learns_range(net, space, scheduler)
     wrapped: Any
     wrapped = Unconditional(net, traits) if text is None else Conditional(net, traits, space)
     side = net.config.sample_size or 64
@@ -86,13 +87,13 @@ def assembled(
         base=StageCard(
             {key: value for key, value in net.config.items() if not key.startswith("_")},
             (),
-            "own" if own else scheduler.beta_schedule,
+            "own" if own_table else scheduler.beta_schedule,
             kind,
             schedule.steps,
             learned,
         ),
         native=(width * stride, height * stride),
-        multiple=stride if text is not None else stride * 2 ** (_depth(net) - 1),
+        multiple=stride if text is not None else stride * 2 ** (_level_count(net) - 1),
         maximum=4 * max(width, height) * stride,
         defaults=_defaults(text, space, scheduler),
     )
@@ -101,35 +102,35 @@ def assembled(
     return Model(name, card, denoiser, (), text, choice, digest, space, folder, scheduler=published)
 
 
-def table(config: Scheduler) -> Table:
+def noise_table(config: Scheduler) -> Table:
     """The noise table that a scheduler's configuration describes."""
-    steps, start, end = config.num_train_timesteps, config.beta_start, config.beta_end
+    steps, low, high = config.num_train_timesteps, config.beta_start, config.beta_end
     if config.trained_betas is not None:
-        made = Table.from_betas(config.trained_betas)
+        table = Table.from_betas(config.trained_betas)
     elif config.beta_schedule == "linear":
-        made = linear(steps, start, end)
+        table = linear(steps, low, high)
     elif config.beta_schedule == "scaled_linear":
-        made = scaled_linear(steps, start, end)
+        table = scaled_linear(steps, low, high)
     else:
-        made = squared_cosine(steps)
-    return _to_zero(made) if config.rescale_betas_zero_snr else made
+        table = squared_cosine(steps)
+    return _zero_terminal_snr(table) if config.rescale_betas_zero_snr else table
 
 
-def _to_zero(given: Table) -> Table:
+def _zero_terminal_snr(table: Table) -> Table:
     """The table moved and scaled so that it ends in pure noise (arXiv 2305.08891, algorithm 1)."""
-    roots = [math.sqrt(a) for a in given.alpha_bar]
+    roots = [math.sqrt(a) for a in table.alpha_bar]
     first, last = roots[0], roots[-1]
     moved = [((root - last) * first / (first - last)) ** 2 for root in roots]
-    return Table((*moved[:-1], min(ZERO, moved[-2] / 2)))
+    return Table((*moved[:-1], min(MIN_ALPHA_BAR, moved[-2] / 2)))
 
 
 def _traits(net: Any, space: Space, text: Encoders | None) -> Traits:
     """What the network reads; refuses inputs that nothing here can give."""
     config, latent = net.config, space.channels
-    known = (latent, 2 * latent + 1) if text is not None else (latent,)
-    if config.in_channels not in known:
+    supported = (latent, 2 * latent + 1) if text is not None else (latent,)
+    if config.in_channels not in supported:
         raise SfumatoError(
-            f"unet: {config.in_channels} input channels; {' or '.join(map(str, known))} are "
+            f"unet: {config.in_channels} input channels; {' or '.join(map(str, supported))} are "
             "supported, models of depth, upscaling and instructions are not"
         )
     if text is not None and config.cross_attention_dim != text.width:
@@ -142,11 +143,12 @@ def _traits(net: Any, space: Space, text: Encoders | None) -> Traits:
         raise SfumatoError(f"unet: addition_embed_type {added!r} is not supported, text_time is")
     if added and text is not None:
         pooled = int(text.encoders[-1].network.config.projection_dim)
-        read = config.projection_class_embeddings_input_dim
-        if read != pooled + 6 * config.addition_time_embed_dim:
+        inputs = config.projection_class_embeddings_input_dim
+        if inputs != pooled + 6 * config.addition_time_embed_dim:
             raise SfumatoError(
-                f"unet: projection_class_embeddings_input_dim {read} is not that of a pooled text "
-                f"of {pooled} and six sizes; XL's refiner, which reads others, is not supported"
+                f"unet: projection_class_embeddings_input_dim {inputs} is not that of a pooled "
+                f"text of {pooled} and six sizes; XL's refiner, which reads others, is not "
+                "supported"
             )
     return Traits(
         num_classes=getattr(config, "num_class_embeds", None),
@@ -155,7 +157,7 @@ def _traits(net: Any, space: Space, text: Encoders | None) -> Traits:
     )
 
 
-def _learned(net: Any, space: Space, scheduler: Scheduler) -> bool:
+def _learns_range(net: Any, space: Space, scheduler: Scheduler) -> bool:
     """Whether the network also gives the range of its variance; refuses other outputs."""
     channels, outputs = space.channels, net.config.out_channels
     if outputs == channels:
@@ -177,7 +179,7 @@ def _title(net: Any, text: Encoders | None, traits: Traits, kind: str) -> str:
     return " ".join(word for word in words if word)
 
 
-def _depth(net: Any) -> int:
+def _level_count(net: Any) -> int:
     return len(net.config.block_out_channels)
 
 
@@ -189,34 +191,37 @@ def _defaults(text: Encoders | None, space: Space, scheduler: Scheduler) -> Defa
     methods: tuple[dict[str, Any], ...] = ()
     if space.stride == 1 and scheduler.thresholding:
         # theirs holds the quantile between 1 and this, whose default is 1: that is a clamp
-        _range(scheduler.sample_max_value, "sample_max_value")
+        _check_range(scheduler.sample_max_value, "sample_max_value")
         methods = ({"method": "threshold", "mode": "static"},)
     elif space.stride == 1 and scheduler.clips:
-        _range(scheduler.clip_sample_range, "clip_sample_range")
+        _check_range(scheduler.clip_sample_range, "clip_sample_range")
         methods = ({"method": "threshold", "mode": "static"},)
     return Defaults(50, "dpmpp-2m", methods=methods)
 
 
-def _range(value: float, name: str) -> None:
+def _check_range(value: float, name: str) -> None:
     if value != 1:
         raise SfumatoError(f"scheduler: {name} {value:g} is not supported, 1 is")
 
 
-def _encoders(folder: Path, parts: Mapping[str, str], choice: Choice, digest: Any) -> Encoders:
+def _load_encoders(
+    folder: Path, classes: Mapping[str, str], choice: Choice, digest: Any
+) -> Encoders:
     """The text encoders that a pipeline names."""
-    names = [name for name in ("text_encoder", "text_encoder_2") if name in parts]
+    names = [name for name in ("text_encoder", "text_encoder_2") if name in classes]
     if not names:
         raise SfumatoError(f"{folder}: the pipeline has no text encoder")
-    made = []
+    encoders = []
     for name in names:
-        if parts[name] not in ("CLIPTextModel", "CLIPTextModelWithProjection"):
+        if classes[name] not in ("CLIPTextModel", "CLIPTextModelWithProjection"):
             raise SfumatoError(
-                f"{folder}: {name} {parts[name]:.60} is not supported, CLIP's text encoders are"
+                f"{folder}: {name} {classes[name]:.60} is not supported, CLIP's text encoders are"
             )
-        words = folder / name.replace("text_encoder", "tokenizer")
-        read = tokenizer(words)
-        net = encoder(folder / name, parts[name], choice, digest)
-        check_tokens(read, int(net.config.vocab_size), words)
-        made.append(Encoder(read, net, "second" if "text_encoder_2" in parts else "last"))
-    zeros = configs.zeros(folder / "model_index.json", "text_encoder_2" in parts)
-    return Encoders(tuple(made), zeros)
+        vocabulary = folder / name.replace("text_encoder", "tokenizer")
+        tokenizer = pipeline.tokenizer(vocabulary)
+        net = pipeline.encoder(folder / name, classes[name], choice, digest)
+        pipeline.check_tokens(tokenizer, int(net.config.vocab_size), vocabulary)
+        layer: Any = "second" if "text_encoder_2" in classes else "last"
+        encoders.append(Encoder(tokenizer, net, layer))
+    zeros = configs.empty_prompt_is_zeros(folder / "model_index.json", "text_encoder_2" in classes)
+    return Encoders(tuple(encoders), zeros)

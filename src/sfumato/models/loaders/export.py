@@ -33,11 +33,13 @@ def export(name: str, folder: Path) -> Path:
     if folder.resolve().is_relative_to(source.resolve()):
         raise SfumatoError(f"{folder}: lies in the model itself; give a folder elsewhere")
     files = _files(source) if source.is_dir() else {source.name: source}
-    made: Path | None = None  # of a name that nobody has, so that nothing of the user's is removed
+    scratch: Path | None = (
+        None  # of a name that nobody has, so that nothing of the user's is removed
+    )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=".sfumato-", dir=folder.parent))
-        part = made / "part"
+        scratch = Path(tempfile.mkdtemp(prefix=".sfumato-", dir=folder.parent))
+        part = scratch / "part"
         part.mkdir()
         for name, file in files.items():
             target = part / name
@@ -47,18 +49,18 @@ def export(name: str, folder: Path) -> Path:
             folder.rmdir()
         part.replace(folder)
     except (OSError, shutil.Error) as error:
-        said = getattr(error, "strerror", None) or str(error)
-        raise SfumatoError(f"{folder}: could not be written ({said:.200})") from None
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SfumatoError(f"{folder}: could not be written ({reason:.200})") from None
     finally:
-        if made is not None:
-            shutil.rmtree(made, ignore_errors=True)
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
     return folder
 
 
 def _files(source: Path) -> dict[str, Path]:
     """Every file of a model folder by its name there, with what is to be copied for it."""
-    root, blobs = source.resolve(), hub.blobs(source)
-    found = {}
+    root, blobs = source.resolve(), hub.blob_folder(source)
+    files = {}
     for folder, folders, names in os.walk(root):
         for name in (*folders, *names):
             path = Path(folder) / name
@@ -72,8 +74,8 @@ def _files(source: Path) -> dict[str, Path]:
                 )
             if not stat.S_ISREG(real.lstat().st_mode if real.exists() else 0):
                 raise SfumatoError(f"{path}: is no regular file, so the model is not copied")
-            found[str(path.relative_to(root))] = real
-    return found
+            files[str(path.relative_to(root))] = real
+    return files
 
 
 def convert(file: Path, target: Path) -> tuple[Path, int]:
@@ -87,7 +89,7 @@ def convert(file: Path, target: Path) -> tuple[Path, int]:
     if target.exists():
         raise SfumatoError(f"{target}: exists; give another name, nothing is overwritten")
     if file.suffix in PICKLES and file.is_file():
-        raw, _ = adapter_files.read(file)
+        raw, _ = adapter_files.read_adapter(file)
         words = learned_words.words_of(raw, file)
         if "string_to_param" in raw:
             tensors = {"emb_params": next(iter(words.values()))[0]}
@@ -101,8 +103,8 @@ def convert(file: Path, target: Path) -> tuple[Path, int]:
         save_file({k: v.clone().contiguous() for k, v in tensors.items()}, part, {"format": "pt"})
         part.replace(target)
     except OSError as error:
-        said = error.strerror or str(error)
-        raise SfumatoError(f"{target}: could not be written ({said})") from None
+        reason = error.strerror or str(error)
+        raise SfumatoError(f"{target}: could not be written ({reason})") from None
     finally:
         part.unlink(missing_ok=True)
     return target, len(tensors)

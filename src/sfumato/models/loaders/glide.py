@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.errors import SfumatoError
-from sfumato.models.card import Card, ClipCard, Defaults, StageCard
-from sfumato.models.files.vocabularies import GlidePrompts, gpt2
+from sfumato.models.card import Card, ClipCard, Defaults
+from sfumato.models.files.vocabularies import GlidePrompts, gpt2_tokenizer
 from sfumato.models.loaders import openai
 
-CLIP_WORDS = "bpe_simple_vocab_16e6.txt.gz"
+CLIP_VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
 ENDINGS = (".pt", ".safetensors")
 
 
@@ -28,11 +28,11 @@ def card(folder: Path) -> Card:
     """What the folder holds, with the notebooks' samplers (arXiv 2112.10741 and its code)."""
     base = _find(folder, "base", "base-inpaint")
     assert base is not None
-    tuned = base.stem == "base-inpaint"
-    upsampler = _find(folder, "upsample-inpaint" if tuned else "upsample", "upsample")
+    inpaints = base.stem == "base-inpaint"
+    upsampler = _find(folder, "upsample-inpaint" if inpaints else "upsample", "upsample")
     steps: dict[str, Any] = {"spacing": "100", "solver": "ddpm"}
-    methods = ({"method": "cfg", "scale": 5.0 if tuned else 3.0}, {"method": "threshold"})
-    fine = Defaults(
+    methods = ({"method": "cfg", "scale": 5.0 if inpaints else 3.0}, {"method": "threshold"})
+    upsampler_defaults = Defaults(
         solver="ddim",
         spacing="fast27",
         methods=({"method": "temperature", "value": 0.997}, {"method": "threshold"}),
@@ -40,12 +40,12 @@ def card(folder: Path) -> Card:
     return Card(
         name="glide",
         title=openai.preset(base.stem).title,
-        base=_stage(base, Defaults()),
+        base=openai.stage_card(base, Defaults()),
         native=(64, 64),
         multiple=8,
         maximum=256,
         defaults=Defaults(methods=methods, **steps),
-        upsamplers=() if upsampler is None else (_stage(upsampler, fine),),
+        upsamplers=() if upsampler is None else (openai.stage_card(upsampler, upsampler_defaults),),
         clip=_clip(folder),
     )
 
@@ -59,37 +59,23 @@ def prompts(folder: Path) -> GlidePrompts:
                 f"{folder}: GLIDE's {file.name} is missing; put GPT-2's encoder.json and vocab.bpe "
                 "beside the checkpoints"
             )
-    return GlidePrompts(gpt2(*files))
+    return GlidePrompts(gpt2_tokenizer(*files))
 
 
 def _find(folder: Path, *stems: str) -> Path | None:
-    found = (folder / (stem + ending) for stem in stems for ending in ENDINGS)
-    return next((file for file in found if file.is_file()), None)
-
-
-def _stage(file: Path, defaults: Defaults) -> StageCard:
-    preset = openai.preset(file.stem)
-    return StageCard(
-        asdict(preset.config),
-        (file.name,),
-        preset.schedule,
-        preset.kind,
-        preset.table,
-        preset.learned_range,
-        factor=preset.factor,
-        defaults=defaults,
-    )
+    candidates = (folder / (stem + ending) for stem in stems for ending in ENDINGS)
+    return next((file for file in candidates if file.is_file()), None)
 
 
 def _clip(folder: Path) -> ClipCard | None:
     """The card's entry of the CLIP, None without the three files."""
     image, text = (_find(folder, f"clip/{side}-enc") for side in ("image", "text"))
-    if image is None or text is None or not (folder / CLIP_WORDS).is_file():
+    if image is None or text is None or not (folder / CLIP_VOCABULARY).is_file():
         return None
-    parts = {"image_encoder": image, "text_encoder": text}
+    halves = {"image_encoder": image, "text_encoder": text}
     return ClipCard(
         asdict(openai.CLIP),
-        CLIP_WORDS,
+        CLIP_VOCABULARY,
         "squaredcos_cap_v2",
-        parts={part: str(file.relative_to(folder)) for part, file in parts.items()},
+        parts={part: str(file.relative_to(folder)) for part, file in halves.items()},
     )

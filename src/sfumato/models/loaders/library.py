@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +14,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import named
 from sfumato.home import home
 from sfumato.models import notebook
-from sfumato.models.card import Card, Defaults, StageCard, read
+from sfumato.models.card import Card, Defaults, StageCard, read_card
 from sfumato.models.devices import DTYPES, Choice, choose
 from sfumato.models.files import hub, vocabularies
 from sfumato.models.files.checkpoint import read_state_dict
@@ -45,36 +45,36 @@ class Entry:
 def entries() -> list[Entry]:
     """Bundled models, cached folders, pulled pipelines, then released checkpoints to be given as
     files."""
-    bundled = [Entry(name, "bundled", read(folder).title) for name, folder in BUNDLED.items()]
-    cached = [Entry(folder.name, "cached", _title(folder)) for folder in _cached()]
-    known = [
-        Entry(name, "known", f"{p.title}, {p.native} px", _released(p))
+    bundled = [Entry(name, "bundled", read_card(folder).title) for name, folder in BUNDLED.items()]
+    cached = [Entry(folder.name, "cached", _title(folder)) for folder in _cached_folders()]
+    released = [
+        Entry(name, "known", f"{p.title}, {p.native} px", _download_hint(p))
         for name, p in openai.PRESETS.items()
     ]
-    known += [
+    released += [
         Entry(name, "known", p.title, "NAME.pth of github.com/crowsonkb/v-diffusion-pytorch")
         for name, p in vdiffusion.PRESETS.items()
     ]
-    pulled = [Entry(name, "pulled", kind) for name, kind in hub.pulled()]
-    return bundled + cached + pulled + known
+    pulled = [Entry(name, "pulled", kind) for name, kind in hub.pulled_pipelines()]
+    return bundled + cached + pulled + released
 
 
 def _title(folder: Path) -> str:
     """Title of a card, or what is wrong with it: the others are listed all the same."""
     try:
-        return read(folder).title
+        return read_card(folder).title
     except SfumatoError as error:
         return f"damaged ({error})"
 
 
-def _released(preset: openai.Preset) -> str:
+def _download_hint(preset: openai.Preset) -> str:
     """Where a checkpoint is to be had, and how it is given."""
     if preset.config.xf_width:
         return "a folder with NAME.pt of github.com/openai/glide-text2im"
     return "NAME.pt of github.com/openai/guided-diffusion"
 
 
-def _cached() -> list[Path]:
+def _cached_folders() -> list[Path]:
     """Model folders that the user keeps where this program looks."""
     return sorted(card.parent for card in (home() / "models").glob("*/card.json"))
 
@@ -99,31 +99,31 @@ def load(
     if path is None and download and hub.is_name(name):
         path = hub.pull(name)
     if path is None:
-        known = ", ".join([*BUNDLED, *(folder.name for folder in _cached())])
+        names = ", ".join([*BUNDLED, *(folder.name for folder in _cached_folders())])
         hint = "`sfumato models` lists what can be loaded"
         if hub.is_name(name):
             hint = f"`sfumato models pull {name}` or --download fetches it from the hub"
         raise SfumatoError(
-            f"model {name!r:.200}: not one of {known}, nor a folder or a file; {hint}"
+            f"model {name!r:.200}: not one of {names}, nor a folder or a file; {hint}"
         )
-    model = _from(name, path, choice)
+    model = _load_from(name, path, choice)
     return replace(model, opens=partial(load, device=choice.device, dtype=choice.dtype))
 
 
-def _from(name: str, path: Path, choice: Choice) -> Model:
+def _load_from(name: str, path: Path, choice: Choice) -> Model:
     """By what lies there."""
     if path.is_file():
-        return _from_file(path, choice)
+        return _load_file(path, choice)
     if diffusers.is_pipeline(path):
         return diffusers.load(name, path, choice)
     if not (path / "card.json").is_file() and (file := vdiffusion.find(path)) is not None:
         return vdiffusion.load(name, file, read_state_dict(file), choice)
-    return _from_folder(name, path, choice)
+    return _load_folder(name, path, choice)
 
 
 def folder_of(name: str) -> Path | None:
     """Where a model is on this machine: its folder or file, None where it is not."""
-    named_folders = {folder.name: folder for folder in _cached()} | BUNDLED
+    named_folders = {folder.name: folder for folder in _cached_folders()} | BUNDLED
     if name in named_folders:
         return named_folders[name]
     path = Path(name)
@@ -133,12 +133,12 @@ def folder_of(name: str) -> Path | None:
         return None
 
 
-def _from_folder(name: str, folder: Path, choice: Choice) -> Model:
+def _load_folder(name: str, folder: Path, choice: Choice) -> Model:
     text: Any = None
     if glide.is_glide(folder):
         card, text = glide.card(folder), glide.prompts(folder)
     else:
-        card = read(folder)
+        card = read_card(folder)
     digest = sha256()
     denoisers: dict[tuple[str, ...], Denoiser] = {}
     stages = (card.base, *card.upsamplers)
@@ -149,8 +149,8 @@ def _from_folder(name: str, folder: Path, choice: Choice) -> Model:
     base, *upsamplers = (denoisers[stage.weights] for stage in stages)
     if card.base.tokenizer is not None:
         network = card.base.network
-        words = vocabularies.read(folder / card.base.tokenizer, network["n_vocab"])
-        text = Prompts(words, network["text_ctx"])
+        tokenizer = vocabularies.read_tokenizer(folder / card.base.tokenizer, network["n_vocab"])
+        text = Prompts(tokenizer, network["text_ctx"])
     return Model(
         name,
         card,
@@ -163,7 +163,7 @@ def _from_folder(name: str, folder: Path, choice: Choice) -> Model:
     )
 
 
-def _from_file(path: Path, choice: Choice) -> Model:
+def _load_file(path: Path, choice: Choice) -> Model:
     """A checkpoint on its own: its family, or its preset, says what its shapes cannot."""
     if path.stem not in openai.PRESETS:
         weights = read_state_dict(path)
@@ -182,14 +182,7 @@ def _from_file(path: Path, choice: Choice) -> Model:
             f"{path.name}: {preset.title} needs a base picture or a tokenizer beside it; "
             "put it into a folder with a card.json"
         )
-    stage = StageCard(
-        asdict(preset.config),
-        (path.name,),
-        preset.schedule,
-        preset.kind,
-        preset.table,
-        preset.learned_range,
-    )
+    stage = openai.stage_card(path, Defaults())
     card = Card(
         name=path.stem,
         base=stage,

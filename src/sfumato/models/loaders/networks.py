@@ -31,14 +31,14 @@ class Part(dict[str, Tensor]):
         raise SfumatoError(f"weights: {name} is missing; the file is incomplete")
 
 
-def under(weights: Mapping[str, Tensor], prefix: str) -> Part:
+def weights_under(weights: Mapping[str, Tensor], prefix: str) -> Part:
     """The weights below a prefix, without it."""
-    found = Part({k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)})
-    if not found:
+    part = Part({k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)})
+    if not part:
         raise SfumatoError(
             f"weights: nothing under {prefix}; the file holds only a part of a model"
         )
-    return found
+    return part
 
 
 def count(names: Mapping[str, Any], pattern: str) -> int:
@@ -46,40 +46,41 @@ def count(names: Mapping[str, Any], pattern: str) -> int:
     return max((int(m[1]) for name in names if (m := re.match(pattern, name))), default=-1) + 1
 
 
-def filled(make: Any, weights: Mapping[str, Tensor], what: str) -> Any:
+def build_network(make: Any, weights: Mapping[str, Tensor], name: str) -> Any:
     """The network that `make` builds, with these weights; frozen, in float32."""
     with torch.device("meta"):
         net = make()
-    wanted = net.state_dict()
-    found = {name: value.float() for name, value in weights.items() if name in wanted}
-    missing = [name for name in wanted if name not in found and not name.endswith("position_ids")]
+    expected = net.state_dict()
+    matched = {key: value.float() for key, value in weights.items() if key in expected}
+    missing = [key for key in expected if key not in matched and not key.endswith("position_ids")]
     if missing:
         raise SfumatoError(
-            f"{what}: {len(missing)} of its {len(wanted)} weights are missing, such as {missing[0]}"
+            f"{name}: {len(missing)} of its {len(expected)} weights are missing, such as "
+            f"{missing[0]}"
         )
-    wrong = next((n for n, v in found.items() if v.shape != wanted[n].shape), None)
+    wrong = next((n for n, v in matched.items() if v.shape != expected[n].shape), None)
     if wrong is not None:
         raise SfumatoError(
-            f"{what}: {wrong} is {tuple(found[wrong].shape)}, not {tuple(wanted[wrong].shape)}"
+            f"{name}: {wrong} is {tuple(matched[wrong].shape)}, not {tuple(expected[wrong].shape)}"
         )
-    extra = [name for name in weights if name not in wanted and "position_ids" not in name]
-    if blocks := [name for name in extra if BLOCKS.search(name)]:
+    extra = [key for key in weights if key not in expected and "position_ids" not in key]
+    if blocks := [key for key in extra if BLOCKS.search(key)]:
         raise SfumatoError(
-            f"{what}: {len(blocks)} of its weights have no place in its family's layout, such as "
+            f"{name}: {len(blocks)} of its weights have no place in its family's layout, such as "
             f"{blocks[0]}"
         )
     if extra:
-        log.warning("%s: %d unexpected weights, not used: %s", what, len(extra), extra[0])
-    net.load_state_dict(found, strict=False, assign=True)
-    for name, buffer in net.named_buffers():
+        log.warning("%s: %d unexpected weights, not used: %s", name, len(extra), extra[0])
+    net.load_state_dict(matched, strict=False, assign=True)
+    for key, buffer in net.named_buffers():
         if buffer.is_meta:  # position ids are counted, not stored
-            owner, _, leaf = name.rpartition(".")
-            counted = torch.arange(buffer.shape[-1]).expand(buffer.shape)
-            setattr(net.get_submodule(owner), leaf, counted)
+            owner, _, leaf = key.rpartition(".")
+            positions = torch.arange(buffer.shape[-1]).expand(buffer.shape)
+            setattr(net.get_submodule(owner), leaf, positions)
     return net.eval().requires_grad_(False)
 
 
-def _of(name: str) -> Any:
+def _diffusers_class(name: str) -> Any:
     """A class of diffusers, imported when it is needed."""
     import importlib
 
@@ -95,78 +96,98 @@ def unet(weights: Mapping[str, Tensor], heads: int | None, pooled: int = 0) -> A
     layers = [len(level) for level in down]
     widths = [weights[f"input_blocks.{level[0]}.0.in_layers.2.weight"].shape[0] for level in down]
     attended = [f"input_blocks.{level[0]}.1.norm.weight" in weights for level in down]
-    depths = [_depth(weights, "input_blocks", level) for level in down]
-    if not attended[-1]:  # the middle block's stands there
-        depths[-1] = count(weights, r"middle_block\.1\.transformer_blocks\.(\d+)\.") or 1
-    ends = list(accumulate(count + 1 for count in reversed(layers)))
-    up = [range(end - count - 1, end) for end, count in zip(ends, reversed(layers), strict=True)]
-    rising = [
-        _depth(weights, "output_blocks", level) if there else depth
-        for level, there, depth in zip(up, reversed(attended), reversed(depths), strict=True)
-    ]
-    read = [v for k, v in weights.items() if k.endswith("attn2.to_k.weight")]
-    flat = [v.ndim == 2 for k, v in weights.items() if k.endswith("1.proj_in.weight")]
-    if not read or not flat:
+    depths, up_depths = _depths(weights, down, attended)
+    text_keys = [v for k, v in weights.items() if k.endswith("attn2.to_k.weight")]
+    linear = [v.ndim == 2 for k, v in weights.items() if k.endswith("1.proj_in.weight")]
+    if not text_keys or not linear:
         raise SfumatoError("unet: has no layers that read text; the file is incomplete")
-    given: dict[str, Any] = {}
-    if "label_emb.0.0.weight" in weights:
-        size = weights["label_emb.0.0.weight"].shape[1]
-        given = {
-            "addition_embed_type": "text_time",
-            "addition_time_embed_dim": (size - pooled) // 6,
-            "projection_class_embeddings_input_dim": size,
-        }
-    if rising != depths[::-1]:
-        given["reverse_transformer_layers_per_block"] = rising
-    kinds = ["CrossAttnDownBlock2D" if there else "DownBlock2D" for there in attended]
-    ups = ["CrossAttnUpBlock2D" if there else "UpBlock2D" for there in reversed(attended)]
+    options = _size_conditioning(weights, pooled)
+    if up_depths != depths[::-1]:
+        options["reverse_transformer_layers_per_block"] = up_depths
+    down_types = ["CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in attended]
+    up_types = ["CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(attended)]
 
     def make() -> Any:
-        return _of("UNet2DConditionModel")(
+        return _diffusers_class("UNet2DConditionModel")(
             in_channels=weights["input_blocks.0.0.weight"].shape[1],
             out_channels=weights["out.2.weight"].shape[0],
             block_out_channels=tuple(widths),
             layers_per_block=layers[0] if len(set(layers)) == 1 else tuple(layers),
-            down_block_types=tuple(kinds),
-            up_block_types=tuple(ups),
-            cross_attention_dim=read[0].shape[1],
+            down_block_types=tuple(down_types),
+            up_block_types=tuple(up_types),
+            cross_attention_dim=text_keys[0].shape[1],
             transformer_layers_per_block=tuple(depths),
             attention_head_dim=heads or tuple(max(width // 64, 1) for width in widths),
-            use_linear_projection=flat[0],
+            use_linear_projection=linear[0],
             norm_num_groups=min(GROUPS, widths[0]),
-            **given,
+            **options,
         )
 
+    return build_network(make, _rename_sgm(weights, make), "unet")
+
+
+def _rename_sgm(weights: Mapping[str, Tensor], make: Any) -> dict[str, Tensor]:
+    """Weights of an original checkpoint by the names in the network that `make` builds."""
     with torch.device("meta"):
         names = key_names.sgm_names(make())
-    known = set(names.values())
-    if extra := [name for name in weights if name not in known]:
+    placed = set(names.values())
+    if extra := [name for name in weights if name not in placed]:
         raise SfumatoError(
             f"unet: {len(extra)} of its weights have no place in Stable Diffusion's layout, such "
             f"as {extra[0]}; load it as a folder of diffusers"
         )
-    return filled(
-        make, {ours: weights[sgm] for ours, sgm in names.items() if sgm in weights}, "unet"
-    )
+    return {name: weights[sgm] for name, sgm in names.items() if sgm in weights}
+
+
+def _size_conditioning(weights: Mapping[str, Tensor], pooled: int) -> dict[str, Any]:
+    """What XL's network is told of its pictures' sizes; empty where it reads none."""
+    if "label_emb.0.0.weight" not in weights:
+        return {}
+    size = weights["label_emb.0.0.weight"].shape[1]
+    return {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": (size - pooled) // 6,
+        "projection_class_embeddings_input_dim": size,
+    }
 
 
 def _levels(weights: Mapping[str, Tensor]) -> list[list[int]]:
     """Numbers of the residual blocks of each level on the way down."""
-    found: list[list[int]] = [[]]
+    levels: list[list[int]] = [[]]
     for n in range(1, count(weights, r"input_blocks\.(\d+)\.")):
         if f"input_blocks.{n}.0.op.weight" in weights:
-            found.append([])
+            levels.append([])
         else:
-            found[-1].append(n)
-    if not all(found):
+            levels[-1].append(n)
+    if not all(levels):
         raise SfumatoError("unet: a level has no residual blocks; the file is incomplete")
-    return found
+    return levels
 
 
-def _depth(weights: Mapping[str, Tensor], way: str, level: Sequence[int]) -> int | list[int]:
-    """Transformer blocks of each attention of a level; one number where they agree."""
-    found = [count(weights, rf"{way}\.{n}\.1\.transformer_blocks\.(\d+)\.") or 1 for n in level]
-    return found[0] if len(set(found)) == 1 else found
+Depth = int | list[int]
+"""Transformer blocks of each attention of a level; one number where they agree."""
+
+
+def _depths(
+    weights: Mapping[str, Tensor], down: Sequence[Sequence[int]], attended: Sequence[bool]
+) -> tuple[list[Depth], list[Depth]]:
+    """Depths of the levels on the way down, and on the way up."""
+    depths = [_depth(weights, "input_blocks", level) for level in down]
+    if not attended[-1]:  # the middle block's stands there
+        depths[-1] = count(weights, r"middle_block\.1\.transformer_blocks\.(\d+)\.") or 1
+    layers = [len(level) for level in reversed(down)]
+    ends = accumulate(n + 1 for n in layers)
+    up = [range(end - n - 1, end) for end, n in zip(ends, layers, strict=True)]
+    up_depths = [
+        _depth(weights, "output_blocks", level) if attends else depth
+        for level, attends, depth in zip(up, reversed(attended), reversed(depths), strict=True)
+    ]
+    return depths, up_depths
+
+
+def _depth(weights: Mapping[str, Tensor], way: str, level: Sequence[int]) -> Depth:
+    depths = [count(weights, rf"{way}\.{n}\.1\.transformer_blocks\.(\d+)\.") or 1 for n in level]
+    return depths[0] if len(set(depths)) == 1 else depths
 
 
 def autoencoder(weights: Mapping[str, Tensor], scale: float) -> Any:
@@ -176,12 +197,15 @@ def autoencoder(weights: Mapping[str, Tensor], scale: float) -> Any:
     if not levels:
         raise SfumatoError("autoencoder: its encoder is missing; the file is incomplete")
     latent = weights["post_quant_conv.weight"].shape[0]
-    seen = {weights["encoder.conv_in.weight"].shape[1], weights["decoder.conv_out.weight"].shape[0]}
-    if seen != {3}:
-        raise SfumatoError(f"autoencoder: has {max(seen)} channels; only RGB is supported")
+    channels = {
+        weights["encoder.conv_in.weight"].shape[1],
+        weights["decoder.conv_out.weight"].shape[0],
+    }
+    if channels != {3}:
+        raise SfumatoError(f"autoencoder: has {max(channels)} channels; only RGB is supported")
 
     def make() -> Any:
-        return _of("AutoencoderKL")(
+        return _diffusers_class("AutoencoderKL")(
             block_out_channels=tuple(widths),
             down_block_types=("DownEncoderBlock2D",) * levels,
             up_block_types=("UpDecoderBlock2D",) * levels,
@@ -191,7 +215,7 @@ def autoencoder(weights: Mapping[str, Tensor], scale: float) -> Any:
             scaling_factor=scale,
         )
 
-    return filled(make, key_names.ddpm_renamed(weights, levels), "autoencoder")
+    return build_network(make, key_names.rename_ddpm(weights, levels), "autoencoder")
 
 
 def ddpm_unet(weights: Mapping[str, Tensor], side: int | None = None) -> Any:
@@ -199,20 +223,20 @@ def ddpm_unet(weights: Mapping[str, Tensor], side: int | None = None) -> Any:
     levels = count(weights, r"down\.(\d+)\.")
     attended = [f"down.{i}.attn.0.q.weight" in weights for i in range(levels)]
     widths = [weights[f"down.{i}.block.0.conv1.weight"].shape[0] for i in range(levels)]
-    kinds = ["AttnDownBlock2D" if there else "DownBlock2D" for there in attended]
-    ups = ["AttnUpBlock2D" if there else "UpBlock2D" for there in reversed(attended)]
+    down_types = ["AttnDownBlock2D" if attends else "DownBlock2D" for attends in attended]
+    up_types = ["AttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(attended)]
     if side is None:
         side = 16 * 2 ** attended.index(True) if any(attended) else 256
 
     def make() -> Any:
-        return _of("UNet2DModel")(
+        return _diffusers_class("UNet2DModel")(
             sample_size=side,
             in_channels=weights["conv_in.weight"].shape[1],
             out_channels=weights["conv_out.weight"].shape[0],
             block_out_channels=tuple(widths),
             layers_per_block=count(weights, r"down\.0\.block\.(\d+)\."),
-            down_block_types=tuple(kinds),
-            up_block_types=tuple(ups),
+            down_block_types=tuple(down_types),
+            up_block_types=tuple(up_types),
             attention_head_dim=None,
             downsample_padding=0,
             flip_sin_to_cos=False,
@@ -221,4 +245,4 @@ def ddpm_unet(weights: Mapping[str, Tensor], side: int | None = None) -> Any:
             norm_num_groups=min(GROUPS, widths[0]),
         )
 
-    return filled(make, key_names.ddpm_renamed(weights, levels), "DDPM network")
+    return build_network(make, key_names.rename_ddpm(weights, levels), "DDPM network")

@@ -28,49 +28,53 @@ def own_table(path: Path, weights: Mapping[str, Tensor], scheduler: Scheduler) -
 
     Betas, since they keep their digits in half precision; else alphas_cumprod.
     """
-    given = {name: weights[name] for name in (BETAS, BARS) if name in weights}
-    if not given:
+    tensors = {name: weights[name] for name in (BETAS, BARS) if name in weights}
+    if not tensors:
         return None
-    made: dict[str, tuple[float, ...]] = {}
-    for name, value in given.items():
-        if value.ndim != 1 or not value.is_floating_point() or not LEAST <= len(value) <= MOST:
-            raise SfumatoError(
-                f"{path.name}: {name} is {value.dtype} {tuple(value.shape)}; a noise table is "
-                f"{LEAST} to {MOST:,} floats"
-            )
-        bars = (1 - value.double()).cumprod(0) if name == BETAS else value.double()
-        made[name] = (*map(float, bars[:-1]), max(float(bars[-1]), diffusers.ZERO))
-    widest = max(torch.finfo(value.dtype).eps for value in given.values())
-    near = max(CLOSE, 4 * widest)
-    rounded = 0 if BARS not in given else 2 * torch.finfo(given[BARS].dtype).eps
-    if len(made) == 2 and not _alike(made[BETAS], made[BARS], near, rounded):
+    tables = {name: _alpha_bar(path, name, value) for name, value in tensors.items()}
+    widest = max(torch.finfo(value.dtype).eps for value in tensors.values())
+    tolerance = max(CLOSE, 4 * widest)
+    rounding = 0 if BARS not in tensors else 2 * torch.finfo(tensors[BARS].dtype).eps
+    if len(tables) == 2 and not _agree(tables[BETAS], tables[BARS], tolerance, rounding):
         raise SfumatoError(
             f"{path.name}: {BETAS} and {BARS} are of two noise tables; it is damaged"
         )
-    found = next(iter(made.values()))
+    alpha_bar = next(iter(tables.values()))
     plain = scheduler.model_copy(update={"rescale_betas_zero_snr": False})
-    rounded = 0 if BETAS in given else rounded
-    if any(
-        _alike(found, diffusers.table(one).alpha_bar, near, rounded) for one in (scheduler, plain)
-    ):
+    rounding = 0 if BETAS in tensors else rounding
+    family = [diffusers.noise_table(config).alpha_bar for config in (scheduler, plain)]
+    if any(_agree(alpha_bar, table, tolerance, rounding) for table in family):
         return None
-    if rounded > CLOSE:
+    if rounding > CLOSE:
         raise SfumatoError(f"{path.name}: {BARS} has not the digits of a noise table of its own")
     try:
-        own = Table(found)
+        own = Table(alpha_bar)
     except SfumatoError:
         raise SfumatoError(
-            f"{path.name}: {next(iter(given))} is no noise table, which falls from below 1 and "
+            f"{path.name}: {next(iter(tensors))} is no noise table, which falls from below 1 and "
             "stays above 0"
         ) from None
     log.info("%s: has a noise table of its own, %s", path.name, own)
     return own
 
 
-def _alike(first: Sequence[float], second: Sequence[float], near: float, rounded: float) -> bool:
-    """Whether two tables of alpha_bar agree, in alpha_bar and in 1 - alpha_bar; rounded: what the
+def _alpha_bar(path: Path, name: str, value: Tensor) -> tuple[float, ...]:
+    """alpha_bar of a tensor of betas, or of alphas_cumprod."""
+    if value.ndim != 1 or not value.is_floating_point() or not LEAST <= len(value) <= MOST:
+        raise SfumatoError(
+            f"{path.name}: {name} is {value.dtype} {tuple(value.shape)}; a noise table is "
+            f"{LEAST} to {MOST:,} floats"
+        )
+    bars = (1 - value.double()).cumprod(0) if name == BETAS else value.double()
+    return (*map(float, bars[:-1]), max(float(bars[-1]), diffusers.MIN_ALPHA_BAR))
+
+
+def _agree(
+    first: Sequence[float], second: Sequence[float], tolerance: float, rounding: float
+) -> bool:
+    """Whether two tables of alpha_bar agree, in alpha_bar and in 1 - alpha_bar; rounding: what the
     format of the numbers does to alpha_bar."""
     return len(first) == len(second) and all(
-        abs(a - b) <= near * min(b, 1 - b) + rounded * b + TINIEST
+        abs(a - b) <= tolerance * min(b, 1 - b) + rounding * b + TINIEST
         for a, b in zip(first, second, strict=True)
     )

@@ -1,6 +1,7 @@
 """Loader of the OpenAI family, GLIDE and ADM: presets, inferred configurations, checkpoint files.
 
-It ends at a UNet with its weights; schedules, text encoding and cards are not made here.
+It ends at a UNet with its weights and a stage of a card; schedules and text encoding are not made
+here.
 """
 
 from __future__ import annotations
@@ -8,14 +9,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
-from sfumato.models.files.checkpoint import LoadReport, compared, shaped
+from sfumato.models.card import Defaults, StageCard
+from sfumato.models.files.checkpoint import LoadReport, compare, meta_network
 from sfumato.nn.clip import CLIPConfig
 from sfumato.nn.unet import UNet, UNetConfig
 
@@ -83,8 +86,8 @@ def _adm(size: int, **fields: Any) -> UNetConfig:
     return replace(RELEASED, **(values | fields))
 
 
-def _lsun(what: str, dropout: float = 0.1) -> Preset:
-    return Preset(f"ADM LSUN {what}", _adm(256, dropout=dropout), 256, "linear")
+def _lsun(subject: str, dropout: float = 0.1) -> Preset:
+    return Preset(f"ADM LSUN {subject}", _adm(256, dropout=dropout), 256, "linear")
 
 
 LABELS: dict[str, Any] = {"num_classes": 1000}
@@ -143,6 +146,21 @@ def preset(name: str) -> Preset:
     return PRESETS[name]
 
 
+def stage_card(file: Path, defaults: Defaults) -> StageCard:
+    """A released checkpoint's stage, by the stem of its file's name."""
+    released = preset(file.stem)
+    return StageCard(
+        asdict(released.config),
+        (file.name,),
+        released.schedule,
+        released.kind,
+        released.table,
+        released.learned_range,
+        factor=released.factor,
+        defaults=defaults,
+    )
+
+
 def infer(state_dict: Mapping[str, Tensor], **hints: Any) -> UNetConfig:
     """The configuration of a state dict: shapes tell most of it, hints give the rest.
 
@@ -151,22 +169,22 @@ def infer(state_dict: Mapping[str, Tensor], **hints: Any) -> UNetConfig:
     else from a preset of exactly these shapes; heads and low_res are never guessed.
     """
     try:
-        told = _told({name: tuple(tensor.shape) for name, tensor in state_dict.items()})
+        fields = _shape_fields({name: tuple(tensor.shape) for name, tensor in state_dict.items()})
     except KeyError as error:
         raise SfumatoError(f"weights: no GLIDE or ADM UNet, {error} is missing") from None
-    same = [p.config for p in PRESETS.values() if _same_shapes(p.config, told)]
-    known = {name: getattr(same[0], name) for name in UNTOLD if _agree(same, name)}
+    same = [p.config for p in PRESETS.values() if _same_shapes(p.config, fields)]
+    untold = {name: getattr(same[0], name) for name in UNTOLD if _agree(same, name)}
     if hints.keys() & set(HEADS):
-        known = {name: value for name, value in known.items() if name not in HEADS}
-    stem = told.pop("stem_channels")
-    values = known | told | hints
-    _ask(values, stem)
+        untold = {name: value for name, value in untold.items() if name not in HEADS}
+    stem = fields.pop("stem_channels")
+    values = untold | fields | hints
+    _refuse_guesses(values, stem)
     mask = bool(values.get("inpaint"))
     pictures = 1 + mask + bool(values.get("low_res"))
     return UNetConfig(**({"in_channels": (stem - mask) // pictures} | values))
 
 
-def _ask(values: Mapping[str, Any], stem: int) -> None:
+def _refuse_guesses(values: Mapping[str, Any], stem: int) -> None:
     """Refuse to guess what would load silently and give noise."""
     if "num_heads" not in values and "num_head_channels" not in values:
         raise SfumatoError(
@@ -186,11 +204,11 @@ def _agree(configs: Sequence[UNetConfig], name: str) -> bool:
     return len({getattr(config, name) for config in configs}) == 1
 
 
-def _same_shapes(config: UNetConfig, told: Mapping[str, Any]) -> bool:
-    return all(getattr(config, name) == value for name, value in told.items())
+def _same_shapes(config: UNetConfig, fields: Mapping[str, Any]) -> bool:
+    return all(getattr(config, name) == value for name, value in fields.items())
 
 
-def _told(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+def _shape_fields(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     """Fields that shapes tell, and stem_channels. KeyError names a key that must be there."""
     levels, resampling = _levels(shapes)
     entries = max(_indices(shapes, r"input_blocks\.(\d+)\."), default=0) + 1
@@ -213,7 +231,7 @@ def _told(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
         "num_classes": labels[0] if labels else None,
         "use_scale_shift_norm": (shapes["middle_block.0.emb_layers.1.weight"][0] == 2 * widths[-1]),
         **resampling,
-        **_told_text(shapes),
+        **_text_fields(shapes),
     }
 
 
@@ -230,7 +248,7 @@ def _levels(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, dict[str, bool]
     return len(ups) + 1, {"resblock_updown": bool(ups)}
 
 
-def _told_text(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+def _text_fields(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     if "transformer_proj.weight" not in shapes:
         return {"xf_width": 0}
     vocabulary, width = shapes["token_embedding.weight"]
@@ -245,7 +263,7 @@ def _told_text(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
 
 
 def _indices(names: Iterable[str], pattern: str) -> set[int]:
-    return {int(found[1]) for name in names if (found := re.match(pattern, name))}
+    return {int(match[1]) for name in names if (match := re.match(pattern, name))}
 
 
 def _multiplier(width: int, channels: int) -> float:
@@ -275,15 +293,15 @@ def load_unet(
         config = infer(state_dict, **hints)
     else:
         config = replace(preset(config).config if isinstance(config, str) else config, **hints)
-    net = shaped(lambda: UNet(config).cast(dtype), "network")
-    wanted = net.state_dict()
-    report = compared(wanted, state_dict, allow_missing)
+    net = meta_network(lambda: UNet(config).cast(dtype), "network")
+    expected = net.state_dict()
+    report = compare(expected, state_dict, allow_missing)
     if report.missing:
         with torch.device(device):
             net = UNet(config).cast(dtype)
     # one tensor at a time, straight into its final dtype and memory layout
     weights = {
-        name: torch.empty_like(wanted[name], device=device).copy_(state_dict[name])
+        name: torch.empty_like(expected[name], device=device).copy_(state_dict[name])
         for name in report.matched
     }
     net.load_state_dict(weights, strict=False, assign=True)

@@ -22,17 +22,17 @@ from sfumato.models.files import pipeline
 from sfumato.models.files.schedulers import Scheduler
 from sfumato.models.latents import Latents
 from sfumato.models.loaders import diffusers
-from sfumato.models.loaders.networks import Part, autoencoder, ddpm_unet, under, unet
+from sfumato.models.loaders.networks import Part, autoencoder, ddpm_unet, unet, weights_under
 from sfumato.models.loaders.noise_tables import own_table
-from sfumato.models.loaders.text_encoders import CLIP_1, OPEN_CLIP_2, XL_1, XL_2, encoders
+from sfumato.models.loaders.text_encoders import CLIP_1, OPEN_CLIP_2, XL_1, XL_2, load_encoders
 from sfumato.models.model import Model
 
 log = logging.getLogger("sfumato")
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
-NO_TABLE = ("edm_vpred.sigma_max", "edm_vpred.sigma_min", "edm_mean", "edm_std")
+OTHER_NOISE = ("edm_vpred.sigma_max", "edm_vpred.sigma_min", "edm_mean", "edm_std")
 """Keys by which authors mark files of another noise than the family's."""
-BESIDE = re.compile(
+EXTRA_KEYS = re.compile(
     r"model_ema\.|(?:v_pred|ztsnr|global_step|logvar)$"
     r"|(?:sqrt_|log_one_minus_|posterior_|alphas_cumprod|betas$|denoiser\.)"
 )
@@ -51,26 +51,29 @@ def is_ddpm(weights: Mapping[str, Tensor]) -> bool:
 
 def load(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> Model:
     """The model in a file of either family."""
-    digest = pipeline.file_digest(path)
     if is_ddpm(weights):
-        plain = Part({k: v for k, v in weights.items() if not BESIDE.match(k)})
-        net = ddpm_unet(plain).to(choice.device, DTYPES[choice.dtype])
-        scheduler = Scheduler(kind="DDPMScheduler", clip_sample=True)
-        own = own_table(path, weights, scheduler)
-        return diffusers.assembled(
-            str(path), net, scheduler, IDENTITY, None, choice, digest,
-            title="DDPM (SDEdit)", own=own,
-        )  # fmt: skip
-    if marks := [name for name in NO_TABLE if name in weights]:
-        raise SfumatoError(
-            f"{path.name}: is marked {marks[0]}, so its noise is no table; models of EDM and flow "
-            "matching are not supported"
-        )
+        return _load_ddpm(path, weights, choice)
+    return _load_stable(path, weights, choice)
+
+
+def _load_ddpm(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> Model:
+    digest = pipeline.file_digest(path)
+    plain = Part({k: v for k, v in weights.items() if not EXTRA_KEYS.match(k)})
+    net = ddpm_unet(plain).to(choice.device, DTYPES[choice.dtype])
+    scheduler = Scheduler(kind="DDPMScheduler", clip_sample=True)
+    table = own_table(path, weights, scheduler)
+    return diffusers.assemble(
+        str(path), net, scheduler, IDENTITY, None, choice, digest,
+        title="DDPM (SDEdit)", own_table=table,
+    )  # fmt: skip
+
+
+def _load_stable(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> Model:
+    digest = pipeline.file_digest(path)
     xl = f"{XL_2}token_embedding.weight" in weights
-    if not xl and any(name.startswith("conditioner.embedders.0.model.") for name in weights):
-        raise SfumatoError(f"{path.name}: XL's refiner is not supported, its base is")
-    second = f"{OPEN_CLIP_2}token_embedding.weight" in weights
-    kind = _prediction(path, weights, second)
+    _refuse_other_kinds(path, weights, xl)
+    sd2 = f"{OPEN_CLIP_2}token_embedding.weight" in weights
+    kind = _prediction(path, weights, sd2)
     scheduler = Scheduler(
         kind="DDIMScheduler",
         beta_schedule="scaled_linear",
@@ -79,35 +82,46 @@ def load(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> Model:
         prediction_type=kind,
         rescale_betas_zero_snr="ztsnr" in weights,
     )
-    own = own_table(path, weights, scheduler)
-    text = encoders(path, weights, xl, second, choice)
+    table = own_table(path, weights, scheduler)
+    text = load_encoders(path, weights, xl, sd2, choice)
     pooled = int(text.encoders[-1].network.config.projection_dim) if xl else 0
     if xl and f"{UNET}label_emb.0.0.weight" not in weights:
         raise SfumatoError(
             f"{path.name}: has XL's text encoders, but its network reads no sizes "
             "(label_emb is missing); the file is incomplete"
         )
-    net = unet(under(weights, UNET), None if xl or second else 8, pooled)
+    net = unet(weights_under(weights, UNET), None if xl or sd2 else 8, pooled)
     side = 128 if xl else 96 if kind == "v_prediction" else 64
     net.register_to_config(sample_size=side)
-    space = Latents.of(
-        autoencoder(under(weights, VAE), 0.13025 if xl else 0.18215).to(choice.device)
-    )
+    vae = autoencoder(weights_under(weights, VAE), 0.13025 if xl else 0.18215)
+    space = Latents.of(vae.to(choice.device))
     with pipeline.quiet():
         net = net.to(choice.device, DTYPES[choice.dtype])
-    taken = (UNET, VAE, *((XL_1, XL_2) if xl else (OPEN_CLIP_2,) if second else (CLIP_1,)))
-    if idle := [k for k in weights if not k.startswith(taken) and not BESIDE.match(k)]:
+    prefixes = (UNET, VAE, *((XL_1, XL_2) if xl else (OPEN_CLIP_2,) if sd2 else (CLIP_1,)))
+    if idle := [k for k in weights if not k.startswith(prefixes) and not EXTRA_KEYS.match(k)]:
         log.warning("%s: %d weights of no part, not used: %s", path.name, len(idle), idle[0])
-    return diffusers.assembled(str(path), net, scheduler, space, text, choice, digest, own=own)
+    return diffusers.assemble(
+        str(path), net, scheduler, space, text, choice, digest, own_table=table
+    )
+
+
+def _refuse_other_kinds(path: Path, weights: Mapping[str, Tensor], xl: bool) -> None:
+    if marks := [name for name in OTHER_NOISE if name in weights]:
+        raise SfumatoError(
+            f"{path.name}: is marked {marks[0]}, so its noise is no table; models of EDM and flow "
+            "matching are not supported"
+        )
+    if not xl and any(name.startswith("conditioner.embedders.0.model.") for name in weights):
+        raise SfumatoError(f"{path.name}: XL's refiner is not supported, its base is")
 
 
 def _prediction(
-    path: Path, weights: Mapping[str, Tensor], second: bool
+    path: Path, weights: Mapping[str, Tensor], sd2: bool
 ) -> Literal["epsilon", "v_prediction"]:
     """What the network predicts: no shape tells it."""
     if "v_pred" in weights:
         return "v_prediction"
-    if not second:
+    if not sd2:
         return "epsilon"
     if "768" in path.stem or "512" in path.stem:  # as the released 2.x files are called
         return "v_prediction" if "768" in path.stem else "epsilon"

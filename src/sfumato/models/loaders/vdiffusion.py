@@ -23,7 +23,7 @@ from sfumato.models.clip import CleanClip
 from sfumato.models.devices import DTYPES, Choice
 from sfumato.models.files import pipeline
 from sfumato.models.files.checkpoint import LoadReport, read_state_dict
-from sfumato.models.files.vocabularies import too_long
+from sfumato.models.files.vocabularies import too_long_message
 from sfumato.models.model import Model
 from sfumato.nn.vdiffusion import VDiffusion, VDiffusionConfig
 
@@ -109,15 +109,15 @@ class Texts:
     def __call__(self, texts: Sequence[str], beside: Sequence[str] = ()) -> Cond:
         """clip_embed (B, width). beside: other texts of the run, which change nothing."""
         embed = torch.zeros(len(texts), self.width)
-        if said := [text for text in texts if text.strip()]:
+        if prompts := [text for text in texts if text.strip()]:
             rows = torch.tensor([bool(text.strip()) for text in texts])
-            embed[rows] = self._encoded(said).float().cpu()
+            embed[rows] = self._embeddings(prompts).float().cpu()
         return Cond({"clip_embed": embed})
 
     def spans(self, text: str, beside: Sequence[str] = ()) -> None:
         """The network reads one vector and attends to no text."""
 
-    def _encoded(self, texts: Sequence[str]) -> Tensor:
+    def _embeddings(self, texts: Sequence[str]) -> Tensor:
         clip = self.model.clip()
         if not isinstance(clip, CleanClip):
             raise SfumatoError(
@@ -135,9 +135,9 @@ class Texts:
         for text in texts:
             count = len(clip.tokenizer(text, verbose=False).input_ids)
             if count > room:
-                raise SfumatoError(too_long(text, count, room))
-        made: Tensor = clip.embeddings(texts)
-        return made
+                raise SfumatoError(too_long_message(text, count, room))
+        embeddings: Tensor = clip.embeddings(texts)
+        return embeddings
 
 
 def _preset(file: Path, weights: Mapping[str, Tensor]) -> Preset:
@@ -153,25 +153,21 @@ def _network(
     """A frozen network in eval mode; every weight must be there, in its shape."""
     with torch.device("meta"):
         net = VDiffusion(config).cast(DTYPES[choice.dtype])
-    wanted = net.state_dict()
-    report = LoadReport(
-        matched=tuple(name for name in wanted if name in weights),
-        missing=tuple(name for name in wanted if name not in weights),
-        unexpected=tuple(name for name in weights if name not in wanted),
-    )
+    expected = net.state_dict()
+    report = LoadReport.of(expected, weights)
     if report.missing:
         raise SfumatoError(f"{file.name}: not one of {', '.join(PRESETS)}, {report}")
     if report.unexpected:
         log.warning("%s: %s", file.name, report)
     for name in report.matched:
-        here, given = tuple(wanted[name].shape), tuple(weights[name].shape)
-        if here != given:
+        built, stored = tuple(expected[name].shape), tuple(weights[name].shape)
+        if built != stored:
             raise SfumatoError(
-                f"{file.name}: {name} is {given}, not {here} as in {', '.join(PRESETS)}"
+                f"{file.name}: {name} is {stored}, not {built} as in {', '.join(PRESETS)}"
             )
-    made: dict[str, Any] = {
-        name: torch.empty_like(wanted[name], device=choice.device).copy_(weights[name])
-        for name in wanted
+    tensors: dict[str, Any] = {
+        name: torch.empty_like(expected[name], device=choice.device).copy_(weights[name])
+        for name in expected
     }
-    net.load_state_dict(made, assign=True)
+    net.load_state_dict(tensors, assign=True)
     return net.eval().requires_grad_(False)

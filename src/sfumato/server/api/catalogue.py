@@ -66,8 +66,9 @@ class Models(View):
 
 class Plan(View):
     """What a job would do. calls: network calls, of a cascade those of each stage; seconds: about
-    how long they take; memory: bytes at least; sentences: the same as one would say it; children:
-    jobs of a sweep or a batch, of which `first` is the first one's plan."""
+    how long they take; memory: bytes at least; sentences: the same as one would say it; notes:
+    lines that a run says before it begins; children: jobs of a sweep or a batch, of
+    which `first` is the first one's plan."""
 
     prompt: str | None = None
     calls: int | tuple[int, ...] | None = None
@@ -81,6 +82,7 @@ class Plan(View):
     methods: tuple[dict[str, JsonValue], ...] | None = None
     recipe: dict[str, JsonValue] | None = None
     sentences: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     children: int | None = None
     first: dict[str, JsonValue] | None = None
 

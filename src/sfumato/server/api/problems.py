@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from sfumato import documents
@@ -99,6 +100,10 @@ def install(app: FastAPI) -> None:
             detail = "the body is not multipart with a file; send one field `file`"
         field = getattr(error, "field", "")
         return problem(error.status_code, str(detail), field, id_of(request), **headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> JSONResponse:
+        return problem(400, "the client went away in the middle of its request", None)
 
     @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> JSONResponse:

@@ -17,7 +17,8 @@ from sfumato.server.events import Sent
 from sfumato.server.hub import Hub, Listener
 
 PING = b": ping\n\n"
-TOGETHER = 0.02  # seconds in which what happens is sent in one write
+TOGETHER, EACH, MOST = 0.02, 1e-4, 0.04
+"""Seconds in which what happens is sent in one write: of one listener, more for each, at most."""
 RETRY = b"retry: 1000\n\n"
 HEADERS = {
     "cache-control": "no-store, no-transform",
@@ -87,7 +88,7 @@ class EventStream(Response):
                 await self._send(send, [sent.frame for sent in new] or [PING])
             if self._over(new, False):
                 return
-            await asyncio.sleep(TOGETHER)
+            await asyncio.sleep(min(TOGETHER + EACH * len(self.hub.listeners), MOST))
 
     def _over(self, events: list[Sent], before: bool) -> bool:
         """Whether the listener's job has ended, and was not tried again; before: so far."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from sfumato.core.errors import said
+from sfumato.core.errors import error_line
 from sfumato.core.interrupts import Stopped as Interrupt
 from sfumato.core.interrupts import importing
 from sfumato.server.runner.protocol import LAST, Happening, Ready, Stopped, Task
@@ -161,7 +161,7 @@ class Child:
                 plan = self.work.plan(ask.request, ask.inputs)
                 self.send(Answer(ask.number, plan))
             except Exception as error:  # whatever it is, it is this plan's alone
-                self.send(Answer(ask.number, None, said(error)))
+                self.send(Answer(ask.number, None, error_line(error)))
 
 
 def resident() -> int:
@@ -183,7 +183,7 @@ def main(pipe: Connection, make: Callable[[], Work], folder: str) -> None:
         work = make()
         ready = work.ready()
     except Exception as error:  # said by the server, in a line
-        pipe.send(Unable(said(error)))
+        pipe.send(Unable(error_line(error)))
         return
     child = Child(pipe, work)
     child.send(ready)

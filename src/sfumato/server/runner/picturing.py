@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from sfumato.core.errors import said
+from sfumato.core.errors import error_line
 from sfumato.server import requests
 from sfumato.server.runner.pace import Pace
 from sfumato.server.runner.protocol import Made, Said, Stepped, Task
@@ -99,7 +99,7 @@ def halved(process: Any) -> Any:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    return said(error).startswith("out of memory")
+    return error_line(error).startswith("out of memory")
 
 
 def let_go() -> None:

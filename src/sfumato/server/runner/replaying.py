@@ -18,7 +18,7 @@ from sfumato.server.runner.warm import Warm
 Tell = Callable[[Happening], None]
 
 
-def replayed(row: requests.Row | requests.SweepJob, inputs: Mapping[str, Path], warm: Warm) -> Any:
+def replayed(row: requests.Row, inputs: Mapping[str, Path], warm: Warm) -> Any:
     """The recipe composed on its model, as `sfumato.run` composes it."""
     from sfumato.models.replay import Replay, Surroundings
 

@@ -270,7 +270,7 @@ def _here(file: Path, folder: Path, beside: Path | None = None) -> Path:
     Links to the hub's blobs of this folder are followed, and to the folder in which the picture
     that the file stands beside really lies.
     """
-    homes = {folder.resolve(), hub.blobs(folder)}
+    homes = {folder.resolve(), hub.blob_folder(folder)}
     homes |= set() if beside is None else {beside.resolve().parent}
     if file.resolve().parent not in homes:
         raise SfumatoError(f"{file}: is a link that leads out of the folder; put the file there")

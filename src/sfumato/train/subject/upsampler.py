@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from sfumato.core.denoiser import Cond
 from sfumato.core.noise import keyed
-from sfumato.models.cascade import quantised
+from sfumato.models.cascade import quantise
 from sfumato.train import checkpoint, super_resolution
 from sfumato.train.config import Config
 from sfumato.train.grids import tiled
@@ -71,7 +71,7 @@ class SubjectUpsampler:
 
     def small(self, large: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) as the base's results."""
-        return quantised(F.avg_pool2d(large, self.factor))
+        return quantise(F.avg_pool2d(large, self.factor))
 
     def condition(self, small: Tensor, texts: Sequence[str]) -> Cond:
         """What the upsampler reads: the small pictures, and of GLIDE's the words too."""

@@ -25,7 +25,7 @@ from sfumato.models.card import Part
 from sfumato.models.devices import DTYPES, choose
 from sfumato.nn import lora
 from sfumato.nn.unet import UNet, UNetConfig
-from sfumato.train import checkpoint, networks, super_resolution, warm_start
+from sfumato.train import checkpoint, networks, redrawn, super_resolution, warm_start
 from sfumato.train.batches import Batches
 from sfumato.train.config import Config
 from sfumato.train.data.erasing import erased
@@ -60,6 +60,7 @@ class Diffusion:
         self.batches = Batches(config, data, folder, device)
         self.base: dict[str, str] = {}
         self.net = self._network()
+        self.redrawer = self._redrawer()
         self.adapter: dict[str, nn.Parameter] = {}
         if config.adapter.rank:
             adapter = config.adapter
@@ -97,6 +98,16 @@ class Diffusion:
         dtype = choose(self.device, self.config.optim.dtype).dtype
         return net.to(self.device).cast(DTYPES[dtype]).train()
 
+    def _redrawer(self) -> redrawn.Base | None:
+        data = self.config.data
+        if not data.base:
+            return None
+        if not self.low_res:
+            raise SfumatoError("data.base: redraws what an upsampler reads; leave it out")
+        base = redrawn.Base(data.base, self.device)
+        self.base |= base.digests
+        return base
+
     def digests(self) -> dict[str, str]:
         return self.batches.digests(words=True) | self.base
 
@@ -116,15 +127,17 @@ class Diffusion:
         plans = self.batches.plans(step, share)
         rng = self.batches.rng("times", step)
         times = self.config.objective.times(n, self.denoiser.schedule, rng)[share]
-        x0 = self.batches.pixels(plans)
+        x0, small = self.batches.pixels(plans), None
+        if self.low_res:
+            small = self._lowered(x0, [plan.caption for plan in plans], step, share)
         if data.crop:
-            x0 = self._cropped(x0, step, share)
+            x0, small = self._cropped(x0, small, step, share)
         noise = self.batches.randn((n, *x0.shape[1:]), "noise", step)[share]
         cond: dict[str, Tensor] = {}
         if self.prompts is not None:
             cond |= self.prompts([plan.caption for plan in plans]).map(lambda v: v.to(self.device))
-        if self.low_res:
-            cond["low_res"] = self._lowered(x0, step, share)
+        if small is not None:
+            cond["low_res"] = self._noised(small, step, share)
         if self.net.config.inpaint:
             known = erased(step, n, x0.shape[-1], self.seed, self.device)[share]
             cond |= {"inpaint_image": x0 * known, "inpaint_mask": known}
@@ -137,22 +150,39 @@ class Diffusion:
         kept = [float(rng.random() >= self.config.data.pooled_drop) for _ in range(n)][share]
         return torch.tensor(kept, device=self.device)[:, None]
 
-    def _cropped(self, x0: Tensor, step: int, share: slice) -> Tensor:
-        """Random squares whose corners lie on the low-resolution grid."""
-        side, n = self.config.data.crop, self.config.optim.batch
-        places = super_resolution.corners(
-            x0.shape, side, self.factor, n, self.batches.rng("crop", step)
-        )
-        return super_resolution.cut(x0, side, places[share])
+    def _cropped(
+        self, x0: Tensor, small: Tensor | None, step: int, share: slice
+    ) -> tuple[Tensor, Tensor | None]:
+        """Random squares whose corners lie on the low-resolution grid, of both sizes."""
+        side, n, factor = self.config.data.crop, self.config.optim.batch, self.factor
+        rng = self.batches.rng("crop", step)
+        places = super_resolution.corners(x0.shape, side, factor, n, rng)[share]
+        if small is not None:
+            corners = [(y // factor, x // factor) for y, x in places]
+            small = super_resolution.cut(small, side // factor, corners)
+        return super_resolution.cut(x0, side, places), small
 
-    def _lowered(self, x0: Tensor, step: int, share: slice) -> Tensor:
-        """The low-resolution input, noised by a random amount (arXiv 2205.11487)."""
-        n = self.config.optim.batch
-        rng = self.batches.rng("low", step)
+    def _lowered(self, x0: Tensor, texts: Sequence[str], step: int, share: slice) -> Tensor:
+        """The small pictures, some of them as the base redraws them."""
+        small, data = F.avg_pool2d(x0, self.factor), self.config.data
+        if self.redrawer is None:
+            return small
+        rng, n = self.batches.rng("redrawn", step), self.config.optim.batch
+        t = rng.uniform(0.05, data.base_level)
+        chosen = [rng.random() < data.base_share for _ in range(n)][share]
+        rows = torch.tensor([k for k, yes in enumerate(chosen) if yes], device=self.device)
+        if len(rows):
+            noise = self.batches.randn((n, *small.shape[1:]), "redrawn", step)[share]
+            words = [text for text, yes in zip(texts, chosen, strict=True) if yes]
+            small[rows] = self.redrawer.redraw(small[rows], words, t, noise[rows])
+        return small
+
+    def _noised(self, small: Tensor, step: int, share: slice) -> Tensor:
+        """Noise of a random amount for each row."""
+        n, rng = self.config.optim.batch, self.batches.rng("low", step)
         amounts = [rng.uniform(0, self.config.data.low_noise) for _ in range(n)][share]
-        shape = (n, x0.shape[1], *(side // self.factor for side in x0.shape[2:]))
-        noise = self.batches.randn(shape, "low", step)[share]
-        return super_resolution.lowered(x0, self.factor, amounts, noise)
+        noise = self.batches.randn((n, *small.shape[1:]), "low", step)[share]
+        return super_resolution.noised(small, amounts, noise)
 
     def loss(self, batch: Batch, step: int) -> Outcome:
         torch.manual_seed(keyed(f"{self.seed}/dropout/{step}/{os.environ.get('RANK', '0')}"))

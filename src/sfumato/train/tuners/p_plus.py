@@ -22,7 +22,7 @@ class PPlus(TextualInversion):
 
     def start(self, model: Model, encoder: encoders.Encoder, k: int) -> Tensor:
         """All layers start alike."""
-        return super().start(model, encoder, k).repeat(added_words.layers_of(model), 1, 1)
+        return super().start(model, encoder, k).repeat(added_words.layer_count(model), 1, 1)
 
     def files(self, average: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """The tensor; and a word for every layer, "<t>-0", "<t>-1", ..., as others keep it."""

@@ -154,11 +154,13 @@ class TextualInversion:
         for name, tensors in files.items():
             file = folder / name
             checkpoint.put(file, tensors, {"format": "pt"})
-            read = learned_words.words_of(adapter_files.read(file)[0], file).get(self.word, ())
+            read = learned_words.words_of(adapter_files.read_adapter(file)[0], file).get(
+                self.word, ()
+            )
             same = [torch.equal(a, b.cpu()) for a, b in zip(read, average.values(), strict=False)]
             if len(same) != len(average) or not all(same):
                 raise SfumatoError(f"{file}: the word {self.word} was not read back as it was")
-            log.info("%s: word %s of %s", file, self.word, added_words.counted(read[0]))
+            log.info("%s: word %s of %s", file, self.word, added_words.describe_vectors(read[0]))
         note = {"name": self.word, "noun": self.config.subject.noun, "training": dict(facts)}
         note["pictures"] = [shot.name for shot in self.shots]
         text = json.dumps({**note, "file": next(iter(files))}, indent=1, ensure_ascii=False)
