@@ -69,10 +69,13 @@ class Wire:
         with suppress(OSError):
             while True:
                 near, _ = self.listening.accept()
-                if self.cut:
+                try:
+                    if self.cut:
+                        raise ConnectionError
+                    far = socket.create_connection(("127.0.0.1", self.target))
+                except ConnectionError:  # of a server that is gone
                     near.close()
                     continue
-                far = socket.create_connection(("127.0.0.1", self.target))
                 self.open += [near, far]
                 for pair in ((near, far, False), (far, near, True)):
                     threading.Thread(target=self._pass, args=pair, daemon=True).start()

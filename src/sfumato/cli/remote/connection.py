@@ -95,9 +95,10 @@ class Connection:
         patient = httpx.Timeout(60.0, connect=10.0, read=SILENCE)
         while True:
             headers = {"Last-Event-ID": str(last)} if last else {}
-            path = f"/v1/jobs/{id}/events"
+            path, answered = f"/v1/jobs/{id}/events", False
             try:
                 with self.client.stream("GET", path, headers=headers, timeout=patient) as answer:
+                    answered = True
                     if answer.status_code == 204:
                         return
                     if answer.status_code >= 400:
@@ -112,7 +113,7 @@ class Connection:
                         if event.job == id and event.event in ENDING:
                             return
             except httpx.RequestError as error:
-                if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) or not self.met:
+                if not answered:  # else it is only cut, which the next try shows
                     self._lost(reason(error))
             time.sleep(wait)
             wait = min(2 * wait, MOST)
