@@ -59,6 +59,7 @@ HEADINGS = (
 EXAMPLES = (
     'generate "red apple" -n 4 --sheet',
     'sdedit painting.png -p "red apple" --t0 0.6',
+    '--server http://gpu:8642 --detach sweep generate "red apple" --over steps=5,10,20',
 )
 FIXED: tuple[Verb | Group, ...] = (
     RUN,
