@@ -232,11 +232,9 @@ def _line(cls: type, error: ValidationError) -> str:
 
 def main_field(cls: type[Method]) -> str:
     """The field to show first."""
-    for name, info in described(cls).items():
-        extra = info.json_schema_extra
-        if isinstance(extra, dict) and extra.get("main"):
-            return name
-    return fields(cls)[0].name  # type: ignore[arg-type]
+    extras = {name: info.json_schema_extra for name, info in described(cls).items()}
+    marked = (name for name, x in extras.items() if isinstance(x, dict) and x.get("main"))
+    return next(marked, next(iter(extras)))
 
 
 @cache
