@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 import sfumato as sf
 from helpers.any_json import json_values, quickly, texts, tried
 from sfumato import images, methods
-from sfumato.cli import compose
+from sfumato.cli import asked
 from sfumato.core.errors import SfumatoError
 from sfumato.core.ranges import LENGTH
 from sfumato.core.solvers import SOLVERS, solver
