@@ -165,15 +165,14 @@ class Connection:
             )
         raise RefusedError(f"{self.url}: {problem.detail}", 401)
 
-    def once(self, method: str, path: str, seconds: float, **options: Any) -> bool:
-        """Ask once, by a connection of its own; whether it was answered."""
-        httpx = imported()
+    def once(self, path: str, seconds: float, **options: Any) -> httpx.Response | None:
+        """Post once, by a connection of its own; None where that is not answered."""
         try:
             with self._client() as client:
-                answer = client.request(method, path, timeout=seconds, **options)
-        except httpx.RequestError:
-            return False
-        return bool(answer.status_code < 500)
+                answer: httpx.Response = client.post(path, timeout=seconds, **options)
+        except imported().RequestError:
+            return None
+        return answer if answer.status_code < 500 else None
 
 
 def imported() -> Any:

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sfumato import documents
 from sfumato.cli import show
 from sfumato.cli.remote.chosen import Chosen, Detached
 from sfumato.cli.remote.connection import Connection
@@ -97,7 +98,14 @@ class Server:
         """A new job, once, however often it had to be sent."""
         self.paused  # noqa: B018  (before, since a server that dies leaves it paused)
         headers = {"Idempotency-Key": uuid.uuid4().hex}
-        return self.connection.get(Job, "POST", "/v1/jobs", json=body, headers=headers)
+        try:
+            return self.connection.get(Job, "POST", "/v1/jobs", json=body, headers=headers)
+        except KeyboardInterrupt:  # it may be there already: the key says which it is
+            with undisturbed():
+                answer = self.connection.once("/v1/jobs", LEAVING, json=body, headers=headers)
+                if answer is not None and answer.status_code == 202:
+                    self.cancel(documents.parse_json(Job, answer.content, "job").id)
+            raise
 
     def send(self, bodies: Iterable[Mapping[str, Any]]) -> list[str]:
         """New jobs, all or none; Detached where nobody waits for them."""
@@ -182,7 +190,7 @@ class Server:
     def cancel(self, id: str) -> None:
         """Stop it, if the server is there; it may have ended."""
         path = f"/v1/jobs/{id}/cancel"
-        if not self.connection.once("POST", path, LEAVING, json={"when": "now"}):
+        if self.connection.once(path, LEAVING, json={"when": "now"}) is None:
             show.errors.print(
                 f"job {id} could not be stopped: the server does not answer; "
                 f"`sfumato jobs cancel {id}`"
