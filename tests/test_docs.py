@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 import sfumato as sf
 from sfumato.cli.fields import assignments
+from sfumato.cli.main import WITH_VALUE
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
@@ -134,7 +135,7 @@ def test_commands_are_read(page: Path, app: Any, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_commands_in_sentences_exist(page: Path, app: Any) -> None:
     for words in mentioned(page):
-        known, flags = verbs(app), {"--help", "--help-all", "--version"}
+        known, flags = verbs(app), {"--help", "--help-all", "--version", *WITH_VALUE, "--detach"}
         for word in words:
             if word.startswith("--"):
                 assert word.partition("=")[0] in flags, (name(page), words)

@@ -20,14 +20,14 @@ from typer.testing import CliRunner
 
 import sfumato as sf
 from helpers import pipelines
-from sfumato.cli import main, plans, show
+from sfumato.cli import main, show
 from sfumato.cli.compose import Composed
 from sfumato.cli.makers import prompted
 from sfumato.cli.verbs import doctor
 from sfumato.core.errors import SfumatoError
 from sfumato.core.synonyms import meant
 from sfumato.images.photos import photographic
-from sfumato.models import cost
+from sfumato.models import cost, planning
 from sfumato.models.loaders import library
 from sfumato.train.grids import tiled
 
@@ -344,7 +344,7 @@ def test_plans_of_latent_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         seconds = cost.seconds(made, model.choice)
         assert seconds is not None
         assert seconds > 0.01
-        text = "\n".join(plans.sentences(Composed(made, 0)))
+        text = Composed(made, 0).plan(as_json=False)
         assert "5 steps of dpmpp-2m" in text
         assert "Upsampler" not in text
 
@@ -354,7 +354,7 @@ def test_plans_of_latent_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     [(0.2, "a second"), (4.44, "4.4 s"), (44, "40 s"), (200, "3 minutes"), (9000, "2.5 hours")],
 )
 def test_times_in_words(seconds: float, text: str) -> None:
-    assert plans.lasting(seconds).startswith(text)
+    assert planning.lasting(seconds).startswith(text)
 
 
 # what else is shown -------------------------------------------------------------------------------

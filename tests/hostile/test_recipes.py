@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 import sfumato as sf
 from helpers.any_json import json_values, quickly, texts, tried
 from sfumato import images, methods
-from sfumato.cli import compose
+from sfumato.cli import asked
 from sfumato.core.errors import SfumatoError
 from sfumato.core.ranges import LENGTH
 from sfumato.core.solvers import SOLVERS, solver
@@ -655,8 +655,8 @@ def test_pipes_and_devices_are_no_pictures(tmp_path: Path) -> None:
     [("1,0.5,0.25,0", (1.0, 0.5, 0.25, 0.0)), ("10,5", "10,5"), ("karras", "karras"), ("27", "27")],
 )
 def test_times_on_the_command_line(text: str, made: Any) -> None:
-    assert compose.parse_spacing(text) == made
-    refused(lambda: compose.parse_spacing("0.5,a"), "write times such as")
+    assert asked.parse_spacing(text) == made
+    refused(lambda: asked.parse_spacing("0.5,a"), "write times such as")
 
 
 SPY = """

@@ -1,29 +1,62 @@
-"""What a command line describes, composed: a recipe, options and methods become a process."""
+"""What a command line asks for, ready to run: composed on a model here, or sent to a server."""
 
 from __future__ import annotations
 
 import logging
-import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from json import dumps
+from typing import Any, Protocol
 
-from sfumato import images
 from sfumato.cli import show
+from sfumato.cli.asked import Asked, asked, check_target, plan_text, say_what_it_knows
 from sfumato.cli.fields import Wanted
-from sfumato.core.errors import SfumatoError, quoted, shortened
+from sfumato.cli.remote import sent
+from sfumato.cli.remote.chosen import chosen
+from sfumato.cli.swept import Swept, swept_here
 from sfumato.core.process import Process
-from sfumato.core.ranges import SEEDS, real, whole
-from sfumato.core.spacing import NAMES
-from sfumato.images.photos import photographic
+from sfumato.core.ranges import SEEDS, whole
+from sfumato.measure.axis import Axis
+from sfumato.models import cost
 from sfumato.models import replay as replays
 from sfumato.models.cascade import base_of
 from sfumato.models.loaders import library
-from sfumato.models.model import Model
+from sfumato.models.planning import plan_data, sentences
 from sfumato.models.result import Result
-from sfumato.recipe import Recipe
-from sfumato.recipe.fields import STRENGTH
+
+
+class Run(Protocol):
+    """What is ready to run, here or elsewhere.
+
+    prompt: as files are called; size: of the pictures, None where it is not known before.
+    """
+
+    @property
+    def methods(self) -> Sequence[Any]: ...
+    @property
+    def prompt(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def n(self) -> int: ...
+    @property
+    def size(self) -> tuple[int, int] | None: ...
+
+    def with_numbers(self, values: dict[str, Any]) -> Run:
+        """With every number found that is to be searched for."""
+
+    def plan(self, as_json: bool) -> str:
+        """What would run, as it is printed."""
+
+    def watched(self, quiet: bool) -> AbstractContextManager[Any]:
+        """Progress while it runs: what `sample` is given."""
+
+    def sample(self, progress: Any = None) -> Result:
+        """Run it; the recipes name their parents."""
+
+    def swept(self, over: Axis, values: dict[str, Any], update: Callable[[int], None]) -> Swept:
+        """Vary a field of it; update: told how many values are done."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +77,19 @@ class Composed:
         return base_of(self.process)
 
     @property
+    def methods(self) -> Sequence[Any]:
+        methods: Sequence[Any] = self.process.methods
+        return methods
+
+    @property
+    def prompt(self) -> str:
+        return self.base.prompt
+
+    @property
+    def n(self) -> int:
+        return self.base.n
+
+    @property
     def size(self) -> tuple[int, int] | None:
         """Of the pictures, (width, height); None where the run begins from states."""
         resolved = self.base.resolved()
@@ -60,94 +106,80 @@ class Composed:
             parents = (*parents, number.curve.id)
         return Composed(process, self.seed, parents)
 
+    def plan(self, as_json: bool) -> str:
+        data = plan_data(self.process, self.seed)
+        return dumps(data) if as_json else plan_text(sentences(self.process, self.seed, data))
+
+    def watched(self, quiet: bool) -> AbstractContextManager[Any]:
+        return show.progress(self.process.calls, quiet, cost.shares(self.process))
+
     def sample(self, progress: Any = None) -> Result:
-        """Run it; the recipes name their parents."""
         result: Result = self.process.sample(self.seed, progress=progress)
         return result.descended(self.parents) if self.parents else result
 
+    def swept(self, over: Axis, values: dict[str, Any], update: Callable[[int], None]) -> Swept:
+        return swept_here(self.process, over, values, self.seed, self.parents, update)
 
-TARGET = "rms"  # what a search goes by where nothing else is said
-ASKED = (
-    "prompt",
-    "negative",
-    "label",
-    "stages",
-    "seed",
-    "n",
-    "steps",
-    "solver",
-    "spacing",
-)
+
+@dataclass(frozen=True)
+class Replayed(Composed):
+    """A recipe composed again, of whose batch maybe one picture is wanted."""
+
+    again: replays.Replay = field(kw_only=True)
+
+    def sample(self, progress: Any = None) -> Result:
+        return self.again.sample(progress)
 
 
 def composed(
-    methods: Sequence[Wanted], values: dict[str, Any], models: dict[str, Model] | None = None
-) -> Composed:
+    methods: Sequence[Wanted], values: dict[str, Any], models: dict[str, Any] | None = None
+) -> Run:
     """--recipe, then the options, then the methods; those already there get their fields.
 
     models: those loaded so far, by name, for callers that compose many.
     """
-    for name in ("model", "recipe", "solver", "spacing", "size"):
-        if values[name] == "":
-            raise SfumatoError(f"--{name}: is empty; leave it out, or say which")
-    source = values["recipe"]
-    start = Recipe(model="emoji") if source is None else replays.read_recipe(source)
-    parents = () if source is None else (start.id,)
-    if "index" in start.run:  # a picture of a batch: that one, not its batch
-        run = start.run.copy()
-        del run["index"]
-        start = replace(start, seed=start.seed + start.run["index"], n=1, run=run)
-    asked = {name: values[name] for name in ASKED if values.get(name) is not None}
-    if asked.get("seed") == "random":
-        asked["seed"] = secrets.randbelow(1 << 31)
-        logging.getLogger("sfumato").info("seed %d", asked["seed"])
-    if values["size"] is not None:
-        asked["size"] = parse_size(values["size"])
-    if values["spacing"] is not None:
-        asked["spacing"] = parse_spacing(values["spacing"])
-    if ("spacing" in asked) != ("steps" in asked):  # each may fix what the recipe's other says
-        fixed = asked.get("spacing", start.spacing)
-        if fixed is not None and fixed not in NAMES:
-            asked |= {"steps": asked.get("steps"), "spacing": asked.get("spacing")}
-    wanted = replace(start, **asked)
-    Recipe.from_data(replace(wanted, embedded={}).to_data(), "command line")  # before a model loads
-    folders = [Path.cwd()] if source is None else [Path(source).resolve().parent, Path.cwd()]
+    wanted = asked(methods, values)
+    if (server := chosen()) is not None:
+        run: Run = sent.composed(server, wanted, values, models)
+        return run
+    return composed_here(wanted, values, models)
+
+
+def replayed(source: str, values: dict[str, Any]) -> Run:
+    """A picture or a recipe, to be run as it was."""
+    if (server := chosen()) is not None:
+        run: Run = sent.replayed(server, source, values)
+        return run
+    dtype = None if values["dtype"] == "auto" else values["dtype"]
+    again = replays.Replay.of(source, device=values["device"], dtype=dtype)
+    return Replayed(again.process, again.recipe.seed, again=again)
+
+
+def composed_here(wanted: Asked, values: dict[str, Any], models: dict[str, Any] | None) -> Composed:
+    """The same on a model that is loaded here."""
+    recipe, folders = wanted.recipe, wanted.folders
     loaded = {} if models is None else models
-    typed: str | None = values["model"]
-    name = typed or start.model
+    name = wanted.model or recipe.model
     if name not in loaded:
         model = library.load(
-            typed or replays.resolve_model(start.model, folders),
+            wanted.model or replays.resolve_model(recipe.model, folders),
             device=values["device"],
             dtype=values["dtype"],
             download=values["download"],
         )
-        model = replays.with_adapters(wanted, model, folders)
-        for text in values["adapt"]:
-            model = model.adapt(*parse_adapter(text))
+        model = replays.with_adapters(recipe, model, folders)
+        for adapter in wanted.adapters:
+            model = model.adapt(*adapter)
         loaded[name] = model
     model = loaded[name]
-    process: Any = replays.compose(wanted, model, folders, other_times="spacing" in asked)
-    for method in methods:
+    process: Any = replays.compose(recipe, model, folders, other_times=wanted.retimed)
+    for method in wanted.methods:
         process = method.onto(process)
-    searches = tuple(f"{m.cls.id}.{field}" for m in methods for field in m.searched)
-    if not searches and values["target"] != TARGET:
-        raise SfumatoError(f"--target {values['target']}: no field is given as auto; leave it out")
+    check_target(wanted, values)
     if models is None:
-        say_what_it_knows(model, process.methods)
-    return Composed(process, whole(wanted.seed, "seed", SEEDS), parents, searches)
-
-
-def say_what_it_knows(model: Model, methods: Sequence[Any]) -> None:
-    """One line where a photo is given to the bundled model, which has seen drawings alone."""
-    if model.name not in library.BUNDLED:
-        return
-    photo = next((name for name, p in images.guides_of(methods).items() if photographic(p)), None)
-    if photo is not None:
-        logging.getLogger("sfumato").info(
-            "%s: looks like a photo; model %s knows %s; `sfumato models` lists models of photos",
-            photo, model.name, model.card.title.partition(",")[0],
-        )  # fmt: skip
+        say_what_it_knows(model.name, model.card.title, process.methods)
+    seed = whole(recipe.seed, "seed", SEEDS)
+    return Composed(process, seed, wanted.parents, wanted.searches)
 
 
 def search(process: Any, name: str, values: dict[str, Any], seed: int) -> Any:
@@ -162,43 +194,3 @@ def search(process: Any, name: str, values: dict[str, Any], seed: int) -> Any:
     )  # fmt: skip
     show.errors.print(f"{name} = {number.value:g} ({number.curve.rule})")
     return number
-
-
-def parse_spacing(text: str) -> str | tuple[float, ...]:
-    """A rule's name, a respacing of whole numbers, or times such as 0.9,0.5,0.1."""
-    if "," not in text or "." not in text:
-        return text
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise SfumatoError(
-            f"--spacing {shortened(text)}: write times such as 0.9,0.5,0.1"
-        ) from None
-
-
-def parse_size(text: str | None) -> Any:
-    """N, WxH, "input" or "native"."""
-    if text is None or text in ("input", "native"):
-        return text
-    try:
-        sides = [int(side) for side in text.lower().split("x")]
-    except ValueError:
-        sides = []
-    if len(sides) not in (1, 2):
-        raise SfumatoError(f"--size {shortened(text)}: write N, WxH, input or native")
-    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
-
-
-def parse_adapter(text: str) -> tuple[str, float]:
-    """NAME or FILE, maybe with =STRENGTH."""
-    name, equals, strength = text.rpartition("=")
-    name = name if equals else text
-    if not name:
-        raise SfumatoError(f"--adapt {quoted(text)}: write NAME or FILE, maybe =STRENGTH")
-    try:
-        scale = float(strength) if equals else 1.0
-    except ValueError:
-        raise SfumatoError(
-            f"--adapt {shortened(text)}: strength {quoted(strength)} is no number"
-        ) from None
-    return name, real(scale, "--adapt: strength", STRENGTH)

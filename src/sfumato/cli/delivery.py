@@ -1,4 +1,4 @@
-"""What the verbs that run something share: the check of where pictures go, progress, saving."""
+"""What the verbs that run something share: the check of where pictures go, saving."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from typing import Any
 
 from sfumato import images
 from sfumato.cli import show
-from sfumato.cli.compose import Composed
+from sfumato.cli.compose import Run
 from sfumato.core.errors import SfumatoError
 from sfumato.core.interrupts import undisturbed
 from sfumato.images.destination import Destination
 from sfumato.images.writing import tailed
-from sfumato.models import cost
 from sfumato.models.result import Result, save_new
 from sfumato.recipe.store import encoded
 
 
-def check(target: Destination, run: Composed, embed: bool = False) -> None:
+def check(target: Destination, run: Run, embed: bool = False) -> None:
     """Raise SfumatoError where the pictures of a run could not be saved."""
-    base = run.base
-    inputs = [i for m in run.process.methods for i in images.inputs_of(m)] if embed else []
-    paths = target.paths(base.prompt, run.seed, range(base.n))
+    inputs = [i for m in run.methods for i in images.inputs_of(m)] if embed else []
+    paths = target.paths(run.prompt, run.seed, range(run.n))
     target.check(paths, size=run.size, embedded=sum(len(i.data) * 4 // 3 for i in inputs))
 
 
@@ -39,11 +37,6 @@ def deliver(
     show.saved([one.path for one in written], result.recipe, as_json)
     if troubles := [one.trouble for one in written if one.trouble]:
         raise SfumatoError("; ".join(troubles))
-
-
-def watched(process: Any, quiet: bool) -> Any:
-    """A progress bar of a run."""
-    return show.progress(process.calls, quiet, cost.shares(process))
 
 
 def embedded(result: Result, inputs: Sequence[images.ImageInput]) -> Result:

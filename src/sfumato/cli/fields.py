@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from inspect import Parameter
 from pathlib import Path
 from types import GenericAlias, UnionType
@@ -17,7 +17,7 @@ from sfumato import documents
 from sfumato.core.errors import SfumatoError, quoted, shortened
 from sfumato.core.idle import Needs
 from sfumato.images import ImageInput
-from sfumato.methods import Method, described, field_of, find, registry
+from sfumato.methods import Method, described, field_of, find, main_field, registry
 
 PANEL = "Of this method"
 AUTO = "auto"
@@ -38,15 +38,6 @@ def number_or_auto(kind: type, low: float | None, high: float | None) -> Callabl
         return value
 
     return parse
-
-
-def main_field(cls: type[Method]) -> str:
-    """The field to show first."""
-    for name, info in described(cls).items():
-        extra = info.json_schema_extra
-        if isinstance(extra, dict) and extra.get("main"):
-            return name
-    return fields(cls)[0].name  # type: ignore[arg-type]
 
 
 def plain(annotation: Any) -> Any:
@@ -230,15 +221,31 @@ class Wanted:
         kinds = {name: plain(info.annotation) for name, info in described(self.cls).items()}
         return [n for n, value in self.values.items() if value == AUTO and kinds[n] is float]
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """The fields that need no search."""
+        left = self.searched
+        return {name: value for name, value in self.values.items() if name not in left}
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What it changes of a method that is there already."""
+        return {**self.cls.presets.get(self.preset or "", {}), **self.given}
+
+    def method(self) -> Method:
+        return self.cls.preset(self.preset, **self.given) if self.preset else self.cls(**self.given)
+
     def onto(self, process: Any) -> Any:
         """The process with this method, or with these fields if it has the method already."""
-        left = self.searched
-        values = {name: value for name, value in self.values.items() if name not in left}
         if self.cls.id in {getattr(method, "id", None) for method in process.methods}:
-            named = dict(self.cls.presets.get(self.preset or "", {}))
-            return process.revised(self.cls.id, **{**named, **values})
-        method = self.cls.preset(self.preset, **values) if self.preset else self.cls(**values)
-        return process | method
+            return process.revised(self.cls.id, **self.changes)
+        return process | self.method()
+
+    def among(self, methods: Sequence[Any]) -> list[Any]:
+        """The same of methods that no process has yet."""
+        if self.cls.id not in {method.id for method in methods}:
+            return [*methods, self.method()]
+        return [replace(m, **self.changes) if m.id == self.cls.id else m for m in methods]
 
 
 def methods_of(

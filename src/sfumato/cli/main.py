@@ -10,7 +10,8 @@ if __name__ == "__main__":
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,8 +20,9 @@ import typer
 import sfumato
 from sfumato.cli import signals, streams
 from sfumato.cli.makers import makers
-from sfumato.cli.manual import all_options, command_class, group_class
+from sfumato.cli.manual import all_options, command_class, group_class, refuse
 from sfumato.cli.options import flags
+from sfumato.cli.remote.chosen import SERVER, TOKEN_FILE, Detached, choose, chosen
 from sfumato.cli.verb import Group, Verb
 from sfumato.cli.verbs import batch, generate, sweep
 from sfumato.cli.verbs.data import DATA
@@ -28,6 +30,7 @@ from sfumato.cli.verbs.doctor import DOCTOR
 from sfumato.cli.verbs.dreambooth import DREAMBOOTH
 from sfumato.cli.verbs.eval import EVAL
 from sfumato.cli.verbs.info import INFO
+from sfumato.cli.verbs.jobs import JOBS
 from sfumato.cli.verbs.models import MODELS
 from sfumato.cli.verbs.run import RUN
 from sfumato.cli.verbs.serve import SERVE
@@ -51,13 +54,26 @@ HEADINGS = (
     ("What was made", ("run", "info")),
     ("Models", ("models", "doctor", "eval")),
     ("Teach", ("dreambooth", "train", "data")),
-    ("Serve", ("serve",)),
+    ("Serve", ("serve", "jobs")),
 )
 EXAMPLES = (
     'generate "red apple" -n 4 --sheet',
     'sdedit painting.png -p "red apple" --t0 0.6',
+    '--server http://gpu:8642 --detach sweep generate "red apple" --over steps=5,10,20',
 )
-FIXED: tuple[Verb | Group, ...] = (RUN, INFO, TRAIN, DREAMBOOTH, EVAL, DATA, MODELS, DOCTOR, SERVE)
+FIXED: tuple[Verb | Group, ...] = (
+    RUN,
+    INFO,
+    TRAIN,
+    DREAMBOOTH,
+    EVAL,
+    DATA,
+    MODELS,
+    DOCTOR,
+    SERVE,
+    JOBS,
+)
+WITH_VALUE = ("--server", "--token-file")  # options before the verb that take a word
 COMPLETES = "_SFUMATO_COMPLETE"  # what a shell that completes words sets
 
 app = typer.Typer(
@@ -71,12 +87,14 @@ app = typer.Typer(
 )
 
 
-def guarded(body: Callable[..., None], values: dict[str, Any], debug: bool) -> None:
+def guarded(verb: Verb, values: dict[str, Any], debug: bool) -> None:
     """Run a verb; every failure is one line and an exit code."""
     try:
         with signals.working(), warnings.catch_warnings():
             show.listen(bool(values.get("quiet")))
-            body(**values)
+            check_place(verb)
+            with suppress(Detached):
+                verb.body(**values)
             streams.flush()
             signals.leave()
     except KeyboardInterrupt as stop:
@@ -88,6 +106,18 @@ def guarded(body: Callable[..., None], values: dict[str, Any], debug: bool) -> N
     except Exception as error:  # the edge of the program: a bug is one line here too
         line = error_line(error)
         fail(f"{line} (--debug shows where)" if line.startswith("internal") else line, debug)
+
+
+def check_place(verb: Verb) -> None:
+    """Whether the verb may run where the command line says."""
+    server = chosen()
+    if server is None or verb.where == "anywhere":
+        return
+    if verb.where == "here":
+        way = "leave --server out" if server.typed else f"unset {SERVER}"
+        raise SfumatoError(f"{verb.name}: no server does it; {way} to run it on this machine")
+    if server.typed:
+        raise SfumatoError(f"{verb.name}: is about this machine; leave --server out")
 
 
 def fail(line: str, debug: bool) -> None:
@@ -103,7 +133,7 @@ def register(verb: Verb, group: typer.Typer) -> None:
 
     def command(**values: Any) -> None:
         values.pop("help_all")
-        guarded(verb.body, values, values.pop("debug"))
+        guarded(verb, values, values.pop("debug"))
 
     # typer makes options of a signature, in its order
     parameters = [*sorted(verb.parameters, key=lambda p: p.kind), all_options()]
@@ -127,7 +157,7 @@ def register_alone(verb: Verb, group: typer.Typer) -> None:
 
     def command(context: typer.Context, **values: Any) -> None:
         if context.invoked_subcommand is None:
-            guarded(verb.body, values, values.pop("debug"))
+            guarded(verb, values, values.pop("debug"))
 
     context = Parameter("context", Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     command.__signature__ = Signature([context, *verb.parameters])  # type: ignore[attr-defined]
@@ -147,12 +177,24 @@ def print_version(wanted: bool) -> None:
 
 
 def root(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", help="print the version", is_eager=True, callback=print_version),
     ] = False,
+    server: Annotated[
+        str | None, typer.Option("--server", help=f"URL of the server that does it; {SERVER}")
+    ] = None,
+    token_file: Annotated[
+        str | None, typer.Option("--token-file", help=f"file with its token; {TOKEN_FILE}")
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="with --server: submit, print the job's id, and go")
+    ] = False,
 ) -> None:
     """Guided image synthesis and editing with diffusion models."""
+    if wrong := choose(server, token_file, detach):
+        refuse(context, wrong)
 
 
 def build(words: Sequence[str] | None = None) -> typer.Typer:
@@ -160,7 +202,7 @@ def build(words: Sequence[str] | None = None) -> typer.Typer:
 
     words: of the command line, of whose verb alone the options are needed; None: of all.
     """
-    named = None if words is None else next((w for w in words if not w.startswith("-")), "")
+    named = None if words is None else verb_among(words)
     program = flags([*generate.OPTIONS, *sweep.OPTIONS, *batch.OPTIONS])
     verbs = ["generate", "sweep", "batch", *(verb.name for verb in FIXED)]
     making = makers(program, verbs)
@@ -178,6 +220,17 @@ def build(words: Sequence[str] | None = None) -> typer.Typer:
             register(verb, app)
     app.callback()(root)
     return app
+
+
+def verb_among(words: Sequence[str]) -> str:
+    """The first word that is neither an option nor the value of one."""
+    rest = iter(words)
+    for word in rest:
+        if word in WITH_VALUE:
+            next(rest, None)
+        elif not word.startswith("-"):
+            return word
+    return ""
 
 
 def main() -> None:

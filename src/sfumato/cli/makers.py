@@ -10,11 +10,11 @@ from inspect import Parameter
 from pathlib import Path
 from typing import Any
 
-from sfumato.cli.fields import Wanted, main_field, method_parameters, methods_of, other_parameters
+from sfumato.cli.fields import Wanted, method_parameters, methods_of, other_parameters
 from sfumato.cli.manual import MAIN
 from sfumato.cli.options import flags, keyword
 from sfumato.core.errors import SfumatoError, quoted
-from sfumato.methods import Method, registry
+from sfumato.methods import Method, main_field, registry
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ MAIN = frozenset(
      "--plan", "--preset", "--over", "--seeds")
 )  # fmt: skip
 BEGIN = "to begin from a picture take sdedit"
+BEFORE = "it stands before the verb: sfumato --server URL VERB"
 ELSEWHERE = {
     "image": BEGIN,
     "t0": BEGIN,
@@ -38,6 +39,9 @@ ELSEWHERE = {
     "mask": "to change a part of a picture take inpaint",
     "upscale": "to enlarge a picture take upscale",
     "help": "it is --help",
+    "server": BEFORE,
+    "token-file": BEFORE,
+    "detach": BEFORE,
 }
 """What an option of other verbs says of the verb that is meant."""
 FEW = 12  # options of which none is worth hiding

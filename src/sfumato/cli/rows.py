@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sfumato.cli.compose import Composed, composed
+from sfumato.cli.compose import Run, composed
 from sfumato.cli.fields import Wanted, methods_of, plain
 from sfumato.core.errors import SfumatoError, quoted
 from sfumato.images import ImageInput
@@ -33,7 +33,7 @@ class CommandLine:
         paths, run = self.composed(row)
         return batches.Job(paths, lambda: run.with_numbers(self.values).sample())
 
-    def composed(self, row: batches.Row) -> tuple[list[Path], Composed]:
+    def composed(self, row: batches.Row) -> tuple[list[Path], Run]:
         """A row's paths, and what makes its pictures."""
         values, assigned = dict(self.values), []
         for name, value in row.values.items():
@@ -55,9 +55,8 @@ class CommandLine:
         elif row.image is not None:
             raise SfumatoError(f"{row.where}: has a picture, which generate does not take")
         run = composed(wanted, values, self.models)
-        base = run.base
         paths = self.target.paths(
-            base.prompt, run.seed, range(base.n), name=row.name, row=str(row.number)
+            run.prompt, run.seed, range(run.n), name=row.name, row=str(row.number)
         )
         self.target.check(paths, size=run.size, makes=True)
         return paths, run

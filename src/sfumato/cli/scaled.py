@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato import images
-from sfumato.cli.compose import parse_adapter
+from sfumato.cli.asked import parse_adapter
 from sfumato.cli.rows import CommandLine
 from sfumato.core.errors import SfumatoError
 from sfumato.images.decode import identify

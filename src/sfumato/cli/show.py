@@ -110,6 +110,19 @@ def counted(what: str, total: int, quiet: bool) -> Iterator[Any]:
         yield lambda done: bar.update(task, completed=done)
 
 
+@contextmanager
+def followed(what: str, quiet: bool) -> Iterator[Any]:
+    """A bar over work elsewhere; yields update(what, done, total)."""
+    if quiet:
+        yield lambda what, done, total: None
+        return
+    with bars() as shown:
+        task = shown.add_task(what, total=None)
+        yield lambda what, done, total: shown.update(
+            task, description=what, completed=done, total=total
+        )
+
+
 def saved(paths: Sequence[Path], recipe: Any, as_json: bool) -> None:
     """The results on stdout: a path a line, then what else was found; or one JSON object."""
     if as_json:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import Parameter
+from typing import Literal
 
 
 @dataclass(frozen=True)
 class Verb:
     """One verb. body takes the parameters' values by name, all but --debug.
+
+    where: "anywhere", also on a server; "here" alone, whatever server is there; or "machine", of
+    which it is about.
 
     first: flags that its help shows first, None for all. Bodies import what they need when they
     run, so that help waits for nothing.
@@ -21,6 +25,7 @@ class Verb:
     parameters: tuple[Parameter, ...]
     examples: tuple[str, ...] = ()
     first: frozenset[str] | None = None
+    where: Literal["anywhere", "here", "machine"] = "anywhere"
 
 
 @dataclass(frozen=True)

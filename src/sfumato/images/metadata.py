@@ -15,6 +15,7 @@ from PIL import Image as PILImage
 from sfumato.core.errors import PictureWarning
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+COMPOSITE = "compositeWithTrainedAlgorithmicMedia"
 NAMESPACE = "urn:sfumato:ns:1.0/"
 WITH_XMP = ("JPEG", "MPO", "WEBP", "AVIF", "TIFF")
 SEGMENTED = ("JPEG", "MPO")
@@ -78,9 +79,7 @@ def xmp(composite: bool, recipe: str | None = None) -> bytes:
 
     composite: a photo was edited, rather than everything made.
     """
-    source = SOURCE_TYPE + (
-        "compositeWithTrainedAlgorithmicMedia" if composite else "trainedAlgorithmicMedia"
-    )
+    source = SOURCE_TYPE + (COMPOSITE if composite else "trainedAlgorithmicMedia")
     own = "" if recipe is None else f"<sfumato:recipe>{_escaped(recipe)}</sfumato:recipe>"
     return (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'

@@ -10,7 +10,7 @@ from PIL import Image as PILImage
 
 from sfumato.images.decode import identify, unwarned
 from sfumato.images.inputs import read_bytes
-from sfumato.images.metadata import EXIF_IFD, NAMESPACE, USER_COMMENT
+from sfumato.images.metadata import COMPOSITE, EXIF_IFD, NAMESPACE, USER_COMMENT
 
 
 def read_metadata(source: str | Path | bytes) -> dict[str, str]:
@@ -38,6 +38,11 @@ def texts_of(image: PILImage.Image) -> dict[str, str]:
     if "parameters" not in texts and (comment := _comment_of(image)):
         texts["parameters"] = str(comment)
     return texts
+
+
+def shows_photo(image: PILImage.Image) -> bool:
+    """Whether an opened PNG of this program's says that parts of a photo are in it."""
+    return COMPOSITE in str(image.info.get("XML:com.adobe.xmp", ""))
 
 
 def _comment_of(image: PILImage.Image) -> str | None:

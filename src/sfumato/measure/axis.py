@@ -60,6 +60,11 @@ def axis(text: str, method: str = "") -> Axis:
     return Axis(owner, field, tuple(values))
 
 
+def written(over: Axis) -> str:
+    """As `axis` reads it."""
+    return f"{over.name}={','.join(map(repr, over.values))}"
+
+
 def _allowed(owner: str, field: str, values: Sequence[float], text: str) -> None:
     """Refuse a spread of which the field takes nothing; single values fail in their own cell."""
     info: Any = field_of(owner, field, f"--over {shortened(text)}")

@@ -77,6 +77,10 @@ class Curve:
         return stream.getvalue()
 
 
+KNEE = "nearest to the most real and the most faithful, each scaled to [0, 1]"
+GIVEN = "given"
+
+
 def knee(points: Sequence[Point]) -> tuple[float, str] | None:
     """The value nearest to being both as real and as faithful as any: both scaled to [0, 1]."""
     rows = [p for p in points if {"kernel", "rms"} <= set(p.measures)]
@@ -88,7 +92,7 @@ def knee(points: Sequence[Point]) -> tuple[float, str] | None:
         low, high = min(values), max(values)
         scaled.append([(v - low) / ((high - low) or 1.0) for v in values])
     best = min(range(len(rows)), key=lambda k: scaled[0][k] ** 2 + scaled[1][k] ** 2)
-    return rows[best].value, "nearest to the most real and the most faithful, each scaled to [0, 1]"
+    return rows[best].value, KNEE
 
 
 def plot(curve: Curve, target: Path) -> None:

@@ -25,7 +25,7 @@ from sfumato.core.ranges import SEEDS, Range, real, whole, words
 from sfumato.images.destination import check_file
 from sfumato.images.writing import write_new, write_whole
 from sfumato.measure.axis import Axis, axis
-from sfumato.measure.curve import Curve, knee, plot
+from sfumato.measure.curve import GIVEN, Curve, knee, plot
 from sfumato.measure.points import Cell, measured
 from sfumato.models.cascade import base_of
 from sfumato.models.result import save_new
@@ -36,6 +36,7 @@ log = logging.getLogger("sfumato")
 
 BATCH = Range(1, 1000)  # seeds of a value and a prompt: they are one batch
 LARGEST = 20_000  # pictures of a sweep, whose page holds them all
+HELD, RECIPE, PICTURES = "sweep.json", "recipe.json", "pictures"
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def sweep(
     resolved = base.based(n=seeds).resolved()  # a batch that no cell has room for is refused
     model.fits(resolved, *resolved.frame(resolved.place), resolved.times)
     place = Path(folder)
-    _check_free(place)
+    check_free(place)
     with claimed(place):
         _claim(place, parent, axis_, asked, model)
         for name, file in (made or {}).items():
@@ -117,9 +118,7 @@ def sweep(
                 progress(k + 1, total)
         points = tuple(measured(process, axis_, cells, folder=place))
         mark: tuple[float | None, str] = knee(points) or (None, "")
-        curve = Curve(
-            axis_.name, parent.id, points, *(mark if choose is None else (choose, "given"))
-        )
+        curve = Curve(axis_.name, parent.id, points, *(mark if choose is None else (choose, GIVEN)))
         guides = images.guides_of(base.methods)
         done = Sweep(place, parent, axis_, asked, tuple(cells), curve, guides)
         _report(done)
@@ -148,9 +147,29 @@ def grid(prompts: Sequence[str], axis_: Axis) -> Iterator[tuple[int, int, str, f
             yield p, v, text, value
 
 
-def _check_free(folder: Path) -> None:
+def begun(
+    process: Any, axis_: Axis, seeds: int, seed: int, prompts: Sequence[str],
+    parents: Sequence[str],
+) -> dict[str, bytes]:  # fmt: skip
+    """What a sweep's folder begins with: sweep.json, which says whose it is, and the recipe."""
+    parent = parent_of(process, seeds, seed, parents)
+    model: Any = base_of(process).source
+    data = _held(parent, axis_, prompts, model)
+    return {HELD: _written(data), RECIPE: parent.to_json(indent=1).encode()}
+
+
+def _held(parent: Recipe, axis_: Axis, prompts: Sequence[str], model: Any) -> dict[str, Any]:
+    return {"recipe": parent.to_data(), "over": asdict(axis_), "prompts": prompts,
+            "weights": model.weights, "dtype": model.choice.dtype}  # fmt: skip
+
+
+def _written(held: Mapping[str, Any]) -> bytes:
+    return json.dumps(held, indent=1, ensure_ascii=False).encode()
+
+
+def check_free(folder: Path) -> None:
     """Make the folder, or take one that is empty or holds a sweep."""
-    new = not folder.exists() or (folder / "sweep.json").exists()
+    new = not folder.exists() or (folder / HELD).exists()
     if not new and (not folder.is_dir() or {file.name for file in folder.iterdir()} - {CLAIM}):
         raise SfumatoError(f"{folder}: is not empty and holds no sweep; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -180,22 +199,27 @@ class Held(BaseModel):
 
 def _claim(folder: Path, parent: Recipe, axis_: Axis, prompts: Sequence[str], model: Any) -> None:
     """Make the folder this sweep's, or go on with it; another sweep's is refused."""
-    data = {"recipe": parent.to_data(), "over": asdict(axis_), "prompts": prompts,
-            "weights": model.weights, "dtype": model.choice.dtype}  # fmt: skip
-    mine = documents.parse_data(Held, data, "sweep")  # so that like is compared with like
-    file = folder / "sweep.json"
+    data = _held(parent, axis_, prompts, model)
+    hold(folder, documents.parse_data(Held, data, "sweep"), _written(data))
+    (folder / "pictures").mkdir(exist_ok=True)
+    if not (folder / RECIPE).exists():
+        write_whole(folder / RECIPE, parent.to_json(indent=1).encode())
+
+
+def hold(folder: Path, mine: Held, text: bytes) -> None:
+    """Make the folder this sweep's, whose sweep.json is `text`; another sweep's is refused."""
+    file = folder / HELD
     if not file.exists():
         check_file(file)
-        write_new(file, json.dumps(data, indent=1, ensure_ascii=False).encode())
+        write_new(file, text)
     kept = documents.read_json(Held, file)
     if kept != mine:
-        what = next(name for name in data if getattr(kept, name) != getattr(mine, name))
+        what = next(
+            name for name in Held.model_fields if getattr(kept, name) != getattr(mine, name)
+        )
         raise SfumatoError(
             f"{folder}: holds a sweep of another {what}; choose another folder, or remove it"
         )
-    (folder / "pictures").mkdir(exist_ok=True)
-    if not (folder / "recipe.json").exists():
-        write_whole(folder / "recipe.json", parent.to_json(indent=1).encode())
 
 
 def _cell(

@@ -210,6 +210,13 @@ def _line(cls: type, error: ValidationError) -> str:
     return f"{own}: {'.'.join(where[:1])}{assigned}: {message}"
 
 
+def main_field(cls: type[Method]) -> str:
+    """The field to show first."""
+    extras = {name: info.json_schema_extra for name, info in described(cls).items()}
+    marked = (name for name, x in extras.items() if isinstance(x, dict) and x.get("main"))
+    return next(marked, next(iter(extras)))
+
+
 @cache
 def registry() -> dict[str, type[Method]]:
     """Every installed method by id: the files of this package, then entry points.

@@ -28,6 +28,7 @@ from sfumato.images.writing import numbered, write_safely, write_whole
 from sfumato.models.result import Result, save_new
 
 FAILED = "failed.jsonl"
+UNREACHED = "not reached"
 OWN_COLUMNS = {"error", "folder", "source"}  # columns that it has besides a manifest's
 MANIFEST_BYTES = 256 << 20
 
@@ -221,7 +222,7 @@ def run(
             notify(row, state)
     finally:
         with undisturbed():
-            failed = [*report.failed, *((row, "not reached") for row in waiting)]
+            failed = [*report.failed, *((row, UNREACHED) for row in waiting)]
             report.note = _write_note(folder, rows, failed)
     return report
 

@@ -115,18 +115,23 @@ class Card:
 
     def full_prompt(self, prompt: str) -> str:
         """The prompt with the card's template, unless it names a style, is empty, or has it."""
-        low = prompt.lower()
-        mentioned = (style in low or mentions(prompt, style) for style in self.styles)
-        if not prompt.strip() or any(mentioned):
-            return prompt
-        before, _, after = self.template.partition("{prompt}")
-        if before + after and prompt.startswith(before) and prompt.endswith(after):
-            return prompt
-        return f"{before}{prompt}{after}"
+        return phrased(prompt, self.template, self.styles)
 
     def adapter_of(self, prompt: str) -> str | None:
         """The adapter whose name, words of a style, the prompt says; None where none is."""
         return next((name for name in self.adapters if mentions(prompt, name)), None)
+
+
+def phrased(prompt: str, template: str, styles: Sequence[str]) -> str:
+    """The prompt with the template, unless it names one of the styles, is empty, or has it."""
+    low = prompt.lower()
+    mentioned = (style in low or mentions(prompt, style) for style in styles)
+    if not prompt.strip() or any(mentioned):
+        return prompt
+    before, _, after = template.partition("{prompt}")
+    if before + after and prompt.startswith(before) and prompt.endswith(after):
+        return prompt
+    return f"{before}{prompt}{after}"
 
 
 def mentions(prompt: str, words: str) -> bool:

@@ -25,7 +25,7 @@ from sfumato.models.loaders.library import folder_of, load
 from sfumato.models.model import Model
 from sfumato.models.result import Result
 from sfumato.recipe import Recipe
-from sfumato.recipe.fields import Adapter
+from sfumato.recipe.fields import UNKNOWN, Adapter
 from sfumato.recipe.names import unshadowed
 from sfumato.recipe.places import beside, placed
 from sfumato.recipe.store import fetch
@@ -254,7 +254,7 @@ def _with_adapter(model: Model, adapter: Adapter, folders: list[Path]) -> Model:
         hint = f"`sfumato models pull {file}`" if hub.is_name(file) else "put it beside the recipe"
         raise SfumatoError(f"adapter {file}: not found; {hint}")
     adapted = model.adapt(path, adapter["scale"])
-    if adapted.adapters[-1]["sha256"] != adapter["sha256"]:
+    if adapter["sha256"] not in (UNKNOWN, adapted.adapters[-1]["sha256"]):
         log.warning("adapter %s differs from the one recorded: another picture is likely", file)
     return adapted
 

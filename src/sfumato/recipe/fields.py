@@ -25,6 +25,8 @@ from sfumato.core.spacing import NAMES, declared
 from sfumato.recipe.names import Name
 
 SCHEMA = 1
+UNKNOWN = "0" * 64
+"""Digest of an adapter that stands elsewhere, of which nothing is recorded yet."""
 STRENGTH = Range(-1000, 1000)  # of an adapter
 
 Text = Annotated[str, Field(max_length=LENGTH)]

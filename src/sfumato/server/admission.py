@@ -195,7 +195,7 @@ class Admission:
         return list(dict.fromkeys(inputs))
 
 
-def _search(row: requests.Row) -> None:
+def _search(row: requests.Row | requests.SweepJob) -> None:
     """Numbers that are to be found first must be such."""
     for name in row.search:
         method, _, field_ = name.partition(".")

@@ -227,7 +227,7 @@ class Attempt:
         if isinstance(happening, Stepped):
             self._step(happening)
         elif isinstance(happening, Said):
-            event = events.Note(**self._of(), text=happening.text)
+            event = events.Note(**self._of(), text=happening.text, always=happening.always)
             work = partial(records.note, event=event, client=self.entry.client)
             task = asyncio.create_task(self.kept.tell(work))
             self.writing.add(task)

@@ -62,10 +62,11 @@ class PictureMade(Base):
 
 
 class Note(Base):
-    """A line that a local run would print."""
+    """A line that a local run would print. always: where notices are not wanted too."""
 
     event: Literal["note"] = "note"
     text: str
+    always: bool = False
 
 
 class ChildEnded(Base):

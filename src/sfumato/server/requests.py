@@ -84,7 +84,8 @@ class RecipeJob(Row):
 class SweepJob(Row):
     """Vary one number of a recipe: METHOD.FIELD=LOW:HIGH:COUNT, or =A,B,C.
 
-    seeds: pictures of each value and prompt, from the recipe's seed on; choose: the value to mark.
+    search: as of a recipe's job. seeds: pictures of each value and prompt, from the recipe's seed
+    on; choose: the value to mark.
     """
 
     kind: Literal[Kind.SWEEP]

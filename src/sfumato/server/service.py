@@ -92,7 +92,8 @@ class Service:
             most = limits.queued if mine > limits.queued else limits.queued_all
             raise RefusedError(
                 f"the queue is full: {most:,} jobs of {whose} may wait; send it again later",
-                status=429,
+                "queue",
+                429,
             )
 
     async def _admitted(self, client: str, job: requests.AnyJob) -> list[str]:

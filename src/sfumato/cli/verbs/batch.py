@@ -66,7 +66,15 @@ def verb(maker: Maker) -> Verb:
 def made_of(
     address: str | None, line: CommandLine, rows: list[Row]
 ) -> AbstractContextManager[Callable[[Row], Job]]:
-    """How each row's pictures are made: one by one here, or by a cluster."""
+    """How each row's pictures are made: one by one here, or all by a cluster or a server."""
+    from sfumato.cli.remote import batching
+    from sfumato.cli.remote.chosen import chosen
+
+    server = chosen()
+    if server is not None and address is not None:
+        raise SfumatoError("--ray: a server does this batch; leave --ray or --server out")
+    if server is not None:
+        return batching.sent(server, line, rows)
     if address is None:
         return nullcontext(line.job)
     from sfumato.cli.scaled import spread
@@ -85,16 +93,20 @@ def batch(cls: type[Method] | None, values: dict[str, Any]) -> None:
     target.check([target.folder / "x"], embedded=0, makes=True)
     rows = batches.read_rows(values["source"])
     line = CommandLine(cls, values, target)
-    with storing(values), show.counted("pictures", len(rows), values["quiet"]) as update:
+    with (
+        storing(values),
+        show.counted("pictures", len(rows), values["quiet"]) as update,
+        signals.patient(),
+        made_of(values["ray"], line, rows) as job,
+    ):
         count = itertools.count(1)
 
         def done(row: Row, state: str) -> None:
             update(next(count))
-            if state not in ("made", "skipped"):
+            if state not in ("made", "skipped", batches.UNREACHED):
                 show.errors.print(f"{row.where}: {state}")
 
-        with signals.patient(), made_of(values["ray"], line, rows) as job:
-            report = batches.run(rows, job, target.folder, notify=done)
+        report = batches.run(rows, job, target.folder, notify=done)
     failures = [{"row": row.number, "where": row.where, "error": e} for row, e in report.failed]
     if values["as_json"]:
         print(json.dumps({"paths": [str(p) for p in report.made], "skipped": report.skipped,

@@ -38,4 +38,5 @@ DATA = Verb(
     "Build the packed training set.",
     OPTIONS,
     ("build-emoji", "build-emoji -o emoji/"),
+    where="machine",
 )

@@ -71,4 +71,5 @@ DOCTOR = Verb(
     "Versions, what is missing, device, and a self-test.",
     COMMON,
     ("", "--device cpu --json"),
+    where="machine",
 )

@@ -59,6 +59,7 @@ FIRST = frozenset(
 def dreambooth(pictures: str | None, **options: Any) -> None:
     """Make the recipe, or read it again with --resume; train; the run folder on stdout."""
     from sfumato.cli import show, training_recipe
+    from sfumato.cli.remote.chosen import chosen
     from sfumato.train import origin, program
 
     for option in ("output", "model", "noun", "class_folder", "name"):
@@ -66,6 +67,11 @@ def dreambooth(pictures: str | None, **options: Any) -> None:
             name = FIELDS[option][0] if option in FIELDS else "--output"
             raise SfumatoError(f"{name}: is empty; give it something, or leave it out")
     folder, quiet = Path(options["output"]), bool(options["quiet"])
+    server = chosen()
+    if server is not None:
+        from sfumato.cli.remote import teaching
+
+        teaching.check(options)
     config = (
         resumed(folder, pictures, options)
         if options["resume"]
@@ -80,7 +86,10 @@ def dreambooth(pictures: str | None, **options: Any) -> None:
     if options["plan"]:
         print(planned(config))
         return
-    program.work(config, Path(config.subject.pictures), folder, None, options["device"], quiet)
+    if server is not None:
+        teaching.taught(server, config, folder, quiet)
+    else:
+        program.work(config, Path(config.subject.pictures), folder, None, options["device"], quiet)
     if not quiet and (folder / "run.json").is_file():  # the first of several processes writes it
         show.errors.print(ready(folder, config))
     print(folder)

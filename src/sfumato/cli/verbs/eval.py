@@ -144,4 +144,5 @@ EVAL = Verb(
     OPTIONS,
     ("--scales 1,2,3,4", "--model org/name -n 50 -o report.json"),
     FIRST,
+    where="here",
 )

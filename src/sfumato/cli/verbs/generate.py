@@ -131,7 +131,7 @@ def verb(maker: Maker) -> Verb:
 def make(methods: Sequence[Wanted], values: dict[str, Any]) -> None:
     """Compose, run, save."""
     from sfumato import images
-    from sfumato.cli import delivery, plans
+    from sfumato.cli import delivery
     from sfumato.cli.compose import composed
     from sfumato.images.destination import Destination
 
@@ -141,11 +141,11 @@ def make(methods: Sequence[Wanted], values: dict[str, Any]) -> None:
     delivery.check(target, run, values["embed"])
     run = run.with_numbers(values)
     if values["plan"]:
-        print(plans.text(run, values["as_json"]))
+        print(run.plan(values["as_json"]))
         return
-    with storing(values), delivery.watched(run.process, values["quiet"]) as update:
+    with storing(values), run.watched(values["quiet"]) as update:
         result = run.sample(update)
     if values["embed"]:
-        inputs = [i for m in run.process.methods for i in images.inputs_of(m)]
+        inputs = [i for m in run.methods for i in images.inputs_of(m)]
         result = delivery.embedded(result, inputs)
-    delivery.deliver(result, target, values["sheet"], values["as_json"], run.process.methods)
+    delivery.deliver(result, target, values["sheet"], values["as_json"], run.methods)

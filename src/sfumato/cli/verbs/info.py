@@ -31,4 +31,5 @@ INFO = Verb(
     "Show a picture's recipe or a model's card.",
     (argument("source", "a picture, a recipe, or a model's name"), AS_JSON, QUIET, DEBUG),
     ("apple.png", "emoji"),
+    where="machine",
 )

@@ -94,6 +94,7 @@ PULL = Verb(
     "Fetch from the hub: goes on where it stopped, verifies every file.",
     (NAMES, *OPTIONS),
     ("org/name", "org/name@revision another/name"),
+    where="machine",
 )
 EXPORT = Verb(
     "export",
@@ -105,6 +106,7 @@ EXPORT = Verb(
         *OPTIONS,
     ),
     ("emoji carried/", "org/name carried/"),
+    where="machine",
 )
 CONVERT = Verb(
     "convert",
@@ -116,11 +118,12 @@ CONVERT = Verb(
         *OPTIONS,
     ),
     ("model.ckpt model.safetensors", "vae.pt vae.safetensors --json"),
+    where="machine",
 )
 MODELS = Group(
     "models",
     "List models; pull, export and convert them.",
     ("", "pull stable-diffusion-v1-5/stable-diffusion-v1-5"),
     lambda: (PULL, EXPORT, CONVERT),
-    Verb("models", listed, "What can be loaded.", OPTIONS),
+    Verb("models", listed, "What can be loaded.", OPTIONS, where="machine"),
 )

@@ -12,17 +12,16 @@ def replay(
 ) -> None:
     """Make the picture again and save it."""
     from sfumato.cli import delivery
-    from sfumato.cli.compose import Composed
+    from sfumato.cli.compose import replayed
     from sfumato.images.destination import Destination
-    from sfumato.models.replay import Replay
 
     target = Destination.of(output)
     target.check([target.folder / "x"])
-    again = Replay.of(source, device=device, dtype=None if dtype == "auto" else dtype)
-    delivery.check(target, Composed(again.process, again.recipe.seed))
-    with delivery.watched(again.process, quiet) as update:
-        result = again.sample(update)
-    delivery.deliver(result, target, sheet, as_json, again.process.methods)
+    run = replayed(source, {"device": device, "dtype": dtype})
+    delivery.check(target, run)
+    with run.watched(quiet) as update:
+        result = run.sample(update)
+    delivery.deliver(result, target, sheet, as_json, run.methods)
 
 
 RUN = Verb(

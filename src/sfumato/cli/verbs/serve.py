@@ -64,7 +64,7 @@ def folder_of(folder: str | None) -> Path:
 
     if folder == "":
         raise SfumatoError("--folder: is empty; give a folder, or leave it out")
-    return home() / "server" if folder is None else Path(folder)
+    return (home() / "server" if folder is None else Path(folder)).resolve()
 
 
 def limits_of(texts: list[str]) -> Limits:
@@ -166,6 +166,7 @@ BACKUP = Verb(
     "Copy jobs and pictures into a new folder; the server may be at work.",
     (argument("target", "a new folder"), FOLDER, QUIET, DEBUG),
     ("copy/", "copy/ --folder /srv/sfumato"),
+    where="machine",
 )
 RESTORE = Verb(
     "restore",
@@ -173,11 +174,12 @@ RESTORE = Verb(
     "Put such a copy into a new folder, from which a server goes on.",
     (argument("source", "a folder that backup made"), FOLDER, QUIET, DEBUG),
     ("copy/", "copy/ --folder /srv/sfumato"),
+    where="machine",
 )
 SERVE = Group(
     "serve",
     "Take jobs over HTTP; back them up.",
     ("", "--host 0.0.0.0 --tokens tokens.toml --host-name studio.example"),
     lambda: (BACKUP, RESTORE),
-    Verb("serve", serve, "Take jobs over HTTP.", OPTIONS),
+    Verb("serve", serve, "Take jobs over HTTP.", OPTIONS, where="machine"),
 )

@@ -62,33 +62,21 @@ def sweep(cls: type[Method] | None, methods: list[Wanted], values: dict[str, Any
     from sfumato.cli import show
     from sfumato.cli.compose import composed
     from sfumato.measure.axis import axis
-    from sfumato.measure.sweep import sweep as swept
 
     over = axis(values["over"], cls.id if cls else "")
     run = composed(methods, values).with_numbers(values)
     total = len(over.values) * max(1, len(values["prompts"]))
     with storing(values), show.counted(over.name, total, values["quiet"]) as update:
-        done = swept(
-            run.process,
-            over,
-            values["folder"],
-            seeds=values["seeds"],
-            seed=run.seed,
-            prompts=values["prompts"],
-            choose=values["choose"],
-            parents=run.parents,
-            progress=lambda k, n: update(k),
-        )
+        done = run.swept(over, values, update)
     if values["as_json"]:
-        data = {"folder": str(done.folder), "axis": over.name, "chosen": done.curve.chosen,
-                "rule": done.curve.rule, "curve": done.curve.to_csv()}  # fmt: skip
+        data = {"folder": str(done.folder), "axis": over.name, "chosen": done.chosen,
+                "rule": done.rule, "curve": done.curve}  # fmt: skip
         print(json.dumps(data))
     else:
         print(done.folder / "index.html")
-        if done.curve.chosen is not None:
-            show.errors.print(f"marked: {over.name} = {done.curve.chosen:g} ({done.curve.rule})")
-    failed = [cell for cell in done.cells if cell.error]
-    if failed:
+        if done.chosen is not None:
+            show.errors.print(f"marked: {over.name} = {done.chosen:g} ({done.rule})")
+    if done.failed:
         raise SfumatoError(
-            f"{len(failed)} of {len(done.cells)} cells failed, the first: {failed[0].error}"
+            f"{len(done.failed)} of {done.cells} cells failed, the first: {done.failed[0]}"
         )

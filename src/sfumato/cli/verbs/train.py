@@ -47,4 +47,5 @@ TRAIN = Verb(
     "Train by a recipe; started again, it goes on from its last checkpoint.",
     OPTIONS,
     ("recipes/base-32.toml", "mine.toml --data my-pictures/ --until 1000"),
+    where="here",
 )

@@ -145,7 +145,10 @@ class Callers:
         wait = self.guesses.take(address)
         if wait:
             return RefusedHere(
-                429, "too many wrong tokens; wait a minute", Retry_After=str(max(1, round(wait)))
+                429,
+                "too many wrong tokens; wait a minute",
+                "Authorization",
+                Retry_After=str(max(1, round(wait))),
             )
         return RefusedHere(
             401, "that token is unknown; ask whoever runs this server", WWW_Authenticate="Bearer"

@@ -40,7 +40,8 @@ class Methods(View):
 
 class ModelView(View):
     """A model that is offered. native: width and height it works at; factor: how much larger its
-    pictures are; adapters: name -> file that recipes name."""
+    pictures are; adapters: name -> file that recipes name; template: of prompts that name none of
+    its styles."""
 
     name: str
     title: str
@@ -54,6 +55,7 @@ class ModelView(View):
     reads_text: bool
     styles: tuple[str, ...]
     adapters: dict[str, str]
+    template: str
 
 
 class Models(View):
@@ -64,8 +66,9 @@ class Models(View):
 
 class Plan(View):
     """What a job would do. calls: network calls, of a cascade those of each stage; seconds: about
-    how long they take; memory: bytes at least; children: jobs of a sweep or a batch, of which
-    `first` is the first one's plan."""
+    how long they take; memory: bytes at least; sentences: the same as one would say it; notes:
+    lines that a run says before it begins; children: jobs of a sweep or a batch, of
+    which `first` is the first one's plan."""
 
     prompt: str | None = None
     calls: int | tuple[int, ...] | None = None
@@ -78,6 +81,8 @@ class Plan(View):
     memory: int | None = None
     methods: tuple[dict[str, JsonValue], ...] | None = None
     recipe: dict[str, JsonValue] | None = None
+    sentences: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     children: int | None = None
     first: dict[str, JsonValue] | None = None
 

@@ -26,6 +26,7 @@ class ModelInfo:
     reads_text: bool
     styles: tuple[str, ...]
     adapters: Mapping[str, str]
+    template: str = "{prompt}"
     about: str = ""
     licence: str = ""
 
@@ -82,9 +83,10 @@ class Made:
 
 @dataclass(frozen=True)
 class Said:
-    """A line that a local run would print."""
+    """A line that a local run would print. always: where notices are not wanted too."""
 
     text: str
+    always: bool = False
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def trained(recipe: Recipe, inputs: Mapping[str, Path]) -> Iterator[Path]:
         yield Path(folder)
 
 
-def searched(again: Any, job: requests.Row, tell: Tell) -> Any:
+def searched(again: Any, job: requests.Row | requests.SweepJob, tell: Tell) -> Any:
     """The replay with its numbers found, and their curves among its parents."""
     if not job.search:
         return again
@@ -57,7 +57,7 @@ def searched(again: Any, job: requests.Row, tell: Tell) -> Any:
             process, name, measure=measure, target=target, seed=recipe.seed,
             say=lambda line: tell(Said(line)),
         )  # fmt: skip
-        tell(Said(f"{name} = {number.value:g} ({number.curve.rule})"))
+        tell(Said(f"{name} = {number.value:g} ({number.curve.rule})", always=True))
         process = process.revised(method, **{field: number.value})
         recipe = replace(recipe, parents=(*recipe.parents, number.curve.id))
     return replace(again, process=process, recipe=recipe)

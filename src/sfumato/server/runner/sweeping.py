@@ -33,10 +33,12 @@ class Cell:
 
 
 def sweep(job: SweepJob, task: Task, tell: Tell, warm: Warm) -> None:
-    """Tell the children, or with their pictures make the pages."""
+    """Tell whose sweep it is and the children, or with their pictures make the pages."""
+    again = searched(replayed(job, task.inputs, warm), job, tell)
     if task.files is None:
-        again = searched(replayed(job, task.inputs, warm), job, tell)
         found = list(cells(job, again))
+        for name, data in files_of(again, job):
+            tell(Made(name, data))
         requests = (
             RecipeJob(recipe=cell.recipe, name=cell.names[0], priority=job.priority)
             for cell in found
@@ -50,7 +52,6 @@ def sweep(job: SweepJob, task: Task, tell: Tell, warm: Warm) -> None:
         return
     with tempfile.TemporaryDirectory(prefix="sfumato-sweep-") as folder:
         place = Path(folder) / "sweep"
-        again = searched(replayed(job, task.inputs, warm), job, tell)
         finish(job, again, place, task.files)
         for file in sorted(place.rglob("*")):
             if file.is_file() and file.name != CLAIM:
@@ -73,6 +74,17 @@ def cells(job: SweepJob, again: Any) -> Iterator[Cell]:
             yield Cell(recipe_of(process, seed, parent.id), names)
         except SfumatoError:
             continue
+
+
+def files_of(job_run: Any, job: SweepJob) -> Iterator[tuple[str, bytes]]:
+    """What a sweep's folder begins with, by which it is known again."""
+    from sfumato.measure.axis import axis
+    from sfumato.measure.sweep import begun, prompts_of
+
+    yield from begun(
+        job_run.process, axis(job.over), job.seeds, job_run.recipe.seed,
+        prompts_of(job_run.process, job.prompts), job_run.recipe.parents,
+    ).items()  # fmt: skip
 
 
 def recipe_of(process: Any, seed: int, parent: str) -> Recipe:

@@ -81,6 +81,7 @@ class Warm:
             reads_text=model.text is not None,
             styles=card.styles,
             adapters=dict(card.adapters) | {file.name: file.name for file in self.adapters},
+            template=card.template,
             about=card.about,
             licence=card.licence,
         )

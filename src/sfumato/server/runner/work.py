@@ -6,6 +6,7 @@ Pictures are made by Replay alone, as `sfumato.run` makes them.
 from __future__ import annotations
 
 import logging
+import threading
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -62,39 +63,42 @@ def _do(task: Task, tell: Tell, warm: Warm) -> float | None:
 
 def plan(request: str, inputs: Mapping[str, Path], warm: Warm) -> dict[str, Any]:
     """What a request would do; SfumatoError where it cannot run."""
-    from sfumato.models.planning import plan_data
+    from sfumato.models.planning import plan_data, sentences
 
     job = requests.JobRequest.model_validate_json(request).job
     if isinstance(job, requests.TrainJob):
         raise SfumatoError("kind train: has no plan; give a recipe, a sweep or a batch")
-    with unstored():
+    said_: list[Happening] = []
+    with unstored(), notices(said_.append):
         if isinstance(job, requests.SweepJob):
             return sweeping.plan(job, inputs, warm)
         rows = job.rows if isinstance(job, requests.BatchJob) else (job,)
         plans = []
         for row in rows[:PLANNED]:
             again = replayed(row, inputs, warm)
-            plans.append(plan_data(again.process, again.recipe.seed))
+            one = plan_data(again.process, again.recipe.seed)
+            plans.append(one | {"sentences": sentences(again.process, again.recipe.seed, one)})
         if not isinstance(job, requests.BatchJob):
-            return plans[0]
+            notes = [said.text for said in said_ if isinstance(said, Said)]
+            return plans[0] | {"notes": notes}
         seconds = [one["seconds"] for one in plans]
         known = None if None in seconds else sum(seconds) * len(rows) / len(plans)
         return {"children": len(rows), "seconds": known, "first": plans[0]}
 
 
 class Notices(logging.Handler):
-    """The library's notices as told lines, each once."""
+    """The notices of this thread's work as told lines, each once; plans have another thread."""
 
     def __init__(self, tell: Tell) -> None:
         super().__init__(logging.INFO)
-        self.tell = tell
+        self.tell, self.thread = tell, threading.get_ident()
         self.said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         line = record.getMessage()
-        if line not in self.said:
+        if line not in self.said and record.thread == self.thread:
             self.said.add(line)
-            self.tell(Said(line))
+            self.tell(Said(line, always=record.levelno >= logging.WARNING))
 
 
 @contextmanager
