@@ -19,7 +19,7 @@ KEPT = {"cache-control": "private, max-age=31536000, immutable"}  # bytes of a h
 BYTES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "the file's bytes",
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
 
@@ -34,7 +34,10 @@ async def upload(service: TheService, client: Client, file: UploadFile) -> File:
     return await service.upload(client, data, file.filename or "image")
 
 
-@router.head("/images/{sha256}", operation_id="hasImage")
+@router.head(
+    "/images/{sha256}", operation_id="hasImage", response_class=Response,
+    responses={200: {"description": "it is here"}},
+)  # fmt: skip
 async def has(service: TheService, client: Client, sha256: Hash) -> Response:
     """Whether a picture is here already."""
     media, size = service.picture(client, sha256)
