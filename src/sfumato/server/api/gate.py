@@ -22,6 +22,7 @@ from sfumato.server.settings import Settings
 log = logging.getLogger("sfumato.server.access")
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+HEAD = 64 << 10  # bytes of all headers
 SLACK = 64 << 10  # bytes of a multipart body beside its file
 SAFE = {
     "x-content-type-options": "nosniff",
@@ -79,6 +80,9 @@ class Gate:
         """Status, sentence and field of what is refused at once."""
         if len(headers.getlist("host")) != 1:
             return 400, "give one Host header", "Host"
+        size = sum(len(name) + len(value) for name, value in headers.raw)
+        if size > HEAD:
+            return 431, f"the headers have {size:,} bytes; at most {HEAD:,} here", "headers"
         host = headers["host"]
         if _name(f"//{host}") not in self.hosts:
             return (
@@ -98,14 +102,16 @@ class Gate:
             return (
                 413,
                 f"the body has {int(length):,} bytes; at most {self._most(scope):,} here",
-                "",
+                self._part(scope),
             )
         return None
 
     def _most(self, scope: Scope) -> int:
         limits = self.settings.limits
-        uploads = scope["path"].rstrip("/").endswith("/v1/images")
-        return limits.upload + SLACK if uploads else limits.body
+        return limits.upload + SLACK if _uploads(scope) else limits.body
+
+    def _part(self, scope: Scope) -> str:
+        return "file" if _uploads(scope) else "body"
 
     def _bounded(self, receive: Receive, scope: Scope) -> Receive:
         """A body of unknown length is counted as it comes."""
@@ -117,10 +123,16 @@ class Gate:
             if message["type"] == "http.request":
                 got += len(message.get("body", b""))
                 if got > most:
-                    raise RefusedHere(413, f"the body is larger than {most:,} bytes")
+                    part = self._part(scope)
+                    raise RefusedHere(413, f"the body is larger than {most:,} bytes", part)
             return message
 
         return bounded
+
+
+def _uploads(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return path.rstrip("/").endswith("/v1/images")
 
 
 def _name(address: str) -> str:

@@ -69,7 +69,7 @@ def sent(service: Service, sha256: str, media: str, name: str) -> Response:
     """The file; shown only where it is a picture."""
     path = service.kept.files.path(sha256)
     if not path.is_file():
-        raise missing(f"picture {sha256[:12]}… (its file is gone)")
+        raise missing(f"picture {sha256[:12]}… (its file is gone)", "sha256")
     way = "inline" if media.startswith("image/") and "svg" not in media else "attachment"
     headers = {**KEPT, "content-disposition": f"{way}; filename*=UTF-8''{quote(name, safe='')}"}
     return FileResponse(path, media_type=media, headers=headers)
