@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
@@ -82,5 +82,5 @@ def test_a_text_without_an_encoding_is_shown_where_it_is() -> None:
 def test_a_key_that_is_there_twice_is_refused(tmp_path: Path, text: str) -> None:
     """Readers differ in which of the two they take."""
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(SfumatoError, match="a.json: has '[ac]' twice"):
+    with pytest.raises(SfumatoError, match=r"a\.json: has '[ac]' twice"):
         documents.read_json(dict[str, Any], tmp_path / "a.json")

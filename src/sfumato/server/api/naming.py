@@ -33,6 +33,8 @@ def name_parts(schemas: dict[str, Schema]) -> None:
     for schema in [*schemas.values()]:
         for part in _parts(schema):
             _free(part)
+            if part.pop("contentMediaType", None):  # of a file, which generators know as this
+                part["format"] = "binary"
     for name, schema in schemas.items():
         schema["title"] = name
         for key, value in schema.get("properties", {}).items():
