@@ -148,3 +148,12 @@ def test_each_dart_file_can_be_read(tmp_path: Path) -> None:
     assert "required MultipartFile file" in (folder / "lib/src/api/pictures_api.dart").read_text()
     spec = (folder / "pubspec.yaml").read_text()
     assert spec.startswith("name: sfumato_client\n")
+    page = (ROOT / "docs" / "clients.md").read_text()
+    code = "\n".join(re.findall(r"(?ms)^```dart\n(.*?)^```$", page))
+    assert not parser.parse(code.encode()).root_node.has_error
+    whole = "\n".join(file.read_text() for file in files)
+    used = set(re.findall(r"\b([A-Z]\w+)\(\(b\)|\bget(\w+Api)\(|\bis ([A-Z]\w+)", code))
+    for name in {name for names in used for name in names} - {"", "String", "Map"}:
+        assert re.search(rf"\bclass {name}\b", whole), name
+    for call in re.findall(r"Api\(\)\s*\.(\w+)\(", code):
+        assert re.search(rf"> {call}\(", whole), call
