@@ -54,6 +54,7 @@ async def attacked(folder: Path, settings: str, *words: str) -> None:
             "run",
             f"{client.base_url}/openapi.json", "--checks", "all",
             "--phases", "examples,coverage,fuzzing,stateful", "--continue-on-failure",
+            "--request-timeout", "60",
             *words,
             cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
