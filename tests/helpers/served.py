@@ -19,6 +19,7 @@ from PIL import Image
 
 from sfumato.core.errors import SfumatoError
 from sfumato.server.api.app import create_app
+from sfumato.server.api.head import Protocol
 from sfumato.server.runner.protocol import (
     Failed,
     Finished,
@@ -194,7 +195,12 @@ async def client_of(service: Service, token: str = "", **options: Any) -> AsyncI
 async def listening(service: Service, **headers: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the app on a port of the loopback."""
     config = uvicorn.Config(
-        create_app(service), port=0, log_config=None, lifespan="off", timeout_graceful_shutdown=1
+        create_app(service),
+        http=Protocol,
+        port=0,
+        log_config=None,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
     )
     web = uvicorn.Server(config)
     web.capture_signals = nullcontext  # type: ignore[method-assign,assignment]  # not ours

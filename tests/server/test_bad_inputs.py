@@ -20,6 +20,7 @@ import httpx
 from PIL import Image
 
 from helpers.served import in_loop, listening, picture, recipe_job, served, submitted, until_ended
+from sfumato.server.api.head import HEAD
 from sfumato.server.service import Service
 from sfumato.server.settings import Limits
 
@@ -196,7 +197,7 @@ BAD: dict[str, Bad] = {
     "cancel of what has ended": Bad(409, "id", "ended", "/v1/jobs/{mine}/cancel", body={}),
     "key with a line break": Bad(422, "Idempotency-Key", "Idempotency-Key", body=recipe_job(),
                                  headers={"Idempotency-Key": "x" * 201}),
-    "header of 1 MB": get(431, "headers", "headers", "/v1/jobs", X_Long="x" * (1 << 20)),
+    "header of 70 kB": get(431, "headers", "headers", "/v1/jobs", X_Long="x" * 70_000),
     "host of another": get(421, "Host", "evil", "/v1/jobs", Host="evil.example"),
     "page of another": get(403, "Origin", "evil", "/v1/jobs", Origin="http://evil.example"),
     "token that is none": get(401, "Authorization", "token", "/v1/jobs",
@@ -335,3 +336,29 @@ def test_what_is_wrong_is_refused_in_one_sentence(answers: dict[str, Answer], na
 
 def test_there_are_sixty() -> None:
     assert len(BAD) >= 60
+
+
+@pytest.mark.parametrize(
+    ("begin", "status"),
+    [
+        (b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Long: ", 431),
+        (b"GET /", 431),
+        (b"\0\r\n", 400),
+    ],
+    ids=("header without end", "path without end", "no HTTP"),
+)
+@in_loop
+async def test_a_head_without_end_ends_the_connection(
+    tmp_path: Path, begin: bytes, status: int
+) -> None:
+    """Before it fills the memory."""
+    async with served(tmp_path) as service, listening(service) as client:
+        reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+        writer.write(begin)
+        if status == 431:
+            writer.write(b"x" * HEAD)
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    assert b"application/problem+json" in head
+    assert json.loads(body)["status"] == status

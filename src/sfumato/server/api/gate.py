@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sfumato.server.api.head import HEAD
 from sfumato.server.api.problems import RefusedHere, problem
 from sfumato.server.settings import Settings
 
 log = logging.getLogger("sfumato.server.access")
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-HEAD = 64 << 10  # bytes of all headers
 SLACK = 64 << 10  # bytes of a multipart body beside its file
 SAFE = {
     "x-content-type-options": "nosniff",
