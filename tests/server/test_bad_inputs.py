@@ -150,6 +150,8 @@ BAD: dict[str, Bad] = {
         {"method": "diffstyler", "art": "/etc/passwd"}]),
     "path in a picture's name": method("name", method="sdedit",
                                        image={"sha256": "{picture}", "name": "../x.png"}),
+    "number as a picture's name": Bad(422, "pictures.0.name", "name", body={
+        "kind": "train", "config": {}, "pictures": [{"sha256": "{picture}", "name": 5}]}),
     "path as hash": method("picture", method="sdedit", image={"sha256": "../../server.db"}),
     "picture that is not here": method("upload it", "recipe.methods", method="sdedit",
                                        image={"sha256": SHA}),
