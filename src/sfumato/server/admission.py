@@ -202,7 +202,7 @@ def _search(row: requests.Row | requests.SweepJob) -> None:
         try:
             extra = methods.field_of(method, field_, "search").json_schema_extra
         except SfumatoError as error:
-            raise RefusedError(str(error), "search") from None
+            raise RefusedError(f"search: {error}", "search") from None
         if not isinstance(extra, Mapping) or "auto" not in extra:
             raise RefusedError(f"search: {name} has no range to be searched in", "search")
         if method not in {entry.get("method") for entry in row.recipe.methods}:

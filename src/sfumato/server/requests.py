@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -52,8 +53,7 @@ def _own_name(name: str) -> str:
     return name
 
 
-FileName = Annotated[str, Field(max_length=200), PlainValidator(lambda v: _own_name(str(v))),
-                     WithJsonSchema({"type": "string", "maxLength": 200})]  # fmt: skip
+FileName = Annotated[str, Field(max_length=200), AfterValidator(_own_name)]
 
 
 class Body(BaseModel):

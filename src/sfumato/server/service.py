@@ -27,8 +27,8 @@ from sfumato.server.uploads import inspect
 PAGE = 200  # jobs of a page at most
 
 
-def missing(what: str) -> RefusedError:
-    return RefusedError(f"{what}: not here", status=404)
+def missing(what: str, part: str) -> RefusedError:
+    return RefusedError(f"{what}: not here", part, 404)
 
 
 class Service:
@@ -129,13 +129,13 @@ class Service:
     def _row(self, client: str, id: str) -> sqlite3.Row:
         row = reading.row_of(self.kept.db, id)
         if row is None or row["client"] != client:
-            raise missing(f"job {id}")
+            raise missing(f"job {id}", "id")
         return row
 
     def _entry(self, row: sqlite3.Row) -> Entry:
         entry = self.kept.queue.open.get(row["id"])
         if entry is None or entry.state.ended:
-            raise RefusedError(f"job {row['id']}: has ended ({row['state']})", status=409)
+            raise RefusedError(f"job {row['id']}: has ended ({row['state']})", "id", 409)
         return entry
 
     def _shown(self, row: sqlite3.Row) -> Job:
@@ -176,9 +176,9 @@ class Service:
         row = self._row(client, id)
         if row["state"] in (State.QUEUED, State.RUNNING, State.DONE):
             raise RefusedError(f"job {id}: is {row['state']}; there is nothing to retry",
-                               status=409)  # fmt: skip
+                               "id", 409)  # fmt: skip
         if row["parent"] is not None:
-            raise RefusedError(f"job {id}: is a child; retry its parent", status=409)
+            raise RefusedError(f"job {id}: is a child; retry its parent", "id", 409)
         await self.dispatcher.states.retry(row)
         return self.job(client, id)
 
@@ -187,7 +187,7 @@ class Service:
         row = self._row(client, id)
         entry = self._entry(row)
         if entry.state is not State.QUEUED or row["state"] != State.QUEUED:
-            raise RefusedError(f"job {id}: does not wait any more", status=409)
+            raise RefusedError(f"job {id}: does not wait any more", "id", 409)
         order = [other for other in self.kept.queue.order(client) if other is not entry]
         priority = entry.priority if wanted.priority is None else wanted.priority
         position = entry.position
@@ -212,9 +212,9 @@ class Service:
         """Forget a job that has ended, its children, and the files that only they hold."""
         row = self._row(client, id)
         if not State(row["state"]).ended or id in self.kept.queue.open:
-            raise RefusedError(f"job {id}: has not ended; cancel it first", status=409)
+            raise RefusedError(f"job {id}: has not ended; cancel it first", "id", 409)
         if row["parent"] in self.kept.queue.open:
-            raise RefusedError(f"job {id}: its parent has not ended", status=409)
+            raise RefusedError(f"job {id}: its parent has not ended", "id", 409)
         await self.forget([id])
 
     async def forget(self, ids: list[str]) -> None:
@@ -265,7 +265,7 @@ class Service:
         """Media type and bytes of a picture that is the client's."""
         row = reading.picture_of(self.kept.db, client, sha256)
         if row is None:
-            raise missing(f"picture {sha256[:12]}…")
+            raise missing(f"picture {sha256[:12]}…", "sha256")
         return row["media_type"], row["bytes"]
 
     def file(self, client: str, id: str, name: str) -> File:
@@ -273,7 +273,7 @@ class Service:
         self._row(client, id)
         file = reading.file_named(self.kept.db, id, name)
         if file is None:
-            raise missing(f"file {name!r:.80} of job {id}")
+            raise missing(f"file {name!r:.80} of job {id}", "name")
         return file
 
     # what there is

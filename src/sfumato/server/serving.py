@@ -24,6 +24,7 @@ from sfumato import documents
 from sfumato.core.errors import SfumatoError
 from sfumato.server import logs
 from sfumato.server.api.app import create_app
+from sfumato.server.api.head import Protocol
 from sfumato.server.runner.library import Offer
 from sfumato.server.runner.process import ProcessRunner
 from sfumato.server.runner.protocol import Runner
@@ -170,7 +171,7 @@ async def _serve(server: Server, address: Address, listening: socket.socket, qui
 
 def web_config(app: FastAPI, address: Address, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", server_header=False,
+        app, http=Protocol, log_config=None, access_log=False, lifespan="off", server_header=False,
         ssl_certfile=address.certfile, ssl_keyfile=address.keyfile, proxy_headers=False,
         root_path=settings.root_path, timeout_graceful_shutdown=2, ws="none",
     )  # fmt: skip

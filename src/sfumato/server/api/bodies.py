@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
+from sfumato import documents
 from sfumato.core.errors import SfumatoError
 from sfumato.server import requests
 from sfumato.server.admission import RefusedError
@@ -42,11 +43,14 @@ def body(model: type[T]) -> Callable[[Request], Awaitable[T]]:
             raise RefusedHere(415, "send JSON, as Content-Type: application/json", "Content-Type")
         data = await request.body()
         try:
-            return model.model_validate_json(data)
+            value = model.model_validate_json(data)
         except ValidationError as error:
             text, field = explained(error)
-            raise RefusedError(text or "body: cannot be read", field) from None
+            raise RefusedError(text or "body: cannot be read", field or "body") from None
         except SfumatoError as error:  # of a recipe
             raise RefusedError(str(error), "recipe") from None
+        if (key := documents.repeated_key(data)) is not None:
+            raise RefusedError(f"body: has {key!r:.80} twice; leave one out", "body")
+        return value
 
     return read

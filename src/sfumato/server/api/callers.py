@@ -91,7 +91,7 @@ class Callers:
         """Client and session of a token; RefusedHere where it is none."""
         name = ANYONE if self.open else self.named(token)
         if name is None:
-            raise self._unknown(address)
+            raise self._unknown(address, "token")
         until = int(time.time()) + LASTS
         text = json.dumps([name, until, _short(token)])
         body = base64.urlsafe_b64encode(text.encode()).decode()
@@ -130,28 +130,31 @@ class Callers:
         if header:
             name = self.named(token.strip()) if kind.lower() == "bearer" else None
             if name is None:
-                raise self._unknown(address)
+                raise self._unknown(address, "Authorization")
             return name
         cookie = request.cookies.get(COOKIE)
         name = None if cookie is None else self.of_session(cookie)
         if name is None:
             raise RefusedHere(
                 401, "no token; send `Authorization: Bearer TOKEN`, or log in by POST /v1/session",
-                WWW_Authenticate="Bearer",
+                "Authorization", WWW_Authenticate="Bearer",
             )  # fmt: skip
         return name
 
-    def _unknown(self, address: str) -> RefusedHere:
+    def _unknown(self, address: str, part: str) -> RefusedHere:
         wait = self.guesses.take(address)
         if wait:
             return RefusedHere(
                 429,
                 "too many wrong tokens; wait a minute",
-                "Authorization",
+                part,
                 Retry_After=str(max(1, round(wait))),
             )
         return RefusedHere(
-            401, "that token is unknown; ask whoever runs this server", WWW_Authenticate="Bearer"
+            401,
+            "that token is unknown; ask whoever runs this server",
+            part,
+            WWW_Authenticate="Bearer",
         )
 
 

@@ -1,19 +1,16 @@
-"""Routes of what there is: methods, models, plans; and sessions of the page."""
+"""Routes of what there is: methods, models, plans."""
 
 from __future__ import annotations
 
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends
 from pydantic import JsonValue
-from starlette.responses import Response
 
 from sfumato import methods
-from sfumato.server import requests
 from sfumato.server.api.bodies import body, described
-from sfumato.server.api.callers import COOKIE, LASTS
-from sfumato.server.api.shared import Client, TheCallers, TheService
+from sfumato.server.api.shared import Client, TheService
 from sfumato.server.jobs import View
 from sfumato.server.requests import JobRequest
 
@@ -87,12 +84,6 @@ class Plan(View):
     first: dict[str, JsonValue] | None = None
 
 
-class Session(View):
-    """Who is logged in."""
-
-    client: str
-
-
 @router.get("/methods", operation_id="listMethods")
 async def listed(client: Client) -> Methods:
     """Every installed method with the schema of its fields."""
@@ -122,40 +113,3 @@ async def plan(
 ) -> Plan:
     """What a job would do: calls, sizes, seconds, memory. Nothing is run or kept."""
     return Plan.model_validate_json(json.dumps(await service.plan(client, request)))
-
-
-@router.post(
-    "/session", operation_id="login", tags=["session"],
-    openapi_extra=described(requests.LoginRequest),
-)  # fmt: skip
-async def login(
-    callers: TheCallers,
-    service: TheService,
-    request: Request,
-    response: Response,
-    wanted: Annotated[requests.LoginRequest, Depends(body(requests.LoginRequest))],
-) -> Session:
-    """Exchange a token for a cookie that no script can read."""
-    address = request.client.host if request.client else ""
-    client, session = callers.login(wanted.token, address)
-    secure = service.settings.secure or request.headers.get("x-forwarded-proto") == "https"
-    response.set_cookie(
-        COOKIE, session, max_age=LASTS, path=service.settings.root_path or "/", httponly=True,
-        samesite="strict", secure=secure,
-    )  # fmt: skip
-    return Session(client=client)
-
-
-@router.get("/session", operation_id="whoAmI", tags=["session"])
-async def who(client: Client) -> Session:
-    """Who is logged in."""
-    return Session(client=client)
-
-
-@router.delete("/session", status_code=204, operation_id="logout", tags=["session"])
-async def logout(service: TheService, response: Response) -> None:
-    """Give the cookie back."""
-    response.delete_cookie(
-        COOKIE, path=service.settings.root_path or "/", httponly=True, samesite="strict",
-        secure=service.settings.secure,
-    )  # fmt: skip

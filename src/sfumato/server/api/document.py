@@ -18,11 +18,11 @@ import sfumato
 from sfumato import methods
 from sfumato.images import ImageInput
 from sfumato.server.api.bodies import BODY, MODELS
+from sfumato.server.api.naming import RENAMED, TEMPLATE, name_parts
 from sfumato.server.api.problems import MEDIA, Problem
 from sfumato.server.events import JobEvent
 from sfumato.server.requests import REFERS, Exported
 
-TEMPLATE = "#/components/schemas/{model}"
 REFUSALS = ("4XX", "5XX")
 PICTURE = "PictureRef"
 EXAMPLE = {"kind": "recipe", "recipe": {"model": "emoji", "prompt": "red apple", "seed": 7}}
@@ -57,6 +57,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     _link(made["paths"])
     made["security"] = [{"token": []}, {"session": []}, {}]  # the last: on the loopback
     app.openapi_schema = _named(_referring(made))
+    name_parts(app.openapi_schema["components"]["schemas"])
     return app.openapi_schema
 
 
@@ -79,7 +80,9 @@ def _link(paths: dict[str, Any]) -> None:
 
 def _named(made: dict[str, Any]) -> dict[str, Any]:
     """The document with names of ours where FastAPI has made some up."""
-    text = json.dumps(made).replace("Body_uploadImage", "ImageUpload")
+    text = json.dumps(made)
+    for old, new in RENAMED.items():
+        text = text.replace(f'/{old}"', f'/{new}"').replace(f'"{old}": {{', f'"{new}": {{')
     named: dict[str, Any] = json.loads(text)
     return named
 
@@ -139,7 +142,11 @@ def _discriminate(schemas: dict[str, Any]) -> None:
 
 
 def _finish(operation: dict[str, Any]) -> None:
-    """Its body by name; its errors as the one Problem."""
+    """Its summary in a client's words; its body by name; its errors as the one Problem."""
+    summary, _, rest = operation.pop("description").partition("\n\n")
+    operation["summary"] = " ".join(summary.split())
+    if rest:
+        operation["description"] = rest
     if (name := operation.pop(BODY, None)) is not None:
         schema = {"$ref": TEMPLATE.format(model=name)}
         operation["requestBody"] = {

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sfumato.server.api.head import HEAD
 from sfumato.server.api.problems import RefusedHere, problem
 from sfumato.server.settings import Settings
 
@@ -80,6 +81,9 @@ class Gate:
         """Status, sentence and field of what is refused at once."""
         if len(headers.getlist("host")) != 1:
             return 400, "give one Host header", "Host"
+        size = sum(len(name) + len(value) for name, value in headers.raw)
+        if size > HEAD:
+            return 431, f"the headers have {size:,} bytes; at most {HEAD:,} here", "headers"
         host = headers["host"]
         if _name(f"//{host}") not in self.hosts:
             return (
@@ -99,14 +103,16 @@ class Gate:
             return (
                 413,
                 f"the body has {int(length):,} bytes; at most {self._most(scope):,} here",
-                "",
+                self._part(scope),
             )
         return None
 
     def _most(self, scope: Scope) -> int:
         limits = self.settings.limits
-        uploads = scope["path"].rstrip("/").endswith("/v1/images")
-        return limits.upload + SLACK if uploads else limits.body
+        return limits.upload + SLACK if _uploads(scope) else limits.body
+
+    def _part(self, scope: Scope) -> str:
+        return "file" if _uploads(scope) else "body"
 
     def _bounded(self, receive: Receive, scope: Scope) -> Receive:
         """A body of unknown length is counted as it comes."""
@@ -118,10 +124,16 @@ class Gate:
             if message["type"] == "http.request":
                 got += len(message.get("body", b""))
                 if got > most:
-                    raise RefusedHere(413, f"the body is larger than {most:,} bytes")
+                    part = self._part(scope)
+                    raise RefusedHere(413, f"the body is larger than {most:,} bytes", part)
             return message
 
         return bounded
+
+
+def _uploads(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return path.rstrip("/").endswith("/v1/images")
 
 
 @lru_cache(maxsize=64)

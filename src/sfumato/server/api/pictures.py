@@ -19,7 +19,7 @@ KEPT = {"cache-control": "private, max-age=31536000, immutable"}  # bytes of a h
 BYTES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "the file's bytes",
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
 
@@ -34,7 +34,10 @@ async def upload(service: TheService, client: Client, file: UploadFile) -> File:
     return await service.upload(client, data, file.filename or "image")
 
 
-@router.head("/images/{sha256}", operation_id="hasImage")
+@router.head(
+    "/images/{sha256}", operation_id="hasImage", response_class=Response,
+    responses={200: {"description": "it is here"}},
+)  # fmt: skip
 async def has(service: TheService, client: Client, sha256: Hash) -> Response:
     """Whether a picture is here already."""
     media, size = service.picture(client, sha256)
@@ -66,7 +69,7 @@ def sent(service: Service, sha256: str, media: str, name: str) -> Response:
     """The file; shown only where it is a picture."""
     path = service.kept.files.path(sha256)
     if not path.is_file():
-        raise missing(f"picture {sha256[:12]}… (its file is gone)")
+        raise missing(f"picture {sha256[:12]}… (its file is gone)", "sha256")
     way = "inline" if media.startswith("image/") and "svg" not in media else "attachment"
     headers = {**KEPT, "content-disposition": f"{way}; filename*=UTF-8''{quote(name, safe='')}"}
     return FileResponse(path, media_type=media, headers=headers)

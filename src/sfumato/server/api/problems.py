@@ -89,16 +89,17 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> JSONResponse:
-        detail = error.detail
+        detail, field = error.detail, getattr(error, "field", "")
         if error.status_code == 404 and detail == "Not Found":
             detail = f"{request.url.path}: no such route; /openapi.json lists them"
+            field = "path"
         headers = {k.replace("-", "_"): v for k, v in (error.headers or {}).items()}
         if error.status_code == 405 and detail == "Method Not Allowed":
             headers = {"Allow": allowed(app, request.url.path)}
             detail = f"{request.url.path}: does not take {request.method}; /openapi.json says what"
-        elif error.status_code == 400 and detail.startswith("There was an error parsing"):
-            detail = "the body is not multipart with a file; send one field `file`"
-        field = getattr(error, "field", "")
+            field = "method"
+        elif error.status_code == 400 and not isinstance(error, RefusedHere):  # of a form
+            detail, field = "the body is not multipart with a file; send one field `file`", "file"
         return problem(error.status_code, str(detail), field, id_of(request), **headers)
 
     @app.exception_handler(ClientDisconnect)
@@ -135,6 +136,10 @@ def explained(error: Any) -> tuple[str, str]:
     if place and place[0] in ("recipe", "sweep", "batch", "train"):
         place = place[1:]
     text = documents.explained(error)
+    if first["type"] == "json_invalid":
+        return f"body: {text}", "body"
+    if first["type"] == "kind":
+        return text, "kind"
     tag = str(first["loc"][0]) if first["loc"] else ""
     if tag in ("recipe", "sweep", "batch", "train"):
         text = text.replace(f"{tag}.", "", 1)

@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1", tags=["events"])
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "events as they happen, the data of each a JobEvent",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": {}}},
     },
     204: {"description": "no event comes after that one"},
 }
