@@ -19,7 +19,7 @@ from sfumato.images.folders import pictures_in
 from sfumato.images.writing import write_whole
 from sfumato.server.events import AnyEvent, Step
 from sfumato.server.jobs import Job
-from sfumato.train import origin
+from sfumato.train import origin, run_note
 from sfumato.train.run_folder import make_folder
 
 if TYPE_CHECKING:
@@ -109,3 +109,9 @@ def _own(folder: Path, config: Config) -> None:
     """The recipe with the places of this machine, as a training here records it."""
     made: dict[str, Any] = json.loads(documents.read_text(folder / origin.FILE, origin.LIMIT))
     origin.begin(folder, config, origin.of(config, made["digests"]))
+    note = folder / run_note.FILE
+    if note.is_file():
+        text = documents.read_text(note)
+        place, mark, _ = run_note.read(folder).file.partition("/run/")
+        if mark:  # where it was on the server
+            write_whole(note, text.replace(f"{place}/run/", f"{folder}/").encode())
