@@ -76,6 +76,7 @@ async def starts(fleet: Fleet) -> None:
         ("a Work that does nothing", StubWork(), 5),
         ("the bundled model", model, 3),
     ):
+        fleet.versions.clear()  # a stub's are its own
         for kind in ("process", "actor"):
             times = []
             for _ in range(repeats):
@@ -164,9 +165,10 @@ def throughputs(fleet: Fleet) -> None:
     """Tasks a second, of sleeps (which share no cores) and of the bundled model (which do)."""
     model = Offer({"emoji": "emoji"}, "cpu")
     for name, make, count, options in (
-        ("tasks of 0.2 s asleep", StubWork(0.04), 100, {}),
+        ("tasks of 0.2 s asleep", StubWork(0.04), 60, {}),
         ("pictures of the bundled model", model, 16, MODEL),
     ):
+        fleet.versions.clear()
         for kind, some in (
             ("process", [ProcessRunner("p", make)]),
             ("1 actor", runners(fleet, make)[:1]),
