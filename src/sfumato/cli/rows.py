@@ -8,7 +8,7 @@ from typing import Any
 
 from sfumato.cli.compose import Run, composed
 from sfumato.cli.fields import Wanted, methods_of, plain
-from sfumato.core.errors import SfumatoError, quoted
+from sfumato.core.errors import SfumatoError, quoted, shortened
 from sfumato.images import ImageInput
 from sfumato.images.destination import Destination
 from sfumato.methods import Method, described, field_of
@@ -69,7 +69,7 @@ class CommandLine:
             return int(str(value))
         except ValueError:
             raise SfumatoError(
-                f"{row.where}: {name} = {quoted(str(value))} is no whole number"
+                f"{row.where}: {name} = {shortened(repr(value))} is no whole number"
             ) from None
 
     def text(self, name: str, value: Any, row: batches.Row) -> str:
