@@ -14,7 +14,7 @@ from sfumato.core.binding import bind, check_state, frame_of, invert, times_of
 from sfumato.core.composition import brief, changed, check_needs, name_of, with_methods_own
 from sfumato.core.context import Step
 from sfumato.core.denoiser import Cond, Denoiser
-from sfumato.core.errors import SfumatoError, quoted
+from sfumato.core.errors import SfumatoError, shortened
 from sfumato.core.frame import Frame, Size, sides
 from sfumato.core.guides import GuideBinder
 from sfumato.core.lazy import torch
@@ -318,7 +318,7 @@ class Process:
         names = [name_of(method) for method in self.methods]
         if name not in names:
             has = ", ".join(names) or "none"
-            raise SfumatoError(f"{asked}({quoted(str(name))}): this process has {has}")
+            raise SfumatoError(f"{asked}({shortened(repr(name))}): this process has {has}")
 
     def condition(self, text: str | None, away: bool, source: Source | None = None) -> Cond:
         """The condition of a branch: its own text, else the process's prompt or negative prompt."""
