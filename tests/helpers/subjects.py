@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from sfumato.train import config, program
 
 
-def recipe(model: Path, pictures: Path, **changes: Any) -> config.Config:
+def recipe(model: Path, pictures: Path, tuner: str = "dreambooth", **changes: Any) -> config.Config:
     """A short run on a tiny pipeline."""
     tables: dict[str, Any] = {
-        "name": "mine", "tuner": "dreambooth", "model": {"start": str(model)},
+        "name": "mine", "tuner": tuner, "model": {"start": str(model)},
         "subject": {"pictures": str(pictures), "noun": "dog", "class_pictures": 9},
         "adapter": {"rank": 2, "alpha": 3.0},
         "objective": {"times": "uniform", "weighting": "min-snr"},
@@ -25,6 +25,8 @@ def recipe(model: Path, pictures: Path, **changes: Any) -> config.Config:
     }  # fmt: skip
     for name, table in changes.items():
         tables[name] = {**tables[name], **table}
+    if not tables["adapter"]["rank"]:
+        del tables["adapter"]["alpha"]
     return config.parse(tables, json.dumps(tables))
 
 

@@ -215,7 +215,7 @@ def test_the_upsampler_learns_the_subjects_detail(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_processes_teach_as_one(pipeline: Path, pictures: Path, tmp_path: Path) -> None:
     """The same batch on two devices: the same adapter but for rounding."""
-    from sfumato.cli.training_recipe import toml
+    from sfumato.train.tables import toml
 
     given = json.loads(recipe(pipeline, pictures, optim={"rate": 1e-3}).text)
     for name in ("one", "two"):
@@ -274,7 +274,7 @@ SLOW = pytest.mark.slow
 def test_killed_and_resumed_is_bit_identical(
     pipeline: Path, pictures: Path, tmp_path: Path, rank: int, kills: int
 ) -> None:
-    from sfumato.cli.training_recipe import toml
+    from sfumato.train.tables import toml
 
     given = recipe(pipeline, pictures, adapter={"rank": rank},
                    optim={"steps": 30 * kills, "rate": 1e-3})  # fmt: skip
@@ -429,9 +429,10 @@ def test_a_learned_word_is_diffusers_own(
     """Only the word's rows move; the file does the same in diffusers and here."""
     root = tmp_path / kind
     pipelines.stable(root, kind)
-    given = recipe(root / "pipeline", pictures, subject={"vectors": count, "noun": "red"},
-                   optim={"rate": 0.05, "weight_decay": 0.0, "ema": 0.0})  # fmt: skip
-    given = config.parse({**json.loads(given.text), "tuner": "textual_inversion"})
+    given = recipe(
+        root / "pipeline", pictures, "textual_inversion", subject={"vectors": count, "noun": "red"},
+        optim={"rate": 0.05, "weight_decay": 0.0, "ema": 0.0},
+    )  # fmt: skip
     plain = sf.load(str(root / "pipeline"), dtype="float32")
     before = plain.text.encoders[0].vectors.clone()  # type: ignore[union-attr]
     state = trained(given, tmp_path / "run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import field, fields, replace
 from pathlib import Path
@@ -186,6 +187,7 @@ class RunPart:
     prompts: Annotated[tuple[str, ...], DIFFUSION] = ()
 
 
+TUNERS = tuple(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent / "tuners")]))
 TABLES = ("model", "data", "objective", "adapter", "subject", "optim", "run")
 """Tables with fields that do nothing beside others."""
 
@@ -214,9 +216,10 @@ class Config:
     @model_validator(mode="after")
     def _fitting(self) -> Config:
         """What no field can say alone."""
-        refuse_idle("", idle(self, needs_of(Config)))
-        for name, table in ((n, getattr(self, n)) for n in TABLES):
-            refuse_idle(name, idle(table, needs_of(type(table)), self))
+        if self.tuner in TUNERS:  # another is refused by its name, when it is made
+            refuse_idle("", idle(self, needs_of(Config)))
+            for name, table in ((n, getattr(self, n)) for n in TABLES):
+                refuse_idle(name, idle(table, needs_of(type(table)), self))
         if self.mix.pair + self.mix.small > 1:
             raise ValueError(
                 f"mix.pair {self.mix.pair:g} and mix.small {self.mix.small:g}: are more than 1 "
