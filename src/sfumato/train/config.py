@@ -216,7 +216,7 @@ class Config:
     @model_validator(mode="after")
     def _fitting(self) -> Config:
         """What no field can say alone."""
-        if self.tuner in TUNERS:  # another is refused by its name, when it is made
+        if self.tuner in TUNERS:  # what another one reads is not known here
             refuse_idle("", idle(self, needs_of(Config)))
             for name, table in ((n, getattr(self, n)) for n in TABLES):
                 refuse_idle(name, idle(table, needs_of(type(table)), self))

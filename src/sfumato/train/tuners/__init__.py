@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from sfumato.core.errors import SfumatoError, quoted
-from sfumato.train.config import TUNERS, Config
+from sfumato.train.config import Config
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,9 @@ def make(config: Config, data: Path, folder: Path, device: str) -> Tuner:
 
     A tuner with a table of its own in the recipe has a strict class Options for it.
     """
-    if config.tuner not in TUNERS:
-        raise SfumatoError(f"tuner {quoted(config.tuner)}: unknown; known are {', '.join(TUNERS)}")
+    names = [module.name for module in pkgutil.iter_modules(__path__)]
+    if config.tuner not in names:
+        raise SfumatoError(f"tuner {quoted(config.tuner)}: unknown; known are {', '.join(names)}")
     module = importlib.import_module(f"{__name__}.{config.tuner}")
     options: type[Any] | None = getattr(module, "Options", None)
     if options is not None:
