@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 FIELDS = ("request", "job", "client", "status", "seconds", "url")
@@ -31,17 +33,27 @@ class JsonLines(logging.Formatter):
         return json.dumps(data)
 
 
-def configure(quiet: bool = False) -> None:
-    """Log so from now on. quiet: warnings and errors alone."""
+@contextmanager
+def json_lines(quiet: bool = False) -> Iterator[None]:
+    """Log so meanwhile. quiet: warnings and errors alone."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
-    level = logging.WARNING if quiet else logging.INFO
-    for name in ("sfumato.server", "uvicorn", "uvicorn.error"):
-        logger = logging.getLogger(name)
+    loggers = [logging.getLogger(name) for name in ("sfumato.server", "uvicorn", "uvicorn.error")]
+    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
+    access, errors = logging.getLogger("uvicorn.access"), loggers[-1]
+    for logger in loggers:
         logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)
-    logging.getLogger("uvicorn.access").disabled = True
-    logging.getLogger("uvicorn.error").addFilter(_once)
+        logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    access.disabled = True
+    errors.addFilter(_once)
+    try:
+        yield
+    finally:
+        errors.removeFilter(_once)
+        access.disabled = False
+        for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(level)
 
 
 def _once(record: logging.LogRecord) -> bool:

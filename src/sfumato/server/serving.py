@@ -110,10 +110,10 @@ def serve(settings: Settings, address: Address, offered: Offered, *, resume: boo
     for file in (address.certfile, address.keyfile):
         if file is not None and not Path(file).is_file():
             raise SfumatoError(f"{file}: no such file; check the path")
-    logs.configure(quiet)
-    listening = bound(address)
-    server = Server(settings, offered.runners, resume)
-    asyncio.run(_serve(server, address, listening, quiet))
+    with logs.json_lines(quiet):
+        listening = bound(address)
+        server = Server(settings, offered.runners, resume)
+        asyncio.run(_serve(server, address, listening, quiet))
 
 
 def bound(address: Address) -> socket.socket:
