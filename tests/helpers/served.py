@@ -83,13 +83,14 @@ def happenings(task: Task) -> list[Happening]:
 class StubRunner:
     """Does tasks in this process: what it was given is in `tasks`.
 
-    pause: seconds before each happening. hold: while it is not set, nothing happens. dies: how many
-    tasks it dies in the middle of.
+    pause: seconds before each happening. hold: while it is not set, nothing happens. single: whether
+    each time it is set one thing happens. dies: how many tasks it dies in the middle of.
     """
 
     name: str = "stub"
     pause: float = 0.0
     hold: asyncio.Event | None = None
+    single: bool = False
     dies: int = 0
     tell: Callable[[Task], Sequence[Happening]] = happenings
     tasks: list[Task] = field(default_factory=list)
@@ -128,6 +129,8 @@ class StubRunner:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for one in waits:
             one.cancel()
+        if self.hold is not None and self.single:
+            self.hold.clear()
 
     def cancel(self, id: str) -> None:
         if self.current == id:
