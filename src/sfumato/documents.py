@@ -60,11 +60,7 @@ def read_text(path: Path, limit: int = LIMIT) -> str:
 
 def read_json(kind: type[T], path: Path, limit: int = LIMIT) -> T:
     """A JSON file as a value of `kind`."""
-    text = read_text(path, limit)
-    value = parse_json(kind, text, path.name)
-    if (key := repeated_key(text)) is not None:
-        raise SfumatoError(f"{path.name}: has {key!r:.80} twice; leave one out")
-    return value
+    return parse_json(kind, read_text(path, limit), path.name)
 
 
 class _RepeatedError(Exception):
@@ -95,6 +91,13 @@ def parse_json(
 
     Strictly, also where a class takes more from Python. context: of the class's own validators.
     """
+    value = _parsed(kind, text, where, context)
+    if (key := repeated_key(text)) is not None:
+        raise SfumatoError(f"{where}: has {key!r:.80} twice; leave one out")
+    return value
+
+
+def _parsed(kind: type[T] | TypeAdapter[T], text: str | bytes, where: str, context: Any) -> T:
     from pydantic import TypeAdapter, ValidationError
 
     adapter = kind if isinstance(kind, TypeAdapter) else TypeAdapter(kind)
@@ -128,7 +131,7 @@ def parse_data(kind: type[T] | TypeAdapter[T], data: Any, where: str, context: A
         raise SfumatoError(f"{where}: {next(_unencoded(data))}") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise SfumatoError(f"{where}: is not plain data ({error})") from None
-    return parse_json(kind, text, where, context)
+    return _parsed(kind, text, where, context)
 
 
 def _unencoded(data: Any, *path: str | int) -> Iterator[str]:

@@ -132,6 +132,8 @@ def test_unknown_verbs_say_what_is_meant(app: Any, word: str, hint: str) -> None
         (["sdedit", "a.png", "--t0", "7"], "7 is not in the range"),
         (["sdedit", "a.png", "--t0"], "--t0"),
         (["generate", "--steps", "many"], "many"),
+        (["generate", "--steps", "2", "--steps", "many"], "many"),
+        (["generate", "--steps=2", "--steps=many"], "many"),
         (["generate", "--seed", "1.5"], "'1.5' is no whole number, nor random"),
         (["sweep", "generate"], "missing option '--over'"),
         (["sdedit", "a.png", "b.png"], "b.png"),
@@ -146,6 +148,36 @@ def test_unknown_verbs_say_what_is_meant(app: Any, word: str, hint: str) -> None
 )
 def test_command_lines_that_cannot_be_read(app: Any, words: list[str], line: str) -> None:
     assert line in said(app, 2, *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "idle"),
+    [
+        (["--steps", "5"], "--steps"),
+        (["--solver", "heun"], "--solver"),
+        (["--spacing", "karras"], "--spacing"),
+        (["--size", "64"], "--size"),
+        (["--negative", "blur"], "--negative"),
+        (["--stages", "3"], "--stages"),
+        (["--cfg", "4"], "cfg"),
+        (["--with", "threshold.mode=dynamic"], "threshold"),
+    ],
+)
+def test_what_acts_in_the_base_is_refused_beside_upscale(
+    app: Any, words: list[str], idle: str
+) -> None:
+    Image.new("RGB", (32, 32), "red").save("a.png")
+    line = f"upscale: leaves the base out, where {idle} acts; leave that out too"
+    assert line in said(app, 1, "upscale", "a.png", *words)
+    swept = ["sweep", "upscale", "a.png", "--over", "steps=1,2", "-o", "out"]
+    assert line in said(app, 1, *swept, *words)
+
+
+@pytest.mark.parametrize("over", ["steps=1,2", "cfg.scale=1,2"])
+def test_what_acts_in_the_base_is_not_swept_beside_upscale(app: Any, over: str) -> None:
+    Image.new("RGB", (32, 32), "red").save("a.png")
+    swept = said(app, 1, "sweep", "upscale", "a.png", "--over", over, "-o", "out")
+    assert f"where --over {over.partition('.')[0].partition('=')[0]} acts" in swept
 
 
 FIELDS = [

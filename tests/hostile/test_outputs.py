@@ -218,6 +218,7 @@ def test_manifests_are_read_exactly(name: str, text: str, wanted: list[str]) -> 
         ("a.csv", f"prompt,row\na,{'9' * 5000}\n", "is no whole number"),
         ("a.csv", b"prompt\n\xff\xfe\n", "is not UTF-8"),
         ("a.jsonl", "[1]\n", "a.jsonl, line 1: "),
+        ("a.jsonl", '{"prompt": "a", "prompt": "b"}\n', "line 1: has 'prompt' twice"),
         ("a.jsonl", '{"prompt": ["a"]}\n', "prompt = ['a'] is neither text nor a number"),
         ("a.jsonl", '{"image": true}\n', "image = True is neither text nor a number"),
         ("a.jsonl", '{"prompt": {}}\n', "prompt = {} is neither text nor a number"),
@@ -232,6 +233,18 @@ def test_manifests_that_cannot_be_read(name: str, text: Any, message: str) -> No
         rows_of(text, name)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_prompt_of_rows_names_what_they_have(app: Any, tmp_path: Path) -> None:
+    Path("rows.csv").write_text("prompt,name\na {name},b\n")
+    done = CliRunner().invoke(app, ["batch", "generate", "rows.csv", "-p", "{nmae}, red", "-q"])
+    assert done.exit_code == 1
+    assert "-p: {nmae} stands for nothing of a row; {prompt} and {name} do" in done.stderr
+    words = ["batch", "generate", "rows.csv", "-p", "{prompt} {name} {A}", "-q", "--json"]
+    made = CliRunner().invoke(app, [*words, "--steps", "1", "--stages", "1", "-o", "x.png"])
+    assert made.exit_code == 0, made.stderr
+    text = json.loads(images.read_metadata("x.png")["sfumato"])["prompt"]
+    assert text.startswith("a {name} b {A}")  # what a row says is no place
 
 
 def test_hostile_rows_fail_alone(app: Any, tmp_path: Path) -> None:

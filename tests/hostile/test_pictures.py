@@ -74,6 +74,13 @@ def sized_png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + rest
 
 
+def indexed_png(*chunks: bytes) -> bytes:
+    """Two by two pixels of a palette that is in the chunks, if any."""
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 8, 3, 0, 0, 0))
+    rest = chunk(b"IDAT", zlib.compress(bytes(6))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + head + b"".join(chunks) + rest
+
+
 def exif(orientation: int = 1, kind: int = 3) -> bytes:
     """One table with an orientation of this type: 3 is a short, 2 text."""
     entry = struct.pack(">HHIHH", 0x0112, kind, 1, orientation, 0)
@@ -169,6 +176,11 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "fewer bytes than pixels": (sized_png(4_000, 4_000), "damaged"),
     "text of a bomb": (with_chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(1 << 22))), "damaged"),
     "gif of a bomb": (b"GIF89a\xff\xff\xff\xff" + READ["gif"][10:], "pixels"),
+    "no palette": (indexed_png(), "damaged"),
+    "more transparency than colours": (
+        indexed_png(chunk(b"PLTE", b"\1\2\3"), chunk(b"tRNS", bytes(900))),
+        "damaged",
+    ),
     "noise": (random.Random(1).randbytes(5_000), "not a picture"),
     "zeros": (bytes(5_000), "image"),
 }

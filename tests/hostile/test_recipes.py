@@ -65,6 +65,8 @@ TEXTS = [
     ("[" * 100_000, "is not JSON"),
     ('{"model":' * 100_000, "is not JSON"),
     ('{"model": "emoji", "seed": 1e999}', "seed"),
+    ('{"model": "emoji", "seed": 1, "seed": 2}', "r.json: has 'seed' twice"),
+    ('{"model": "emoji", "run": {"index": 0, "index": 1}}', "has 'index' twice"),
     ('{"model": "emoji", "seed": ' + "9" * 10_000 + "}", "is not JSON"),
     ('{"model": "emoji", "seed": ' + "9" * 100 + "}", "seed"),
     ('{"model": "emoji", "prompt": "\\ud800"}', "is not JSON"),

@@ -67,6 +67,41 @@ def test_what_is_lost_is_named(files: dict[str, Path], kind: str, lost: str, sai
         sf.load(changed(files[kind], kept))
 
 
+TEXT = "cond_stage_model.transformer.text_model."
+XL_TEXT = "conditioner.embedders.1.model."
+SIZES = [
+    ("sd1", f"{NET}input_blocks.0.0.weight"),
+    ("sd1", f"{NET}input_blocks.1.0.in_layers.2.weight"),
+    ("sd1", f"{NET}input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"),
+    ("sd1", f"{NET}input_blocks.1.1.proj_in.weight"),
+    ("sd1", f"{NET}out.2.weight"),
+    ("sd1", f"{VAE}post_quant_conv.weight"),
+    ("sd1", f"{VAE}encoder.conv_in.weight"),
+    ("sd1", f"{VAE}decoder.conv_out.weight"),
+    ("sd1", f"{VAE}encoder.down.0.block.0.conv1.weight"),
+    ("sd1", f"{VAE}decoder.mid.attn_1.q.weight"),
+    ("sd1", f"{TEXT}embeddings.token_embedding.weight"),
+    ("sd1", f"{TEXT}embeddings.position_embedding.weight"),
+    ("sd1", f"{TEXT}encoder.layers.0.mlp.fc1.weight"),
+    ("sdxl", f"{NET}label_emb.0.0.weight"),
+    ("sdxl", f"{XL_TEXT}text_projection"),
+    ("sdxl", f"{XL_TEXT}token_embedding.weight"),
+    ("sdxl", f"{XL_TEXT}transformer.resblocks.0.attn.in_proj_weight"),
+    ("sdxl", f"{XL_TEXT}transformer.resblocks.0.mlp.c_fc.weight"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), SIZES)
+def test_weights_that_tell_no_sizes(files: dict[str, Path], kind: str, name: str) -> None:
+    weights = load_file(files[kind])
+    whole = weights[name]
+    for wrong in (whole.sum(), whole.flatten(), whole[None], whole[:0]):
+        weights[name] = wrong.contiguous()
+        with pytest.raises(SfumatoError) as caught:
+            sf.load(changed(files[kind], weights))
+        assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("added", "said"),
     [

@@ -86,7 +86,7 @@ SLOW = {
     "sweep of a found number": ("sweep", "sdedit", "small.png", "-p", "rose", "--t0", "auto",
                                 "--over", "cfg.scale=1,2", *FAST, "--seeds", "1", "-o", "out/s"),
     "diffstyler": ("diffstyler", "small.png", "-p", "ink drawing", *FAST, "-o", "out/"),
-    "upscale": ("upscale", "small.png", "--steps", "2", "-o", "out/"),
+    "upscale": ("upscale", "small.png", "-o", "out/"),
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from sfumato.core.errors import SfumatoError, quoted, shortened
 from sfumato.core.ranges import real
 from sfumato.core.spacing import NAMES
 from sfumato.images.photos import photographic
+from sfumato.methods import find
 from sfumato.models import replay as replays
 from sfumato.models.loaders import library
 from sfumato.recipe import Recipe
@@ -62,6 +63,7 @@ def asked(methods: Sequence[Wanted], values: Mapping[str, Any]) -> Asked:
     for name in ("model", "recipe", "solver", "spacing", "size"):
         if values[name] == "":
             raise SfumatoError(f"--{name}: is empty; leave it out, or say which")
+    check_base(methods, values)
     source = values["recipe"]
     start = Recipe(model="emoji") if source is None else replays.read_recipe(source)
     parents = () if source is None else (start.id,)
@@ -88,6 +90,28 @@ def asked(methods: Sequence[Wanted], values: Mapping[str, Any]) -> Asked:
     adapters = [parse_adapter(text) for text in values["adapt"]]
     retimed = "spacing" in options
     return Asked(wanted, methods, values["model"], adapters, folders, parents, retimed)
+
+
+BASES_OWN = ("negative", "stages", "steps", "solver", "spacing", "size")
+"""Options of the base, which a start that leaves it out (upscale) does not read."""
+
+
+def check_base(
+    methods: Sequence[Wanted], values: Mapping[str, Any], axis: str | None = None
+) -> None:
+    """Refuse what is typed for a base that the verb leaves out.
+
+    axis: the method that is swept, "" for the steps.
+    """
+    verb = next((m.cls.id for m in methods if getattr(m.cls, "upsamples", False)), None)
+    if verb is None:
+        return
+    idle = [f"--{name}" for name in BASES_OWN if values[name] is not None]
+    idle += [m.cls.id for m in methods if m.cls.id != verb and m.cls.stages == "base"]
+    if axis is not None and (not axis or (axis != verb and find(axis).stages == "base")):
+        idle.append(f"--over {axis or 'steps'}")
+    if idle:
+        raise SfumatoError(f"{verb}: leaves the base out, where {idle[0]} acts; leave that out too")
 
 
 def check_target(asked: Asked, values: Mapping[str, Any]) -> None:

@@ -179,11 +179,11 @@ def refuse(ctx: Any, message: str) -> NoReturn:
 def wrong_value(error: Any, args: Sequence[str]) -> str:
     """The value that is wrong, where the message leaves it out."""
     flags = getattr(getattr(error, "param", None), "opts", ())
-    for k, word in enumerate(args):
+    for k, word in reversed(list(enumerate(args))):  # of an option given twice the last counts
         flag, equals, value = word.partition("=")
         value = value if equals else next(iter(args[k + 1 : k + 2]), "")
-        if flag in flags and value not in error.format_message():
-            return f", not {value!r:.60}"
+        if flag in flags:
+            return "" if value in error.format_message() else f", not {value!r:.60}"
     return ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from sfumato.methods import Method, described, field_of
 from sfumato.models import batch as batches
 
 COLUMNS = ("prompt", "negative", "label", "seed", "name")
+_PLACES = re.compile(r"\{([a-z_]+)\}")
 
 
 class CommandLine:
@@ -27,6 +29,11 @@ class CommandLine:
         self.target = target
         self.values = values
         self.models: dict[str, Any] = {}
+        for word in _PLACES.findall(values["prompt"] or ""):
+            if word not in ("prompt", "name"):
+                raise SfumatoError(
+                    f"-p: {{{word}}} stands for nothing of a row; {{prompt}} and {{name}} do"
+                )
 
     def job(self, row: batches.Row) -> batches.Job:
         """A row's paths, and how its pictures are made."""
@@ -89,7 +96,8 @@ class CommandLine:
         if shared is not None and "{" in shared:
             if "{prompt}" in shared and own is None:
                 raise SfumatoError(f"{row.where}: -p asks for {{prompt}}, the row has none")
-            return shared.replace("{prompt}", str(own)).replace("{name}", row.name)
+            texts = {"prompt": str(own), "name": row.name}
+            return _PLACES.sub(lambda place: texts[place[1]], shared)
         return shared if own is None else str(own)
 
     def pictured(self, wanted: Wanted, field: str, row: batches.Row) -> Wanted:

@@ -133,15 +133,15 @@ def converted(image: PILImage.Image, name: str, *, levels: bool = False) -> Pict
     try:
         with unwarned() if image.format == "TIFF" else nullcontext():  # its tables are read now
             image.load()
-    except MemoryError:
+        if min(image.size) < 1:
+            raise SfumatoError(f"{name}: is {image.width}x{image.height}, an empty picture")
+        pixels, alpha = _parted(image, name, levels)  # where palettes and keys are looked at
+    except (MemoryError, SfumatoError):
         raise
     except Exception as error:  # decoders raise anything on broken files
         raise _broken(name, error) from None
-    if min(image.size) < 1:
-        raise SfumatoError(f"{name}: is {image.width}x{image.height}, an empty picture")
     if _moves(image):
         log.info("%s: holds several pictures; the first is taken", name)
-    pixels, alpha = _parted(image, name, levels)
     profile = image.info.get("icc_profile")
     pixels = _srgb(pixels, profile, name) if profile else pixels.convert("RGB")
     pixels.info = {}

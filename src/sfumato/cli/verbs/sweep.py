@@ -60,10 +60,12 @@ def verb(maker: Maker) -> Verb:
 def sweep(cls: type[Method] | None, methods: list[Wanted], values: dict[str, Any]) -> None:
     """Sweep, and say where pictures, sheet, page and curve are."""
     from sfumato.cli import show
+    from sfumato.cli.asked import check_base
     from sfumato.cli.compose import composed
     from sfumato.measure.axis import axis
 
     over = axis(values["over"], cls.id if cls else "")
+    check_base(methods, values, over.method)
     run = composed(methods, values).with_numbers(values)
     total = len(over.values) * max(1, len(values["prompts"]))
     with storing(values), show.counted(over.name, total, values["quiet"]) as update:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
 from sfumato.documents import parse_data, parse_json, read_json
-from sfumato.models.files.checkpoint import READ_ERRORS, read_state_dict
+from sfumato.models.files.checkpoint import read_pickled, read_state_dict
 from sfumato.models.files.key_names import part_of
 
 log = logging.getLogger("sfumato")
@@ -127,12 +127,7 @@ def read_adapter(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
         return tensors, header | peft_header(file)
     if file.suffix not in (".pt", ".bin", ".ckpt", ".pth"):
         raise SfumatoError(f"adapter {file.name}: give a .safetensors, .pt or .bin file")
-    try:
-        data = torch.load(file, "cpu", weights_only=True)
-    except READ_ERRORS as error:
-        raise SfumatoError(
-            f"adapter {file}: cannot be read as weights ({type(error).__name__})"
-        ) from None
+    data = read_pickled(file)
     if not isinstance(data, dict) or not all(isinstance(name, str) for name in data):
         raise SfumatoError(f"adapter {file.name}: holds no weights by name")
     return data, header

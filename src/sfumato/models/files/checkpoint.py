@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -54,7 +55,7 @@ def meta_network(make: Callable[[], Net], name: str) -> Net:
     try:
         with torch.device("meta"):
             return make()
-    except (*READ_ERRORS, AssertionError) as error:
+    except READ_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise SfumatoError(f"{name}: its numbers make none ({reason:.120})") from None
 
@@ -85,6 +86,7 @@ def compare(
 
 READ_ERRORS = (  # what the readers raise on files that are cut, overwritten or something else
     ArithmeticError,
+    AssertionError,
     AttributeError,
     EOFError,
     LookupError,
@@ -94,7 +96,16 @@ READ_ERRORS = (  # what the readers raise on files that are cut, overwritten or 
     TypeError,
     ValueError,
     pickle.UnpicklingError,
+    struct.error,
+    zipfile.BadZipFile,
 )
+STORED = (
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+    *(torch.float8_e4m3fn, torch.float8_e5m2),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+)
+"""What weights are stored as, and what is counted beside them."""
+DIMENSIONS = 8  # of a tensor that a network has; torch's own arithmetic ends at 64
 
 
 def read_state_dict(path: str | Path | Sequence[str | Path]) -> dict[str, Tensor]:
@@ -113,29 +124,81 @@ def read_state_dict(path: str | Path | Sequence[str | Path]) -> dict[str, Tensor
     return tensors
 
 
-def _read(file: Path) -> dict[str, Tensor]:
-    if not file.is_file():
-        raise SfumatoError(f"{file}: no such file")
+def read_pickled(file: Path) -> Any:
+    """What a .pt or .ckpt file holds, read without running code."""
     try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
         data = torch.load(file, "cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-        data = data.get("state_dict", data)
-        tensors = {name: value for name, value in data.items() if isinstance(value, Tensor)}
     except PermissionError as error:
         raise SfumatoError(f"{file}: no permission to read it") from error
     except READ_ERRORS as error:
         if "Unsupported global" in str(error):
             raise SfumatoError(
-                f"{file}: holds Python objects besides tensors, which could run code; "
-                "save its state dict as safetensors and load that"
+                f"{file}: cannot be read as weights: holds Python objects besides tensors, which "
+                "could run code; save its state dict as safetensors and load that"
             ) from error
-        raise SfumatoError(
-            f"{file}: damaged, incomplete or no checkpoint; download or save it again"
-        ) from error
+        raise _damaged(file) from error
+    for name, tensor in _tensors_in(data):
+        _check_stored(name, tensor, file)
+    return data
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    if not file.is_file():
+        raise SfumatoError(f"{file}: no such file")
+    if file.suffix == ".safetensors":
+        try:
+            tensors = load_file(file)
+        except PermissionError as error:
+            raise SfumatoError(f"{file}: no permission to read it") from error
+        except READ_ERRORS as error:
+            raise _damaged(file) from error
+        for name, tensor in tensors.items():
+            _check_stored(name, tensor, file)
+        return tensors
+    data = read_pickled(file)
+    data = data.get("state_dict", data) if isinstance(data, dict) else None
+    if not isinstance(data, dict):
+        raise _damaged(file)
+    tensors = {
+        name: value
+        for name, value in data.items()
+        if isinstance(value, Tensor) and isinstance(name, str)
+    }
     if not tensors:
         raise SfumatoError(f"{file}: holds no tensors; give a state dict")
     return tensors
+
+
+def _damaged(file: Path) -> SfumatoError:
+    return SfumatoError(
+        f"{file}: cannot be read as weights: damaged, incomplete or no checkpoint; download or "
+        "save it again"
+    )
+
+
+def _tensors_in(data: Any, name: str = "", depth: int = 4) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of plain data and their names; deeper down nobody looks for weights."""
+    if isinstance(data, Tensor):
+        yield name, data
+    elif isinstance(data, dict) and depth:
+        for key, value in data.items():
+            yield from _tensors_in(value, f"{name}.{key}" if name else str(key), depth - 1)
+
+
+def _check_stored(name: str, tensor: Tensor, file: Path) -> None:
+    """A dense tensor of plain numbers that the file holds, not one that only says its size."""
+    if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
+        raise SfumatoError(f"{file}: {name} is stored without plain numbers; save it dense")
+    if tensor.dtype not in STORED:
+        raise SfumatoError(
+            f"{file}: {name} holds {tensor.dtype}, which no weights are; save it as floats"
+        )
+    if tensor.ndim > DIMENSIONS:
+        raise SfumatoError(f"{file}: {name} has {tensor.ndim} dimensions, more than any weight")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise SfumatoError(
+            f"{file}: {name} of {tuple(tensor.shape)} says more numbers than it holds; save a copy"
+        )
 
 
 def load_network(make: Callable[[], Net], files: Mapping[str, Sequence[Path]], device: str) -> Net:

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfumato.core.errors import SfumatoError
+
 RESNET = {
     "norm1": "in_layers.0",
     "conv1": "in_layers.2",
@@ -113,7 +115,7 @@ def rename_ddpm(weights: Mapping[str, Tensor], levels: int) -> dict[str, Tensor]
         for pattern, replacement in DDPM_RULES:
             name = re.sub(pattern, replacement, name)
         name = re.sub(r"\bup_blocks\.(\d+)", lambda m: f"up_blocks.{levels - 1 - int(m[1])}", name)
-        if re.search(r"attentions\.\d+\.to_", name) and value.ndim == 4:
+        if re.search(r"attentions\.\d+\.to_", name) and value.shape[2:] == (1, 1):
             value = value[:, :, 0, 0]
         renamed[name] = value
     return renamed
@@ -139,11 +141,17 @@ def rename_open_clip(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if name in ("logit_scale", "attn_mask"):
             continue
         if name == "text_projection":
-            renamed["text_projection.weight"] = value.T.contiguous()
+            matrix = value.T if value.ndim == 2 else value  # refused where sizes are read
+            renamed["text_projection.weight"] = matrix.contiguous()
             continue
         for pattern, replacement in OPEN_CLIP_RULES:
             name = re.sub(pattern, replacement, name)
         if fused := re.match(r"(.*)\.attn\.in_proj_(weight|bias)$", name):
+            if not value.ndim or not len(value) or len(value) % 3:
+                raise SfumatoError(
+                    f"text encoder: {fused[0]} is {tuple(value.shape)}, not three of a kind; the "
+                    "file is damaged"
+                )
             for letter, part in zip("qkv", torch.chunk(value, 3), strict=True):
                 renamed[f"{fused[1]}.self_attn.{letter}_proj.{fused[2]}"] = part
             continue

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
 from sfumato.models.files import key_names
+from sfumato.models.files.checkpoint import meta_network
 
 log = logging.getLogger("sfumato")
 
@@ -41,6 +42,17 @@ def weights_under(weights: Mapping[str, Tensor], prefix: str) -> Part:
     return part
 
 
+def sides(weights: Mapping[str, Tensor], name: str, *dimensions: int) -> tuple[int, ...]:
+    """The shape of a weight that tells sizes, which has one of these numbers of dimensions."""
+    shape = tuple(weights[name].shape)
+    if len(shape) not in dimensions or 0 in shape:
+        raise SfumatoError(
+            f"weights: {name} is {shape}, which tells no sizes; the file is damaged or of another "
+            "kind"
+        )
+    return shape
+
+
 def count(names: Mapping[str, Any], pattern: str) -> int:
     """One more than the highest number that the pattern finds."""
     return max((int(m[1]) for name in names if (m := re.match(pattern, name))), default=-1) + 1
@@ -48,8 +60,7 @@ def count(names: Mapping[str, Any], pattern: str) -> int:
 
 def build_network(make: Any, weights: Mapping[str, Tensor], name: str) -> Any:
     """The network that `make` builds, with these weights; frozen, in float32."""
-    with torch.device("meta"):
-        net = make()
+    net = meta_network(make, name)
     expected = net.state_dict()
     matched = {key: value.float() for key, value in weights.items() if key in expected}
     missing = [key for key in expected if key not in matched and not key.endswith("position_ids")]
@@ -94,10 +105,12 @@ def unet(weights: Mapping[str, Tensor], heads: int | None, pooled: int = 0) -> A
     """
     down = _levels(weights)
     layers = [len(level) for level in down]
-    widths = [weights[f"input_blocks.{level[0]}.0.in_layers.2.weight"].shape[0] for level in down]
+    widths = [
+        sides(weights, f"input_blocks.{level[0]}.0.in_layers.2.weight", 4)[0] for level in down
+    ]
     attended = [f"input_blocks.{level[0]}.1.norm.weight" in weights for level in down]
     depths, up_depths = _depths(weights, down, attended)
-    text_keys = [v for k, v in weights.items() if k.endswith("attn2.to_k.weight")]
+    text_keys = [key for key in weights if key.endswith("attn2.to_k.weight")]
     linear = [v.ndim == 2 for k, v in weights.items() if k.endswith("1.proj_in.weight")]
     if not text_keys or not linear:
         raise SfumatoError("unet: has no layers that read text; the file is incomplete")
@@ -109,13 +122,13 @@ def unet(weights: Mapping[str, Tensor], heads: int | None, pooled: int = 0) -> A
 
     def make() -> Any:
         return _diffusers_class("UNet2DConditionModel")(
-            in_channels=weights["input_blocks.0.0.weight"].shape[1],
-            out_channels=weights["out.2.weight"].shape[0],
+            in_channels=sides(weights, "input_blocks.0.0.weight", 4)[1],
+            out_channels=sides(weights, "out.2.weight", 4)[0],
             block_out_channels=tuple(widths),
             layers_per_block=layers[0] if len(set(layers)) == 1 else tuple(layers),
             down_block_types=tuple(down_types),
             up_block_types=tuple(up_types),
-            cross_attention_dim=text_keys[0].shape[1],
+            cross_attention_dim=sides(weights, text_keys[0], 2)[1],
             transformer_layers_per_block=tuple(depths),
             attention_head_dim=heads or tuple(max(width // 64, 1) for width in widths),
             use_linear_projection=linear[0],
@@ -128,8 +141,7 @@ def unet(weights: Mapping[str, Tensor], heads: int | None, pooled: int = 0) -> A
 
 def _rename_sgm(weights: Mapping[str, Tensor], make: Any) -> dict[str, Tensor]:
     """Weights of an original checkpoint by the names in the network that `make` builds."""
-    with torch.device("meta"):
-        names = key_names.sgm_names(make())
+    names = key_names.sgm_names(meta_network(make, "unet"))
     placed = set(names.values())
     if extra := [name for name in weights if name not in placed]:
         raise SfumatoError(
@@ -143,7 +155,7 @@ def _size_conditioning(weights: Mapping[str, Tensor], pooled: int) -> dict[str, 
     """What XL's network is told of its pictures' sizes; empty where it reads none."""
     if "label_emb.0.0.weight" not in weights:
         return {}
-    size = weights["label_emb.0.0.weight"].shape[1]
+    size = sides(weights, "label_emb.0.0.weight", 2)[1]
     return {
         "addition_embed_type": "text_time",
         "addition_time_embed_dim": (size - pooled) // 6,
@@ -193,13 +205,13 @@ def _depth(weights: Mapping[str, Tensor], way: str, level: Sequence[int]) -> Dep
 def autoencoder(weights: Mapping[str, Tensor], scale: float) -> Any:
     """An AutoencoderKL by its shapes."""
     levels = count(weights, r"encoder\.down\.(\d+)\.")
-    widths = [weights[f"encoder.down.{i}.block.0.conv1.weight"].shape[0] for i in range(levels)]
+    widths = [sides(weights, f"encoder.down.{i}.block.0.conv1.weight", 4)[0] for i in range(levels)]
     if not levels:
         raise SfumatoError("autoencoder: its encoder is missing; the file is incomplete")
-    latent = weights["post_quant_conv.weight"].shape[0]
+    latent = sides(weights, "post_quant_conv.weight", 4)[0]
     channels = {
-        weights["encoder.conv_in.weight"].shape[1],
-        weights["decoder.conv_out.weight"].shape[0],
+        sides(weights, "encoder.conv_in.weight", 4)[1],
+        sides(weights, "decoder.conv_out.weight", 4)[0],
     }
     if channels != {3}:
         raise SfumatoError(f"autoencoder: has {max(channels)} channels; only RGB is supported")
@@ -222,7 +234,7 @@ def ddpm_unet(weights: Mapping[str, Tensor], side: int | None = None) -> Any:
     """A UNet2DModel of the DDPM code's weights. side: of its pictures; they attend at 16 px."""
     levels = count(weights, r"down\.(\d+)\.")
     attended = [f"down.{i}.attn.0.q.weight" in weights for i in range(levels)]
-    widths = [weights[f"down.{i}.block.0.conv1.weight"].shape[0] for i in range(levels)]
+    widths = [sides(weights, f"down.{i}.block.0.conv1.weight", 4)[0] for i in range(levels)]
     down_types = ["AttnDownBlock2D" if attends else "DownBlock2D" for attends in attended]
     up_types = ["AttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(attended)]
     if side is None:
@@ -231,8 +243,8 @@ def ddpm_unet(weights: Mapping[str, Tensor], side: int | None = None) -> Any:
     def make() -> Any:
         return _diffusers_class("UNet2DModel")(
             sample_size=side,
-            in_channels=weights["conv_in.weight"].shape[1],
-            out_channels=weights["conv_out.weight"].shape[0],
+            in_channels=sides(weights, "conv_in.weight", 4)[1],
+            out_channels=sides(weights, "conv_out.weight", 4)[0],
             block_out_channels=tuple(widths),
             layers_per_block=count(weights, r"down\.0\.block\.(\d+)\."),
             down_block_types=tuple(down_types),

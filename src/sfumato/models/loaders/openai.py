@@ -172,6 +172,10 @@ def infer(state_dict: Mapping[str, Tensor], **hints: Any) -> UNetConfig:
         fields = _shape_fields({name: tuple(tensor.shape) for name, tensor in state_dict.items()})
     except KeyError as error:
         raise SfumatoError(f"weights: no GLIDE or ADM UNet, {error} is missing") from None
+    except (IndexError, ValueError, ZeroDivisionError):
+        raise SfumatoError(
+            "weights: no GLIDE or ADM UNet, a weight that tells sizes has other dimensions"
+        ) from None
     same = [p.config for p in PRESETS.values() if _same_shapes(p.config, fields)]
     untold = {name: getattr(same[0], name) for name in UNTOLD if _agree(same, name)}
     if hints.keys() & set(HEADS):

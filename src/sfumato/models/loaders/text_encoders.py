@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
 from sfumato.models.devices import DTYPES, Choice
 from sfumato.models.encoders import Encoder, Encoders
 from sfumato.models.files import hub, key_names, pipeline
-from sfumato.models.loaders.networks import build_network, count, weights_under
+from sfumato.models.files.checkpoint import meta_network
+from sfumato.models.loaders.networks import build_network, count, sides, weights_under
 
 CLIP_1, OPEN_CLIP_2 = "cond_stage_model.transformer.", "cond_stage_model.model."
 XL_1, XL_2 = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
@@ -82,8 +82,7 @@ def text_encoder(
     def make() -> Any:
         return cls(config)
 
-    with torch.device("meta"):
-        renamed = key_names.rename_text_model(plain, make())
+    renamed = key_names.rename_text_model(plain, meta_network(make, "text encoder"))
     if "text_projection.weight" in plain:
         renamed["text_projection.weight"] = renamed.pop(
             "text_model.text_projection.weight", plain["text_projection.weight"]
@@ -95,16 +94,16 @@ def _text_config(weights: Mapping[str, Tensor], layers: int, act: str, projected
     """A CLIPTextConfig of the shapes of its weights."""
     from transformers import CLIPTextConfig
 
-    vocabulary, width = weights["embeddings.token_embedding.weight"].shape
+    vocabulary, width = sides(weights, "embeddings.token_embedding.weight", 2)
     return CLIPTextConfig(
         vocab_size=vocabulary,
         hidden_size=width,
-        intermediate_size=weights["encoder.layers.0.mlp.fc1.weight"].shape[0],
+        intermediate_size=sides(weights, "encoder.layers.0.mlp.fc1.weight", 2)[0],
         num_hidden_layers=layers,
         num_attention_heads=max(width // 64, 1),
-        max_position_embeddings=weights["embeddings.position_embedding.weight"].shape[0],
+        max_position_embeddings=sides(weights, "embeddings.position_embedding.weight", 2)[0],
         hidden_act=act,
-        projection_dim=weights["text_projection.weight"].shape[0] if projected else width,
+        projection_dim=sides(weights, "text_projection.weight", 2)[0] if projected else width,
         bos_token_id=vocabulary - 2,
         eos_token_id=vocabulary - 1,
         pad_token_id=vocabulary - 1,
