@@ -102,6 +102,15 @@ def test_weights_that_tell_no_sizes(files: dict[str, Path], kind: str, name: str
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_text_encoder_without_room_for_a_word(files: dict[str, Path], count: int) -> None:
+    weights = load_file(files["sd1"])
+    name = f"{TEXT}embeddings.position_embedding.weight"
+    weights[name] = weights[name][:count].contiguous()
+    with pytest.raises(SfumatoError, match=f"has {count} positions, too few"):
+        sf.load(changed(files["sd1"], weights))
+
+
 @pytest.mark.parametrize(
     ("added", "said"),
     [

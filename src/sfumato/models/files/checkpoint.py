@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,6 +84,9 @@ def compare(
         raise SfumatoError(f"weights: {report}")
     return report
 
+
+# a damaged byte may say any version, and what comes of it is said in one line
+warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
 
 READ_ERRORS = (  # what the readers raise on files that are cut, overwritten or something else
     ArithmeticError,

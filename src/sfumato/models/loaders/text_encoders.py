@@ -94,6 +94,12 @@ def _text_config(weights: Mapping[str, Tensor], layers: int, act: str, projected
     """A CLIPTextConfig of the shapes of its weights."""
     from transformers import CLIPTextConfig
 
+    positions = sides(weights, "embeddings.position_embedding.weight", 2)[0]
+    if positions < 3:
+        raise SfumatoError(
+            f"text encoder: has {positions} positions, too few for a start, a word and an end; the "
+            "file is damaged"
+        )
     vocabulary, width = sides(weights, "embeddings.token_embedding.weight", 2)
     return CLIPTextConfig(
         vocab_size=vocabulary,
@@ -101,7 +107,7 @@ def _text_config(weights: Mapping[str, Tensor], layers: int, act: str, projected
         intermediate_size=sides(weights, "encoder.layers.0.mlp.fc1.weight", 2)[0],
         num_hidden_layers=layers,
         num_attention_heads=max(width // 64, 1),
-        max_position_embeddings=sides(weights, "embeddings.position_embedding.weight", 2)[0],
+        max_position_embeddings=positions,
         hidden_act=act,
         projection_dim=sides(weights, "text_projection.weight", 2)[0] if projected else width,
         bos_token_id=vocabulary - 2,
