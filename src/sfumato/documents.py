@@ -29,12 +29,41 @@ LIMIT = 4 << 20
 _AT_ONCE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder; no, and no error, of a name that none can have."""
+    return stat.S_ISDIR(_mode(path))
+
+
+def is_file(path: Path) -> bool:
+    """The same of a regular file."""
+    return stat.S_ISREG(_mode(path))
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):  # ValueError: a null byte in the name
+        return 0
+
+
+def check_regular(path: Path) -> None:
+    """Refuses what is no regular file: a folder, a pipe that waits, a device without an end."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise SfumatoError(f"{path}: no such file; check the path") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        text = getattr(error, "strerror", None) or error
+        raise SfumatoError(f"{path}: cannot be read ({text})") from None
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+        raise SfumatoError(f"{path}: is {what}; give a file")
+
+
 def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
     """The bytes of a regular file of at most `limit` bytes; pipes and devices are refused."""
+    check_regular(path)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            what = "a folder" if path.is_dir() else "no regular file"
-            raise SfumatoError(f"{path}: is {what}; give a file")
         with os.fdopen(os.open(path, _AT_ONCE), "rb") as stream:
             status = os.fstat(stream.fileno())  # what was looked at may have been exchanged
             if not stat.S_ISREG(status.st_mode):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import random
 from contextlib import suppress
@@ -17,6 +18,7 @@ from safetensors.torch import save_file
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
 from sfumato.models.files import adapter_files, checkpoint, learned_words
+from sfumato.train import checkpoint as train
 
 NOTE = json.dumps({"alpha": 2.0, "rank": 2})
 LAYER = "middle_block.1.qkv"
@@ -119,6 +121,21 @@ def test_tensors_that_no_weights_are(tmp_path: Path, tensor: torch.Tensor, said:
             read(tmp_path / "x.pt")
     with pytest.raises(SfumatoError, match=said):
         sf.load(str(tmp_path / "x.ckpt"))
+
+
+@pytest.mark.parametrize("name", ["x.pt", "x.safetensors"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "loop", "nothing"])
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, name: str, kind: str) -> None:
+    file = tmp_path / name
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "folder":
+        file.mkdir()
+    elif kind != "nothing":
+        file.symlink_to("/dev/zero" if kind == "device" else name)
+    for read in (adapter_files.read_adapter, checkpoint.read_state_dict, train.read):
+        with pytest.raises(SfumatoError, match=rf"{name}: (is|no such|cannot)"):
+            read(file)
 
 
 def test_names_that_are_no_texts_are_no_weights(tmp_path: Path) -> None:

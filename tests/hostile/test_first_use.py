@@ -173,6 +173,16 @@ def test_what_acts_in_the_base_is_refused_beside_upscale(
     assert line in said(app, 1, *swept, *words)
 
 
+def test_a_working_folder_that_is_gone(
+    app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert "the working folder does not exist any more" in said(app, 1, "generate", "rose")
+
+
 @pytest.mark.parametrize("over", ["steps=1,2", "cfg.scale=1,2"])
 def test_what_acts_in_the_base_is_not_swept_beside_upscale(app: Any, over: str) -> None:
     Image.new("RGB", (32, 32), "red").save("a.png")

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import PIL.Image
 import pytest
 from typer.testing import CliRunner
@@ -233,6 +234,18 @@ def test_manifests_that_cannot_be_read(name: str, text: Any, message: str) -> No
         rows_of(text, name)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("target", [None, True, 5, [], {}, np.zeros(3), sf.CFG])
+def test_a_picture_is_saved_to_a_path_or_a_file(target: Any) -> None:
+    with pytest.raises(sf.SfumatoError, match="give a path or an open binary file"):
+        picture().save(target)
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".png", "a\0b.png", "none/x.png"])
+def test_a_picture_whose_name_no_file_can_have(name: str) -> None:
+    with pytest.raises(sf.SfumatoError, match=r"could not be written|does not exist"):
+        picture().save(name)
 
 
 def test_a_prompt_of_rows_names_what_they_have(app: Any, tmp_path: Path) -> None:

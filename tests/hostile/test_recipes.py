@@ -242,6 +242,12 @@ def test_what_run_takes(source: Any) -> None:
     refused(lambda: sf.run(source), "give a path, or a Recipe")
 
 
+@pytest.mark.parametrize("text", [None, 5, 1.5, Path("r.json"), object(), sf.CFG])
+def test_what_is_no_text_is_no_recipe(text: Any) -> None:
+    refused(lambda: Recipe.from_json(text), "is no text; give JSON")
+    refused(lambda: Recipe(model=object()).to_json(), "is not plain data")  # type: ignore[arg-type]
+
+
 # --- methods: entries of a recipe, and values of Python
 
 

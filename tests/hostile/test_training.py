@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
 import os
 import shutil
+import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -21,11 +25,14 @@ from safetensors.torch import load_file, save_file
 from helpers.program import fails
 from helpers.training import RECIPE, config, data, trained
 from sfumato.core.errors import SfumatoError
-from sfumato.train import checkpoint, program, report
+from sfumato.measure.sweep import check_free
+from sfumato.models.batch import read_rows
+from sfumato.train import checkpoint, program, report, run_folder
 from sfumato.train.config import parse
 from sfumato.train.data import store
 from sfumato.train.data.compose import Mix
 from sfumato.train.optim import Weights
+from sfumato.train.subject.shots import read_shots
 from sfumato.train.weighting import MinSNR
 
 __all__ = ["data"]  # a fixture
@@ -269,6 +276,53 @@ def test_a_packed_set_without_pictures_is_one_line(name: str, tmp_path: Path) ->
         (tmp_path / name).write_bytes(b"PK")
     with pytest.raises(SfumatoError, match="none fits 16 px"):
         store.read(tmp_path, size=16)
+
+
+@pytest.mark.parametrize("packing", ["stored", "deflated", "bzip2", "lzma"])
+def test_a_packed_set_that_is_damaged_is_one_line(packing: str, tmp_path: Path) -> None:
+    row = {"hex": "1f600", "label": "a thing", "group": "g", "subgroup": "s", "split": "train"}
+    (tmp_path / "metadata.jsonl").write_text(json.dumps({**row, "styles": ["3d"]}))
+    drawn, packed = io.BytesIO(), io.BytesIO()
+    Image.effect_noise((16, 16), 90).convert("RGB").save(drawn, "WEBP", lossless=True)
+    with zipfile.ZipFile(packed, "w", getattr(zipfile, f"ZIP_{packing.upper()}")) as archive:
+        archive.writestr("3d/1f600.webp", drawn.getvalue())
+    draw, file = Random(packing), tmp_path / "emoji-16.zip"
+    for _ in range(40):
+        data = bytearray(packed.getvalue())
+        for _ in range(draw.choice((1, 3))):
+            data[draw.randrange(len(data))] = draw.randrange(256)
+        file.write_bytes(data[: draw.choice((len(data), draw.randrange(len(data))))])
+        with suppress(SfumatoError):
+            store.read(tmp_path, size=16)
+    file.write_bytes(packed.getvalue())
+    if packing in ("stored", "deflated"):
+        assert len(store.read(tmp_path, size=16).concepts) == 1
+    else:
+        with pytest.raises(SfumatoError, match="is no small picture"):
+            store.read(tmp_path, size=16)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "가" * 90, "a/" * 3000, "a\0b"])
+def test_names_that_no_file_can_have(name: str, tmp_path: Path) -> None:
+    (tmp_path / "captions.jsonl").write_text(json.dumps({"file": name, "caption": "a thing"}))
+    with pytest.raises(SfumatoError, match=r"but not there|must be a file"):
+        store.read(tmp_path, size=8)
+    with pytest.raises(SfumatoError, match="no such folder"):
+        store.read(tmp_path / name, size=8)
+    with pytest.raises(SfumatoError, match="not a folder"):
+        read_shots(tmp_path / name)
+    with pytest.raises(SfumatoError, match="no such folder or manifest"):
+        read_rows(tmp_path / name)
+    with pytest.raises(SfumatoError, match="cannot be made"):
+        run_folder.make_folder(tmp_path / name / "x")
+    with pytest.raises(SfumatoError, match="cannot be made"):
+        check_free(tmp_path / name / "x")
+
+
+def test_a_pipe_as_a_runs_log_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log.csv")
+    with pytest.raises(SfumatoError, match=r"log\.csv: is no regular file"):
+        report.read(tmp_path / "log.csv")
 
 
 def test_training_pictures_are_turned_upright(tmp_path: Path) -> None:

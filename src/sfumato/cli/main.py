@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from inspect import Parameter, Signature
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -92,6 +93,7 @@ def guarded(verb: Verb, values: dict[str, Any], debug: bool) -> None:
     try:
         with signals.working(), warnings.catch_warnings():
             show.listen(bool(values.get("quiet")))
+            check_folder()
             check_place(verb)
             with suppress(Detached):
                 verb.body(**values)
@@ -106,6 +108,16 @@ def guarded(verb: Verb, values: dict[str, Any], debug: bool) -> None:
     except Exception as error:  # the edge of the program: a bug is one line here too
         line = error_line(error)
         fail(f"{line} (--debug shows where)" if line.startswith("internal") else line, debug)
+
+
+def check_folder() -> None:
+    """Whether there is a working folder, without which libraries end the process."""
+    try:
+        Path.cwd()
+    except OSError:
+        raise SfumatoError(
+            "the working folder does not exist any more; change to one that does"
+        ) from None
 
 
 def check_place(verb: Verb) -> None:

@@ -86,6 +86,8 @@ class Picture(PILImage.Image):
         if hasattr(fp, "write"):
             self._save_open(fp, format, params)
             return
+        if not isinstance(fp, str | bytes | os.PathLike):
+            raise SfumatoError(f"picture: save to {fp!r:.60}: give a path or an open binary file")
         path = Path(os.fsdecode(fp))
         kind = format or format_of(path)
         write_whole(path, self.encode(kind, name=str(path), **params))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.interrupts import undisturbed
+from sfumato.documents import is_folder
 
 NAME_BYTES = 255
 _OPENED = Path("/proc/self/fd")
@@ -68,20 +69,20 @@ def write_whole(path: Path, data: bytes) -> None:
 
     For files that are meant to be written again, such as a sweep's own pages.
     """
-    if path.exists() and not path.is_file():
-        if path.is_dir():
-            raise SfumatoError(f"{path}: is a folder; give a file name")
-        path.write_bytes(data)  # a device such as /dev/stdout cannot be replaced
-        return
-    target = path.resolve()  # a link keeps pointing to its file
+    if is_folder(path):
+        raise SfumatoError(f"{path}: is a folder; give a file name")
     try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)  # a device such as /dev/stdout cannot be replaced
+            return
+        target = path.resolve()  # a link keeps pointing to its file
         with undisturbed(), _hidden(target.parent, data) as part:
             part.replace(target)
     except FileNotFoundError:
         raise SfumatoError(
             f"{path}: the folder {path.parent} does not exist; make it first"
         ) from None
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         raise SfumatoError(
             f"{path}: could not be written ({_reason(error)}); free some space or choose "
             "another folder"

@@ -169,10 +169,14 @@ def _written(held: Mapping[str, Any]) -> bytes:
 
 def check_free(folder: Path) -> None:
     """Make the folder, or take one that is empty or holds a sweep."""
-    new = not folder.exists() or (folder / HELD).exists()
-    if not new and (not folder.is_dir() or {file.name for file in folder.iterdir()} - {CLAIM}):
-        raise SfumatoError(f"{folder}: is not empty and holds no sweep; choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        new = not folder.exists() or (folder / HELD).exists()
+        if not new and (not folder.is_dir() or {file.name for file in folder.iterdir()} - {CLAIM}):
+            raise SfumatoError(f"{folder}: is not empty and holds no sweep; choose another folder")
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        reason = getattr(error, "strerror", None) or error
+        raise SfumatoError(f"{folder}: cannot be made ({reason}); choose another folder") from None
 
 
 class Over(BaseModel):

@@ -69,9 +69,9 @@ def read_rows(source: str | Path) -> list[Row]:
     when nothing can be read.
     """
     path = Path(source)
-    if path.is_dir():
+    if documents.is_folder(path):
         rows = _folder_rows(path)
-    elif not path.is_file():
+    elif not documents.is_file(path):
         raise SfumatoError(f"{path}: no such folder or manifest; give one")
     elif path.suffix.lower() in (".csv", ".jsonl", ".txt"):
         rows = list(_manifest_rows(path))
@@ -207,7 +207,11 @@ def run(
     """
     report = Report()
     claimed: dict[Path, Row] = {}
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        reason = getattr(error, "strerror", None) or error
+        raise SfumatoError(f"{folder}: cannot be made ({reason}); give another -o") from None
     waiting = list(rows)
     try:
         while waiting:

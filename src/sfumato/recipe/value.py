@@ -75,7 +75,10 @@ class Recipe:
         return data
 
     def to_json(self, indent: int | None = None) -> str:
-        return json.dumps(self.to_data(), ensure_ascii=False, indent=indent)
+        try:
+            return json.dumps(self.to_data(), ensure_ascii=False, indent=indent)
+        except TypeError as error:
+            raise SfumatoError(f"recipe: is not plain data ({error})") from None
 
     @classmethod
     def from_data(cls, data: Any, where: str = "recipe") -> Recipe:
@@ -85,6 +88,8 @@ class Recipe:
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str = "recipe") -> Recipe:
+        if not isinstance(text, str | bytes):
+            raise SfumatoError(f"{where}: {text!r:.60} is no text; give JSON")
         if len(text) > RECIPE_BYTES:
             raise SfumatoError(f"{where}: is larger than {RECIPE_BYTES >> 20} MiB")
         return documents.parse_json(reader(), text, where).checked(where)

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
-from sfumato.documents import parse_json
+from sfumato.documents import check_regular, parse_json
 from sfumato.train.values import part
 
 SHARD = 15 * 2**20
@@ -80,6 +80,7 @@ class Note:
 
 def read(path: Path) -> tuple[dict[str, Tensor], Note]:
     """Tensors and note of a checkpoint."""
+    check_regular(path)
     try:
         with safe_open(path, "pt") as file:
             note = parse_json(Note, (file.metadata() or {}).get("note", "{}"), str(path))

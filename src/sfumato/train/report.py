@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from sfumato.documents import check_regular
 from sfumato.train import checkpoint
 
 LONGEST = 1 << 16  # bytes of a line
@@ -112,6 +113,8 @@ def _cells(row: Mapping[str, float], columns: Sequence[str]) -> list[str]:
 
 def _columns(file: Path) -> list[str]:
     """The names in a log's first line; none where it is missing, empty or torn there."""
+    if file.exists():
+        check_regular(file)
     try:
         with file.open(newline="", encoding="utf-8", errors="replace") as stream:
             line = stream.readline(LONGEST)

@@ -27,10 +27,9 @@ class Done:
 def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SfumatoError(
-            f"{folder}: cannot be made ({error.strerror}); give another -o"
-        ) from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        reason = getattr(error, "strerror", None) or error
+        raise SfumatoError(f"{folder}: cannot be made ({reason}); give another -o") from None
 
 
 def clear(folder: Path, recipe: str) -> None:

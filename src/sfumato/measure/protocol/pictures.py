@@ -126,7 +126,11 @@ def generated_elsewhere(
     one: Subject, folder: Path, omitted: list[str]
 ) -> tuple[list[list[Path]], list[Path]]:
     """Pictures made elsewhere: FOLDER/PROMPT/*.png by the prompt's number from 0, and class/."""
-    numbered = {int(p.name): p for p in folder.iterdir() if p.is_dir() and p.name.isdecimal()}
+    numbered = {
+        int(p.name): p
+        for p in folder.iterdir()
+        if p.is_dir() and p.name.isascii() and p.name.isdecimal()
+    }
     count = len(one.templates)
     files = [readable(numbered[i], omitted) if i in numbered else [] for i in range(count)]
     if absent := files.count([]):

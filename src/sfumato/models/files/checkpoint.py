@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sfumato.core.errors import SfumatoError
+from sfumato.documents import check_regular
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -130,6 +131,7 @@ def read_state_dict(path: str | Path | Sequence[str | Path]) -> dict[str, Tensor
 
 def read_pickled(file: Path) -> Any:
     """What a .pt or .ckpt file holds, read without running code."""
+    check_regular(file)
     try:
         data = torch.load(file, "cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except PermissionError as error:
@@ -147,8 +149,7 @@ def read_pickled(file: Path) -> Any:
 
 
 def _read(file: Path) -> dict[str, Tensor]:
-    if not file.is_file():
-        raise SfumatoError(f"{file}: no such file")
+    check_regular(file)
     if file.suffix == ".safetensors":
         try:
             tensors = load_file(file)

@@ -222,6 +222,9 @@ def pulled_pipelines() -> list[tuple[str, str]]:
         cache = scan_cache_dir()
     except CacheNotFound:
         return []
+    except (OSError, ValueError) as error:  # no folder, or one that may not be read
+        log.warning("the hub's cache: cannot be listed (%s)", error)
+        return []
     pipelines = []
     for repository in cache.repos:
         for revision in repository.revisions:

@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from torch import Tensor
 
 from sfumato import images
 from sfumato.core.errors import SfumatoError
-from sfumato.documents import parse_json, read_text
+from sfumato.documents import is_file, is_folder, parse_json, read_text
 from sfumato.images import Picture
 from sfumato.models.files import hub
 from sfumato.train.values import foreign
@@ -103,6 +104,13 @@ class Store:
         return Store(self.pixels.to(device), self.concepts, self.styles)
 
 
+PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+ZIP_ERRORS = (  # what reading a zip that is cut or overwritten raises
+    *(EOFError, NotImplementedError, OSError, RuntimeError, ValueError),
+    *(struct.error, zipfile.BadZipFile, zlib.error),
+)
+
+
 def read(
     path: Path,
     *,
@@ -116,7 +124,7 @@ def read(
     split: "train", "test" or "all" (a plain folder is all train). styles: those to keep, () for
     all. without: groups and subgroups to leave out.
     """
-    if not path.is_dir():
+    if not is_folder(path):
         raise SfumatoError(
             f"data {path}: no such folder; give --data, or make the packed set with "
             "`sfumato data build-emoji`"
@@ -144,10 +152,11 @@ def _packed(
             data = {}
             for style, row in entries:
                 name = f"{style}/{row['hex']}.webp"
-                if packed.getinfo(name).file_size > LARGEST:
+                info = packed.getinfo(name)
+                if info.file_size > LARGEST or info.compress_type not in PACKED:
                     raise SfumatoError(f"data {archive}: {name} is no small picture")
                 data[name] = packed.read(name)
-    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
+    except ZIP_ERRORS as error:
         raise SfumatoError(
             f"data {archive}: cannot be read ({error}); make it again with "
             "`sfumato data build-emoji`"
@@ -279,7 +288,7 @@ def _here(file: Path, folder: Path, beside: Path | None = None) -> Path:
 
 def _open_square(file: Path, size: int) -> Tensor:
     """A picture cut to its middle square and averaged to the size."""
-    if not file.exists():
+    if not is_file(file):
         raise SfumatoError(f"{file}: named in the captions, but not there")
     try:
         square = _rgba(images.open_image(file))

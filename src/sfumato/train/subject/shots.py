@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sfumato import images
 from sfumato.core.errors import SfumatoError
+from sfumato.documents import is_folder
 from sfumato.images import Picture
 from sfumato.images.decode import identify
 from sfumato.images.folders import pictures_in
@@ -40,7 +41,7 @@ class Shot:
 
 def read_shots(folder: Path) -> list[Shot]:
     """Every readable picture of a folder, by name. What cannot be read is said and left out."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise SfumatoError(f"{folder}: not a folder; give the folder with the subject's pictures")
     shots = []
     listed = pictures_in(folder, beside=(".txt",))
