@@ -173,6 +173,19 @@ def test_what_acts_in_the_base_is_refused_beside_upscale(
     assert line in said(app, 1, *swept, *words)
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--packages", "nowhere"], "--packages nowhere: no such folder"),
+        (["--packages", ""], "--packages: is empty"),
+    ],
+)
+def test_data_is_not_fetched_where_packages_were_given(
+    app: Any, words: list[str], line: str
+) -> None:
+    assert line in said(app, 1, "data", "build-emoji", *words)
+
+
 def test_a_working_folder_that_is_gone(
     app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

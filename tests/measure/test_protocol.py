@@ -135,6 +135,12 @@ def test_what_is_no_layout_is_one_line(app: Any, dataset: Path, tmp_path: Path) 
         "give --data": [*begin, *runs],
         "there is dreambooth": ["eval", "--protocol", "dreambuth"],
         "--dino: needs --protocol dreambooth": ["eval", "--dino", "x"],
+        "--scales: is empty": ["eval", "--scales", ""],
+        "--features: is empty": ["eval", "--features", ""],
+        "--protocol: is empty": ["eval", "--protocol", ""],
+        "--dino: is empty": ["eval", "--protocol", "dreambooth", "--dino", ""],
+        "--protocol: takes no --styles": ["eval", "--protocol", "dreambooth", "--styles", "ink"],
+        "--data: is compared by --features": ["eval", "--data", "x"],
         "takes neither --scales": [*begin, *data, *runs, "--scales", "1"],
         "so n says nothing": [*begin, *data, "--generated", str(tmp_path), "-n", "3"],
     }

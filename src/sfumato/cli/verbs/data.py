@@ -6,8 +6,9 @@ from pathlib import Path
 
 from sfumato.cli.options import argument, keyword
 from sfumato.cli.verb import Verb
-from sfumato.cli.verbs.shared import DEBUG, QUIET
+from sfumato.cli.verbs.shared import DEBUG, QUIET, refuse_empty
 from sfumato.core.errors import SfumatoError
+from sfumato.documents import is_folder
 from sfumato.home import home
 
 OPTIONS = (
@@ -24,6 +25,11 @@ def data(what: str, output: str | None, packages: str | None, quiet: bool) -> No
     from sfumato.cli import show
     from sfumato.train.data import build
 
+    refuse_empty(packages=packages)
+    if packages is not None and not is_folder(Path(packages)):
+        raise SfumatoError(
+            f"--packages {packages}: no such folder; leave it out to fetch the packages"
+        )
     if what != "build-emoji":
         raise SfumatoError(f"data {what}: unknown; there is build-emoji")
     target = Path(output) if output else home() / "data" / "emoji"

@@ -9,12 +9,13 @@ from typing import Any
 
 from sfumato.cli.options import keyword
 from sfumato.cli.verb import Verb
-from sfumato.cli.verbs.shared import COMMON
+from sfumato.cli.verbs.shared import COMMON, refuse_empty
 from sfumato.core.errors import SfumatoError
 
+STYLES = "3d render"
 OPTIONS = (
     keyword("model", str | None, None, "--model", text="emoji; of --runs the runs' own"),
-    keyword("styles", str, "3d render", "--styles", text="styles that have a judge, a,b"),
+    keyword("styles", str, STYLES, "--styles", text="styles that have a judge, a,b"),
     keyword("scales", str | None, None, "--scales", text="guidance scales, such as 1,2,3,4"),
     keyword("n", int | None, None, "-n", text="prompts, 200; of --runs pictures a prompt, 4"),
     keyword("seed", int, 0, "--seed", text="picture k has seed + k"),
@@ -50,16 +51,24 @@ def evaluate(
     **of_protocol: Any,
 ) -> None:
     """Measure and say it. of_protocol: options that belong to --protocol alone."""
+    refuse_empty(
+        model=model, styles=styles, scales=scales, features=features, data=data,
+        protocol=protocol, **of_protocol,
+    )  # fmt: skip
     if protocol is not None:
         if protocol != "dreambooth":
             raise SfumatoError(f"--protocol {protocol}: unknown; there is dreambooth")
         if scales is not None or features is not None:
             raise SfumatoError("--protocol: takes neither --scales nor --features; leave them out")
+        if styles != STYLES:
+            raise SfumatoError("--protocol: takes no --styles; leave that out")
         of_protocol |= {"model": model, "n": n, "seed": seed, "device": device, "dtype": dtype}
         subjects_measured(data, output, of_protocol, as_json, quiet)
         return
     if used := [name for name, value in of_protocol.items() if value is not None]:
         raise SfumatoError(f"--{used[0]}: needs --protocol dreambooth")
+    if data is not None and features is None:
+        raise SfumatoError("--data: is compared by --features; give that too, or leave --data out")
     from sfumato.cli import show
     from sfumato.images.destination import check_file
     from sfumato.images.writing import write_safely

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from sfumato.cli.options import keyword
+from sfumato.core.errors import SfumatoError
 from sfumato.home import unstored
 
 OUTPUT = keyword(
@@ -29,6 +30,13 @@ AS_JSON = keyword("as_json", bool, False, "--json", text="results as one JSON ob
 QUIET = keyword("quiet", bool, False, "--quiet", "-q", text="no progress, no notices")
 DEBUG = keyword("debug", bool, False, "--debug", text="show where an error came from")
 COMMON = (DEVICE, DTYPE, AS_JSON, QUIET, DEBUG)
+
+
+def refuse_empty(**values: Any) -> None:
+    """An option that is given as "" would be taken for one that is not given."""
+    for name, value in values.items():
+        if value == "":
+            raise SfumatoError(f"--{name}: is empty; leave it out, or say which")
 
 
 def storing(values: Mapping[str, Any]) -> AbstractContextManager[None]:
