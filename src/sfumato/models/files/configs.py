@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import JsonValue
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.ranges import Range
 from sfumato.documents import parse_data, read_json
 from sfumato.models.files import vocabularies
 from sfumato.models.files.inside import Name
+from sfumato.models.files.network_fields import Autoencoder, Foreign, UNet, Width
 
 Json = dict[str, Any]
 INDEX_LIMIT = 64 << 20
@@ -35,10 +36,6 @@ PARTS = (
     "feature_extractor",
     "image_encoder",
 )
-
-
-class Foreign(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True, allow_inf_nan=False)
 
 
 def pipeline_classes(path: Path) -> dict[str, str]:
@@ -84,41 +81,6 @@ ABSENT: dict[str, tuple[Any, ...]] = {
 """Keys of a UNet that ask for inputs which nothing here gives, with the values that do not."""
 
 
-Channels = Annotated[int, Range(1, 64)]
-Width = Annotated[int, Range(1, 16384)]
-Layers = Annotated[int, Range(1, 32)]
-Heads = Annotated[int, Range(1, 16384)]
-Side = Annotated[int, Range(1, 1 << 15)]
-Levels = Field(min_length=1, max_length=12)
-Depth = Annotated[int, Range(1, 32)]
-Depths = Depth | Annotated[list[Depth | Annotated[list[Depth], Levels]], Levels]
-Kinds = Annotated[list[Annotated[str, Field(max_length=100)]], Levels]
-
-
-class UNet(Foreign):
-    """The sizes of a UNet of diffusers, which builds it; absent ones are its class's own."""
-
-    sample_size: Side | tuple[Side, Side] | None = None
-    in_channels: Channels | None = None
-    out_channels: Channels | None = None
-    block_out_channels: Annotated[list[Width], Levels] | None = None
-    down_block_types: Kinds | None = None
-    up_block_types: Kinds | None = None
-    mid_block_type: str | None = None
-    layers_per_block: Layers | Annotated[list[Layers], Levels] | None = None
-    transformer_layers_per_block: Depths | None = None
-    reverse_transformer_layers_per_block: Depths | None = None
-    attention_head_dim: Heads | Annotated[list[Heads], Levels] | None = None
-    num_attention_heads: Heads | Annotated[list[Heads], Levels] | None = None
-    norm_num_groups: Width | None = None
-    norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-5
-    dropout: Annotated[float, Range(0, 1)] = 0
-    cross_attention_dim: Width | None = None
-    addition_time_embed_dim: Width | None = None
-    projection_class_embeddings_input_dim: Annotated[int, Range(1, 1 << 20)] | None = None
-    num_class_embeds: Annotated[int, Range(1, 1 << 20)] | None = None
-
-
 def check_unet(path: Path, kind: str) -> None:
     """Refuse a UNet whose inputs nothing here gives."""
     data = read_config(path)
@@ -134,30 +96,6 @@ def check_unet(path: Path, kind: str) -> None:
         if isinstance(data.get("cross_attention_dim"), list):
             raise SfumatoError(f"{path}: cross_attention_dim as a list is not supported")
     parse_data(UNet, data, str(path))
-
-
-class Autoencoder(Foreign):
-    """The sizes of an autoencoder of diffusers, of coloured pictures."""
-
-    in_channels: Literal[3] = 3
-    out_channels: Literal[3] = 3
-    latent_channels: Channels | None = None
-    block_out_channels: Annotated[list[Width], Levels] | None = None
-    encoder_block_out_channels: Annotated[list[Width], Levels] | None = None
-    decoder_block_out_channels: Annotated[list[Width], Levels] | None = None
-    num_encoder_blocks: Annotated[list[Layers], Levels] | None = None
-    num_decoder_blocks: Annotated[list[Layers], Levels] | None = None
-    down_block_types: Kinds | None = None
-    up_block_types: Kinds | None = None
-    layers_per_block: Layers | None = None
-    norm_num_groups: Width | None = None
-    sample_size: Side | tuple[Side, Side] | None = None
-    num_vq_embeddings: Annotated[int, Range(1, 1 << 20)] | None = None
-    vq_embed_dim: Width | None = None
-    scaling_factor: Annotated[float, Range(gt=0, le=1e4)] | None = None
-    shift_factor: Annotated[float, Range(-1e4, 1e4)] | None = None
-    latents_mean: Annotated[list[float], Field(max_length=64)] | None = None
-    latents_std: Annotated[list[Annotated[float, Range(gt=0)]], Field(max_length=64)] | None = None
 
 
 def check_autoencoder(path: Path) -> None:

@@ -11,7 +11,8 @@ from pydantic import ConfigDict, Field
 from sfumato.core.errors import SfumatoError
 from sfumato.core.ranges import Range
 from sfumato.documents import parse_data
-from sfumato.models.files.configs import Foreign, read_config
+from sfumato.models.files.configs import read_config
+from sfumato.models.files.network_fields import Foreign
 
 TABLED = (
     "DDIMParallelScheduler",
