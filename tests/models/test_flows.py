@@ -1,0 +1,94 @@
+"""Flow models against the pipelines of diffusers: same weights, same noise, same times."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import sfumato as sf
+from helpers import pipelines
+from helpers.pictures import photo, pixels_of
+
+PROMPT, NEGATIVE = "red cat", "a dog"
+KINDS = ("sd3", "sd3-without-t5", "flux-dev", "flux-schnell")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """kind -> (pipeline, our model of its folder), each made once."""
+    kept: dict[str, Any] = {}
+
+    def get(kind: str) -> tuple[Any, sf.Model]:
+        if kind not in kept:
+            folder = tmp_path_factory.mktemp(kind)
+            pipe = pipelines.flow(folder, kind)
+            kept[kind] = pipe, sf.load(str(folder / "pipeline"), dtype="float32")
+        return kept[kind]  # type: ignore[no-any-return]
+
+    return get
+
+
+def given(kind: str) -> tuple[dict[str, Any], Any]:
+    """What their pipeline is told of guidance, and what ours is composed with."""
+    if kind.startswith("sd3"):
+        return {"guidance_scale": 4.0, "negative_prompt": NEGATIVE}, sf.CFG(4.0)
+    if kind == "flux-dev":
+        return {"guidance_scale": 2.5}, sf.DistilledGuidance(2.5)
+    return {"guidance_scale": 0.0}, None
+
+
+def noise_of(kind: str) -> torch.Tensor:
+    return torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(5))
+
+
+def latents_of(kind: str, noise: torch.Tensor) -> torch.Tensor:
+    """As their pipeline takes them."""
+    from diffusers import FluxPipeline
+
+    return noise if "sd3" in kind else FluxPipeline._pack_latents(noise, 1, 4, 8, 8)
+
+
+def process_of(model: sf.Model, kind: str, **options: Any) -> Any:
+    _, method = given(kind)
+    negative = NEGATIVE if kind.startswith("sd3") else ""
+    process = model.process(PROMPT, negative=negative, size=32, steps=5, **options)
+    return process if method is None else process | method
+
+
+@pytest.mark.parametrize("spacing", ["shifted", "model"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_text_to_image_is_the_pipelines(made: Any, kind: str, spacing: str) -> None:
+    pipe, model = made(kind)
+    theirs = pipe(
+        PROMPT, latents=latents_of(kind, noise_of(kind)), height=32, width=32,
+        num_inference_steps=5, output_type="pt", **given(kind)[0],
+    ).images  # fmt: skip
+    close(pixels_of(process_of(model, kind, spacing=spacing), noise_of(kind)), theirs)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_image_to_image_is_the_pipelines(made: Any, kind: str) -> None:
+    import diffusers
+
+    pipe, model = made(kind)
+    name = "StableDiffusion3Img2ImgPipeline" if "sd3" in kind else "FluxImg2ImgPipeline"
+    other = getattr(diffusers, name).from_pipe(pipe)
+    other.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(3)
+    theirs = other(
+        PROMPT, image=photo(), strength=0.6, height=32, width=32, num_inference_steps=5,
+        generator=generator, output_type="pt", **given(kind)[0],
+    ).images  # fmt: skip
+    generator.manual_seed(3)
+    torch.randn(1, 4, 8, 8, generator=generator)  # their sample of the posterior, which is its mode
+    noise = torch.randn(1, 4, 8, 8, generator=generator)
+    process = process_of(model, kind, spacing="model") | sf.SDEdit(photo(), t0=0.6)
+    close(pixels_of(process, noise), theirs)
+
+
+def close(ours: torch.Tensor, theirs: torch.Tensor, most: float = 1e-4) -> None:
+    assert ours.shape == theirs.shape
+    assert float((ours - theirs).abs().max()) < most
+    assert float(theirs.std()) > 0.02, "a picture of one colour would prove nothing"
