@@ -153,8 +153,36 @@ def t5(folder: Path, width: int) -> tuple[Any, Any]:
     return scrambled(T5EncoderModel(config), 6), tokens
 
 
+def qwen3(folder: Path, width: int) -> tuple[Any, Any]:
+    """Qwen3 and a tokenizer of single bytes with its chat template, saved to the folder."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    raw = Tokenizer(models.BPE({letter: k for k, letter in enumerate(letters)}, []))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    raw.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+    folder.mkdir(parents=True, exist_ok=True)
+    raw.save(str(folder / "tokenizer.json"))
+    tokens = PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"), pad_token="<|endoftext|>",
+        eos_token="<|im_end|>", padding_side="right",
+    )  # fmt: skip
+    tokens.chat_template = (
+        "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}"
+        "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    config = Qwen3Config(
+        vocab_size=264, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=3,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=8, max_position_embeddings=1024,
+    )  # fmt: skip
+    return scrambled(Qwen3Model(config), 7), tokens
+
+
 def flow(folder: Path, kind: str) -> Any:
-    """The pipeline "sd3", "sd3-without-t5", "flux-dev" or "flux-schnell", saved to the folder."""
+    """The pipeline "sd3", "sd3-without-t5", "flux-dev", "flux-schnell", "zimage" or "zimage-turbo",
+    saved to the folder."""
     import diffusers
 
     family, _, variant = kind.partition("-")
@@ -186,6 +214,18 @@ def flow(folder: Path, kind: str) -> Any:
             ), 3),
         }  # fmt: skip
         pipe = diffusers.StableDiffusion3Pipeline(**parts)
+    elif family == "zimage":
+        del parts["tokenizer"]
+        text, tokens = qwen3(folder / "letters", 24)
+        parts |= {
+            "text_encoder": text, "tokenizer": tokens,
+            "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0 if variant else 6.0),
+            "transformer": scrambled(diffusers.ZImageTransformer2DModel(
+                in_channels=4, dim=32, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2,
+                cap_feat_dim=24, axes_dims=[4, 6, 6], axes_lens=[600, 32, 32],
+            ), 3),
+        }  # fmt: skip
+        pipe = diffusers.ZImagePipeline(**parts)
     else:
         dev = variant == "dev"
         parts |= {

@@ -12,7 +12,7 @@ from helpers import pipelines
 from helpers.pictures import photo, pixels_of
 
 PROMPT, NEGATIVE = "red cat", "a dog"
-KINDS = ("sd3", "sd3-without-t5", "flux-dev", "flux-schnell")
+KINDS = ("sd3", "sd3-without-t5", "flux-dev", "flux-schnell", "zimage", "zimage-turbo")
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,8 @@ def given(kind: str) -> tuple[dict[str, Any], Any]:
     """What their pipeline is told of guidance, and what ours is composed with."""
     if kind.startswith("sd3"):
         return {"guidance_scale": 4.0, "negative_prompt": NEGATIVE}, sf.CFG(4.0)
+    if kind == "zimage":  # their scale is what is added
+        return {"guidance_scale": 3.0, "negative_prompt": NEGATIVE}, sf.CFG(4.0)
     if kind == "flux-dev":
         return {"guidance_scale": 2.5}, sf.DistilledGuidance(2.5)
     return {"guidance_scale": 0.0}, None
@@ -47,12 +49,12 @@ def latents_of(kind: str, noise: torch.Tensor) -> torch.Tensor:
     """As their pipeline takes them."""
     from diffusers import FluxPipeline
 
-    return noise if "sd3" in kind else FluxPipeline._pack_latents(noise, 1, 4, 8, 8)
+    return FluxPipeline._pack_latents(noise, 1, 4, 8, 8) if "flux" in kind else noise
 
 
 def process_of(model: sf.Model, kind: str, **options: Any) -> Any:
     _, method = given(kind)
-    negative = NEGATIVE if kind.startswith("sd3") else ""
+    negative = given(kind)[0].get("negative_prompt", "")
     process = model.process(PROMPT, negative=negative, size=32, steps=5, **options)
     return process if method is None else process | method
 
@@ -73,8 +75,8 @@ def test_image_to_image_is_the_pipelines(made: Any, kind: str) -> None:
     import diffusers
 
     pipe, model = made(kind)
-    name = "StableDiffusion3Img2ImgPipeline" if "sd3" in kind else "FluxImg2ImgPipeline"
-    other = getattr(diffusers, name).from_pipe(pipe)
+    family = {"sd3": "StableDiffusion3", "flux": "Flux", "zimage": "ZImage"}[kind.split("-")[0]]
+    other = getattr(diffusers, f"{family}Img2ImgPipeline")(**pipe.components)
     other.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(3)
     theirs = other(

@@ -41,8 +41,8 @@ PARTS = (
 
 
 SUPPORTED = (
-    "Stable Diffusion 1.x, 2.x, XL, their inpainting variants, 3.x, Flux.1, DDPM and unconditional "
-    "LDM"
+    "Stable Diffusion 1.x, 2.x, XL, their inpainting variants, 3.x, Flux.1, Z-Image, DDPM and "
+    "unconditional LDM"
 )
 """Families whose pipelines are loaded."""
 

@@ -18,7 +18,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.models.devices import DTYPES, Choice
 from sfumato.models.files import configs, hub
 from sfumato.models.files.checkpoint import READ_ERRORS
-from sfumato.models.files.transformers import t5_config
+from sfumato.models.files.transformers import qwen3_config, t5_config
 
 log = logging.getLogger("sfumato")
 
@@ -68,6 +68,15 @@ def t5(folder: Path, choice: Choice, digest: Any) -> Any:
     weight_files(folder)  # first says what is missing
     config = t5_config(folder / "config.json")
     return load_part(T5EncoderModel, folder, DTYPES[choice.dtype], choice.device, digest, config)
+
+
+def qwen3(folder: Path, choice: Choice, digest: Any) -> Any:
+    """Qwen3 without its head."""
+    from transformers import Qwen3Model
+
+    weight_files(folder)  # first says what is missing
+    config = qwen3_config(folder / "config.json")
+    return load_part(Qwen3Model, folder, DTYPES[choice.dtype], choice.device, digest, config)
 
 
 def load_part(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional as F
 
 from sfumato.core.denoiser import Network
 from sfumato.core.errors import SfumatoError
@@ -22,7 +26,7 @@ class Flow:
     """A family's parts of a pipeline.
 
     patch: cells to a token's side; ramp: of its times before the shift (shifts.py); cells,
-    most_cells: sides of a state, native and at most.
+    most_cells: sides of a state, native and at most; code: what the network reads of t.
     """
 
     network: Network
@@ -33,6 +37,18 @@ class Flow:
     cells: int
     most_cells: int
     defaults: Defaults
+    code: Callable[[float], float]
+
+
+def packed(x: Tensor, patch: int) -> Tensor:
+    """(B, C, H, W) -> (B, H W / patch^2, C patch^2): a token is patch x patch cells."""
+    return F.pixel_unshuffle(x, patch).flatten(2).transpose(1, 2)
+
+
+def unpacked(tokens: Tensor, height: int, width: int, patch: int) -> Tensor:
+    """The reverse; height and width in tokens."""
+    grid = tokens.transpose(1, 2).reshape(len(tokens), -1, height, width)
+    return F.pixel_shuffle(grid, patch)
 
 
 def clip_encoder(
@@ -54,6 +70,15 @@ def t5_encoder(
     class_of(folder, part, classes, ("T5EncoderModel",))
     tokenizer = transformers.t5_tokenizer(folder / part.replace("text_encoder", "tokenizer"))
     return T5(tokenizer, pipeline.t5(folder / part, choice, digest), rows)
+
+
+def qwen3(
+    folder: Path, classes: Mapping[str, str], choice: Choice, digest: Any
+) -> tuple[Tokenizer, Any]:
+    """Qwen3 as a reader of prompts, and its tokenizer."""
+    class_of(folder, "text_encoder", classes, ("Qwen3Model", "Qwen3ForCausalLM"))
+    tokenizer = transformers.tokenizer(folder / "tokenizer")
+    return tokenizer, pipeline.qwen3(folder / "text_encoder", choice, digest)
 
 
 def class_of(folder: Path, part: str, classes: Mapping[str, str], known: tuple[str, ...]) -> str:

@@ -16,16 +16,18 @@ from sfumato.core.schedule import Flow as Schedule
 from sfumato.models.card import Card, StageCard
 from sfumato.models.devices import Choice
 from sfumato.models.files import configs, pipeline
-from sfumato.models.files.flow_schedulers import flow_scheduler
+from sfumato.models.files.flow_schedulers import FlowScheduler, flow_scheduler
 from sfumato.models.latents import Latents
-from sfumato.models.loaders import flux, sd3
+from sfumato.models.loaders import flux, sd3, z_image
 from sfumato.models.loaders.flow_parts import Flow
 from sfumato.models.model import Model
 from sfumato.models.shifts import Shifted
 
-FAMILIES: Mapping[str, Callable[[Path, Mapping[str, str], Choice, Any], Flow]] = {
-    "SD3Transformer2DModel": sd3.load,
+Load = Callable[[Path, Mapping[str, str], Choice, Any, FlowScheduler], Flow]
+FAMILIES: Mapping[str, Load] = {
     "FluxTransformer2DModel": flux.load,
+    "SD3Transformer2DModel": sd3.load,
+    "ZImageTransformer2DModel": z_image.load,
 }
 """Family of a pipeline by the class of its transformer."""
 
@@ -42,7 +44,7 @@ def load(name: str, folder: Path, classes: Mapping[str, str], choice: Choice) ->
     if "vae" not in classes:
         raise SfumatoError(f"{folder}: the pipeline has no vae")
     vae = pipeline.autoencoder(folder / "vae", classes["vae"], choice, digest)
-    family = FAMILIES[kind](folder, classes, choice, digest)
+    family = FAMILIES[kind](folder, classes, choice, digest, published)
     space = Latents.of(vae)
     network: Any = family.network
     table = published.num_train_timesteps
@@ -56,7 +58,7 @@ def load(name: str, folder: Path, classes: Mapping[str, str], choice: Choice) ->
         maximum=family.most_cells * space.stride,
         defaults=family.defaults,
     )
-    denoiser = Denoiser(network, Schedule(table), "flow", code=lambda t: t * table, t_min=0.0)
+    denoiser = Denoiser(network, Schedule(table), "flow", code=family.code, t_min=0.0)
     times = Shifted(published, family.ramp, family.patch)
     return Model(
         name, card, denoiser, (), family.text, choice, digest.hexdigest(), space, folder,

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from sfumato.core.denoiser import Cond, Traits
 from sfumato.core.errors import SfumatoError
@@ -21,8 +20,9 @@ from sfumato.models.card import Defaults
 from sfumato.models.devices import Choice
 from sfumato.models.encoders import LOCK, Encoder
 from sfumato.models.files import pipeline, transformers
+from sfumato.models.files.flow_schedulers import FlowScheduler
 from sfumato.models.files.spans import Spans
-from sfumato.models.loaders.flow_parts import Flow, clip_encoder, t5_encoder
+from sfumato.models.loaders.flow_parts import Flow, clip_encoder, packed, t5_encoder, unpacked
 from sfumato.models.t5 import T5
 
 ROWS = 512
@@ -60,26 +60,15 @@ class Network:
         context = cond["context"].to(self.dtype)
         height, width = (side // PATCH for side in x.shape[-2:])
         output: Tensor = self.net(
-            hidden_states=packed(x).to(self.dtype),
-            timestep=time.to(self.dtype) / 1000,
+            hidden_states=packed(x, PATCH).to(self.dtype),
+            timestep=time.to(self.dtype),
             guidance=guidance,
             pooled_projections=cond["pooled"].to(self.dtype),
             encoder_hidden_states=context,
             txt_ids=context.new_zeros(context.shape[1], 3),
             img_ids=places(height, width).to(context),
         ).sample
-        return unpacked(output, height, width)
-
-
-def packed(x: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, H W / 4, 4 C): a token is 2x2 cells."""
-    return F.pixel_unshuffle(x, PATCH).flatten(2).transpose(1, 2)
-
-
-def unpacked(tokens: Tensor, height: int, width: int) -> Tensor:
-    """The reverse; height and width in tokens."""
-    grid = tokens.transpose(1, 2).reshape(len(tokens), -1, height, width)
-    return F.pixel_shuffle(grid, PATCH)
+        return unpacked(output, height, width, PATCH)
 
 
 def places(height: int, width: int) -> Tensor:
@@ -112,7 +101,9 @@ class Prompts:
         return self.t5.spans(text, self.t5.rows_of((text, *beside)))
 
 
-def load(folder: Path, classes: Mapping[str, str], choice: Choice, digest: Any) -> Flow:
+def load(
+    folder: Path, classes: Mapping[str, str], choice: Choice, digest: Any, scheduler: FlowScheduler
+) -> Flow:
     """The parts of a pipeline's folder."""
     config = transformers.transformer(transformers.Flux, folder / "transformer" / "config.json")
     if config.out_channels not in (None, config.in_channels):
@@ -138,4 +129,5 @@ def load(folder: Path, classes: Mapping[str, str], choice: Choice, digest: Any) 
         cells=CELLS,
         most_cells=MOST_CELLS,
         defaults=Defaults(28 if distilled else 4, "ddim", "shifted", guidance),
+        code=lambda t: t,
     )

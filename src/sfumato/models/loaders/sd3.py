@@ -19,6 +19,7 @@ from sfumato.models.card import Defaults
 from sfumato.models.devices import Choice
 from sfumato.models.encoders import LOCK, Encoder
 from sfumato.models.files import pipeline, transformers
+from sfumato.models.files.flow_schedulers import FlowScheduler
 from sfumato.models.files.spans import Spans
 from sfumato.models.loaders.flow_parts import Flow, clip_encoder, t5_encoder
 from sfumato.models.t5 import T5
@@ -84,7 +85,9 @@ class Prompts:
         return torch.cat([wide, behind]), torch.cat(pooled)
 
 
-def load(folder: Path, classes: Mapping[str, str], choice: Choice, digest: Any) -> Flow:
+def load(
+    folder: Path, classes: Mapping[str, str], choice: Choice, digest: Any, scheduler: FlowScheduler
+) -> Flow:
     """The parts of a pipeline's folder."""
     config = transformers.transformer(transformers.SD3, folder / "transformer" / "config.json")
     net = pipeline.transformer(folder / "transformer", classes["transformer"], choice, digest)
@@ -106,4 +109,5 @@ def load(folder: Path, classes: Mapping[str, str], choice: Choice, digest: Any) 
         cells=config.sample_size,
         most_cells=config.pos_embed_max_size * config.patch_size,
         defaults=Defaults(28, "ddim", "shifted", (guidance,)),
+        code=lambda t: t * scheduler.num_train_timesteps,
     )
