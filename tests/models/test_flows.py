@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import sfumato as sf
 from helpers import pipelines
@@ -94,3 +96,62 @@ def close(ours: torch.Tensor, theirs: torch.Tensor, most: float = 1e-4) -> None:
     assert ours.shape == theirs.shape
     assert float((ours - theirs).abs().max()) < most
     assert float(theirs.std()) > 0.02, "a picture of one colour would prove nothing"
+
+
+RANK = 2
+
+
+def low_rank(net: torch.nn.Module, ends: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    """Factors for some layers, by the names of diffusers."""
+    generator = torch.Generator().manual_seed(9)
+    tensors = {}
+    for name, module in net.named_modules():
+        weight = getattr(module, "weight", None)
+        if name.endswith(ends) and weight is not None:
+            rows, columns = weight.shape
+            down = torch.randn(RANK, columns, generator=generator) * columns**-0.5
+            tensors[f"transformer.{name}.lora_A.weight"] = down
+            tensors[f"transformer.{name}.lora_B.weight"] = torch.randn(
+                rows, RANK, generator=generator
+            )
+    return tensors
+
+
+@pytest.mark.parametrize("kind", ["sd3", "flux-dev", "zimage"])
+def test_a_lora_file_changes_the_picture_as_in_the_pipeline(
+    made: Any, kind: str, tmp_path: Path
+) -> None:
+    pipe, model = made(kind)
+    file = tmp_path / "style.safetensors"
+    save_file(low_rank(pipe.transformer, ("to_q", "to_k", "to_v", "to_out.0")), file)
+    check_adapted(pipe, model, kind, file)
+
+
+def test_kohyas_names_of_fluxs_layers_are_read(made: Any, tmp_path: Path) -> None:
+    pipe, model = made("flux-dev")
+    generator = torch.Generator().manual_seed(9)
+    tensors = {}
+    for layer, rows in (("img_attn_qkv", 96), ("txt_attn_qkv", 96), ("img_attn_proj", 32)):
+        name = f"lora_unet_double_blocks_0_{layer}"
+        tensors[f"{name}.lora_down.weight"] = torch.randn(RANK, 32, generator=generator) * 0.2
+        tensors[f"{name}.lora_up.weight"] = torch.randn(rows, RANK, generator=generator)
+        tensors[f"{name}.alpha"] = torch.tensor(1.0)
+    file = tmp_path / "kohya.safetensors"
+    save_file(tensors, file)
+    check_adapted(pipe, model, "flux-dev", file)
+
+
+def check_adapted(pipe: Any, model: sf.Model, kind: str, file: Path) -> None:
+    given_theirs = {
+        "latents": latents_of(kind, noise_of(kind)), "height": 32, "width": 32,
+        "num_inference_steps": 5, "output_type": "pt", **given(kind)[0],
+    }  # fmt: skip
+    plain = pipe(PROMPT, **given_theirs).images
+    pipe.load_lora_weights(str(file.parent), weight_name=file.name)
+    try:
+        theirs = pipe(PROMPT, **given_theirs).images
+    finally:
+        pipe.unload_lora_weights()
+    assert float((plain - theirs).abs().max()) > 0.02, "an adapter that does nothing"
+    close(pixels_of(process_of(model.adapt(file), kind), noise_of(kind)), theirs)
+    close(pixels_of(process_of(model, kind), noise_of(kind)), plain)

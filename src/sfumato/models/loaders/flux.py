@@ -70,6 +70,18 @@ class Network:
         ).sample
         return unpacked(output, height, width, PATCH)
 
+    def lora_names(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Files of kohya's scripts, of XLabs and of fal have names of their own."""
+        from diffusers.loaders import lora_conversion_utils as known
+
+        if any(".lora_down.weight" in name for name in tensors):
+            return dict(known._convert_kohya_flux_lora_to_diffusers(tensors))
+        if any(".processor." in name for name in tensors):
+            return dict(known._convert_xlabs_flux_lora_to_diffusers(tensors))
+        if any("base_model" in name for name in tensors):
+            return dict(known._convert_fal_kontext_lora_to_diffusers(tensors))
+        return tensors
+
 
 def places(height: int, width: int) -> Tensor:
     """(height width, 3): 0, row and column of each token."""

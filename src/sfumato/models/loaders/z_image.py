@@ -50,6 +50,17 @@ class Network:
         )[0]
         return -torch.stack(list(outputs))[:, :, 0]
 
+    def lora_names(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Files of other programs have names of their own."""
+        from diffusers.loaders import lora_conversion_utils as known
+
+        marks = ("lora_unet_", "diffusion_model.", "default.")
+        if any(name.startswith(marks[:2]) or marks[2] in name for name in tensors) or any(
+            name.endswith(".alpha") for name in tensors
+        ):
+            return dict(known._convert_non_diffusers_z_image_lora_to_diffusers(tensors))
+        return tensors
+
 
 def load(
     folder: Path, classes: Mapping[str, str], choice: Choice, digest: Any, scheduler: FlowScheduler
