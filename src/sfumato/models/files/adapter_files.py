@@ -220,10 +220,7 @@ def _scales(header: Mapping[str, str], file: Path) -> dict[str, Scales]:
     source = f"adapter {file.name}: lora_adapter_metadata"
     metadata = header.get("lora_adapter_metadata", "{}")
     entries = parse_json(dict[str, JsonValue], metadata, source)
-    return {
-        part: parse_data(Scales, _entries_under(entries, f"{part}."), source)
-        for part in PARTS
-    }
+    return {part: parse_data(Scales, _entries_under(entries, f"{part}."), source) for part in PARTS}
 
 
 @dataclass(frozen=True, eq=False)

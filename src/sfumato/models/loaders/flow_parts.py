@@ -51,6 +51,18 @@ def unpacked(tokens: Tensor, height: int, width: int, patch: int) -> Tensor:
     return F.pixel_shuffle(grid, patch)
 
 
+def renamed(converter: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """LoRA tensors by the layers' names in diffusers, which knows other programs' names."""
+    from diffusers.loaders import lora_conversion_utils
+
+    convert = getattr(lora_conversion_utils, converter, None)
+    if convert is None:
+        raise SfumatoError(
+            "adapter: this version of diffusers does not know these names; take a newer one"
+        )
+    return dict(convert(tensors))
+
+
 def clip_encoder(
     folder: Path, part: str, classes: Mapping[str, str], choice: Choice, digest: Any
 ) -> Encoder:

@@ -22,7 +22,14 @@ from sfumato.models.encoders import LOCK, Encoder
 from sfumato.models.files import pipeline, transformers
 from sfumato.models.files.flow_schedulers import FlowScheduler
 from sfumato.models.files.spans import Spans
-from sfumato.models.loaders.flow_parts import Flow, clip_encoder, packed, t5_encoder, unpacked
+from sfumato.models.loaders.flow_parts import (
+    Flow,
+    clip_encoder,
+    packed,
+    renamed,
+    t5_encoder,
+    unpacked,
+)
 from sfumato.models.t5 import T5
 
 ROWS = 512
@@ -72,14 +79,12 @@ class Network:
 
     def lora_names(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Files of kohya's scripts, of XLabs and of fal have names of their own."""
-        from diffusers.loaders import lora_conversion_utils as known
-
         if any(".lora_down.weight" in name for name in tensors):
-            return dict(known._convert_kohya_flux_lora_to_diffusers(tensors))
+            return renamed("_convert_kohya_flux_lora_to_diffusers", tensors)
         if any(".processor." in name for name in tensors):
-            return dict(known._convert_xlabs_flux_lora_to_diffusers(tensors))
+            return renamed("_convert_xlabs_flux_lora_to_diffusers", tensors)
         if any("base_model" in name for name in tensors):
-            return dict(known._convert_fal_kontext_lora_to_diffusers(tensors))
+            return renamed("_convert_fal_kontext_lora_to_diffusers", tensors)
         return tensors
 
 

@@ -20,7 +20,7 @@ from sfumato.models.devices import Choice
 from sfumato.models.files import pipeline, transformers
 from sfumato.models.files.flow_schedulers import FlowScheduler
 from sfumato.models.llm import ChatPrompts
-from sfumato.models.loaders.flow_parts import Flow, qwen3
+from sfumato.models.loaders.flow_parts import Flow, qwen3, renamed
 
 PATCH = 2
 BEFORE, AFTER = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
@@ -52,13 +52,11 @@ class Network:
 
     def lora_names(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Files of other programs have names of their own."""
-        from diffusers.loaders import lora_conversion_utils as known
-
-        marks = ("lora_unet_", "diffusion_model.", "default.")
-        if any(name.startswith(marks[:2]) or marks[2] in name for name in tensors) or any(
-            name.endswith(".alpha") for name in tensors
+        begins, within = ("lora_unet_", "diffusion_model."), "default."
+        if any(
+            name.startswith(begins) or within in name or name.endswith(".alpha") for name in tensors
         ):
-            return dict(known._convert_non_diffusers_z_image_lora_to_diffusers(tensors))
+            return renamed("_convert_non_diffusers_z_image_lora_to_diffusers", tensors)
         return tensors
 
 
