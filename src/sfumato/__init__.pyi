@@ -26,6 +26,7 @@ from sfumato.methods.classifier import Classifier as Classifier
 from sfumato.methods.clip_guidance import CLIPGuidance as CLIPGuidance
 from sfumato.methods.diffstyler import DiffStyler as DiffStyler
 from sfumato.methods.distilled_guidance import DistilledGuidance as DistilledGuidance
+from sfumato.methods.flow_edit import FlowEdit as FlowEdit
 from sfumato.methods.gradient import Gradient as Gradient
 from sfumato.methods.ilvr import ILVR as ILVR
 from sfumato.methods.inpaint import Inpaint as Inpaint
