@@ -25,6 +25,8 @@ from sfumato.methods.cfg import CFG as CFG
 from sfumato.methods.classifier import Classifier as Classifier
 from sfumato.methods.clip_guidance import CLIPGuidance as CLIPGuidance
 from sfumato.methods.diffstyler import DiffStyler as DiffStyler
+from sfumato.methods.distilled_guidance import DistilledGuidance as DistilledGuidance
+from sfumato.methods.flow_edit import FlowEdit as FlowEdit
 from sfumato.methods.gradient import Gradient as Gradient
 from sfumato.methods.ilvr import ILVR as ILVR
 from sfumato.methods.inpaint import Inpaint as Inpaint
@@ -33,6 +35,7 @@ from sfumato.methods.low_pass import LowPass as LowPass
 from sfumato.methods.patch_nce import PatchNCE as PatchNCE
 from sfumato.methods.perceptual import Perceptual as Perceptual
 from sfumato.methods.prompt_to_prompt import PromptToPrompt as PromptToPrompt
+from sfumato.methods.rf_inversion import RFInversion as RFInversion
 from sfumato.methods.sdedit import SDEdit as SDEdit
 from sfumato.methods.temperature import Temperature as Temperature
 from sfumato.methods.threshold import Threshold as Threshold

@@ -122,6 +122,130 @@ def scheduler(**options: Any) -> Any:
     )  # fmt: skip
 
 
+def t5(folder: Path, width: int) -> tuple[Any, Any]:
+    """T5's encoder and a tokenizer of single letters and a few pieces, saved to the folder."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import T5Config, T5EncoderModel, T5TokenizerFast
+
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -3.0), ("\u2581red", -1.0),
+              ("\u2581cat", -1.0), *((chr(code), -4.0) for code in range(97, 123))]  # fmt: skip
+    raw = Tokenizer(models.Unigram(pieces, unk_id=2))
+    raw.pre_tokenizer = pre_tokenizers.Metaspace()
+    raw.decoder = decoders.Metaspace()
+    raw.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    raw.save(str(folder / "tokenizer.json"))
+    tokens = T5TokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"), eos_token="</s>", unk_token="<unk>",
+        pad_token="<pad>", extra_ids=0,
+    )  # fmt: skip
+    config = T5Config(
+        vocab_size=len(pieces),
+        d_model=width,
+        d_kv=8,
+        d_ff=2 * width,
+        num_layers=2,
+        num_heads=2,
+        feed_forward_proj="gated-gelu",
+    )
+    return scrambled(T5EncoderModel(config), 6), tokens
+
+
+def qwen3(folder: Path, width: int) -> tuple[Any, Any]:
+    """Qwen3 and a tokenizer of single bytes with its chat template, saved to the folder."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    raw = Tokenizer(models.BPE({letter: k for k, letter in enumerate(letters)}, []))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    raw.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+    folder.mkdir(parents=True, exist_ok=True)
+    raw.save(str(folder / "tokenizer.json"))
+    tokens = PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"), pad_token="<|endoftext|>",
+        eos_token="<|im_end|>", padding_side="right",
+    )  # fmt: skip
+    tokens.chat_template = (
+        "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}"
+        "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    config = Qwen3Config(
+        vocab_size=264, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=3,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=8, max_position_embeddings=1024,
+    )  # fmt: skip
+    return scrambled(Qwen3Model(config), 7), tokens
+
+
+def flow(folder: Path, kind: str) -> Any:
+    """The pipeline "sd3", "sd3-without-t5", "flux-dev", "flux-schnell", "zimage" or "zimage-turbo",
+    saved to the folder."""
+    import diffusers
+
+    family, _, variant = kind.partition("-")
+    vae = diffusers.AutoencoderKL(
+        block_out_channels=(8, 8, 16), down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3, latent_channels=4, norm_num_groups=4,
+        sample_size=32, scaling_factor=1.5, shift_factor=0.06, use_quant_conv=False,
+        use_post_quant_conv=False,
+    )  # fmt: skip
+    scrambled(vae, 1)
+    with torch.no_grad():  # posterior of variance e^-30
+        vae.encoder.conv_out.weight[4:] = 0
+        vae.encoder.conv_out.bias[4:] = -30
+    text, tokens = t5(folder / "pieces", 80)
+    parts: dict[str, Any] = {"vae": vae, "tokenizer": tokenizer(folder / "words")}
+    if family == "sd3":
+        parts |= {
+            "text_encoder": encoder(32, projected=True),
+            "text_encoder_2": encoder(48, projected=True),
+            "tokenizer_2": tokenizer(folder / "words2", pad_token="!"),
+            "text_encoder_3": None if variant else text,
+            "tokenizer_3": None if variant else tokens,
+            "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+            "transformer": scrambled(diffusers.SD3Transformer2DModel(
+                sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_layers=2,
+                attention_head_dim=8, num_attention_heads=2, joint_attention_dim=80,
+                caption_projection_dim=16, pooled_projection_dim=80, pos_embed_max_size=16,
+                qk_norm="rms_norm", dual_attention_layers=(0,),
+            ), 3),
+        }  # fmt: skip
+        pipe = diffusers.StableDiffusion3Pipeline(**parts)
+    elif family == "zimage":
+        del parts["tokenizer"]
+        text, tokens = qwen3(folder / "letters", 24)
+        parts |= {
+            "text_encoder": text, "tokenizer": tokens,
+            "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0 if variant else 6.0),
+            "transformer": scrambled(diffusers.ZImageTransformer2DModel(
+                in_channels=4, dim=32, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2,
+                cap_feat_dim=24, axes_dims=[4, 6, 6], axes_lens=[600, 32, 32],
+            ), 3),
+        }  # fmt: skip
+        pipe = diffusers.ZImagePipeline(**parts)
+    else:
+        dev = variant == "dev"
+        parts |= {
+            "text_encoder": encoder(32), "text_encoder_2": text, "tokenizer_2": tokens,
+            "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(
+                shift=3.0 if dev else 1.0, use_dynamic_shifting=dev, base_image_seq_len=4,
+                max_image_seq_len=64,
+            ),
+            "transformer": scrambled(diffusers.FluxTransformer2DModel(
+                patch_size=1, in_channels=16, num_layers=1, num_single_layers=1,
+                attention_head_dim=16, num_attention_heads=2, joint_attention_dim=80,
+                pooled_projection_dim=32, guidance_embeds=dev, axes_dims_rope=(4, 4, 8),
+            ), 3),
+        }  # fmt: skip
+        pipe = diffusers.FluxPipeline(**parts)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.save_pretrained(folder / "pipeline")
+    return pipe
+
+
 def stable(folder: Path, kind: str) -> Any:
     """The pipeline "sd1", "sd2-v", "sdxl", "sd1-inpaint" or "sdxl-inpaint", saved to the folder."""
     import diffusers

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sfumato.core.taps import Taps
 
-Kind = Literal["eps", "v", "x0", "edm", "previous"]
+Kind = Literal["eps", "v", "x0", "flow", "edm", "previous"]
 
 
 class Network(Protocol):
@@ -40,13 +40,15 @@ class Traits:
 
     num_classes: of class labels, None: reads none. inpaint: reads the known part of a picture and
     its mask. xf_width: of its own text transformer, 0: none. stride: pixels of a cell, for SDXL's
-    size conditioning (None: not conditioned on sizes).
+    size conditioning (None: not conditioned on sizes). distilled: reads the scale of the guidance
+    that it was distilled from.
     """
 
     num_classes: int | None = None
     inpaint: bool = False
     xf_width: int = 0
     stride: int | None = None
+    distilled: bool = False
 
 
 def traits(network: object) -> Traits:
@@ -155,10 +157,11 @@ class Prediction:
 class Denoiser:
     """(x_t, t, cond) -> Prediction.
 
-    The network's output is read as `kind`: eps; v = alpha eps - sigma x0; x0; or EDM's F with
-    x0 = c_skip x + c_out F(c_in x) (arXiv 2206.00364, table 1); "previous" is the mean of the
-    transition to the next time, s. With `learned_range` it has twice the channels and the second
-    half is the variance fraction; with `learned_log` it is the logarithm of the variance.
+    The network's output is read as `kind`: eps; v = alpha eps - sigma x0; x0; the velocity
+    eps - x0 of a "flow"; or EDM's F with x0 = c_skip x + c_out F(c_in x) (arXiv 2206.00364, table
+    1); "previous" is the mean of the transition to the next time, s. With `learned_range` it has
+    twice the channels and the second half is the variance fraction; with `learned_log` it is the
+    logarithm of the variance.
 
     `code` maps t to the number the network reads: by default the table index t T - 1 (for edm
     ln(sigma)/4); indices within 1e-6 of an integer are that integer. The network is evaluated at
@@ -217,6 +220,9 @@ class Denoiser:
                 frac,
                 log_variance=log,
             )
+        if self.kind == "flow":  # x = alpha x0 + sigma (out + x0), whatever alpha + sigma is
+            x0 = torch.add(x, out, alpha=-sigma) / (alpha + sigma)
+            return Prediction(x0, out + x0, frac, log_variance=log)
         if self.kind == "previous":
             out = self._unfolded(x, out, t, s)
         return Prediction(out, self._eps(x, out, t), frac, log_variance=log)

@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 
 from sfumato.core.errors import SfumatoError
 
-_NEED = re.compile(r"(?P<no>!?)(?P<field>[a-z_.]+)((?P<sign>!?=|>|~)(?P<values>.+))?")
+_NEED = re.compile(r"(?P<no>!?)(?P<field>[a-z0-9_.]+)((?P<sign>!?=|>|~)(?P<values>.+))?")
 
 
 class IdleError(SfumatoError):

@@ -26,7 +26,7 @@ from sfumato.core.ranges import PICTURES, SEEDS, STEPS, Range, real, whole, word
 from sfumato.core.solvers import Solver, solver
 from sfumato.core.source import Source
 from sfumato.core.spaces import IDENTITY, Space
-from sfumato.core.spacing import MODEL, Times, declared, materialise
+from sfumato.core.spacing import OWNED, Times, declared, materialise
 from sfumato.core.starts import Canvas, Place, Placed, PriorNoise, Start, Worded
 from sfumato.core.taps import TapBinder
 
@@ -235,7 +235,9 @@ class Process:
 
     def spaced(self, level: float) -> Times:
         """Times of one pass from a level, by the spacing."""
-        own = None if self.spacing != MODEL or self.source is None else self.source.grid
+        own = None
+        if self.spacing in OWNED and self.source is not None:
+            own = self.source.grid(self)
         return materialise(self.spacing, self.n_steps, level, self.denoiser.schedule, own)
 
     @cached_property

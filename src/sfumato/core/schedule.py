@@ -233,6 +233,35 @@ class Cosine:
         return 1.0
 
 
+NO_SIGNAL = (
+    2.0**-53
+)  # alpha at t = 1 of a schedule that ends in pure noise, where one divides by it
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Straight lines from data to noise: alpha = 1 - t, sigma = t (rectified flow, 2209.03003).
+
+    t is the noise level itself; where its times stand (the shift of SD 3 and Flux) is a spacing's
+    matter. A run that begins below t = 1 without a picture begins with the deviation that data of
+    unit variance would have there.
+    """
+
+    steps: int = 1000
+
+    def alpha(self, t: float) -> float:
+        return max(1 - t, NO_SIGNAL)
+
+    def sigma(self, t: float) -> float:
+        return t
+
+    def at(self, ratio: float) -> float:
+        return max(ratio, 0.0) / (1 + max(ratio, 0.0))
+
+    def prior(self, t: float) -> float:
+        return math.hypot(1 - t, t)
+
+
 def linear(steps: int = 1000, start: float | None = None, end: float | None = None) -> Table:
     """Betas in a line from 1e-4 to 0.02, both scaled by 1000 / steps (arXiv 2006.11239)."""
     scale = 1000 / steps

@@ -142,9 +142,8 @@ class Source(Protocol):
     @property
     def memo(self) -> MutableMapping[Any, Any]: ...
 
-    @property
-    def grid(self) -> Own | None:
-        """(steps, share of them) -> times of the spacing "model", None where it has none."""
+    def grid(self, process: Process) -> Own | None:
+        """What the process's spacing, "model" or "shifted", is here; None where there is none."""
         ...
 
     @property

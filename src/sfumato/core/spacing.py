@@ -19,6 +19,7 @@ from sfumato.core.schedule import Schedule, ratio
 Times = tuple[float, ...]
 Rule = Callable[[int, float, Schedule], Times]
 Own = Callable[[int, float], Times]
+"""(steps, level, or for "model" the share of the steps that is taken) -> times."""
 
 LONGEST = 1_000_000
 """Times of a run, with every repeat and jump."""
@@ -135,7 +136,13 @@ RULES: dict[str, Rule] = {
 MODEL = "model"
 """The times of the scheduler that a model was published with; its source knows them."""
 
-NAMES = (*RULES, MODEL)
+SHIFTED = "shifted"
+"""An even ramp, shifted to the noisy end as a flow model was trained; its source knows how far."""
+
+OWNED = (MODEL, SHIFTED)
+"""Spacings that only a model knows."""
+
+NAMES = (*RULES, *OWNED)
 """Spacings that take a number of steps."""
 
 RESPACING = re.compile("(fast27|ddim[0-9]{1,6}|( *[0-9]{1,6} *)(, *[0-9]{1,6} *){0,999})?")
@@ -227,8 +234,8 @@ def materialise(
 ) -> Times:
     """The times of one pass.
 
-    A named rule takes n transitions from t_start to 0; of "model", `own`, t_start is the share of
-    the n that is taken. A respacing string fixes the times; with
+    A named rule takes n transitions from t_start to 0, `own` those that only the model knows; of
+    "model", t_start is the share of the n that is taken. A respacing string fixes the times; with
     t_start < 1 that level is put in front and times at or above it are dropped. A tuple is used
     as it is, and begins at t_start. The last two replace n: giving both is an error.
     """
@@ -236,10 +243,11 @@ def materialise(
         if n is None:
             raise SfumatoError("steps: not given, and no model card here that would say")
         n = whole(n, "steps", STEPS)
-        if spacing == MODEL:
+        if spacing in OWNED:
             if own is None:
+                what = "times from" if spacing == MODEL else "a shift from"
                 raise SfumatoError(
-                    "spacing model: this model has no scheduler of diffusers to take times from; "
+                    f"spacing {spacing}: this model has no scheduler of diffusers to take {what}; "
                     f"leave it out, or take one of {', '.join(RULES)}"
                 )
             return own(n, t_start)

@@ -7,23 +7,23 @@ pasted patch, `mask` says what to synthesise anew; preset "compositing").
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from sfumato import images
-from sfumato.core.context import Call, Run
+from sfumato.core.context import Run
 from sfumato.core.errors import SfumatoError
 from sfumato.core.idle import Needs
-from sfumato.core.lazy import torch
 from sfumato.core.schedule import level
 from sfumato.core.spacing import MODEL
 from sfumato.core.starts import BoundStart, Place, PriorNoise
-from sfumato.images import Image, ImageInput
+from sfumato.images import Image
 from sfumato.methods import Method, knob, method
 from sfumato.methods.common.colour import MatchColour
 from sfumato.methods.common.fields import PICTURE, AlphaMask, Background, Feather, Grow, Invert
-from sfumato.methods.common.replacement import Composite, drawn_with
+from sfumato.methods.common.level_map import LevelMap
+from sfumato.methods.common.noised import Noised
+from sfumato.methods.common.replacement import Composite, Regional, drawn_with
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -60,6 +60,10 @@ class SDEdit(Method):
         float | None,
         knob("start level, 0.5 if none is given", main=True, ge=0, le=1, auto=(0.05, 1.0)),
     ] = None
+    t0_map: Annotated[
+        Image | None,
+        knob("grey picture: how far each region may go, white to t0 (1 if none), black kept"),
+    ] = None
     ratio: Annotated[float | None, knob("start level as sigma/alpha instead", ge=0, le=1e9)] = None
     alpha_bar: Annotated[float | None, knob("start level as alpha^2 instead", gt=0, le=1)] = None
     repeats: Annotated[int, knob("passes K; each begins from the last result", ge=1, le=100)] = 1
@@ -76,11 +80,12 @@ class SDEdit(Method):
     composite: Annotated[
         Literal["level", "reference"],
         knob("kept part at the state's noise level, or one level up as the published loops"),
+        Needs("!t0_map"),
     ] = "level"
     noise: Annotated[
         Literal["auto", "step", "start"],
         knob("noise of the kept part: the step's (paper), the start's (code), by the solver"),
-        MASKED,
+        Needs("mask|alpha_mask|strokes|t0_map"),
     ] = "auto"
     last_noise: Annotated[
         bool,
@@ -94,7 +99,7 @@ class SDEdit(Method):
         levels = [n for n in self.levels if getattr(self, n) is not None]
         if len(levels) > 1:
             raise SfumatoError(f"sdedit: {' and '.join(levels)} both set the start level; give one")
-        masks = [n for n in ("mask", "alpha_mask", "strokes") if getattr(self, n)]
+        masks = [n for n in ("mask", "alpha_mask", "strokes", "t0_map") if getattr(self, n)]
         if len(masks) > 1:
             raise SfumatoError(f"sdedit: {' and '.join(masks)} each set the edit mask; give one")
 
@@ -102,13 +107,12 @@ class SDEdit(Method):
         return process.add(start=self)
 
     @property
-    def reference_picture(self) -> ImageInput | None:
-        reference: ImageInput = self.strokes or self.image
-        return reference
+    def reference_picture(self) -> Any:
+        return self.strokes or self.image
 
     @property
     def masked(self) -> bool:
-        return bool(self.mask or self.alpha_mask or self.strokes)
+        return bool(self.mask or self.alpha_mask or self.strokes or self.t0_map)
 
     @property
     def passes(self) -> int:
@@ -119,6 +123,8 @@ class SDEdit(Method):
         """The edit mask at the picture's size, PIL "L"; a tensor's is read when the run begins."""
         if self.image.is_tensor or not self.masked:
             return None
+        if self.region_levels:
+            return self.region_levels.edit
         return images.edit_mask(
             self.image.picture(),
             mask=self.mask,
@@ -128,6 +134,12 @@ class SDEdit(Method):
             feather=self.feather,
         )
 
+    @cached_property
+    def region_levels(self) -> LevelMap | None:
+        if self.t0_map is None:
+            return None
+        return LevelMap(self.t0_map, None if self.image.is_tensor else self.image.picture().size)
+
     def place(self) -> Place:
         edit = self.edit
         return Place.of(
@@ -135,9 +147,12 @@ class SDEdit(Method):
         )
 
     def level(self, process: Process) -> float:
+        schedule = process.denoiser.schedule
+        most = self.region_levels.most if self.region_levels else 1.0
         if self.ratio is not None or self.alpha_bar is not None:
-            return level(process.denoiser.schedule, ratio=self.ratio, alpha_bar=self.alpha_bar)
-        return process.starts_at(0.5) if self.t0 is None else self.t0
+            return most * level(schedule, ratio=self.ratio, alpha_bar=self.alpha_bar)
+        default = process.starts_at(0.5 if self.t0_map is None else 1.0)
+        return most * (default if self.t0 is None else self.t0)
 
     def bind_start(self, run: Run) -> BoundStart:
         if run.process.spacing == MODEL and (self.ratio, self.alpha_bar) != (None, None):
@@ -161,14 +176,17 @@ class SDEdit(Method):
             known = pixels = self._work(run, picture)
             if self.strokes is not None:
                 pixels = self._work(run, images.painted_over(picture, self.strokes.picture()))
-            if self.edit is not None:
+            if self.edit is not None and not self.region_levels:
                 assert run.frame is not None
                 mask = images.mask_to_work(self.edit, run.frame).to(run.device)
                 cells = images.mask_to_cells(mask, run.space.stride)
             run.known = run.space.encode(known)
             clean = run.known if pixels is known else run.space.encode(pixels)
-        if cells is not None:
-            draw = drawn_with(run.solver) if self.noise == "auto" else self.noise
+        draw = drawn_with(run.solver) if self.noise == "auto" else self.noise
+        if regions := self.region_levels:
+            levels = regions.cells(run) * (self.level(run.process) / regions.most)
+            run.guides.append(Regional(run.known, levels, draw))
+        elif cells is not None:
             lagging = self.composite == "reference"
             run.guides.append(Composite(run.known, cells, draw, lagging, self.last_noise))
         if self.match_colour:
@@ -179,20 +197,3 @@ class SDEdit(Method):
         """(1, 3, H, W) in [-1, 1] at the work size."""
         assert run.frame is not None
         return images.to_work(picture, run.frame, self.background)[None].to(run.device)
-
-
-@dataclass(frozen=True)
-class Noised:
-    """clean: a state without noise (B or 1, C, H, W), brought to the run's first time.
-
-    prior_at_1: t = 1 is pure noise, of the purpose that a run without a picture draws.
-    """
-
-    clean: Tensor
-    prior_at_1: bool
-
-    def state(self, call: Call, like: Tensor) -> Tensor:
-        t, like = call.t, like.to(self.clean)
-        if t == 1 and self.prior_at_1:
-            return call.noise("prior", like) * call.schedule.prior(t)
-        return torch.add(call.alpha * self.clean, call.noise("start", like), alpha=call.sigma)

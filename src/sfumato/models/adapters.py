@@ -15,7 +15,7 @@ from dataclasses import replace
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, runtime_checkable
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -176,9 +176,12 @@ def _with_lora(
     model: Model, file: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str], scale: float
 ) -> Model:
     """A LoRA file on a latent model's network and text encoders."""
-    layers = changes(tensors, header, file)
     network: Any = model.denoiser.network
-    nets = {"unet": network.net}
+    if isinstance(network, Renamed):
+        tensors = _renamed(network, tensors, file)
+    layers = changes(tensors, header, file)
+    own = "unet" if isinstance(network, Conditional) else "transformer"
+    nets = {own: network.net}
     text = model.text
     if isinstance(text, Encoders):
         nets |= {part: e.network for part, e in zip(TEXT_PARTS, text.encoders, strict=False)}
@@ -197,8 +200,8 @@ def _with_lora(
     counts = ", ".join(f"{len(weights)} layers of the {part}" for part, weights in changed.items())
     log.info("adapter %s: %s, strength %g", file.name, counts, scale)
     nets |= {part: overlay(nets[part], weights) for part, weights in changed.items()}
-    if "unet" in changed:
-        model = _with_network(model, replace(network, net=nets["unet"]))
+    if own in changed:
+        model = _with_network(model, replace(network, net=nets[own]))
     if isinstance(text, Encoders):
         pairs = zip(TEXT_PARTS, text.encoders, strict=False)
         encoders = tuple(replace(e, network=nets[part]) for part, e in pairs)
@@ -211,6 +214,8 @@ def _changed_weights(
 ) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
     """part -> name -> weight with its changes; and the layers that no network has."""
     names = {part: layer_names(net, part) for part, net in nets.items()}
+    if "transformer" in nets:  # a name without a prefix is the network's
+        layers = [replace(one, part="transformer") if one.part == "unet" else one for one in layers]
     changed: dict[str, dict[str, Tensor]] = {}
     unknown: list[str] = []
     for change in layers:
@@ -226,6 +231,25 @@ def _changed_weights(
         key = f"{name}.{change.leaf}"
         weights[key] = _merge(weights.get(key, weight), change, scale, file)
     return changed, unknown
+
+
+@runtime_checkable
+class Renamed(Protocol):
+    """A network whose LoRA files have names of other programs too."""
+
+    def lora_names(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The file's tensors by the layers' names in diffusers."""
+        ...
+
+
+def _renamed(network: Renamed, tensors: Mapping[str, Tensor], file: Path) -> Mapping[str, Tensor]:
+    try:
+        return network.lora_names(dict(tensors))
+    except (KeyError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        raise SfumatoError(
+            f"adapter {file.name}: its layers' names are of no program that is known here "
+            f"({str(error)[:100]})"
+        ) from None
 
 
 def _with_network(model: Model, network: Any) -> Model:

@@ -10,6 +10,7 @@ from sfumato.core.solvers import DDPM, solver
 from sfumato.core.spacing import MODEL, NAMES
 from sfumato.methods import Method, from_data
 from sfumato.models.card import Defaults
+from sfumato.models.files.schedulers import Scheduler
 from sfumato.models.timesteps import index_code
 
 if TYPE_CHECKING:
@@ -36,12 +37,15 @@ def fill(process: Process, defaults: Defaults) -> Process:
 
 def fill_from_scheduler(model: Model, filled: Process) -> Process:
     """How the scheduler's file says to sample: indices of the spacing "model", ddpm's variance."""
-    if filled.spacing == MODEL and model.scheduler is not None:
-        code = index_code(model.scheduler, model.denoiser.schedule.steps)
+    scheduler = model.scheduler
+    if not isinstance(scheduler, Scheduler):
+        return filled
+    if filled.spacing == MODEL:
+        code = index_code(scheduler, model.denoiser.schedule.steps)
         if code is not None:
             filled = replace(filled, denoiser=replace(filled.denoiser, code=code))
     resolved = None if filled.solver is None else solver(filled.solver)
-    variance = None if model.scheduler is None else model.scheduler.variance
+    variance = scheduler.variance
     if (
         isinstance(resolved, DDPM)
         and resolved.variance == "auto"

@@ -219,6 +219,26 @@ class Encoder:
             pooled = vector if pooled is None else pooled  # of the first chunk
         return torch.cat(rows), pooled
 
+    def first(self, prompt: str) -> tuple[Tensor, Tensor | None]:
+        """Rows (context, width) and pooled vector of the prompt's first chunk."""
+        rows, pooled = self.encode(prompt, 1)
+        return rows[: self.context], pooled
+
+    def pooled(self, prompt: str) -> Tensor:
+        """The last layer at the end of the prompt's first chunk, (width,); not projected."""
+        ids = [token for token, _ in self.chunks(prompt)[0]]
+        bos, eos, pad = (
+            getattr(self.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")
+        )
+        filled = [bos, *ids, eos]
+        filled += [eos if pad is None else pad] * (self.context - len(filled))
+        table, filled = self.table(filled)
+        batch = torch.tensor([filled], device=table.device)
+        with torch.no_grad():
+            out = torch.func.functional_call(self.network, {self.embedding: table}, (batch,))
+        vector: Tensor = out.pooler_output[0]
+        return vector.float()
+
     def run(self, ids: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         """One chunk of token ids -> rows (context, width), pooled (projection) or None."""
         table, ids = self.table(ids)

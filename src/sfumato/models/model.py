@@ -25,7 +25,7 @@ from sfumato.core.ranges import Range, real, whole, words
 from sfumato.core.solvers import Solver
 from sfumato.core.source import Classifier, Decoder, Features, Origin, Rating
 from sfumato.core.spaces import IDENTITY, Space
-from sfumato.core.spacing import Own, Times
+from sfumato.core.spacing import MODEL, Own, Times
 from sfumato.core.starts import Place
 from sfumato.images import Picture
 from sfumato.models import finishing, memory
@@ -42,6 +42,7 @@ from sfumato.models.files.spans import Reader, Spans
 from sfumato.models.rating import rating_of
 from sfumato.models.recording import process_recipe, run_recipe
 from sfumato.models.result import Result
+from sfumato.models.shifts import Shifted
 from sfumato.models.timesteps import times
 from sfumato.models.tiny import tiny_of
 from sfumato.recipe import Recipe
@@ -78,7 +79,7 @@ class Model:
     adapters: tuple[Mapping[str, Any], ...] = ()
     plain: Model | None = None
     memo: dict[Any, Any] = field(default_factory=dict, repr=False)
-    scheduler: Scheduler | None = None
+    scheduler: Scheduler | Shifted | None = None
     opens: Callable[[str], Model] | None = None
 
     def __repr__(self) -> str:
@@ -281,15 +282,24 @@ class Model:
             return fill(process, self.card.upsamplers[process.stage - 1].defaults)
         return fill_from_scheduler(self, fill(process, self.card.defaults))
 
-    @property
-    def grid(self) -> Own | None:
-        """Times of the spacing "model"."""
-        if self.scheduler is None:
+    def grid(self, process: Process) -> Own | None:
+        """Times of the spacings "model" and "shifted", which may go by the picture's size."""
+        scheduler = self.scheduler
+        if isinstance(scheduler, Shifted):
+            rule = scheduler.times if process.spacing == MODEL else scheduler.below
+            return partial(rule, self._frame(process, process.place)[1])
+        if scheduler is None or process.spacing != MODEL:
             return None
-        return partial(times, self.scheduler, self.denoiser.schedule)
+        return partial(times, scheduler, self.denoiser.schedule)
 
     def frame(self, process: Process, place: Place) -> tuple[Frame | None, tuple[int, ...]]:
         """Work size by the card's native size, multiple and maximum; an upsampler's is given."""
+        frame, shape = self._frame(process, place)
+        if frame is not None and frame.note and not process.stage:
+            log.info("%s", frame.note)
+        return frame, shape
+
+    def _frame(self, process: Process, place: Place) -> tuple[Frame | None, tuple[int, ...]]:
         if process.stage:
             return process.geometry, process.shape
         card, factor = self.card, self.card.factor(process.stages)
@@ -307,8 +317,6 @@ class Model:
             size=process.size,
             box=place.box,
         )
-        if frame.note:
-            log.info("%s", frame.note)
         return frame, self.shape(frame.work)
 
     def fits(

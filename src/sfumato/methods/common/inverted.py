@@ -12,6 +12,7 @@ from pydantic import AfterValidator
 from sfumato import images
 from sfumato.core.context import Call, Run
 from sfumato.core.errors import SfumatoError
+from sfumato.core.guides import Guide
 from sfumato.core.inversion import Inversion, Inverted
 from sfumato.core.process import Process
 from sfumato.core.solvers import solver
@@ -39,6 +40,7 @@ class Way:
 
     solver "iplms-pie" is iplms with one pie step first. learn: gradient steps on the start;
     measure: walk back unguided too, and report the error. name: of the method, for messages.
+    control: what steers the way up, of this run alone; a picture is then inverted for each of it.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Way:
     caption: str = ""
     learn: int = 0
     measure: bool = False
+    control: Guide | None = None
 
     def start(
         self, run: Run, image: ImageInput, background: str = "white", vary: float = 0.0
@@ -62,7 +65,8 @@ class Way:
             pixels = images.to_work(picture, run.frame, background)[None]
             known = run.space.encode(pixels.to(run.device))
         run.known = known
-        if run.n > len(known) and vary == 0 and not run.solver.stochastic:
+        alike = vary == 0 and self.control is None and not run.solver.stochastic
+        if run.n > len(known) and alike:
             log.warning("%s: all %d will be alike, nothing is drawn; give vary", self.name, run.n)
         inverted = self._of(run, known)
         run.before = inverted.calls
@@ -96,9 +100,13 @@ class Way:
             solver=pie if self.solver == "iplms-pie" else self.solver,
             space=process.space, device=process.device, rows_max=process.rows_max,
         )  # fmt: skip
+        if self.control is not None:
+            plain, known = plain.add(guides=(self.control,)), known.expand(run.n, *known.shape[1:])
         inversion = Inversion(plain, down, self.top, self.learn, self.measure)
         if run.planned:
             return Inverted(known, (), inversion.calls)
+        if self.control is not None:
+            return inversion.of(known)
         if source is None or process.cond is not None:  # given tensors are not told apart
             return inversion.of(known)
         return inversion.remembered(

@@ -48,10 +48,37 @@ class Composite(Guide):
         return torch.lerp(known.expand_as(x), x, self.mask.to(x.dtype).expand_as(x))
 
     def noise(self, x: Tensor, down: bool, call: Call) -> Tensor:
-        """The step's own noise on the way down, else what the pass began with."""
-        if self.draw == "step" and down:
-            return call.noise("step", x)
-        return call.noise("start", x, visit=call.last_up)
+        return kept_noise(self.draw, x, down, call)
+
+
+@dataclass(frozen=True, eq=False)
+class Regional(Guide):
+    """x <- known_t wherever t has not yet fallen below the region's level (arXiv 2306.00950).
+
+    known: clean state (B or 1, C, H, W); levels: times that broadcast with it, 0 is kept. A region
+    begins at the lowest of the run's times that is not below its level. draw: as Composite's.
+    """
+
+    known: Tensor
+    levels: Tensor
+    draw: Literal["step", "start"]
+
+    name = "mask"
+    arrive_rank = PASTE
+
+    def arrive(self, x: Tensor, t: float, call: Call) -> Tensor:
+        known = call.schedule.alpha(t) * self.known
+        if t > 0:
+            drawn = kept_noise(self.draw, x, call.s < call.t, call)
+            known = torch.add(known, drawn, alpha=call.schedule.sigma(t))
+        return torch.where(self.levels.to(x.device) > t, x, known)
+
+
+def kept_noise(draw: Literal["step", "start"], x: Tensor, down: bool, call: Call) -> Tensor:
+    """Of the kept part: the step's own on the way down, else what the pass began with."""
+    if draw == "step" and down:
+        return call.noise("step", x)
+    return call.noise("start", x, visit=call.last_up)
 
 
 def drawn_with(solver: Solver[Any]) -> Literal["step", "start"]:

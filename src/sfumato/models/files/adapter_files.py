@@ -21,7 +21,7 @@ from torch import Tensor
 from sfumato.core.errors import SfumatoError
 from sfumato.documents import parse_data, parse_json, read_json
 from sfumato.models.files.checkpoint import read_pickled, read_state_dict
-from sfumato.models.files.key_names import part_of
+from sfumato.models.files.key_names import PARTS, part_of
 
 log = logging.getLogger("sfumato")
 
@@ -215,10 +215,7 @@ def _scales(header: Mapping[str, str], file: Path) -> dict[str, Scales]:
     source = f"adapter {file.name}: lora_adapter_metadata"
     metadata = header.get("lora_adapter_metadata", "{}")
     entries = parse_json(dict[str, JsonValue], metadata, source)
-    return {
-        part: parse_data(Scales, _entries_under(entries, f"{part}."), source)
-        for part in ("unet", "text_encoder", "text_encoder_2")
-    }
+    return {part: parse_data(Scales, _entries_under(entries, f"{part}."), source) for part in PARTS}
 
 
 @dataclass(frozen=True, eq=False)

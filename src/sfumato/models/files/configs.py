@@ -27,15 +27,25 @@ PARTS = (
     "vae",
     "vqvae",
     "unet",
+    "transformer",
     "scheduler",
     "text_encoder",
     "text_encoder_2",
+    "text_encoder_3",
     "tokenizer",
     "tokenizer_2",
+    "tokenizer_3",
     "safety_checker",
     "feature_extractor",
     "image_encoder",
 )
+
+
+SUPPORTED = (
+    "Stable Diffusion 1.x, 2.x, XL, their inpainting variants, 3.x, Flux.1, Z-Image, DDPM and "
+    "unconditional LDM"
+)
+"""Families whose pipelines are loaded."""
 
 
 def pipeline_classes(path: Path) -> dict[str, str]:
@@ -51,8 +61,7 @@ def pipeline_classes(path: Path) -> dict[str, str]:
             if part not in PARTS:
                 raise SfumatoError(
                     f"{path.parent}: {data.get('_class_name')!s:.60} ({value[1]:.60}) is not "
-                    f"supported, for its part {part:.40}; Stable Diffusion 1.x, 2.x, XL, their "
-                    "inpainting variants, DDPM and unconditional LDM are"
+                    f"supported, for its part {part:.40}; {SUPPORTED} are"
                 )
             classes[part] = value[1]
     classes["_class_name"] = str(data.get("_class_name", ""))
@@ -110,6 +119,11 @@ def check_autoencoder(path: Path) -> None:
         values = getattr(sizes, name)
         if values is not None and len(values) != channels:
             raise SfumatoError(f"{path}: {name} has {len(values)} values for {channels} channels")
+
+
+def own(config: Mapping[str, Any]) -> Json:
+    """A network's configuration without what its library notes for itself."""
+    return {key: value for key, value in config.items() if not key.startswith("_")}
 
 
 def read_config(path: Path) -> Json:

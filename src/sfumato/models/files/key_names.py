@@ -187,12 +187,16 @@ KOHYA = {
 }
 
 
+PARTS = ("unet", "transformer", "text_encoder_3", "text_encoder_2", "text_encoder")
+"""Parts of a pipeline that an adapter may change; no name begins as a later one."""
+
+
 def part_of(name: str) -> tuple[str, str]:
     """(part of the model, layer) of a layer's full name; a network's own names have no prefix."""
     for prefix, part in KOHYA.items():
         if name.startswith(prefix):
             return part, name.removeprefix(prefix)
-    for part in ("unet", "text_encoder_2", "text_encoder"):
+    for part in PARTS:
         if name.startswith(f"{part}."):
             return part, name.removeprefix(f"{part}.")
     return "unet", name

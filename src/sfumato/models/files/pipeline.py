@@ -18,6 +18,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.models.devices import DTYPES, Choice
 from sfumato.models.files import configs, hub
 from sfumato.models.files.checkpoint import READ_ERRORS
+from sfumato.models.files.transformers import qwen3_config, t5_config
 
 log = logging.getLogger("sfumato")
 
@@ -51,6 +52,31 @@ def network(folder: Path, kind: str, choice: Choice, digest: Any) -> Any:
     configs.check_unet(folder / "config.json", kind)
     dtype = DTYPES[choice.dtype]
     return load_part(getattr(diffusers, kind), folder, dtype, choice.device, digest)
+
+
+def transformer(folder: Path, kind: str, choice: Choice, digest: Any) -> Any:
+    """A transformer whose configuration its family has checked."""
+    import diffusers
+
+    return load_part(getattr(diffusers, kind), folder, DTYPES[choice.dtype], choice.device, digest)
+
+
+def t5(folder: Path, choice: Choice, digest: Any) -> Any:
+    """T5's encoder."""
+    from transformers import T5EncoderModel
+
+    weight_files(folder)  # first says what is missing
+    config = t5_config(folder / "config.json")
+    return load_part(T5EncoderModel, folder, DTYPES[choice.dtype], choice.device, digest, config)
+
+
+def qwen3(folder: Path, choice: Choice, digest: Any) -> Any:
+    """Qwen3 without its head."""
+    from transformers import Qwen3Model
+
+    weight_files(folder)  # first says what is missing
+    config = qwen3_config(folder / "config.json")
+    return load_part(Qwen3Model, folder, DTYPES[choice.dtype], choice.device, digest, config)
 
 
 def load_part(

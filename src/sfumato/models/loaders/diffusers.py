@@ -1,8 +1,9 @@
 """Loader of the diffusers family: a pipeline's folder becomes a Model.
 
 Stable Diffusion 1.x, 2.x, XL and their inpainting variants, unconditional DDPM and latent
-diffusion. Scheduler files are read for what they say of the training (noise table, what the network
-predicts); solvers and times are ours. Nothing is downloaded, no code of a repository is run.
+diffusion; flows.py has those of transformers. Scheduler files are read for what they say of the
+training (noise table, what the network predicts); solvers and times are ours. Nothing is
+downloaded, no code of a repository is run.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from sfumato.models.encoders import Encoder, Encoders
 from sfumato.models.files import configs, pipeline, schedulers
 from sfumato.models.files.schedulers import Scheduler
 from sfumato.models.latents import Conditional, Latents, Unconditional
+from sfumato.models.loaders import flows
 from sfumato.models.model import Model
 
 log = logging.getLogger("sfumato")
@@ -40,11 +42,12 @@ def is_pipeline(folder: Path) -> bool:
 def load(name: str, folder: Path, choice: Choice) -> Model:
     """The model of a pipeline's folder."""
     classes = configs.pipeline_classes(folder / "model_index.json")
+    if "transformer" in classes:
+        return flows.load(name, folder, classes, choice)
     unet = classes.get("unet", "no unet")
     if unet not in ("UNet2DConditionModel", "UNet2DModel"):
         raise SfumatoError(
-            f"{folder}: {classes['_class_name']} ({unet}) is not supported; Stable Diffusion "
-            "1.x, 2.x, XL, their inpainting variants, DDPM and unconditional LDM are"
+            f"{folder}: {classes['_class_name']} ({unet}) is not supported; {configs.SUPPORTED} are"
         )
     scheduler = schedulers.scheduler(folder / "scheduler" / "scheduler_config.json")
     digest = sha256()
@@ -85,7 +88,7 @@ def assemble(
         name=name,
         title=title or _title(net, text, traits, kind),
         base=StageCard(
-            {key: value for key, value in net.config.items() if not key.startswith("_")},
+            configs.own(net.config),
             (),
             "own" if own_table else scheduler.beta_schedule,
             kind,

@@ -1,0 +1,52 @@
+"""Scheduler files of flow models: how far their times are shifted to the noisy end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from sfumato.core.errors import SfumatoError
+from sfumato.core.ranges import Range
+from sfumato.documents import parse_data
+from sfumato.models.files.configs import read_config
+from sfumato.models.files.network_fields import Foreign
+
+CLASSES = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
+Shift = Annotated[float, Range(gt=0, le=100)]
+
+
+class FlowScheduler(Foreign):
+    """What the file of a flow's scheduler says; absent keys are as its class has them."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    kind: str = Field(validation_alias="_class_name")
+    num_train_timesteps: Annotated[int, Range(2, 100_000)] = 1000
+    shift: Shift = 1.0
+    use_dynamic_shifting: bool = False
+    base_shift: Annotated[float, Range(-20, 20)] | None = 0.5
+    max_shift: Annotated[float, Range(-20, 20)] | None = 1.15
+    base_image_seq_len: Annotated[int, Range(1, 1 << 20)] = 256
+    max_image_seq_len: Annotated[int, Range(1, 1 << 20)] = 4096
+    shift_terminal: Annotated[float, Range(gt=0, lt=1)] | None = None
+    time_shift_type: Literal["exponential", "linear"] = "exponential"
+    invert_sigmas: Literal[False] = False
+    use_karras_sigmas: Literal[False] | None = False
+    use_exponential_sigmas: Literal[False] | None = False
+    use_beta_sigmas: Literal[False] | None = False
+    stochastic_sampling: Literal[False] = False
+
+
+def flow_scheduler(path: Path) -> FlowScheduler:
+    """A flow's scheduler file."""
+    data = read_config(path)
+    kind = data.get("_class_name")
+    if kind not in CLASSES:
+        raise SfumatoError(
+            f"{path}: scheduler {kind!r:.60} is not read for a flow model; {', '.join(CLASSES)} are"
+        )
+    config = parse_data(FlowScheduler, data, str(path))
+    if config.use_dynamic_shifting and config.base_image_seq_len == config.max_image_seq_len:
+        raise SfumatoError(f"{path}: base_image_seq_len and max_image_seq_len must differ")
+    return config

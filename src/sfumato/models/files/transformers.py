@@ -1,0 +1,178 @@
+"""Configurations of diffusion transformers and of T5, as typed values: sizes, and nothing else."""
+
+from __future__ import annotations
+
+from inspect import signature
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field
+from tokenizers import Tokenizer
+
+from sfumato.core.errors import SfumatoError
+from sfumato.core.ranges import Range
+from sfumato.documents import parse_data, read_json, read_text
+from sfumato.models.files import vocabularies
+from sfumato.models.files.configs import read_config
+from sfumato.models.files.network_fields import Foreign, Heads, Width
+
+Blocks = Annotated[int, Range(0, 256)]
+Theta = Annotated[float, Range(1, 1e9)]
+
+
+class Transformer(Foreign):
+    """What the transformers of all families say."""
+
+    patch_size: Annotated[int, Range(1, 16)] = 1
+    in_channels: Annotated[int, Range(1, 1024)] | None = None
+    out_channels: Annotated[int, Range(1, 1024)] | None = None
+    num_layers: Blocks | None = None
+    attention_head_dim: Heads | None = None
+    num_attention_heads: Heads | None = None
+    joint_attention_dim: Width | None = None
+    pooled_projection_dim: Width | None = None
+
+
+class SD3(Transformer):
+    """SD3Transformer2DModel."""
+
+    patch_size: Annotated[int, Range(1, 16)] = 2
+    sample_size: Annotated[int, Range(1, 1 << 15)] = 128
+    joint_attention_dim: Width = 4096
+    caption_projection_dim: Width = 1152
+    pos_embed_max_size: Annotated[int, Range(1, 4096)] = 96
+    dual_attention_layers: Annotated[tuple[Blocks, ...], Field(max_length=256)] = ()
+    qk_norm: Literal["rms_norm"] | None = None
+
+
+class Flux(Transformer):
+    """FluxTransformer2DModel."""
+
+    patch_size: Literal[1] = 1
+    in_channels: Annotated[int, Range(4, 1024)] = 64
+    num_single_layers: Blocks | None = None
+    guidance_embeds: bool = False
+    axes_dims_rope: tuple[Heads, Heads, Heads] = (16, 56, 56)
+
+
+class ZImage(Foreign):
+    """ZImageTransformer2DModel."""
+
+    all_patch_size: tuple[Literal[2]] = (2,)
+    all_f_patch_size: tuple[Literal[1]] = (1,)
+    in_channels: Annotated[int, Range(1, 1024)] = 16
+    dim: Width = 3840
+    n_layers: Blocks = 30
+    n_refiner_layers: Blocks = 2
+    n_heads: Heads = 30
+    n_kv_heads: Heads = 30
+    norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-5
+    qk_norm: bool = True
+    cap_feat_dim: Width = 2560
+    siglip_feat_dim: Width | None = None
+    rope_theta: Theta = 256.0
+    t_scale: Annotated[float, Range(1, 1e6)] = 1000.0
+    axes_dims: tuple[Heads, Heads, Heads] = (32, 48, 48)
+    axes_lens: tuple[Width, Width, Width] = (1024, 512, 512)
+
+
+T = TypeVar("T", bound=Foreign)
+
+
+def transformer(kind: type[T], path: Path) -> T:
+    """A transformer's configuration."""
+    return parse_data(kind, read_config(path), str(path))
+
+
+class T5Encoder(Foreign):
+    """The shape of T5's encoder: all that its file may decide."""
+
+    vocab_size: Annotated[int, Range(3, 1 << 20)] = 32128
+    d_model: Width = 512
+    d_kv: Width = 64
+    d_ff: Annotated[int, Range(1, 1 << 17)] = 2048
+    num_layers: Annotated[int, Range(1, 256)] = 6
+    num_heads: Annotated[int, Range(1, 1024)] = 8
+    relative_attention_num_buckets: Annotated[int, Range(2, 4096)] = 32
+    relative_attention_max_distance: Annotated[int, Range(2, 1 << 20)] = 128
+    layer_norm_epsilon: Annotated[float, Range(gt=0, lt=1)] = 1e-6
+    feed_forward_proj: Literal["relu", "gated-gelu", "gated-silu", "gelu"] = "relu"
+    tie_word_embeddings: bool = True
+    pad_token_id: int | None = 0
+    eos_token_id: int | None = 1
+
+
+def t5_config(path: Path) -> Any:
+    """A T5Config of the file's sizes alone."""
+    from transformers import T5Config
+
+    read_config(path)
+    return T5Config(**read_json(T5Encoder, path).model_dump())
+
+
+class Rope(Foreign):
+    """Rotary places, as newer files write them."""
+
+    rope_theta: Theta = 1e4
+    rope_type: Literal["default"] = "default"
+
+
+class Qwen3(Foreign):
+    """The shape of a Qwen3: all that its file may decide."""
+
+    vocab_size: Annotated[int, Range(3, 1 << 20)] = 151936
+    hidden_size: Width = 4096
+    intermediate_size: Annotated[int, Range(1, 1 << 17)] = 22016
+    num_hidden_layers: Annotated[int, Range(1, 256)] = 32
+    num_attention_heads: Annotated[int, Range(1, 1024)] = 32
+    num_key_value_heads: Annotated[int, Range(1, 1024)] = 32
+    head_dim: Heads = 128
+    hidden_act: Literal["silu"] = "silu"
+    max_position_embeddings: Annotated[int, Range(3, 1 << 20)] = 32768
+    rms_norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-6
+    rope_theta: Theta | None = None
+    rope_parameters: Rope | None = None
+    attention_bias: bool = False
+    tie_word_embeddings: bool = False
+
+
+def qwen3_config(path: Path) -> Any:
+    """A Qwen3Config of the file's sizes alone."""
+    from transformers import Qwen3Config
+
+    read_config(path)
+    sizes = read_json(Qwen3, path)
+    theta = sizes.rope_theta or (sizes.rope_parameters or Rope()).rope_theta
+    rope: dict[str, Any] = {"rope_theta": theta}
+    if "rope_parameters" in signature(Qwen3Config).parameters:  # transformers 5
+        rope = {"rope_parameters": {"rope_type": "default", **rope}}
+    plain = sizes.model_dump(exclude={"rope_theta", "rope_parameters"})
+    return Qwen3Config(**plain, **rope, use_cache=False)
+
+
+def t5_tokenizer(folder: Path) -> Tokenizer:
+    """T5's tokenizer of a folder."""
+    read = tokenizer(folder)
+    for token in ("</s>", "<pad>"):
+        if read.token_to_id(token) is None:
+            raise SfumatoError(f"{folder}: has no token {token}; it belongs to another model")
+    return read
+
+
+def tokenizer(folder: Path) -> Tokenizer:
+    """Of a folder's tokenizer.json, without padding and cutting."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise SfumatoError(
+            f"{path}: missing; folders with spiece.model or vocab.json alone are not read, "
+            "`sfumato models pull` brings the other"
+        )
+    try:
+        read = Tokenizer.from_str(read_text(path, vocabularies.LIMIT))
+    except SfumatoError:
+        raise
+    except Exception as error:  # tokenizers raises nothing more special than that
+        raise SfumatoError(f"{path}: no tokenizer ({str(error)[:100]})") from None
+    read.no_padding()
+    read.no_truncation()
+    return read

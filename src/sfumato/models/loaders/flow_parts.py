@@ -1,0 +1,103 @@
+"""What the families of flow transformers load alike: text encoders, and what makes up a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional as F
+
+from sfumato.core.denoiser import Network
+from sfumato.core.errors import SfumatoError
+from sfumato.models.card import Defaults
+from sfumato.models.devices import Choice
+from sfumato.models.encoders import Encoder
+from sfumato.models.files import pipeline, transformers
+from sfumato.models.files.spans import Reader
+from sfumato.models.t5 import T5
+
+
+@dataclass(frozen=True, eq=False)
+class Flow:
+    """A family's parts of a pipeline.
+
+    patch: cells to a token's side; ramp: of its times before the shift (shifts.py); cells,
+    most_cells: sides of a state, native and at most; code: what the network reads of t.
+    """
+
+    network: Network
+    text: Reader
+    title: str
+    patch: int
+    ramp: Literal["even", "table"]
+    cells: int
+    most_cells: int
+    defaults: Defaults
+    code: Callable[[float], float]
+
+
+def packed(x: Tensor, patch: int) -> Tensor:
+    """(B, C, H, W) -> (B, H W / patch^2, C patch^2): a token is patch x patch cells."""
+    return F.pixel_unshuffle(x, patch).flatten(2).transpose(1, 2)
+
+
+def unpacked(tokens: Tensor, height: int, width: int, patch: int) -> Tensor:
+    """The reverse; height and width in tokens."""
+    grid = tokens.transpose(1, 2).reshape(len(tokens), -1, height, width)
+    return F.pixel_shuffle(grid, patch)
+
+
+def renamed(converter: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """LoRA tensors by the layers' names in diffusers, which knows other programs' names."""
+    from diffusers.loaders import lora_conversion_utils
+
+    convert = getattr(lora_conversion_utils, converter, None)
+    if convert is None:
+        raise SfumatoError(
+            "adapter: this version of diffusers does not know these names; take a newer one"
+        )
+    return dict(convert(tensors))
+
+
+def clip_encoder(
+    folder: Path, part: str, classes: Mapping[str, str], choice: Choice, digest: Any
+) -> Encoder:
+    """A CLIP text encoder, of which the last layer but one is read."""
+    kind = class_of(folder, part, classes, ("CLIPTextModel", "CLIPTextModelWithProjection"))
+    vocabulary = folder / part.replace("text_encoder", "tokenizer")
+    tokenizer = pipeline.tokenizer(vocabulary)
+    net = pipeline.encoder(folder / part, kind, choice, digest)
+    pipeline.check_tokens(tokenizer, int(net.config.vocab_size), vocabulary)
+    return Encoder(tokenizer, net, "second")
+
+
+def t5_encoder(
+    folder: Path, part: str, classes: Mapping[str, str], choice: Choice, digest: Any, rows: int
+) -> T5:
+    """T5's encoder, which gives so many rows."""
+    class_of(folder, part, classes, ("T5EncoderModel",))
+    tokenizer = transformers.t5_tokenizer(folder / part.replace("text_encoder", "tokenizer"))
+    return T5(tokenizer, pipeline.t5(folder / part, choice, digest), rows)
+
+
+def qwen3(
+    folder: Path, classes: Mapping[str, str], choice: Choice, digest: Any
+) -> tuple[Tokenizer, Any]:
+    """Qwen3 as a reader of prompts, and its tokenizer."""
+    class_of(folder, "text_encoder", classes, ("Qwen3Model", "Qwen3ForCausalLM"))
+    tokenizer = transformers.tokenizer(folder / "tokenizer")
+    return tokenizer, pipeline.qwen3(folder / "text_encoder", choice, digest)
+
+
+def class_of(folder: Path, part: str, classes: Mapping[str, str], known: tuple[str, ...]) -> str:
+    """The class that a pipeline names for a part, which is one of those known."""
+    kind = classes.get(part)
+    if kind is None:
+        raise SfumatoError(f"{folder}: the pipeline has no {part}")
+    if kind not in known:
+        raise SfumatoError(f"{folder}: {part} {kind:.60} is not supported, {' or '.join(known)} is")
+    return kind

@@ -1,0 +1,66 @@
+"""Loader of flow models: a pipeline's folder whose network is a transformer becomes a Model.
+
+What differs from family to family is in a file of its own, found by the transformer's class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from sfumato.core.denoiser import Denoiser
+from sfumato.core.errors import SfumatoError
+from sfumato.core.schedule import Flow as Schedule
+from sfumato.models.card import Card, StageCard
+from sfumato.models.devices import Choice
+from sfumato.models.files import configs, pipeline
+from sfumato.models.files.flow_schedulers import FlowScheduler, flow_scheduler
+from sfumato.models.latents import Latents
+from sfumato.models.loaders import flux, sd3, z_image
+from sfumato.models.loaders.flow_parts import Flow
+from sfumato.models.model import Model
+from sfumato.models.shifts import Shifted
+
+Load = Callable[[Path, Mapping[str, str], Choice, Any, FlowScheduler], Flow]
+FAMILIES: Mapping[str, Load] = {
+    "FluxTransformer2DModel": flux.load,
+    "SD3Transformer2DModel": sd3.load,
+    "ZImageTransformer2DModel": z_image.load,
+}
+"""Family of a pipeline by the class of its transformer."""
+
+
+def load(name: str, folder: Path, classes: Mapping[str, str], choice: Choice) -> Model:
+    """The model of a pipeline's folder."""
+    kind = classes["transformer"]
+    if kind not in FAMILIES:
+        raise SfumatoError(
+            f"{folder}: {classes['_class_name']} ({kind}) is not supported; {configs.SUPPORTED} are"
+        )
+    published = flow_scheduler(folder / "scheduler" / "scheduler_config.json")
+    digest = sha256()
+    if "vae" not in classes:
+        raise SfumatoError(f"{folder}: the pipeline has no vae")
+    vae = pipeline.autoencoder(folder / "vae", classes["vae"], choice, digest)
+    family = FAMILIES[kind](folder, classes, choice, digest, published)
+    space = Latents.of(vae)
+    network: Any = family.network
+    table = published.num_train_timesteps
+    native, multiple = family.cells * space.stride, family.patch * space.stride
+    card = Card(
+        name=name,
+        title=f"{family.title} (flow)",
+        base=StageCard(dict(configs.own(network.net.config)), (), "flow", "flow", table),
+        native=(native, native),
+        multiple=multiple,
+        maximum=family.most_cells * space.stride,
+        defaults=family.defaults,
+    )
+    denoiser = Denoiser(network, Schedule(table), "flow", code=family.code, t_min=0.0)
+    times = Shifted(published, family.ramp, family.patch)
+    return Model(
+        name, card, denoiser, (), family.text, choice, digest.hexdigest(), space, folder,
+        scheduler=times,
+    )  # fmt: skip

@@ -1,0 +1,157 @@
+"""Flow models against the pipelines of diffusers: same weights, same noise, same times."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import sfumato as sf
+from helpers import pipelines
+from helpers.pictures import photo, pixels_of
+
+PROMPT, NEGATIVE = "red cat", "a dog"
+KINDS = ("sd3", "sd3-without-t5", "flux-dev", "flux-schnell", "zimage", "zimage-turbo")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """kind -> (pipeline, our model of its folder), each made once."""
+    kept: dict[str, Any] = {}
+
+    def get(kind: str) -> tuple[Any, sf.Model]:
+        if kind not in kept:
+            folder = tmp_path_factory.mktemp(kind)
+            pipe = pipelines.flow(folder, kind)
+            kept[kind] = pipe, sf.load(str(folder / "pipeline"), dtype="float32")
+        return kept[kind]  # type: ignore[no-any-return]
+
+    return get
+
+
+def given(kind: str) -> tuple[dict[str, Any], Any]:
+    """What their pipeline is told of guidance, and what ours is composed with."""
+    if kind.startswith("sd3"):
+        return {"guidance_scale": 4.0, "negative_prompt": NEGATIVE}, sf.CFG(4.0)
+    if kind == "zimage":  # their scale is what is added
+        return {"guidance_scale": 3.0, "negative_prompt": NEGATIVE}, sf.CFG(4.0)
+    if kind == "flux-dev":
+        return {"guidance_scale": 2.5}, sf.DistilledGuidance(2.5)
+    return {"guidance_scale": 0.0}, None
+
+
+def noise_of(kind: str) -> torch.Tensor:
+    return torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(5))
+
+
+def latents_of(kind: str, noise: torch.Tensor) -> torch.Tensor:
+    """As their pipeline takes them."""
+    from diffusers import FluxPipeline
+
+    return FluxPipeline._pack_latents(noise, 1, 4, 8, 8) if "flux" in kind else noise
+
+
+def process_of(model: sf.Model, kind: str, **options: Any) -> Any:
+    _, method = given(kind)
+    negative = given(kind)[0].get("negative_prompt", "")
+    process = model.process(PROMPT, negative=negative, size=32, steps=5, **options)
+    return process if method is None else process | method
+
+
+@pytest.mark.parametrize("spacing", ["shifted", "model"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_text_to_image_is_the_pipelines(made: Any, kind: str, spacing: str) -> None:
+    pipe, model = made(kind)
+    theirs = pipe(
+        PROMPT, latents=latents_of(kind, noise_of(kind)), height=32, width=32,
+        num_inference_steps=5, output_type="pt", **given(kind)[0],
+    ).images  # fmt: skip
+    close(pixels_of(process_of(model, kind, spacing=spacing), noise_of(kind)), theirs)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_image_to_image_is_the_pipelines(made: Any, kind: str) -> None:
+    import diffusers
+
+    pipe, model = made(kind)
+    family = {"sd3": "StableDiffusion3", "flux": "Flux", "zimage": "ZImage"}[kind.split("-")[0]]
+    other = getattr(diffusers, f"{family}Img2ImgPipeline")(**pipe.components)
+    other.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(3)
+    theirs = other(
+        PROMPT, image=photo(), strength=0.6, height=32, width=32, num_inference_steps=5,
+        generator=generator, output_type="pt", **given(kind)[0],
+    ).images  # fmt: skip
+    generator.manual_seed(3)
+    torch.randn(1, 4, 8, 8, generator=generator)  # their sample of the posterior, which is its mode
+    noise = torch.randn(1, 4, 8, 8, generator=generator)
+    process = process_of(model, kind, spacing="model") | sf.SDEdit(photo(), t0=0.6)
+    close(pixels_of(process, noise), theirs)
+
+
+def close(ours: torch.Tensor, theirs: torch.Tensor, most: float = 1e-4) -> None:
+    assert ours.shape == theirs.shape
+    assert float((ours - theirs).abs().max()) < most
+    assert float(theirs.std()) > 0.02, "a picture of one colour would prove nothing"
+
+
+RANK = 2
+
+
+def low_rank(net: torch.nn.Module, ends: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    """Factors for some layers, by the names of diffusers."""
+    generator = torch.Generator().manual_seed(9)
+    tensors = {}
+    for name, module in net.named_modules():
+        weight = getattr(module, "weight", None)
+        if name.endswith(ends) and weight is not None:
+            rows, columns = weight.shape
+            down = torch.randn(RANK, columns, generator=generator) * columns**-0.5
+            tensors[f"transformer.{name}.lora_A.weight"] = down
+            tensors[f"transformer.{name}.lora_B.weight"] = torch.randn(
+                rows, RANK, generator=generator
+            )
+    return tensors
+
+
+@pytest.mark.parametrize("kind", ["sd3", "flux-dev", "zimage"])
+def test_a_lora_file_changes_the_picture_as_in_the_pipeline(
+    made: Any, kind: str, tmp_path: Path
+) -> None:
+    pipe, model = made(kind)
+    file = tmp_path / "style.safetensors"
+    save_file(low_rank(pipe.transformer, ("to_q", "to_k", "to_v", "to_out.0")), file)
+    check_adapted(pipe, model, kind, file)
+
+
+def test_kohyas_names_of_fluxs_layers_are_read(made: Any, tmp_path: Path) -> None:
+    pipe, model = made("flux-dev")
+    generator = torch.Generator().manual_seed(9)
+    tensors = {}
+    for layer, rows in (("img_attn_qkv", 96), ("txt_attn_qkv", 96), ("img_attn_proj", 32)):
+        name = f"lora_unet_double_blocks_0_{layer}"
+        tensors[f"{name}.lora_down.weight"] = torch.randn(RANK, 32, generator=generator) * 0.2
+        tensors[f"{name}.lora_up.weight"] = torch.randn(rows, RANK, generator=generator)
+        tensors[f"{name}.alpha"] = torch.tensor(1.0)
+    file = tmp_path / "kohya.safetensors"
+    save_file(tensors, file)
+    check_adapted(pipe, model, "flux-dev", file)
+
+
+def check_adapted(pipe: Any, model: sf.Model, kind: str, file: Path) -> None:
+    given_theirs = {
+        "latents": latents_of(kind, noise_of(kind)), "height": 32, "width": 32,
+        "num_inference_steps": 5, "output_type": "pt", **given(kind)[0],
+    }  # fmt: skip
+    plain = pipe(PROMPT, **given_theirs).images
+    pipe.load_lora_weights(str(file.parent), weight_name=file.name)
+    try:
+        theirs = pipe(PROMPT, **given_theirs).images
+    finally:
+        pipe.unload_lora_weights()
+    assert float((plain - theirs).abs().max()) > 0.02, "an adapter that does nothing"
+    close(pixels_of(process_of(model.adapt(file), kind), noise_of(kind)), theirs)
+    close(pixels_of(process_of(model, kind), noise_of(kind)), plain)
