@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator
 
@@ -42,7 +43,7 @@ class Way:
     """
 
     name: str
-    solver: str
+    solver: str | Mapping[str, Any]
     top: float | None = None
     caption: str = ""
     learn: int = 0
@@ -62,7 +63,8 @@ class Way:
             pixels = images.to_work(picture, run.frame, background)[None]
             known = run.space.encode(pixels.to(run.device))
         run.known = known
-        if run.n > len(known) and vary == 0 and not run.solver.stochastic:
+        alike = vary == 0 and not run.solver.stochastic and not run.process.prompts
+        if run.n > len(known) and alike:
             log.warning("%s: all %d will be alike, nothing is drawn; give vary", self.name, run.n)
         inverted = self._of(run, known)
         run.before = inverted.calls
