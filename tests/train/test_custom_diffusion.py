@@ -23,8 +23,7 @@ TUNER = "custom_diffusion"
 def taught(kind: str, pictures: Path, **changes: Any) -> Config:
     given = {"class_folder": str(pictures), **changes.pop("subject", {})}
     name = "emoji" if kind == "emoji" else family(kind).folder
-    config = recipe(Path(str(name)), pictures, TUNER, subject=given, **changes)
-    return config
+    return recipe(Path(str(name)), pictures, TUNER, subject=given, **changes)
 
 
 def weights(network: Any) -> dict[str, Tensor]:

@@ -28,8 +28,8 @@ class SINE(Method):
     verb: ClassVar[bool] = True
     slot: ClassVar[str | None] = "sine"
     examples: ClassVar[tuple[str, ...]] = (
-        'castle/ --caption "a sks castle" -p "a castle in snow"',
-        'castle/ --caption "a sks castle" -p "a castle in snow" --original 0.5',
+        'castle/ "a sks castle" -p "a castle in snow"',
+        'castle/ "a sks castle" -p "a castle in snow" --original 0.5',
     )
 
     tuned: Annotated[Weights, knob("adapter or model that was tuned on one picture")]

@@ -46,6 +46,7 @@ PACKED = Needs("tuner=diffusion,classifier,contrastive,judge")
 LEVELS = Needs("tuner=diffusion,classifier,contrastive")
 DIFFUSION = Needs("tuner=diffusion")
 SUBJECT = Needs("tuner=dreambooth,sine,custom_diffusion,textual_inversion,p_plus")
+WORD = Needs("tuner=custom_diffusion,textual_inversion,p_plus")
 DREAMBOOTH = Needs("tuner=dreambooth")
 CLASSED = Needs("tuner=dreambooth,sine,custom_diffusion")
 """Fields of tuners that may keep a class what it was."""
@@ -123,8 +124,9 @@ class SubjectPart:
     class_folder. convention: sum or mean (train.prior); weigh_prior: whether the weighting by noise
     level counts for them too.
     text: train the text encoder too. vectors: of the word that tuner "textual_inversion" or, on a
-    latent model, "custom_diffusion" learns; pictures, noun and name are read alike. drop: share of captions left
-    empty, which keeps guidance alive. checkpoint: recompute activations instead of keeping them.
+    latent model, "custom_diffusion" learns; pictures, noun and name are read alike. drop: share of
+    captions left empty, which keeps guidance alive. checkpoint: recompute activations instead of
+    keeping them.
     upsampler: train the model's upsampler too, on squares of `crop` pixels and without a prior;
     low_noise: deviation of the noise on its input, far less than it was made with, which keeps
     detail sharp.
@@ -140,9 +142,7 @@ class SubjectPart:
     convention: Annotated[Convention, CLASSED, Needs("prior>0")] = "sum"
     weigh_prior: Annotated[bool, CLASSED, Needs("prior>0")] = True
     text: Annotated[bool, DREAMBOOTH] = False
-    vectors: Annotated[
-        int, Field(ge=1, le=64), Needs("tuner=custom_diffusion,textual_inversion,p_plus")
-    ] = 1
+    vectors: Annotated[int, Field(ge=1, le=64), WORD] = 1
     drop: Share = 0.1
     checkpoint: bool = False
     upsampler: Annotated[bool, DREAMBOOTH] = False

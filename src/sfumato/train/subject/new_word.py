@@ -42,7 +42,7 @@ def start(encoder: Encoder, near: str, vectors: int, key: str) -> Tensor:
 
 
 def taught(model: Model, word: str, vectors: Mapping[str, nn.Parameter]) -> Model:
-    """The model with the word in its encoders, which read the parameters themselves; by "0", "1"."""
+    """The model with the word in its encoders, which read the parameters "0", "1"."""
     assert isinstance(model.text, Encoders)
     encoders = tuple(
         replace(encoder, words={**encoder.words, word: vectors[str(k)]})

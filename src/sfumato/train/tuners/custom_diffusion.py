@@ -3,7 +3,7 @@
 Trained are the keys and values that attention makes of the text, as a low-rank change, and the
 vectors of the subject's name; pictures of the class keep it what it was. What carries a picture's
 layout stays as it is, so that edits of pictures keep theirs (Custom-Edit, arXiv 2305.15779). On a
-latent model the name is a new word beside the vocabulary, on ours a rare one whose rows are learned.
+latent model the name is a new word beside the vocabulary, on ours a rare one whose rows learn.
 """
 
 from __future__ import annotations
@@ -99,6 +99,12 @@ class CustomDiffusion(DreamBooth):
                 checkpoint.put(folder / name, tensors, {"format": "pt"})
                 line = f"{line}; {name}: the word {self.name}"
         return file, line
+
+    def note(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        note = super().note(facts)
+        if self.words:
+            (note["word"],) = new_word.files(self.name, _plain(self.words))
+        return note
 
 
 def _plain(words: Mapping[str, Any]) -> dict[str, Any]:
