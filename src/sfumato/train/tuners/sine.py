@@ -88,8 +88,7 @@ class SINE(DreamBooth):
         drawn = torch.tensor(boxes)[share]
         rows = batch.subject
         x0 = torch.cat([self.patch(box, rows.x0.shape[-2:]) for box in drawn.tolist()])
-        fields = {"x0": x0, "noise": rows.noise, "texts": rows.texts, "times": rows.times}
-        return replace(batch, subject=Patches(**fields, boxes=drawn))
+        return replace(batch, subject=Patches(x0, rows.noise, rows.texts, rows.times, drawn))
 
     def patch(self, box: list[float], size: torch.Size) -> Tensor:
         """The state (1, C, h, w) of a part of the picture, at the work size."""
