@@ -11,14 +11,11 @@ import torch
 from safetensors.torch import save_file
 
 import sfumato as sf
-from helpers.families import family, last, process, prompts
+from helpers.families import FAMILIES, family, last, process, prompts
 from sfumato.core.errors import SfumatoError
 
-LAYERS = {
-    "sd1": "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k",
-    "sdxl": "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k",
-}
-every_family = pytest.mark.parametrize("kind", ["emoji", *LAYERS])
+LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
+every_family = pytest.mark.parametrize("kind", FAMILIES)
 
 
 @pytest.fixture
@@ -29,9 +26,9 @@ def tuned(tmp_path: Path) -> Any:
         if kind == "emoji":
             return str(next(iter(family(kind).card.adapters)))
         network: Any = family(kind).denoiser.network
-        rows, columns = network.net.get_submodule(LAYERS[kind]).weight.shape
+        rows, columns = network.net.get_submodule(LAYER).weight.shape
         generator = torch.Generator().manual_seed(1)
-        stem = "lora_unet_" + LAYERS[kind].replace(".", "_")
+        stem = "lora_unet_" + LAYER.replace(".", "_")
         file = tmp_path / f"{kind}.safetensors"
         tensors = {
             f"{stem}.lora_down.weight": torch.randn(2, columns, generator=generator),
