@@ -32,6 +32,7 @@ WAYS = {
     "pooled 0": {"pooled": 0.0},
     "pooled 0.1": {"pooled": 0.1},
     "pooled 0.2": {"pooled": 0.2},
+    "both more": {"layout": 0.8, "pooled": 0.2},
 }
 
 

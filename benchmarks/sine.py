@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("picture", type=Path)
     parser.add_argument("--model", default="emoji")
     parser.add_argument("-n", type=int, default=24)
+    parser.add_argument("--original", type=float, nargs="+", default=[0.7, 0.5, 0.3])
     parser.add_argument("-o", "--output", type=Path, default=Path("sine.png"))
     given = parser.parse_args()
     model = sf.load(given.model, dtype="float32")
@@ -71,7 +72,7 @@ def main() -> None:
         "original": lambda g: model.process(f"{noun}, {STYLE}, {g} background", stages=1),
         "tuned alone": lambda g: tuned.process(f"{caption}, {g} background", stages=1),
     }
-    for v in (0.7, 0.5, 0.3):
+    for v in given.original:
         method = sf.SINE(tuned=str(given.run), caption=caption, original=v)
         ways[f"SINE {v:g}"] = lambda g, m=method: ways["original"](g) | m
     found: dict[str, list[Tensor]] = {}

@@ -90,6 +90,20 @@ def test_an_edit_begins_from_the_picture_itself(kind: str) -> None:
     assert run.taps[0].name == "null_text"
 
 
+def test_texts_of_any_length_go_together() -> None:
+    """An edited prompt, or a caption, of more tokens than the encoder takes at once."""
+    known, long = picture("sd1"), "red cat " * 20
+    edit = sf.PromptToPrompt(edited=(long,))
+    made = guided("sd1") | sf.NullText(known, rate=0.1)
+    assert last(made | edit).shape[0] == 2
+    family("sd1").memo.clear()
+    spoken = guided("sd1") | sf.NullText(known, rate=0.1, caption=long)
+    assert last(spoken).isfinite().all()
+    last(made | sf.PromptToPrompt(edited=("red car",)))
+    last(made | sf.PromptToPrompt(edited=("red cap",)))
+    assert len(family("sd1").memo["null texts"]) == 2  # one for both edits
+
+
 def test_each_picture_of_a_batch_is_learned_alone() -> None:
     states = torch.stack([picture("sd1", seed) for seed in (1, 2)])
     both = last(guided("sd1", n=2) | sf.NullText(states, rate=0.1))

@@ -207,10 +207,9 @@ def _twice(method: str, field: str) -> SfumatoError:
 def one_more(kind: Any, value: str) -> tuple[Any, ...]:
     """What one --with adds to a repeated field: several as JSON writes them, else one."""
     values = parsed(value)
-    several = isinstance(values, tuple) and bool(values)
-    if several and (get_args(kind)[0] is not str or all(isinstance(v, str) for v in values)):
-        return values
-    added: tuple[Any, ...] = listed(kind, [value])
+    texts = isinstance(values, tuple) and all(isinstance(v, str) for v in values)
+    whole = isinstance(values, tuple) and bool(values) and (get_args(kind)[0] is not str or texts)
+    added: tuple[Any, ...] = values if whole else listed(kind, [value])
     return added
 
 

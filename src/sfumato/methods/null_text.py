@@ -17,6 +17,7 @@ from sfumato.core.idle import Needs
 from sfumato.core.process import Process
 from sfumato.core.solvers import solver, solver_data
 from sfumato.core.starts import BoundStart, Place
+from sfumato.core.taps import Tap
 from sfumato.images import Image
 from sfumato.methods import Method, knob, method
 from sfumato.methods.cfg import CFG
@@ -64,7 +65,11 @@ class NullText(Method):
     passes: ClassVar[int] = 1
 
     def __call__(self, process: Process) -> Process:
-        return process.add(start=self)
+        return process.add(start=self, taps=(self,))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return () if self.caption is None else (self.caption,)
 
     def place(self) -> Place:
         return Place.of(self.image)
@@ -86,6 +91,11 @@ class NullText(Method):
         if learns is not None:
             learned = learns.remembered(run, start.known, start.inverted.path)
             run.before += learned.calls
-            run.taps.append(learned.tap)
+            run.memo[self.id] = learned.tap
             run.report["null_text"] = {"calls": learned.calls, "round_trip": learned.error}
         return start
+
+    def bind_tap(self, run: Run) -> Tap:
+        """What was learned when the start was bound."""
+        tap: Tap = run.memo.get(self.id) or Tap()
+        return tap

@@ -39,6 +39,7 @@ class NullTexts(Tap):
 
     by_time: dict[float, Texts]
     on: Any
+    texts: tuple[str, ...] = ()
 
     name = "null_text"
 
@@ -167,7 +168,8 @@ def learning(
     """Of a run that begins from one picture that the caption describes; None where nothing is to
     be learned. edits: of its guides those that change its prediction wherever it comes from. rate:
     of the first steps, as a part of the prompt's own values."""
-    process = replace(run.process, n=1, prompt=caption, prompts=(), shared=False)
+    beside = NullTexts({}, (), run.process.texts)  # one length with the run's
+    process = replace(run.process, n=1, prompt=caption, prompts=(), shared=False, taps=(beside,))
     positives, aways = process.positives or (Branch("positive"),), process.aways
     down = process.spaced(process.start_or_noise.level(process))
     nulls = [branch for branch in aways if branch.cond is None]
@@ -198,7 +200,13 @@ def learning(
     }
     return Learning(
         plain, tuple(b.name for b in nulls), texts, rates, inner, stop, slack,
-        _told(process, run, [*positives, *aways], down, [repr(edits), inner, rate, stop, slack]),
+        _told(
+            process,
+            run,
+            [*positives, *aways],
+            down,
+            [repr(edits), inner, rate, stop, slack, [list(v.shape) for v in texts.values()]],
+        ),
     )  # fmt: skip
 
 
