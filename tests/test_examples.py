@@ -54,7 +54,7 @@ def test_paintings_are_those_of_their_script(tmp_path: Path) -> None:
         assert abs(gap).max() <= 2
 
 
-TEACHING = ("dreambooth", "sine", "custom_edit")  # a minute or two of training
+TEACHING = ("dreambooth", "sine")  # a minute or two of training
 SLOW = (*TEACHING, "gradient")
 
 
