@@ -32,11 +32,13 @@ from sfumato.methods.ilvr import ILVR as ILVR
 from sfumato.methods.inpaint import Inpaint as Inpaint
 from sfumato.methods.instruction import Instruction as Instruction
 from sfumato.methods.low_pass import LowPass as LowPass
+from sfumato.methods.null_text import NullText as NullText
 from sfumato.methods.patch_nce import PatchNCE as PatchNCE
 from sfumato.methods.perceptual import Perceptual as Perceptual
 from sfumato.methods.prompt_to_prompt import PromptToPrompt as PromptToPrompt
 from sfumato.methods.rf_inversion import RFInversion as RFInversion
 from sfumato.methods.sdedit import SDEdit as SDEdit
+from sfumato.methods.sine import SINE as SINE
 from sfumato.methods.temperature import Temperature as Temperature
 from sfumato.methods.threshold import Threshold as Threshold
 from sfumato.methods.total_variation import TotalVariation as TotalVariation

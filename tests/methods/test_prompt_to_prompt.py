@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,47 +12,21 @@ import torch
 from torch import Tensor
 
 import sfumato as sf
-from helpers import pipelines
+from helpers.families import FAMILIES, last, process, prompts
 from helpers.taps import moment
+from sfumato.cli.fields import assignments
 from sfumato.core.errors import SfumatoError
 from sfumato.core.taps import Site
 from sfumato.methods.common.words import aligned, columns, factors
 from sfumato.methods.prompt_to_prompt import Control, PromptToPrompt
 
-EDIT = {"emoji": ("red apple, 3d render", "green apple, 3d render"), "sd1": ("red cat", "red car")}
+
+@pytest.fixture(params=FAMILIES)
+def model(request: pytest.FixtureRequest) -> tuple[str, str, str]:
+    return request.param, *prompts(request.param)
 
 
-@cache
-def bundled() -> sf.Model:
-    return sf.load("emoji", dtype="float32")
-
-
-@pytest.fixture(scope="module")
-def stable(tmp_path_factory: pytest.TempPathFactory) -> sf.Model:
-    folder = tmp_path_factory.mktemp("sd1")
-    pipelines.stable(folder, "sd1")
-    return sf.load(str(folder / "pipeline"), dtype="float32")
-
-
-@pytest.fixture(params=["emoji", "sd1"])
-def model(request: pytest.FixtureRequest) -> tuple[sf.Model, str, str]:
-    kind = request.param
-    chosen = bundled() if kind == "emoji" else request.getfixturevalue("stable")
-    return chosen, *EDIT[kind]
-
-
-def process(model: sf.Model, prompt: str, **given: Any) -> Any:
-    return model.process(prompt, steps=4, stages=1, **given)
-
-
-def last(made: Any, seed: int = 5) -> Tensor:
-    with torch.no_grad():
-        *_, step = made.steps(seed=seed)
-    x: Tensor = step.x
-    return x
-
-
-def test_equal_prompts_change_no_bit(model: tuple[sf.Model, str, str]) -> None:
+def test_equal_prompts_change_no_bit(model: tuple[str, str, str]) -> None:
     chosen, prompt, _ = model
     x = last(process(chosen, prompt) | PromptToPrompt(edited=(prompt,)))
     plain = last(replace(process(chosen, prompt, n=2), shared=True))
@@ -63,7 +36,7 @@ def test_equal_prompts_change_no_bit(model: tuple[sf.Model, str, str]) -> None:
     assert torch.equal(weighted, plain)
 
 
-def test_without_its_windows_it_is_a_batch_of_prompts(model: tuple[sf.Model, str, str]) -> None:
+def test_without_its_windows_it_is_a_batch_of_prompts(model: tuple[str, str, str]) -> None:
     chosen, prompt, edited = model
     none = PromptToPrompt(edited=(edited,), cross=0, layout=0, pooled=0)
     x = last(process(chosen, prompt) | none)
@@ -73,7 +46,7 @@ def test_without_its_windows_it_is_a_batch_of_prompts(model: tuple[sf.Model, str
 
 
 def test_the_first_picture_stays_and_the_edit_takes_its_attention(
-    model: tuple[sf.Model, str, str],
+    model: tuple[str, str, str],
 ) -> None:
     chosen, prompt, edited = model
     plain = last(replace(process(chosen, prompt, n=2), shared=True, prompts=(prompt, edited)))
@@ -85,7 +58,7 @@ def test_the_first_picture_stays_and_the_edit_takes_its_attention(
     assert torch.allclose(three[2], x[0], atol=1e-3)  # equal words, by way of the tap
 
 
-def test_nothing_outside_of_what_is_blended(model: tuple[sf.Model, str, str]) -> None:
+def test_nothing_outside_of_what_is_blended(model: tuple[str, str, str]) -> None:
     chosen, prompt, edited = model
     word = edited.split()[0]
     nowhere = last(process(chosen, prompt) | PromptToPrompt(edited=(edited,), blend=word, seen=1))
@@ -155,7 +128,7 @@ def test_added_words_keep_their_own() -> None:
     assert mapped[3].tolist() == [0, 0, 0, 0, 1, 0]
 
 
-def test_what_cannot_be_is_said(stable: sf.Model) -> None:
+def test_what_cannot_be_is_said() -> None:
     assert columns("p", "a red cat", SPANS["a red cat"], "red") == [2]
     with pytest.raises(SfumatoError, match="no 'ca' in 'a red cat'"):
         columns("p", "a red cat", SPANS["a red cat"], "ca")
@@ -163,13 +136,13 @@ def test_what_cannot_be_is_said(stable: sf.Model) -> None:
     with pytest.raises(SfumatoError, match="write WORD=NUMBER"):
         factors("p", "red")
     with pytest.raises(SfumatoError, match="n = 5: it makes 2"):
-        process(stable, "red cat", n=5) | PromptToPrompt(edited=("red car",))
+        process("sd1", "red cat", n=5) | PromptToPrompt(edited=("red car",))
     with pytest.raises(SfumatoError, match="no 'dog'"):
-        last(process(stable, "red cat") | PromptToPrompt(edited=("red car",), blend="dog"))
+        last(process("sd1", "red cat") | PromptToPrompt(edited=("red car",), blend="dog"))
 
 
 def test_its_recipe_makes_it_again(tmp_path: Path) -> None:
-    made = process(bundled(), "red apple, 3d render") | PromptToPrompt(
+    made = process("emoji", "red apple, 3d render") | PromptToPrompt(
         edited=("green apple, 3d render",), weights="green=2"
     )
     result = made.sample(seed=3)
@@ -177,3 +150,31 @@ def test_its_recipe_makes_it_again(tmp_path: Path) -> None:
     again = sf.run(sf.Recipe.from_data(json.loads(result.recipe.to_json())))
     images = getattr(again, "images", [again])
     assert images[-1].tobytes() in {image.tobytes() for image in result.images}
+
+
+def test_edited_prompts_may_be_given_again_beside_another_verb() -> None:
+    field = "prompt_to_prompt.edited"
+    for given, wanted in (
+        ([f"{field}=green, apple"], ("green, apple",)),
+        ([f"{field}=1", f"{field}=b"], ("1", "b")),
+        ([f'{field}="a","b, c"'], ("a", "b, c")),
+    ):
+        assert assignments(given) == {"prompt_to_prompt": {"edited": wanted}}
+    assert assignments(["cfg.window=0.2,1"]) == {"cfg": {"window": (0.2, 1)}}
+
+
+def test_it_acts_on_the_guided_prompt_alone_and_with_others() -> None:
+    """The null text's rows, an SDEdit's start, masks and references are as without it."""
+    edit = PromptToPrompt(edited=("red car",))
+    made = process("sd1") | sf.CFG(4)
+    one, other = made | edit, process("sd1") | edit | sf.CFG(4)
+    assert torch.equal(last(one), last(other))
+    names = {b.name for b in one.resolved().aways}
+    assert "away" in names
+    loop = one.begin(seed=1)
+    assert loop.run.taps[0].on == ("positive",)
+    guide = torch.zeros(4, 8, 8)
+    start = made | sf.SDEdit(guide, t0=0.6)
+    equal = last(start | PromptToPrompt(edited=("red cat",)))
+    assert torch.equal(equal[0], equal[1])
+    assert torch.allclose(equal[0], last(start)[0], atol=1e-3)

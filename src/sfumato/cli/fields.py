@@ -112,7 +112,7 @@ def parameter(
         )
     low, high = limit(info, "ge", "gt"), limit(info, "le", "lt")
     number = kind in (int, float)
-    default = False if info.default is None or whole else str(as_typed(info.default))
+    default = False if info.default in (None, ()) or whole else str(as_typed(info.default))
     if extra.get("auto"):
         option = typer.Option(
             flag,
@@ -190,6 +190,10 @@ def assignments(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
                 f"--with {shortened(text)}: write METHOD.FIELD=VALUE, such as cfg.window=0.2,1"
             )
         kind = plain(field_of(name, field, f"--with {shortened(text)}").annotation)
+        if repeated(kind):
+            fields = by_method.setdefault(name, {})
+            fields[field] = (*fields.get(field, ()), *one_more(kind, value))
+            continue
         typed = parsed(value) if get_origin(kind) is tuple else value
         if by_method.setdefault(name, {}).setdefault(field, typed) != typed:
             raise _twice(name, field)
@@ -198,6 +202,15 @@ def assignments(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 def _twice(method: str, field: str) -> SfumatoError:
     return SfumatoError(f"{method}.{field}: is given twice, with two values; leave one out")
+
+
+def one_more(kind: Any, value: str) -> tuple[Any, ...]:
+    """What one --with adds to a repeated field: several as JSON writes them, else one."""
+    values = parsed(value)
+    texts = isinstance(values, tuple) and all(isinstance(v, str) for v in values)
+    whole = isinstance(values, tuple) and bool(values) and (get_args(kind)[0] is not str or texts)
+    added: tuple[Any, ...] = values if whole else listed(kind, [value])
+    return added
 
 
 def parsed(value: str) -> Any:

@@ -51,6 +51,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 HEADINGS = (
     ("Make pictures", ("generate", "sdedit", "inpaint", "ilvr", "diffstyler", "upscale")),
+    ("Edit", ("prompt_to_prompt", "null_text", "sine")),
     ("Many at once", ("sweep", "batch")),
     ("What was made", ("run", "info")),
     ("Models", ("models", "doctor", "eval")),

@@ -44,6 +44,9 @@ WORD: dict[str, Any] = {
 PER_LAYER: dict[str, Any] = {**WORD, "tuner": "p_plus", "batch": 2, "steps": 500}
 
 
+TUNERS = {"patches": "sine", "custom": "custom_diffusion"}
+WAYS = ("word", *TUNERS)
+"""Options that say what is learned."""
 FIELDS = {
     "noun": ("--class", "subject.noun"),
     "name": ("--name", "subject.name"),
@@ -127,8 +130,24 @@ def tables(pictures: str, options: dict[str, Any]) -> dict[str, Any]:
                 )
     elif options.get("per_layer"):
         raise SfumatoError("--per-layer: is of a learned word; give --word too")
-    elif options["vectors"] is not None:
+    elif options["vectors"] is not None and not (options.get("custom") and kind is LATENT):
         raise SfumatoError("--vectors: are of a learned word; give --word too")
+    if sum(bool(options.get(way)) for way in WAYS) > 1:
+        given = " and ".join(f"--{way}" for way in WAYS if options.get(way))
+        raise SfumatoError(f"{given}: are two ways to learn; leave one out")
+    for way, tuner in TUNERS.items():
+        if options.get(way):
+            kind = {**kind, "tuner": tuner}
+            for key in ("text", "upsampler"):
+                if options.get(key):
+                    raise SfumatoError(f"--{key}: is not trained with --{way}; leave one out")
+    if options.get("custom"):
+        kind["targets"] = ["text_kv"]
+    if options.get("patches"):
+        for key in ("prior", "class_pictures", "class_folder"):
+            if options.get(key):
+                raise SfumatoError(f"{FIELDS[key][0]}: --patches has no class; leave one out")
+        options = {**options, "prior": 0.0}
     if options["class_pictures"] is not None and (options["class_folder"] or options["prior"] == 0):
         other = "--class-folder" if options["class_folder"] else "--prior 0"
         raise SfumatoError(f"--class-pictures: none are made with {other}; leave one out")

@@ -8,10 +8,10 @@ errors. Up to a level above the one that is wanted and back down to it (DiffStyl
 from __future__ import annotations
 
 import json
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sfumato.core.binding import invert
 from sfumato.core.lazy import torch
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from sfumato.core.process import Process
 
 Times = tuple[float, ...]
+T = TypeVar("T")
 
-KEPT = 8  # inversions that a model remembers
+KEPT = 8  # of each kind, that a model remembers
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,16 +113,8 @@ class Inversion:
         asked: what else tells inversions apart: condition and weights. One that is remembered
         counts its calls again, so that the same run records the same.
         """
-        told = [self.down, self.top, self.learn, self.measure, list(known.shape), *asked]
-        digest = sha256(json.dumps(told, default=dict).encode())
-        digest.update(known.detach().cpu().numpy().tobytes())
-        key, kept = digest.hexdigest(), memo.setdefault("inversions", {})
-        if key not in kept:
-            kept[key] = self.of(known)
-            for old in list(kept)[:-KEPT]:
-                del kept[old]
-        inverted: Inverted = kept[key]
-        return inverted
+        told = [self.down, self.top, self.learn, self.measure, *asked]
+        return recalled(memo, "inversions", told, known, lambda: self.of(known))
 
     def walked(self, x: Tensor, times: Times) -> tuple[Tensor, int]:
         """The state at times[-1], from x at times[0], and the network calls."""
@@ -151,6 +144,28 @@ class Inversion:
 
         descent.step(loss)
         return start.detach(), calls
+
+
+def recalled(
+    memo: MutableMapping[Any, Any],
+    what: str,
+    told: Sequence[Any],
+    known: Tensor,
+    find: Callable[[], T],
+) -> T:
+    """What `find` gives, unless it is among the last few of its kind in a model's memo.
+
+    told: plain data that tells it from others of the same states `known`.
+    """
+    digest = sha256(json.dumps([list(known.shape), *told], default=dict).encode())
+    digest.update(known.detach().cpu().numpy().tobytes())
+    key, kept = digest.hexdigest(), memo.setdefault(what, {})
+    if key not in kept:
+        kept[key] = find()
+        for old in list(kept)[:-KEPT]:
+            del kept[old]
+    value: T = kept[key]
+    return value
 
 
 def distance(a: Tensor, b: Tensor) -> float:

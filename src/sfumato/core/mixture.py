@@ -64,6 +64,15 @@ def distinct(branches: Sequence[Branch]) -> None:
             )
 
 
+def one_mixture(there: Sequence[Branch], more: Sequence[Branch]) -> None:
+    """Refuse a second method that says what the prediction is mixed of."""
+    if there and more:
+        names = ", ".join(branch.name for branch in there)
+        raise SfumatoError(
+            f"positives: the process already mixes {names}; leave one of the two methods out"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Term:
     """A branch bound to a run: its denoiser is known and a fixed condition is prepared."""

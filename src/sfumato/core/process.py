@@ -19,7 +19,7 @@ from sfumato.core.frame import Frame, Size, sides
 from sfumato.core.guides import GuideBinder
 from sfumato.core.lazy import torch
 from sfumato.core.loop import Loop
-from sfumato.core.mixture import Branch, distinct
+from sfumato.core.mixture import Branch, distinct, one_mixture
 from sfumato.core.noise import Noise
 from sfumato.core.plan import calls as planned
 from sfumato.core.ranges import PICTURES, SEEDS, STEPS, Range, real, whole, words
@@ -186,6 +186,7 @@ class Process:
             raise SfumatoError("start: the process already has one; a run begins in one place")
         if canvas is not None and self.canvas is not None:
             raise SfumatoError("canvas: the process already keeps a part of a picture")
+        one_mixture(self.positives, positives)
         if solver is not None and self.solver is not None:
             raise SfumatoError("solver: the process already has one; leave its solver out")
         for method in (*self.methods, *self.within) if solver is not None else ():

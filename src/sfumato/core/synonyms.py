@@ -89,7 +89,12 @@ VERBS: dict[str, tuple[str, ...]] = {
     ),
     "ilvr": ("reference", "variations", "variation"),
     "diffstyler": ("style", "stylize", "stylise", "style-transfer"),
-    "dreambooth": ("finetune", "fine-tune", "lora", "textual-inversion", "teach", "personalize"),
+    "prompt_to_prompt": ("p2p", "prompt2prompt", "attention-control", "word-swap"),
+    "null_text": ("null-text-inversion", "nti", "inversion", "invert", "ddim-inversion"),
+    "dreambooth": (
+        "finetune", "fine-tune", "lora", "textual-inversion", "teach", "personalize",
+        "custom-diffusion",
+    ),
     "run": ("replay", "again", "repeat", "rerun", "reproduce"),
     "info": ("show", "inspect", "metadata", "identify"),
     "doctor": ("check", "version", "env", "diagnose", "selftest"),

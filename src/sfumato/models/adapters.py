@@ -36,7 +36,7 @@ from sfumato.models.files.adapter_places import (
 )
 from sfumato.models.files.learned_words import words_of
 from sfumato.models.latents import Conditional, Latents
-from sfumato.nn import lora
+from sfumato.nn import lora, positions
 from sfumato.nn.unet import UNet
 from sfumato.nn.vdiffusion import VDiffusion
 
@@ -47,6 +47,8 @@ log = logging.getLogger("sfumato")
 
 UPSAMPLER = "upsampler."
 """How the names of an upsampler's layers begin in the file of an adapter of our own."""
+GRID = "grid"
+"""In a file's note: how strongly the base is told where its pixels lie (nn.positions)."""
 
 
 def adapt(model: Model, adapter: str | Path, scale: float = 1.0) -> Model:
@@ -104,6 +106,9 @@ def overlay(net: nn.Module, weights: Mapping[str, Tensor]) -> Any:
     return copied
 
 
+Strength = Annotated[float, Field(ge=0, le=100)]
+
+
 class Note(BaseModel):
     """What an adapter of our own says of itself, as far as it changes what it does."""
 
@@ -111,6 +116,15 @@ class Note(BaseModel):
 
     alpha: Annotated[float, Field(gt=0, le=1e6)]
     rank: Annotated[int, Field(ge=1, le=1 << 16)]
+    grid: Strength = 0.0
+
+
+class PublicNote(BaseModel):
+    """The same of a file that other programs read too."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
+
+    grid: Strength = 0.0
 
 
 def note_of(header: Mapping[str, str], file: Path) -> Note:
@@ -145,7 +159,9 @@ def _with_trained(
     if upsampler_weights and not model.upsamplers:
         raise SfumatoError(f"adapter {file}: is for an upsampler too; model {model.name} has none")
     if base_weights:
-        model = replace(model, denoiser=_adapted_denoiser(model.denoiser, base_weights, strength))
+        denoiser = _adapted_denoiser(model.denoiser, base_weights, strength)
+        model = replace(model, denoiser=denoiser)
+        _place(denoiser.network, note.grid)
     if upsampler_weights:
         first = model.upsamplers[0]
         adapted = _adapted_denoiser(first, upsampler_weights, strength)
@@ -166,7 +182,14 @@ def _adapted_denoiser(
     merged.load_state_dict(weights, assign=True)
     merged.to(next(net.parameters()).device)  # what no weights file holds
     merged.eval().requires_grad_(False)
+    _place(merged, positions.strength_of(net))
     return replace(denoiser, network=merged)
+
+
+def _place(net: Any, strength: float) -> None:
+    """Tell a network where its pixels lie, once."""
+    if strength and not positions.strength_of(net):
+        positions.attach(net, strength)
 
 
 TEXT_PARTS = ("text_encoder", "text_encoder_2")
@@ -201,6 +224,9 @@ def _with_lora(
     log.info("adapter %s: %s, strength %g", file.name, counts, scale)
     nets |= {part: overlay(nets[part], weights) for part, weights in changed.items()}
     if own in changed:
+        if "note" in header:
+            note = parse_json(PublicNote, header["note"], f"adapter {file.name}: its note")
+            _place(nets[own], note.grid)
         model = _with_network(model, replace(network, net=nets[own]))
     if isinstance(text, Encoders):
         pairs = zip(TEXT_PARTS, text.encoders, strict=False)

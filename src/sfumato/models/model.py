@@ -188,13 +188,15 @@ class Model:
         if name in self.card.adapters or is_adapter(Path(name)):
             return self.adapt(name)
         if self.opens is None:
-            raise SfumatoError(f"art {name}: this model was not loaded by name; give an adapter")
+            raise SfumatoError(
+                f"second model {name}: this one was not loaded by name; give an adapter"
+            )
         second = self.opens(name)
         spaces = (self.space, second.space)
         kinds = [(s.stride, s.channels, getattr(s, "scale", 1.0)) for s in spaces]
         if kinds[0] != kinds[1]:
             raise SfumatoError(
-                f"art {name}: works on {second.space.channels} channels at stride "
+                f"second model {name}: works on {second.space.channels} channels at stride "
                 f"{second.space.stride}, {self.name} on {self.space.channels} at "
                 f"{self.space.stride}; the two cannot be mixed"
             )

@@ -19,6 +19,7 @@ PARTS = {
     "conv": ("in_layers.2", "out_layers.3", "skip_connection", "op", "conv"),
     "embedding": ("emb_layers.1",),
     "cross": ("to_q", "to_k", "to_v", "to_out.0"),
+    "text_kv": ("encoder_kv", "attn2.to_k", "attn2.to_v"),
     "text": ("q_proj", "k_proj", "v_proj", "out_proj"),
 }
 """What a target's name stands for: the ends of layers' names."""
@@ -78,6 +79,31 @@ def attach(
         parametrize.register_parametrization(layer, "weight", low)
         parameters |= {f"{name}.down": low.down, f"{name}.up": low.up}
     return parameters
+
+
+class Rows(nn.Module):
+    """The parametrisation of a table of which a few rows are learned: what is added to them."""
+
+    def __init__(self, weight: Tensor, rows: Sequence[int]) -> None:
+        super().__init__()
+        self.rows = torch.tensor(list(rows), device=weight.device)
+        self.added = nn.Parameter(torch.zeros(len(self.rows), weight.shape[1]).to(weight.device))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight.index_add(0, self.rows, self.added.to(weight.dtype))
+
+    def pair(self, added: Tensor, size: int, scale: float) -> dict[str, Tensor]:
+        """down and up of the adapter that says the same of a table of that size."""
+        up = torch.zeros(size, len(self.rows))
+        up[self.rows.cpu(), torch.arange(len(self.rows))] = 1 / scale
+        return {"down": added, "up": up}
+
+
+def attach_rows(table: nn.Embedding, rows: Sequence[int]) -> Rows:
+    """Learn these rows of a frozen table alone."""
+    learned = Rows(table.weight, rows)
+    parametrize.register_parametrization(table, "weight", learned)
+    return learned
 
 
 def original(layer: nn.Module) -> Tensor:

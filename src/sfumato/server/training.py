@@ -11,7 +11,7 @@ from sfumato.server.requests import TrainJob
 if TYPE_CHECKING:
     from sfumato.train.config import Config
 
-TUNERS = ("dreambooth", "textual_inversion", "p_plus")
+TUNERS = ("dreambooth", "sine", "custom_diffusion", "textual_inversion", "p_plus")
 """What learns a subject from a few pictures; other tuners need data that no client uploads."""
 PICTURES, CLASS_PICTURES = "pictures", "class"
 

@@ -45,8 +45,11 @@ PACKED = Needs("tuner=diffusion,classifier,contrastive,judge")
 """Fields of tuners that learn from a packed set or a folder with captions."""
 LEVELS = Needs("tuner=diffusion,classifier,contrastive")
 DIFFUSION = Needs("tuner=diffusion")
-SUBJECT = Needs("tuner=dreambooth,textual_inversion,p_plus")
+SUBJECT = Needs("tuner=dreambooth,sine,custom_diffusion,textual_inversion,p_plus")
+WORD = Needs("tuner=custom_diffusion,textual_inversion,p_plus")
 DREAMBOOTH = Needs("tuner=dreambooth")
+CLASSED = Needs("tuner=dreambooth,sine,custom_diffusion")
+"""Fields of tuners that may keep a class what it was."""
 
 Side = Annotated[int, Field(ge=1, le=8192)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -120,9 +123,10 @@ class SubjectPart:
     prior preservation (0: none) with class_pictures pictures of the untouched model, or those of
     class_folder. convention: sum or mean (train.prior); weigh_prior: whether the weighting by noise
     level counts for them too.
-    text: train the text encoder too. vectors: of the word that tuner "textual_inversion" learns;
-    its pictures, noun (where it starts) and name are read alike. drop: share of captions left
-    empty, which keeps guidance alive. checkpoint: recompute activations instead of keeping them.
+    text: train the text encoder too. vectors: of the word that tuner "textual_inversion" or, on a
+    latent model, "custom_diffusion" learns; pictures, noun and name are read alike. drop: share of
+    captions left empty, which keeps guidance alive. checkpoint: recompute activations instead of
+    keeping them.
     upsampler: train the model's upsampler too, on squares of `crop` pixels and without a prior;
     low_noise: deviation of the noise on its input, far less than it was made with, which keeps
     detail sharp.
@@ -135,10 +139,10 @@ class SubjectPart:
     prior: Annotated[float, Field(ge=0, le=1000)] = 1.0
     class_pictures: Annotated[int, Field(ge=1, le=100_000)] = 100
     class_folder: str = ""
-    convention: Annotated[Convention, DREAMBOOTH, Needs("prior>0")] = "sum"
-    weigh_prior: Annotated[bool, DREAMBOOTH, Needs("prior>0")] = True
+    convention: Annotated[Convention, CLASSED, Needs("prior>0")] = "sum"
+    weigh_prior: Annotated[bool, CLASSED, Needs("prior>0")] = True
     text: Annotated[bool, DREAMBOOTH] = False
-    vectors: Annotated[int, Field(ge=1, le=64), Needs("tuner=textual_inversion,p_plus")] = 1
+    vectors: Annotated[int, Field(ge=1, le=64), WORD] = 1
     drop: Share = 0.1
     checkpoint: bool = False
     upsampler: Annotated[bool, DREAMBOOTH] = False
@@ -205,7 +209,8 @@ class Config:
     wording: Annotated[Wording, PACKED] = field(default_factory=Wording)
     objective: Annotated[Objective, Needs("tuner!=judge")] = field(default_factory=Objective)
     adapter: Annotated[
-        AdapterPart, Needs("tuner=diffusion,dreambooth,textual_inversion,p_plus")
+        AdapterPart,
+        Needs("tuner=diffusion,dreambooth,sine,custom_diffusion,textual_inversion,p_plus"),
     ] = field(default_factory=AdapterPart)
     subject: Annotated[SubjectPart, SUBJECT] = field(default_factory=SubjectPart)
     optim: OptimPart = field(default_factory=OptimPart)

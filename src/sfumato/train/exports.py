@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sfumato.core.errors import SfumatoError
 from sfumato.documents import parse_json, read_text
 from sfumato.models import adapters, encoders
+from sfumato.models.adapters import GRID
 from sfumato.models.files import adapter_files, key_names, vocabularies
 from sfumato.nn import lora
 from sfumato.train import checkpoint
@@ -74,7 +75,9 @@ def _lora_files(
         folder / "pytorch_lora_weights.safetensors",
         folder / f"{subject}.kohya.safetensors",
     )
-    checkpoint.put(first, own, {"format": "pt"})
+    told = {"note": json.dumps({GRID: note[GRID]})} if GRID in note else {}
+    header |= told
+    checkpoint.put(first, own, {"format": "pt", **told})
     checkpoint.put(second, kohya, header)
     counts = [_counted(trainable.nets, file) for file in (first, second)]
     if len(set(counts)) != 1 or counts[0] != len(own) // 2:

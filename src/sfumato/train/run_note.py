@@ -17,13 +17,14 @@ Text = Annotated[str, Field(max_length=10_000)]
 @foreign
 class RunNote:
     """name: what the subject is called; noun: its class; prompt: how it was spoken of; model: what
-    learned it; file: what was written, or a line about it."""
+    learned it; file: what was written, or a line about it; word: the file of a word beside it."""
 
     name: Annotated[str, Field(min_length=1, max_length=1000)]
     noun: Text
     prompt: Text = ""
     model: Text | None = None
     file: Text = ""
+    word: Text = ""
 
 
 def read(folder: Path) -> RunNote:

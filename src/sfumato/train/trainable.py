@@ -6,7 +6,7 @@ family (text encoders beside). What is learned is written by exports.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from torch import nn
@@ -27,10 +27,17 @@ TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 
 class Trainable:
     """model: the model that learns; nets: its trained networks by part; texts: what is said in
-    training, which all get one length."""
+    training, which all get one length; words: vectors of added words, trained too."""
 
-    def __init__(self, model: Model, config: Config, texts: Sequence[str]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        config: Config,
+        texts: Sequence[str],
+        words: Mapping[str, nn.Parameter] | None = None,
+    ) -> None:
         self.model, self.config, self.texts = model, config, tuple(texts)
+        self.encodes = bool(words) or config.subject.text
         self.own = isinstance(model.denoiser.network, UNet)
         check_trainable(model.denoiser)
         if isinstance(model.denoiser.network, VDiffusion):
@@ -50,7 +57,7 @@ class Trainable:
             self.nets |= {name: encoder.network for name, encoder in pairs}
         if config.subject.checkpoint and not self.own:
             network.net.enable_gradient_checkpointing()
-        self.trained = self._trained()
+        self.trained = self._trained() | dict(words or {})
         self._kept: dict[str, Cond] = {}
 
     @property
@@ -89,7 +96,7 @@ class Trainable:
     def condition(self, texts: Sequence[str]) -> Cond:
         """One row for each text. Vectors of frozen encoders are made once."""
         assert self.model.text is not None
-        if self.own or not self.config.subject.text:
+        if self.own or not self.encodes:
             fresh = sorted({text for text in texts if text not in self._kept})
             for text in fresh:
                 self._kept[text] = self.model.encode([text], beside=self.texts)

@@ -37,6 +37,8 @@ OPTIONS = (
     keyword("eight_bit", bool, False, "--eight-bit", text="AdamW's moments in 8 bits"),
     keyword("word", bool, False, "--word", text="learn a word alone (Textual Inversion)"),
     keyword("per_layer", bool, False, "--per-layer", text="a word for every layer apart (P+)"),
+    keyword("patches", bool, False, "--patches", text="learn one picture by patches, for sine"),
+    keyword("custom", bool, False, "--custom", text="a word, and text's keys and values alone"),
     keyword("vectors", int | None, None, "--vectors", text="of the learned word; 1"),
     keyword("rate", float | None, None, "--rate", text="learning rate; by model and rank"),
     keyword("batch", int | None, None, "--batch", text="pictures of the subject in a step"),
@@ -97,6 +99,7 @@ def dreambooth(pictures: str | None, **options: Any) -> None:
 
 def resumed(folder: Path, pictures: str | None, options: dict[str, Any]) -> Config:
     """The run's own recipe, maybe with more steps; other options must say what it says."""
+    from sfumato.cli import training_recipe
     from sfumato.train import origin
     from sfumato.train.config import parse, read
 
@@ -110,6 +113,7 @@ def resumed(folder: Path, pictures: str | None, options: dict[str, Any]) -> Conf
     config = read(recipe)
     flat = origin.of(config, {}).recipe
     kinds = {"word": "textual_inversion", "per_layer": "p_plus", "eight_bit": "adamw-8bit"}
+    kinds |= training_recipe.TUNERS
     asked = {option: (options[key], flat[name]) for key, (option, name) in FIELDS.items()}
     own = (
         config.tuner,
@@ -147,14 +151,21 @@ def ready(folder: Path, config: Config) -> str:
 
     subject = run_note.read(folder)
     prompt = subject.prompt or f"a photo of {subject.name}"
-    whole = config.tuner == "dreambooth" and not config.adapter.rank
-    learned = ["--model", str(folder / "model")]
-    if not whole:
-        learned = ["--model", config.model.start, "--adapt", str(folder)]
+    model = [] if config.model.start == "emoji" else ["--model", config.model.start]
+    whole = config.tuner in ("dreambooth", "sine") and not config.adapter.rank
+    if config.tuner == "sine":
+        taught = str(folder / "model" if whole else folder)
+        drawn = [taught, prompt, "-p", f"{prompt}, snow"]
+        return shlex.join(["sfumato", "sine", *drawn, *model])
+    if whole:
+        learned = ["--model", str(folder / "model")]
+    else:
+        learned = [*model, "--adapt", str(folder)]
         if config.tuner == "textual_inversion":
             learned[-1] = str(folder / subject.file)
-        if config.model.start == "emoji":
-            learned = learned[2:]
+    if word := subject.word:
+        learned[-1] = str(folder / "pytorch_lora_weights.safetensors")
+        learned += ["--adapt", str(folder / word)]
     return shlex.join(["sfumato", "generate", "-p", prompt, *learned])
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator
 
@@ -44,7 +45,7 @@ class Way:
     """
 
     name: str
-    solver: str
+    solver: str | Mapping[str, Any]
     top: float | None = None
     caption: str = ""
     learn: int = 0
@@ -65,7 +66,8 @@ class Way:
             pixels = images.to_work(picture, run.frame, background)[None]
             known = run.space.encode(pixels.to(run.device))
         run.known = known
-        alike = vary == 0 and self.control is None and not run.solver.stochastic
+        drawn = vary or self.control is not None or run.solver.stochastic
+        alike = not drawn and not run.process.prompts
         if run.n > len(known) and alike:
             log.warning("%s: all %d will be alike, nothing is drawn; give vary", self.name, run.n)
         inverted = self._of(run, known)

@@ -73,13 +73,13 @@ class DreamBooth:
         subject = config.subject
         if not subject.noun.strip():
             raise SfumatoError("dreambooth: no class noun; say what the subject is, such as dog")
-        model = load(config.model.start or "emoji", device=device, dtype="float32")
+        model = self.taught(load(config.model.start or "emoji", device=device, dtype="float32"))
         if model.text is None:
             raise SfumatoError(f"model {model.name}: reads no text, so it cannot learn a name")
         if subject.upsampler and not model.upsamplers:
             raise SfumatoError(f"subject.upsampler: model {model.name} has none; leave it out")
         self.shots = read_shots(Path(subject.pictures) if subject.pictures else data)
-        self.name = subject.name or naming.identifier_of(model, self.seed)
+        self.name = self.called(model)
         words = vocabulary_of(model) if subject.name else ()
         self.tokens = naming.inspected(tokens_of(model), self.name, words, spelled_by(model))
         self.subject_text = model.phrase(subject.wording.format(f"{self.name} {subject.noun}"))
@@ -111,7 +111,7 @@ class DreamBooth:
             large = Examples("large", photos, [self.subject_text], 0.0, self.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(keyed(f"{self.seed}/adapter"))
-            self.trainable = Trainable(model, config, self.texts)
+            self.trainable = self.trained(model)
         self.upsampler = None
         if large is not None:
             self.upsampler = SubjectUpsampler(self.trainable, config, large, self.subject_text)
@@ -119,6 +119,24 @@ class DreamBooth:
         measured = folder / "heldout.csv"
         past = report.read(measured) if measured.exists() else []
         self.best = max((row[report.CHOSEN] for row in past if report.CHOSEN in row), default=-inf)
+
+    def taught(self, model: Model) -> Model:
+        """The model that learns, with what it needs to know before."""
+        return model
+
+    def called(self, model: Model) -> str:
+        """The subject's name."""
+        return self.config.subject.name or naming.identifier_of(model, self.seed)
+
+    def trained(self, model: Model) -> Trainable:
+        """What of the model is trained."""
+        return Trainable(model, self.config, self.texts)
+
+    def write(
+        self, folder: Path, average: Mapping[str, Tensor], note: Mapping[str, Any]
+    ) -> tuple[Path, str]:
+        """What was learned, as files; the one to be named, and a line that says what."""
+        return exports.write(self.trainable, folder, average, note)
 
     def _class_pictures(self, model: Model, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
         """Their pixels (3, H, W) at work sizes."""
@@ -219,7 +237,7 @@ class DreamBooth:
         if balance > self.best:
             self.best = balance
             average = dict(self.parameters())
-            exports.write(self.trainable, self.folder / "best", average, self.note({}))
+            self.write(self.folder / "best", average, self.note({}))
         return measures
 
     def _sampled(self, text: str, n: int) -> list[Tensor]:
@@ -268,7 +286,7 @@ class DreamBooth:
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """Beside the checkpoint, so that `--adapt FOLDER` finds it; and run.json."""
-        file, line = exports.write(self.trainable, folder.parent, average, self.note(facts))
+        file, line = self.write(folder.parent, average, self.note(facts))
         log.info("%s", line)
         text = json.dumps({**self.note(facts), "file": line}, indent=1, ensure_ascii=False)
         checkpoint.put_text(folder.parent / "run.json", text)

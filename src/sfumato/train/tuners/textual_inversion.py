@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,8 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfumato.core.errors import SfumatoError, quoted
-from sfumato.core.noise import keyed
+from sfumato.core.errors import SfumatoError
 from sfumato.methods.cfg import CFG
 from sfumato.models import added_words, encoders
 from sfumato.models.files import adapter_files, learned_words
@@ -28,6 +26,7 @@ from sfumato.models.model import Model
 from sfumato.train import checkpoint
 from sfumato.train.config import Config
 from sfumato.train.grids import tiled
+from sfumato.train.subject import new_word
 from sfumato.train.subject.examples import Examples, Rows
 from sfumato.train.subject.shots import buckets, digests, fit, read_shots
 from sfumato.train.subject.trials import LEVELS, SHOWN, STEPS, guidance_of, mean_error
@@ -45,8 +44,6 @@ SENTENCES = (
     "a bright photo of {}",
     "a dark photo of {}",
 )
-JITTER = 0.05
-"""Spread of several vectors about their common start, in units of the table's own."""
 
 
 class TextualInversion:
@@ -63,23 +60,12 @@ class TextualInversion:
             )
         if not subject.noun.strip():
             raise SfumatoError(f"{config.tuner}: no noun to start from; say what the subject is")
-        noun = subject.noun.replace(" ", "-")
-        # two encoders' vectors are in a file that cannot say the word, so its name does
-        self.word = subject.name or (f"<{noun}>" if len(model.text.encoders) == 1 else f"my-{noun}")
-        if "." in self.word or "lora" in self.word:
-            raise SfumatoError(
-                f"subject.name {quoted(self.word)}: leave dots and 'lora' out, by which programs "
-                "tell other files"
-            )
+        self.word = new_word.word_of(model.text, subject)
         self.words = {
             str(k): nn.Parameter(self.start(model, encoder, k))
             for k, encoder in enumerate(model.text.encoders)
         }
-        taught = tuple(
-            replace(encoder, words={**encoder.words, self.word: self.words[str(k)]})
-            for k, encoder in enumerate(model.text.encoders)
-        )
-        self.model = replace(model, text=replace(model.text, encoders=taught))
+        self.model = new_word.taught(model, self.word, self.words)
         self.shots = read_shots(Path(subject.pictures) if subject.pictures else data)
         sizes = buckets(model.card.native, model.card.multiple)
         with torch.no_grad():
@@ -91,12 +77,10 @@ class TextualInversion:
 
     def start(self, model: Model, encoder: encoders.Encoder, k: int) -> Tensor:
         """The noun's vector, for each of the word's; several are spread a little."""
-        subject, table = self.config.subject, encoder.vectors.detach().float()
-        row = table[encoder.tokens(subject.noun)[0]]
-        generator = torch.Generator().manual_seed(keyed(f"{self.config.run.seed}/word/{k}"))
-        noise = torch.randn(subject.vectors, len(row), generator=generator).to(row)
-        spread = JITTER * float(table.std()) if subject.vectors > 1 else 0.0
-        return row + spread * noise
+        subject = self.config.subject
+        return new_word.start(
+            encoder, subject.noun, subject.vectors, f"{self.config.run.seed}/word/{k}"
+        )
 
     def parameters(self) -> dict[str, nn.Parameter]:
         return self.words
@@ -168,11 +152,8 @@ class TextualInversion:
         return folder / next(iter(files))
 
     def files(self, average: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-        """learned_embeds.safetensors as diffusers writes it; of two encoders, clip_l and clip_g in
-        a file whose name is the word."""
-        if len(average) == 1:
-            return {"learned_embeds.safetensors": {self.word: average["0"]}}
-        return {f"{self.word}.safetensors": {"clip_l": average["0"], "clip_g": average["1"]}}
+        """By their names."""
+        return new_word.files(self.word, average)
 
 
 def tuner(config: Config, data: Path, folder: Path, device: str) -> TextualInversion:
