@@ -24,7 +24,9 @@ from sfumato.methods.aesthetic import Aesthetic as Aesthetic
 from sfumato.methods.cfg import CFG as CFG
 from sfumato.methods.classifier import Classifier as Classifier
 from sfumato.methods.clip_guidance import CLIPGuidance as CLIPGuidance
+from sfumato.methods.dense_diffusion import DenseDiffusion as DenseDiffusion
 from sfumato.methods.diffstyler import DiffStyler as DiffStyler
+from sfumato.methods.diffuseit import DiffuseIT as DiffuseIT
 from sfumato.methods.gradient import Gradient as Gradient
 from sfumato.methods.ilvr import ILVR as ILVR
 from sfumato.methods.inpaint import Inpaint as Inpaint
@@ -34,6 +36,8 @@ from sfumato.methods.patch_nce import PatchNCE as PatchNCE
 from sfumato.methods.perceptual import Perceptual as Perceptual
 from sfumato.methods.prompt_to_prompt import PromptToPrompt as PromptToPrompt
 from sfumato.methods.sdedit import SDEdit as SDEdit
+from sfumato.methods.sdg import SDG as SDG
+from sfumato.methods.stego import Stego as Stego
 from sfumato.methods.temperature import Temperature as Temperature
 from sfumato.methods.threshold import Threshold as Threshold
 from sfumato.methods.total_variation import TotalVariation as TotalVariation

@@ -1,0 +1,222 @@
+"""DiffuseIT (arXiv 2209.15264): translate a picture by words or by another picture's style.
+
+The run begins from the noised picture. At every step the gradient, through the network, of a loss
+of P~ = s P + (1 - s) x_t with s = sigma_t keeps what a vision transformer's keys say of the layout,
+and brings its first token (or a CLIP's vector) to the style:
+  structure |S(k(P~)) - S(k(source))|^2, S the cosines of every two patches' keys
++ contrast  -log softmax of each patch's own key in the source among all (tau 0.07)
+- leave     |cls(P~) - cls(P~ of the step before)|^2, above a level
++ weight    |cls(P~) - cls(style)|^2; of words -cos(E(P~), E(text) - 0.4 E(was) + 0.2 E(source))
++ colour    |P~ - style|^2
++ inside    |P - clamp(P)|^2; above `limit` the run begins anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from sfumato.core.context import Call, Run
+from sfumato.core.errors import SfumatoError
+from sfumato.core.guides import Guide
+from sfumato.core.idle import Needs
+from sfumato.core.lazy import torch
+from sfumato.core.schedule import FAINTEST
+from sfumato.core.source import Decoder, Seen, Vision
+from sfumato.core.starts import BoundStart, Place
+from sfumato.images import Image
+from sfumato.methods import Method, knob, method
+from sfumato.methods.cfg import CFG
+from sfumato.methods.common.cutouts import Eye
+from sfumato.methods.common.fields import Background
+from sfumato.methods.common.kinds import Text, Weights
+from sfumato.methods.common.loss import decoder
+from sfumato.methods.common.reference import reference_pixels
+from sfumato.methods.common.sight import clip_for, sized
+from sfumato.methods.common.weights import record
+from sfumato.methods.patch_nce import contrast
+from sfumato.methods.sdedit import SDEdit
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.core.denoiser import Prediction
+    from sfumato.core.process import Process
+
+TAU = 0.07
+WAS, SOURCE = -0.4, 0.2  # parts of the vectors of what the picture is called now, and of itself
+Pull = Callable[["Tensor", Seen, Call], "Tensor"]
+
+
+@method
+class DiffuseIT(Method):
+    """Made for solver ddpm, which shifts its mean by Sigma times the gradient, and no guidance."""
+
+    verb: ClassVar[bool] = True
+    examples: ClassVar[tuple[str, ...]] = (
+        'photo.png --text "ink drawing" --was "3d render"',
+        "photo.png --style drawing.png",
+    )
+    slot: ClassVar[str | None] = "start"
+    solver: ClassVar[str | Mapping[str, Any] | None] = "ddpm"
+    defaults: ClassVar[tuple[Method, ...]] = (CFG(1.0),)
+    levels: ClassVar[tuple[str, ...]] = ("t_start",)
+
+    image: Annotated[Image, knob("the picture to translate")]
+    style: Annotated[Image | None, knob("a picture whose style it gets")] = None
+    text: Annotated[Text, knob("words for what it becomes; without style the prompt, if none")] = ""
+    was: Annotated[Text, knob("words for what it is now")] = ""
+    weight: Annotated[float, knob("pull to the style or words", main=True, ge=0, le=1e6)] = 2000.0
+    t_start: Annotated[
+        float | None, knob("level that it begins at, 0.6 if not given", unit="t", ge=0, le=1)
+    ] = None
+    repeats: Annotated[int, knob("how often the first step is walked", ge=1, le=100)] = 10
+    structure: Annotated[float, knob("weight of the keys' likeness", ge=0, le=1e6)] = 1000.0
+    contrast: Annotated[float, knob("weight of the keys' contrast", ge=0, le=1e6)] = 200.0
+    leave: Annotated[float, knob("push away from the step before", ge=0, le=1e6)] = 100.0
+    until: Annotated[
+        float, knob("level above which that acts", unit="t", ge=0, le=1), Needs("leave>0")
+    ] = 0.5
+    colour: Annotated[
+        float, knob("weight of the style's own pixels", ge=0, le=1e6), Needs("style")
+    ] = 3000.0
+    inside: Annotated[float, knob("weight of values out of range", ge=0, le=1e6)] = 200.0
+    limit: Annotated[
+        float, knob("mean square beyond the range at which it begins anew; 0: never", ge=0, le=1e3)
+    ] = 0.01
+    vit: Annotated[
+        Weights | None, knob("folder or org/name of a ViT, DINO or CLIP; the model's CLIP if none")
+    ] = None
+    clip: Annotated[
+        Weights | None, knob("folder or org/name of a clean CLIP for words; the model's own else")
+    ] = None
+    decoder: Annotated[
+        Literal["full", "tiny"], knob("of a latent model: what is looked through; tiny is faster")
+    ] = "full"
+    background: Background = "white"
+
+    passes: ClassVar[int] = 1
+
+    def __call__(self, process: Process) -> Process:
+        return process.add(start=self, guides=(self,))
+
+    def place(self) -> Place:
+        return Place.of(self.image)
+
+    def level(self, process: Process) -> float:
+        return process.starts_at(0.6) if self.t_start is None else self.t_start
+
+    def path(self, times: tuple[float, ...]) -> tuple[float, ...]:
+        return (*times[:2] * (self.repeats - 1), *times) if len(times) > 1 else times
+
+    def bind_start(self, run: Run) -> BoundStart:
+        given = {} if self.image.is_tensor else {"background": self.background}
+        return SDEdit(self.image, **given).bind_start(run)
+
+    def bind_guide(self, run: Run) -> Guide:
+        if run.source is None:
+            raise SfumatoError("diffuseit: needs a model, whose CLIP or ViT looks at pictures")
+        vision = run.source.vision(self.vit)
+        if vision is None:
+            raise SfumatoError("diffuseit: this model has no CLIP; give vit, a folder or org/name")
+        record(run, self.id, "vit", vision.origin)
+        assert run.known is not None
+        decode = decoder(self.id, run, self.decoder)
+        with torch.no_grad():
+            pixels = run.space.decode(run.known)
+            seen = vision(sized(pixels, vision.size))
+            pulls = [self._to_style(run, vision)] if self.style is not None else []
+            words = self.text if self.text.strip() or self.style is not None else run.process.prompt
+            if words.strip():
+                pulls.append(self._to_words(run, words, pixels))
+        if not pulls and self.weight:
+            raise SfumatoError("diffuseit: nothing to translate to; give style, text or a prompt")
+        return Translation(self, vision, seen, pulls, decode)
+
+    def _to_style(self, run: Run, vision: Vision) -> Pull:
+        wanted = reference_pixels(self.id, self.style, run)
+        whole = level_vector(vision(sized(wanted, vision.size)).whole)
+
+        def pull(pixels: Tensor, seen: Seen, call: Call) -> Tensor:
+            near = (level_vector(seen.whole) - whole).square().mean(1)
+            return self.weight * near + self.colour * mean(pixels - wanted)
+
+        return pull
+
+    def _to_words(self, run: Run, words: str, pixels: Tensor) -> Pull:
+        clip = clip_for(self.id, run, self.clip, noised=False)
+        eye = Eye(clip)
+        vector = clip.text([words]) + SOURCE * eye(pixels, run.call(-1, run.level, run.level))[0]
+        if self.was.strip():
+            vector = vector + WAS * clip.text([self.was])
+        wanted = torch.nn.functional.normalize(vector, dim=-1)
+
+        def pull(pixels: Tensor, seen: Seen, call: Call) -> Tensor:
+            return -self.weight * (eye(pixels, call) * wanted).sum(-1).mean(0)
+
+        return pull
+
+
+@dataclass(frozen=True, eq=False)
+class Translation(Guide):
+    """source: what is seen of the picture; pulls: to style and words; decode: states to pixels."""
+
+    method: DiffuseIT
+    vision: Vision
+    source: Seen
+    pulls: list[Pull]
+    decode: Decoder
+
+    name = "diffuseit"
+    through = "network"
+    faintest = FAINTEST
+
+    def logp(self, x: Tensor, pred: Prediction, call: Call) -> Tensor:
+        m, share = self.method, call.sigma / math.hypot(call.alpha, call.sigma)
+        held = x / math.hypot(call.alpha, call.sigma)
+        pixels = self.decode(share * pred.x0 + (1 - share) * held)
+        clean = pixels if share == 1 else self.decode(pred.x0)
+        out = mean(clean - clean.clamp(-1, 1))
+        if m.limit and float(out.max()) > m.limit:
+            call.restart(float(out.max()))
+        call.count("vit")
+        seen = self.vision(sized(pixels, self.vision.size))
+        loss = m.inside * out
+        if m.structure:
+            gap = alike(seen.keys) - alike(self.source.keys)
+            loss = loss + m.structure * gap.square().mean((1, 2))
+        if m.contrast:
+            keys = self.source.keys.expand_as(seen.keys)
+            loss = loss + m.contrast * contrast(seen.keys, keys, TAU).mean(1)
+        before = self._before(level_vector(seen.whole), call)
+        if m.leave and before is not None and call.t > m.until:
+            loss = loss - m.leave * (level_vector(seen.whole) - before).square().mean(1)
+        for pull in self.pulls:
+            loss = loss + pull(pixels, seen, call)
+        return -loss
+
+    def _before(self, whole: Tensor, call: Call) -> Tensor | None:
+        """What was seen at the step before; what is seen now is kept for the next one."""
+        step, last, now = call.memo.get(self.name, (None, None, None))
+        last = last if step == call.i else now
+        call.memo[self.name] = (call.i, last, whole.detach())
+        before: Tensor | None = last
+        return before
+
+
+def alike(keys: Tensor) -> Tensor:
+    """Cosines of every two patches' keys, (B, patches, patches)."""
+    rows = torch.nn.functional.normalize(keys, dim=-1)
+    return rows @ rows.mT
+
+
+def level_vector(whole: Tensor) -> Tensor:
+    """(B, E) of mean square 1, whatever the transformer's scale."""
+    return torch.nn.functional.normalize(whole, dim=-1) * whole.shape[-1] ** 0.5
+
+
+def mean(difference: Tensor) -> Tensor:
+    """Mean square of each picture, (B,)."""
+    return difference.square().flatten(1).mean(1)
