@@ -179,8 +179,8 @@ class Translation(Guide):
         pixels = self.decode(share * pred.x0 + (1 - share) * held)
         clean = pixels if share == 1 else self.decode(pred.x0)
         out = mean(clean - clean.clamp(-1, 1))
-        if m.limit and float(out.max()) > m.limit:
-            call.restart(float(out.max()))
+        if m.limit and (worst := float(out.detach().max())) > m.limit:
+            call.restart(worst)
         call.count("vit")
         seen = self.vision(sized(pixels, self.vision.size))
         loss = m.inside * out

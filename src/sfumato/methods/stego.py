@@ -52,7 +52,7 @@ class Stego(Method):
         "--reveal apple.png --recipe apple.png --key elm",
     )
     slot: ClassVar[str | None] = "start"
-    solver: ClassVar[str | Mapping[str, Any] | None] = "ddim"
+    solver: ClassVar[str | Mapping[str, Any] | None] = "iplms"  # of as many calls the best way back
     defaults: ClassVar[tuple[Method, ...]] = (CFG(1.0), Threshold("none"))
 
     message: Annotated[Secret | None, knob("text to hide", main=True), Needs("!reveal")] = None

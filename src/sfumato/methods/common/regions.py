@@ -62,7 +62,11 @@ class Region:
 
 
 def _read(given: Any, info: ValidationInfo) -> Any:
-    return Region.read(given) if isinstance(given, str) and info.mode == "python" else given
+    if isinstance(given, str) and info.mode == "python":
+        return Region.read(given)
+    if isinstance(given, dict) and isinstance(given.get("box"), list):  # JSON has no tuples
+        return {**given, "box": tuple(given["box"])}
+    return given
 
 
 Written = Annotated[Region, BeforeValidator(_read)]
