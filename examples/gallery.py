@@ -22,8 +22,8 @@ NOT_EXAMPLES = ("demo", "gallery")
 ORDER = (
     "sdedit", "stroke_edit", "compositing", "ilvr_variations", "ilvr_translation", "ilvr_paint",
     "ilvr_scribble", "inpaint", "outpaint", "diffstyler", "losses", "instruction", "gradient",
-    "dreambooth", "compose", "cfg", "clip_guidance", "classifier", "threshold", "temperature",
-    "upscale", "sweep",
+    "dense_diffusion", "sdg", "diffuseit", "stego", "dreambooth", "compose", "cfg",
+    "clip_guidance", "classifier", "threshold", "temperature", "upscale", "sweep",
 )  # fmt: skip
 """On the page; what is not listed comes last."""
 INTRODUCTION = """# Gallery

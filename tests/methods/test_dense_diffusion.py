@@ -83,13 +83,16 @@ def test_regions_lie_where_the_picture_is_worked_on() -> None:
     run = process().plan().run
     rows = masks("d", regions.regions, regions.layout, run)
     assert rows.shape == (2, 32, 32)
-    assert rows[0, :, :16].min() == 1 and rows[0, :, 16:].max() == 0
-    assert rows[1, 8:, :16].min() == 1 and rows[1].sum() == 24 * 16
+    assert rows[0, :, :16].min() == 1
+    assert rows[0, :, 16:].max() == 0
+    assert rows[1, 8:, :16].min() == 1
+    assert rows[1].sum() == 24 * 16
     whole = (process() | sf.SDEdit(photo(32, 20), t0=0.5)).plan().run
     rows = masks("d", DenseDiffusion(regions=("a=0,0.5,1,1",)).regions, None, whole)
-    left, top = whole.frame.offset
+    _left, top = whole.frame.offset
     height = whole.frame.scaled[1]
-    assert rows[0, top + height // 2 :].min() == 1 and rows[0, : top + height // 2].max() == 0
+    assert rows[0, top + height // 2 :].min() == 1
+    assert rows[0, : top + height // 2].max() == 0
     with pytest.raises(SfumatoError, match="needs layout"):
         masks("d", regions.regions, None, run)
     with pytest.raises(SfumatoError, match="give both the same shape"):

@@ -138,7 +138,8 @@ def test_it_keeps_the_layout_and_takes_the_words() -> None:
     without = last(process(steps=steps) | DiffuseIT(picture, **given, structure=0, contrast=0))
     plain = last(process(steps=steps, solver="ddpm") | sf.CFG(1) | sf.SDEdit(picture, t0=0.6))
     vision, eye = bundled().vision(), bundled().clip()
-    assert vision is not None and eye is not None
+    assert vision is not None
+    assert eye is not None
     known = sf.images.to_work(sf.open_image(picture), process().plan().run.frame)[None]
     wanted = alike(vision(known).keys)
 
@@ -172,7 +173,8 @@ def test_a_transformer_of_the_users(kind: str, tmp_path: Path) -> None:
     vision = bundled().vision(str(tmp_path))
     assert vision is not None
     seen = vision(torch.rand(2, 3, vision.size, vision.size))
-    assert seen.keys.shape[:2] == (2, 9) and len(seen.whole) == 2
+    assert seen.keys.shape[:2] == (2, 9)
+    assert len(seen.whole) == 2
     made = process(steps=2) | DiffuseIT(photo(), text="heart", vit=str(tmp_path), limit=0)
     recipe = made.sample().recipe
     assert recipe.run["weights"]["diffuseit.vit"]["name"] == tmp_path.name

@@ -75,7 +75,8 @@ def test_layers_end_with_the_clips_own_vector(folder: Path, tmp_path: Path) -> N
         time = torch.tensor([3, 3])
         *tokens, vectors = own.layers(x, time)
         assert torch.equal(vectors, own.image(x, time))
-        assert {len(t) for t in tokens} == {2} and {t.ndim for t in tokens} == {3}
+        assert {len(t) for t in tokens} == {2}
+        assert {t.ndim for t in tokens} == {3}
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from sfumato.core.lazy import torch
 from sfumato.core.schedule import FAINTEST
 from sfumato.core.source import Decoder, Seen, Vision
 from sfumato.core.starts import BoundStart, Place
-from sfumato.images import Image
+from sfumato.images import Image, ImageInput
 from sfumato.methods import Method, knob, method
 from sfumato.methods.cfg import CFG
 from sfumato.methods.common.cutouts import Eye
@@ -112,8 +112,10 @@ class DiffuseIT(Method):
         return (*times[:2] * (self.repeats - 1), *times) if len(times) > 1 else times
 
     def bind_start(self, run: Run) -> BoundStart:
-        given = {} if self.image.is_tensor else {"background": self.background}
-        return SDEdit(self.image, **given).bind_start(run)
+        start = SDEdit(self.image)
+        if not self.image.is_tensor:  # which has none
+            start = SDEdit(self.image, background=self.background)
+        return start.bind_start(run)
 
     def bind_guide(self, run: Run) -> Guide:
         if run.source is None:
@@ -127,7 +129,7 @@ class DiffuseIT(Method):
         with torch.no_grad():
             pixels = run.space.decode(run.known)
             seen = vision(sized(pixels, vision.size))
-            pulls = [self._to_style(run, vision)] if self.style is not None else []
+            pulls = [] if self.style is None else [self._to_style(run, self.style, vision)]
             words = self.text if self.text.strip() or self.style is not None else run.process.prompt
             if words.strip():
                 pulls.append(self._to_words(run, words, pixels))
@@ -135,8 +137,8 @@ class DiffuseIT(Method):
             raise SfumatoError("diffuseit: nothing to translate to; give style, text or a prompt")
         return Translation(self, vision, seen, pulls, decode)
 
-    def _to_style(self, run: Run, vision: Vision) -> Pull:
-        wanted = reference_pixels(self.id, self.style, run)
+    def _to_style(self, run: Run, style: ImageInput, vision: Vision) -> Pull:
+        wanted = reference_pixels(self.id, style, run)
         whole = level_vector(vision(sized(wanted, vision.size)).whole)
 
         def pull(pixels: Tensor, seen: Seen, call: Call) -> Tensor:
@@ -214,7 +216,8 @@ def alike(keys: Tensor) -> Tensor:
 
 def level_vector(whole: Tensor) -> Tensor:
     """(B, E) of mean square 1, whatever the transformer's scale."""
-    return torch.nn.functional.normalize(whole, dim=-1) * whole.shape[-1] ** 0.5
+    scaled: Tensor = torch.nn.functional.normalize(whole, dim=-1) * whole.shape[-1] ** 0.5
+    return scaled
 
 
 def mean(difference: Tensor) -> Tensor:

@@ -105,6 +105,7 @@ class Stego(Method):
                 f"stego: the picture is made at {width}x{height} and would then be resized, which "
                 f"blurs the message; give size {width}x{height}"
             )
+        assert self.message is not None
         bits = payload.write(self.message.text("stego: message"), self.id)
         projection = Projection(self.projection, self.bits)
         if projection.alike and run.n > 1:

@@ -251,6 +251,7 @@ class ImageEncoder(nn.Module):
         *_, before, last = self.blocks.layers(*self._entered(x, time))
         *_, (_, block), (_, output) = self.blocks.items()
         attention = block.f_attn
+        assert isinstance(attention, Attention)
         return attention.f_k(attention.ln(before))[:, 1:], output(last[:, 0])
 
     def _entered(self, x: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
