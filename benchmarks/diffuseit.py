@@ -5,7 +5,7 @@ same run without the keys' terms, without the repeated first step, and against S
 level with the words as its prompt; the same seeds. Style: the classifier's probability of ink
 against 3d render; layout: intersection over union of what is not white, with the input; content:
 cosine of the judge's features. 95 % bootstrap intervals over pictures.
-`python benchmarks/diffuseit.py [--model emoji] [-n 16] [-o out/diffuseit]`.
+`python benchmarks/diffuseit.py [--model emoji] [-n 8] [-o out/diffuseit]`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def iou(x: Tensor, y: Tensor) -> Tensor:
 
 
 def main() -> None:
-    given = options(__doc__, 16, "diffuseit")
+    given = options(__doc__, 8, "diffuseit")
     model = sf.load(given.model, dtype="float32")
     if model.clip() is None:
         raise SystemExit(f"{model.name} has no CLIP")

@@ -5,7 +5,7 @@ probability of that style against 3d render; with a held-out ink drawing as the 
 for content, structure and style, and the judge's cosine with it; beside it the same CLIP looking at
 the predicted picture. Classifier and judge steer nothing here. 95 % bootstrap intervals over
 pictures.
-`python benchmarks/sdg.py [--model emoji] [-n 24] [-o out/sdg]`.
+`python benchmarks/sdg.py [--model emoji] [-n 16] [-o out/sdg]`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SEED = 0
 
 
 def main() -> None:
-    given = options(__doc__, 24, "sdg")
+    given = options(__doc__, 16, "sdg")
     model = sf.load(given.model, dtype="float32")
     if model.clip() is None:
         raise SystemExit(f"{model.name} has no CLIP")

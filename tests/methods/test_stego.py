@@ -207,10 +207,11 @@ def test_what_cannot_be_is_said() -> None:
 def test_on_latents_and_without_a_model(folder: Path) -> None:
     """What a random autoencoder loses is said; an analytic denoiser loses nothing."""
     model = sf.load(str(folder), dtype="float32")
-    made: Any = model.process("red cat", n=2, steps=2) | sf.Stego(message="x")
-    result = made.sample()
-    assert len(result.answers["right"]) == 2
-    assert list(result.calls) == [made.calls]
+    for given in ({}, {"spacing": "model"}):
+        made: Any = model.process("red cat", n=2, steps=2, **given) | sf.Stego(message="x")
+        result = made.sample()
+        assert len(result.answers["right"]) == 2
+        assert list(result.calls) == [made.calls]
 
     schedule = named("squaredcos_cap_v2")
 

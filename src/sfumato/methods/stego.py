@@ -234,7 +234,8 @@ class Back:
         read = replace(
             process, source=None, start=None, canvas=None, guides=(), taps=(), methods=(),
             within=(), n=len(pixels), shape=run.shape, geometry=None, stages=1, prompts=(),
-            solver=run.solver, cond=process.condition(None, False),
+            solver=run.solver, spacing=self.up[::-1], n_steps=None,
+            cond=process.condition(None, False),
             null=process.condition(None, True) if process.aways else None,
             positives=tuple(self._told(b, False) for b in process.positives),
             aways=tuple(self._told(b, True) for b in process.aways),
