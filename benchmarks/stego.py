@@ -23,7 +23,8 @@ from sfumato.images import from_tensor
 from sfumato.measure import heldout
 from sfumato.measure.evaluate import pixels
 from sfumato.methods.common.payload import Payload
-from sfumato.methods.stego import Back, Projection
+from sfumato.methods.common.projection import Projection
+from sfumato.methods.common.way_back import Back
 from sfumato.metrics.kernel import kernel_estimate, mean
 
 KINDS: tuple[tuple[Literal["mn", "mb", "mc"], int], ...] = (

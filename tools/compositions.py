@@ -98,9 +98,11 @@ def made(model: sf.Model) -> dict[str, Method]:
 
 
 def last(model: sf.Model, methods: tuple[Method, ...]) -> Tensor:
-    """The last state of two steps; an upsampler's where a method needs one."""
+    """The last state of two steps; an upsampler's where a method needs one, and at the model's own
+    size where one reads no other."""
     stages = 2 if any(method.id == "upscale" for method in methods) else 1
-    process: Any = model.process(PROMPT, steps=2, size=SIZE, stages=stages)
+    size = None if any(method.id == "classifier" for method in methods) else SIZE
+    process: Any = model.process(PROMPT, steps=2, size=size, stages=stages)
     for method in methods:
         process = process | method
     with torch.no_grad():

@@ -19,7 +19,7 @@ from sfumato.core.denoiser import Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import named
 from sfumato.methods.common.payload import Payload
-from sfumato.methods.stego import Projection
+from sfumato.methods.common.projection import Projection
 from sfumato.models.replay import read_recipe
 
 __all__ = ["folder", "home"]  # fixtures

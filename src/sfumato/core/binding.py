@@ -84,7 +84,9 @@ def bind(process: Process, seed: int, noise: Noise | None = None, planned: bool 
     terms += [_term(loop, branch, True) for branch in process.aways]
     mixture = Mixture(terms, run.schedule, run.n, process.rows_max, run.taps)
     run.tied = mixture.tied
-    guides = [*(guide.bind_guide(run) for guide in process.guides), *run.guides]
+    # by name, so that sums of equal rank do not follow the order of typing
+    guides = sorted((guide.bind_guide(run) for guide in process.guides), key=lambda g: g.name)
+    guides += run.guides
     loop.steering = Steering(mixture, guides, run.solver.mean_shift)
     if not planned:
         for line in loop.steering.idle("" if process.source is None else process.negative):

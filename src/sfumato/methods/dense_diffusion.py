@@ -19,6 +19,7 @@ from sfumato.core.mixture import Branch
 from sfumato.core.taps import ATTENTIONS, Site, Tap
 from sfumato.images import Image
 from sfumato.methods import Method, knob, method
+from sfumato.methods.common.apart import read_apart
 from sfumato.methods.common.regions import Written, masks
 from sfumato.methods.common.words import columns, holds, spans_of
 
@@ -92,24 +93,10 @@ class Layout(Tap):
 
     def condition(self, cond: Cond, branch: Branch, run: Run) -> Cond:
         """The regions' words as they are read alone, in their places in the prompt."""
-        source = branch.source or run.source
-        if not self.method.apart or source is None:
+        if not self.method.apart:
             return cond
-        process = run.process
-        denoiser = branch.denoiser or process.denoiser
-        ready = denoiser.prepare(cond)
-        for k, region in enumerate(self.method.regions):
-            spans = spans_of(self.name, source, region.words, process.texts)
-            own = torch.tensor(columns(self.name, region.words, spans, region.words))
-            text = source.encode([region.words], process.label, process.texts)
-            others = {n: v[:1] for n, v in ready.items() if not are_text(n) and n not in text}
-            alone = denoiser.prepare(Cond({**others, **text}))
-            for row, columns_of in enumerate(self.member[:, k]):
-                theirs = columns_of.nonzero()[:, 0].cpu()
-                if len(theirs) and len(theirs) % len(own) == 0:  # once, or as often as it is said
-                    own_again = own.repeat(len(theirs) // len(own))
-                    ready = _spliced(ready, row, theirs, alone, own_again)
-        return ready
+        texts = [(r.words, self.member[:, k]) for k, r in enumerate(self.method.regions)]
+        return read_apart(self.name, texts, cond, branch, run)
 
     def scores(self, s: Tensor, site: Site, call: Call) -> Tensor:
         m, faded = self.method, call.t**POWER
@@ -140,26 +127,3 @@ def _moved(s: Tensor, same: Tensor, share: Tensor, inside: Tensor, weight: float
     up, down = s.amax(-1, keepdim=True) - s, s - s.amin(-1, keepdim=True)
     anywhere = inside.amax(0)[:, None]
     return s + weight * (1 - share) * anywhere * (same * up - (1 - same) * down)
-
-
-def _spliced(cond: Cond, row: int, theirs: Tensor, alone: Cond, own: Tensor) -> Cond:
-    """The condition with columns of a row's text taken from another text's."""
-
-    def put(name: str, value: Tensor) -> Tensor:
-        if not are_columns(name):
-            return value
-        value = value.clone()
-        value[row][..., theirs, :] = alone[name][0][..., own, :]
-        return value
-
-    return Cond({name: put(name, value) for name, value in cond.items()})
-
-
-def are_columns(name: str) -> bool:
-    """Whether a prepared condition of that name has the text's columns as its last axis but one."""
-    return name == "context" or name.startswith(("text_k.", "text_v."))
-
-
-def are_text(name: str) -> bool:
-    """Whether it is made of the text."""
-    return are_columns(name) or name == "text_emb"

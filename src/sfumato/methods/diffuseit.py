@@ -13,18 +13,15 @@ and brings its first token (or a CLIP's vector) to the style:
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from sfumato.core.context import Call, Run
+from sfumato.core.context import Run
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Guide
 from sfumato.core.idle import Needs
 from sfumato.core.lazy import torch
-from sfumato.core.schedule import FAINTEST
-from sfumato.core.source import Decoder, Seen, Vision
+from sfumato.core.source import Vision
 from sfumato.core.starts import BoundStart, Place
 from sfumato.images import Image, ImageInput
 from sfumato.methods import Method, knob, method
@@ -35,19 +32,16 @@ from sfumato.methods.common.kinds import Text, Weights
 from sfumato.methods.common.loss import decoder
 from sfumato.methods.common.reference import reference_pixels
 from sfumato.methods.common.sight import clip_for, sized
+from sfumato.methods.common.translation import Pull, Terms, Translation, to_picture, to_vector
 from sfumato.methods.common.weights import record
-from sfumato.methods.patch_nce import contrast
 from sfumato.methods.sdedit import SDEdit
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sfumato.core.denoiser import Prediction
     from sfumato.core.process import Process
 
-TAU = 0.07
 WAS, SOURCE = -0.4, 0.2  # parts of the vectors of what the picture is called now, and of itself
-Pull = Callable[["Tensor", Seen, Call], "Tensor"]
 
 
 @method
@@ -135,17 +129,13 @@ class DiffuseIT(Method):
                 pulls.append(self._to_words(run, words, pixels))
         if not pulls and self.weight:
             raise SfumatoError("diffuseit: nothing to translate to; give style, text or a prompt")
-        return Translation(self, vision, seen, pulls, decode)
+        weights = Terms(
+            self.structure, self.contrast, self.leave, self.until, self.inside, self.limit
+        )
+        return Translation(weights, vision, seen, pulls, decode)
 
     def _to_style(self, run: Run, style: ImageInput, vision: Vision) -> Pull:
-        wanted = reference_pixels(self.id, style, run)
-        whole = level_vector(vision(sized(wanted, vision.size)).whole)
-
-        def pull(pixels: Tensor, seen: Seen, call: Call) -> Tensor:
-            near = (level_vector(seen.whole) - whole).square().mean(1)
-            return self.weight * near + self.colour * mean(pixels - wanted)
-
-        return pull
+        return to_picture(vision, reference_pixels(self.id, style, run), self.weight, self.colour)
 
     def _to_words(self, run: Run, words: str, pixels: Tensor) -> Pull:
         clip = clip_for(self.id, run, self.clip, noised=False)
@@ -153,73 +143,4 @@ class DiffuseIT(Method):
         vector = clip.text([words]) + SOURCE * eye(pixels, run.call(-1, run.level, run.level))[0]
         if self.was.strip():
             vector = vector + WAS * clip.text([self.was])
-        wanted = torch.nn.functional.normalize(vector, dim=-1)
-
-        def pull(pixels: Tensor, seen: Seen, call: Call) -> Tensor:
-            return -self.weight * (eye(pixels, call) * wanted).sum(-1).mean(0)
-
-        return pull
-
-
-@dataclass(frozen=True, eq=False)
-class Translation(Guide):
-    """source: what is seen of the picture; pulls: to style and words; decode: states to pixels."""
-
-    method: DiffuseIT
-    vision: Vision
-    source: Seen
-    pulls: list[Pull]
-    decode: Decoder
-
-    name = "diffuseit"
-    through = "network"
-    faintest = FAINTEST
-
-    def logp(self, x: Tensor, pred: Prediction, call: Call) -> Tensor:
-        m, share = self.method, call.sigma / math.hypot(call.alpha, call.sigma)
-        held = x / math.hypot(call.alpha, call.sigma)
-        pixels = self.decode(share * pred.x0 + (1 - share) * held)
-        clean = pixels if share == 1 else self.decode(pred.x0)
-        out = mean(clean - clean.clamp(-1, 1))
-        if m.limit and (worst := float(out.detach().max())) > m.limit:
-            call.restart(worst)
-        call.count("vit")
-        seen = self.vision(sized(pixels, self.vision.size))
-        loss = m.inside * out
-        if m.structure:
-            gap = alike(seen.keys) - alike(self.source.keys)
-            loss = loss + m.structure * gap.square().mean((1, 2))
-        if m.contrast:
-            keys = self.source.keys.expand_as(seen.keys)
-            loss = loss + m.contrast * contrast(seen.keys, keys, TAU).mean(1)
-        before = self._before(level_vector(seen.whole), call)
-        if m.leave and before is not None and call.t > m.until:
-            loss = loss - m.leave * (level_vector(seen.whole) - before).square().mean(1)
-        for pull in self.pulls:
-            loss = loss + pull(pixels, seen, call)
-        return -loss
-
-    def _before(self, whole: Tensor, call: Call) -> Tensor | None:
-        """What was seen at the step before; what is seen now is kept for the next one."""
-        step, last, now = call.memo.get(self.name, (None, None, None))
-        last = last if step == call.i else now
-        call.memo[self.name] = (call.i, last, whole.detach())
-        before: Tensor | None = last
-        return before
-
-
-def alike(keys: Tensor) -> Tensor:
-    """Cosines of every two patches' keys, (B, patches, patches)."""
-    rows = torch.nn.functional.normalize(keys, dim=-1)
-    return rows @ rows.mT
-
-
-def level_vector(whole: Tensor) -> Tensor:
-    """(B, E) of mean square 1, whatever the transformer's scale."""
-    scaled: Tensor = torch.nn.functional.normalize(whole, dim=-1) * whole.shape[-1] ** 0.5
-    return scaled
-
-
-def mean(difference: Tensor) -> Tensor:
-    """Mean square of each picture, (B,)."""
-    return difference.square().flatten(1).mean(1)
+        return to_vector(eye, vector, self.weight)

@@ -9,30 +9,24 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from sfumato import images
-from sfumato.core.binding import invert
-from sfumato.core.context import Call, Run
-from sfumato.core.denoiser import Cond
+from sfumato.core.context import Run
 from sfumato.core.errors import SfumatoError
 from sfumato.core.idle import Needs
-from sfumato.core.lazy import torch
-from sfumato.core.mixture import Branch
-from sfumato.core.plan import calls_along
 from sfumato.core.starts import BoundStart, Place, PriorNoise
 from sfumato.images import Image
 from sfumato.methods import Method, knob, method
 from sfumato.methods.cfg import CFG
 from sfumato.methods.common.payload import Payload
+from sfumato.methods.common.projection import Hidden, Projection
 from sfumato.methods.common.secret import Secret
+from sfumato.methods.common.way_back import Back, Check
 from sfumato.methods.threshold import Threshold
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from sfumato.core.process import Process
 
 log = logging.getLogger("sfumato")
@@ -139,141 +133,3 @@ class Stego(Method):
                 )
             run.answers["message"] = text
         return PriorNoise()  # never drawn from: the picture is the result
-
-
-@dataclass(frozen=True)
-class Projection:
-    """Bits as noise of mean 0 and variance 1 (for random bits), and back.
-
-    mn: |n| with the bit as its sign, exactly normal. mb: 2^bits levels, equally spaced, neighbours
-    one bit apart. mc: 0 for 0, the root of 2 with the noise's sign for 1.
-    """
-
-    name: Literal["mn", "mb", "mc"]
-    bits: int = 1
-
-    @property
-    def alike(self) -> bool:
-        """Whether nothing of it is noise."""
-        return self.name == "mb"
-
-    @cached_property
-    def levels(self) -> Tensor:
-        """The level of each group of bits, read as a number from its first bit up."""
-        count = 1 << self.bits
-        index = torch.arange(count)
-        levels = torch.empty(count)
-        levels[index ^ (index >> 1)] = (index - (count - 1) / 2) * math.sqrt(12 / (count**2 - 1))
-        return levels
-
-    def hide(self, bits: Tensor, noise: Tensor) -> Tensor:
-        """bits (values of a state times bits,), noise (B, ...) -> the state's noise (B, ...)."""
-        rows = bits.view(-1, self.bits).to(noise.device)
-        if self.name == "mb":
-            label = (rows << torch.arange(self.bits, device=rows.device)).sum(1)
-            state = self.levels.to(noise)[label].view(noise.shape[1:])
-            return state.expand_as(noise)
-        own = rows[:, 0].view(noise.shape[1:]).to(noise)
-        if self.name == "mc":
-            return own * math.sqrt(2) * noise.sign()
-        return noise.abs() * (2 * own - 1)
-
-    def values(self, state: Tensor) -> Tensor:
-        """(B, ...) -> (B, values times bits): above 0 where a 1 is likelier."""
-        flat = state.flatten(1)
-        if self.name == "mc":
-            return flat.abs() - math.sqrt(0.5)
-        if self.name == "mn":
-            return flat
-        far = (flat[..., None] - self.levels.to(flat)).square()
-        planes = [torch.arange(1 << self.bits, device=flat.device) >> k & 1
-                  for k in range(self.bits)]  # fmt: skip
-        clear = [far[..., one == 0].amin(-1) - far[..., one == 1].amin(-1) for one in planes]
-        return torch.stack(clear, -1).flatten(1) * (1 << self.bits) / 8
-
-
-@dataclass(frozen=True)
-class Hidden:
-    """bits: one for each place of a state."""
-
-    projection: Projection
-    bits: Tensor
-
-    def state(self, call: Call, like: Tensor) -> Tensor:
-        std: float = call.schedule.prior(call.t)
-        return self.projection.hide(self.bits, call.noise("prior", like)) * std
-
-
-@dataclass(frozen=True, eq=False)
-class Back:
-    """The way from a finished picture up to its noise, along the run's own times and branches;
-    without guides and taps, as every inversion."""
-
-    run: Run
-
-    @cached_property
-    def up(self) -> tuple[float, ...]:
-        """Rising times from 0 to 1."""
-        down = self.run.process.spaced(1.0)
-        if down[-1] > 0:
-            raise SfumatoError(f"stego: spacing ends at {down[-1]:g}; reading begins at 0")
-        return down[::-1]
-
-    @property
-    def calls(self) -> int:
-        """Network calls that it will take."""
-        process = self.run.process
-        networks = {branch.denoiser for branch in process.positives or (Branch("positive"),)}
-        networks |= {branch.denoiser for branch in process.aways if branch.at(0.5) != 1}
-        return len(networks) * calls_along(self.run.solver, self.up, self.run.schedule)
-
-    def noise(self, pixels: Tensor) -> tuple[Tensor, int]:
-        """Pixels (B, 3, H, W) in [-1, 1] -> noise of unit variance, and the calls it took."""
-        run = self.run
-        process = run.process
-        read = replace(
-            process, source=None, start=None, canvas=None, guides=(), taps=(), methods=(),
-            within=(), n=len(pixels), shape=run.shape, geometry=None, stages=1, prompts=(),
-            solver=run.solver, spacing=self.up[::-1], n_steps=None,
-            cond=process.condition(None, False),
-            null=process.condition(None, True) if process.aways else None,
-            positives=tuple(self._told(b, False) for b in process.positives),
-            aways=tuple(self._told(b, True) for b in process.aways),
-        )  # fmt: skip
-        path, calls = invert(read, run.space.encode(pixels.to(run.device)), self.up)
-        return path[-1] / run.schedule.prior(1.0), calls
-
-    def _told(self, branch: Branch, away: bool) -> Branch:
-        """The branch with its words read, since the process that walks back has no model."""
-        if branch.cond is not None and not isinstance(branch.cond, str):
-            return branch
-        cond: Cond = self.run.process.condition(branch.cond, away, branch.source)
-        return replace(branch, cond=cond)
-
-
-@dataclass(frozen=True, eq=False)
-class Check:
-    """Reads the message back from finished pixels, rounded to 8 bits as they will be saved."""
-
-    run: Run
-    back: Back
-    payload: Payload
-    projection: Projection
-    bits: Tensor
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        rounded = ((pixels + 1) * 127.5).round().clamp(0, 255) / 127.5 - 1
-        noise, calls = self.back.noise(rounded)
-        self.run.before += calls
-        values = self.projection.values(noise).cpu()
-        right = ((values > 0) == self.bits.bool()).float().mean(1)
-        read = [self.payload.read(row) is not None for row in values]
-        self.run.answers["bits"] = len(self.bits)
-        self.run.answers["right"] = [round(share, 4) for share in right.tolist()]
-        self.run.answers["readable"] = read
-        if not all(read):
-            log.warning(
-                "stego: %d of %d pictures do not give the message back; give more steps, a "
-                "coloured background, or a shorter message", read.count(False), len(read),
-            )  # fmt: skip
-        return pixels
