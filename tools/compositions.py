@@ -20,7 +20,6 @@ from PIL import Image as PILImage
 from torch import Tensor
 
 import sfumato as sf
-from sfumato.core.composition import name_of
 from sfumato.core.errors import SfumatoError
 from sfumato.methods import Method, described, registry
 
@@ -33,19 +32,19 @@ bundled base. · runs, and the order changes no bit; a number is why it cannot b
 """
 
 
-def picture() -> PILImage.Image:
+def picture(size: int) -> PILImage.Image:
     """A smooth one with a dark square."""
-    side = torch.linspace(0, 255, SIZE).to(torch.uint8)
-    pixels = torch.stack([side.expand(SIZE, SIZE), side[:, None].expand(SIZE, SIZE),
-                          torch.full((SIZE, SIZE), 90, dtype=torch.uint8)], -1)  # fmt: skip
+    side = torch.linspace(0, 255, size).to(torch.uint8)
+    planes = (side.expand(size, size), side[:, None].expand(size, size), side[None] * 0 + 90)
+    pixels = torch.stack([plane.expand(size, size) for plane in planes], -1)
     pixels[4:10, 5:11] = 20
     return PILImage.fromarray(pixels.numpy())
 
 
-def mask() -> PILImage.Image:
-    """White in the middle."""
-    shown = PILImage.new("L", (SIZE, SIZE), 0)
-    shown.paste(255, (4, 4, 12, 12))
+def mask(size: int) -> PILImage.Image:
+    """White but for its edge."""
+    shown = PILImage.new("L", (size, size), 0)
+    shown.paste(255, (1, 1, size - 1, size - 1))
     return shown
 
 
@@ -59,9 +58,9 @@ def head(model: sf.Model) -> str:
     return str(file)
 
 
-def given(model: sf.Model) -> dict[str, dict[str, Any]]:
+def given(model: sf.Model, size: int) -> dict[str, dict[str, Any]]:
     """What each method is made with that cannot be made of nothing, or would then do nothing."""
-    image = picture()
+    image = picture(size)
     content = {"image": image, "weight": 10.0}
     return {
         "aesthetic": {"head": head(model)},
@@ -71,7 +70,7 @@ def given(model: sf.Model) -> dict[str, dict[str, Any]]:
         "diffuseit": {"image": image, "text": "ink drawing", "repeats": 1, "limit": 0},
         "gradient": {"fraction": 0.1},
         "ilvr": {"image": image, "factor": 4},
-        "inpaint": {"image": image, "mask": mask()},
+        "inpaint": {"image": image, "mask": mask(size)},
         "instruction": {"prompt": "blue heart"},
         "low_pass": content,
         "patch_nce": content,
@@ -84,9 +83,9 @@ def given(model: sf.Model) -> dict[str, dict[str, Any]]:
     }
 
 
-def made(model: sf.Model) -> dict[str, Method]:
-    """One value of every method of this package."""
-    values, known = {}, given(model)
+def made(model: sf.Model, size: int) -> dict[str, Method]:
+    """One value of every method of this package. size: of its pictures."""
+    values, known = {}, given(model, size)
     for name, cls in sorted(registry().items()):
         if not cls.__module__.startswith("sfumato."):
             continue
@@ -97,11 +96,9 @@ def made(model: sf.Model) -> dict[str, Method]:
     return values
 
 
-def last(model: sf.Model, methods: tuple[Method, ...]) -> Tensor:
-    """The last state of two steps; an upsampler's where a method needs one, and at the model's own
-    size where one reads no other."""
+def last(model: sf.Model, methods: tuple[Method, ...], size: int) -> Tensor:
+    """The last state of two steps; an upsampler's where a method needs one."""
     stages = 2 if any(method.id == "upscale" for method in methods) else 1
-    size = None if any(method.id == "classifier" for method in methods) else SIZE
     process: Any = model.process(PROMPT, steps=2, size=size, stages=stages)
     for method in methods:
         process = process | method
@@ -111,7 +108,7 @@ def last(model: sf.Model, methods: tuple[Method, ...]) -> Tensor:
     return x
 
 
-def outcome(model: sf.Model, pair: tuple[Method, Method]) -> str:
+def outcome(model: sf.Model, pair: tuple[Method, Method], size: int) -> str:
     """ "" where both orders run to the same bits, else why not."""
     shared = {name for name in (one.slot for one in pair) if name is not None}
     if len(shared) == 1 and all(one.slot is not None for one in pair):
@@ -120,7 +117,7 @@ def outcome(model: sf.Model, pair: tuple[Method, Method]) -> str:
     found: list[Tensor | str] = []
     for order in (pair, pair[::-1]):
         try:
-            found.append(last(model, order))
+            found.append(last(model, order, size))
         except SfumatoError as error:
             found.append(str(error))
     first, second = found
@@ -134,11 +131,13 @@ def outcome(model: sf.Model, pair: tuple[Method, Method]) -> str:
 
 def table(model: sf.Model, say: Callable[[str], Any] = lambda line: None) -> Mapping[Any, str]:
     """(name, name) -> outcome of every pair, in the order of names."""
-    values = made(model)
+    own = model.card.native[0]
+    sets = {size: made(model, size) for size in (SIZE, own)}
     outcomes = {}
-    for pair in itertools.combinations(values.values(), 2):
-        names = tuple(name_of(method) for method in pair)
-        outcomes[names] = outcome(model, pair)
+    for names in itertools.combinations(sets[SIZE], 2):
+        size = own if "classifier" in names else SIZE  # which reads no other
+        first, second = (sets[size][name] for name in names)
+        outcomes[names] = outcome(model, (first, second), size)
         say(f"{' | '.join(names)}: {outcomes[names] or 'runs'}")
     return outcomes
 
@@ -147,7 +146,7 @@ def text(outcomes: Mapping[Any, str]) -> str:
     """The page."""
     names = list(dict.fromkeys(itertools.chain.from_iterable(outcomes)))
     reasons = list(dict.fromkeys(reason for reason in outcomes.values() if reason))
-    short = [re.sub(r"[^a-z0-9]", "", name)[:4] for name in names]
+    short = [re.sub(r"[^a-z0-9]", "", name)[:6] for name in names]
     lines = [HEAD, "| | " + " | ".join(short[:-1]) + " |", "|---" * len(names) + "|"]
     for k, name in enumerate(names):
         if k == 0:
