@@ -24,6 +24,19 @@ def test_every_method_has_a_row() -> None:
     assert rows[1:] == others, f"run: python tools/compositions.py ({first} has the first column)"
 
 
+def test_of_several_methods_the_order_decides_nothing_that_they_bring() -> None:
+    """A solver: the start's, else the first by name. Gradients: summed by name."""
+    base = sf.load("emoji", dtype="float32").process("red apple", stages=1, size=16, steps=2)
+    pair = (sf.Stego(message="x", check=False), sf.SDG(text="heart"))
+    losses = (sf.Instruction(prompt="heart"), sf.TotalVariation())
+    for first, second in (pair, pair[::-1], losses, losses[::-1]):
+        loop = (base | first | second).begin()
+        assert loop.steering is not None
+        wanted = ["sdg"] if first in pair else ["instruction", "threshold", "total_variation"]
+        assert [guide.name for guide in loop.steering.guides] == wanted
+        assert loop.run.solver.id == ("iplms" if first in pair else "dpmpp-2m")
+
+
 @pytest.mark.slow
 def test_the_table_is_what_happens() -> None:
     sys.path.insert(0, TOOLS)
