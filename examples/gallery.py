@@ -22,6 +22,7 @@ NOT_EXAMPLES = ("demo", "gallery")
 ORDER = (
     "sdedit", "stroke_edit", "compositing", "ilvr_variations", "ilvr_translation", "ilvr_paint",
     "ilvr_scribble", "inpaint", "outpaint", "prompt_to_prompt", "null_text", "sine",
+    "dense_diffusion", "sdg", "diffuseit", "stego",
     "diffstyler", "losses", "instruction", "gradient", "dreambooth", "compose", "cfg",
     "clip_guidance", "classifier", "threshold", "temperature", "upscale", "sweep",
 )  # fmt: skip

@@ -142,7 +142,9 @@ SETTINGS: dict[str, Callable[[Table], Mapping[str, Any]]] = {
     "cfg": lambda t: {"scale": 2.0},
     "classifier": lambda t: {"target": "flat"},
     "clip_guidance": lambda t: {},
+    "dense_diffusion": lambda t: {"regions": ("red apple=0,0,0.5,1",)},
     "diffstyler": lambda t: {**start(t), "art": str(t.adapter)},
+    "diffuseit": lambda t: {**start(t), "text": "ink drawing", "repeats": 1, "limit": 0},
     "gradient": lambda t: {"fraction": 0.2},
     "ilvr": lambda t: {**start(t), "factor": 4},
     "inpaint": lambda t: {**start(t), "mask": str(t.mask)},
@@ -153,14 +155,21 @@ SETTINGS: dict[str, Callable[[Table], Mapping[str, Any]]] = {
     "perceptual": start,
     "prompt_to_prompt": lambda t: {"edited": ("green apple, 3d render",)},
     "sdedit": lambda t: {**start(t), "t0": 0.6},
+    "rf_inversion": start,
+    "sdg": lambda t: {**start(t), "text": "blue heart"},
     "sine": lambda t: {"tuned": str(t.adapter), "caption": PROMPT},
+    "stego": lambda t: {"message": "x", "check": False},
     "temperature": lambda t: {},
     "threshold": lambda t: {"mode": "dynamic"},
     "total_variation": lambda t: {},
     "upscale": start,
 }
 """Methods of which a run needs nothing that is not here; the others are said to be left out."""
-LEFT_OUT = {"aesthetic": "a file of weights that is not bundled"}
+LEFT_OUT = {
+    "aesthetic": "a file of weights that is not bundled",
+    "distilled_guidance": "a network that was distilled",
+    "flow_edit": "a flow model",
+}
 
 
 def text(refused: Mapping[tuple[str, str], str], names: list[str]) -> str:

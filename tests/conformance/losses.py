@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from conformance.case import number
 from conformance.networks import part
 from sfumato.methods import instruction
+from sfumato.methods.common.contrast import contrast, normalised
 from sfumato.methods.common.cutouts import cutouts
-from sfumato.methods.patch_nce import contrast, normalised, rows
+from sfumato.methods.patch_nce import rows
 from sfumato.methods.perceptual import distance
 from sfumato.methods.total_variation import variation
 from sfumato.models.features import Maps

@@ -203,3 +203,9 @@ def test_refusals_are_a_line(app: Any, server: Program, tmp_path: Path) -> None:
 def test_httpx_is_named_where_it_is_missing(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "httpx", None)
     assert "pip install 'sfumato[remote]'" in fails(app, 1, "--server", "http://x", "jobs", "list")
+
+
+def test_a_secret_stays_here(app: Any, server: Program) -> None:
+    words = ("stego", "--message", "at noon", "-p", "rose", *FAST)
+    said = fails(app, 1, "--server", server.url, *words)
+    assert "stego: message is a secret, and no server is sent one; leave --server out" in said

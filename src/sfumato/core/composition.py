@@ -28,8 +28,12 @@ def check_needs(method: Any, chosen: str | Mapping[str, Any] | Solver[Any] | Non
 
 
 def with_methods_own(process: Process) -> Process:
-    """The process with the solver and the methods that its methods bring, in empty slots."""
-    for method in (*process.methods, *process.within):
+    """The process with the solver and the methods that its methods bring, in empty slots.
+
+    Where several bring one, the start's wins, whose way back may need it, else the first by name.
+    """
+    composed = (*process.methods, *process.within)
+    for method in sorted(composed, key=lambda m: (getattr(m, "slot", "") != "start", name_of(m))):
         own: str | Mapping[str, Any] | None = getattr(method, "solver", None)
         if process.solver is None and own is not None:
             process = replace(process, solver=own)

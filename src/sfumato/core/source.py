@@ -64,6 +64,10 @@ class Clip(Protocol):
         """(B, E) of pictures (B, 3, S, S) in [-1, 1] at table indices (B,)."""
         ...
 
+    def layers(self, x: Tensor, time: Tensor) -> Sequence[Tensor]:
+        """Tokens (B, 1 + patches, width) after each block, the first no patch's; then `image`."""
+        ...
+
 
 class Classifier(Protocol):
     """A classifier of noisy states; classes: the names in each of its softmaxes."""
@@ -99,6 +103,27 @@ class Features(Protocol):
     def contrast(self) -> tuple[str, ...]: ...
 
     def __call__(self, pixels: Tensor) -> Mapping[str, Tensor]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a vision transformer sees of B pictures: keys (B, patches, C) of its last attention, and
+    whole (B, E), the vector of its first token at the end."""
+
+    keys: Tensor
+    whole: Tensor
+
+
+class Vision(Protocol):
+    """A vision transformer: pictures (B, 3, S, S) in [-1, 1], S its size, to what it sees."""
+
+    @property
+    def origin(self) -> Origin | None: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def __call__(self, pixels: Tensor) -> Seen: ...
 
 
 class Rating(Protocol):
@@ -189,6 +214,10 @@ class Source(Protocol):
         ...
 
     def clip(self, name: str | None = None) -> Clip | None: ...
+
+    def vision(self, name: str | None = None) -> Vision | None:
+        """A vision transformer: the named one, else the image side of the model's CLIP."""
+        ...
 
     def classifier(self) -> Classifier | None: ...
 

@@ -15,12 +15,12 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Guide
 from sfumato.core.idle import Needs
 from sfumato.core.lazy import torch
-from sfumato.core.schedule import FAINTEST, Schedule, ratio
+from sfumato.core.schedule import FAINTEST, Schedule
 from sfumato.core.source import Decoder
 from sfumato.methods import Method, knob, method
 from sfumato.methods.common.kinds import Text, Weights
 from sfumato.methods.common.loss import decoder
-from sfumato.methods.common.weights import record
+from sfumato.methods.common.sight import clip_for, shown, sized
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,18 +54,7 @@ class CLIPGuidance(Method):
         return process.add(guides=[self])
 
     def bind_guide(self, run: Run) -> Guide:
-        clip = None if run.source is None else run.source.clip(self.clip)
-        if clip is None:
-            raise SfumatoError(
-                "clip_guidance: this model has no CLIP; give clip, a folder or org/name"
-            )
-        record(run, self.id, "clip", clip.origin)
-        if self.noised and (run.space.stride > 1 or not clip.noised):
-            what = "latents" if run.space.stride > 1 else "noise"
-            raise SfumatoError(
-                f"clip_guidance: this CLIP has never seen {what}; give noised=false, so that it "
-                "looks at the predicted picture"
-            )
+        clip = clip_for(self.id, run, self.clip, self.noised)
         text = self.prompt if self.prompt is not None else run.process.prompt
         if not text.strip():
             raise SfumatoError("clip_guidance: no text to steer to; give a prompt")
@@ -105,16 +94,11 @@ class Agreement(Guide):
         return "prediction" if self.noised else "network"
 
     def logp(self, x: Tensor, pred: Prediction, call: Call) -> Tensor:
-        own = self.schedule
         if self.noised:
-            t = own.at(ratio(call.schedule, call.t))
-            pixels = x if own is call.schedule else x * (own.alpha(t) / call.schedule.alpha(call.t))
+            pixels, index = shown(x, call, self.schedule)
         else:
-            t, pixels = 1 / own.steps, pred.x0 if self.decode is None else self.decode(pred.x0)
-        if self.size is not None and pixels.shape[-2:] != (self.size, self.size):
-            resize = torch.nn.functional.interpolate
-            pixels = resize(pixels, (self.size, self.size), mode="bilinear", antialias=True)
-        index = max(round(t * own.steps) - 1, 0)
+            pixels, index = pred.x0 if self.decode is None else self.decode(pred.x0), 0
+        pixels = sized(pixels, self.size)
         call.count("clip")
         vectors = self.image(pixels, torch.full((len(x),), index, device=x.device))
         return self.strength * (vectors * self.text).sum(1)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from sfumato.core.lazy import torch
 from sfumato.methods import knob, method
+from sfumato.methods.common.contrast import contrast
 from sfumato.methods.common.loss import FeatureLoss
 from sfumato.methods.common.penalty import Measure, View
 
@@ -69,19 +70,3 @@ def rows(maps: Tensor, positions: Tensor) -> Tensor:
     flat = maps.flatten(2).transpose(1, 2)
     flat = flat.expand(len(positions), *flat.shape[1:])
     return flat.gather(1, positions[..., None].expand(-1, -1, flat.shape[2]))
-
-
-def contrast(queries: Tensor, keys: Tensor, tau: float) -> Tensor:
-    """(B, P, C) twice -> (B, P): -log softmax of the own key among all P, cosines over tau."""
-    logits = normalised(queries) @ normalised(keys).transpose(1, 2) / tau
-    own = torch.arange(logits.shape[1], device=logits.device).expand(logits.shape[:2])
-    losses: Tensor = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), own.flatten(), reduction="none"
-    )
-    return losses.view(logits.shape[:2])
-
-
-def normalised(vectors: Tensor) -> Tensor:
-    """x / (|x| + 1e-7)."""
-    scaled: Tensor = vectors / (torch.linalg.vector_norm(vectors, dim=-1, keepdim=True) + 1e-7)
-    return scaled

@@ -56,6 +56,10 @@ class Clip:
         """Unit vectors of pictures (B, 3, S, S) in [-1, 1] at table indices (B,)."""
         return self.network.image(x.to(self.device), time.to(self.device))
 
+    def layers(self, x: Tensor, time: Tensor) -> list[Tensor]:
+        """Tokens after each block, then `image`."""
+        return self.network.layers(x.to(self.device), time.to(self.device))
+
 
 @dataclass(frozen=True, eq=False)
 class CleanClip:
@@ -93,14 +97,25 @@ class CleanClip:
 
     def image(self, x: Tensor, time: Tensor) -> Tensor:
         """Unit vectors of pictures (B, 3, S, S) in [-1, 1]; `time` is for those that read it."""
-        mean, std = (x.new_tensor(v).view(3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
-        pixels = ((x + 1) / 2 - mean) / std
-        pooled = self.network.vision_model(pixel_values=pixels).pooler_output
+        pooled = self.network.vision_model(pixel_values=scaled(x)).pooler_output
         return unit(self.network.visual_projection(pooled))
+
+    def layers(self, x: Tensor, time: Tensor) -> list[Tensor]:
+        """Tokens after each block, then `image`."""
+        seen = self.network.vision_model(pixel_values=scaled(x), output_hidden_states=True)
+        vectors = unit(self.network.visual_projection(seen.pooler_output))
+        return [*seen.hidden_states[1:], vectors]
 
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the training pictures' channels, in [0, 1]
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def scaled(x: Tensor) -> Tensor:
+    """Pixels in [-1, 1] as a clean CLIP reads them."""
+    mean, std = (x.new_tensor(v).view(3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
+    pixels: Tensor = ((x + 1) / 2 - mean) / std
+    return pixels
 
 
 def unit(vectors: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from sfumato.core.frame import Frame, Size
 from sfumato.core.process import Process
 from sfumato.core.ranges import Range, real, whole, words
 from sfumato.core.solvers import Solver
-from sfumato.core.source import Classifier, Decoder, Features, Origin, Rating
+from sfumato.core.source import Classifier, Decoder, Features, Origin, Rating, Vision
 from sfumato.core.spaces import IDENTITY, Space
 from sfumato.core.spacing import MODEL, Own, Times
 from sfumato.core.starts import Place
@@ -45,6 +45,7 @@ from sfumato.models.result import Result
 from sfumato.models.shifts import Shifted
 from sfumato.models.timesteps import times
 from sfumato.models.tiny import tiny_of
+from sfumato.models.vision import vision_of
 from sfumato.recipe import Recipe
 from sfumato.recipe.fields import STRENGTH
 from sfumato.recipe.places import called
@@ -152,12 +153,14 @@ class Model:
         """The model's own CLIP, or one from a folder or org/name."""
         return self._memoise(("clip", name), lambda: clip_of(self, name))
 
+    def vision(self, name: str | None = None) -> Vision | None:
+        """A vision transformer from a folder or org/name, else the model's CLIP's image side."""
+        return self._memoise(("vision", name), lambda: vision_of(self, name))
+
     def classifier(self) -> Classifier | None:
-        """The model's noise-aware classifier."""
         return self._memoise(("classifier",), lambda: classifier_of(self))
 
     def features(self, name: str | None = None) -> Features | None:
-        """Of VGG19's weights in a file, or "model", the denoiser's own."""
         return features_of(self, name)  # the denoiser's must not outlive it in `memo`
 
     def rating(self, name: str | None = None) -> Rating | None:
@@ -165,7 +168,6 @@ class Model:
         return self._memoise(("rating", name), lambda: rating_of(self, name))
 
     def decoder(self, which: Literal["full", "tiny"] = "full") -> Decoder | None:
-        """State to pixels; tiny: of a small autoencoder of the same latents."""
         space = self.space if which == "full" else self.tiny()
         return None if space is None else space.decode
 
@@ -192,9 +194,9 @@ class Model:
                 f"second model {name}: this one was not loaded by name; give an adapter"
             )
         second = self.opens(name)
-        spaces = (self.space, second.space)
-        kinds = [(s.stride, s.channels, getattr(s, "scale", 1.0)) for s in spaces]
-        if kinds[0] != kinds[1]:
+        one, other = ((s.stride, s.channels, getattr(s, "scale", 1.0))
+                      for s in (self.space, second.space))  # fmt: skip
+        if one != other:
             raise SfumatoError(
                 f"second model {name}: works on {second.space.channels} channels at stride "
                 f"{second.space.stride}, {self.name} on {self.space.channels} at "

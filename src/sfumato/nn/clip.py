@@ -6,7 +6,7 @@ reference pads its sequences and masks the padding; that changes nothing and is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -206,11 +206,17 @@ class Stack(nn.ModuleDict):
 
     def tokens(self, *inputs: Tensor) -> Tensor:
         """All tokens after the last block."""
+        *_, last = self.layers(*inputs)
+        return last
+
+    def layers(self, *inputs: Tensor) -> Iterator[Tensor]:
+        """All tokens before the first block, then after each."""
         x: Tensor = self["input"](*inputs)
+        yield x
         for name, block in self.items():
             if name not in ("input", "output"):
                 x = block(x)
-        return x
+                yield x
 
 
 class ImageEncoder(nn.Module):
@@ -232,6 +238,24 @@ class ImageEncoder(nn.Module):
         self.register_buffer("stds", stds.view(-1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        out: Tensor = self.blocks["output"](self.blocks.tokens(*self._entered(x, time))[:, 0])
+        return out
+
+    def layers(self, x: Tensor, time: Tensor) -> list[Tensor]:
+        """Tokens (B, 1 + patches, width) after each block, then what `forward` gives."""
+        _, *tokens = self.blocks.layers(*self._entered(x, time))
+        return [*tokens, self.blocks["output"](tokens[-1][:, 0])]
+
+    def keys(self, x: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys (B, patches, width) of the last attention, and what `forward` gives."""
+        *_, before, last = self.blocks.layers(*self._entered(x, time))
+        *_, (_, block), (_, output) = self.blocks.items()
+        attention = block.f_attn
+        assert isinstance(attention, Attention)
+        return attention.f_k(attention.ln(before))[:, 1:], output(last[:, 0])
+
+    def _entered(self, x: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        """What the first block reads, normalised."""
         if x.shape[-2:] != (self.size, self.size):
             raise SfumatoError(
                 f"CLIP: reads {self.size}x{self.size} pixels, not {x.shape[-1]}x{x.shape[-2]}"
@@ -239,9 +263,7 @@ class ImageEncoder(nn.Module):
         if self.bands is not None:
             x, inner = self.bands.read(x, time)
             time = inner.round()
-        x = ((x + 1) * 127.5 - self.means) / self.stds
-        out: Tensor = self.blocks["output"](self.blocks.tokens(x, time)[:, 0])
-        return out
+        return ((x + 1) * 127.5 - self.means) / self.stds, time
 
 
 class TextEncoder(nn.Module):
@@ -272,6 +294,11 @@ class NoisedCLIP(nn.Module):
         """Unit vectors of noisy pictures at their timesteps 0 .. steps - 1."""
         features: Tensor = self.image_encoder(x, time)
         return unit(features)
+
+    def layers(self, x: Tensor, time: Tensor) -> list[Tensor]:
+        """The picture's tokens after each block, then `image`."""
+        *tokens, features = self.image_encoder.layers(x, time)
+        return [*tokens, unit(features)]
 
     def text(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Unit vectors of texts."""

@@ -26,6 +26,7 @@ from sfumato.cli.swept import Swept
 from sfumato.core.errors import SfumatoError
 from sfumato.measure.axis import Axis, written
 from sfumato.methods import from_data, to_data
+from sfumato.methods.common.secret import secrets_of
 from sfumato.models import replay as replays
 from sfumato.models.files.adapter_places import only_file
 from sfumato.models.result import Result
@@ -147,6 +148,12 @@ def composed(
         methods = [from_data(entry, "recipe") for entry in recipe.methods]
     for wanted in asked.methods:
         methods = wanted.among(methods)
+    for method in methods:
+        if secrets := secrets_of(method):
+            raise SfumatoError(
+                f"{method.id}: {secrets[0]} is a secret, and no server is sent one; leave --server "
+                "out"
+            )
     check_target(asked, values)
     if models is None:
         say_what_it_knows(offered.name, offered.title, methods)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -36,6 +36,11 @@ class SecretText:
             return cls(value)
         return cls(f"sha256:{sha256(value.encode()).hexdigest()}", value)
 
+    @property
+    def known(self) -> bool:
+        """Whether its text is here."""
+        return self._text is not None
+
     def text(self, where: str) -> str:
         """The text; where: what an error calls the field."""
         if self._text is None:
@@ -54,6 +59,15 @@ class SecretText:
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
         return {"type": "string", "format": "password"}
+
+
+def secrets_of(method: Any) -> list[str]:
+    """Fields of a method that hold a secret's text, which no document takes along."""
+    return [
+        one.name
+        for one in (fields(method) if is_dataclass(method) else ())
+        if isinstance(value := getattr(method, one.name), SecretText) and value.known
+    ]
 
 
 # How a method's field reads: `key: Secret`. Type checkers see Any, since the field takes a text.

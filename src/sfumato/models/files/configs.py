@@ -217,7 +217,32 @@ def clip_config(path: Path) -> Any:
     return result
 
 
-def _check_heads(side: TextEncoder | VisionEncoder, path: Path) -> None:
+class Transformer(Foreign):
+    """The shape of a vision transformer that is no CLIP: ViT (DINO's too) or DINOv2."""
+
+    model_type: Literal["vit", "dinov2"]
+    hidden_size: Width = 768
+    intermediate_size: Annotated[int, Range(1, 1 << 17)] = 3072
+    mlp_ratio: Annotated[int, Range(1, 64)] = 4
+    num_hidden_layers: Annotated[int, Range(1, 256)] = 12
+    num_attention_heads: Annotated[int, Range(1, 1024)] = 12
+    num_channels: Literal[3] = 3
+    image_size: Annotated[int, Range(1, 4096)] = 224
+    patch_size: Annotated[int, Range(1, 4096)] = 16
+    hidden_act: Activation = "gelu"
+    layer_norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-12
+    qkv_bias: bool = True
+    use_swiglu_ffn: bool = False
+
+
+def transformer_sizes(path: Path) -> Transformer:
+    """What its file may decide."""
+    sizes = read_json(Transformer, path)
+    _check_heads(sizes, path)
+    return sizes
+
+
+def _check_heads(side: TextEncoder | VisionEncoder | Transformer, path: Path) -> None:
     if side.hidden_size % side.num_attention_heads:
         raise SfumatoError(
             f"{path}: hidden_size {side.hidden_size} is no multiple of num_attention_heads "

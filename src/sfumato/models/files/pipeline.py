@@ -80,11 +80,17 @@ def qwen3(folder: Path, choice: Choice, digest: Any) -> Any:
 
 
 def load_part(
-    cls: Any, folder: Path, dtype: torch.dtype, device: str, digest: Any = None, config: Any = None
+    cls: Any,
+    folder: Path,
+    dtype: torch.dtype,
+    device: str,
+    digest: Any = None,
+    config: Any = None,
+    **given: Any,
 ) -> Any:
     """A part of the pipeline, frozen, from its safetensors or (weights only) its pickle.
 
-    config: in place of the file's, where the class takes one.
+    config: in place of the file's, where the class takes one. given: what else the class takes.
     """
     if (folder / "adapter_config.json").exists():  # transformers would follow the path in it
         raise SfumatoError(f"{folder}: adapter_config.json; take it out and give it by --adapt")
@@ -92,7 +98,7 @@ def load_part(
     for index in folder.glob("*.index*.json"):
         configs.shards(index)
     variant = hub.variant_of(files[0].name)
-    options: dict[str, Any] = {"local_files_only": True, "output_loading_info": True}
+    options = {"local_files_only": True, "output_loading_info": True, **given}
     if config is not None:
         options["config"] = config
     options["dtype" if _takes_dtype(cls) else "torch_dtype"] = dtype
