@@ -24,6 +24,7 @@ from sfumato.methods.aesthetic import Aesthetic as Aesthetic
 from sfumato.methods.cfg import CFG as CFG
 from sfumato.methods.classifier import Classifier as Classifier
 from sfumato.methods.clip_guidance import CLIPGuidance as CLIPGuidance
+from sfumato.methods.controlnet import ControlNet as ControlNet
 from sfumato.methods.diffstyler import DiffStyler as DiffStyler
 from sfumato.methods.gradient import Gradient as Gradient
 from sfumato.methods.ilvr import ILVR as ILVR

@@ -78,6 +78,13 @@ channel_mult = [1, 2]
 num_res_blocks = 1
 use_scale_shift_norm = true
 """
+CONTROLNET = """
+name = "layout"
+tuner = "controlnet"
+[controlnet]
+hint = "mask"
+drop = 0.5
+"""
 RECIPES = {
     "base": RECIPE.replace("steps = 24", "steps = 4").replace("size = 16", "size = 32"),
     "upsampler": UPSAMPLER + STEPS,
@@ -85,6 +92,7 @@ RECIPES = {
     "classifier": CLASSIFIER + STEPS,
     "contrastive": CLIP + STEPS,
     "judge": JUDGE + JUDGED,
+    "controlnet": CONTROLNET + STEPS.replace("batch = 4", "batch = 2"),
 }
 
 

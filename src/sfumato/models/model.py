@@ -23,7 +23,7 @@ from sfumato.core.frame import Frame, Size
 from sfumato.core.process import Process
 from sfumato.core.ranges import Range, real, whole, words
 from sfumato.core.solvers import Solver
-from sfumato.core.source import Classifier, Decoder, Features, Origin, Rating
+from sfumato.core.source import Classifier, Control, Decoder, Features, Origin, Rating
 from sfumato.core.spaces import IDENTITY, Space
 from sfumato.core.spacing import Own, Times
 from sfumato.core.starts import Place
@@ -32,6 +32,7 @@ from sfumato.models import finishing, memory
 from sfumato.models.card import Card
 from sfumato.models.classifier import classifier_of
 from sfumato.models.clip import CleanClip, Clip, clip_of
+from sfumato.models.controls import control_of
 from sfumato.models.defaults import fill, fill_from_scheduler
 from sfumato.models.devices import Choice
 from sfumato.models.features import features_of
@@ -83,22 +84,9 @@ class Model:
 
     def __repr__(self) -> str:
         """Name, sizes and weights in a few lines."""
-        from sfumato.models.cost import parameter_count
+        from sfumato.models.cost import summary
 
-        networks = {id(d.network): d for d in (self.denoiser, *self.upsamplers)}
-        count = sum(map(parameter_count, networks.values()))
-        width, height = self.card.native
-        stages = f", {1 + len(self.upsamplers)} stages" if self.upsamplers else ""
-        lines = [
-            f"Model {self.name}: {self.card.title}" if self.card.title else f"Model {self.name}",
-            f"{width}x{height} px{stages}; {count / 1e6:.1f} M parameters of its denoisers; "
-            f"{self.choice.dtype} on {self.choice.device}",
-            "reads text" if self.text else "reads no text",
-        ]
-        if self.adapters:
-            names = ", ".join(str(adapter.get("name", "?")) for adapter in self.adapters)
-            lines.append(f"adapters: {names}")
-        return "\n  ".join(lines)
+        return summary(self)
 
     def process(
         self,
@@ -162,6 +150,10 @@ class Model:
     def rating(self, name: str | None = None) -> Rating | None:
         """A file's linear head on a CLIP; with no name that of SFUMATO_HOME."""
         return self._memoise(("rating", name), lambda: rating_of(self, name))
+
+    def control(self, name: str) -> Control:
+        """A ControlNet or T2I adapter for the base."""
+        return self._memoise(("control", name), lambda: control_of(self, name))
 
     def decoder(self, which: Literal["full", "tiny"] = "full") -> Decoder | None:
         """State to pixels; tiny: of a small autoencoder of the same latents."""
