@@ -140,6 +140,38 @@ class Control(Protocol):
         ...
 
 
+class ImagePrompt(Protocol):
+    """An adapter that reads a picture as a prompt (IP-Adapter). size: side of what it sees."""
+
+    @property
+    def origin(self) -> Origin: ...
+
+    @property
+    def sees_by(self) -> Origin | None:
+        """Where its encoder of pictures comes from."""
+        ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def spots(self) -> frozenset[Spot]:
+        """The attentions that it speaks to."""
+        ...
+
+    def read(self, pixels: Tensor) -> Tensor:
+        """Tokens (B, N, width) of pictures (B, 3, S, S) in [-1, 1]."""
+        ...
+
+    def nothing(self) -> Tensor:
+        """Tokens (1, N, width) of no picture."""
+        ...
+
+    def keys_values(self, spot: Spot, tokens: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+        """What an attention's queries meet, each (B, heads, N, d)."""
+        ...
+
+
 class Source(Protocol):
     """A model, as processes and methods see it.
 
@@ -225,6 +257,10 @@ class Source(Protocol):
 
     def control(self, name: str) -> Control:
         """A ControlNet or T2I adapter for the denoiser's network."""
+        ...
+
+    def image_prompt(self, name: str, encoder: str | None = None) -> ImagePrompt:
+        """An adapter that reads pictures, by its file; encoder: a folder with what it sees by."""
         ...
 
     def decoder(self, which: Literal["full", "tiny"] = "full") -> Decoder | None:

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import torch
 from torch import Tensor
 
 from sfumato import images
@@ -23,7 +22,15 @@ from sfumato.core.frame import Frame, Size
 from sfumato.core.process import Process
 from sfumato.core.ranges import Range, real, whole, words
 from sfumato.core.solvers import Solver
-from sfumato.core.source import Classifier, Control, Decoder, Features, Origin, Rating
+from sfumato.core.source import (
+    Classifier,
+    Control,
+    Decoder,
+    Features,
+    ImagePrompt,
+    Origin,
+    Rating,
+)  # fmt: skip
 from sfumato.core.spaces import IDENTITY, Space
 from sfumato.core.spacing import Own, Times
 from sfumato.core.starts import Place
@@ -40,6 +47,8 @@ from sfumato.models.files.adapter_places import is_adapter
 from sfumato.models.files.pipeline import digest_of
 from sfumato.models.files.schedulers import Scheduler
 from sfumato.models.files.spans import Reader, Spans
+from sfumato.models.image_prompts import image_prompt_of
+from sfumato.models.prompts import labels
 from sfumato.models.rating import rating_of
 from sfumato.models.recording import process_recipe, run_recipe
 from sfumato.models.result import Result
@@ -155,6 +164,11 @@ class Model:
         """A ControlNet or T2I adapter for the base."""
         return self._memoise(("control", name), lambda: control_of(self, name))
 
+    def image_prompt(self, name: str, encoder: str | None = None) -> ImagePrompt:
+        """An adapter that reads pictures as prompts."""
+        key = ("image prompt", name, encoder)
+        return self._memoise(key, lambda: image_prompt_of(self, name, encoder))
+
     def decoder(self, which: Literal["full", "tiny"] = "full") -> Decoder | None:
         """State to pixels; tiny: of a small autoencoder of the same latents."""
         space = self.space if which == "full" else self.tiny()
@@ -252,15 +266,9 @@ class Model:
         self, texts: Sequence[str], label: int | None = None, beside: Sequence[str] = ()
     ) -> Cond:
         """Tokens or vectors of prompts, or class labels; one row each."""
-        classes = traits(self.denoiser.network).num_classes
-        if label is not None and not (classes and 0 <= label < classes):
-            labels = f"0 to {classes - 1}" if classes else "none, it is not class-conditional"
-            raise SfumatoError(f"label {label}: model {self.name} knows {labels}")
-        if classes and label is None:
-            raise SfumatoError(f"label: model {self.name} needs one, 0 to {classes - 1}")
         tensors = dict(self.text(texts, beside)) if self.text else {}
-        if label is not None:
-            tensors["label"] = torch.full((len(texts),), label)
+        classes = traits(self.denoiser.network).num_classes
+        tensors |= labels(label, len(texts), classes, self.name)
         return Cond(tensors).map(lambda v: v.to(self.choice.device))
 
     def spans(self, text: str, beside: Sequence[str] = ()) -> Spans | None:

@@ -23,7 +23,7 @@ from sfumato.train.config import Config
 from sfumato.train.objective import Loss, check_trainable
 from sfumato.train.subject.trials import LEVELS, guidance_of
 
-STEPS = 16
+STEPS = 12
 
 
 @dataclass(frozen=True)

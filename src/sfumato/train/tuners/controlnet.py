@@ -28,7 +28,7 @@ from sfumato.train.tuners import Outcome
 from sfumato.train.values import Share, part
 
 FILE = "control.safetensors"
-SHOWN, JUDGED = 10, 48
+SHOWN, JUDGED = 8, 32
 NAMELESS = Origin("in training", "")
 
 
@@ -54,6 +54,7 @@ class ControlNet:
             )
         build = networks.initialised(lambda: Control.copy_of(network), config.run.seed)
         self.control = build.to(device).train()
+        self._alone: dict[str, float] = {}
 
     def digests(self) -> dict[str, str]:
         return self.base.digests()
@@ -81,9 +82,10 @@ class ControlNet:
             tap = self.tap(test.pixels[rows])
             for t in LEVELS:
                 errors[f"{who} {t:g}"] = self.base.error(test, t, tap, rows)
-                errors[f"{who} alone {t:g}"] = self.base.error(test, t, Tap(), rows)
+                if len(self._alone) < len(errors):  # the base stays as it is
+                    self._alone[f"{who} alone {t:g}"] = self.base.error(test, t, Tap(), rows)
         self.control.train()
-        return errors
+        return errors | self._alone
 
     def show(self, file: Path) -> None:
         """Held-out pictures, their hints, what is drawn with the hint, and without."""
