@@ -21,6 +21,7 @@ from sfumato.images import sheet as sheet
 from sfumato.images import strokes as strokes
 from sfumato.measure.sweep import sweep as sweep
 from sfumato.methods.aesthetic import Aesthetic as Aesthetic
+from sfumato.methods.asyrp import Asyrp as Asyrp
 from sfumato.methods.cfg import CFG as CFG
 from sfumato.methods.classifier import Classifier as Classifier
 from sfumato.methods.clip_guidance import CLIPGuidance as CLIPGuidance
@@ -30,6 +31,7 @@ from sfumato.methods.gradient import Gradient as Gradient
 from sfumato.methods.ilvr import ILVR as ILVR
 from sfumato.methods.inpaint import Inpaint as Inpaint
 from sfumato.methods.instruction import Instruction as Instruction
+from sfumato.methods.ip_adapter import IPAdapter as IPAdapter
 from sfumato.methods.low_pass import LowPass as LowPass
 from sfumato.methods.patch_nce import PatchNCE as PatchNCE
 from sfumato.methods.perceptual import Perceptual as Perceptual

@@ -119,19 +119,19 @@ class Frozen:
         batch = Batch(pixels, x0, noise, test.texts[rows], [t] * len(x0))
         return float(self.loss(batch, tap).mse.mean())
 
-    def drawn(self, texts: Sequence[str], tap: Tap, seed: int = 0) -> Tensor:
-        """Pictures (B, 3, S, S) of texts, with the card's guidance."""
+    def drawn(self, texts: Sequence[str], *taps: Tap) -> Tensor:
+        """Pictures (B, 3, S, S) of texts, with the card's guidance, always the same seed."""
         model, space = self.model, self.model.space
         side = self.config.data.size
         process = Process(
             self.denoiser, model.shape((side, side)), model.encode(texts), model.encode([""]),
             n=len(texts), n_steps=STEPS, solver="dpmpp-2m", space=space, device=self.device,
-            taps=(tap,),
+            taps=taps,
         )  # fmt: skip
         if space.stride == 1:
             process = process.add(guides=[Clamp(-1.0, 1.0)])
         process = process.add(aways=[Branch("away", weight=guidance_of(model))])
-        pixels: Tensor = process.sample(seed=seed)
+        pixels: Tensor = process.sample(seed=0)
         return pixels
 
 

@@ -93,7 +93,7 @@ class ControlNet:
         test = self.base.batches.tests[-1]
         pixels, texts = test.pixels[:SHOWN], test.texts[:SHOWN]
         drawn = self.base.drawn(texts, self.tap(pixels))
-        alone = self.base.drawn(texts, Tap())
+        alone = self.base.drawn(texts)
         self.control.train()
         hints = shown(HINTS[self.own.hint](pixels))
         with checkpoint.beside(file) as kept:
