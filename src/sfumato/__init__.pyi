@@ -22,6 +22,7 @@ from sfumato.images import strokes as strokes
 from sfumato.measure.sweep import sweep as sweep
 from sfumato.methods.aesthetic import Aesthetic as Aesthetic
 from sfumato.methods.asyrp import Asyrp as Asyrp
+from sfumato.methods.boundary_diffusion import BoundaryDiffusion as BoundaryDiffusion
 from sfumato.methods.cfg import CFG as CFG
 from sfumato.methods.classifier import Classifier as Classifier
 from sfumato.methods.clip_guidance import CLIPGuidance as CLIPGuidance

@@ -21,7 +21,8 @@ from sfumato.core.context import Call
 from sfumato.core.errors import SfumatoError
 from sfumato.core.mixture import Branch
 from sfumato.core.taps import Site, Tap
-from sfumato.methods.asyrp import Asyrp, Shifted, branches
+from sfumato.methods.asyrp import Asyrp, branches
+from sfumato.methods.common.shifted import Shifted
 from sfumato.nn.shift import Fixed, Shift, shift_of
 
 KINDS = ("sd1", "sd2-v", "sdxl")

@@ -102,6 +102,18 @@ target = "blue"
 steps = 4
 width = 32
 """
+BOUNDARY = """
+name = "plane"
+tuner = "boundary"
+[boundary]
+positive = "thing 1"
+negative = "thing 2"
+steps = 3
+pictures = 4
+tests = 2
+[wording]
+empty = 0.0
+"""
 RECIPES = {
     "base": RECIPE.replace("steps = 24", "steps = 4").replace("size = 16", "size = 32"),
     "upsampler": UPSAMPLER + STEPS,
@@ -111,6 +123,7 @@ RECIPES = {
     "judge": JUDGE + JUDGED,
     "controlnet": CONTROLNET + STEPS.replace("batch = 4", "batch = 2"),
     "asyrp": ASYRP + STEPS.replace("batch = 4", "batch = 2"),
+    "boundary": BOUNDARY + STEPS,
     "ip_adapter": IP_ADAPTER + STEPS.replace("batch = 4", "batch = 2"),
 }
 

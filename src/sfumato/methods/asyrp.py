@@ -8,30 +8,28 @@ picture. Several add up as sum / sqrt(n).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from sfumato.core.context import Call, Run
+from sfumato.core.context import Run
 from sfumato.core.errors import SfumatoError
 from sfumato.core.idle import Needs
 from sfumato.core.mixture import Branch
 from sfumato.core.solvers import DDIM, solver
 from sfumato.core.starts import BoundStart, Place
-from sfumato.core.taps import Site, Tap
+from sfumato.core.taps import Tap
 from sfumato.images import Image
 from sfumato.methods import Method, knob, method
 from sfumato.methods.cfg import CFG
 from sfumato.methods.common.inverted import Way
 from sfumato.methods.common.kinds import Colour, Text, Weights
+from sfumato.methods.common.shifted import EDITED, Shifted
 from sfumato.methods.common.weights import read
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from sfumato.core.process import Process
 
-EDITED, PLAIN = "edited", "positive"
+PLAIN = "positive"
 BOOST = 0.2
 INVERTED = Needs("image")
 
@@ -120,32 +118,3 @@ def branches(t_edit: float, symmetric: bool = False) -> tuple[Branch, Branch]:
         return plain, Branch(EDITED, weight=lambda t: 1.0 if above(t) else 0.0)
     plain = Branch(PLAIN, role=lambda t: "eps" if above(t) else "both")
     return plain, Branch(EDITED, weight=lambda t: 1.0 if above(t) else 0.0, role="x0")
-
-
-@dataclass(eq=False)
-class Shifted(Tap):
-    """h + strength times the sum of shifts f(h, t), in the middle of the edited branch."""
-
-    shifts: Sequence[Any]
-    strength: float = 1.0
-    on: Any = (EDITED,)
-    name: str = "asyrp"
-
-    def at(self, site: Site) -> bool:
-        return site.kind == "middle"
-
-    def feature(self, h: Tensor, site: Site, call: Call) -> Tensor:
-        for shift in self.shifts:
-            if shift.channels != h.shape[1]:
-                raise SfumatoError(
-                    f"asyrp: a shift of {shift.channels} channels, this network's bottleneck has "
-                    f"{h.shape[1]}; it belongs to another model"
-                )
-            change = shift(h, call.t)
-            if change.shape[-2:] not in (h.shape[-2:], (1, 1)):
-                raise SfumatoError(
-                    f"asyrp: a shift of {change.shape[-1]}x{change.shape[-2]}, the bottleneck is "
-                    f"{h.shape[-1]}x{h.shape[-2]}; it belongs to another size"
-                )
-            h = h + self.strength * change.to(h.dtype)
-        return h

@@ -41,7 +41,7 @@ def _wording(text: str) -> str:
     return text
 
 
-PACKED = Needs("tuner=diffusion,classifier,contrastive,judge,controlnet,ip_adapter,asyrp")
+PACKED = Needs("tuner=diffusion,classifier,contrastive,judge,controlnet,ip_adapter,asyrp,boundary")
 FRESH = Needs("tuner=diffusion,classifier,contrastive,judge")
 """Fields of tuners that learn from a packed set or a folder with captions; FRESH: whose network is
 the recipe's, and not a model's that stays as it is."""
@@ -205,7 +205,9 @@ class Config:
     data: Annotated[DataPart, PACKED] = field(default_factory=DataPart)
     mix: Annotated[Mix, PACKED] = field(default_factory=Mix)
     wording: Annotated[Wording, PACKED] = field(default_factory=Wording)
-    objective: Annotated[Objective, Needs("tuner!=judge,asyrp")] = field(default_factory=Objective)
+    objective: Annotated[Objective, Needs("tuner!=judge,asyrp,boundary")] = field(
+        default_factory=Objective
+    )
     adapter: Annotated[
         AdapterPart, Needs("tuner=diffusion,dreambooth,textual_inversion,p_plus")
     ] = field(default_factory=AdapterPart)

@@ -15,13 +15,13 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.mixture import Branch
 from sfumato.core.noise import Seeded
 from sfumato.core.process import Process
-from sfumato.core.taps import Entry, Tap, Taps, sites_of
+from sfumato.core.taps import Entry, Site, Tap, Taps, sites_of
 from sfumato.methods.threshold import Clamp
 from sfumato.models.loaders.library import load
 from sfumato.train.batches import Batches, TestSet
 from sfumato.train.config import Config
 from sfumato.train.objective import Loss, check_trainable
-from sfumato.train.subject.trials import LEVELS, guidance_of
+from sfumato.train.subject.trials import guidance_of
 
 STEPS = 12
 
@@ -53,6 +53,30 @@ class Tapped:
     def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor:
         entry = Entry(self.tap, slice(0, len(x)), self.call)
         return Taps((entry,)).run(self.network, x, time, Cond(cond))
+
+
+@dataclass(eq=False)
+class Bottleneck(Tap):
+    """Notes the bottleneck of the last call."""
+
+    h: Tensor | None = None
+
+    def at(self, site: Site) -> bool:
+        return site.kind == "middle"
+
+    def feature(self, h: Tensor, site: Site, call: Call) -> Tensor:
+        self.h = h
+        return h
+
+
+def bottleneck(process: Process, x: Tensor | None = None, t: float = 1.0) -> Tensor:
+    """The bottleneck (B, C, h, w) of a process's network at states x of level t; none: at noise."""
+    look = Bottleneck()
+    with torch.no_grad():
+        for _ in replace(process, spacing=(t, t / 2), n_steps=None).add(taps=(look,)).steps(x):
+            pass
+    assert look.h is not None
+    return look.h
 
 
 class Frozen:
@@ -133,6 +157,3 @@ class Frozen:
         process = process.add(aways=[Branch("away", weight=guidance_of(model))])
         pixels: Tensor = process.sample(seed=0)
         return pixels
-
-
-__all__ = ["LEVELS", "Batch", "Frozen", "Tapped"]

@@ -22,8 +22,8 @@ SMALL = 256 << 20
 """Bytes of a file that a method reads by itself."""
 
 
-def read(run: Run, method: str, field: str, name: str) -> dict[str, Tensor]:
-    """The tensors of a method's own safetensors file, recorded; on the run's device."""
+def opened(name: str) -> tuple[dict[str, Tensor], Origin]:
+    """The tensors of a method's own safetensors file, and where they come from."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -35,7 +35,13 @@ def read(run: Run, method: str, field: str, name: str) -> dict[str, Tensor]:
         raise SfumatoError(f"{file.name}: is no safetensors file ({error!s:.80})") from None
     if odd := next((key for key, value in tensors.items() if not value.isfinite().all()), None):
         raise SfumatoError(f"{file.name}: {odd} has values that are not finite; make it anew")
-    record(run, method, field, Origin(called(str(file)), sha256(data).hexdigest()))
+    return tensors, Origin(called(str(file)), sha256(data).hexdigest())
+
+
+def read(run: Run, method: str, field: str, name: str) -> dict[str, Tensor]:
+    """The same on the run's device, recorded."""
+    tensors, origin = opened(name)
+    record(run, method, field, origin)
     return {key: value.to(run.device) for key, value in tensors.items()}
 
 

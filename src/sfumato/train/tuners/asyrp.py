@@ -23,18 +23,17 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfumato.core.context import Call
 from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError
 from sfumato.core.inversion import Inversion
 from sfumato.core.process import Process
-from sfumato.core.taps import Site, Tap
-from sfumato.methods.asyrp import Shifted, branches
+from sfumato.methods.asyrp import branches
+from sfumato.methods.common.shifted import Shifted
 from sfumato.nn.blocks import GROUPS
 from sfumato.nn.shift import Shift
 from sfumato.train import checkpoint, networks
 from sfumato.train.config import Config
-from sfumato.train.frozen import Frozen, Tapped
+from sfumato.train.frozen import Frozen, Tapped, bottleneck
 from sfumato.train.grids import tiled
 from sfumato.train.tuners import Outcome
 from sfumato.train.values import NotNegative, part
@@ -86,7 +85,7 @@ class Asyrp:
             solver="ddim", space=model.space, device=device,
         )  # fmt: skip
         self.times = self.process.spaced(1.0)
-        channels = bottleneck(self.process)
+        channels = bottleneck(self.process).shape[1]
         shift = networks.initialised(lambda: Shift(channels, self.own.width), config.run.seed)
         self.shift = shift.to(device).train()
 
@@ -139,7 +138,8 @@ class Asyrp:
         u, v = (self.look(x) for x in (after, before))
         change = u - v
         length = change.norm(dim=-1)
-        return (1 - (change * self.way).sum(-1) / (length + SOFT)).mean()
+        along: Tensor = (change * self.way).sum(-1) / (length + SOFT)
+        return (1 - along).mean()
 
     def look(self, state: Tensor) -> Tensor:
         """Vectors of predicted states."""
@@ -188,28 +188,6 @@ class Asyrp:
         note = {"source": self.own.source, "target": self.own.target, "training": dict(facts)}
         checkpoint.write(folder / FILE, average, note)
         return folder / FILE
-
-
-@dataclass(eq=False)
-class Width(Tap):
-    """Notes how many channels the bottleneck has."""
-
-    channels: int = 0
-
-    def at(self, site: Site) -> bool:
-        return site.kind == "middle"
-
-    def feature(self, h: Tensor, site: Site, call: Call) -> Tensor:
-        self.channels = h.shape[1]
-        return h
-
-
-def bottleneck(process: Process) -> int:
-    """Channels of the middle of a process's network, by one step."""
-    look = Width()
-    with torch.no_grad():
-        *_, _ = replace(process, spacing=(1.0, 0.5), n_steps=None).add(taps=(look,)).steps()
-    return look.channels
 
 
 def tuner(config: Config, data: Path, folder: Path, device: str) -> Asyrp:

@@ -25,8 +25,9 @@ from sfumato.nn.image_prompt import ImagePrompt
 from sfumato.nn.unet import UNet
 from sfumato.train import checkpoint, networks
 from sfumato.train.config import Config
-from sfumato.train.frozen import LEVELS, Batch, Frozen
+from sfumato.train.frozen import Batch, Frozen
 from sfumato.train.grids import tiled
+from sfumato.train.subject.trials import LEVELS
 from sfumato.train.tuners import Outcome
 from sfumato.train.values import Share, part
 
