@@ -5,25 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 
 import torch
 from torch import Tensor
 
 from sfumato.core.context import Call
 from sfumato.core.denoiser import Cond, Network, traits
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.mixture import Branch
-from sfumato.core.noise import Seeded
+from sfumato.core.noise import Seeded, keyed
 from sfumato.core.process import Process
 from sfumato.core.taps import Entry, Site, Tap, Taps, sites_of
 from sfumato.methods.threshold import Clamp
 from sfumato.models.loaders.library import load
 from sfumato.train.batches import Batches, TestSet
 from sfumato.train.config import Config
+from sfumato.train.data.compose import Plan
 from sfumato.train.objective import Loss, check_trainable
 from sfumato.train.subject.trials import guidance_of
 
 STEPS = 12
+RARE = 200
+"""Captions that are looked through for each one that says a word."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,21 @@ class Frozen:
         noise = self.batches.randn((n, *x0.shape[1:]), "noise", step)[share]
         texts = [plan.caption if keep else "" for plan, keep in zip(plans, kept, strict=True)]
         return Batch(pixels, x0, noise, texts, [t for t, _ in drawn], [w for _, w in drawn])
+
+    def spoken(self, word: str, n: int, key: str, without: str = "") -> list[Plan]:
+        """n plans whose captions say a word, and not another; key: what they are drawn by."""
+        rng, plans = Random(keyed(f"{self.config.run.seed}/{key}")), []
+        for _ in range(RARE * n):
+            plan = self.batches.composer.plan(rng)
+            words = f" {plan.caption.lower()} "
+            if word.lower() in words and not (without and without.lower() in words):
+                plans.append(plan)
+            if len(plans) == n:
+                return plans
+        raise SfumatoError(
+            f"data: of {RARE * n} captions {len(plans)} say {quoted(word)}, {n} are needed; take a "
+            "commoner word"
+        )
 
     def encoded(self, pixels: Tensor) -> Tensor:
         with torch.no_grad():

@@ -46,11 +46,13 @@ SOFT = 0.05
 
 @part
 class Options:
-    """source, target: texts of before and after. steps: of the walk; t_edit: where it ends; width:
+    """source, target: texts of before and after. word: pictures are those whose captions say it;
+    "" any. steps: of the walk; t_edit: where it ends; width:
     of f, a multiple of 32; clip, keep: weights of the loss."""
 
     source: Annotated[str, Field(min_length=1, max_length=1000)]
     target: Annotated[str, Field(min_length=1, max_length=1000)]
+    word: Annotated[str, Field(max_length=200)] = ""
     steps: Annotated[int, Field(ge=2, le=1000)] = 20
     t_edit: Annotated[float, Field(ge=0, lt=1)] = 0.5
     width: Annotated[int, Field(ge=GROUPS, le=4096, multiple_of=GROUPS)] = 256
@@ -96,7 +98,8 @@ class Asyrp:
         return dict(self.shift.named_parameters())
 
     def batch(self, step: int, share: slice) -> Walked:
-        plans = self.base.batches.plans(step, share)
+        n = self.config.optim.batch
+        plans = self.base.spoken(self.own.word, n, f"walked {step}")[share]
         return self.walked(self.base.batches.pixels(plans))
 
     def walked(self, pixels: Tensor) -> Walked:

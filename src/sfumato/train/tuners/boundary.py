@@ -18,7 +18,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.inversion import Inversion
 from sfumato.core.process import Process
 from sfumato.methods.common.planes import Plane, PushedBottleneck, PushedState
@@ -31,8 +30,6 @@ from sfumato.train.values import Positive, part
 
 FILE = "boundary.safetensors"
 SHOWN, ROWS = 8, 16
-SEARCHED = 10_000
-"""Pictures that are looked through for a word, before it is given up."""
 
 
 @part
@@ -101,21 +98,10 @@ class Boundary:
 
     def found(self, word: str, other: str) -> Tensor:
         """Pictures whose captions say one word and not the other."""
-        batches, wanted = self.base.batches, self.own.pictures + self.own.tests
-        plans: list[Any] = []
-        for step in range(SEARCHED // self.config.optim.batch + 1):
-            for plan in batches.plans(step, slice(None)):
-                words = plan.caption.lower()
-                if word.lower() in words and other.lower() not in words:
-                    plans.append(plan)
-            if len(plans) >= wanted:
-                return torch.cat(
-                    [batches.pixels(plans[k : k + ROWS]) for k in range(0, wanted, ROWS)]
-                )[:wanted]
-        raise SfumatoError(
-            f"[boundary]: {len(plans)} of {SEARCHED} captions say {quoted(word)}, {wanted} are "
-            "needed; take a commoner word, or fewer pictures"
-        )
+        wanted = self.own.pictures + self.own.tests
+        plans = self.base.spoken(word, wanted, f"boundary {word}", without=other)
+        pixels = self.base.batches.pixels
+        return torch.cat([pixels(plans[k : k + ROWS]) for k in range(0, wanted, ROWS)])
 
     def walked(self, pixels: Tensor) -> Tensor:
         """States at level t, by DDIM upwards."""
@@ -173,7 +159,7 @@ class Boundary:
             w = self.normal(space).detach()
             length = float(w.norm()) or 1.0
             normal = (w / length).view(cloud.mean.shape)
-            bias = float(self.weights[f"{space}.bias"]) * cloud.scale / length
+            bias = float(self.weights[f"{space}.bias"].detach()) * cloud.scale / length
             offset = bias - float((normal * cloud.mean).sum())
             said = cloud.learned @ normal.flatten() * cloud.scale + bias
             tensors[f"{space}.normal"] = normal
