@@ -19,6 +19,7 @@ from helpers import pipelines
 from helpers.adapters import NOISE, fresh
 from helpers.pictures import photo, pixels_of, times_of
 from helpers.taps import moment
+from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError
 from sfumato.core.taps import Site
 from sfumato.methods.controlnet import Added, ControlNet
@@ -257,6 +258,25 @@ def test_gradients_reach_the_copy_alone() -> None:
     assert all(p.grad is None for p in network.parameters())
     missing = [name for name, p in control.named_parameters() if p.grad is None]
     assert not missing
+
+
+def test_a_context_of_each_layer_reaches_the_second_network(
+    tmp_path: Path, pipeline: Callable[[str], Path]
+) -> None:
+    """P+: alike for all layers it is the plain context; a second network reads its own ones."""
+    model = loaded(pipeline("sd1"))
+    control = model.control(str(guest(pipeline("sd1"), tmp_path / "control")))
+    x, time = torch.randn(1, 4, 8, 8), torch.tensor([300.0])
+    hint = control.read(torch.rand(1, 3, 32, 32))
+    context = torch.randn(1, 7, 32)
+    own = context[:, None].repeat(1, 4, 1, 1)
+    with torch.no_grad():
+        plain = control(x, time, Cond({"context": context}), hint)
+        alike = control(x, time, Cond({"context": own}), hint)
+        own[:, 0] += 1
+        other = control(x, time, Cond({"context": own}), hint)
+    assert all(torch.allclose(plain[spot], alike[spot], atol=1e-5) for spot in plain)
+    assert not torch.allclose(plain["middle", 0], other["middle", 0], atol=1e-3)
 
 
 def test_hints_made_of_pictures() -> None:

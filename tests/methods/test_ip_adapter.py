@@ -293,9 +293,11 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, pipeline: Callable[[str], 
     less = {**state, "ip_adapter": {k: v for k, v in state["ip_adapter"].items() if k[0] != "1"}}
     few = saved(less, tmp_path / "few.safetensors")
     strange = {**state, "image_proj": {"id.weight": torch.zeros(2, 2)}}
+    other = saved({"a": {"b": torch.zeros(2)}}, tmp_path / "other.safetensors")
     face = saved(strange, tmp_path / "face.safetensors")
     cases: list[tuple[sf.Model, IPAdapter, str]] = [
         (model, IPAdapter(photo(), tmp_path / "none"), "no such file"),
+        (model, IPAdapter(photo(), other), "holds no adapter that reads pictures"),
         (model, IPAdapter(photo(), good), "is for Stable Diffusion's networks, not for emoji"),
         (model, IPAdapter(photo(), file, encoder="x"), "looks by its own CLIP; leave it out"),
         (sd1, IPAdapter(photo(), file), "speaks to 0 attentions"),

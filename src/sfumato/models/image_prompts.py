@@ -92,6 +92,8 @@ def image_prompt_of(model: Model, name: str, encoder: str | None) -> Prompter:
     if not file.is_file():
         raise SfumatoError(f"image prompt {name}: no such file; give an IP-Adapter's own file")
     weights = dict(_flat(read_adapter(file)[0], ""))
+    if not any(key.startswith("image_proj.") for key in weights):
+        raise SfumatoError(f"image prompt {file.name}: holds no adapter that reads pictures")
     origin = Origin(called(str(file)), pipeline.file_digest(file))
     base: Any = model.denoiser.network
     if isinstance(base, UNet) and base.config.xf_width:
