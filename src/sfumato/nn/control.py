@@ -1,9 +1,10 @@
 """ControlNet for networks of our own (arXiv 2302.05543): a copy of the way down reads a hint.
 
-y = F(x; W) + Z2(F'(x + Z1(c); W')), where Z1 ends in and Z2 is a convolution of zeros, so that a
-fresh copy changes nothing. Text is read as the base has prepared it: the copy's attentions have
-queries and outputs of their own, the keys and values are the base's, so that whatever acts on the
-text (another null text, words of an adapter) reaches the copy too.
+y = F(x; W) + Z(F'(x + E(c); W')), where Z is a convolution of zeros, so that a fresh copy changes
+nothing. In the paper E ends in zeros too; here it does not, or hints would be heard only after both
+have opened, which on small budgets is most of the training. Text is read as the base has prepared
+it: the copy's attentions have queries and outputs of their own, the keys and values are the base's,
+so that whatever acts on the text (another null text, words of an adapter) reaches the copy too.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from sfumato.core.errors import SfumatoError
 from sfumato.nn.assembly import UNetConfig, run_entry
 from sfumato.nn.bands import FACTOR
-from sfumato.nn.blocks import Attention, Conv2d, zero_conv
+from sfumato.nn.blocks import Attention, Conv2d
 from sfumato.nn.unet import UNet
 
 WIDTHS = (16, 32, 64)
@@ -53,7 +54,7 @@ class Control(nn.Module):
             nn.SiLU(),
             Conv2d(middle, wide, 3),
             nn.SiLU(),
-            zero_conv(wide, config.widths[0]),
+            Conv2d(wide, config.widths[0], 3),
         )
         self.zeros = nn.ModuleList(_zero(width) for width in _widths(config))
 
