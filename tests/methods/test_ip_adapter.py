@@ -19,6 +19,7 @@ from helpers import pipelines
 from helpers.adapters import NOISE, fresh
 from helpers.pictures import photo, pixels_of, times_of
 from helpers.taps import moment
+from sfumato import images
 from sfumato.core.errors import SfumatoError
 from sfumato.core.source import Origin
 from sfumato.core.taps import Site
@@ -187,6 +188,19 @@ def test_released_files_draw_the_pipelines_own_picture(
     assert float((ours - theirs).abs().max()) < 1e-4
     plain = pixels_of(process | sf.CFG(3.0), NOISE)
     assert float((plain - theirs).abs().max()) > 1e-2, "without it there must be another picture"
+
+
+@pytest.mark.parametrize("size", [(32, 32), (50, 40), (33, 97), (20, 31)])
+def test_the_middle_square_is_looked_at_as_clips_programs_do(size: tuple[int, int]) -> None:
+    from transformers import CLIPImageProcessor
+
+    process = CLIPImageProcessor(
+        size={"shortest_edge": 32}, crop_size=32, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    )
+    theirs = process(photo(*size), return_tensors="pt").pixel_values[0]
+    ours = images.to_square(sf.Picture.of(photo(*size)), 32)
+    assert ours.shape == theirs.shape
+    assert float((ours - theirs).abs().max()) < 0.03
 
 
 class Words(nn.Module):

@@ -45,10 +45,10 @@ def to_square(picture: Picture, side: int, background: Colour = "white") -> Tens
     import torch
 
     pixels = flattened(picture, background)
-    shorter = min(pixels.size)
-    sides = tuple(side * length // shorter for length in pixels.size)
+    (width, height), shorter = pixels.size, min(pixels.size)
+    sides = side * width // shorter, side * height // shorter
     scaled = pixels if sides == pixels.size else pixels.resize(sides, PILImage.Resampling.BICUBIC)
-    left, top = ((length - side) // 2 for length in scaled.size)
+    left, top = (sides[0] - side) // 2, (sides[1] - side) // 2
     square = np.asarray(scaled.crop((left, top, left + side, top + side))).astype(np.float32)
     return torch.from_numpy(square / np.float32(127.5) - 1).permute(2, 0, 1).contiguous()
 
