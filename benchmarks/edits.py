@@ -96,6 +96,15 @@ def seen(x: Tensor) -> Tensor:
     return (found - bench.features.mean(0)) / bench.spread
 
 
+def named(x: Tensor, label: str) -> Tensor:
+    """Whether the judge of 3d renders has the label among its first five, (N,)."""
+    questions = heldout.questions()
+    asked = next(k for k, question in enumerate(questions) if question.label == label)
+    bench = heldout.bench(STYLE)
+    _, logits = bench.look(F.interpolate(x, (64, 64), mode="area"))
+    return bench.hits(logits, torch.full((len(x),), asked))[:, 1].float()
+
+
 def agreement(model: sf.Model, x: Tensor, text: str) -> Tensor:
     """100 cos of pictures and a text by the model's own CLIP, (N,); nan without one."""
     clip: Any = model.clip()

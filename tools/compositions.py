@@ -167,6 +167,10 @@ SETTINGS: dict[str, Callable[[Table], Mapping[str, Any]]] = {
 """Methods of which a run needs nothing that is not here; the others are said to be left out."""
 LEFT_OUT = {
     "aesthetic": "a file of weights that is not bundled",
+    "asyrp": "a shift that its tuner learned",
+    "boundary_diffusion": "a plane that its tuner fitted",
+    "controlnet": "a second network that its tuner taught",
+    "ip_adapter": "an adapter that its tuner taught",
     "distilled_guidance": "a network that was distilled",
     "flow_edit": "a flow model",
 }

@@ -21,21 +21,22 @@ from sfumato.images import sheet as sheet
 from sfumato.images import strokes as strokes
 from sfumato.measure.sweep import sweep as sweep
 from sfumato.methods.aesthetic import Aesthetic as Aesthetic
+from sfumato.methods.asyrp import Asyrp as Asyrp
+from sfumato.methods.boundary_diffusion import BoundaryDiffusion as BoundaryDiffusion
 from sfumato.methods.cfg import CFG as CFG
 from sfumato.methods.classifier import Classifier as Classifier
 from sfumato.methods.clip_guidance import CLIPGuidance as CLIPGuidance
+from sfumato.methods.controlnet import ControlNet as ControlNet
 from sfumato.methods.dense_diffusion import DenseDiffusion as DenseDiffusion
 from sfumato.methods.diffstyler import DiffStyler as DiffStyler
-<<<<<<< HEAD
+from sfumato.methods.diffuseit import DiffuseIT as DiffuseIT
 from sfumato.methods.distilled_guidance import DistilledGuidance as DistilledGuidance
 from sfumato.methods.flow_edit import FlowEdit as FlowEdit
-=======
-from sfumato.methods.diffuseit import DiffuseIT as DiffuseIT
->>>>>>> wip-m2
 from sfumato.methods.gradient import Gradient as Gradient
 from sfumato.methods.ilvr import ILVR as ILVR
 from sfumato.methods.inpaint import Inpaint as Inpaint
 from sfumato.methods.instruction import Instruction as Instruction
+from sfumato.methods.ip_adapter import IPAdapter as IPAdapter
 from sfumato.methods.low_pass import LowPass as LowPass
 from sfumato.methods.null_text import NullText as NullText
 from sfumato.methods.patch_nce import PatchNCE as PatchNCE
@@ -43,12 +44,9 @@ from sfumato.methods.perceptual import Perceptual as Perceptual
 from sfumato.methods.prompt_to_prompt import PromptToPrompt as PromptToPrompt
 from sfumato.methods.rf_inversion import RFInversion as RFInversion
 from sfumato.methods.sdedit import SDEdit as SDEdit
-<<<<<<< HEAD
-from sfumato.methods.sine import SINE as SINE
-=======
 from sfumato.methods.sdg import SDG as SDG
+from sfumato.methods.sine import SINE as SINE
 from sfumato.methods.stego import Stego as Stego
->>>>>>> wip-m2
 from sfumato.methods.temperature import Temperature as Temperature
 from sfumato.methods.threshold import Threshold as Threshold
 from sfumato.methods.total_variation import TotalVariation as TotalVariation

@@ -384,13 +384,14 @@ def test_every_number_of_a_method_has_two_ends_that_all_faces_keep() -> None:
             low = number.get("minimum", number.get("exclusiveMinimum"))
             high = number.get("maximum", number.get("exclusiveMaximum"))
             assert None not in (low, high), f"{name}.{field}"
-            required = {f: PICTURE for m, f in pictures() if m == name and f == "image"}
+            shows = [f for m, f in pictures() if m == name]
+            required = {f: PICTURE for f in shows if f == "image"}
+            for f in methods.schema(cls).get("required", ()):
+                required[f] = PICTURE if f in shows else "x"
             for value in (low - 1, high + 1, float("nan")):
                 wrong = {**required, field: value}
-                if name == "classifier":
-                    wrong["target"] = "x"
                 refused(lambda cls=cls, wrong=wrong: cls(**wrong), f"{name}: {field}")
-                plain = {f: v for f, v in wrong.items() if f != "image"}
+                plain = {f: v for f, v in wrong.items() if f not in shows}
                 with pytest.raises(SfumatoError):
                     methods.from_data({"method": name, **plain})
 

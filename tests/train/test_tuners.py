@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 
 from helpers.training import RECIPE, config, trained
+from sfumato.train import frozen
 from sfumato.train.data import build
 from sfumato.train.tuners.diffusion import Diffusion
 
@@ -78,6 +79,41 @@ channel_mult = [1, 2]
 num_res_blocks = 1
 use_scale_shift_norm = true
 """
+CONTROLNET = """
+name = "layout"
+tuner = "controlnet"
+[controlnet]
+hint = "mask"
+drop = 0.5
+"""
+IP_ADAPTER = """
+name = "pictures"
+tuner = "ip_adapter"
+[ip_adapter]
+tokens = 2
+drop_image = 0.3
+"""
+ASYRP = """
+name = "shift"
+tuner = "asyrp"
+[asyrp]
+source = "red"
+target = "blue"
+steps = 4
+width = 32
+"""
+BOUNDARY = """
+name = "plane"
+tuner = "boundary"
+[boundary]
+positive = "thing 1"
+negative = "thing 2"
+steps = 3
+pictures = 4
+tests = 2
+[wording]
+empty = 0.0
+"""
 RECIPES = {
     "base": RECIPE.replace("steps = 24", "steps = 4").replace("size = 16", "size = 32"),
     "upsampler": UPSAMPLER + STEPS,
@@ -85,6 +121,10 @@ RECIPES = {
     "classifier": CLASSIFIER + STEPS,
     "contrastive": CLIP + STEPS,
     "judge": JUDGE + JUDGED,
+    "controlnet": CONTROLNET + STEPS.replace("batch = 4", "batch = 2"),
+    "asyrp": ASYRP + STEPS.replace("batch = 4", "batch = 2"),
+    "boundary": BOUNDARY + STEPS,
+    "ip_adapter": IP_ADAPTER + STEPS.replace("batch = 4", "batch = 2"),
 }
 
 
@@ -122,7 +162,10 @@ def test_a_base_redraws_a_share_of_what_an_upsampler_reads(packed: Path, tmp_pat
 
 
 @pytest.mark.parametrize("kind", RECIPES)
-def test_a_stopped_run_goes_on_to_the_same_bits(kind: str, packed: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_goes_on_to_the_same_bits(
+    kind: str, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frozen, "STEPS", 2)
     made = config(RECIPES[kind])
     whole = trained(made, packed, tmp_path / "whole")
     assert trained(made, packed, tmp_path / "broken", until=2).step == 2

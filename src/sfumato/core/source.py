@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from sfumato.core.starts import Place
 
 Decoder = Callable[["Tensor"], "Tensor"]
+Spot = tuple[str, int]
+"""Kind and index of a place inside a network (core/taps.py)."""
 Span = tuple[int, int]
 """(start, end) in the characters of a text, as a slice."""
 
@@ -141,6 +143,60 @@ class Rating(Protocol):
     def __call__(self, vectors: Tensor) -> Tensor: ...
 
 
+class Control(Protocol):
+    """A second network that reads a hint of the layout, for a first one (ControlNet, T2I adapter).
+
+    pooled: it has no use for the place of anything, and speaks to branches with a prompt alone.
+    """
+
+    @property
+    def origin(self) -> Origin: ...
+
+    @property
+    def pooled(self) -> bool: ...
+
+    def read(self, pixels: Tensor) -> Any:
+        """A hint, (1, 3, H, W) in [-1, 1] at the size of the run's pictures, made ready once."""
+        ...
+
+    def __call__(self, x: Tensor, time: Tensor, cond: Cond, hint: Any) -> Mapping[Spot, Tensor]:
+        """What is added to the first network's maps, down to the middle; x, time, cond: as that one
+        reads them; hint: what `read` gave."""
+        ...
+
+
+class ImagePrompt(Protocol):
+    """An adapter that reads a picture as a prompt (IP-Adapter). size: side of what it sees."""
+
+    @property
+    def origin(self) -> Origin: ...
+
+    @property
+    def sees_by(self) -> Origin | None:
+        """Where its encoder of pictures comes from."""
+        ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def spots(self) -> frozenset[Spot]:
+        """The attentions that it speaks to."""
+        ...
+
+    def read(self, pixels: Tensor) -> Tensor:
+        """Tokens (B, N, width) of pictures (B, 3, S, S) in [-1, 1]."""
+        ...
+
+    def nothing(self) -> Tensor:
+        """Tokens (1, N, width) of no picture."""
+        ...
+
+    def keys_values(self, spot: Spot, tokens: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+        """What an attention's queries meet, each (B, heads, N, d)."""
+        ...
+
+
 class Source(Protocol):
     """A model, as processes and methods see it.
 
@@ -226,6 +282,14 @@ class Source(Protocol):
         ...
 
     def rating(self, name: str | None = None) -> Rating | None: ...
+
+    def control(self, name: str) -> Control:
+        """A ControlNet or T2I adapter for the denoiser's network."""
+        ...
+
+    def image_prompt(self, name: str, encoder: str | None = None) -> ImagePrompt:
+        """An adapter that reads pictures, by its file; encoder: a folder with what it sees by."""
+        ...
 
     def decoder(self, which: Literal["full", "tiny"] = "full") -> Decoder | None:
         """State to pixels in [-1, 1]; tiny: by a small autoencoder of the same latents."""

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         mask_to_work,
         paste,
         resized,
+        to_square,
         to_work,
     )
     from sfumato.images.texts import read_metadata
@@ -72,6 +73,7 @@ _HOME = {
     "resolver": "sfumato.images.inputs",
     "sheet": "sfumato.images.contact",
     "strokes": "sfumato.images.stroke",
+    "to_square": "sfumato.images.tensors",
     "to_work": "sfumato.images.tensors",
     "whole_frame": "sfumato.images.frame",
 }
@@ -114,6 +116,7 @@ __all__ = [
     "resolver",
     "sheet",
     "strokes",
+    "to_square",
     "to_work",
     "whole_frame",
 ]

@@ -38,6 +38,21 @@ def to_work(picture: Picture, frame: Frame, background: Colour = "white") -> Ten
     return torch.from_numpy(padded / np.float32(127.5) - 1).permute(2, 0, 1).contiguous()
 
 
+def to_square(picture: Picture, side: int, background: Colour = "white") -> Tensor:
+    """(3, side, side) in [-1, 1] of the picture's middle square, its shorter side brought to
+    `side` first (bicubic), as CLIP's programs do."""
+    import numpy as np
+    import torch
+
+    pixels = flattened(picture, background)
+    (width, height), shorter = pixels.size, min(pixels.size)
+    sides = side * width // shorter, side * height // shorter
+    scaled = pixels if sides == pixels.size else pixels.resize(sides, PILImage.Resampling.BICUBIC)
+    left, top = (sides[0] - side) // 2, (sides[1] - side) // 2
+    square = np.asarray(scaled.crop((left, top, left + side, top + side))).astype(np.float32)
+    return torch.from_numpy(square / np.float32(127.5) - 1).permute(2, 0, 1).contiguous()
+
+
 def mask_to_work(mask: PILImage.Image, frame: Frame) -> Tensor:
     """(1, H, W) float32 in [0, 1]: every cell is the largest value of all pixels it touches."""
     import numpy as np

@@ -91,9 +91,9 @@ class Latents:
 def cross_attentions(net: Any) -> list[Any]:
     """The cross-attention layers in the order in which they run: downwards, middle, upwards.
 
-    The network lists its middle block last.
+    The network lists its middle block last; a ControlNet has no way up.
     """
-    blocks = (*net.down_blocks, net.mid_block, *net.up_blocks)
+    blocks = (*net.down_blocks, net.mid_block, *getattr(net, "up_blocks", ()))
     pairs = [entry for block in blocks if block is not None for entry in block.named_modules()]
     return [module for name, module in pairs if name.endswith("attn2")]
 
@@ -114,6 +114,15 @@ class LayerContext:
         if context.ndim == 3:
             return None
         return args, {**kwargs, "encoder_hidden_states": context[:, self.layer]}
+
+
+def part_contexts(net: Any) -> int:
+    """Let every cross-attention layer read a context of its own; how many there are."""
+    layers = cross_attentions(net)
+    for k, layer in enumerate(layers):
+        if not any(isinstance(hook, LayerContext) for hook in layer._forward_pre_hooks.values()):
+            layer.register_forward_pre_hook(LayerContext(k), with_kwargs=True)
+    return len(layers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,34 +157,30 @@ class Conditional:
                 return self(x, time, cond)
         if self.config.inpaint:
             x = torch.cat([x, *self.canvas(x, cond)], dim=1)
-        added = None
-        if self.config.stride is not None:
-            added = {"text_embeds": cond["pooled"].to(self.dtype), "time_ids": self.sizes(x)}
-        context = cond["context"].to(self.dtype)
+        context = cond["context"]
         if context.ndim == 4 and context.shape[1] != self.layer_count:
             raise SfumatoError(
                 f"condition: contexts for {context.shape[1]} cross-attention layers, the network "
                 f"has {self.layer_count}"
             )
-        output: Tensor = self.net(
-            x.to(self.dtype),
-            time,
-            encoder_hidden_states=context,
-            class_labels=cond.get("label"),
-            added_cond_kwargs=added,
-        ).sample
+        output: Tensor = self.net(x.to(self.dtype), time, **self.told(x, cond)).sample
         return output
+
+    def told(self, x: Tensor, cond: Mapping[str, Tensor]) -> dict[str, Any]:
+        """What the network is called with besides state and time, by the arguments' names."""
+        added = None
+        if self.config.stride is not None:
+            added = {"text_embeds": cond["pooled"].to(self.dtype), "time_ids": self.sizes(x)}
+        return {
+            "encoder_hidden_states": cond["context"].to(self.dtype),
+            "class_labels": cond.get("label"),
+            "added_cond_kwargs": added,
+        }
 
     @cached_property
     def layer_count(self) -> int:
         """How many cross-attention layers there are; from then on each can read its own context."""
-        layers = cross_attentions(self.net)
-        for k, layer in enumerate(layers):
-            if not any(
-                isinstance(hook, LayerContext) for hook in layer._forward_pre_hooks.values()
-            ):
-                layer.register_forward_pre_hook(LayerContext(k), with_kwargs=True)
-        return len(layers)
+        return part_contexts(self.net)
 
     def canvas(self, x: Tensor, cond: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Mask (1 = to be drawn) and what is known of the picture, as states."""

@@ -12,10 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import torch
 from torch import Tensor
 
-from sfumato import images
 from sfumato.core.context import Run, Step
 from sfumato.core.denoiser import Cond, Denoiser, traits
 from sfumato.core.errors import SfumatoError
@@ -23,7 +21,16 @@ from sfumato.core.frame import Frame, Size
 from sfumato.core.process import Process
 from sfumato.core.ranges import Range, real, whole, words
 from sfumato.core.solvers import Solver
-from sfumato.core.source import Classifier, Decoder, Features, Origin, Rating, Vision
+from sfumato.core.source import (
+    Classifier,
+    Control,
+    Decoder,
+    Features,
+    ImagePrompt,
+    Origin,
+    Rating,
+    Vision,
+)  # fmt: skip
 from sfumato.core.spaces import IDENTITY, Space
 from sfumato.core.spacing import MODEL, Own, Times
 from sfumato.core.starts import Place
@@ -32,6 +39,7 @@ from sfumato.models import finishing, memory
 from sfumato.models.card import Card
 from sfumato.models.classifier import classifier_of
 from sfumato.models.clip import CleanClip, Clip, clip_of
+from sfumato.models.controls import control_of
 from sfumato.models.defaults import fill, fill_from_scheduler
 from sfumato.models.devices import Choice
 from sfumato.models.features import features_of
@@ -39,10 +47,14 @@ from sfumato.models.files.adapter_places import is_adapter
 from sfumato.models.files.pipeline import digest_of
 from sfumato.models.files.schedulers import Scheduler
 from sfumato.models.files.spans import Reader, Spans
+from sfumato.models.framing import planned_frame
+from sfumato.models.image_prompts import image_prompt_of
+from sfumato.models.prompts import labels
 from sfumato.models.rating import rating_of
 from sfumato.models.recording import process_recipe, run_recipe
 from sfumato.models.result import Result
 from sfumato.models.shifts import Shifted
+from sfumato.models.summary import summary
 from sfumato.models.timesteps import times
 from sfumato.models.tiny import tiny_of
 from sfumato.models.vision import vision_of
@@ -85,22 +97,7 @@ class Model:
 
     def __repr__(self) -> str:
         """Name, sizes and weights in a few lines."""
-        from sfumato.models.cost import parameter_count
-
-        networks = {id(d.network): d for d in (self.denoiser, *self.upsamplers)}
-        count = sum(map(parameter_count, networks.values()))
-        width, height = self.card.native
-        stages = f", {1 + len(self.upsamplers)} stages" if self.upsamplers else ""
-        lines = [
-            f"Model {self.name}: {self.card.title}" if self.card.title else f"Model {self.name}",
-            f"{width}x{height} px{stages}; {count / 1e6:.1f} M parameters of its denoisers; "
-            f"{self.choice.dtype} on {self.choice.device}",
-            "reads text" if self.text else "reads no text",
-        ]
-        if self.adapters:
-            names = ", ".join(str(adapter.get("name", "?")) for adapter in self.adapters)
-            lines.append(f"adapters: {names}")
-        return "\n  ".join(lines)
+        return summary(self)
 
     def process(
         self,
@@ -166,6 +163,15 @@ class Model:
     def rating(self, name: str | None = None) -> Rating | None:
         """A file's linear head on a CLIP; with no name that of SFUMATO_HOME."""
         return self._memoise(("rating", name), lambda: rating_of(self, name))
+
+    def control(self, name: str) -> Control:
+        """A ControlNet or T2I adapter for the base."""
+        return self._memoise(("control", name), lambda: control_of(self, name))
+
+    def image_prompt(self, name: str, encoder: str | None = None) -> ImagePrompt:
+        """An adapter that reads pictures as prompts."""
+        key = ("image prompt", name, encoder)
+        return self._memoise(key, lambda: image_prompt_of(self, name, encoder))
 
     def decoder(self, which: Literal["full", "tiny"] = "full") -> Decoder | None:
         space = self.space if which == "full" else self.tiny()
@@ -265,15 +271,9 @@ class Model:
         self, texts: Sequence[str], label: int | None = None, beside: Sequence[str] = ()
     ) -> Cond:
         """Tokens or vectors of prompts, or class labels; one row each."""
-        classes = traits(self.denoiser.network).num_classes
-        if label is not None and not (classes and 0 <= label < classes):
-            labels = f"0 to {classes - 1}" if classes else "none, it is not class-conditional"
-            raise SfumatoError(f"label {label}: model {self.name} knows {labels}")
-        if classes and label is None:
-            raise SfumatoError(f"label: model {self.name} needs one, 0 to {classes - 1}")
         tensors = dict(self.text(texts, beside)) if self.text else {}
-        if label is not None:
-            tensors["label"] = torch.full((len(texts),), label)
+        classes = traits(self.denoiser.network).num_classes
+        tensors |= labels(label, len(texts), classes, self.name)
         return Cond(tensors).map(lambda v: v.to(self.choice.device))
 
     def spans(self, text: str, beside: Sequence[str] = ()) -> Spans | None:
@@ -291,37 +291,17 @@ class Model:
         scheduler = self.scheduler
         if isinstance(scheduler, Shifted):
             rule = scheduler.times if process.spacing == MODEL else scheduler.below
-            return partial(rule, self._frame(process, process.place)[1])
+            return partial(rule, planned_frame(self, process, process.place)[1])
         if scheduler is None or process.spacing != MODEL:
             return None
         return partial(times, scheduler, self.denoiser.schedule)
 
     def frame(self, process: Process, place: Place) -> tuple[Frame | None, tuple[int, ...]]:
         """Work size by the card's native size, multiple and maximum; an upsampler's is given."""
-        frame, shape = self._frame(process, place)
+        frame, shape = planned_frame(self, process, place)
         if frame is not None and frame.note and not process.stage:
             log.info("%s", frame.note)
         return frame, shape
-
-    def _frame(self, process: Process, place: Place) -> tuple[Frame | None, tuple[int, ...]]:
-        if process.stage:
-            return process.geometry, process.shape
-        card, factor = self.card, self.card.factor(process.stages)
-        if place.exact:
-            assert place.size is not None
-            frame = images.whole_frame(place.size, card.multiple, 4 * card.maximum, factor)
-            return frame, self.shape(frame.work)
-        frame = images.plan_frame(
-            place.size,
-            native=card.native,
-            multiple=card.multiple,
-            maximum=card.maximum,
-            cascade=process.stages > 1,
-            factor=factor,
-            size=process.size,
-            box=place.box,
-        )
-        return frame, self.shape(frame.work)
 
     def fits(
         self, process: Process, frame: Frame | None, shape: tuple[int, ...], times: Times

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError
@@ -46,3 +47,13 @@ class Prompts:
         """Which characters stand behind each column."""
         pairs = self.tokenizer.encode(text).offsets if text.strip() else []
         return column_spans(trim(pairs, text), self.context)
+
+
+def labels(label: int | None, n: int, classes: int | None, name: str) -> dict[str, Tensor]:
+    """n rows of a class label, for a model that knows so many classes; name: of the model."""
+    if label is not None and not (classes and 0 <= label < classes):
+        known = f"0 to {classes - 1}" if classes else "none, it is not class-conditional"
+        raise SfumatoError(f"label {label}: model {name} knows {known}")
+    if classes and label is None:
+        raise SfumatoError(f"label: model {name} needs one, 0 to {classes - 1}")
+    return {} if label is None else {"label": torch.full((n,), label)}

@@ -15,6 +15,7 @@ from sfumato.core.ranges import Range
 from sfumato.core.source import Origin, Seen
 from sfumato.models.clip import CLIP_MEAN, CLIP_STD, CleanClip, Clip, clean_clip, clip_of
 from sfumato.models.files import configs, hub, pipeline
+from sfumato.models.files.network_fields import Foreign
 from sfumato.recipe.places import called
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ Number = Annotated[float, Range(-100, 100)]
 Channels = tuple[Number, Number, Number]
 
 
-class Preprocessor(configs.Foreign):
+class Preprocessor(Foreign):
     """How pictures are scaled; ImageNet's numbers where a file says nothing."""
 
     image_mean: Channels = (0.485, 0.456, 0.406)

@@ -128,7 +128,7 @@ class UNet(nn.Module):
         self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], taps: Taps | None = None
     ) -> Tensor:
         """x (B, C, H, W), time (B,) = original timestep index, maybe fractional -> float32."""
-        h, emb, text = self._enter(x, time, cond)
+        h, emb, text = self.enter(x, time, cond)
         skips = []
         for k, entry in enumerate(self.input_blocks):
             h = _tapped(taps, run_entry(entry, h, emb, text, taps), "down", k)
@@ -146,12 +146,12 @@ class UNet(nn.Module):
         self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor]
     ) -> Iterator[tuple[str, Tensor]]:
         """(name, activation) after each block of the way down, each made when it is asked for."""
-        h, emb, text = self._enter(x, time, cond)
+        h, emb, text = self.enter(x, time, cond)
         for k, entry in enumerate(self.input_blocks):
             h = run_entry(entry, h, emb, text)
             yield f"input_blocks.{k}", h
 
-    def _enter(
+    def enter(
         self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor, Iterator[TextKV | None]]:
         """What the first block reads, the embedding after its SiLU, each attention's text."""

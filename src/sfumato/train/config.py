@@ -41,8 +41,10 @@ def _wording(text: str) -> str:
     return text
 
 
-PACKED = Needs("tuner=diffusion,classifier,contrastive,judge")
-"""Fields of tuners that learn from a packed set or a folder with captions."""
+PACKED = Needs("tuner=diffusion,classifier,contrastive,judge,controlnet,ip_adapter,asyrp,boundary")
+FRESH = Needs("tuner=diffusion,classifier,contrastive,judge")
+"""Fields of tuners that learn from a packed set or a folder with captions; FRESH: whose network is
+the recipe's, and not a model's that stays as it is."""
 LEVELS = Needs("tuner=diffusion,classifier,contrastive")
 DIFFUSION = Needs("tuner=diffusion")
 SUBJECT = Needs("tuner=dreambooth,sine,custom_diffusion,textual_inversion,p_plus")
@@ -66,14 +68,14 @@ class ModelPart:
     Korean added up to that number. factor: how much larger than its low_res input.
     """
 
-    network: Annotated[Mapping[str, JsonValue], PACKED] = field(default_factory=dict)
+    network: Annotated[Mapping[str, JsonValue], FRESH] = field(default_factory=dict)
     schedule: Annotated[str, Field(min_length=1), one_of(SCHEDULES), LEVELS] = "squaredcos_cap_v2"
     table: Annotated[int, Field(ge=2, le=100_000), LEVELS] = 1000
     kind: Annotated[Literal["eps", "v", "x0", "edm"], DIFFUSION] = "v"
     learned_range: Annotated[bool, DIFFUSION] = False
     start: str = ""
-    vocabulary: Annotated[int, Field(ge=257, le=1_000_000), PACKED] = 4096
-    tokenizer: Annotated[str, PACKED] = ""
+    vocabulary: Annotated[int, Field(ge=257, le=1_000_000), FRESH] = 4096
+    tokenizer: Annotated[str, FRESH] = ""
     factor: Annotated[int, Field(ge=1, le=64), DIFFUSION] = 1
 
 
@@ -207,7 +209,9 @@ class Config:
     data: Annotated[DataPart, PACKED] = field(default_factory=DataPart)
     mix: Annotated[Mix, PACKED] = field(default_factory=Mix)
     wording: Annotated[Wording, PACKED] = field(default_factory=Wording)
-    objective: Annotated[Objective, Needs("tuner!=judge")] = field(default_factory=Objective)
+    objective: Annotated[Objective, Needs("tuner!=judge,asyrp,boundary")] = field(
+        default_factory=Objective
+    )
     adapter: Annotated[
         AdapterPart,
         Needs("tuner=diffusion,dreambooth,sine,custom_diffusion,textual_inversion,p_plus"),

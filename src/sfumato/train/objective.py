@@ -24,7 +24,9 @@ from sfumato.train.timesteps import TIMES, Stratified, TimeSampler
 from sfumato.train.values import Chosen, NotNegative, part
 from sfumato.train.weighting import WEIGHTINGS, MinSNR, Norm, Target, Weighting, weights
 
-DENOISER = Needs("tuner=diffusion,dreambooth,sine,custom_diffusion,textual_inversion,p_plus")
+DENOISER = Needs(
+    "tuner=diffusion,dreambooth,sine,custom_diffusion,textual_inversion,p_plus,controlnet,ip_adapter"
+)
 
 
 @dataclass(frozen=True)

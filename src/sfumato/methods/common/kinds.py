@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, PlainSerializer, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, ValidationInfo
 
 from sfumato.core.ranges import TIME, words
 from sfumato.recipe.places import called, located
@@ -42,6 +43,7 @@ def _colour(name: str) -> str:
 
 Weights = Annotated[
     str,
+    BeforeValidator(lambda given: str(given) if isinstance(given, Path) else given),
     AfterValidator(_weights),
     PlainSerializer(lambda given: given if given in WORDS else called(given)),
 ]

@@ -115,7 +115,7 @@ class Peft(BaseModel):
 
 
 def read_adapter(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Tensors of an adapter's file, dictionaries in it flattened, and its header."""
+    """Tensors of an adapter's file, of a pickled one also dictionaries of them, and its header."""
     header: dict[str, str] = {}
     if file.suffix == ".safetensors":
         tensors: dict[str, Any] = dict(read_state_dict(file))

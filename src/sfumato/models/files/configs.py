@@ -183,6 +183,15 @@ class VisionEncoder(Foreign):
     layer_norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-5
 
 
+def vision_config(path: Path) -> Any:
+    """A CLIPVisionConfig of the file's sizes alone."""
+    from transformers import CLIPVisionConfig
+
+    sizes = parse_data(VisionEncoder, read_config(path), str(path))
+    _check_heads(sizes, path)
+    return CLIPVisionConfig(**sizes.model_dump())
+
+
 class Clip(Foreign):
     """A whole CLIP; the keys in _dict are of older files, and win."""
 
