@@ -95,6 +95,7 @@ class StubRunner:
     tell: Callable[[Task], Sequence[Happening]] = happenings
     tasks: list[Task] = field(default_factory=list)
     cancelled: set[str] = field(default_factory=set)
+    finished: set[str] = field(default_factory=set)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     current: str | None = None
     alive: bool = False
@@ -136,6 +137,10 @@ class StubRunner:
         if self.current == id:
             self.cancelled.add(id)
             self.stop.set()
+
+    def finish(self, id: str) -> None:
+        if self.current == id:
+            self.finished.add(id)
 
     async def plan(self, request: str, inputs: Mapping[str, Path]) -> dict[str, Any]:
         if "fail" in request:
@@ -266,11 +271,16 @@ async def events_of(
                 number = None
 
 
-def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Run an asynchronous test."""
+def in_loop(test: Callable[..., Awaitable[None]], seconds: float = 60.0) -> Callable[..., None]:
+    """Run an asynchronous test. seconds: that it may take, on a machine that does other things."""
 
     @functools.wraps(test)
     def run(*args: Any, **values: Any) -> None:
-        asyncio.run(asyncio.wait_for(test(*args, **values), 60))  # type: ignore[arg-type]
+        asyncio.run(asyncio.wait_for(test(*args, **values), seconds))  # type: ignore[arg-type]
 
     return run
+
+
+def unhurried(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run an asynchronous test that waits for real work, however busy the machine is."""
+    return in_loop(test, 900.0)

@@ -16,6 +16,7 @@ from sfumato.server.hub import Hub
 from sfumato.server.queue import Queue
 from sfumato.server.store.database import Database
 from sfumato.server.store.files import Files
+from sfumato.server.store.runs import Runs
 from sfumato.server.store.trouble import StoreError
 
 T = TypeVar("T")
@@ -31,6 +32,7 @@ class Kept:
 
     db: Database
     files: Files
+    runs: Runs
     hub: Hub = field(default_factory=Hub)
     queue: Queue = field(default_factory=Queue)
     clock: Callable[[], float] = time.time

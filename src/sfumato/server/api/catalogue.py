@@ -65,7 +65,8 @@ class Plan(View):
     """What a job would do. calls: network calls, of a cascade those of each stage; seconds: about
     how long they take; memory: bytes at least; sentences: the same as one would say it; notes:
     lines that a run says before it begins; children: jobs of a sweep or a batch, of
-    which `first` is the first one's plan."""
+    which `first` is the first one's plan; nouns: what a training's pictures show, where its recipe
+    does not say."""
 
     prompt: str | None = None
     calls: int | tuple[int, ...] | None = None
@@ -80,6 +81,7 @@ class Plan(View):
     recipe: dict[str, JsonValue] | None = None
     sentences: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    nouns: tuple[str, ...] = ()
     children: int | None = None
     first: dict[str, JsonValue] | None = None
 

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 from sfumato.core.errors import error_line
 from sfumato.core.interrupts import Stopped as Interrupt
 from sfumato.core.interrupts import importing
+from sfumato.server.runner import stops
 from sfumato.server.runner.protocol import LAST, Happening, Ready, Stopped, Task
 
 STOP = getattr(signal, "SIGUSR1", signal.SIGINT)
@@ -30,6 +31,13 @@ AGAIN = 0.02  # seconds after which a task is told again to stop, as an exceptio
 
 @dataclass(frozen=True)
 class Cancel:
+    id: str
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The task is to end soon, with what it has."""
+
     id: str
 
 
@@ -128,6 +136,8 @@ class Child:
             return
         if self.shielded or importing(frame):  # it will be told again
             return
+        if stops.tell(False):
+            return
         raise Interrupt(number)
 
     def hear(self) -> None:
@@ -144,13 +154,20 @@ class Child:
             elif isinstance(message, Cancel):
                 self.stopping = message.id
                 threading.Thread(target=self.insist, args=(message.id,), daemon=True).start()
+            elif isinstance(message, Finish):
+                threading.Thread(target=self.ask, args=(message.id,), daemon=True).start()
 
     def insist(self, id: str) -> None:
         """Signal until the task has stopped: an exception in a destructor is lost."""
         main = threading.main_thread().ident or 0
         while self.stopping == id:
-            if self.current == id:
+            if self.current == id and not stops.tell(False):
                 signal.pthread_kill(main, STOP)
+            time.sleep(AGAIN)
+
+    def ask(self, id: str) -> None:
+        """Until the task listens, which a training does not at once, or is over."""
+        while self.current == id and not stops.tell(True):
             time.sleep(AGAIN)
 
     def answer(self) -> None:

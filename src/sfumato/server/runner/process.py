@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import itertools
 import multiprocessing
 import tempfile
@@ -46,6 +47,11 @@ class ProcessRunner:
         self.first_memory = 0
         self.wants_anew = False
         self.early: str | None = None  # cancelled before its process was there
+        atexit.register(self._kill)  # it hears no SIGTERM, for which multiprocessing would wait
+
+    def _kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
 
     @property
     def alive(self) -> bool:
@@ -133,9 +139,15 @@ class ProcessRunner:
                 self._send(child.Cancel(id))
             asyncio.get_running_loop().call_later(STUBBORN, self._kill_at, id)
 
+    def finish(self, id: str) -> None:
+        """Let the task end with what it has, if it is one that can."""
+        if self.at_work == id:
+            with suppress(RunnerLostError):
+                self._send(child.Finish(id))
+
     def _kill_at(self, id: str) -> None:
-        if self.at_work == id and self.process is not None:
-            self.process.kill()
+        if self.at_work == id:
+            self._kill()
 
     async def plan(self, request: str, inputs: Mapping[str, Path]) -> dict[str, Any]:
         """What a request would do."""

@@ -48,7 +48,8 @@ class Task:
 
     request: its JSON. inputs: sha256 -> file of a picture. files: name -> file that its children
     made, of a parent whose children have ended. pace: seconds that a network call of this kind
-    took before, where that is known.
+    took before, where that is known. folder: on this machine, what a training keeps from one
+    attempt to the next; None where nothing can be kept. asked_by: id of the request it came by.
     """
 
     id: str
@@ -57,6 +58,8 @@ class Task:
     inputs: Mapping[str, Path] = field(default_factory=dict)
     files: Mapping[str, Path] | None = None
     pace: float | None = None
+    folder: Path | None = None
+    asked_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,9 @@ class Runner(Protocol):
 
     def cancel(self, id: str) -> None:
         """Stop that task within a network call, if it is the one at work; it says Stopped."""
+
+    def finish(self, id: str) -> None:
+        """Let that task end soon with what it has; nothing happens where it cannot."""
 
     async def plan(self, request: str, inputs: Mapping[str, Path]) -> dict[str, Any]:
         """What a request would do, while another may run. SfumatoError where it cannot run."""

@@ -22,13 +22,15 @@ class Warm:
     """The models of an offer, the last few used of them loaded.
 
     offer: name that recipes use -> what to load. adapters: files of adapters that recipes may name.
-    keep: how many models stay loaded.
+    keep: how many models stay loaded. data: the packed set that trainings learn from; None: where
+    `sfumato data` puts it.
     """
 
     offer: Mapping[str, str]
     device: str = "auto"
     adapters: Sequence[Path] = ()
     keep: int = 2
+    data: Path | None = None
     loaded: OrderedDict[tuple[str, str], Model] = field(default_factory=OrderedDict)
     lock: Any = field(default_factory=threading.Lock)
 

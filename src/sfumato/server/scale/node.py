@@ -137,6 +137,10 @@ class Node:
         self.stopping = id
         self.runner.cancel(id)
 
+    async def finish(self, id: str) -> None:
+        """Let that task end with what it has."""
+        self.runner.finish(id)
+
     async def plan(self, request: str, inputs: Mapping[str, bytes]) -> dict[str, Any] | Refusal:
         """What a request would do."""
         with tempfile.TemporaryDirectory(prefix="sfumato-plan-") as folder:
@@ -184,4 +188,4 @@ def packed(task: Task, there: frozenset[str]) -> Parcel:
     files = None
     if task.files is not None:
         files = {name: path.read_bytes() for name, path in task.files.items()}
-    return Parcel(replace(task, inputs={}, files=None), inputs, files)
+    return Parcel(replace(task, inputs={}, files=None, folder=None), inputs, files)
