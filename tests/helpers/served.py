@@ -6,7 +6,12 @@ import asyncio
 import functools
 import io
 import json
+import logging
+import os
+import signal
+import sys
 import time
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -172,9 +177,6 @@ class StubWork:
         try:
             for k, happening in enumerate(happenings(task)):
                 if k == 1 and '"die' in task.request:
-                    import os
-                    import signal
-
                     os.kill(os.getpid(), signal.SIGKILL)
                 time.sleep(self.pause)
                 tell(happening)
@@ -183,6 +185,18 @@ class StubWork:
 
     def plan(self, request: str, inputs: Mapping[str, Path]) -> dict[str, Any]:
         return {"calls": 3, "seconds": 0.3}
+
+
+@dataclass(frozen=True)
+class LoudWork(StubWork):
+    """Writes to stderr in every way, in its task."""
+
+    def perform(self, task: Task, tell: Callable[[Happening], None]) -> None:
+        os.write(2, b"from a library of C\n")
+        print("from a print", file=sys.stderr, flush=True)
+        logging.getLogger("somebody").warning("from a logger")
+        warnings.warn("from a warning", stacklevel=1)
+        tell(Finished())
 
 
 @asynccontextmanager

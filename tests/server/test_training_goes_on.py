@@ -112,7 +112,7 @@ async def until_step(runner: ProcessRunner, task: Task, act: Callable[[], None])
     acted = False
     async for happening in runner.run(task):
         told.append(happening)
-        if isinstance(happening, Stepped) and happening.i >= 20 and not acted:
+        if isinstance(happening, Stepped) and happening.i >= 25 and not acted:
             acted = True
             act()
     return told

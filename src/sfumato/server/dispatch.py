@@ -136,10 +136,10 @@ class Dispatcher:
             try:
                 await self.attempt(runner, entry)
             except RunnerLostError as error:
-                log.warning("runner %s is gone (%s)", runner.name, error, extra={"job": entry.id})
+                log.warning("runner %s is gone (%s)", runner.name, error, extra=entry.logged)
                 await self.states.lost(entry, "its runner was lost")
             except Exception as error:  # a bug, which must not stop the queue
-                log.exception("job could not be done", extra={"job": entry.id})
+                log.exception("job could not be done", extra=entry.logged)
                 await runner.close()
                 line = f"internal error of the server: {type(error).__name__}; its log says more"
                 await self.states.end(entry, State.FAILED, line)
@@ -194,7 +194,7 @@ class Dispatcher:
             await self.states.end(entry, State.DONE)
         elif isinstance(last, Failed):
             if last.trace:
-                log.error("%s\n%s", last.line, last.trace, extra={"job": entry.id})
+                log.error("%s\n%s", last.line, last.trace, extra=entry.logged)
             await self.states.end(entry, State.FAILED, last.line)
         elif last is None:
             raise RunnerLostError("its stream ended early")
@@ -219,10 +219,9 @@ class Dispatcher:
         inputs = {r["sha256"]: self.kept.files.path(r["sha256"]) for r in self._inputs(entry)}
         pace = None if cost is None else float(cost["seconds"])
         folder = self.kept.runs.path(entry.id) if entry.kind is Kind.TRAIN else None
-        asked_by = row["asked_by"]
         task = Task(
-            entry.id, entry.attempt, row["request"], inputs, files, pace, folder, asked_by
-        )  # fmt: skip
+            entry.id, entry.attempt, row["request"], inputs, files, pace, folder, entry.asked_by
+        )
         return task, kind
 
 

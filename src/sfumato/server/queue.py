@@ -22,8 +22,8 @@ class Entry:
     """An open job: queued, or at work. runner: the name of the one that has it.
 
     phase: of a parent, `begin`, `children` (they are at work) or `finish`; else `begin`. open:
-    children that have not ended; total: all of them. work: how much it is. added, began: seconds
-    of the monotonic clock.
+    children that have not ended; total: all of them. work: how much it is. asked_by: id of the
+    request that it came by. added, began: seconds of the monotonic clock.
     """
 
     id: str
@@ -43,8 +43,14 @@ class Entry:
     open: int = 0
     total: int = 0
     work: Work | None = None
+    asked_by: str = ""
     added: float = field(default_factory=time.monotonic)
     began: float = 0.0
+
+    @property
+    def logged(self) -> dict[str, str]:
+        """What a line of the log about it says."""
+        return {"job": self.id, "request": self.asked_by}
 
     @property
     def rank(self) -> tuple[int, float, int]:

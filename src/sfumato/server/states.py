@@ -39,7 +39,7 @@ def entry_of(row: sqlite3.Row) -> Entry:
     return Entry(
         row["id"], row["number"], row["client"], Kind(row["kind"]), row["phase"], row["parent"],
         row["priority"], row["position"], row["attempt"], row["losses"], State(row["state"]),
-        cancelling, work=work_of(row["request"]),
+        cancelling, work=work_of(row["request"]), asked_by=row["asked_by"],
     )  # fmt: skip
 
 
@@ -67,6 +67,7 @@ class States:
             entry = Entry(
                 job.id, number, job.client, Kind(job.kind), job.phase, job.parent,
                 job.priority, number, work=work_of(job.request),
+                asked_by=job.asked_by,
             )  # fmt: skip
             parent = self.kept.queue.open.get(job.parent or "")
             if parent is not None:
@@ -161,7 +162,7 @@ class States:
         """The children that a parent's runner has worked out."""
         jobs = [
             New(new_id(), parent.client, Kind.RECIPE, request, parent=parent.id, files=files,
-                priority=parent.priority, inputs=inputs,
+                priority=parent.priority, inputs=inputs, asked_by=parent.asked_by,
                 name=JobRequest.model_validate_json(request).job.name)
             for request, files in zip(requests, names, strict=True)
         ]  # fmt: skip

@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import itertools
 import multiprocessing
+import os
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.errors import SfumatoError
+from sfumato.server import logs
 from sfumato.server.runner import child
 from sfumato.server.runner.protocol import (
     LAST,
@@ -44,6 +46,8 @@ class ProcessRunner:
         self.answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self.numbers = itertools.count(1)
         self.at_work: str | None = None
+        self.known: dict[str, str] = {}
+        """What lines on the process's stderr are about."""
         self.first_memory = 0
         self.wants_anew = False
         self.early: str | None = None  # cancelled before its process was there
@@ -62,12 +66,16 @@ class ProcessRunner:
         await self.close()
         context = multiprocessing.get_context("spawn")
         self.pipe, other = context.Pipe()
+        said, errors = context.Pipe(duplex=False) if os.name == "posix" else (None, None)
         self.process = context.Process(
-            target=child.main, args=(other, self.make, self.folder.name),
+            target=child.main, args=(other, self.make, self.folder.name, errors),
             name=f"sfumato-{self.name}", daemon=True,
         )  # fmt: skip
         await asyncio.to_thread(self.process.start)
         other.close()
+        if said is not None and errors is not None:
+            errors.close()
+            threading.Thread(target=self._log, args=(said,), daemon=True).start()
         self.arrived = asyncio.Queue()
         self.first_memory, self.wants_anew = 0, False
         loop = asyncio.get_running_loop()
@@ -101,9 +109,17 @@ class ProcessRunner:
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(self._forget_answers)
 
+    def _log(self, said: Connection) -> None:
+        """In a thread: lines of the process's stderr, until it is gone."""
+        with said, os.fdopen(os.dup(said.fileno()), errors="replace") as stream:
+            for line in stream:
+                if line.strip():
+                    logs.pass_on(line.rstrip(), {"runner": self.name, **self.known})
+
     async def run(self, task: Task) -> AsyncIterator[Happening]:
         """What happens while the task is done."""
         self.at_work, self.early = task.id, None
+        self.known = {"job": task.id, "request": task.asked_by}
         try:
             if self.wants_anew:
                 await self._anew()
@@ -124,6 +140,7 @@ class ProcessRunner:
                     return
         finally:
             self.at_work = None
+            self.known = {}
 
     async def _anew(self) -> None:
         try:

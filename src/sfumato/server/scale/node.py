@@ -7,6 +7,7 @@ replaced in the same way. Nothing here imports ray.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.errors import SfumatoError
+from sfumato.server import logs
 from sfumato.server.runner.child import Work
 from sfumato.server.runner.process import ProcessRunner
 from sfumato.server.runner.protocol import (
@@ -74,6 +76,8 @@ class Node:
 
     async def start(self) -> Ready | Refusal:
         """Begin to live."""
+        if not logging.getLogger().handlers:  # an actor's process, whose stderr Ray keeps
+            logs.of_process(dict)
         try:
             return await self.runner.start()
         except SfumatoError as error:
