@@ -69,7 +69,7 @@ def both(app: Any, url: str, words: tuple[str, ...], *others: tuple[str, ...]) -
 
 def small(steps: int, name: str = "recipe.toml") -> str:
     """A training recipe in the working folder."""
-    text = RECIPE.replace("steps = 24", f"steps = {steps}").replace("log = 1\n", "log = 10\n")
+    text = RECIPE.replace("steps = 24", f"steps = {steps}").replace("log = 1\n", "log = 50\n")
     Path(name).write_text(text)
     return name
 

@@ -1,7 +1,8 @@
 """The database: how it is opened, read, and written by one thread in groups.
 
 Every write is a function of a connection. The writer takes all that wait, gives each a savepoint,
-and commits them together: one sync of the disk serves many.
+and commits them together: one sync of the disk serves many. Checkpoints of the
+write-ahead log are made by a thread of their own, so that no commit waits for their two syncs.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ T = TypeVar("T")
 FILE = "server.db"
 GROUP = 512  # writes of a transaction at most
 WRITER_WAITS, READER_WAITS = 5.0, 0.5  # seconds for another program's lock
+APART = 32  # groups between checkpoints, which are made beside the writer
+LONGEST_LOG = 8000  # pages of the log at which the writer makes one itself, as the other is behind
 CHECKED = 64 << 20  # bytes up to which a database is checked whole when it is opened
 
 Write = Callable[[sqlite3.Connection], Any]
@@ -54,11 +57,18 @@ class Database:
             migrate(self.writer, str(self.path))
             self.reader = connect(self.path, READER_WAITS)
             self.reader.execute("PRAGMA query_only=ON")
+            self.checkpointer = connect(self.path, READER_WAITS)
+            self.writer.execute(f"PRAGMA wal_autocheckpoint={LONGEST_LOG}")
         except sqlite3.Error as error:
             raise SfumatoError(f"{self.path}: {trouble(error)}") from None
         self.waiting: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self._write_all, name="sfumato-writer", daemon=True)
         self.thread.start()
+        self.due: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self.checkpointing = threading.Thread(
+            target=self._checkpoint_all, name="sfumato-checkpoints", daemon=True
+        )
+        self.checkpointing.start()
 
     def _check(self) -> None:
         if self.path.stat().st_size <= CHECKED:
@@ -89,20 +99,31 @@ class Database:
         """Write what waits, and close; the write-ahead log is folded in."""
         self.waiting.put(None)
         self.thread.join()
+        self.due.put(False)
+        self.checkpointing.join()
+        self.checkpointer.close()
         self.reader.close()
         with suppress(sqlite3.Error):
             self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self.writer.close()
 
     def _write_all(self) -> None:
-        ended = False
+        ended, groups = False, 0
         while not ended:
+            groups += 1
+            if groups % APART == 0:
+                self.due.put(True)
             group = [self.waiting.get()]
             with suppress(queue.Empty):
                 while len(group) < GROUP:
                     group.append(self.waiting.get_nowait())
             ended = None in group
             self._commit([item for item in group if item is not None])
+
+    def _checkpoint_all(self) -> None:
+        while self.due.get():
+            with suppress(sqlite3.Error):  # the disk's trouble, which the writer says
+                self.checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def _commit(self, group: list[Waiting]) -> None:
         """All of a group in one transaction; what one of them raises is its alone."""
