@@ -47,7 +47,7 @@ from sfumato.server.runner.protocol import (
     Stepped,
     Task,
 )
-from sfumato.server.settings import Limits, Settings
+from sfumato.server.settings import Address, Limits, Settings
 from wire import HOST, Line, Listener
 
 RATE = 50.0  # submits a second
@@ -106,7 +106,7 @@ def serve(folder: str, kind: str) -> None:
 
     offered = Stubs() if kind == "stub" else serving.Offered()
     settings = Settings(Path(folder), limits=Limits(rate=1e6, burst=1_000_000), floor=0, drain=1.0)
-    serving.serve(settings, serving.Address(port=0), offered)
+    serving.serve(settings, Address(port=0), offered)
 
 
 def bare(folder: str = "") -> None:
@@ -128,7 +128,7 @@ def bare(folder: str = "") -> None:
             await asyncio.to_thread(keep, body)
         return {"bytes": len(body)}
 
-    address = serving.Address(port=0)
+    address = Address(port=0)
     listening = serving.bound(address)
     print(f"http://{HOST}:{listening.getsockname()[1]}", flush=True)
     config = serving.web_config(app, address, Settings(Path()))

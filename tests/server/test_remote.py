@@ -137,7 +137,7 @@ def test_a_plan_whose_number_has_to_be_found(app: Any, server: Program) -> None:
     assert "sdedit.t0 = " in here.stderr
     mine, theirs = json.loads(here.stdout), json.loads(there.stdout)
     assert {**theirs, "seconds": 0} == {**mine, "seconds": 0}
-    assert len([job for job in server.ask("/v1/jobs?kind=plan")["jobs"]]) == 1
+    assert len(server.ask("/v1/jobs?kind=plan")["jobs"]) == 1
 
 
 @pytest.mark.usefixtures("pictures")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -299,5 +299,5 @@ class Service:
         except SfumatoError as error:
             raise RefusedError(str(error)) from None
 
-    def offered(self) -> list[dict[str, Any]]:
-        return [asdict(model) for model in self.models().values()]
+    def offered(self) -> tuple[ModelInfo, ...]:
+        return tuple(self.models().values())

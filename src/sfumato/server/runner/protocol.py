@@ -14,7 +14,9 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model that runners offer, as GET /v1/models shows it."""
+    """A model that is offered. native: width and height it works at; factor: how much larger its
+    pictures are; adapters: name -> file that recipes name; template: of prompts that name none of
+    its styles."""
 
     name: str
     title: str

@@ -21,8 +21,8 @@ class Files:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.folder.mkdir(parents=True, exist_ok=True)
-        for part in range(256):  # now, since each is a sync when it comes with a picture
-            (self.folder / f"{part:02x}").mkdir(exist_ok=True)
+        for first in range(256):  # now, since each is a sync when it comes with a picture
+            (self.folder / f"{first:02x}").mkdir(exist_ok=True)
         sync(self.folder)
         self.lock = threading.Lock()
         self.pending: Counter[str] = Counter()
