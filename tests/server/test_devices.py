@@ -12,6 +12,10 @@ import pytest
 
 pytest.importorskip("fastapi")
 
+import httpx
+
+import sfumato as sf
+from helpers.remote import Program
 from helpers.served import (
     StubRunner,
     StubWork,
@@ -101,3 +105,27 @@ def test_a_device_that_dies_takes_no_other(tmp_path: Path) -> None:
             assert {json.loads(row["data"])["runner"] for row in told} == set(DEVICES)
 
     go()
+
+
+@pytest.mark.slow
+def test_serve_with_two_devices(tmp_path: Path) -> None:
+    """The program with two of --device: both make pictures, each as the library makes it."""
+    program = Program(tmp_path / "server", "--device", "cpu:0")  # beside "cpu"
+    program.start()
+    fields = {"steps": 2, "stages": 1}
+    try:
+        with httpx.Client(base_url=program.url, trust_env=False, timeout=60) as client:
+            rows = [recipe_job(seed, **fields) for seed in range(8)]
+            body = {"kind": "batch", "rows": rows}
+            id = client.post("/v1/jobs", json=body).json()["id"]
+            told = client.get(f"/v1/jobs/{id}/events", timeout=600).text
+            for name in ("cpu", "cpu:0"):
+                assert f'"runner":"{name}"' in told
+            assert "event: done" in told
+            children = client.get("/v1/jobs", params={"parent": id}).json()["jobs"][::-1]
+            for seed, child in enumerate(children):
+                made = client.get(f"/v1/jobs/{child['id']}/files/1.png").content
+                recipe = sf.Recipe.from_data(recipe_job(seed, **fields)["recipe"])
+                assert made == sf.run(recipe).images[0].encode("PNG")
+    finally:
+        program.stop()
