@@ -51,6 +51,7 @@ from sfumato.train import origin
 from sfumato.train.config import parse
 from sfumato.train.subject import class_pictures
 from sfumato.train.trainer import Trainer
+from sfumato.train.tuners.dreambooth import DreamBooth
 
 __all__ = ["data"]
 
@@ -198,6 +199,8 @@ def test_until_stops_a_training_there(data: Path, tmp_path: Path) -> None:
 def test_class_pictures_are_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of any device; the trainer finds them made, the same as those that it makes itself."""
     monkeypatch.setenv("SFUMATO_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(DreamBooth, "judge", lambda self: {})  # these two take most of the time
+    monkeypatch.setattr(DreamBooth, "show", lambda self, file: None)
     asked = subject_config()
     asked["subject"] |= {"prior": 1.0, "class_pictures": 3}
     asked["optim"] |= {"steps": 1, "batch": 2}
