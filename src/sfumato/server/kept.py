@@ -52,7 +52,7 @@ class Kept:
 
     async def surely(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Write what has happened: tried until the disk takes it, as it is true already."""
-        return await self.patiently(lambda: self.db.write(work))
+        return await self.patiently(lambda: self.db.write(work, hurry=False))
 
     async def seen(self, read: Callable[[], T]) -> T:
         """Read what the queue needs to go on, however long the disk refuses."""
