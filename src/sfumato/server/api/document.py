@@ -47,6 +47,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     schemas |= own["$defs"]
     schemas |= recipes()
     _discriminate(schemas)
+    schemas["ModelInfo"]["required"] = [*schemas["ModelInfo"]["properties"]]  # it is only answered
     for path in made["paths"].values():
         for operation in path.values():
             _finish(operation)
