@@ -37,10 +37,9 @@ class Forecast:
         now = self.clock()
         if now >= self.until:
             self._make(now)
-        if entry.phase == "children":
-            return self._children(entry, now)
         end = self.ends.get(entry.id)
-        if end is None and entry.runner is None and entry.added > self.made and self.free:
+        new = entry.runner is None and entry.phase != "children" and entry.added > self.made
+        if end is None and new and self.free:
             free, _, device = self.free[0]  # it came since, and is the last so far
             cost = self.cost(entry, device)
             end = None if cost is None else free + cost
@@ -60,10 +59,15 @@ class Forecast:
             self.costs[work, device] = None if step is None else step * work.steps
         return self.costs[work, device]
 
-    def _children(self, parent: Entry, now: float) -> float | None:
-        ends = [self.ends.get(child.id) for child in self.kept.queue.children(parent.id)]
-        known = [end for end in ends if end is not None]
-        return round(max(max(known) - now, 0.0), 1) if known and len(known) == len(ends) else None
+    def _parents(self) -> None:
+        """Parents end with their last child, if that is known of all that are open."""
+        parents: dict[str, float | None] = {}
+        for entry in self.kept.queue.open.values():
+            if entry.parent is not None:
+                end, so_far = self.ends.get(entry.id), parents.get(entry.parent, 0.0)
+                known = end is not None and so_far is not None
+                parents[entry.parent] = max(end or 0.0, so_far or 0.0) if known else None
+        self.ends |= {id: end for id, end in parents.items() if end is not None}
 
     def _make(self, now: float) -> None:
         began = time.perf_counter()
@@ -82,6 +86,7 @@ class Forecast:
             if (seconds := self.cost(entry, device)) is not None:
                 self.ends[entry.id] = end + seconds
                 heapq.heappush(self.free, (end + seconds, name, device))
+        self._parents()
         self.made = now
         self.until = now + max(FRESH, SHARE * (time.perf_counter() - began))
 

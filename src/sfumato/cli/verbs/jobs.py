@@ -61,7 +61,14 @@ def line_of(job: Job) -> str:
     prompt = (job.recipe or {}).get("prompt", "")
     about = job.error or job.name or str(prompt)
     at = f"{job.created.astimezone():%Y-%m-%d %H:%M}"
-    return f"{job.id}  {at}  {job.kind:7}{job.state:12}{share}  {about:.80}".rstrip()
+    return f"{job.id}  {at}  {job.kind:7}{job.state:12}{share}{left(job.eta_s):>8}  {about:.80}".rstrip()
+
+
+def left(seconds: float | None) -> str:
+    """Time until it has ended, where that is known."""
+    if seconds is None:
+        return ""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def shown(job: Job, as_json: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -20,6 +21,14 @@ class Runs:
     def remove(self, id: str) -> None:
         """Nothing is to go on from there any more."""
         shutil.rmtree(self.path(id), ignore_errors=True)
+
+    def bytes(self) -> int:
+        """What they take."""
+        total = 0
+        for file in self.folder.rglob("*"):
+            with suppress(OSError):  # of one that has gone meanwhile
+                total += file.lstat().st_size
+        return total
 
     def retain(self, known: Collection[str]) -> None:
         """Remove those of other jobs than these."""
