@@ -61,7 +61,8 @@ def line_of(job: Job) -> str:
     prompt = (job.recipe or {}).get("prompt", "")
     about = job.error or job.name or str(prompt)
     at = f"{job.created.astimezone():%Y-%m-%d %H:%M}"
-    return f"{job.id}  {at}  {job.kind:7}{job.state:12}{share}{left(job.eta_s):>8}  {about:.80}".rstrip()
+    progress = f"{share}{left(job.eta_s):>8}"
+    return f"{job.id}  {at}  {job.kind:7}{job.state:12}{progress}  {about:.80}".rstrip()
 
 
 def left(seconds: float | None) -> str:

@@ -60,6 +60,8 @@ class Warm:
         """The offer, of which the first model is loaded."""
         import torch
 
+        if self.device.startswith("cuda:") and torch.cuda.is_available():
+            torch.cuda.set_device(self.device)  # or a context on the first card would cost memory
         for file in self.adapters:
             if not file.exists():
                 raise SfumatoError(f"adapter {file}: no such file; put it there")
