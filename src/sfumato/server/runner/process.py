@@ -21,6 +21,7 @@ from sfumato.server.runner import child
 from sfumato.server.runner.protocol import (
     LAST,
     Happening,
+    Made,
     Ready,
     RunnerLostError,
     Stopped,
@@ -50,6 +51,7 @@ class ProcessRunner:
         """What lines on the process's stderr are about."""
         self.first_memory = 0
         self.wants_anew = False
+        self.made = float("-inf")  # when it last told a file
         self.early: str | None = None  # cancelled before its process was there
         atexit.register(self._kill)  # it hears no SIGTERM, for which multiprocessing would wait
 
@@ -131,6 +133,8 @@ class ProcessRunner:
                 message = await self.arrived.get()
                 if not isinstance(message, child.Told):
                     raise RunnerLostError(self.name)
+                if isinstance(message.happening, Made):
+                    self.made = asyncio.get_running_loop().time()
                 if isinstance(message.happening, LAST):
                     self.first_memory = self.first_memory or message.memory
                     self.wants_anew = message.memory > self.first_memory + self.grown
@@ -163,7 +167,13 @@ class ProcessRunner:
                 self._send(child.Finish(id))
 
     def _kill_at(self, id: str) -> None:
-        if self.at_work == id:
+        if self.at_work != id:
+            return
+        loop = asyncio.get_running_loop()
+        silent = loop.time() - self.made
+        if silent < STUBBORN:  # it brings what it has
+            loop.call_later(STUBBORN - silent, self._kill_at, id)
+        else:
             self._kill()
 
     async def plan(self, request: str, inputs: Mapping[str, Path]) -> dict[str, Any]:
