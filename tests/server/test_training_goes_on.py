@@ -312,6 +312,10 @@ def test_a_training_is_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.png").write_bytes(file.read_bytes())
     options = {**OPTIONS, "name": "zwx"}
+    assert [model.own for model in library.ready().models] == [True]
+    far = {**options, "model": "not-here", "steps": None}
+    steps = [tables("in", far, own)["optim"]["steps"] for own in (None, lambda name: True)]
+    assert steps == [800, 120]  # a server says of which kind its model is
     here = planned(parse(tables(str(tmp_path / "in"), options)))
     assert "\n".join(library.plan(request, {sha256: file})["sentences"]) == here
     asked["subject"]["noun"] = ""

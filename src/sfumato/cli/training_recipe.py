@@ -65,15 +65,19 @@ FIELDS = {
 
 
 def of(
-    pictures: str | None, options: dict[str, Any], guess: Callable[[Path, dict[str, Any]], str]
+    pictures: str | None,
+    options: dict[str, Any],
+    guess: Callable[[Path, dict[str, Any]], str],
+    own: Callable[[str], bool] | None = None,
 ) -> Config:
-    """The recipe that the options say. guess: what pictures show, given the recipe so far."""
+    """The recipe that the options say. guess: what pictures show, given the recipe so far; own:
+    whether a model was trained with sfumato, where that is not seen here."""
     from sfumato.train.config import parse
     from sfumato.train.tables import toml
 
     if pictures is None:
         raise SfumatoError("dreambooth: give the folder with the subject's pictures")
-    recipe = tables(pictures, options)
+    recipe = tables(pictures, options, own)
     _check(recipe)  # before the model is asked what the pictures show
     recipe["subject"]["noun"] = options["noun"] or guess(Path(pictures), recipe)
     _check(recipe)
@@ -113,12 +117,14 @@ def taken(nouns: Sequence[str]) -> str:
     return first
 
 
-def tables(pictures: str, options: dict[str, Any]) -> dict[str, Any]:
+def tables(
+    pictures: str, options: dict[str, Any], own: Callable[[str], bool] | None = None
+) -> dict[str, Any]:
     """The recipe as tables."""
-    from sfumato.models.loaders.library import BUNDLED
+    from sfumato.models.loaders.library import is_own
 
     name = options["model"] or "emoji"
-    kind = OWN if name in BUNDLED or (Path(name) / "card.json").is_file() else LATENT
+    kind = OWN if (own or is_own)(name) else LATENT
     of_pictures = ("rank", "text", "upsampler", "prior", "class_pictures", "class_folder")
     if options["word"]:
         kind = PER_LAYER if options.get("per_layer") else WORD

@@ -49,6 +49,7 @@ class Offered(Foreign):
     styles: tuple[str, ...]
     adapters: dict[str, str]
     template: str = "{prompt}"
+    own: bool = False
 
     def phrase(self, prompt: str) -> str:
         return phrased(prompt, self.template, self.styles)

@@ -77,6 +77,11 @@ class Teaching:
         return planned
 
 
+def is_own(chosen: Chosen, model: str) -> bool:
+    """Whether a model of the server was trained with sfumato."""
+    return server_of(chosen).model(bare(model)).own
+
+
 def guessed(chosen: Chosen, pictures: Path, recipe: dict[str, Any]) -> str:
     """What the model's CLIP takes the pictures for, there."""
     from sfumato.cli.training_recipe import taken

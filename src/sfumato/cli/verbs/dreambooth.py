@@ -68,17 +68,17 @@ def dreambooth(pictures: str | None, **options: Any) -> None:
             name = FIELDS[option][0] if option in FIELDS else "--output"
             raise SfumatoError(f"{name}: is empty; give it something, or leave it out")
     folder, quiet = Path(options["output"]), bool(options["quiet"])
-    guess, server = training_recipe.guessed, chosen()
+    guess, own, server = training_recipe.guessed, None, chosen()
     if server is not None:
         from sfumato.cli.remote import teaching
         from sfumato.cli.remote.server import server_of
 
         teaching.check(options["device"])
-        guess = partial(teaching.guessed, server)
+        guess, own = partial(teaching.guessed, server), partial(teaching.is_own, server)
     config = (
         resumed(folder, pictures, options)
         if options["resume"]
-        else training_recipe.of(pictures, options, guess)
+        else training_recipe.of(pictures, options, guess, own)
     )
     differs = [] if options["resume"] else origin.differing(folder, origin.of(config, {}))
     if differs:

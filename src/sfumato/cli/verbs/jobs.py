@@ -25,7 +25,13 @@ OUTPUT = keyword(
     "--output",
     text="as of the verb that submitted it: a pattern, or a folder of a sweep or training",
 )
-AFTER = keyword("after", bool, False, "--after-picture", text="when the picture at work is made")
+AFTER = keyword(
+    "after",
+    bool,
+    False,
+    "--after-picture",
+    text="when the picture at work is made; a training keeps its best",
+)
 
 
 def reached() -> Server:

@@ -81,7 +81,10 @@ async def cancel(
     id: Id,
     wanted: Annotated[requests.CancelRequest, Depends(body(requests.CancelRequest))],
 ) -> Job:
-    """Stop a job now, within a network call, or after the picture at work; files made are kept."""
+    """Stop a job now, within a network call, or after the picture at work; files made are kept.
+
+    A training comes to its end then, after the step at work, with what it has learned.
+    """
     return await service.cancel(client, id, wanted.when)
 
 

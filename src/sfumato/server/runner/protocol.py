@@ -16,7 +16,7 @@ from typing import Any, Protocol
 class ModelInfo:
     """A model that is offered. native: width and height it works at; factor: how much larger its
     pictures are; adapters: name -> file that recipes name; template: of prompts that name none of
-    its styles."""
+    its styles; own: it was trained with sfumato, whose captions have no articles."""
 
     name: str
     title: str
@@ -31,6 +31,7 @@ class ModelInfo:
     template: str = "{prompt}"
     about: str = ""
     licence: str = ""
+    own: bool = False
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,8 @@ class Warm:
         return Ready(first.choice.device, first.choice.dtype, shown, versions, weights)
 
     def _info(self, name: str) -> ModelInfo:
+        from sfumato.models.loaders.library import is_own
+
         model = self.open(name)
         card = model.card
         return ModelInfo(
@@ -88,4 +90,5 @@ class Warm:
             template=card.template,
             about=card.about,
             licence=card.licence,
+            own=is_own(self.offer[name]),
         )
