@@ -6,8 +6,9 @@ FastAPI route in the same seconds (p95; aim 50 ms), a step reaches a listener wi
 
 Server, runners, bare route, listeners and submits are processes of their own on the loopback.
 Submits go out by the clock, and are timed from when they were due; the bare route is asked as
-often, half a tick later. Intervals: 95 %, over blocks of a second. `python benchmarks/server.py`;
---jobs, --listeners and --pictures make it smaller.
+often, a third of a tick later, and then one that brings each body to the disk, as a job has to
+be: it says what of the ratio is the disk's. Intervals: 95 %, over blocks of a second.
+`python benchmarks/server.py`; --jobs, --listeners and --pictures make it smaller.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,11 +47,12 @@ from sfumato.server.runner.protocol import (
     Stepped,
     Task,
 )
-from sfumato.server.settings import Limits, Settings
+from sfumato.server.settings import Address, Limits, Settings
 from wire import HOST, Line, Listener
 
 RATE = 50.0  # submits a second
 STEPS, PAUSE = 4, 0.01  # of a stub's job; seconds
+KINDS = 3  # servers that are asked in turn
 LINES = 16  # connections that submit in turn
 WARM = 0.25  # part of the jobs after which memory counts as warmed up
 FLAT = 1.05  # memory at the end over memory after warming up
@@ -104,18 +106,29 @@ def serve(folder: str, kind: str) -> None:
 
     offered = Stubs() if kind == "stub" else serving.Offered()
     settings = Settings(Path(folder), limits=Limits(rate=1e6, burst=1_000_000), floor=0, drain=1.0)
-    serving.serve(settings, serving.Address(port=0), offered)
+    serving.serve(settings, Address(port=0), offered)
 
 
-def bare() -> None:
-    """A route that does nothing, under the settings of the server's."""
+def bare(folder: str = "") -> None:
+    """A route that does nothing, under the settings of the server's; in a folder: but what a job
+    needs at least, its body on the disk."""
     app = FastAPI()
+    kept = (Path(folder) / "bodies").open("ab") if folder else None
+
+    def keep(body: bytes) -> None:
+        assert kept is not None
+        kept.write(body)
+        kept.flush()
+        os.fsync(kept.fileno())
 
     @app.post("/v1/jobs", status_code=202)
     async def submit(request: Request) -> dict[str, int]:
-        return {"bytes": len(await request.body())}
+        body = await request.body()
+        if kept is not None:
+            await asyncio.to_thread(keep, body)
+        return {"bytes": len(body)}
 
-    address = serving.Address(port=0)
+    address = Address(port=0)
     listening = serving.bound(address)
     print(f"http://{HOST}:{listening.getsockname()[1]}", flush=True)
     config = serving.web_config(app, address, Settings(Path()))
@@ -178,11 +191,13 @@ def resident(pid: int) -> float:
 
 @dataclass
 class Load:
-    """ids: by seed. submits, bares: (second, delay) of each request. syncs: seconds, sorted."""
+    """ids: by seed. submits, bares, keeps: (second, delay) of each request, to the server and to
+    bare routes, of which the second syncs. syncs: seconds, sorted."""
 
     ids: dict[int, str]
     submits: list[tuple[int, float]]
     bares: list[tuple[int, float]]
+    keeps: list[tuple[int, float]]
     memory: list[float]
     syncs: list[float]
 
@@ -212,38 +227,41 @@ def sync(folder: Path, times: list[float]) -> None:
         times.append(time.perf_counter() - began)
 
 
-async def submit_all(port: int, bare_port: int, jobs: int, pid: int, folder: Path) -> Load:
-    """Submit by the clock."""
-    load, page = Load({}, [], [], [], []), Line(port)
+async def submit_all(ports: Sequence[int], jobs: int, pid: int, folder: Path) -> Load:
+    """Submit by the clock, to each of the three in turn."""
+    load, page = Load({}, [], [], [], [], []), Line(ports[0])
+    delays = (load.submits, load.bares, load.keeps)
 
-    async def one(free: asyncio.Queue[Line], seed: int, due: float, mine: bool) -> None:
+    async def one(free: asyncio.Queue[Line], seed: int, due: float, kind: int) -> None:
         line = await free.get()
         status, body = await line.ask("POST", "/v1/jobs", recipe(seed))
         delay = time.perf_counter() - due
         free.put_nowait(line)
         if status != 202:
             raise SystemExit(f"submit: {status} {body[:200]!r}")
-        (load.submits if mine else load.bares).append((int(due - began), delay))
-        if mine:
+        delays[kind].append((int(due - began), delay))
+        if kind == 0:
             load.ids[seed] = json.loads(body)["id"]
 
-    async with lines(port) as ours, lines(bare_port) as theirs, asyncio.TaskGroup() as group:
-        for free in (ours, theirs):  # connections and imports
+    async with AsyncExitStack() as stack:
+        frees = [await stack.enter_async_context(lines(port)) for port in ports]
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        for free in frees:  # connections and imports
             for _ in range(LINES):
                 line = await free.get()
                 await line.ask("GET", "/livez")
                 free.put_nowait(line)
         began = time.perf_counter() + 0.1
-        for tick in range(2 * jobs):
-            due = began + tick / (2 * RATE)
+        for tick in range(KINDS * jobs):
+            due = began + tick / (KINDS * RATE)
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            mine = tick % 2 == 0
-            group.create_task(one(ours if mine else theirs, tick // 2, due, mine))
-            if tick == int(WARM * 2 * jobs):  # what a client asks for is part of being warm
+            kind = tick % KINDS
+            group.create_task(one(frees[kind], tick // KINDS, due, kind))
+            if tick == int(WARM * jobs) * KINDS:  # what a client asks for is part of being warm
                 await page.get("/v1/jobs?limit=200")
-            if tick % 20 == 10:
+            if tick % 30 == 10:
                 group.create_task(asyncio.to_thread(sync, folder, load.syncs))
-            if tick % 100 == 0:
+            if tick % 150 == 0:
                 load.memory.append(resident(pid))
     page.close()
     load.syncs.sort()
@@ -330,11 +348,14 @@ def stub_jobs(jobs: int, listeners: int) -> list[bool]:
         tempfile.TemporaryDirectory() as folder,
         process("serve", folder, "stub") as (server, url),
         process("bare") as (_, bare_url),
+        process("bare", folder) as (_, keeping_url),
     ):
-        port, bare_port = (int(one.rpartition(":")[2]) for one in (url, bare_url))
+        urls = (url, bare_url, keeping_url)
+        ports = [int(one.rpartition(":")[2]) for one in urls]
+        port = ports[0]
         with process("listen", str(port), str(listeners)) as (ears, _):
             began = time.monotonic()
-            load = asyncio.run(submit_all(port, bare_port, jobs, server.pid, Path(folder)))
+            load = asyncio.run(submit_all(ports, jobs, server.pid, Path(folder)))
             shown = asyncio.run(until_done(port, jobs, server.pid, load.memory))
             seconds = time.monotonic() - began
             time.sleep(1)  # what was told last is on its way
@@ -349,7 +370,9 @@ def said_of_stub(
     memory: float, jobs: int, listeners: int,
 ) -> list[bool]:  # fmt: skip
     lost, twice = once(load.ids, shown)
-    ours, theirs = (sorted(d for _, d in pairs) for pairs in (load.submits, load.bares))
+    ours, theirs, kept = (
+        sorted(d for _, d in pairs) for pairs in (load.submits, load.bares, load.keeps)
+    )
     low, high = interval(load)
     warm = load.memory[int(WARM * jobs / 50) + 1]
     ratio = p95(load.submits) / p95(load.bares)
@@ -361,9 +384,11 @@ def said_of_stub(
     print(f"{jobs} jobs, {listeners} listeners: {seconds:.1f} s, {jobs / seconds:.1f} jobs/s")
     print(f"heard by each: {counts}; {heard['steps']:,} steps in all, of {STEPS * jobs} a listener")
     print("            p50 ms   p95 ms   p99 ms")
-    for name, values in (("submit", ours), ("bare route", theirs), ("disk", load.syncs)):
+    rows = {"submit": ours, "bare route": theirs, "that syncs": kept, "disk": load.syncs}
+    for name, values in rows.items():
         row = "".join(f"{1e3 * quantile(values, part):9.1f}" for part in (0.5, 0.95, 0.99))
         print(f"{name:10}{row}")
+    print(f"p95 to that of the bare route that syncs: {p95(load.submits) / p95(load.keeps):.2f}")
     print(f"step      {1e3 * middle:9.1f}{1e3 * late:9.1f}{1e3 * latest:9.1f}")
     print(f"p95 of single listeners: {1e3 * each[0]:.1f} to {1e3 * each[-1]:.1f} ms")
     print(f"memory: {warm:.1f} MiB after {WARM:.0%} of the submits, {memory:.1f} at the end")
@@ -436,7 +461,7 @@ def main() -> None:
         if part == "serve":
             serve(*rest)
         elif part == "bare":
-            bare()
+            bare(*rest)
         else:
             listen(*map(int, rest))
         return

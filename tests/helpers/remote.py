@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import torch
 
 from helpers.served import StubRunner, listening, served
 
@@ -25,6 +26,12 @@ def free_port() -> int:
         one.bind(("127.0.0.1", 0))
         port: int = one.getsockname()[1]
         return port
+
+
+def environment() -> dict[str, str]:
+    """Of other processes, whose bits are to be those of this one: sums depend on the threads."""
+    threads = str(torch.get_num_threads())
+    return {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
 
 
 class Program:
@@ -39,8 +46,7 @@ class Program:
         words = ["--folder", str(self.folder), "--port", str(self.port), "--device", "cpu"]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "sfumato", "serve", *words, *self.options],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment(),
         )  # fmt: skip
         assert self.process.stdout is not None
         assert self.process.stdout.readline().strip() == self.url
@@ -107,7 +113,7 @@ def start(*words: str) -> subprocess.Popen[str]:
     """The program as a process."""
     return subprocess.Popen(
         [sys.executable, "-m", "sfumato", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        text=True, env=environment(),
     )  # fmt: skip
 
 

@@ -6,7 +6,12 @@ import asyncio
 import functools
 import io
 import json
+import logging
+import os
+import signal
+import sys
 import time
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -95,6 +100,7 @@ class StubRunner:
     tell: Callable[[Task], Sequence[Happening]] = happenings
     tasks: list[Task] = field(default_factory=list)
     cancelled: set[str] = field(default_factory=set)
+    finished: set[str] = field(default_factory=set)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     current: str | None = None
     alive: bool = False
@@ -137,6 +143,10 @@ class StubRunner:
             self.cancelled.add(id)
             self.stop.set()
 
+    def finish(self, id: str) -> None:
+        if self.current == id:
+            self.finished.add(id)
+
     async def plan(self, request: str, inputs: Mapping[str, Path]) -> dict[str, Any]:
         if "fail" in request:
             raise SfumatoError("emoji: cannot draw that")
@@ -167,9 +177,6 @@ class StubWork:
         try:
             for k, happening in enumerate(happenings(task)):
                 if k == 1 and '"die' in task.request:
-                    import os
-                    import signal
-
                     os.kill(os.getpid(), signal.SIGKILL)
                 time.sleep(self.pause)
                 tell(happening)
@@ -178,6 +185,18 @@ class StubWork:
 
     def plan(self, request: str, inputs: Mapping[str, Path]) -> dict[str, Any]:
         return {"calls": 3, "seconds": 0.3}
+
+
+@dataclass(frozen=True)
+class LoudWork(StubWork):
+    """Writes to stderr in every way, in its task."""
+
+    def perform(self, task: Task, tell: Callable[[Happening], None]) -> None:
+        os.write(2, b"from a library of C\n")
+        print("from a print", file=sys.stderr, flush=True)
+        logging.getLogger("somebody").warning("from a logger")
+        warnings.warn("from a warning", stacklevel=1)
+        tell(Finished())
 
 
 @asynccontextmanager
@@ -266,11 +285,16 @@ async def events_of(
                 number = None
 
 
-def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Run an asynchronous test."""
+def in_loop(test: Callable[..., Awaitable[None]], seconds: float = 60.0) -> Callable[..., None]:
+    """Run an asynchronous test. seconds: that it may take, on a machine that does other things."""
 
     @functools.wraps(test)
     def run(*args: Any, **values: Any) -> None:
-        asyncio.run(asyncio.wait_for(test(*args, **values), 60))  # type: ignore[arg-type]
+        asyncio.run(asyncio.wait_for(test(*args, **values), seconds))  # type: ignore[arg-type]
 
     return run
+
+
+def unhurried(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run an asynchronous test that waits for real work, however busy the machine is."""
+    return in_loop(test, 900.0)

@@ -9,7 +9,7 @@ from helpers.served import StubWork
 from sfumato.server import serving
 from sfumato.server.runner.process import ProcessRunner
 from sfumato.server.runner.protocol import Runner
-from sfumato.server.settings import Settings
+from sfumato.server.settings import Address, Settings
 
 
 class Stubs(serving.Offered):
@@ -21,4 +21,4 @@ class Stubs(serving.Offered):
 
 if __name__ == "__main__":
     settings = Settings(Path(sys.argv[1]), floor=0, drain=5)
-    serving.serve(settings, serving.Address(port=int(sys.argv[2])), Stubs())
+    serving.serve(settings, Address(port=int(sys.argv[2])), Stubs())

@@ -321,3 +321,24 @@ def test_writes_that_wait_are_one_transaction(tmp_path: Path) -> None:
         database.close()
 
     asyncio.run(go())
+
+
+@in_loop
+async def test_what_nobody_waits_for_waits_for_company(tmp_path: Path) -> None:
+    """Until a write comes that somebody waits for, or a moment is over; in its order."""
+    db = Database(tmp_path)
+    db.takes = 10.0  # a slow disk's commits
+    groups: list[int] = []
+    commit = db._commit
+    db._commit = lambda group: (groups.append(len(group)), commit(group))[1]  # type: ignore[method-assign,func-returns-value]
+    order: list[int] = []
+    waits = [
+        asyncio.ensure_future(db.write(lambda c, k=k: order.append(k), hurry=k == 3))  # type: ignore[misc]
+        for k in range(4)
+    ]
+    await asyncio.gather(*waits)
+    assert order == [0, 1, 2, 3]
+    assert groups == [4]
+    await db.write(lambda c: order.append(4), hurry=False)  # which its patience ends
+    assert groups == [4, 1]
+    await asyncio.to_thread(db.close)

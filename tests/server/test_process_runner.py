@@ -24,7 +24,7 @@ from helpers.program import fails
 from helpers.served import StubRunner, in_loop, picture, recipe_job
 from sfumato.server import serving
 from sfumato.server.server import Server
-from sfumato.server.settings import Settings
+from sfumato.server.settings import Address, Settings
 
 TESTS = Path(__file__).parents[1]
 
@@ -114,7 +114,7 @@ async def test_whoever_has_read_the_address_is_not_refused(
         await serve(web, sockets)
 
     monkeypatch.setattr(serving.Web, "serve", late)
-    address = serving.Address(port=0)
+    address = Address(port=0)
     listening = serving.bound(address)
     server = Server(Settings(tmp_path, drain=0.1), lambda: [StubRunner()])
     running = asyncio.create_task(serving._serve(server, address, listening, quiet=False))

@@ -127,6 +127,19 @@ def test_run_and_plan(app: Any, server: Program) -> None:
     assert {**theirs, "seconds": 0} == {**mine, "seconds": 0}
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("pictures")
+def test_a_plan_whose_number_has_to_be_found(app: Any, server: Program) -> None:
+    """That takes a job; what it says is what it says here."""
+    words = ("sdedit", "small.png", "-p", "rose", *FAST, "--t0", "auto", "--plan", "--json")
+    here, there = call(app, *words), call(app, "--server", server.url, *words)
+    assert there.stderr == here.stderr
+    assert "sdedit.t0 = " in here.stderr
+    mine, theirs = json.loads(here.stdout), json.loads(there.stdout)
+    assert {**theirs, "seconds": 0} == {**mine, "seconds": 0}
+    assert len(server.ask("/v1/jobs?kind=plan")["jobs"]) == 1
+
+
 @pytest.mark.usefixtures("pictures")
 def test_pictures_are_sent_once(app: Any, server: Program) -> None:
     uploads = server.folder / "pictures"
@@ -165,7 +178,7 @@ def test_what_no_server_does(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each one line; the environment names a server for what servers do, and no more."""
     away = ("--server", "http://127.0.0.1:9")
     assert "about this machine" in fails(app, 1, *away, "doctor")
-    assert "no server does it" in fails(app, 1, *away, "eval")
+    assert "no server answers there" in fails(app, 1, *away, "eval")
     assert "no server answers there" in fails(app, 1, *away, "generate", "rose")
     assert "no server answers there" in fails(app, 1, *away, "jobs", "list")
     assert "write it such as" in fails(app, 1, "--server", "localhost", "generate", "rose")
@@ -174,10 +187,9 @@ def test_what_no_server_does(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "goes with --server" in fails(app, 2, "--detach", "generate", "rose")
     assert "before the verb" in fails(app, 2, "generate", "rose", "--detach")
     training = ("dreambooth", "in", "-o", "dog")
-    assert "a server does not guess" in fails(app, 1, *away, *training)
-    assert "stays on the server" in fails(app, 1, *away, *training, "--resume")
+    assert "no server answers there" in fails(app, 1, *away, *training)
+    assert "holds no run" in fails(app, 1, *away, *training, "--resume")
     monkeypatch.setenv("SFUMATO_SERVER", "http://127.0.0.1:9")
-    assert "unset SFUMATO_SERVER" in fails(app, 1, "train", "recipe.toml")
     assert "no server answers there" in fails(app, 1, "generate", "rose")
     assert call(app, "info", "emoji").exit_code == 0
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
+import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,11 @@ import pytest
 
 pytest.importorskip("fastapi")
 
+import torch
 from PIL import Image
 
 from helpers.served import (
+    LoudWork,
     StubRunner,
     StubWork,
     client_of,
@@ -28,6 +33,7 @@ from helpers.served import (
 from sfumato.core.errors import SfumatoError
 from sfumato.recipe import Recipe
 from sfumato.server.jobs import Kind
+from sfumato.server.logs import JsonLines
 from sfumato.server.queue import Entry, Queue
 from sfumato.server.requests import Row
 from sfumato.server.runner import picturing, replaying, work
@@ -82,6 +88,28 @@ async def test_a_runner_that_cannot_begin_says_why(tmp_path: Path) -> None:
     with pytest.raises(SfumatoError, match=r"runner cpu: model .*none.*: not one of"):
         async with served(tmp_path / "f", runner):
             pass
+
+
+@in_loop
+async def test_what_a_runner_writes_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Line by line, whoever writes it, with the ids of job and request; as JSON."""
+    runner = ProcessRunner("loud", LoudWork())
+    await runner.start()
+    task = replace(task_of(1), asked_by="r" * 16)
+    with caplog.at_level(logging.INFO, "sfumato.server.runner"):
+        assert [happening async for happening in runner.run(task)] == [Finished()]
+        async with asyncio.timeout(50):
+            while not any("from a warning" in line for line in caplog.messages):
+                await asyncio.sleep(0.01)
+    await runner.close()
+    lines = [json.loads(JsonLines().format(record)) for record in caplog.records]
+    wanted = ("a library of C", "a print", "a logger", "a warning")
+    found = [next(line for line in lines if f"from {what}" in line["message"]) for what in wanted]
+    for line in found:
+        assert line["logger"] == "sfumato.server.runner"
+        assert (line["job"], line["request"], line["runner"]) == (task.id, "r" * 16, "loud")
+        assert line["level"] == "warning"
+    assert [line["source"] for line in found] == ["stderr", "stderr", "somebody", "py.warnings"]
 
 
 def test_clients_take_turns() -> None:
@@ -144,8 +172,11 @@ def recipes(told: list[Happening]) -> list[str]:
     return [Image.open(io.BytesIO(data)).info["sfumato"] for data in made]
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate …")]
+)
 def test_out_of_memory_is_half_the_batch_once(
-    library: Any, monkeypatch: pytest.MonkeyPatch
+    library: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     """The same pictures in smaller calls; where that fails too, advice in a line."""
     rows: list[int | None] = []
@@ -159,7 +190,7 @@ def test_out_of_memory_is_half_the_batch_once(
     def sample(self: Any, progress: Any = None) -> Any:
         rows.append(self.process.rows_max)
         if self.process.rows_max is None or self.process.rows_max > limit[0]:
-            raise MemoryError
+            raise error
         return plain(self, progress)
 
     monkeypatch.setattr(type(replay), "sample", sample)

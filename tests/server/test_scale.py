@@ -192,7 +192,10 @@ def test_the_address_of_a_cluster_is_refused_in_a_line(
     assert "--device: goes without --ray" in line
 
 
-def test_without_ray_it_is_said_how_to_get_it(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray_it_is_said_how_to_get_it(
+    app: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "ray", None)
     Path("rows.txt").write_text("red apple\n")
     for words in (["serve"], ["batch", "generate", "rows.txt"]):

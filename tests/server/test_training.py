@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("fastapi")
+
+import httpx
 
 import sfumato as sf
 from helpers.program import STROKES
@@ -23,9 +25,11 @@ from helpers.served import (
     recipe_job,
     served,
     submitted,
+    unhurried,
     until_ended,
 )
-from sfumato.cli.training_recipe import tables
+from helpers.subjects import subject_config
+from sfumato.server.events import ENDING
 from sfumato.server.runner import teaching
 from sfumato.server.runner.library import Library, Offer
 from sfumato.server.runner.process import ProcessRunner
@@ -33,25 +37,19 @@ from sfumato.server.runner.protocol import Finished, Made, Said, Stepped, Task
 from sfumato.server.runner.warm import Warm
 from sfumato.train import origin
 
-OPTIONS: dict[str, Any] = {
-    "model": "emoji", "noun": "apple", "name": "zwx", "steps": 2, "batch": 1, "prior": 0.0,
-    "rank": 2, "vectors": None, "rate": None, "seed": None, "word": False, "text": False,
-    "class_pictures": None, "class_folder": None, "output": "subject",
-}  # fmt: skip
-
-
-def config() -> dict[str, Any]:
-    """What the program makes of its options, without the folders."""
-    made = tables("unused", OPTIONS)
-    del made["subject"]["pictures"], made["subject"]["class_folder"]
-    made["run"] |= {"grid": 1000, "judge": 1000}  # neither draws nor measures
-    return made
-
 
 @pytest.mark.slow
 def test_a_subject_is_learned_on_the_server(tmp_path: Path) -> None:
     """Uploaded, trained, its adapter and log among the results; another is cancelled."""
 
+    async def ended(client: httpx.AsyncClient, id: str) -> dict[str, Any]:
+        async for event in events_of(client, f"/v1/jobs/{id}/events"):
+            if event["event"] in ENDING:
+                break
+        job: dict[str, Any] = (await client.get(f"/v1/jobs/{id}")).json()
+        return job
+
+    @unhurried
     async def go() -> None:
         runner = ProcessRunner("cpu", Offer({"emoji": "emoji"}, "cpu"))
         async with served(tmp_path, runner) as service, listening(service) as client:
@@ -60,23 +58,26 @@ def test_a_subject_is_learned_on_the_server(tmp_path: Path) -> None:
                 upload = {"file": (file.name, file.read_bytes())}
                 made = (await client.post("/v1/images", files=upload)).json()
                 pictures.append({"sha256": made["sha256"], "name": file.name})
-            body = {"kind": "train", "config": config(), "pictures": pictures}
-            job = await until_ended(client, await submitted(client, body), 100)
+            body = {"kind": "train", "config": subject_config(), "pictures": pictures}
+            job = await ended(client, await submitted(client, body))
             assert job["state"] == "done", job
             names = [file["name"] for file in job["results"]]
             assert "done.json" in names
             assert any(name.endswith(".safetensors") for name in names)
-            assert origin.CHECKPOINT not in names
-            long = config()
+            assert origin.CHECKPOINT in names
+            assert not list((tmp_path / "runs").iterdir())
+            long = subject_config()
             long["optim"]["steps"] = 100_000
             id = await submitted(client, {**body, "config": long})
             async for event in events_of(client, f"/v1/jobs/{id}/events"):
                 if event["event"] == "step" and event["i"] >= 1:
                     assert event["n"] == 100_000
                     await client.post(f"/v1/jobs/{id}/cancel", json={})
-            assert (await until_ended(client, id))["state"] == "cancelled"
+            job = (await client.get(f"/v1/jobs/{id}")).json()
+            assert job["state"] == "cancelled"
+            assert origin.CHECKPOINT in [file["name"] for file in job["results"]]
 
-    asyncio.run(go())
+    go()
 
 
 def test_the_trainer_gets_the_pictures_and_its_files_are_results(
@@ -92,31 +93,39 @@ def test_the_trainer_gets_the_pictures_and_its_files_are_results(
             trainer.update(config=config, data=data, folder=folder)
             self.say = say
 
-        def run(self) -> None:
+        def run(self, until: int | None, listens: bool) -> None:
+            assert not listens
             folder, self.step = trainer["folder"], 2
             trainer["seen"] = sorted(file.name for file in trainer["data"].iterdir())
             (folder / "best").mkdir()
             (folder / "best" / "adapter.safetensors").write_bytes(b"weights")
             (folder / origin.CHECKPOINT).write_bytes(b"state")
             self.say(f"exported to {folder}/adapter.safetensors")
-            time.sleep(3 * teaching.LOOKED_AT)
+            assert looked_at.wait(60)
 
     monkeypatch.setattr("sfumato.train.trainer.Trainer", Trainer)
     monkeypatch.setattr(teaching, "LOOKED_AT", 0.01)
     file = STROKES / "red-apple.png"
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     pictures = [{"sha256": sha256, "name": "a.png"}] * 2
-    request = json.dumps({"kind": "train", "config": config(), "pictures": pictures})
+    request = json.dumps({"kind": "train", "config": subject_config(), "pictures": pictures})
     told: list[Any] = []
+    looked_at = threading.Event()
+
+    def tell(happening: Any) -> None:
+        told.append(happening)
+        if isinstance(happening, Stepped) and happening.i == 2:
+            looked_at.set()
+
     library = Library(Warm({"emoji": "emoji"}, "cpu"))
-    library.perform(Task("a" * 20, 1, request, {sha256: file}), told.append)
+    library.perform(Task("a" * 20, 1, request, {sha256: file}), tell)
     assert isinstance(told[-1], Finished), told
     assert trainer["seen"] == ["2-a.png", "a.png"]
     assert 'tuner = "dreambooth"' in trainer["config"].text
     made = {one.name: one.data for one in told if isinstance(one, Made)}
-    assert made == {"best/adapter.safetensors": b"weights"}
+    assert made == {"best/adapter.safetensors": b"weights", origin.CHECKPOINT: b"state"}
     assert Said("exported to adapter.safetensors") in told
-    assert [(one.i, one.n) for one in told if isinstance(one, Stepped)] == [(2, 2)]
+    assert [(one.i, one.n) for one in told if isinstance(one, Stepped)][-1] == (2, 2)
     assert not trainer["folder"].exists()
 
 
@@ -137,7 +146,11 @@ def test_a_training_that_cannot_be_is_refused_at_once(tmp_path: Path) -> None:
                 ({"unknown": 1}, "unknown"),
                 ({"subject": []}, "subject"),
             ):
-                body = {"kind": "train", "config": {**config(), **change}, "pictures": pictures}
+                body = {
+                    "kind": "train",
+                    "config": {**subject_config(), **change},
+                    "pictures": pictures,
+                }
                 answer = await client.post("/v1/jobs", json=body)
                 assert answer.status_code == 422, answer.text
                 assert said in answer.json()["detail"]

@@ -126,9 +126,6 @@ def check_place(verb: Verb) -> None:
     server = chosen()
     if server is None or verb.where == "anywhere":
         return
-    if verb.where == "here":
-        way = "leave --server out" if server.typed else f"unset {SERVER}"
-        raise SfumatoError(f"{verb.name}: no server does it; {way} to run it on this machine")
     if server.typed:
         raise SfumatoError(f"{verb.name}: is about this machine; leave --server out")
 

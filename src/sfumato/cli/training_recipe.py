@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,16 +67,22 @@ FIELDS = {
 """Options by what the program calls them, and the fields of the recipe that they set."""
 
 
-def of(pictures: str | None, options: dict[str, Any]) -> Config:
-    """The recipe that the options say."""
+def of(
+    pictures: str | None,
+    options: dict[str, Any],
+    guess: Callable[[Path, dict[str, Any]], str],
+    own: Callable[[str], bool] | None = None,
+) -> Config:
+    """The recipe that the options say. guess: what pictures show, given the recipe so far; own:
+    whether a model was trained with sfumato, where that is not seen here."""
     from sfumato.train.config import parse
     from sfumato.train.tables import toml
 
     if pictures is None:
         raise SfumatoError("dreambooth: give the folder with the subject's pictures")
-    recipe = tables(pictures, options)
+    recipe = tables(pictures, options, own)
     _check(recipe)  # before the model is asked what the pictures show
-    recipe["subject"]["noun"] = options["noun"] or guessed(Path(pictures), recipe["model"]["start"])
+    recipe["subject"]["noun"] = options["noun"] or guess(Path(pictures), recipe)
     _check(recipe)
     return parse(recipe, toml(recipe))
 
@@ -93,20 +100,19 @@ def _check(recipe: dict[str, Any]) -> None:
         raise SfumatoError(message) from None
 
 
-def guessed(pictures: Path, name: str) -> str:
+def guessed(pictures: Path, recipe: dict[str, Any]) -> str:
     """What the model's CLIP takes the pictures for; without one the user must say it."""
-    from sfumato.cli import show
     from sfumato.models.loaders.library import load
-    from sfumato.train.subject import naming
-    from sfumato.train.subject.shots import fit, read_shots
+    from sfumato.train.subject import planning
 
-    model = load(name, dtype="float32")
-    clip = model.clip()
-    if clip is None:
-        raise SfumatoError(f"dreambooth: {name} has no CLIP to guess by; give --class, such as dog")
-    native = [model.card.native]
-    fitted = [fit(shot, native) for shot in read_shots(pictures)]
-    first, *others = naming.guessed(clip, fitted, model.card.full_prompt)
+    return taken(planning.nouns(load(recipe["model"]["start"], dtype="float32"), pictures))
+
+
+def taken(nouns: Sequence[str]) -> str:
+    """The likeliest noun, which is said with the others."""
+    from sfumato.cli import show
+
+    first, *others = nouns
     show.errors.print(
         f"class: {first}, by the model's CLIP (then {', '.join(others)}); --class takes another",
         highlight=False,
@@ -114,12 +120,14 @@ def guessed(pictures: Path, name: str) -> str:
     return first
 
 
-def tables(pictures: str, options: dict[str, Any]) -> dict[str, Any]:
+def tables(
+    pictures: str, options: dict[str, Any], own: Callable[[str], bool] | None = None
+) -> dict[str, Any]:
     """The recipe as tables."""
-    from sfumato.models.loaders.library import BUNDLED
+    from sfumato.models.loaders.library import is_own
 
     name = options["model"] or "emoji"
-    kind = OWN if name in BUNDLED or (Path(name) / "card.json").is_file() else LATENT
+    kind = OWN if (own or is_own)(name) else LATENT
     of_pictures = ("rank", "text", "upsampler", "prior", "class_pictures", "class_folder")
     if options["word"]:
         kind = PER_LAYER if options.get("per_layer") else WORD

@@ -12,8 +12,7 @@ from typing import Literal
 class Verb:
     """One verb. body takes the parameters' values by name, all but --debug.
 
-    where: "anywhere", also on a server; "here" alone, whatever server is there; or "machine", of
-    which it is about.
+    where: "anywhere", also on a server; or "machine", of which it is about.
 
     first: flags that its help shows first, None for all. Bodies import what they need when they
     run, so that help waits for nothing.
@@ -25,7 +24,7 @@ class Verb:
     parameters: tuple[Parameter, ...]
     examples: tuple[str, ...] = ()
     first: frozenset[str] | None = None
-    where: Literal["anywhere", "here", "machine"] = "anywhere"
+    where: Literal["anywhere", "machine"] = "anywhere"
 
 
 @dataclass(frozen=True)

@@ -114,14 +114,16 @@ def answers(
     scale: float | None = None,
     seed: int = 0,
     own: Own | None = None,
+    seen: Callable[[Tensor], None] = lambda pictures: None,
 ) -> Answers:
-    """Ask the first n questions in a style."""
+    """Ask the first n questions in a style. seen: told the pictures (N, 3, h, w) in [-1, 1]."""
     bench = heldout.bench(style)
     if not 5 <= n <= len(heldout.questions()):
         raise SfumatoError(f"n = {n}: ask 5 to {len(heldout.questions())} questions")
     asked = heldout.questions()[:n]
     texts = [f"{question.label}, {style}" for question in asked]
     pictures = sampled(model, texts, scale=scale, seed=seed)
+    seen(pictures)
     features, logits = bench.look(pictures)
     hits = bench.hits(logits, torch.arange(len(asked)))
     clip = clip_score(model, pictures, texts)
@@ -208,21 +210,35 @@ def evaluate(
     seed: int = 0,
     own: Own | None = None,
     say: Callable[[str], None] = lambda line: None,
+    answered: Callable[[Answers], None] = lambda answers: None,
+    seen: Callable[[Tensor], None] = lambda pictures: None,
 ) -> dict[str, Any]:
-    """All measures as plain data: {"answers": [...], "denoising": {...}}."""
+    """All measures as plain data: {"answers": [...], "denoising": {...}}.
+
+    answered: told each row; seen: the pictures before it.
+    """
     rows = []
     for style in styles:
         for scale in scales:
-            of_style = answers(model, style, n=n, scale=scale, seed=seed, own=own)
+            of_style = answers(model, style, n=n, scale=scale, seed=seed, own=own, seen=seen)
             say(line(of_style))
+            answered(of_style)
             rows.append(asdict(of_style))
     losses = denoising(model)
-    for t, parts in losses.items():
-        say(f"held-out loss at t {t}: caption {parts['caption']}, none {parts['none']}")
+    for text in loss_lines(losses):
+        say(text)
     plain: Mapping[str, Any] = {
         t: {name: asdict(value) for name, value in parts.items()} for t, parts in losses.items()
     }
     return {"model": model.name, "weights": model.weights, "answers": rows, "denoising": plain}
+
+
+def loss_lines(losses: Mapping[str, Mapping[str, Estimate]]) -> list[str]:
+    """Lines for people, one a level."""
+    return [
+        f"held-out loss at t {t}: caption {parts['caption']}, none {parts['none']}"
+        for t, parts in losses.items()
+    ]
 
 
 def line(answers: Answers) -> str:

@@ -54,6 +54,9 @@ class Admission:
         """Hashes of the pictures that a request uses; RefusedError where it cannot be done."""
         if isinstance(job, requests.TrainJob):
             return self._training(client, job)
+        if isinstance(job, requests.EvalJob):
+            self._model(job.model, "model")
+            return []
         rows = job.rows if isinstance(job, requests.BatchJob) else (job,)
         found: dict[str, None] = {}
         for k, row in enumerate(rows):
@@ -188,11 +191,17 @@ class Admission:
         from sfumato.server import training
 
         config = training.config_of(job)
-        self._model(config.model.start or "emoji", "config.model.start")
-        inputs = [one.sha256 for one in (*job.pictures, *job.class_pictures)]
-        for sha256 in inputs:
-            self._own(client, sha256, "pictures")
-        return list(dict.fromkeys(inputs))
+        for part, name in training.model_names(config).items():
+            self._model(name, f"config.{part}")
+        parts = {
+            "pictures": [picture.sha256 for picture in job.pictures],
+            "class_pictures": [picture.sha256 for picture in job.class_pictures],
+            "run": [file.sha256 for file in job.run],
+        }
+        for part, hashes in parts.items():
+            for sha256 in hashes:
+                self._own(client, sha256, part)
+        return list(dict.fromkeys(sha256 for hashes in parts.values() for sha256 in hashes))
 
 
 def _search(row: requests.Row | requests.SweepJob) -> None:

@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import mimetypes
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -17,7 +18,7 @@ from typing import Any
 from sfumato.core.errors import SfumatoError
 from sfumato.server import events
 from sfumato.server.events import Sent
-from sfumato.server.jobs import File, Progress, State, When
+from sfumato.server.jobs import File, Kind, Progress, State, When
 from sfumato.server.kept import AGAIN, Kept
 from sfumato.server.queue import Entry
 from sfumato.server.runner.protocol import (
@@ -46,7 +47,7 @@ class Dispatcher:
     def __init__(self, kept: Kept, runners: Sequence[Runner]) -> None:
         self.kept = kept
         self.runners = {runner.name: runner for runner in runners}
-        self.states = States(kept, self._stop)
+        self.states = States(kept, self._stop, self._finish)
         self.offers: dict[str, Ready] = {}
         self.hurry = asyncio.Event()
         """Set: jobs at work get no more time to end in."""
@@ -65,6 +66,11 @@ class Dispatcher:
             raise SfumatoError(str(first)) if isinstance(first, RunnerLostError) else first
         for error in lost:
             log.error("%s", error)
+
+    def devices(self) -> dict[str, str]:
+        """Of every runner that is alive."""
+        alive = {name for name, runner in self.runners.items() if runner.alive}
+        return {name: ready.device for name, ready in self.offers.items() if name in alive}
 
     async def _start(self, runner: Runner) -> None:
         self.offers[runner.name] = await runner.start()
@@ -113,6 +119,10 @@ class Dispatcher:
         if entry.runner is not None:
             self.runners[entry.runner].cancel(entry.id)
 
+    def _finish(self, entry: Entry) -> None:
+        if entry.runner is not None:
+            self.runners[entry.runner].finish(entry.id)
+
     async def _serve(self, runner: Runner) -> None:
         """Give jobs to one runner, as long as the server lives."""
         while not self.kept.closing:
@@ -126,10 +136,10 @@ class Dispatcher:
             try:
                 await self.attempt(runner, entry)
             except RunnerLostError as error:
-                log.warning("runner %s is gone (%s)", runner.name, error, extra={"job": entry.id})
+                log.warning("runner %s is gone (%s)", runner.name, error, extra=entry.logged)
                 await self.states.lost(entry, "its runner was lost")
             except Exception as error:  # a bug, which must not stop the queue
-                log.exception("job could not be done", extra={"job": entry.id})
+                log.exception("job could not be done", extra=entry.logged)
                 await runner.close()
                 line = f"internal error of the server: {type(error).__name__}; its log says more"
                 await self.states.end(entry, State.FAILED, line)
@@ -148,6 +158,7 @@ class Dispatcher:
     async def attempt(self, runner: Runner, entry: Entry) -> None:
         """One attempt at a job."""
         await self.states.begin(entry, runner.name)
+        began = time.monotonic()
         device = self.offers[runner.name].device
         task, kind = await self.kept.seen(lambda: self._task(entry, device))
         attempt = Attempt(self.kept, entry)
@@ -168,6 +179,11 @@ class Dispatcher:
             model, size, device = kind
             cost = partial(records.cost, model=model, size=size, device=device, seconds=last.pace)
             ending.append(self.kept.surely(cost))
+        if isinstance(last, Finished) and (work := entry.work) is not None and _counts(entry):
+            seconds = (time.monotonic() - began) / work.steps
+            whole = partial(records.cost, model=work.model, size=work.size, device=device,
+                            seconds=seconds, table="durations")  # fmt: skip
+            ending.append(self.kept.surely(whole))
         await asyncio.gather(*ending)  # in one transaction
 
     async def _ended(self, entry: Entry, last: Happening | None) -> None:
@@ -178,7 +194,7 @@ class Dispatcher:
             await self.states.end(entry, State.DONE)
         elif isinstance(last, Failed):
             if last.trace:
-                log.error("%s\n%s", last.line, last.trace, extra={"job": entry.id})
+                log.error("%s\n%s", last.line, last.trace, extra=entry.logged)
             await self.states.end(entry, State.FAILED, last.line)
         elif last is None:
             raise RunnerLostError("its stream ended early")
@@ -202,7 +218,18 @@ class Dispatcher:
             files = {name: self.kept.files.path(sha256) for name, sha256 in made.items()}
         inputs = {r["sha256"]: self.kept.files.path(r["sha256"]) for r in self._inputs(entry)}
         pace = None if cost is None else float(cost["seconds"])
-        return Task(entry.id, entry.attempt, row["request"], inputs, files, pace), kind
+        folder = self.kept.runs.path(entry.id) if entry.kind is Kind.TRAIN else None
+        task = Task(
+            entry.id, entry.attempt, row["request"], inputs, files, pace, folder, entry.asked_by
+        )
+        return task, kind
+
+
+def _counts(entry: Entry) -> bool:
+    """Whether what a job took is what such jobs take: not of a part of it."""
+    if entry.work is None or entry.kind is Kind.SWEEP or entry.cancelling is not None:
+        return False
+    return entry.attempt == 1 and entry.phase == "begin" and entry.work.steps > 0
 
 
 def _kind(request: str, device: str) -> tuple[str, str, str]:

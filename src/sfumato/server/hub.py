@@ -1,7 +1,9 @@
 """Hub: tells listeners of events as they happen, from memory; the newest step of each job.
 
-A listener that does not keep up is cut: it comes back with the number of the last event it has
-seen, and is told the rest from the table.
+What happens within a moment is told together. One clock serves all listeners, and they are woken a
+few at a time, so that however many there are, requests are answered in between. A listener that
+does not keep up is cut: it comes back with the number of the last event it has seen, and is told
+the rest from the table.
 """
 
 from __future__ import annotations
@@ -13,13 +15,16 @@ from dataclasses import dataclass, field
 from sfumato.server.events import Sent
 
 BEHIND = 1000  # kept events that a listener may be behind
+TOGETHER, EACH, MOST = 0.02, 1e-4, 0.04
+"""Seconds in which what happens is told together: with one listener, more for each, at most."""
+SLICE = 16  # listeners that are woken at once
 
 
 @dataclass(eq=False)
 class Listener:
     """One stream. job: whose events (and its children's), None for all of the client's.
 
-    Of steps only the newest of each job waits.
+    Of steps only the newest of each job waits. due: it will be woken soon.
     """
 
     client: str
@@ -28,6 +33,7 @@ class Listener:
     steps: OrderedDict[str, Sent] = field(default_factory=OrderedDict)
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     cut: bool = False
+    due: bool = False
 
     def hears(self, sent: Sent) -> bool:
         if self.client != sent.client:
@@ -44,7 +50,6 @@ class Listener:
             self.waiting.append(sent)
             if len(self.waiting) > BEHIND:
                 self.close()
-        self.woken.set()
 
     def close(self) -> None:
         self.cut = True
@@ -52,14 +57,9 @@ class Listener:
         self.steps.clear()
         self.woken.set()
 
-    async def take(self, seconds: float) -> list[Sent]:
-        """What has happened since; empty after so long without anything, or when it is cut."""
-        if not self.woken.is_set():
-            try:
-                async with asyncio.timeout(seconds):
-                    await self.woken.wait()
-            except TimeoutError:
-                return []
+    async def take(self) -> list[Sent]:
+        """What has happened since, when it is woken; empty where nothing has, or when it is cut."""
+        await self.woken.wait()
         self.woken.clear()
         taken = [*self.waiting, *self.steps.values()]
         self.waiting.clear()
@@ -73,6 +73,9 @@ class Hub:
     def __init__(self) -> None:
         self.listeners: set[Listener] = set()
         self.steps: dict[str, Sent] = {}
+        self.due: list[Listener] = []
+        self.clock: asyncio.TimerHandle | None = None
+        self.last = 0.0
 
     def listen(self, client: str, job: str | None) -> Listener:
         listener = Listener(client, job)
@@ -91,6 +94,26 @@ class Hub:
             for listener in self.listeners:
                 if listener.hears(sent):
                     listener.offer(sent)
+                    if not listener.due:
+                        listener.due = True
+                        self.due.append(listener)
+        if self.due and self.clock is None:
+            loop = asyncio.get_running_loop()
+            moment = min(TOGETHER + EACH * len(self.listeners), MOST)
+            self.clock = loop.call_at(max(loop.time(), self.last + moment), self._wake_all)
+
+    def _wake_all(self) -> None:
+        due, self.due, self.clock = self.due, [], None
+        self.last = asyncio.get_running_loop().time()
+        self._wake(due, 0)
+
+    def _wake(self, due: list[Listener], first: int) -> None:
+        """A few, and the others when these and whatever else waits have had their turn."""
+        for listener in due[first : first + SLICE]:
+            listener.due = False
+            listener.woken.set()
+        if first + SLICE < len(due):
+            asyncio.get_running_loop().call_soon(self._wake, due, first + SLICE)
 
     def newest(self, client: str, job: str | None) -> list[Sent]:
         """Steps that a new listener is told at once."""

@@ -13,12 +13,20 @@ JobId = Annotated[str, Field(pattern="^[0-9a-f]{20}$")]
 
 
 class Kind(StrEnum):
-    """What a job does. Sweeps and batches are parents, whose pictures their children make."""
+    """What a job does. Sweeps, batches and trainings are parents, whose pictures (of a training
+    those of its class) their children make."""
 
     RECIPE = "recipe"
     SWEEP = "sweep"
     BATCH = "batch"
     TRAIN = "train"
+    EVAL = "eval"
+    PLAN = "plan"
+
+    @property
+    def parent(self) -> bool:
+        """Whether it may have children."""
+        return self in (Kind.SWEEP, Kind.BATCH, Kind.TRAIN)
 
 
 class State(StrEnum):
@@ -90,7 +98,8 @@ class Children(View):
 class Job(View):
     """A job. recipe: what was asked for, of a recipe or a sweep; results: files made so far.
 
-    attempt: how often it was begun; ahead: jobs that begin before it, while it is queued;
+    attempt: how often it was begun; ahead: jobs that begin before it, while it is queued; eta_s:
+    seconds until it has ended, by what such jobs took on these devices, once one has;
     cancelling: it was asked to stop and has not yet.
     """
 
@@ -107,6 +116,7 @@ class Job(View):
     ended: datetime | None
     cancelling: bool
     ahead: int | None
+    eta_s: float | None
     progress: Progress
     children: Children | None
     recipe: dict[str, object] | None

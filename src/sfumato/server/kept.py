@@ -16,6 +16,7 @@ from sfumato.server.hub import Hub
 from sfumato.server.queue import Queue
 from sfumato.server.store.database import Database
 from sfumato.server.store.files import Files
+from sfumato.server.store.runs import Runs
 from sfumato.server.store.trouble import StoreError
 
 T = TypeVar("T")
@@ -31,6 +32,7 @@ class Kept:
 
     db: Database
     files: Files
+    runs: Runs
     hub: Hub = field(default_factory=Hub)
     queue: Queue = field(default_factory=Queue)
     clock: Callable[[], float] = time.time
@@ -50,7 +52,7 @@ class Kept:
 
     async def surely(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Write what has happened: tried until the disk takes it, as it is true already."""
-        return await self.patiently(lambda: self.db.write(work))
+        return await self.patiently(lambda: self.db.write(work, hurry=False))
 
     async def seen(self, read: Callable[[], T]) -> T:
         """Read what the queue needs to go on, however long the disk refuses."""

@@ -6,12 +6,15 @@ It is in memory, made anew of the table when the server starts; only the dispatc
 from __future__ import annotations
 
 import asyncio
+import heapq
+import time
 from bisect import insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
 from sfumato.server.jobs import Kind, Progress, State, When
+from sfumato.server.works import Work
 
 
 @dataclass(eq=False)
@@ -19,7 +22,8 @@ class Entry:
     """An open job: queued, or at work. runner: the name of the one that has it.
 
     phase: of a parent, `begin`, `children` (they are at work) or `finish`; else `begin`. open:
-    children that have not ended; total: all of them. began: seconds of the monotonic clock.
+    children that have not ended; total: all of them. work: how much it is. asked_by: id of the
+    request that it came by. added, began: seconds of the monotonic clock.
     """
 
     id: str
@@ -38,7 +42,15 @@ class Entry:
     progress: Progress | None = None
     open: int = 0
     total: int = 0
+    work: Work | None = None
+    asked_by: str = ""
+    added: float = field(default_factory=time.monotonic)
     began: float = 0.0
+
+    @property
+    def logged(self) -> dict[str, str]:
+        """What a line of the log about it says."""
+        return {"job": self.id, "request": self.asked_by}
 
     @property
     def rank(self) -> tuple[int, float, int]:
@@ -93,6 +105,20 @@ class Queue:
         self.served[client] = next(self.turns)
         entry.state = State.RUNNING
         return entry
+
+    def coming(self) -> Iterator[Entry]:
+        """What waits, in the order in which it will be taken as things are."""
+        places = {client: 0 for client in self.waiting if client not in self.paused}
+        turns = [(self.served.get(client, 0), k, client) for k, client in enumerate(places)]
+        heapq.heapify(turns)
+        turn = max((turn for turn, _, _ in turns), default=0)
+        while turns:
+            _, k, client = heapq.heappop(turns)
+            yield self.waiting[client][places[client]]
+            places[client] += 1
+            if places[client] < len(self.waiting[client]):
+                turn += 1
+                heapq.heappush(turns, (turn, k, client))
 
     async def next(self) -> Entry:
         """The next one, as soon as there is one."""

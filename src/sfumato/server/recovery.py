@@ -68,12 +68,15 @@ async def _go_on(kept: Kept, states: States, entry: Entry) -> None:
 
 
 async def _clear_files(kept: Kept) -> None:
-    """Remove files that were put down for a row that was never written."""
+    """Remove files that were put down for a row that was never written, and folders that no
+    training needs."""
 
     def clear(connection: sqlite3.Connection) -> None:
         known = {row[0] for row in connection.execute("SELECT sha256 FROM pictures")}
         for sha256 in kept.files.all():
             if sha256 not in known:
                 kept.files.remove(sha256)
+        sql = "SELECT id FROM jobs WHERE kind = 'train' AND state != 'done'"
+        kept.runs.retain({row[0] for row in connection.execute(sql)})
 
     await kept.surely(clear)

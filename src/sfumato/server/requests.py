@@ -31,6 +31,7 @@ REFERS = "x-refers"
 ROWS = 10_000  # of a batch
 LARGEST_SWEEP = 2_000  # cells of a sweep, each of which is a job
 PRIORITY = 100
+LONGEST = 10**9  # steps of a training
 
 RecipeBody = Annotated[
     Recipe,
@@ -54,6 +55,16 @@ def _own_name(name: str) -> str:
 
 
 FileName = Annotated[str, Field(max_length=200), AfterValidator(_own_name)]
+
+
+def _within(name: str) -> str:
+    for part in name.split("/"):
+        _own_name(part)
+    return name
+
+
+Place = Annotated[str, Field(max_length=200), AfterValidator(_within)]
+"""A file's name below a folder."""
 
 
 class Body(BaseModel):
@@ -112,21 +123,74 @@ class Input(Body):
     name: FileName = "image"
 
 
+class Captioned(Input):
+    """A picture to learn from. caption: of tuners that learn words; a subject's have none."""
+
+    caption: Prompt = ""
+
+
+class RunFile(Body):
+    """A file that an earlier training of the client's has left; name: in its run folder."""
+
+    sha256: Sha256
+    name: Place
+
+
 class TrainJob(Body):
     """Teach a model: tables of a training recipe (docs/training.md), whose pictures are inputs.
 
-    subject.pictures and subject.class_folder are set by the server to hold these.
+    subject.pictures and subject.class_folder are set by the server to hold these. Without pictures
+    the server's packed set is learned from; packed: hash of the metadata.jsonl that it must have.
+    run: files of a run to go on with. until: stop after this step.
     """
 
     kind: Literal[Kind.TRAIN]
     config: Annotated[dict[str, JsonValue], Field(max_length=100)]
-    pictures: Annotated[tuple[Input, ...], Field(min_length=1, max_length=1000)]
+    pictures: Annotated[tuple[Captioned, ...], Field(max_length=10_000)] = ()
     class_pictures: Annotated[tuple[Input, ...], Field(max_length=10_000)] = ()
+    packed: Sha256 | None = None
+    run: Annotated[tuple[RunFile, ...], Field(max_length=1000)] = ()
+    until: Annotated[int, Field(ge=1, le=LONGEST)] | None = None
     name: Name = ""
     priority: Priority = 0
 
 
-AnyJob = RecipeJob | SweepJob | BatchJob | TrainJob
+class EvalJob(Body):
+    """Measure a model by the packed set's words: a file for each row, then report.json.
+
+    scales: of guidance, null for the model's own; n: prompts; pictures: those that were measured
+    are files too.
+    """
+
+    kind: Literal[Kind.EVAL]
+    model: Annotated[str, Field(max_length=1000)]
+    styles: Annotated[tuple[Prompt, ...], Field(min_length=1, max_length=20)] = ("3d render",)
+    scales: Annotated[tuple[float | None, ...], Field(min_length=1, max_length=100)] = (None,)
+    n: Annotated[int, Field(ge=1, le=10_000)] = 200
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    pictures: bool = False
+    name: Name = ""
+    priority: Priority = 0
+
+
+class PlanJob(Row):
+    """Say what a recipe would do, in plan.json, once the numbers of `search` are found."""
+
+    kind: Literal[Kind.PLAN]
+    priority: Priority = 0
+
+
+AnyJob = RecipeJob | SweepJob | BatchJob | TrainJob | EvalJob | PlanJob
+KINDS: dict[str, type[Body]] = {
+    "recipe": RecipeJob,
+    "sweep": SweepJob,
+    "batch": BatchJob,
+    "train": TrainJob,
+    "eval": EvalJob,
+    "plan": PlanJob,
+}
+"""What a body is, by its kind."""
 
 
 def _kind(data: Any) -> Any:
@@ -142,11 +206,13 @@ class JobRequest(
             Annotated[RecipeJob, Tag("recipe")]
             | Annotated[SweepJob, Tag("sweep")]
             | Annotated[BatchJob, Tag("batch")]
-            | Annotated[TrainJob, Tag("train")],
+            | Annotated[TrainJob, Tag("train")]
+            | Annotated[EvalJob, Tag("eval")]
+            | Annotated[PlanJob, Tag("plan")],
             Discriminator(
                 _kind,
                 custom_error_type="kind",
-                custom_error_message="kind must be recipe, sweep, batch or train",
+                custom_error_message="kind must be recipe, sweep, batch, train, eval or plan",
             ),
         ]
     ]

@@ -64,6 +64,6 @@ async def _forget(service: Service, sql: str, values: tuple[float, ...], once: b
 
 
 def size_of(service: Service) -> int:
-    """Bytes of all pictures."""
+    """Bytes of all pictures, and of what trainings keep."""
     row = service.kept.db.one("SELECT coalesce(sum(bytes), 0) AS n FROM pictures")
-    return int(row["n"]) if row else 0
+    return (int(row["n"]) if row else 0) + service.kept.runs.bytes()

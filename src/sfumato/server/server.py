@@ -20,6 +20,7 @@ from sfumato.server.settings import Settings
 from sfumato.server.store import records
 from sfumato.server.store.database import Database
 from sfumato.server.store.files import Files
+from sfumato.server.store.runs import Runs
 
 log = logging.getLogger("sfumato.server")
 
@@ -46,7 +47,7 @@ class Server:
         """Hold the folder, go on with what is in it, and in the end drain."""
         folder = self.settings.folder
         with claimed(folder, TAKEN):
-            kept = Kept(Database(folder), Files(folder / "pictures"))
+            kept = Kept(Database(folder), Files(folder / "pictures"), Runs(folder / "runs"))
             dispatcher = Dispatcher(kept, self.runners())
             try:
                 await dispatcher.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.server import requests
 from sfumato.server.admission import Admission, RefusedError
 from sfumato.server.dispatch import Dispatcher
+from sfumato.server.forecast import Forecast
 from sfumato.server.jobs import File, Job, JobPage, Kind, State, When
 from sfumato.server.kept import Kept
 from sfumato.server.queue import Entry
@@ -36,6 +37,7 @@ class Service:
 
     def __init__(self, settings: Settings, kept: Kept, dispatcher: Dispatcher) -> None:
         self.settings, self.kept, self.dispatcher = settings, kept, dispatcher
+        self.forecast = Forecast(kept, dispatcher.devices)
         self.admission = Admission(self.models, settings.limits, self.has, kept.files.get)
 
     def models(self) -> Mapping[str, ModelInfo]:
@@ -49,8 +51,10 @@ class Service:
 
     # jobs
 
-    async def submit(self, client: str, request: JobRequest, key: str | None = None) -> Job:
-        """A new job; with a key that was used before, the job of then."""
+    async def submit(
+        self, client: str, request: JobRequest, key: str | None = None, asked_by: str = ""
+    ) -> Job:
+        """A new job; with a key that was used before, the job of then. asked_by: the request."""
         if self.kept.closing:
             raise RefusedError("the server is being stopped; send it again soon", status=503)
         text = request.model_dump_json()
@@ -60,6 +64,7 @@ class Service:
         self._room(client, len(job.rows) if isinstance(job, requests.BatchJob) else 1)
         inputs = await self._admitted(client, job)
         jobs = self._jobs(client, job, text, key, inputs)
+        jobs = [replace(job, asked_by=asked_by) for job in jobs]
         try:
             await self.dispatcher.states.insert(jobs)
         except SfumatoError as error:
@@ -145,6 +150,7 @@ class Service:
             self.kept.db, row,
             progress=None if entry is None else entry.progress,
             ahead=self.kept.queue.ahead(entry) if waits and entry is not None else None,
+            eta_s=None if entry is None else self.forecast.seconds(entry),
         )  # fmt: skip
 
     def job(self, client: str, id: str) -> Job:
@@ -219,6 +225,8 @@ class Service:
 
     async def forget(self, ids: list[str]) -> None:
         gone = await self.kept.db.write(partial(records.forget, ids=ids))
+        for id in ids:
+            await asyncio.to_thread(self.kept.runs.remove, id)
         await self.remove(gone)
 
     async def remove(self, hashes: list[str]) -> None:
@@ -291,5 +299,5 @@ class Service:
         except SfumatoError as error:
             raise RefusedError(str(error)) from None
 
-    def offered(self) -> list[dict[str, Any]]:
-        return [asdict(model) for model in self.models().values()]
+    def offered(self) -> tuple[ModelInfo, ...]:
+        return tuple(self.models().values())

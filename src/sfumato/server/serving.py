@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import ipaddress
 import logging
 import os
 import signal
@@ -31,7 +30,7 @@ from sfumato.server.runner.protocol import Runner
 from sfumato.server.scale.fleet import Fleet
 from sfumato.server.scale.runners import runners as actors
 from sfumato.server.server import Server
-from sfumato.server.settings import Settings
+from sfumato.server.settings import Address, Settings
 
 log = logging.getLogger("sfumato.server")
 
@@ -42,46 +41,24 @@ ClientName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
 @dataclass(frozen=True)
-class Address:
-    """Where it listens. certfile, keyfile: of TLS."""
-
-    host: str = "127.0.0.1"
-    port: int = 8642
-    certfile: str | None = None
-    keyfile: str | None = None
-
-    @property
-    def loopback(self) -> bool:
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-    @property
-    def url(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http{'s' if self.certfile else ''}://{host}:{self.port}"
-
-
-@dataclass(frozen=True)
 class Offered:
     """What runners do tasks with: models by the name of recipes, devices, files of adapters.
 
-    fleet: a cluster whose nodes are used in the place of devices.
+    fleet: a cluster whose nodes are used in the place of devices. data: the packed set of
+    trainings, None where `sfumato data` puts it.
     """
 
     models: Mapping[str, str] = field(default_factory=lambda: {"emoji": "emoji"})
     devices: tuple[str, ...] = ("auto",)
     adapters: tuple[Path, ...] = ()
     fleet: Fleet | None = None
+    data: Path | None = None
 
     def runners(self) -> Sequence[Runner]:
         if self.fleet is not None:
-            return actors(self.fleet, Offer(self.models, adapters=self.adapters))
+            return actors(self.fleet, Offer(self.models, adapters=self.adapters, data=self.data))
         return [
-            ProcessRunner(device, Offer(self.models, device, self.adapters))
+            ProcessRunner(device, Offer(self.models, device, self.adapters, data=self.data))
             for device in self.devices
         ]
 

@@ -1,10 +1,44 @@
-"""What a server is started with: its folder, its limits, who may come in."""
+"""What a server is started with: its address, its folder, its limits, who may come in.
+
+What a word of the command line sets as it stands says so in its field, which is its one place.
+"""
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+
+def option(default: Any, flag: str, text: str) -> Any:
+    """A field that an option of `sfumato serve` sets. text: what its help says."""
+    return field(default=default, metadata={"flag": flag, "text": text})
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where it listens. certfile, keyfile: of TLS."""
+
+    host: str = option("127.0.0.1", "--host", "address to listen on; others need --tokens")
+    port: int = option(8642, "--port", "0 takes a free one")
+    certfile: str | None = option(None, "--certfile", "TLS certificate")
+    keyfile: str | None = option(None, "--keyfile", "its key")
+
+    @property
+    def loopback(self) -> bool:
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http{'s' if self.certfile else ''}://{host}:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -52,8 +86,8 @@ class Settings:
     retention: Retention = field(default_factory=Retention)
     floor: int = 256 << 20
     secure: bool = False
-    root_path: str = ""
-    drain: float = 30.0
+    root_path: str = option("", "--root-path", "path that a proxy puts in front")
+    drain: float = option(30.0, "--drain", "seconds that running jobs get when it stops")
     heartbeat: float = 15.0
     patience: float = 20.0
     """Seconds that a listener may take to read what it is sent."""

@@ -21,6 +21,7 @@ from sfumato.server.queue import Entry
 from sfumato.server.requests import JobRequest
 from sfumato.server.store import reading, records
 from sfumato.server.store.records import New
+from sfumato.server.works import work_of
 
 LOSSES = 2  # so often a job that was lost, with its runner or the server, is begun again
 TOGETHER = 400  # children that are cancelled at once
@@ -38,15 +39,15 @@ def entry_of(row: sqlite3.Row) -> Entry:
     return Entry(
         row["id"], row["number"], row["client"], Kind(row["kind"]), row["phase"], row["parent"],
         row["priority"], row["position"], row["attempt"], row["losses"], State(row["state"]),
-        cancelling,
+        cancelling, work=work_of(row["request"]), asked_by=row["asked_by"],
     )  # fmt: skip
 
 
 class States:
-    """stop: tells the runner of an entry to stop it."""
+    """stop: tells the runner of an entry to stop it; finish: to let it end with what it has."""
 
-    def __init__(self, kept: Kept, stop: Cancel) -> None:
-        self.kept, self.stop = kept, stop
+    def __init__(self, kept: Kept, stop: Cancel, finish: Cancel) -> None:
+        self.kept, self.stop, self.finish = kept, stop, finish
 
     async def insert(self, jobs: Sequence[New]) -> None:
         """New jobs; StoreError where they cannot be kept, and then none is."""
@@ -65,7 +66,8 @@ class States:
         for job, (number, sent) in zip(jobs, inserted, strict=True):
             entry = Entry(
                 job.id, number, job.client, Kind(job.kind), job.phase, job.parent,
-                job.priority, number,
+                job.priority, number, work=work_of(job.request),
+                asked_by=job.asked_by,
             )  # fmt: skip
             parent = self.kept.queue.open.get(job.parent or "")
             if parent is not None:
@@ -120,6 +122,8 @@ class States:
 
         self.kept.hub.publish(*await self.kept.surely(write))
         self.kept.queue.close(entry)
+        if entry.kind is Kind.TRAIN and state is State.DONE:
+            await asyncio.to_thread(self.kept.runs.remove, entry.id)
         self.kept.ended(entry.kind, state, time.monotonic() - entry.began if entry.began else 0.0)
         if parent is not None and parent.open == 0 and parent.phase == "children":
             await self.children_ended(parent)
@@ -137,11 +141,11 @@ class States:
         return events.Done(**of, results=results)
 
     async def children_ended(self, parent: Entry) -> None:
-        """What becomes of a parent now: a sweep gets its pages, a batch has ended."""
+        """What becomes of a parent now: a batch has ended, others do their own part."""
         parent.phase = "finish"
         if parent.cancelling is not None:
             await self.end(parent, State.CANCELLED)
-        elif parent.kind is Kind.SWEEP:
+        elif parent.kind in (Kind.SWEEP, Kind.TRAIN):
             sql = "UPDATE jobs SET phase = 'finish' WHERE id = ?"
             await self.kept.surely(lambda c: c.execute(sql, (parent.id,)))
             self.kept.queue.add(parent)
@@ -158,7 +162,7 @@ class States:
         """The children that a parent's runner has worked out."""
         jobs = [
             New(new_id(), parent.client, Kind.RECIPE, request, parent=parent.id, files=files,
-                priority=parent.priority, inputs=inputs,
+                priority=parent.priority, inputs=inputs, asked_by=parent.asked_by,
                 name=JobRequest.model_validate_json(request).job.name)
             for request, files in zip(requests, names, strict=True)
         ]  # fmt: skip
@@ -240,7 +244,9 @@ class States:
             await self.end(entry, State.CANCELLED)
         else:
             await self._mark([entry], when)
-            if when is When.NOW or entry.kind is not Kind.RECIPE:
+            if when is When.AFTER_PICTURE and entry.kind is Kind.TRAIN:
+                self.finish(entry)
+            elif when is When.NOW or entry.kind not in (Kind.RECIPE, Kind.PLAN):
                 self.stop(entry)
 
     async def _cancel_children(self, parent: Entry, when: When) -> None:

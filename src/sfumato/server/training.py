@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,28 +13,78 @@ from sfumato.server.requests import TrainJob
 if TYPE_CHECKING:
     from sfumato.train.config import Config
 
-TUNERS = ("dreambooth", "sine", "custom_diffusion", "textual_inversion", "p_plus")
-"""What learns a subject from a few pictures; other tuners need data that no client uploads."""
+SUBJECT = ("dreambooth", "sine", "custom_diffusion", "textual_inversion", "p_plus")
+"""Tuners that learn a subject from a few pictures; the others learn from pictures with captions."""
 PICTURES, CLASS_PICTURES = "pictures", "class"
+CAPTIONS = "captions.jsonl"
+RUN_FOLDER = "<run>"
+"""What run.json says for the run folder, whose place here is no client's business."""
+OWN_NAMES = (CAPTIONS, "captions.csv")
 
 
 def config_of(job: TrainJob, folder: Path = Path()) -> Config:
     """The recipe as the trainer takes it, its pictures in `folder`."""
-    from sfumato.train.config import parse
+    from sfumato.train.config import TUNERS, parse
     from sfumato.train.tables import toml
 
     tables: dict[str, Any] = dict(job.config)
     if tables.get("tuner") not in TUNERS:
         raise SfumatoError(f"config: tuner {tables.get('tuner')!r:.60}: give {', '.join(TUNERS)}")
+    if tables["tuner"] in SUBJECT:
+        tables = _of_subject(job, tables, folder)
+    else:
+        _check_captions(job)
+    parse(tables, where="config")
+    return parse(tables, toml(tables), "config")
+
+
+def _of_subject(job: TrainJob, tables: dict[str, Any], folder: Path) -> dict[str, Any]:
     subject = tables.get("subject", {})
     if not isinstance(subject, dict):
         raise SfumatoError("config: subject: give a table")
-    model = tables.get("model", {})
-    if isinstance(model, dict) and model.get("tokenizer"):
-        raise SfumatoError("config: model.tokenizer: names a file; leave it out here")
+    if not job.pictures:
+        raise SfumatoError("pictures: give those of the subject")
+    if job.packed is not None:
+        raise SfumatoError("packed: is for tuners that learn from captions; leave it out")
     own = {"pictures": str((folder / PICTURES).resolve()), "class_folder": ""}
     if job.class_pictures:
         own["class_folder"] = str((folder / CLASS_PICTURES).resolve())
-    whole = {**tables, "subject": {**subject, **own}}
-    parse(whole, where="config")
-    return parse(whole, toml(whole), "config")
+    return {**tables, "subject": {**subject, **own}}
+
+
+def _check_captions(job: TrainJob) -> None:
+    if job.class_pictures:
+        raise SfumatoError("class_pictures: are for a subject's training; leave them out")
+    if job.pictures and job.packed is not None:
+        raise SfumatoError("packed: goes without pictures; leave one of them out")
+    names = [picture.name for picture in job.pictures]
+    if len(set(names)) < len(names):
+        raise SfumatoError("pictures: two have the same name; give each its own")
+    if taken := set(names) & set(OWN_NAMES):
+        raise SfumatoError(f"pictures: {min(taken)} is the captions' name; take another")
+
+
+def model_names(config: Config) -> dict[str, str]:
+    """Fields of a recipe that name a model, with what they name."""
+    named = {
+        "model.start": config.model.start or ("emoji" if config.tuner in SUBJECT else ""),
+        "model.tokenizer": config.model.tokenizer,
+        "data.base": config.data.base,
+    }
+    return {field: name for field, name in named.items() if name}
+
+
+def with_models(config: Config, offer: Mapping[str, str]) -> Config:
+    """The recipe with what those names stand for."""
+    places: dict[str, str] = {}
+    for field, name in model_names(config).items():
+        if name not in offer:
+            raise SfumatoError(f"{field} {name!r:.80}: not offered by this server")
+        places[field] = offer[name]
+    start = places.get("model.start", "")
+    tokenizer = places.get("model.tokenizer", "")
+    return replace(
+        config,
+        model=replace(config.model, start=start, tokenizer=tokenizer),
+        data=replace(config.data, base=places.get("data.base", "")),
+    )

@@ -31,9 +31,16 @@ def train(
     data: a packed set or a folder with captions; by default the packed set under SFUMATO_HOME.
     steps: replaces the recipe's. until: stop there, with the rate schedule unchanged.
     """
-    config = read(recipe).with_steps(steps)
-    folder = output or Path("runs") / bare("name", config.name)
+    config, folder = asked(recipe, output, steps)
     return work(config, data or packed(), folder, until, device, quiet)
+
+
+def asked(
+    recipe: Path, output: Path | None = None, steps: int | None = None
+) -> tuple[Config, Path]:
+    """The recipe with those steps, and the run folder."""
+    config = read(recipe).with_steps(steps)
+    return config, output or Path("runs") / bare("name", config.name)
 
 
 def work(

@@ -59,6 +59,7 @@ class Trainer:
         self.firsts: list[float] = []
         self.log = Log(folder / "log.csv")
         self.signal: int | None = None
+        self.keeps = False
         self.due = True  # the first state too: it is what is left where the first steps go wrong
         partial = origin.of(config, origin.tokenizer(folder))
         origin.going_on(folder, partial, whole=False)  # refused before anything is made
@@ -100,10 +101,17 @@ class Trainer:
                 self.checkpoint, self.weights.state(), {**note, "ceiling": self.ceiling}
             )
 
-    def run(self, until: int | None = None) -> None:
+    def stop(self, *, keeps: bool = False) -> None:
+        """End after the step in hand; from any thread. keeps: as a run that is finished, with what
+        has been learned so far."""
+        self.keeps = self.keeps or keeps
+        self.signal = signal.SIGINT
+
+    def run(self, until: int | None = None, *, listens: bool = True) -> None:
         """Train to the recipe's last step, or to `until`; save, show and export as it goes.
 
-        A state is written once the next step's loss has shown that it is a healthy one.
+        A state is written once the next step's loss has shown that it is a healthy one. listens:
+        signals end it too.
         """
         optim, every = self.config.optim, self.config.run
         if until is not None and not 1 <= until <= optim.steps:
@@ -117,7 +125,7 @@ class Trainer:
         if self.processes.rank == 0:
             origin.begin(self.folder, self.config, self.origin)
         self.log.begin(self.seconds)
-        handlers = self._listen()
+        handlers = self._listen() if listens else {}
         saved = time.monotonic()
         with ThreadPoolExecutor(1) as pool:
             ahead = pool.submit(self.tuner.batch, self.step, share)
@@ -136,8 +144,10 @@ class Trainer:
                 ahead.cancel()
                 for number, handler in handlers.items():
                     signal.signal(number, handler)
-        if self.step == optim.steps:
+        if self.step == optim.steps or self.keeps:
             self.finish()
+            if self.step < optim.steps:
+                self.say(f"ended at step {self.step} of {optim.steps}, as it was asked to")
             return
         self.save()
         if self.signal is not None:

@@ -14,6 +14,7 @@ from sfumato.cli.remote.sweeping import Taken
 from sfumato.cli.remote.teaching import take
 from sfumato.core.errors import SfumatoError
 from sfumato.images.destination import Destination
+from sfumato.images.writing import write_safely
 from sfumato.measure.sweep import check_free
 from sfumato.models.result import Result
 from sfumato.server.jobs import Job, Kind, State
@@ -28,6 +29,8 @@ def fetched(server: Server, job: Job, output: str | None, as_json: bool) -> None
         folder = Path(output or ("sweep" if job.kind is Kind.SWEEP else job.name or job.id))
         _folder(server, job, folder)
         print(folder / "index.html" if job.kind is Kind.SWEEP else folder)
+    elif job.kind in (Kind.EVAL, Kind.PLAN):
+        print(_report(server, done(job), output))
     elif job.kind is Kind.BATCH:
         target = Destination.of(output or ROWS, "name", "row")
         paths, left = _rows(server, job, target)
@@ -44,6 +47,15 @@ def fetched(server: Server, job: Job, output: str | None, as_json: bool) -> None
         if troubles := [one.trouble for one in written if one.trouble]:
             raise SfumatoError("; ".join(troubles))
     done(job)
+
+
+def _report(server: Server, job: Job, output: str | None) -> Path:
+    """What was measured or planned, as JSON."""
+    file = job.results[-1]
+    written = write_safely(Path(output or file.name), server.fetch(job.id, file))
+    if written.trouble:
+        raise SfumatoError(written.trouble)
+    return written.path
 
 
 def _folder(server: Server, job: Job, folder: Path) -> None:

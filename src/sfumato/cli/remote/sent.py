@@ -86,21 +86,23 @@ class Sent:
 
     def with_numbers(self, values: Mapping[str, Any]) -> Sent:
         """The server searches, in the job."""
-        if self.searches and values.get("plan"):
-            raise SfumatoError(
-                f"{self.searches[0]} auto: a server finds it in a job, not in a plan; give a "
-                "number, or leave --plan out"
-            )
         return self
 
     def plan(self, as_json: bool) -> str:
         self.server.upload(self.inputs)
-        plan = self.server.plan(self.row)
-        for note in plan["notes"]:
+        plan = self._found_first() if self.searches else self.server.plan(self.row)
+        for note in plan.get("notes", ()):
             log.info("%s", note)
         if as_json:
             return json.dumps({name: plan[name] for name in PLAN})
         return plan_text(plan["sentences"])
+
+    def _found_first(self) -> dict[str, Any]:
+        """The plan, where numbers have to be found before: that takes a job."""
+        (id,) = self.server.send([{"kind": "plan", **self.row}])
+        job = done(self.server.follow(id))
+        text = self.server.fetch(id, job.results[0])
+        return documents.parse_json(dict[str, Any], text, job.results[0].name)
 
     @contextmanager
     def watched(self, quiet: bool) -> Iterator[Any]:

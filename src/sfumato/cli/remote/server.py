@@ -49,6 +49,7 @@ class Offered(Foreign):
     styles: tuple[str, ...]
     adapters: dict[str, str]
     template: str = "{prompt}"
+    own: bool = False
 
     def phrase(self, prompt: str) -> str:
         return phrased(prompt, self.template, self.styles)
@@ -142,15 +143,18 @@ class Server:
 
     def children(self, id: str) -> list[Job]:
         """A parent's children in their order."""
-        found: list[Job] = []
+        return list(self.jobs(parent=id))[::-1]
+
+    def jobs(self, **wanted: str) -> Iterator[Job]:
+        """Jobs, the newest first."""
         before: int | None = None
         while True:
-            asked = {"parent": id, "limit": PAGE} | ({} if before is None else {"before": before})
+            asked = {**wanted, "limit": PAGE} | ({} if before is None else {"before": before})
             page = self.connection.get(JobPage, "GET", "/v1/jobs", params=asked)
-            found += page.jobs
+            yield from page.jobs
             before = page.next
             if before is None:
-                return found[::-1]
+                return
 
     def events(self, id: str) -> Iterator[AnyEvent]:
         """What happens to a job, its notes said as a run here says them.

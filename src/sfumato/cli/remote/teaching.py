@@ -1,10 +1,11 @@
-"""A training that a server does: the subject's pictures go there, the run folder's files come."""
+"""A training that a server does: its pictures go there, the run folder's files come."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,73 +18,176 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.interrupts import undisturbed
 from sfumato.images.folders import pictures_in
 from sfumato.images.writing import write_whole
-from sfumato.server.events import AnyEvent, Step
-from sfumato.server.jobs import Job
-from sfumato.train import origin, run_note
-from sfumato.train.run_folder import make_folder
+from sfumato.recipe.names import bare
+from sfumato.server.events import AnyEvent, ChildEnded, Step
+from sfumato.server.jobs import Job, State
+from sfumato.server.training import RUN_FOLDER, SUBJECT
+from sfumato.train import origin, run_folder, run_note
 
 if TYPE_CHECKING:
     from sfumato.train.config import Config
 
-HERE = {
-    "resume": "--resume: the checkpoint stays on the server; leave it out",
-    "plan": "--plan: a server plans no training; leave one of them out",
-}
+MODELS = (("model", "start"), ("model", "tokenizer"), ("data", "base"))
+"""Tables and fields that name a model, which a server knows by its bare name."""
+BLOCK = 1 << 20
 
 log = logging.getLogger("sfumato")
 
 
-def check(options: Mapping[str, Any]) -> None:
-    """Options that need what a server does not give."""
-    for option, line in HERE.items():
-        if options[option]:
-            raise SfumatoError(line)
-    if options["device"] != "auto":
-        raise SfumatoError(f"--device {options['device']}: the server has its own; leave it out")
-    if not options["noun"]:
-        raise SfumatoError("--class: a server does not guess it; say what it is, such as dog")
+def check(device: str) -> None:
+    """Options that say what this machine does."""
+    if device != "auto":
+        raise SfumatoError(f"--device {device}: the server has its own; leave it out")
 
 
-def taught(chosen: Chosen, config: Config, folder: Path, quiet: bool) -> None:
-    """Have it trained, and put into the run folder what a training here leaves, its checkpoint
-    apart."""
+@dataclass(frozen=True)
+class Teaching:
+    """A training for a server. data: where its pictures are, None for the server's packed set."""
+
+    server: Server
+    config: Config
+    data: Path | None
+
+    def asked(self, name: str) -> dict[str, Any]:
+        """The request; pictures that the server has not are sent."""
+        tables = documents.toml_table(self.config.text, "recipe")
+        optim = tables.setdefault("optim", {})
+        optim["steps"] = self.config.optim.steps  # as --steps says
+        for table, field in MODELS:
+            if named := tables.get(table, {}).get(field):
+                tables[table][field] = bare(named)
+                self.server.model(bare(named))
+        asked: dict[str, Any] = {"kind": "train", "config": tables, "name": name[:200]}
+        if self.config.tuner in SUBJECT:
+            subject = tables.get("subject", {})
+            classes = subject.pop("class_folder", "")
+            pictures = Path(subject.pop("pictures", "") or self.data or "")
+            asked["pictures"] = sent(self.server, pictures)
+            if classes:
+                asked["class_pictures"] = sent(self.server, Path(classes))
+        elif self.data is not None:
+            asked |= _of_captions(self.server, self.data)
+        return asked
+
+    def plan(self) -> dict[str, Any]:
+        """What the server says that it would do."""
+        planned = self.server.plan(self.asked(""))
+        for note in planned["notes"]:
+            log.info("%s", note)
+        return planned
+
+
+def is_own(chosen: Chosen, model: str) -> bool:
+    """Whether a model of the server was trained with sfumato."""
+    return server_of(chosen).model(bare(model)).own
+
+
+def guessed(chosen: Chosen, pictures: Path, recipe: dict[str, Any]) -> str:
+    """What the model's CLIP takes the pictures for, there."""
+    from sfumato.cli.training_recipe import taken
+    from sfumato.train.config import parse
+    from sfumato.train.tables import toml
+
+    config = parse(recipe, toml(recipe))
+    return taken(Teaching(server_of(chosen), config, pictures).plan()["nouns"])
+
+
+def taught(
+    chosen: Chosen,
+    config: Config,
+    data: Path | None,
+    folder: Path,
+    until: int | None = None,
+    quiet: bool = False,
+) -> None:
+    """Have it trained, and put into the run folder what a training here leaves."""
     server = server_of(chosen)
-    server.model(config.model.start)
-    tables = documents.toml_table(config.text, "recipe")
-    classes = tables["subject"].pop("class_folder", "")
-    pictures = _sent(server, Path(tables["subject"].pop("pictures")))
-    asked = {"kind": "train", "config": tables, "pictures": pictures, "name": folder.name[:200]}
-    if classes:
-        asked["class_pictures"] = _sent(server, Path(classes))
-    if server.detach:
-        server.send([asked])
-    make_folder(folder)
+    if until is not None and not 1 <= until <= config.optim.steps:
+        raise SfumatoError(
+            f"--until {until}: must be from 1 to the {config.optim.steps} steps asked for"
+        )
+    origin.going_on(folder, origin.of(config, {}), whole=False)
+    run_folder.make_folder(folder)
     with claimed(folder):
+        begun = _begun(server, folder)
+        if not begun:
+            run_folder.clear(folder, config.text)
+        asked = Teaching(server, config, data).asked(folder.name)
+        asked |= {"until": until, "run": begun}
         (id,) = server.send([asked])
-        with show.followed("waits", quiet) as update:
+        try:
+            with show.followed("waits", quiet) as update:
 
-            def watch(event: AnyEvent) -> None:
-                if isinstance(event, Step):
-                    update(f"step {event.i}/{event.n}", event.progress.done, event.progress.total)
+                def watch(event: AnyEvent) -> None:
+                    if isinstance(event, Step) and event.job == id:
+                        at = event.progress
+                        update(f"step {event.i}/{event.n}", at.done, at.total)
+                    elif isinstance(event, ChildEnded):
+                        update("class pictures", event.progress.done, event.progress.total)
 
-            job = done(server.follow(id, watch))
+                job = server.follow(id, watch)
+        except KeyboardInterrupt:
+            with undisturbed():
+                stopped(server, id, folder, config)
+            raise
+        if job.state is not State.DONE:
+            stopped(server, id, folder, config)
+            done(job)
+        take(server, job, folder)
+        _own(folder, config)
+
+
+def stopped(server: Server, id: str, folder: Path, config: Config) -> None:
+    """What a training has left that has not come to its end: the same command goes on from it."""
+    server.settled(id)
+    job = server.job(id)
+    if job.state.ended and job.results:
         take(server, job, folder)
         _own(folder, config)
 
 
 def take(server: Server, job: Job, folder: Path) -> None:
-    """A training's files."""
+    """A training's files; those that are there already are not fetched."""
     for file in job.results:
         if ".." in Path(file.name).parts or Path(file.name).is_absolute():
             continue
         path = folder / file.name
+        if path.is_file() and digest(path) == file.sha256:
+            continue
         data = server.fetch(job.id, file)
+        if file.name == run_note.FILE:
+            here = json.dumps(str(folder), ensure_ascii=False)[1:-1]
+            data = data.replace(RUN_FOLDER.encode(), here.encode())
         with undisturbed():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, data)
 
 
-def _sent(server: Server, folder: Path) -> list[dict[str, str]]:
+def digest(path: Path) -> str:
+    """SHA-256 of a file of any size."""
+    made = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(BLOCK):
+            made.update(block)
+    return made.hexdigest()
+
+
+def _begun(server: Server, folder: Path) -> list[dict[str, str]]:
+    """Files of the training there whose checkpoint the folder has."""
+    checkpoint = folder / origin.CHECKPOINT
+    if not checkpoint.exists():
+        return []
+    wanted = (origin.CHECKPOINT, digest(checkpoint))
+    for job in server.jobs(kind="train"):
+        if wanted in {(file.name, file.sha256) for file in job.results}:
+            return [{"name": file.name, "sha256": file.sha256} for file in job.results]
+    raise SfumatoError(
+        f"{folder}: holds a run that {server.connection.url} does not have; leave --server out to "
+        "go on here, or give another -o"
+    )
+
+
+def sent(server: Server, folder: Path) -> list[dict[str, str]]:
     """The pictures of a folder, which are there now; what cannot be read is said and left out."""
     if not folder.is_dir():
         raise SfumatoError(f"{folder}: not a folder; give the folder with the pictures")
@@ -105,13 +209,32 @@ def _sent(server: Server, folder: Path) -> list[dict[str, str]]:
     return found
 
 
+def _of_captions(server: Server, folder: Path) -> dict[str, Any]:
+    """The packed set that the server must have too, or the pictures with what is said of them."""
+    from sfumato.train.data import store
+
+    if not folder.is_dir():
+        raise SfumatoError(
+            f"data {folder}: no such folder; give --data, or make the packed set with "
+            "`sfumato data build-emoji`"
+        )
+    if packed := store.packed_digest(folder):
+        return {"packed": packed}
+    pictures = []
+    for name, caption in store.captions(folder).items():
+        if Path(name).name != name:
+            raise SfumatoError(
+                f"data {folder}: {name!r:.80}: a server takes no folders; put it beside the others"
+            )
+        picture = images.ImageInput.of(folder / name)
+        server.upload([picture], keeps=False)
+        pictures.append({"sha256": picture.sha256, "name": name, "caption": caption})
+    return {"pictures": pictures}
+
+
 def _own(folder: Path, config: Config) -> None:
     """The recipe with the places of this machine, as a training here records it."""
+    if not (folder / origin.FILE).is_file():
+        return
     made: dict[str, Any] = json.loads(documents.read_text(folder / origin.FILE, origin.LIMIT))
     origin.begin(folder, config, origin.of(config, made["digests"]))
-    note = folder / run_note.FILE
-    if note.is_file():
-        text = documents.read_text(note)
-        place, mark, _ = run_note.read(folder).file.partition("/run/")
-        if mark:  # where it was on the server
-            write_whole(note, text.replace(f"{place}/run/", f"{folder}/").encode())

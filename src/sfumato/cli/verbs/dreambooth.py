@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,15 +70,17 @@ def dreambooth(pictures: str | None, **options: Any) -> None:
             name = FIELDS[option][0] if option in FIELDS else "--output"
             raise SfumatoError(f"{name}: is empty; give it something, or leave it out")
     folder, quiet = Path(options["output"]), bool(options["quiet"])
-    server = chosen()
+    guess, own, server = training_recipe.guessed, None, chosen()
     if server is not None:
         from sfumato.cli.remote import teaching
+        from sfumato.cli.remote.server import server_of
 
-        teaching.check(options)
+        teaching.check(options["device"])
+        guess, own = partial(teaching.guessed, server), partial(teaching.is_own, server)
     config = (
         resumed(folder, pictures, options)
         if options["resume"]
-        else training_recipe.of(pictures, options)
+        else training_recipe.of(pictures, options, guess, own)
     )
     differs = [] if options["resume"] else origin.differing(folder, origin.of(config, {}))
     if differs:
@@ -86,10 +89,11 @@ def dreambooth(pictures: str | None, **options: Any) -> None:
             f"--steps for more of them, or another -o ({'; '.join(differs[:4])})"
         )
     if options["plan"]:
-        print(planned(config))
+        there = None if server is None else teaching.Teaching(server_of(server), config, None)
+        print(planned(config) if there is None else "\n".join(there.plan()["sentences"]))
         return
     if server is not None:
-        teaching.taught(server, config, folder, quiet)
+        teaching.taught(server, config, None, folder, quiet=quiet)
     else:
         program.work(config, Path(config.subject.pictures), folder, None, options["device"], quiet)
     if not quiet and (folder / "run.json").is_file():  # the first of several processes writes it
@@ -171,44 +175,10 @@ def ready(folder: Path, config: Config) -> str:
 
 def planned(config: Config) -> str:
     """What would run, without making a class picture or touching the run."""
-    from sfumato.models.added_words import layer_count
     from sfumato.models.loaders.library import load
-    from sfumato.train.subject import class_pictures, naming
-    from sfumato.train.subject.shots import read_shots
-    from sfumato.train.subject.vocabulary import spelled_by, tokens_of, vocabulary_of
+    from sfumato.train.subject import planning
 
-    subject, optim, rank = config.subject, config.optim, config.adapter.rank
-    model = load(config.model.start, dtype="float32")
-    shots = read_shots(Path(subject.pictures))
-    tokens = tokens_of(model)
-    name = subject.name or naming.identifier_of(model, config.run.seed)
-    known = vocabulary_of(model) if subject.name else ()
-    count = len(naming.inspected(tokens, name, known, spelled_by(model)))
-    text = model.phrase(subject.wording.format(subject.noun))
-    phrase = model.phrase(subject.wording.format(f"{name} {subject.noun}"))
-    if config.tuner != "dreambooth":
-        apart = f" for each of {layer_count(model)} layers" if config.tuner == "p_plus" else ""
-        return (
-            f"pictures: {', '.join(shot.name for shot in shots)}\n"
-            f"training: {subject.vectors} vector(s) of a word{apart}, {optim.steps} steps of "
-            f"{optim.batch}, rate {optim.rate:g}"
-        )
-    missing: list[int] = []
-    if subject.prior and not subject.class_folder:
-        wanted = (subject.class_pictures, config.run.seed, optim.batch)
-        missing = class_pictures.Wanted(model, text, *wanted).missing()
-    rows = f"{optim.batch} + {optim.batch}" if subject.prior else str(optim.batch)
-    if subject.upsampler and not model.upsamplers:
-        raise SfumatoError(f"--upsampler: model {model.name} has none; leave it out")
-    what = f"an adapter of rank {rank}" if rank else "the whole network"
-    what += " and its upsampler" if subject.upsampler else ""
-    lines = [
-        f"pictures: {', '.join(shot.name for shot in shots)}",
-        f"subject: {phrase!r}; its name is {count} token(s)",
-        f"class: {text!r}, {len(missing)} pictures to make",
-        f"training: {what}, {optim.steps} steps of {rows} pictures, rate {optim.rate:g}",
-    ]
-    return "\n".join(lines)
+    return "\n".join(planning.sentences(config, load(config.model.start, dtype="float32")))
 
 
 DREAMBOOTH = Verb(

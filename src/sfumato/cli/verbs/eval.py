@@ -51,11 +51,18 @@ def evaluate(
     **of_protocol: Any,
 ) -> None:
     """Measure and say it. of_protocol: options that belong to --protocol alone."""
+    from sfumato.cli.remote.chosen import chosen
+
     refuse_empty(
         model=model, styles=styles, scales=scales, features=features, data=data,
         protocol=protocol, **of_protocol,
     )  # fmt: skip
+    server = chosen()
     if protocol is not None:
+        if server is not None and server.typed:
+            raise SfumatoError(
+                "--protocol: measures runs and pictures of this machine; leave --server out"
+            )
         if protocol != "dreambooth":
             raise SfumatoError(f"--protocol {protocol}: unknown; there is dreambooth")
         if scales is not None or features is not None:
@@ -86,15 +93,22 @@ def evaluate(
     own = None
     if features is not None:
         own = Own(load_features(features), None if data is None else Path(data))
-    report = measured(
-        library.load(model or "emoji", device=device, dtype=dtype),
-        own=own,
-        styles=[style.strip() for style in styles.split(",")],
-        scales=asked,
-        n=200 if n is None else n,
-        seed=seed,
-        say=(lambda line: None) if as_json else print,
-    )
+    wanted: dict[str, Any] = {
+        "own": own,
+        "styles": [style.strip() for style in styles.split(",")],
+        "scales": asked,
+        "n": 200 if n is None else n,
+        "seed": seed,
+        "say": (lambda line: None) if as_json else print,
+    }
+    if server is not None:
+        from sfumato.cli.remote.evaluating import evaluated
+        from sfumato.cli.remote.sent import check_here
+
+        check_here({"device": device})
+        report = evaluated(server, model or "emoji", dtype=dtype, **wanted)
+    else:
+        report = measured(library.load(model or "emoji", device=device, dtype=dtype), **wanted)
     if output is not None:
         written = write_safely(Path(output), json.dumps(report, indent=1).encode())
         if written.trouble:
@@ -153,5 +167,4 @@ EVAL = Verb(
     OPTIONS,
     ("--scales 1,2,3,4", "--model org/name -n 50 -o report.json"),
     FIRST,
-    where="here",
 )

@@ -25,7 +25,13 @@ OUTPUT = keyword(
     "--output",
     text="as of the verb that submitted it: a pattern, or a folder of a sweep or training",
 )
-AFTER = keyword("after", bool, False, "--after-picture", text="when the picture at work is made")
+AFTER = keyword(
+    "after",
+    bool,
+    False,
+    "--after-picture",
+    text="when the picture at work is made; a training keeps its best",
+)
 
 
 def reached() -> Server:
@@ -61,7 +67,15 @@ def line_of(job: Job) -> str:
     prompt = (job.recipe or {}).get("prompt", "")
     about = job.error or job.name or str(prompt)
     at = f"{job.created.astimezone():%Y-%m-%d %H:%M}"
-    return f"{job.id}  {at}  {job.kind:7}{job.state:12}{share}  {about:.80}".rstrip()
+    progress = f"{share}{left(job.eta_s):>8}"
+    return f"{job.id}  {at}  {job.kind:7}{job.state:12}{progress}  {about:.80}".rstrip()
+
+
+def left(seconds: float | None) -> str:
+    """Time until it has ended, where that is known."""
+    if seconds is None:
+        return ""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def shown(job: Job, as_json: bool) -> None:

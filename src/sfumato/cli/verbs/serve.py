@@ -2,37 +2,61 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, get_type_hints
 
 from sfumato.cli.options import argument, keyword
 from sfumato.cli.verb import Group, Verb
 from sfumato.cli.verbs.shared import DEBUG, QUIET
 from sfumato.core.errors import SfumatoError
+from sfumato.server.settings import Address, Limits, Retention, Settings
 
-if TYPE_CHECKING:
-    from sfumato.server.settings import Limits
+GIB = 1 << 30
 
+
+def options_of(kind: type[Any]) -> tuple[Parameter, ...]:
+    """Options of the fields that the command line sets."""
+    hints = get_type_hints(kind)
+    return tuple(
+        keyword(
+            field.name, hints[field.name], field.default, field.metadata["flag"],
+            text=field.metadata["text"],
+        )
+        for field in fields(kind)
+        if "flag" in field.metadata
+    )  # fmt: skip
+
+
+def given(kind: type[Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Their values."""
+    return {option.name: values[option.name] for option in options_of(kind)}
+
+
+KEPT = Retention()
 FOLDER = keyword(
     "folder", str | None, None, "--folder", text="jobs and pictures; SFUMATO_HOME/server"
 )
 OPTIONS = (
     FOLDER,
-    keyword("host", str, "127.0.0.1", "--host", text="address to listen on; others need --tokens"),
-    keyword("port", int, 8642, "--port", text="0 takes a free one"),
+    *options_of(Address),
     keyword("models", list[str], [], "--model", text="offered to clients; repeatable; emoji"),
     keyword("adapters", list[str], [], "--adapter", text="file offered to clients; repeatable"),
+    keyword("data", str | None, None, "--data", text="packed set that trainings learn from"),
     keyword("devices", list[str], [], "--device", text="one runner for each; repeatable; auto"),
     keyword("ray", str | None, None, "--ray", text="cluster HOST:PORT or auto; a runner a GPU"),
     keyword("tokens", str | None, None, "--tokens", text='TOML file of CLIENT = "TOKEN"'),
     keyword("names", list[str], [], "--host-name", text="name it is reached by; repeatable"),
-    keyword("certfile", str | None, None, "--certfile", text="TLS certificate"),
-    keyword("keyfile", str | None, None, "--keyfile", text="its key"),
-    keyword("root_path", str, "", "--root-path", text="path that a proxy puts in front"),
-    keyword("https", bool, False, "--https", text="that proxy speaks https; cookies need it then"),
-    keyword("days", float, 90.0, "--days", text="how long ended jobs stay; 0 for ever"),
-    keyword("gib", float, 50.0, "--gib", text="of pictures; the oldest go beyond; 0 for no end"),
+    keyword("https", bool, False, "--https", text="its proxy speaks https; cookies need it then"),
+    keyword("days", float, KEPT.days, "--days", text="how long ended jobs stay; 0 for ever"),
+    keyword(
+        "gib",
+        float,
+        (KEPT.bytes or 0) / GIB,
+        "--gib",
+        text="of pictures; the oldest go beyond; 0 for no end",
+    ),
     keyword(
         "limits",
         list[str],
@@ -40,7 +64,7 @@ OPTIONS = (
         "--limit",
         text="NAME=NUMBER of what a client may ask for; docs/server.md; repeatable",
     ),
-    keyword("drain", float, 30.0, "--drain", text="seconds that running jobs get when it stops"),
+    *options_of(Settings),
     keyword("resume", bool, False, "--resume", text="go on at once after a crash"),
     QUIET,
     DEBUG,
@@ -69,8 +93,6 @@ def folder_of(folder: str | None) -> Path:
 
 def limits_of(texts: list[str]) -> Limits:
     """NAME=NUMBER, each of a field of Limits."""
-    from sfumato.server.settings import Limits
-
     known = {name: type(value) for name, value in asdict(Limits()).items()}
     values: dict[str, Any] = {}
     for text in texts:
@@ -86,64 +108,65 @@ def limits_of(texts: list[str]) -> Limits:
     return Limits(**values)
 
 
-def serve(
-    folder: str | None,
-    host: str,
-    port: int,
-    models: list[str],
-    adapters: list[str],
-    devices: list[str],
-    ray: str | None,
-    tokens: str | None,
-    names: list[str],
-    certfile: str | None,
-    keyfile: str | None,
-    root_path: str,
-    https: bool,
-    days: float,
-    gib: float,
-    limits: list[str],
-    drain: float,
-    resume: bool,
-    quiet: bool,
-) -> None:
+def serve(**values: Any) -> None:
     """Serve until it is stopped; the address on stdout."""
     needed()
     from sfumato.server import serving
     from sfumato.server.runner.library import named_models
     from sfumato.server.scale.fleet import connected
-    from sfumato.server.settings import Retention, Settings
 
+    address, settings = Address(**given(Address, values)), settings_of(values)
+    files, devices = files_of(values), devices_of(values)
+    fleet = None if values["ray"] is None else connected(values["ray"])
+    offered = serving.Offered(
+        named_models(values["models"] or ["emoji"]), devices, files, fleet,
+        None if values["data"] is None else Path(values["data"]).resolve(),
+    )  # fmt: skip
+    serving.serve(settings, address, offered, resume=values["resume"], quiet=values["quiet"])
+
+
+def settings_of(values: dict[str, Any]) -> Settings:
+    """What is not about models and devices; SfumatoError where it is out of range."""
+    from sfumato.server import serving
+
+    root_path, tokens, days = values["root_path"], values["tokens"], values["days"]
     if root_path and (not root_path.startswith("/") or root_path.endswith("/")):
         raise SfumatoError(f"--root-path {root_path}: write it such as /sfumato")
-    for name, value in (("--days", days), ("--gib", gib), ("--drain", drain)):
-        if not 0 <= value < 1e9:
-            raise SfumatoError(f"{name} {value:g}: give 0 or more")
-    if not 0 <= port <= 65535:
-        raise SfumatoError(f"--port {port}: must be 0 to 65,535")
-    files = tuple(Path(file).resolve() for file in adapters)
+    for name in ("days", "gib", "drain"):
+        if not 0 <= values[name] < 1e9:
+            raise SfumatoError(f"--{name} {values[name]:g}: give 0 or more")
+    if not 0 <= values["port"] <= 65535:
+        raise SfumatoError(f"--port {values['port']}: must be 0 to 65,535")
+    return Settings(
+        folder=folder_of(values["folder"]),
+        tokens=serving.read_tokens(Path(tokens)) if tokens is not None else {},
+        hosts=(*values["names"], values["host"]),
+        limits=limits_of(values["limits"]),
+        retention=Retention(days or None, int(values["gib"] * GIB) or None),
+        secure=values["https"] or values["certfile"] is not None,
+        **given(Settings, values),
+    )
+
+
+def files_of(values: dict[str, Any]) -> tuple[Path, ...]:
+    """Files of adapters, and the packed set's folder is there too."""
+    files = tuple(Path(file).resolve() for file in values["adapters"])
     for file in files:
         if not file.exists():
             raise SfumatoError(f"--adapter {file}: no such file; check the path")
-    chosen = tuple(devices or ["auto"])
-    if len(set(chosen)) < len(chosen):
-        raise SfumatoError("--device: is given twice; give each once")
-    if ray is not None and devices:
+    if values["data"] is not None and not Path(values["data"]).is_dir():
+        raise SfumatoError(f"--data {values['data']}: no such folder; check the path")
+    return files
+
+
+def devices_of(values: dict[str, Any]) -> tuple[str, ...]:
+    """One runner for each."""
+    if values["ray"] is not None and values["devices"]:
         raise SfumatoError("--device: goes without --ray, which has a runner for each GPU")
-    settings = Settings(
-        folder=folder_of(folder),
-        tokens=serving.read_tokens(Path(tokens)) if tokens is not None else {},
-        hosts=(*names, host),
-        limits=limits_of(limits),
-        retention=Retention(days or None, int(gib * (1 << 30)) or None),
-        secure=https or certfile is not None,
-        root_path=root_path,
-        drain=drain,
-    )
-    fleet = None if ray is None else connected(ray)
-    offered = serving.Offered(named_models(models or ["emoji"]), chosen, files, fleet)
-    address = serving.Address(host, port, certfile, keyfile)
-    serving.serve(settings, address, offered, resume=resume, quiet=quiet)
+    devices = tuple(values["devices"] or ["auto"])
+    if len(set(devices)) < len(devices):
+        raise SfumatoError("--device: is given twice; give each once")
+    return devices
 
 
 def backup(target: str, folder: str | None, quiet: bool) -> None:

@@ -31,14 +31,22 @@ def train(
     quiet: bool,
 ) -> None:
     """Train; the run folder on stdout."""
+    from sfumato.cli.remote.chosen import chosen
     from sfumato.train import program
 
     for option, value in (("--data", data), ("--output", output)):
         if value == "":
             raise SfumatoError(f"{option}: is empty; give a folder, or leave it out")
     pictures, target = (None if folder is None else Path(folder) for folder in (data, output))
-    trained = program.train(Path(recipe), pictures, target, steps, until, device, quiet)
-    print(trained)
+    if (server := chosen()) is not None:
+        from sfumato.cli.remote import teaching
+
+        teaching.check(device)
+        config, folder = program.asked(Path(recipe), target, steps)
+        teaching.taught(server, config, pictures, folder, until, quiet)
+        print(folder)
+        return
+    print(program.train(Path(recipe), pictures, target, steps, until, device, quiet))
 
 
 TRAIN = Verb(
@@ -47,5 +55,4 @@ TRAIN = Verb(
     "Train by a recipe; started again, it goes on from its last checkpoint.",
     OPTIONS,
     ("recipes/base-32.toml", "mine.toml --data my-pictures/ --until 1000"),
-    where="here",
 )

@@ -79,6 +79,11 @@ def _cached_folders() -> list[Path]:
     return sorted(card.parent for card in (home() / "models").glob("*/card.json"))
 
 
+def is_own(name: str) -> bool:
+    """Whether a model was trained with sfumato: bundled, or a folder of its kind."""
+    return name in BUNDLED or (Path(name) / "card.json").is_file()
+
+
 def load(
     name: str = "emoji", *, device: str = "auto", dtype: str = "auto", download: bool = False
 ) -> Model:

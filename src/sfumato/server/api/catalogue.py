@@ -13,6 +13,7 @@ from sfumato.server.api.bodies import body, described
 from sfumato.server.api.shared import Client, TheService
 from sfumato.server.jobs import View
 from sfumato.server.requests import JobRequest
+from sfumato.server.runner.protocol import ModelInfo
 
 router = APIRouter(prefix="/v1", tags=["catalogue"])
 
@@ -35,37 +36,18 @@ class Methods(View):
     methods: tuple[MethodInfo, ...]
 
 
-class ModelView(View):
-    """A model that is offered. native: width and height it works at; factor: how much larger its
-    pictures are; adapters: name -> file that recipes name; template: of prompts that name none of
-    its styles."""
-
-    name: str
-    title: str
-    about: str
-    licence: str
-    native: tuple[int, int]
-    multiple: int
-    maximum: int
-    factor: int
-    steps: int | None
-    reads_text: bool
-    styles: tuple[str, ...]
-    adapters: dict[str, str]
-    template: str
-
-
 class Models(View):
     """All models that are offered, the first one the default."""
 
-    models: tuple[ModelView, ...]
+    models: tuple[ModelInfo, ...]
 
 
 class Plan(View):
     """What a job would do. calls: network calls, of a cascade those of each stage; seconds: about
     how long they take; memory: bytes at least; sentences: the same as one would say it; notes:
     lines that a run says before it begins; children: jobs of a sweep or a batch, of
-    which `first` is the first one's plan."""
+    which `first` is the first one's plan; nouns: what a training's pictures show, where its recipe
+    does not say."""
 
     prompt: str | None = None
     calls: int | tuple[int, ...] | None = None
@@ -80,6 +62,7 @@ class Plan(View):
     recipe: dict[str, JsonValue] | None = None
     sentences: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    nouns: tuple[str, ...] = ()
     children: int | None = None
     first: dict[str, JsonValue] | None = None
 
@@ -102,7 +85,7 @@ def info(cls: type[methods.Method]) -> MethodInfo:
 @router.get("/models", operation_id="listModels")
 async def offered(service: TheService, client: Client) -> Models:
     """The models that jobs may name."""
-    return Models(models=tuple(ModelView(**model) for model in service.offered()))
+    return Models(models=service.offered())
 
 
 @router.post("/plan", operation_id="planJob", openapi_extra=described(JobRequest))

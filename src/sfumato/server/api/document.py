@@ -21,7 +21,7 @@ from sfumato.server.api.bodies import BODY, MODELS
 from sfumato.server.api.naming import RENAMED, TEMPLATE, name_parts
 from sfumato.server.api.problems import MEDIA, Problem
 from sfumato.server.events import JobEvent
-from sfumato.server.requests import REFERS, Exported
+from sfumato.server.requests import KINDS, REFERS, Exported
 
 REFUSALS = ("4XX", "5XX")
 PICTURE = "PictureRef"
@@ -47,6 +47,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     schemas |= own["$defs"]
     schemas |= recipes()
     _discriminate(schemas)
+    schemas["ModelInfo"]["required"] = [*schemas["ModelInfo"]["properties"]]  # it is only answered
     for path in made["paths"].values():
         for operation in path.values():
             _finish(operation)
@@ -130,7 +131,7 @@ def _moved(value: Any, renamed: Mapping[str, str]) -> Any:
 
 def _discriminate(schemas: dict[str, Any]) -> None:
     """A job by its `kind`, which is required here though the server fills it in."""
-    kinds = {"recipe": "RecipeJob", "sweep": "SweepJob", "batch": "BatchJob", "train": "TrainJob"}
+    kinds = {kind: body.__name__ for kind, body in KINDS.items()}
     schemas["JobRequest"]["discriminator"] = {
         "propertyName": "kind",
         "mapping": {kind: TEMPLATE.format(model=name) for kind, name in kinds.items()},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query
+from fastapi import Request as HttpRequest
 from pydantic import BaseModel
 from starlette.responses import Response
 
@@ -27,6 +28,7 @@ async def submit(
     client: Client,
     request: Annotated[JobRequest, Depends(body(JobRequest))],
     response: Response,
+    http: HttpRequest,
     key: Annotated[
         str | None,
         Header(alias="Idempotency-Key", min_length=1, max_length=200, pattern=r"^[ -~]+$",
@@ -34,7 +36,7 @@ async def submit(
     ] = None,
 ) -> Job:  # fmt: skip
     """Submit a job. It is on the disk when this answers."""
-    job = await service.submit(client, request, key)
+    job = await service.submit(client, request, key, http.scope["sfumato.request"])
     response.headers["location"] = f"{service.settings.root_path}/v1/jobs/{job.id}"
     return job
 
@@ -79,7 +81,10 @@ async def cancel(
     id: Id,
     wanted: Annotated[requests.CancelRequest, Depends(body(requests.CancelRequest))],
 ) -> Job:
-    """Stop a job now, within a network call, or after the picture at work; files made are kept."""
+    """Stop a job now, within a network call, or after the picture at work; files made are kept.
+
+    A training comes to its end then, after the step at work, with what it has learned.
+    """
     return await service.cancel(client, id, wanted.when)
 
 

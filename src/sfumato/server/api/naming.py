@@ -12,7 +12,11 @@ from typing import Any
 Schema = dict[str, Any]
 
 TEMPLATE = "#/components/schemas/{model}"
-RENAMED = {"Body_uploadImage": "ImageUpload", "When": "CancelWhen"}  # `when` is a word of Dart
+RENAMED = {
+    "Body_uploadImage": "ImageUpload",
+    "When": "CancelWhen",  # `when` is a word of Dart
+    "ModelInfo": "ModelView",
+}
 CHOICES = {
     ("Recipe", "solver"): "Solver",
     ("Recipe", "spacing"): "Spacing",

@@ -17,8 +17,6 @@ from sfumato.server.events import Sent
 from sfumato.server.hub import Hub, Listener
 
 PING = b": ping\n\n"
-TOGETHER, EACH, MOST = 0.02, 1e-4, 0.04
-"""Seconds in which what happens is sent in one write: of one listener, more for each, at most."""
 RETRY = b"retry: 1000\n\n"
 HEADERS = {
     "cache-control": "no-store, no-transform",
@@ -29,7 +27,8 @@ HEADERS = {
 class EventStream(Response):
     """missed: kept events since the listener was last here, in parts; last: number of its last.
 
-    Ends with the event that ends the listener's job.
+    Ends with the event that ends the listener's job. heartbeat: seconds after which a silent one
+    is pinged; patience: seconds that a write may take.
     """
 
     media_type = "text/event-stream"
@@ -47,20 +46,41 @@ class EventStream(Response):
         del self.headers["content-length"]
         self.hub, self.listener, self.missed, self.last = hub, listener, missed, last
         self.heartbeat, self.patience = heartbeat, patience
+        self.limit = asyncio.timeout(None)
+        self.begun: float | None = None  # when the write at work was
+        self.sent = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gone = asyncio.create_task(self._gone(receive))
+        watch = asyncio.create_task(self._watch())
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await self._send(send, [RETRY])
             with suppress(TimeoutError, OSError):  # too slow, or gone
-                await self._tell(send, gone)
+                async with self.limit:
+                    await self._send(send, [RETRY])
+                    await self._tell(send, gone)
             with suppress(TimeoutError, OSError):
                 async with asyncio.timeout(min(self.patience, 1)):
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             self.hub.leave(self.listener)
             gone.cancel()
+            watch.cancel()
+
+    async def _watch(self) -> None:
+        """Ping a silent listener, and end one that does not take what it is sent.
+
+        It looks now and then: a timer for each write would cost more than the write.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(min(self.heartbeat, self.patience) / 4)
+            now = loop.time()
+            if self.begun is not None and now - self.begun > self.patience:
+                self.limit.reschedule(now)
+                return
+            if self.begun is None and now - self.sent > self.heartbeat:
+                self.listener.woken.set()
 
     async def _gone(self, receive: Receive) -> None:
         """Until the client is gone; the stream then ends."""
@@ -80,7 +100,7 @@ class EventStream(Response):
         if now:
             await self._send(send, [sent.frame for sent in now])
         while not gone.done():
-            taken = await self.listener.take(self.heartbeat)
+            taken = await self.listener.take()
             if self.listener.cut:
                 return
             new = [sent for sent in taken if sent.number is None or sent.number > self.last]
@@ -88,7 +108,6 @@ class EventStream(Response):
                 await self._send(send, [sent.frame for sent in new] or [PING])
             if self._over(new, False):
                 return
-            await asyncio.sleep(min(TOGETHER + EACH * len(self.hub.listeners), MOST))
 
     def _over(self, events: list[Sent], before: bool) -> bool:
         """Whether the listener's job has ended, and was not tried again; before: so far."""
@@ -98,6 +117,8 @@ class EventStream(Response):
         return mine[-1].ends if mine else before
 
     async def _send(self, send: Send, frames: list[bytes]) -> None:
+        loop = asyncio.get_running_loop()
+        self.begun = loop.time()
         body = b"".join(frames)
-        async with asyncio.timeout(self.patience):
-            await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        self.begun, self.sent = None, loop.time()

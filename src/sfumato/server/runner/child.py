@@ -6,6 +6,7 @@ returns, so within a network call.
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import queue
@@ -22,6 +23,8 @@ from typing import Any, Protocol
 from sfumato.core.errors import error_line
 from sfumato.core.interrupts import Stopped as Interrupt
 from sfumato.core.interrupts import importing
+from sfumato.server import logs
+from sfumato.server.runner import stops
 from sfumato.server.runner.protocol import LAST, Happening, Ready, Stopped, Task
 
 STOP = getattr(signal, "SIGUSR1", signal.SIGINT)
@@ -30,6 +33,13 @@ AGAIN = 0.02  # seconds after which a task is told again to stop, as an exceptio
 
 @dataclass(frozen=True)
 class Cancel:
+    id: str
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The task is to end soon, with what it has."""
+
     id: str
 
 
@@ -84,6 +94,7 @@ class Child:
         self.tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self.plans: queue.SimpleQueue[Ask] = queue.SimpleQueue()
         self.sending = threading.Lock()
+        self.task: Task | None = None
         self.current: str | None = None
         self.stopping: str | None = None
         self.shielded = False  # the main thread is sending
@@ -111,7 +122,7 @@ class Child:
             threading.Thread(target=target, daemon=True).start()
         while (task := self.tasks.get()) is not None:
             try:
-                self.current = task.id
+                self.task, self.current = task, task.id
                 if self.stopping != task.id:
                     self.work.perform(task, self.tell)
                 else:
@@ -120,13 +131,20 @@ class Child:
                 if self.current is not None:
                     self.tell(Stopped())
             finally:
-                self.current = self.stopping = None
+                self.task = self.current = self.stopping = None
+
+    def known(self) -> dict[str, str]:
+        """What its log lines are about."""
+        task = self.task
+        return {} if task is None else {"job": task.id, "request": task.asked_by}
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         """Raise in the main thread, if the task that was meant is still at work."""
         if self.current is None or self.current != self.stopping:
             return
         if self.shielded or importing(frame):  # it will be told again
+            return
+        if stops.tell(False):
             return
         raise Interrupt(number)
 
@@ -144,13 +162,20 @@ class Child:
             elif isinstance(message, Cancel):
                 self.stopping = message.id
                 threading.Thread(target=self.insist, args=(message.id,), daemon=True).start()
+            elif isinstance(message, Finish):
+                threading.Thread(target=self.ask, args=(message.id,), daemon=True).start()
 
     def insist(self, id: str) -> None:
         """Signal until the task has stopped: an exception in a destructor is lost."""
         main = threading.main_thread().ident or 0
         while self.stopping == id:
-            if self.current == id:
+            if self.current == id and not stops.tell(False):
                 signal.pthread_kill(main, STOP)
+            time.sleep(AGAIN)
+
+    def ask(self, id: str) -> None:
+        """Until the task listens, which a training does not at once, or is over."""
+        while self.current == id and not stops.tell(True):
             time.sleep(AGAIN)
 
     def answer(self) -> None:
@@ -173,12 +198,22 @@ def resident() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def main(pipe: Connection, make: Callable[[], Work], folder: str) -> None:
-    """Where the process begins. folder: an empty one, so that recipes find no file by its name."""
+def main(
+    pipe: Connection, make: Callable[[], Work], folder: str, errors: Connection | None = None
+) -> None:
+    """Where the process begins. folder: an empty one, so that recipes find no file by its name.
+
+    errors: where all goes that would be on stderr, whoever writes it.
+    """
+    if errors is not None:
+        os.dup2(errors.fileno(), 2)
+    faulthandler.enable()
     for number in (signal.SIGINT, signal.SIGTERM):  # meant for the server, which says what to do
         signal.signal(number, signal.SIG_IGN)
     os.chdir(folder)
     logging.getLogger("sfumato").addHandler(logging.NullHandler())
+    child: Child | None = None
+    logs.of_process(lambda: {} if child is None else child.known())
     try:
         work = make()
         ready = work.ready()

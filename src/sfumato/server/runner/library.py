@@ -39,9 +39,10 @@ class Offer:
     device: str = "auto"
     adapters: tuple[Path, ...] = ()
     keep: int = 2
+    data: Path | None = None
 
     def __call__(self) -> Library:
-        return Library(Warm(self.models, self.device, self.adapters, self.keep))
+        return Library(Warm(self.models, self.device, self.adapters, self.keep, self.data))
 
 
 def named_models(models: Sequence[str]) -> dict[str, str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import itertools
 import multiprocessing
+import os
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -14,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.errors import SfumatoError
+from sfumato.server import logs
 from sfumato.server.runner import child
 from sfumato.server.runner.protocol import (
     LAST,
     Happening,
+    Made,
     Ready,
     RunnerLostError,
     Stopped,
@@ -43,9 +47,17 @@ class ProcessRunner:
         self.answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self.numbers = itertools.count(1)
         self.at_work: str | None = None
+        self.known: dict[str, str] = {}
+        """What lines on the process's stderr are about."""
         self.first_memory = 0
         self.wants_anew = False
+        self.made = float("-inf")  # when it last told a file
         self.early: str | None = None  # cancelled before its process was there
+        atexit.register(self._kill)  # it hears no SIGTERM, for which multiprocessing would wait
+
+    def _kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
 
     @property
     def alive(self) -> bool:
@@ -56,12 +68,16 @@ class ProcessRunner:
         await self.close()
         context = multiprocessing.get_context("spawn")
         self.pipe, other = context.Pipe()
+        said, errors = context.Pipe(duplex=False) if os.name == "posix" else (None, None)
         self.process = context.Process(
-            target=child.main, args=(other, self.make, self.folder.name),
+            target=child.main, args=(other, self.make, self.folder.name, errors),
             name=f"sfumato-{self.name}", daemon=True,
         )  # fmt: skip
         await asyncio.to_thread(self.process.start)
         other.close()
+        if said is not None and errors is not None:
+            errors.close()
+            threading.Thread(target=self._log, args=(said,), daemon=True).start()
         self.arrived = asyncio.Queue()
         self.first_memory, self.wants_anew = 0, False
         loop = asyncio.get_running_loop()
@@ -95,9 +111,17 @@ class ProcessRunner:
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(self._forget_answers)
 
+    def _log(self, said: Connection) -> None:
+        """In a thread: lines of the process's stderr, until it is gone."""
+        with said, os.fdopen(os.dup(said.fileno()), errors="replace") as stream:
+            for line in stream:
+                if line.strip():
+                    logs.pass_on(line.rstrip(), {"runner": self.name, **self.known})
+
     async def run(self, task: Task) -> AsyncIterator[Happening]:
         """What happens while the task is done."""
         self.at_work, self.early = task.id, None
+        self.known = {"job": task.id, "request": task.asked_by}
         try:
             if self.wants_anew:
                 await self._anew()
@@ -109,6 +133,8 @@ class ProcessRunner:
                 message = await self.arrived.get()
                 if not isinstance(message, child.Told):
                     raise RunnerLostError(self.name)
+                if isinstance(message.happening, Made):
+                    self.made = asyncio.get_running_loop().time()
                 if isinstance(message.happening, LAST):
                     self.first_memory = self.first_memory or message.memory
                     self.wants_anew = message.memory > self.first_memory + self.grown
@@ -118,6 +144,7 @@ class ProcessRunner:
                     return
         finally:
             self.at_work = None
+            self.known = {}
 
     async def _anew(self) -> None:
         try:
@@ -133,9 +160,21 @@ class ProcessRunner:
                 self._send(child.Cancel(id))
             asyncio.get_running_loop().call_later(STUBBORN, self._kill_at, id)
 
+    def finish(self, id: str) -> None:
+        """Let the task end with what it has, if it is one that can."""
+        if self.at_work == id:
+            with suppress(RunnerLostError):
+                self._send(child.Finish(id))
+
     def _kill_at(self, id: str) -> None:
-        if self.at_work == id and self.process is not None:
-            self.process.kill()
+        if self.at_work != id:
+            return
+        loop = asyncio.get_running_loop()
+        silent = loop.time() - self.made
+        if silent < STUBBORN:  # it brings what it has
+            loop.call_later(STUBBORN - silent, self._kill_at, id)
+        else:
+            self._kill()
 
     async def plan(self, request: str, inputs: Mapping[str, Path]) -> dict[str, Any]:
         """What a request would do."""

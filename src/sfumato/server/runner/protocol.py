@@ -14,7 +14,9 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model that runners offer, as GET /v1/models shows it."""
+    """A model that is offered. native: width and height it works at; factor: how much larger its
+    pictures are; adapters: name -> file that recipes name; template: of prompts that name none of
+    its styles; own: it was trained with sfumato, whose captions have no articles."""
 
     name: str
     title: str
@@ -29,6 +31,7 @@ class ModelInfo:
     template: str = "{prompt}"
     about: str = ""
     licence: str = ""
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Task:
 
     request: its JSON. inputs: sha256 -> file of a picture. files: name -> file that its children
     made, of a parent whose children have ended. pace: seconds that a network call of this kind
-    took before, where that is known.
+    took before, where that is known. folder: on this machine, what a training keeps from one
+    attempt to the next; None where nothing can be kept. asked_by: id of the request it came by.
     """
 
     id: str
@@ -57,6 +61,8 @@ class Task:
     inputs: Mapping[str, Path] = field(default_factory=dict)
     files: Mapping[str, Path] | None = None
     pace: float | None = None
+    folder: Path | None = None
+    asked_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,6 +156,9 @@ class Runner(Protocol):
 
     def cancel(self, id: str) -> None:
         """Stop that task within a network call, if it is the one at work; it says Stopped."""
+
+    def finish(self, id: str) -> None:
+        """Let that task end soon with what it has; nothing happens where it cannot."""
 
     async def plan(self, request: str, inputs: Mapping[str, Path]) -> dict[str, Any]:
         """What a request would do, while another may run. SfumatoError where it cannot run."""

@@ -22,13 +22,15 @@ class Warm:
     """The models of an offer, the last few used of them loaded.
 
     offer: name that recipes use -> what to load. adapters: files of adapters that recipes may name.
-    keep: how many models stay loaded.
+    keep: how many models stay loaded. data: the packed set that trainings learn from; None: where
+    `sfumato data` puts it.
     """
 
     offer: Mapping[str, str]
     device: str = "auto"
     adapters: Sequence[Path] = ()
     keep: int = 2
+    data: Path | None = None
     loaded: OrderedDict[tuple[str, str], Model] = field(default_factory=OrderedDict)
     lock: Any = field(default_factory=threading.Lock)
 
@@ -58,6 +60,8 @@ class Warm:
         """The offer, of which the first model is loaded."""
         import torch
 
+        if self.device.startswith("cuda:") and torch.cuda.is_available():
+            torch.cuda.set_device(self.device)  # or a context on the first card would cost memory
         for file in self.adapters:
             if not file.exists():
                 raise SfumatoError(f"adapter {file}: no such file; put it there")
@@ -68,6 +72,8 @@ class Warm:
         return Ready(first.choice.device, first.choice.dtype, shown, versions, weights)
 
     def _info(self, name: str) -> ModelInfo:
+        from sfumato.models.loaders.library import is_own
+
         model = self.open(name)
         card = model.card
         return ModelInfo(
@@ -84,4 +90,5 @@ class Warm:
             template=card.template,
             about=card.about,
             licence=card.licence,
+            own=is_own(self.offer[name]),
         )

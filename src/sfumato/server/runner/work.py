@@ -5,6 +5,7 @@ Pictures are made by Replay alone, as `sfumato.run` makes them.
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import traceback
@@ -17,13 +18,22 @@ from sfumato.core.errors import SfumatoError, error_line
 from sfumato.core.interrupts import Stopped as Interrupt
 from sfumato.home import unstored
 from sfumato.server import requests
-from sfumato.server.runner import sweeping, teaching
+from sfumato.server.runner import evaluating, sweeping, teaching
 from sfumato.server.runner.picturing import let_go, pictures
-from sfumato.server.runner.protocol import Failed, Finished, Happening, Said, Stopped, Task
-from sfumato.server.runner.replaying import Tell, replayed
+from sfumato.server.runner.protocol import (
+    Failed,
+    Finished,
+    Happening,
+    Made,
+    Said,
+    Stopped,
+    Task,
+)
+from sfumato.server.runner.replaying import Tell, replayed, searched
 from sfumato.server.runner.warm import Warm
 
 PLANNED = 20  # rows of a batch that are looked at
+PLAN = "plan.json"
 
 log = logging.getLogger("sfumato")
 
@@ -58,32 +68,44 @@ def _do(task: Task, tell: Tell, warm: Warm) -> float | None:
     if isinstance(job, requests.TrainJob):
         teaching.train(job, task, tell, warm)
         return None
+    if isinstance(job, requests.EvalJob):
+        evaluating.evaluate(job, tell, warm)
+        return None
+    if isinstance(job, requests.PlanJob):
+        planned = of_recipe(searched(replayed(job, task.inputs, warm), job, tell))
+        tell(Made(PLAN, json.dumps(planned).encode()))
+        return None
     raise SfumatoError("a batch is made by its children")
 
 
 def plan(request: str, inputs: Mapping[str, Path], warm: Warm) -> dict[str, Any]:
     """What a request would do; SfumatoError where it cannot run."""
-    from sfumato.models.planning import plan_data, sentences
-
     job = requests.JobRequest.model_validate_json(request).job
-    if isinstance(job, requests.TrainJob):
-        raise SfumatoError("kind train: has no plan; give a recipe, a sweep or a batch")
     said_: list[Happening] = []
     with unstored(), notices(said_.append):
         if isinstance(job, requests.SweepJob):
             return sweeping.plan(job, inputs, warm)
+        if isinstance(job, requests.EvalJob):
+            return evaluating.plan(job)
+        if isinstance(job, requests.TrainJob):
+            planned = teaching.plan(job, inputs, warm)
+            return planned | {"notes": [said.text for said in said_ if isinstance(said, Said)]}
         rows = job.rows if isinstance(job, requests.BatchJob) else (job,)
-        plans = []
-        for row in rows[:PLANNED]:
-            again = replayed(row, inputs, warm)
-            one = plan_data(again.process, again.recipe.seed)
-            plans.append(one | {"sentences": sentences(again.process, again.recipe.seed, one)})
+        plans = [of_recipe(replayed(row, inputs, warm)) for row in rows[:PLANNED]]
         if not isinstance(job, requests.BatchJob):
             notes = [said.text for said in said_ if isinstance(said, Said)]
             return plans[0] | {"notes": notes}
         seconds = [one["seconds"] for one in plans]
         known = None if None in seconds else sum(seconds) * len(rows) / len(plans)
         return {"children": len(rows), "seconds": known, "first": plans[0]}
+
+
+def of_recipe(again: Any) -> dict[str, Any]:
+    """A recipe's plan, as data and in sentences."""
+    from sfumato.models.planning import plan_data, sentences
+
+    data = plan_data(again.process, again.recipe.seed)
+    return data | {"sentences": sentences(again.process, again.recipe.seed, data)}
 
 
 class Notices(logging.Handler):

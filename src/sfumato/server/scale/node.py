@@ -7,6 +7,7 @@ replaced in the same way. Nothing here imports ray.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.errors import SfumatoError
+from sfumato.server import logs
 from sfumato.server.runner.child import Work
 from sfumato.server.runner.process import ProcessRunner
 from sfumato.server.runner.protocol import (
@@ -74,6 +76,8 @@ class Node:
 
     async def start(self) -> Ready | Refusal:
         """Begin to live."""
+        if not logging.getLogger().handlers:  # an actor's process, whose stderr Ray keeps
+            logs.of_process(dict)
         try:
             return await self.runner.start()
         except SfumatoError as error:
@@ -137,6 +141,10 @@ class Node:
         self.stopping = id
         self.runner.cancel(id)
 
+    async def finish(self, id: str) -> None:
+        """Let that task end with what it has."""
+        self.runner.finish(id)
+
     async def plan(self, request: str, inputs: Mapping[str, bytes]) -> dict[str, Any] | Refusal:
         """What a request would do."""
         with tempfile.TemporaryDirectory(prefix="sfumato-plan-") as folder:
@@ -184,4 +192,4 @@ def packed(task: Task, there: frozenset[str]) -> Parcel:
     files = None
     if task.files is not None:
         files = {name: path.read_bytes() for name, path in task.files.items()}
-    return Parcel(replace(task, inputs={}, files=None), inputs, files)
+    return Parcel(replace(task, inputs={}, files=None, folder=None), inputs, files)

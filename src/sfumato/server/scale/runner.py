@@ -139,6 +139,11 @@ class RayRunner:
             if self.actor is not None:
                 self.actor.cancel.remote(id)
 
+    def finish(self, id: str) -> None:
+        """Let the task end with what it has, if it is one that can."""
+        if self.at_work == id and self.actor is not None:
+            self.actor.finish.remote(id)
+
     async def plan(self, request: str, inputs: Mapping[str, Path]) -> dict[str, Any]:
         """What a request would do."""
         if self.actor is None:

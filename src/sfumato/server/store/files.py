@@ -21,6 +21,9 @@ class Files:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.folder.mkdir(parents=True, exist_ok=True)
+        for first in range(256):  # now, since each is a sync when it comes with a picture
+            (self.folder / f"{first:02x}").mkdir(exist_ok=True)
+        sync(self.folder)
         self.lock = threading.Lock()
         self.pending: Counter[str] = Counter()
         for part in self.folder.glob("*.part"):  # of a server that was killed
@@ -53,10 +56,6 @@ class Files:
         target = self.path(digest)
         if target.is_file() and target.stat().st_size == len(data):
             return
-        new = not target.parent.is_dir()
-        target.parent.mkdir(exist_ok=True)
-        if new:
-            sync(self.folder)
         part = self.folder / f"{digest}.{threading.get_ident()}.part"
         try:
             with part.open("wb") as stream:

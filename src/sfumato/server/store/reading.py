@@ -58,15 +58,15 @@ def job_of(
     row: sqlite3.Row,
     progress: Progress | None = None,
     ahead: int | None = None,
+    eta_s: float | None = None,
 ) -> Job:
     """A job as clients see it. progress: of the run at work."""
     request: Mapping[str, Any] = json.loads(row["request"])
     kept = Progress(done=row["done"], total=row["total"])
-    recipe = request.get("recipe") if row["kind"] in (Kind.RECIPE, Kind.SWEEP) else None
-    parent = row["kind"] in (Kind.SWEEP, Kind.BATCH)
+    kind = Kind(row["kind"])
     return Job(
         id=row["id"],
-        kind=Kind(row["kind"]),
+        kind=kind,
         state=State(row["state"]),
         client=row["client"],
         name=row["name"],
@@ -78,9 +78,10 @@ def job_of(
         ended=moment(row["ended"]),
         cancelling=row["cancelling"] is not None,
         ahead=ahead,
+        eta_s=eta_s,
         progress=progress or kept,
-        children=children_of(db, row["id"]) if parent else None,
-        recipe=recipe,
+        children=children_of(db, row["id"]) if kind.parent else None,
+        recipe=request.get("recipe"),
         results=files_of(db, row["id"]) if row["attempt"] else (),
         error=row["error"],
     )

@@ -19,6 +19,7 @@ class New:
     """A job to be inserted. phase: of a parent, `begin`, `children` or `finish`; else `begin`.
 
     files: names that a child's pictures have in its parent; inputs: hashes of its pictures.
+    asked_by: id of the request that it came by.
     """
 
     id: str
@@ -34,6 +35,7 @@ class New:
     key: str | None = None
     inputs: Sequence[str] = ()
     total: float | None = None
+    asked_by: str = ""
 
 
 def insert(
@@ -44,10 +46,11 @@ def insert(
     for job, event in zip(jobs, events, strict=True):
         cursor = connection.execute(
             "INSERT INTO jobs (id, client, kind, state, phase, parent, name, files, priority,"
-            " position, request, key, total, created)"
-            f" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, {NEXT}, ?, ?, ?, ?)",
+            " position, request, key, total, created, asked_by)"
+            f" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, {NEXT}, ?, ?, ?, ?, ?)",
             (job.id, job.client, job.kind, job.state, job.phase, job.parent, job.name,
-             json.dumps(list(job.files)), job.priority, job.request, job.key, job.total, now),
+             json.dumps(list(job.files)), job.priority, job.request, job.key, job.total, now,
+             job.asked_by),
         )  # fmt: skip
         number = int(cursor.lastrowid or 0)
         connection.executemany(
@@ -206,11 +209,12 @@ def fact(connection: sqlite3.Connection, name: str, value: str) -> None:
 
 
 def cost(
-    connection: sqlite3.Connection, model: str, size: str, device: str, seconds: float
-) -> None:
-    """Take a run's seconds a network call into their running mean."""
+    connection: sqlite3.Connection, model: str, size: str, device: str, seconds: float,
+    table: str = "costs",
+) -> None:  # fmt: skip
+    """Take a run's seconds a network call into their running mean; durations: a step, with all."""
     connection.execute(
-        "INSERT INTO costs (model, size, device, seconds, samples) VALUES (?, ?, ?, ?, 1)"
+        f"INSERT INTO {table} (model, size, device, seconds, samples) VALUES (?, ?, ?, ?, 1)"
         " ON CONFLICT DO UPDATE SET seconds = 0.7 * seconds + 0.3 * excluded.seconds,"
         " samples = samples + 1",
         (model, size, device, seconds),

@@ -107,7 +107,19 @@ CREATE TABLE costs (
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS = (FIRST, COSTS)
+DURATIONS = """
+CREATE TABLE durations (
+  model TEXT NOT NULL,
+  size TEXT NOT NULL,
+  device TEXT NOT NULL,
+  seconds REAL NOT NULL,
+  samples INTEGER NOT NULL,
+  PRIMARY KEY (model, size, device)
+) STRICT, WITHOUT ROWID;
+ALTER TABLE jobs ADD COLUMN asked_by TEXT NOT NULL DEFAULT '';
+"""
+
+MIGRATIONS = (FIRST, COSTS, DURATIONS)
 """What leads from each version to the next; the last is this one's."""
 VERSION = len(MIGRATIONS)
 

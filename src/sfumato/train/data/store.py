@@ -134,6 +134,30 @@ def read(
     return _folder(path, size)
 
 
+def packed_digest(path: Path) -> str:
+    """Hash of a packed set's metadata.jsonl; "" of a folder that is none."""
+    file = path / "metadata.jsonl"
+    if not file.is_file() or not list(path.glob("*.zip")):
+        return ""
+    return sha256(read_text(file, LARGEST).encode()).hexdigest()
+
+
+def captions(path: Path) -> dict[str, str]:
+    """What is said of each file of a folder, in the order in which they are learned from."""
+    found: dict[str, str] = {}
+    for name, caption in _captions(path):
+        if found.setdefault(name, caption) != caption:
+            raise SfumatoError(f"data {path}: {name} has two captions; leave one out")
+        if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
+            raise SfumatoError(f"data {path}: {name!r:.80}: must be a file in this folder")
+    if not found:
+        raise SfumatoError(
+            f"data {path}: no captions; put captions.csv (file,caption), captions.jsonl or a "
+            "NAME.txt beside each picture"
+        )
+    return found
+
+
 def _packed(
     path: Path, size: int, split: str, styles: Sequence[str], without: Sequence[str]
 ) -> Store:
@@ -255,21 +279,9 @@ def _decode(name: str, data: bytes, size: int) -> Tensor:
 
 def _folder(path: Path, size: int) -> Store:
     """Pictures with NAME.txt beside them, or captions.csv / captions.jsonl (file, caption)."""
-    captions: dict[str, str] = {}
-    for name, caption in _captions(path):
-        if captions.setdefault(name, caption) != caption:
-            raise SfumatoError(f"data {path}: {name} has two captions; leave one out")
-    if not captions:
-        raise SfumatoError(
-            f"data {path}: no captions; put captions.csv (file,caption), captions.jsonl or a "
-            "NAME.txt beside each picture"
-        )
-    rows = []
-    for name in captions:
-        if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
-            raise SfumatoError(f"data {path}: {name!r:.80}: must be a file in this folder")
-        rows.append(_open_square(path / name, size))
-    concepts = tuple(Concept(name, caption) for name, caption in captions.items())
+    said = captions(path)
+    rows = [_open_square(path / name, size) for name in said]
+    concepts = tuple(Concept(name, caption) for name, caption in said.items())
     return Store(torch.stack(rows), concepts, ("",) * len(concepts))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -28,6 +29,7 @@ from sfumato.images import Picture
 from sfumato.models.encoders import Encoders
 from sfumato.models.model import Model
 from sfumato.train import checkpoint
+from sfumato.train.config import Config
 
 log = logging.getLogger("sfumato")
 
@@ -84,18 +86,12 @@ class Wanted:
             log.info("%d pictures of %r are made by the untouched model", len(wanted), self.text)
             _folder(self.folder)
         done, reported = 0, time.monotonic()
-        for batch in sorted({i // self.at_once for i in wanted}):
-            first = batch * self.at_once
-            seed = keyed(f"{self.seed}/class") % 2**30 + first
-            result = self.process.based(n=self.at_once).sample(seed=seed)
+        for first in self._firsts(wanted):
+            result = self.batch.sample(seed=self.seed_of(first))
             for i, image in enumerate(result.images, first):
                 if i >= self.count or pictures[i] is not None:
                     continue
-                name = f"{i:04d}.png"
-                with checkpoint.beside(self.folder / name) as part:
-                    part.write_bytes(Picture.of(image).encode("PNG"))
-                digests[name] = sha256((self.folder / name).read_bytes()).hexdigest()
-                checkpoint.put_text(self.folder / MADE, json.dumps(digests, indent=0))
+                self._keep(i, Picture.of(image).encode("PNG"), digests)
                 pictures[i] = self._kept(i, digests)
                 done += 1
             if time.monotonic() - reported > PAUSE or done == len(wanted):
@@ -109,6 +105,37 @@ class Wanted:
         """Which of the pictures are not there yet, damaged, or not those that were made."""
         digests = self._known()
         return [i for i in range(self.count) if self._kept(i, digests) is None]
+
+    @property
+    def batch(self) -> Any:
+        """What makes `at_once` of them."""
+        return self.process.based(n=self.at_once)
+
+    def seed_of(self, first: int) -> int:
+        """Seed of the batch that begins with this picture."""
+        return int(keyed(f"{self.seed}/class") % 2**30 + first)
+
+    def batches(self) -> list[int]:
+        """The first pictures of the batches that are missing, whole or in part."""
+        return self._firsts(self.missing())
+
+    def _firsts(self, wanted: Sequence[int]) -> list[int]:
+        return sorted({i // self.at_once * self.at_once for i in wanted})
+
+    def keep(self, pictures: Mapping[int, bytes]) -> None:
+        """Take pictures, as PNG files, that such batches have made elsewhere."""
+        digests = self._known()
+        _folder(self.folder)
+        for i, data in pictures.items():
+            if i < self.count:
+                self._keep(i, data, digests)
+
+    def _keep(self, i: int, data: bytes, digests: dict[str, str]) -> None:
+        name = f"{i:04d}.png"
+        with checkpoint.beside(self.folder / name) as part:
+            part.write_bytes(data)
+        digests[name] = sha256((self.folder / name).read_bytes()).hexdigest()
+        checkpoint.put_text(self.folder / MADE, json.dumps(digests, indent=0))
 
     def _known(self) -> dict[str, str]:
         try:
@@ -125,6 +152,15 @@ class Wanted:
             return None
         whole = picture.size == self.model.card.native and picture.sha256 == digests.get(name)
         return picture if whole else None
+
+
+def wanted_of(config: Config, model: Model) -> Wanted | None:
+    """What a recipe's training makes; None where it has none, or is given some."""
+    subject = config.subject
+    if not subject.prior or subject.class_folder or config.tuner != "dreambooth":
+        return None
+    text = model.phrase(subject.wording.format(subject.noun))
+    return Wanted(model, text, subject.class_pictures, config.run.seed, config.optim.batch)
 
 
 def _folder(folder: Path) -> None:

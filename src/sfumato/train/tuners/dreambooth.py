@@ -145,10 +145,8 @@ class DreamBooth:
             shots = read_shots(Path(subject.class_folder))
             self._digests |= {f"class picture {shot.name}": shot.digest for shot in shots}
             return [fit(shot, sizes) for shot in shots]
-        at_once = self.config.optim.batch
-        wanted = class_pictures.Wanted(
-            model, self.class_text, subject.class_pictures, self.seed, at_once
-        )
+        wanted = class_pictures.wanted_of(self.config, model)
+        assert wanted is not None  # there is a prior, and no folder
         self._digests["the class pictures"] = wanted.key
         return [class_pictures.pixels(picture) for picture in wanted.pictures()]
 
