@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from sfumato.server.api import catalogue, jobs, operation, pictures, problems, sessions, streams
+from sfumato.server.api import (
+    catalogue,
+    jobs,
+    operation,
+    page,
+    pictures,
+    problems,
+    sessions,
+    streams,
+)
 from sfumato.server.api.callers import Callers
 from sfumato.server.api.document import document
 from sfumato.server.api.gate import Gate
@@ -33,5 +42,6 @@ def create_app(service: Service) -> FastAPI:
     app.state.service, app.state.metrics = service, metrics
     app.state.callers = Callers.of(settings)
     problems.install(app)
+    page.install(app)
     app.add_middleware(Gate, settings=settings, seen=metrics.request)
     return app
