@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from sfumato.server.api import catalogue, jobs, operation, pictures, problems, sessions, streams
+from sfumato.server.api import (
+    catalogue,
+    gallery,
+    jobs,
+    operation,
+    pictures,
+    problems,
+    sessions,
+    streams,
+)
 from sfumato.server.api.callers import Callers
 from sfumato.server.api.document import document
 from sfumato.server.api.gate import Gate
@@ -18,7 +27,7 @@ def routed() -> FastAPI:
         title="sfumato", docs_url=None, redoc_url=None,
         separate_input_output_schemas=False, telemetry={"tracing": False},
     )  # fmt: skip
-    for module in (jobs, streams, pictures, catalogue, sessions, operation):
+    for module in (jobs, streams, pictures, gallery, catalogue, sessions, operation):
         app.include_router(module.router)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]  # FastAPI's own way
     return app
