@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import queue
 import sqlite3
 import zipfile
 from pathlib import Path
@@ -27,6 +28,8 @@ from helpers.served import (
     until_ended,
 )
 from sfumato.server import retention
+from sfumato.server.runner import showing
+from sfumato.server.runner.protocol import Finished, Happening, Made, Task
 from sfumato.server.store import schema
 
 
@@ -235,3 +238,35 @@ async def test_pictures_of_the_former_schema_are_found(tmp_path: Path) -> None:
     former.close()
     async with served(tmp_path) as service, client_of(service) as client:
         assert await found(client, words="ete") == [5]
+
+
+@in_loop
+async def test_a_file_that_is_told_again_takes_its_own_place(tmp_path: Path) -> None:
+    """A training's curves grow: the job has each file once, as it is now."""
+
+    def tell(task: Task) -> list[Happening]:
+        names = ["log.csv", "grid-000001.png", "log.csv", "log.csv"]
+        return [*(Made(name, f"{k}".encode()) for k, name in enumerate(names)), Finished()]
+
+    async with served(tmp_path, StubRunner(tell=tell)) as service, client_of(service) as client:
+        (job,) = await made(client, recipe_job())
+        assert [file["name"] for file in job["results"]] == ["log.csv", "grid-000001.png"]
+        assert (await client.get(f"/v1/jobs/{job['id']}/files/log.csv")).content == b"3"
+
+
+def test_what_a_training_writes_is_shown_as_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Grids and numbers, each when it has changed, and no checkpoint."""
+    monkeypatch.setattr(showing, "LOOKED_AT", 0.01)
+    told: queue.SimpleQueue[Happening] = queue.SimpleQueue()
+    with showing.shown(tmp_path, told.put):
+        (tmp_path / "state.safetensors").write_bytes(b"weights")
+        for text in ("step,loss\n1,0.5\n", "step,loss\n1,0.5\n2,0.4\n"):
+            (tmp_path / "part").write_text(text)
+            (tmp_path / "part").replace(tmp_path / "log.csv")
+            assert told.get(timeout=5) == Made("log.csv", text.encode())
+        (tmp_path / "part").write_bytes(b"png")
+        (tmp_path / "part").replace(tmp_path / "grid-000002.png")
+        assert told.get(timeout=5) == Made("grid-000002.png", b"png")
+    assert told.empty()
