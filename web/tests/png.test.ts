@@ -40,7 +40,7 @@ describe("texts of a PNG", () => {
   });
 
   test("that are broken, cut off or bombs are left out", () => {
-    const bomb = zlibSync(new Uint8Array(80 << 20));
+    const bomb = zlibSync(new Uint8Array(17 << 20));
     const file = png(chunk("zTXt", joined(utf8("z\0\0"), bomb)), chunk("iTXt", utf8("short\0")), chunk("tEXt", utf8("no end")));
     expect(textsOf(file).size).toBe(0);
     const whole = png(text("a", "1"), text("b", "2"));

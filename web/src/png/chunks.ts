@@ -2,7 +2,7 @@
 import { Unzlib } from "fflate";
 
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
-const LONGEST = 64 << 20; // bytes of a text once it is unpacked
+const LONGEST = 16 << 20; // bytes of a text once it is unpacked
 const KEYWORD = 79; // bytes at most
 const PIECE = 4096; // bytes that are unpacked at once, to a thousand times as many at most
 
