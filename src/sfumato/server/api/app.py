@@ -6,9 +6,17 @@ from fastapi import FastAPI
 
 from sfumato.server.api import (
     catalogue,
+from sfumato.server.api import (
+    catalogue,
     gallery,
     jobs,
     operation,
+    page,
+    pictures,
+    problems,
+    sessions,
+    streams,
+)
     pictures,
     problems,
     sessions,
@@ -42,5 +50,6 @@ def create_app(service: Service) -> FastAPI:
     app.state.service, app.state.metrics = service, metrics
     app.state.callers = Callers.of(settings)
     problems.install(app)
+    page.install(app)
     app.add_middleware(Gate, settings=settings, seen=metrics.request)
     return app

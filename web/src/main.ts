@@ -1,0 +1,7 @@
+// The page begins: styles, then the App.
+import "./shell/tokens.css";
+import "./shell/base.css";
+import { mount } from "svelte";
+import App from "./App.svelte";
+
+mount(App, { target: document.body });

@@ -1,0 +1,31 @@
+// Icons, as paths on a grid of 24 with a stroke of 1.75; every part adds its own here.
+export const ICONS = {
+  paint: "M4 20c3 0 5-1 5-4a3 3 0 0 0-5-2c-1 1-1 4-1 6h1ZM10 13 19 4a1.4 1.4 0 0 1 2 2l-9 9",
+  gallery: "M4 4h7v7H4zM13 4h7v7h-7zM4 13h7v7H4zM13 13h7v7h-7z",
+  train: "M12 3l9 5-9 5-9-5 9-5ZM6 10.5V16c2 2 10 2 12 0v-5.5M21 8v6",
+  settings: "M4 7h9M17 7h3M4 17h3M11 17h9M15 4.5v5M9 14.5v5",
+  play: "M7 4.5v15l12-7.5z",
+  stop: "M7 7h10v10H7z",
+  check: "M5 12.5l4.5 4.5L19 7.5",
+  close: "M6 6l12 12M18 6 6 18",
+  next: "M5 12h13M13 6l6 6-6 6",
+  dice: "M5 5h14v14H5zM9 9h.01M15 9h.01M12 12h.01M9 15h.01M15 15h.01",
+  plus: "M12 5v14M5 12h14",
+  minus: "M5 12h14",
+  more: "M6 12h.01M12 12h.01M18 12h.01",
+  down: "M6 9.5l6 6 6-6",
+  up: "M6 14.5l6-6 6 6",
+  keyboard: "M3 7h18v11H3zM7 11h.01M11 11h.01M15 11h.01M8 15h8M18 11h.01",
+  light: "M12 8a4 4 0 1 0 0 8 4 4 0 0 0 0-8ZM12 2v2M12 20v2M4.9 4.9l1.4 1.4M17.7 17.7l1.4 1.4M2 12h2M20 12h2M4.9 19.1l1.4-1.4M17.7 6.3l1.4-1.4",
+  dark: "M20 14.5A8.5 8.5 0 0 1 9.5 4 8.5 8.5 0 1 0 20 14.5Z",
+  bolt: "M13 3 5 14h6l-1 7 8-11h-6z",
+  layers: "M12 4l9 5-9 5-9-5 9-5ZM3.5 14 12 18.7 20.500 14",
+  warning: "M12 4 2.500 20h19zM12 10v4.500M12 17.500h.01",
+  film: "M3 6h18v12H3zM8 6v12M16 6v12",
+  compare: "M12 3v18M4 6h5v12H4zM15 6h5v12h-5",
+  sliders: "M5 8h6M15 8h4M5 16h2M11 16h8M13 6v4M9 14v4",
+  logout: "M14 4h5v16h-5M4 12h10M10 8l4 4-4 4",
+  phone: "M8 3h8a1 1 0 0 1 1 1v16a1 1 0 0 1-1 1H8a1 1 0 0 1-1-1V4a1 1 0 0 1 1-1ZM11 18h2",
+} as const;
+
+export type IconName = keyof typeof ICONS;
