@@ -6,17 +6,10 @@ from fastapi import FastAPI
 
 from sfumato.server.api import (
     catalogue,
-from sfumato.server.api import (
-    catalogue,
     gallery,
     jobs,
     operation,
     page,
-    pictures,
-    problems,
-    sessions,
-    streams,
-)
     pictures,
     problems,
     sessions,
