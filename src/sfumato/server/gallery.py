@@ -89,7 +89,7 @@ class Relative(View):
     hidden: bool
 
 
-class Step(View):
+class MadeOf(View):
     """That a picture was made of another: role is METHOD.FIELD, or `parent` where it was painted
     over."""
 
@@ -102,7 +102,7 @@ class Lineage(View):
     """What a picture came from and what it became. whole: no relative was left out."""
 
     pictures: tuple[Relative, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[MadeOf, ...]
     whole: bool
 
 
@@ -175,7 +175,7 @@ async def _set(kept: Kept, chosen: Chosen, at: float | None) -> None:
 
 def lineage(kept: Kept, client: str, sha256: str) -> Lineage:
     """A picture's ancestors and descendants, each once."""
-    steps: dict[tuple[str, str], Step] = {}
+    steps: dict[tuple[str, str], MadeOf] = {}
     known: dict[str, None] = {sha256: None}
     whole = True
     for ask, end in ((rows.makers, "source"), (rows.takers, "made")):
@@ -188,7 +188,7 @@ def lineage(kept: Kept, client: str, sha256: str) -> Lineage:
                     whole = False
                     continue
                 pair = (row["source"], row["made"])
-                steps.setdefault(pair, Step(source=pair[0], made=pair[1], role=_role(row)))
+                steps.setdefault(pair, MadeOf(source=pair[0], made=pair[1], role=_role(row)))
                 if other not in known:
                     known[other] = None
                     reached.append(other)
