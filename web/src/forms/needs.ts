@@ -1,7 +1,7 @@
 // What a field needs of others to do anything: `mask`, `!t0`, `mode=dynamic`, `art!=none`,
 // `resample>1`, `image~picture`; alternatives joined by |. The server refuses what is idle, so the
 // form leaves it out.
-const NEED = /^(!?)([a-z_.]+)(?:(!?=|>|~)(.+))?$/;
+const NEED = /^(!?)([a-z0-9_.]+)(?:(!?=|>|~)(.+))?$/;
 
 function there(value: unknown): boolean {
   if (Array.isArray(value)) return value.some(Boolean);
