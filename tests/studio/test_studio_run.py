@@ -40,7 +40,7 @@ def test_paint_run_preview_and_accept(browser: Browser, program: Program) -> Non
         page.get_by_label("t0, as a number").fill("0.6")
         page.get_by_label("t0, as a number").blur()
         run(page)
-        shown = page.get_by_role("img", name="A result that lies upon the painting")
+        shown = page.get_by_role("img", name="Preview upon the painting")
         expect(shown).to_have_attribute("src", re.compile("^data:image/webp"), timeout=SLOW)
         bar = page.get_by_role("toolbar", name="Result")
         bar.wait_for(timeout=SLOW)
