@@ -262,6 +262,108 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/gallery": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Pictures that jobs have made, the newest job's first. */
+        get: operations["listPictures"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/gallery/delete": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Delete pictures. For an hour they can be restored. */
+        post: operations["deletePictures"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/gallery/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Bring deleted pictures back. */
+        post: operations["restorePictures"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/gallery/archive": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Pictures and the recipe of each, as a ZIP. */
+        post: operations["archivePictures"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/images/{sha256}/thumbnail": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A picture as a small WebP, its longer side at most 128, 256 or 512 pixels. */
+        get: operations["getThumbnail"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/images/{sha256}/lineage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a picture came from, and what it became. */
+        get: operations["getLineage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/methods": {
         parameters: {
             query?: never;
@@ -496,6 +598,56 @@ export interface components {
             seed?: number | null;
         };
         /**
+         * GalleryPage
+         * @description Pictures, the newest job's first. next: `before` of the page after it; total: how many the
+         *     search has found, on the first page.
+         */
+        GalleryPage: {
+            /** Pictures */
+            pictures: components["schemas"]["GalleryPicture"][];
+            /** Next */
+            next: string | null;
+            /** Total */
+            total: number | null;
+        };
+        /**
+         * GalleryPicture
+         * @description A picture that a job has made. parent: the sweep or batch of the job; methods: their ids.
+         */
+        GalleryPicture: {
+            /** Job */
+            job: string;
+            /** Place */
+            place: number;
+            /** Sha256 */
+            sha256: string;
+            /** Name */
+            name: string;
+            /** Media Type */
+            media_type: string;
+            /** Bytes */
+            bytes: number;
+            /** Width */
+            width: number;
+            /** Height */
+            height: number;
+            /** Seed */
+            seed: number | null;
+            /**
+             * Created
+             * Format: date-time
+             */
+            created: string;
+            /** Parent */
+            parent: string | null;
+            /** Model */
+            model: string;
+            /** Prompt */
+            prompt: string;
+            /** Methods */
+            methods: string[];
+        };
+        /**
          * Input
          * @description A picture that was uploaded, and the name of its file.
          */
@@ -575,6 +727,31 @@ export interface components {
          * @enum {string}
          */
         Kind: "recipe" | "sweep" | "batch" | "train";
+        /**
+         * Lineage
+         * @description What a picture came from and what it became. whole: no relative was left out.
+         */
+        Lineage: {
+            /** Pictures */
+            pictures: components["schemas"]["Relative"][];
+            /** Steps */
+            steps: components["schemas"]["MadeOf"][];
+            /** Whole */
+            whole: boolean;
+        };
+        /**
+         * MadeOf
+         * @description That a picture was made of another: role is METHOD.FIELD, or `parent` where it was painted
+         *     over.
+         */
+        MadeOf: {
+            /** Source */
+            source: string;
+            /** Made */
+            made: string;
+            /** Role */
+            role: string;
+        };
         /**
          * MethodInfo
          * @description A method: fields is the JSON Schema of its fields, which are a form's.
@@ -778,6 +955,36 @@ export interface components {
             priority?: number;
         };
         /**
+         * Relative
+         * @description A picture of a lineage. job and place: of what made it first, none of a picture that was
+         *     brought; hidden: it was deleted.
+         */
+        Relative: {
+            /** Sha256 */
+            sha256: string;
+            /** Width */
+            width: number;
+            /** Height */
+            height: number;
+            /**
+             * Created
+             * Format: date-time
+             */
+            created: string;
+            /** Job */
+            job: string | null;
+            /** Place */
+            place: number | null;
+            /** Model */
+            model: string;
+            /** Prompt */
+            prompt: string;
+            /** Methods */
+            methods: string[];
+            /** Hidden */
+            hidden: boolean;
+        };
+        /**
          * Row
          * @description A recipe to run. search: METHOD.FIELD of numbers to be found first, by `target`.
          *
@@ -867,6 +1074,12 @@ export interface components {
              */
             priority?: number;
         };
+        /**
+         * ThumbnailSize
+         * @description How large its longer side is at most: 128, 256 or 512 pixels. None is larger than it was.
+         * @enum {string}
+         */
+        ThumbnailSize: "small" | "medium" | "large";
         /**
          * TrainJob
          * @description Teach a model: tables of a training recipe (docs/training.md), whose pictures are inputs.
@@ -968,6 +1181,24 @@ export interface components {
             /** State */
             state: string;
             progress: components["schemas"]["Progress"];
+        };
+        /**
+         * Chosen
+         * @description Pictures of the gallery.
+         */
+        Chosen: {
+            /** Pictures */
+            pictures: components["schemas"]["ChosenPicture"][];
+        };
+        /**
+         * ChosenPicture
+         * @description A picture by its job and its place among the job's files.
+         */
+        ChosenPicture: {
+            /** Job */
+            job: string;
+            /** Place */
+            place: number;
         };
         /**
          * Done
@@ -3620,6 +3851,260 @@ export interface operations {
                 };
                 content: {
                     "*/*": string;
+                };
+            };
+            /** @description what is wrong, in one sentence */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description what is wrong, in one sentence */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listPictures: {
+        parameters: {
+            query?: {
+                /** @description all of them in prompt or job's name */
+                words?: string;
+                /** @description of the recipe */
+                model?: string | null;
+                /** @description of the recipe */
+                method?: string | null;
+                /** @description `next` of the page before */
+                before?: string | null;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GalleryPage"];
+                };
+            };
+            /** @description what is wrong, in one sentence */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description what is wrong, in one sentence */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    deletePictures: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Chosen"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description what is wrong, in one sentence */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description what is wrong, in one sentence */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    restorePictures: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Chosen"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description what is wrong, in one sentence */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description what is wrong, in one sentence */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    archivePictures: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Chosen"];
+            };
+        };
+        responses: {
+            /** @description the archive */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/zip": string;
+                };
+            };
+            /** @description what is wrong, in one sentence */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description what is wrong, in one sentence */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getThumbnail: {
+        parameters: {
+            query?: {
+                size?: components["schemas"]["ThumbnailSize"];
+            };
+            header?: never;
+            path: {
+                /** @description SHA-256 of a file's bytes */
+                sha256: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the thumbnail */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/webp": string;
+                };
+            };
+            /** @description what is wrong, in one sentence */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description what is wrong, in one sentence */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getLineage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description SHA-256 of a file's bytes */
+                sha256: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Lineage"];
                 };
             };
             /** @description what is wrong, in one sentence */

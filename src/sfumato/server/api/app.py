@@ -6,6 +6,7 @@ from fastapi import FastAPI
 
 from sfumato.server.api import (
     catalogue,
+    gallery,
     jobs,
     operation,
     page,
@@ -27,7 +28,7 @@ def routed() -> FastAPI:
         title="sfumato", docs_url=None, redoc_url=None,
         separate_input_output_schemas=False, telemetry={"tracing": False},
     )  # fmt: skip
-    for module in (jobs, streams, pictures, catalogue, sessions, operation):
+    for module in (jobs, streams, pictures, gallery, catalogue, sessions, operation):
         app.include_router(module.router)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]  # FastAPI's own way
     return app

@@ -18,6 +18,7 @@ from sfumato.server import training
 from sfumato.server.requests import Input, TrainJob
 from sfumato.server.runner.protocol import Made, Said, Stepped, Task
 from sfumato.server.runner.replaying import Tell
+from sfumato.server.runner.showing import shown
 from sfumato.server.runner.warm import Warm
 
 LARGEST_FILE = 16 << 30
@@ -45,7 +46,7 @@ def train(job: TrainJob, task: Task, tell: Tell, warm: Warm) -> None:
             config, place / training.PICTURES, run, device=_device(warm),
             say=lambda line: tell(Said(line.replace(f"{run}/", ""))),
         )  # fmt: skip
-        with watched(trainer, config.optim.steps, tell):
+        with watched(trainer, config.optim.steps, tell), shown(run, tell):
             trainer.run()
         for file in sorted(run.rglob("*")):
             if file.is_file() and file.name not in (CLAIM, origin.CHECKPOINT):
