@@ -63,7 +63,7 @@ $(WEB): web/package-lock.json
 	else echo "npm is missing, which rebuilding the studio's page needs; its tests of that are skipped"; fi
 
 $(CHROMIUM):
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-noto-cjk >/dev/null; \
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
 	else echo "$@ is missing, without which the studio's tests fail; on Debian: apt-get install chromium"; fi
 
 studio: $(STAMP) $(WEB)

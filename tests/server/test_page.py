@@ -5,12 +5,18 @@ from __future__ import annotations
 import gzip
 import re
 from pathlib import Path
+from queue import Queue
+from typing import Any
 
 import pytest
 
 pytest.importorskip("fastapi")
 
+import segno
+
+from helpers.program import fails
 from helpers.served import client_of, in_loop, served
+from sfumato.server import welcome
 from sfumato.server.api.page import FOLDER, POLICY
 
 BUDGET = 150_000  # bytes of the whole page, gzipped
@@ -60,3 +66,38 @@ def test_the_page_is_small_and_has_no_inline_script() -> None:
     text = (FOLDER / "index.html").read_text(encoding="utf-8")
     assert not re.search(r"<script(?![^>]* src=)", text)
     assert not re.search(r"(?:src|href)=\"(?:https?:)?//", text)
+
+
+def test_a_code_for_a_phone_holds_the_address(app: Any, tmp_path: Path) -> None:
+    """Every second row of a code is a row of signs, dark where the code is dark."""
+    url = "http://192.0.2.7:8642/"
+    rows = welcome.code(url).splitlines()
+    assert {len(row) for row in rows} == {len(rows[0])}
+    assert set("".join(rows)) <= set("█▀▄ ")
+    upper = [[sign in "▄ " for sign in row] for row in rows]
+    made = [list(map(bool, row)) for row in segno.make(url, micro=False).matrix_iter(border=2)]
+    assert upper == made[::2]
+
+
+def test_a_phone_is_told_an_address_that_it_reaches(
+    app: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "no phone reaches 127.0.0.1" in fails(app, 1, "serve", "--qr")
+    assert welcome.reachable("127.0.0.1", ["studio.example"]) == "studio.example"
+    monkeypatch.setattr(welcome, "own_address", lambda: None)
+    assert "give --host-name" in fails(app, 1, "serve", "--qr", "--host", "0.0.0.0")
+    welcome.Welcome("https://studio.example", "/sfumato", port=False).say("http://127.0.0.1:8642")
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "http://127.0.0.1:8642"
+    assert said[-1] == "https://studio.example/sfumato/"
+    welcome.Welcome("http://192.0.2.7").say("http://0.0.0.0:8642")
+    assert capsys.readouterr().out.splitlines()[-1] == "http://192.0.2.7:8642/"
+
+
+def test_the_studio_is_opened_where_this_machine_reaches_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: Queue[str] = Queue()
+    monkeypatch.setattr("webbrowser.open", lambda url: asked.put(url) is None)
+    welcome.Welcome(browser=True).say("http://0.0.0.0:8642")
+    assert asked.get(timeout=5) == "http://127.0.0.1:8642/"

@@ -2,7 +2,7 @@
 // they hold below any path that a proxy puts in front.
 import { connection } from "./connection.svelte";
 import { sha256 } from "./hash";
-import { Refusal, refusal, Unreachable } from "./problem";
+import { refusal, Unreachable } from "./problem";
 import type { components, paths } from "./schema";
 import { session } from "./session.svelte";
 
@@ -98,26 +98,20 @@ export const api = {
     return request("delete", route, asked);
   },
 
-  /** The hash by which jobs name a picture, which is sent if the server has not got it. */
+  /** The hash by which jobs name a picture, which is sent if it was not before. */
   async upload(blob: Blob, name = "picture.png", signal?: AbortSignal): Promise<string> {
     const hash = await sha256(blob);
     if (uploaded.has(hash)) return hash;
-    const options = signal ? { signal } : {};
-    try {
-      await send(address("/v1/images/{sha256}", { sha256: hash }), { method: "HEAD", ...options });
-    } catch (error) {
-      if (!(error instanceof Refusal) || error.status !== 404) throw error;
-      const form = new FormData();
-      form.append("file", blob, name);
-      await send(address("/v1/images"), { method: "POST", body: form, ...options });
-    }
+    const form = new FormData();
+    form.append("file", blob, name); // not asked for first: a browser logs every 404 as an error
+    await send(address("/v1/images"), { method: "POST", body: form, ...(signal ? { signal } : {}) });
     uploaded.add(hash);
     return hash;
   },
 
-  /** Ask again whether a picture is there: the server has forgotten it. */
-  forgotten(hash: string): void {
-    uploaded.delete(hash);
+  /** Send pictures again: the server has forgotten one. */
+  forget(): void {
+    uploaded.clear();
   },
 
   async image(hash: string, signal?: AbortSignal): Promise<Blob> {

@@ -37,7 +37,7 @@ export async function refusal(response: Response): Promise<Refusal> {
   const retry = Number.isFinite(wait) && wait > 0 ? wait : null;
   const kind = response.headers.get("content-type") ?? "";
   if (kind.startsWith("application/problem+json")) {
-    const body: unknown = await response.json();
+    const body: unknown = JSON.parse((await response.text()) || "null"); // none of a HEAD
     if (isProblem(body)) return new Refusal(body.status, body.detail, body.field ?? null, retry);
   }
   return new Refusal(response.status, t("server.odd", { status: response.status }), null, retry);

@@ -2,14 +2,16 @@
 // file for each part of the page; catalogue.ts fails a build in which a key is missing.
 import enCanvas from "./en/canvas.json";
 import enGallery from "./en/gallery.json";
+import enMethods from "./en/methods.json";
 import enShell from "./en/shell.json";
 import koCanvas from "./ko/canvas.json";
 import koGallery from "./ko/gallery.json";
+import koMethods from "./ko/methods.json";
 import koShell from "./ko/shell.json";
 import { kept, keep } from "../shell/kept";
 
-const en = { ...enShell, ...enCanvas, ...enGallery };
-const ko: Record<string, string> = { ...koShell, ...koCanvas, ...koGallery };
+const en = { ...enShell, ...enCanvas, ...enGallery, ...enMethods };
+const ko: Record<string, string> = { ...koShell, ...koCanvas, ...koGallery, ...koMethods };
 
 export type Key = keyof typeof en;
 export type Values = Record<string, string | number>;

@@ -1,4 +1,5 @@
 // Keys and what they do; the sheet (?) lists what is registered.
+import { untrack } from "svelte";
 import type { Key } from "../i18n/index.svelte";
 
 export interface Shortcut {
@@ -43,7 +44,7 @@ class Shortcuts {
 
   /** The answer takes it away. */
   register(...added: Shortcut[]): () => void {
-    this.list = [...this.list, ...added];
+    this.list = [...untrack(() => this.list), ...added]; // whoever registers does not follow the list
     return () => (this.list = this.list.filter((shortcut) => !added.includes(shortcut)));
   }
 

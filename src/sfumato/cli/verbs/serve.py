@@ -42,6 +42,8 @@ OPTIONS = (
     ),
     keyword("drain", float, 30.0, "--drain", text="seconds that running jobs get when it stops"),
     keyword("resume", bool, False, "--resume", text="go on at once after a crash"),
+    keyword("browser", bool, False, "--open", text="the studio, in this machine's browser"),
+    keyword("qr", bool, False, "--qr", text="the studio's address as a code for a phone"),
     QUIET,
     DEBUG,
 )
@@ -105,6 +107,8 @@ def serve(
     limits: list[str],
     drain: float,
     resume: bool,
+    browser: bool,
+    qr: bool,
     quiet: bool,
 ) -> None:
     """Serve until it is stopped; the address on stdout."""
@@ -113,6 +117,7 @@ def serve(
     from sfumato.server.runner.library import named_models
     from sfumato.server.scale.fleet import connected
     from sfumato.server.settings import Retention, Settings
+    from sfumato.server.welcome import Welcome, reachable
 
     if root_path and (not root_path.startswith("/") or root_path.endswith("/")):
         raise SfumatoError(f"--root-path {root_path}: write it such as /sfumato")
@@ -130,10 +135,11 @@ def serve(
         raise SfumatoError("--device: is given twice; give each once")
     if ray is not None and devices:
         raise SfumatoError("--device: goes without --ray, which has a runner for each GPU")
+    phone = reachable(host, names) if qr else None
     settings = Settings(
         folder=folder_of(folder),
         tokens=serving.read_tokens(Path(tokens)) if tokens is not None else {},
-        hosts=(*names, host),
+        hosts=(*names, host, *((phone,) if phone else ())),
         limits=limits_of(limits),
         retention=Retention(days or None, int(gib * (1 << 30)) or None),
         secure=https or certfile is not None,
@@ -143,7 +149,9 @@ def serve(
     fleet = None if ray is None else connected(ray)
     offered = serving.Offered(named_models(models or ["emoji"]), chosen, files, fleet)
     address = serving.Address(host, port, certfile, keyfile)
-    serving.serve(settings, address, offered, resume=resume, quiet=quiet)
+    outside = None if phone is None else f"http{'s' if settings.secure else ''}://{phone}"
+    welcome = Welcome(outside, root_path, port=not root_path, browser=browser)
+    serving.serve(settings, address, offered, resume=resume, quiet=quiet, welcome=welcome)
 
 
 def backup(target: str, folder: str | None, quiet: bool) -> None:
@@ -179,7 +187,7 @@ RESTORE = Verb(
 SERVE = Group(
     "serve",
     "Take jobs over HTTP; back them up.",
-    ("", "--host 0.0.0.0 --tokens tokens.toml --host-name studio.example"),
+    ("--open", "--host 0.0.0.0 --tokens tokens.toml --host-name studio.example"),
     lambda: (BACKUP, RESTORE),
     Verb("serve", serve, "Take jobs over HTTP.", OPTIONS, where="machine"),
 )
