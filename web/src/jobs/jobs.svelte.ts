@@ -14,6 +14,8 @@ class Jobs {
   readonly #known = new SvelteMap<string, StudioJob>();
   readonly #listeners = new Set<Listener>();
   #stream: Stream | null = null;
+  /** Nothing begins until it is resumed; so it is after the server has died. */
+  paused = $state(false);
   readonly list = $derived([...this.#known.values()]);
   readonly open = $derived(this.list.filter((job) => !job.ended && job.parent === null));
 
@@ -94,6 +96,10 @@ class Jobs {
     this.find(id).is(await api.post("/v1/jobs/{id}/retry", { path: { id } }));
   }
 
+  async resume(): Promise<void> {
+    this.paused = (await api.post("/v1/queue/resume")).paused;
+  }
+
   forget(id: string): void {
     this.#known.delete(id);
   }
@@ -107,6 +113,7 @@ class Jobs {
   /** Ask what the state is: steps are not kept, and what is known may be old. */
   async refresh(): Promise<void> {
     try {
+      this.paused = (await api.get("/v1/queue")).paused;
       for (const state of ["running", "queued"] as const) {
         const page = await api.get("/v1/jobs", { query: { state, limit: 100 } });
         for (const job of page.jobs) (this.#known.get(job.id) ?? this.#add(job.id)).is(job);
