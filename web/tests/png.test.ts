@@ -2,7 +2,6 @@ import { zlibSync } from "fflate";
 import { describe, expect, test } from "vitest";
 import { textsOf } from "../src/png/chunks";
 import { parameters } from "../src/png/parameters";
-import { settingsOf } from "../src/png/settings";
 import { asked, carried, inputsOf, placeOf } from "../src/png/recipe";
 
 const utf8 = (text: string) => new TextEncoder().encode(text);
@@ -82,20 +81,4 @@ describe("settings of a picture", () => {
     const odd = carried(png(text("parameters", "cat\nSteps: 20, Seed: -1, CFG scale: many")));
     expect(odd).toMatchObject({ recipe: { prompt: "cat", steps: 20 } });
   });
-});
-
-test("a recipe's settings are its words, numbers and methods, not its pictures", () => {
-  const recipe = {
-    ...RECIPE, steps: 4, negative: "", adapters: [{ file: "a.safetensors", sha256: "b".repeat(64), scale: 1 }],
-    methods: [
-      { method: "sdedit", image: { sha256: "a".repeat(64), name: "a.png" }, t0: 0.5, ratio: null },
-      { method: "cfg", scale: 3 }, { method: "gone", x: 1 },
-    ],
-  };
-  expect(settingsOf(recipe, new Set(["sdedit"]), new Set(["sdedit", "cfg"]))).toEqual({
-    prompt: "빨간 사과", negative: "", model: "emoji", seed: 3, steps: 4, count: 2, method: "sdedit", fields: { t0: 0.5 },
-    preset: null, cards: [{ method: "cfg", fields: { scale: 3 } }],
-    adapters: [{ file: "a.safetensors", sha256: "b".repeat(64), scale: 1 }],
-  });
-  expect(settingsOf({ prompt: "x" }, new Set(), new Set())).toEqual({ prompt: "x" });
 });
