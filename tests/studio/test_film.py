@@ -26,7 +26,6 @@ def test_a_film_from_faithful_to_realistic(browser: Browser, program: Program) -
         paint(page, (0.3, 0.5), (0.5, 0.3), (0.7, 0.5), (0.5, 0.7), (0.3, 0.5))
         page.get_by_label("Words", exact=True).fill("red apple")
         quick(page, steps=2)
-        page.keyboard.press("Escape")
         page.get_by_role("button", name="Film", exact=True).click()
         film = page.get_by_role("region", name="Film")
         film.get_by_label("frames", exact=True).fill("3")

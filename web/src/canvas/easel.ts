@@ -22,6 +22,11 @@ export class Easel {
     this.mask = new Raster(width, height);
   }
 
+  /** Hash of the picture that is drawn. */
+  get drawn(): string | null {
+    return this.#drawn;
+  }
+
   /** bitmap: of the content's picture, where it has one. */
   show(content: Content, bitmap: ImageBitmap | null): void {
     const { width, height } = content;

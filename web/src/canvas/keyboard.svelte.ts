@@ -1,4 +1,5 @@
-// Painting by keys: arrows move a point over the picture, Enter puts the brush down and lifts it.
+// Painting by keys: arrows move a point over the picture, then Enter puts the brush down and
+// lifts it.
 import type { OpenDocument } from "../document/open.svelte";
 import { tools } from "./tools.svelte";
 import type { Point } from "./view";
@@ -28,7 +29,7 @@ export class Keyboard {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target !== event.currentTarget) return;
     const way = WAYS[event.key];
     if (way) this.#move(way, event.shiftKey);
-    else if (event.key === "Enter") this.#toggle();
+    else if (event.key === "Enter" && this.at) this.#toggle();
     else if (event.key === "Escape" && this.at) this.#drop();
     else return;
     event.preventDefault();
@@ -51,7 +52,7 @@ export class Keyboard {
   }
 
   #toggle(): void {
-    this.at ??= { x: this.document.size.width / 2, y: this.document.size.height / 2 };
+    if (!this.at) return;
     if (this.down) {
       this.down = false;
       this.brush.end();

@@ -42,7 +42,7 @@ export function fit(picture: Size, screen: Size, margin: number, angle = 0): Vie
   const height = picture.width * sin + picture.height * cos;
   const room = { width: Math.max(screen.width - 2 * margin, 1), height: Math.max(screen.height - 2 * margin, 1) };
   const most = bounded(Math.min(room.width / width, room.height / height));
-  return centred(picture, screen, { x: 0, y: 0, zoom: most >= 4 ? Math.floor(most) : most, angle });
+  return centred(picture, screen, { x: 0, y: 0, zoom: most >= 3 ? Math.floor(most) : most, angle });
 }
 
 /** The picture's middle in the screen's. */

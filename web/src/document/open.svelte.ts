@@ -5,6 +5,7 @@ import { Easel } from "../canvas/easel";
 import { t } from "../i18n/index.svelte";
 import { decode, written } from "../images/decode";
 import { notify } from "../shell/notices.svelte";
+import type { Desk } from "../run/desk";
 import { isBlank, isSide, type Content, type LayerKind, type MarksLayer, type Shown } from "./content";
 import { marked, redone, replaced, undone, type History } from "./history";
 import type { Mark } from "./marks";
@@ -15,7 +16,7 @@ import type { Opened, Storage } from "./storage";
 const THUMBNAIL = 192; // pixels of the longer side
 const SETTLE = 400; // milliseconds after the last change of a setting
 
-export class OpenDocument {
+export class OpenDocument implements Desk {
   readonly easel: Easel;
   readonly pictures: Map<string, Blob>;
   id: string;
