@@ -9,7 +9,7 @@ TYPES := clients/typescript/node_modules/ready
 WEB := web/node_modules/ready
 CHROMIUM := /usr/bin/chromium
 
-.PHONY: demo test slow ray lint bench clients studio clean
+.PHONY: demo test slow ray lint bench clients studio page clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sfumato needs Python 3.11 or newer, this is " + sys.version)'
@@ -68,6 +68,10 @@ $(CHROMIUM):
 
 studio: $(STAMP) $(WEB)
 	$(BIN)/python tools/studio.py
+
+# The page that is committed is what web/ builds, its types hold, its modules do what they say
+page: $(STAMP) $(WEB)
+	@if [ -f $(WEB) ]; then set -ex; $(BIN)/python tools/studio.py --check; cd web; npm run --silent check; npm test --silent; fi
 
 clean:
 	rm -rf .venv .venv-clients clients/typescript/node_modules web/node_modules out dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

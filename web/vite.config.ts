@@ -1,11 +1,12 @@
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig } from "vitest/config";
 import { catalogue } from "./catalogue.ts";
+import { offline } from "./offline.ts";
 
 // Names of files are of their content, so that two builds of one source are equal byte for byte.
 export default defineConfig({
   base: "./", // below any --root-path
-  plugins: [catalogue(), svelte()],
+  plugins: [catalogue(), svelte(), offline()],
   build: {
     outDir: "../src/sfumato/server/page",
     emptyOutDir: true,

@@ -111,3 +111,22 @@ def violations(page: Page) -> list[str]:
 def scrolls_sideways(page: Page) -> bool:
     script = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
     return bool(page.evaluate(script))
+
+
+def paint(page: Page, *points: tuple[float, float]) -> None:
+    """A stroke on the canvas, through points from 0 to 1 of the sheet's width and height."""
+    box = page.locator(".stage .sheet").bounding_box()
+    assert box is not None
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=6)
+    page.mouse.up()
+
+
+def quick(page: Page, steps: int = 3, seed: int | None = 7) -> None:
+    """Few steps and one seed, so that a run takes a second or two."""
+    page.get_by_label("Steps", exact=True).fill(str(steps))
+    page.get_by_label("Seed", exact=True).fill("" if seed is None else str(seed))
+    page.get_by_label("Seed", exact=True).blur()

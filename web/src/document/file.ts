@@ -153,7 +153,7 @@ function colour(found: Record<string, unknown>, at: string): string {
 
 /** A method's fields are checked by the server, whose schemas they are of. */
 function settings(data: unknown): Settings {
-  const names = ["method", "fields", "preset", "cards", "model", "prompt", "negative", "seed", "steps", "count", "live"];
+  const names = ["method", "fields", "preset", "cards", "model", "prompt", "negative", "seed", "steps", "count", "live", "adapters"];
   const found = fields(data, "settings", names);
   const values = (value: unknown, at: string) => {
     if (typeof value !== "object" || value === null || Array.isArray(value)) throw new Fault(`${at}: no object`);
@@ -172,5 +172,12 @@ function settings(data: unknown): Settings {
     seed: optional(found["seed"], () => count("seed", Number.MAX_SAFE_INTEGER)),
     steps: optional(found["steps"], () => count("steps", 10_000)),
     count: count("count", 10_000), live: flag(found["live"], "settings.live"),
+    adapters: list(found["adapters"], "settings.adapters", (value, at) => {
+      const adapter = fields(value, at, ["file", "sha256", "scale"]);
+      return {
+        file: text(adapter["file"], `${at}.file`), sha256: text(adapter["sha256"], `${at}.sha256`, HASH),
+        scale: number(adapter["scale"], `${at}.scale`, -1000, 1000),
+      };
+    }),
   };
 }

@@ -4,6 +4,7 @@ import { sentence } from "../api/problem";
 import { t } from "../i18n/index.svelte";
 import { jobs } from "../jobs/jobs.svelte";
 import { asked, carried, placeOf, type Recipe } from "../png/recipe";
+import { attempt } from "../shell/attempt";
 import { notify } from "../shell/notices.svelte";
 import { gallery, parts, type GalleryPicture } from "./gallery.svelte";
 
@@ -79,15 +80,6 @@ export async function remove(pictures: readonly GalleryPicture[]): Promise<void>
     const undo = await gallery.remove(pictures);
     const label = t("gallery.undo");
     notify(t("gallery.deleted", { n: pictures.length }), "info", { label, run: () => void attempt(undo) });
-  } catch (error) {
-    notify(sentence(error), "bad");
-  }
-}
-
-/** Do it, or say in a sentence why not. */
-export async function attempt(act: () => Promise<unknown>): Promise<void> {
-  try {
-    await act();
   } catch (error) {
     notify(sentence(error), "bad");
   }

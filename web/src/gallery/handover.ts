@@ -2,6 +2,7 @@
 import { api } from "../api/client";
 import { t } from "../i18n/index.svelte";
 import type { Recipe } from "../png/recipe";
+import { attempt } from "../shell/attempt";
 import { notify } from "../shell/notices.svelte";
 import { route } from "../shell/route.svelte";
 
@@ -18,12 +19,15 @@ export interface Canvas {
 }
 
 let canvas: Canvas | null = null;
-const waiting: ((there: Canvas) => Promise<void>)[] = [];
+let waiting: ((there: Canvas) => Promise<void>)[] = [];
 
-/** The canvas says that it is there; what was handed over before comes now. */
-export function receive(there: Canvas): void {
+/** The canvas says that it is there, and takes what waits for it; the answer is called when it goes. */
+export function receive(there: Canvas): () => void {
   canvas = there;
-  for (const act of waiting.splice(0)) void act(there);
+  const acts = waiting;
+  waiting = [];
+  for (const act of acts) void attempt(() => act(there));
+  return () => { if (canvas === there) canvas = null; };
 }
 
 async function hand(act: (there: Canvas) => Promise<void>): Promise<void> {

@@ -98,9 +98,8 @@ export class StudioJob {
   }
 
   #made(file: File): void {
-    if (!this.pictures.some((other) => other.place === file.place)) {
-      this.pictures = [...this.pictures, file].sort((a, b) => a.place - b.place);
-    }
+    const others = this.pictures.filter((other) => other.place !== file.place); // it may be told again
+    this.pictures = [...others, file].sort((a, b) => a.place - b.place);
   }
 
   #end(state: State): void {

@@ -1,5 +1,7 @@
-// What is shown over the picture while there is no decision yet: the newest preview, or a proposal.
+// What is shown over the picture while there is no decision yet: the newest preview, a
+// frame of the film that is looked at, or a proposal.
 import { api } from "../api/client";
+import { film } from "../film/film.svelte";
 import { runs } from "./runs.svelte";
 
 const KEPT = 6; // pictures that were decoded last
@@ -8,6 +10,8 @@ class Overlay {
   bitmap = $state.raw<ImageBitmap | null>(null);
   /** How much of the result is seen, from the left, of the guide the rest; none: all of it. */
   compare = $state<number | null>(null);
+  /** Of a preview all is seen. */
+  readonly share = $derived(runs.current === null && !runs.live.at ? this.compare : null);
   readonly #decoded = new Map<string, Promise<ImageBitmap>>();
   #wanted: string | null = null;
   #preview: ImageBitmap | null = null;
@@ -15,7 +19,8 @@ class Overlay {
   /** Follow runs, as an effect of the page that shows it. */
   follow(): void {
     const preview = runs.current?.preview ?? (runs.live.at ? (runs.live.job?.preview ?? null) : null);
-    const hash = runs.proposal?.file.sha256 ?? null;
+    const proposed = runs.current === null ? (runs.proposal?.file.sha256 ?? null) : null;
+    const hash = film.picked?.sha256 ?? proposed;
     if (preview !== null) void this.#show(preview, () => decode(preview), true);
     else if (hash !== null) void this.#show(hash, () => this.#picture(hash), false);
     else this.#clear();

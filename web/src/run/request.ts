@@ -77,6 +77,7 @@ export async function requestOf(
   const recipe: Entry = {
     model, prompt: settings.prompt.trim(), seed: wanted.seed, methods, parents: desk.parents,
   };
+  if (settings.adapters.length) recipe["adapters"] = settings.adapters;
   if (settings.negative.trim()) recipe["negative"] = settings.negative.trim();
   if (!wanted.live && settings.count > 1) recipe["n"] = settings.count;
   if (settings.steps !== null) recipe["steps"] = settings.steps;

@@ -23,12 +23,20 @@ export interface Settings {
   /** Pictures of one run. */
   count: number;
   live: boolean;
+  /** Trained ones that run with it, of this server's own trainings. */
+  adapters: Adapter[];
+}
+
+export interface Adapter {
+  file: string;
+  sha256: string;
+  scale: number;
 }
 
 export function freshSettings(): Settings {
   return {
     method: "sdedit", fields: {}, preset: "strokes", cards: [], model: null, prompt: "",
-    negative: "", seed: null, steps: null, count: 1, live: false,
+    negative: "", seed: null, steps: null, count: 1, live: false, adapters: [],
   };
 }
 

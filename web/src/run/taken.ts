@@ -2,12 +2,16 @@
 // pictures are left out, as the document has its own.
 import { fieldsOf } from "../forms/fields";
 import { catalogue } from "../forms/methods.svelte";
-import type { Card, Settings } from "./settings";
+import type { Adapter, Card, Settings } from "./settings";
 
 type Entry = Record<string, unknown>;
 
 function isEntry(value: unknown): value is Entry {
   return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function isAdapter(value: unknown): value is Adapter {
+  return isEntry(value) && typeof value["file"] === "string" && typeof value["sha256"] === "string" && typeof value["scale"] === "number";
 }
 
 function whole(value: unknown): number | null {
@@ -44,6 +48,8 @@ export function taken(recipe: Entry, now: Settings): Settings {
     negative: typeof recipe["negative"] === "string" ? recipe["negative"] : now.negative,
     seed: whole(recipe["seed"]) ?? now.seed,
     steps: whole(recipe["steps"]) ?? now.steps,
+    count: whole(recipe["n"]) ?? now.count,
+    adapters: Array.isArray(recipe["adapters"]) ? recipe["adapters"].filter(isAdapter) : now.adapters,
   };
 }
 
