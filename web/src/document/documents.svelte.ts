@@ -61,23 +61,23 @@ class Documents {
     return opened !== null;
   }
 
-  /** Deleted, until the notice that says so is gone it can be had back. */
-  async remove(id: string): Promise<void> {
+  /** The answer brings it back. */
+  async remove(id: string): Promise<() => Promise<void>> {
     if (this.current?.id === id) await this.current.discard();
     const opened = await this.#storage.read(id);
-    if (!opened) return;
+    if (!opened) return async () => undefined;
     await this.#storage.remove(id);
     await this.refresh();
+    const { painting, pictures } = opened;
     if (this.current?.id === id) {
       this.current = null;
       const [next] = this.list;
-      const side = opened.painting.history.content;
-      if (!next || !(await this.open(next.id))) await this.create(side.width, side.height);
+      const { width, height } = painting.history.content;
+      if (!next || !(await this.open(next.id))) await this.create(width, height);
     }
-    const { painting, pictures } = opened;
-    notify(t("document.deleted", { name: painting.name }), "info", {
-      label: t("canvas.undo"), run: () => void this.#show({ painting, revision: 0, pictures }),
-    });
+    return async () => {
+      await this.#show({ painting, revision: 0, pictures });
+    };
   }
 
   async refresh(): Promise<void> {

@@ -117,22 +117,28 @@ export class Storage {
       await transaction.done.catch(() => undefined);
       throw new ChangedElsewhere();
     }
-    const asked: Promise<unknown>[] = [];
-    for (const [id, mark] of marks) {
-      if (!known.has(id)) asked.push(transaction.objectStore("marks").put(mark, [painting.id, id]));
-    }
-    for (const id of known) {
-      if (!marks.has(id) && !pictures.has(id)) asked.push(transaction.objectStore("marks").delete([painting.id, id]));
-    }
-    for (const [hash, blob] of pictures) {
-      if (!known.has(hash)) asked.push(transaction.objectStore("pictures").put(blob, hash));
-    }
     const next = revision + 1;
-    asked.push(store.put({
-      ...rest, revision: next, content: named(history.content), past: history.past.map(namedStep),
-      future: history.future.map(namedStep), thumbnail: thumbnail ?? kept?.thumbnail ?? null,
-    }));
-    await Promise.all([...asked, transaction.done]);
+    const asked: Promise<unknown>[] = [];
+    try {
+      for (const [id, mark] of marks) {
+        if (!known.has(id)) asked.push(transaction.objectStore("marks").put(mark, [painting.id, id]));
+      }
+      for (const id of known) {
+        if (!marks.has(id) && !pictures.has(id)) asked.push(transaction.objectStore("marks").delete([painting.id, id]));
+      }
+      for (const [hash, blob] of pictures) {
+        if (!known.has(hash)) asked.push(transaction.objectStore("pictures").put(blob, hash));
+      }
+      asked.push(store.put({
+        ...rest, revision: next, content: named(history.content), past: history.past.map(namedStep),
+        future: history.future.map(namedStep), thumbnail: thumbnail ?? kept?.thumbnail ?? null,
+      }));
+      await Promise.all([...asked, transaction.done]);
+    } catch (error) {
+      // Requests say only that the transaction was given up; it says why, such as a full disk.
+      await given(transaction, asked);
+      throw transaction.error ?? error;
+    }
     return next;
   }
 
@@ -148,6 +154,16 @@ export class Storage {
     }
     await transaction.done;
   }
+}
+
+/** All or nothing of what was asked, and nobody is left to say that it failed. */
+async function given(transaction: { abort(): void; done: Promise<void> }, asked: Promise<unknown>[]): Promise<void> {
+  try {
+    transaction.abort();
+  } catch {
+    // it has ended by itself
+  }
+  await Promise.allSettled([...asked, transaction.done]);
 }
 
 function hashesOf({ content, past, future }: KeptPainting): string[] {

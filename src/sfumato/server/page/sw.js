@@ -1,0 +1,34 @@
+// The service worker: the page's own files are kept, so that it opens without a network. What the
+// server says (v1/) is never kept here. offline.ts puts in the files and their digest.
+const FILES = ["./","./assets/index-BDrPCrnY.js","./assets/index-D4QKKJkF.css","./assets/sha2-GvdFw6F4.js","./icon-192.png","./icon-512.png","./icon-apple.png","./icon-maskable.png","./icon.svg","./manifest.webmanifest"];
+const CACHE = "sfumato-f26a6999d4af1b31";
+const PATIENCE = 3000; // milliseconds in which the network may answer for the page itself
+
+self.addEventListener("install", (event) => {
+  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(FILES.map((file) => new Request(file, { cache: "reload" })))));
+});
+
+self.addEventListener("activate", (event) => {
+  const old = (name) => name.startsWith("sfumato-") && name !== CACHE;
+  event.waitUntil(
+    caches.keys().then((names) => Promise.all(names.filter(old).map((name) => caches.delete(name)))),
+  );
+});
+
+self.addEventListener("fetch", (event) => {
+  const { request } = event;
+  const url = new URL(request.url);
+  const file = url.href.startsWith(self.registration.scope) ? url.href.slice(self.registration.scope.length) : null;
+  if (request.method !== "GET" || file === null || file.startsWith("v1/")) return;
+  if (file === "" || file === "index.html") event.respondWith(page(request));
+  else if (FILES.includes(`./${file}`)) event.respondWith(caches.match(request).then((kept) => kept ?? fetch(request)));
+});
+
+/** The page as it is now; without an answer in time, or with one that is no page, as it was kept. */
+async function page(request) {
+  const kept = await caches.match("./", { cacheName: CACHE });
+  const asked = fetch(request).then((response) => (response.ok ? response : (kept ?? response)));
+  if (!kept) return asked;
+  const late = new Promise((resolve) => setTimeout(() => resolve(kept), PATIENCE));
+  return Promise.race([asked.catch(() => kept), late]);
+}
