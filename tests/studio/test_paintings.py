@@ -240,6 +240,19 @@ def test_a_photo_of_forty_megabytes_is_taken(page: Page, tmp_path: Path) -> None
     assert size(page) == (1024, 1024)
 
 
+def test_a_painting_saved_as_a_picture_has_its_very_pixels(page: Page) -> None:
+    hand_over(page, "drop", encoded(quarters()), "quarters.png", "image/png")
+    until(lambda: size(page) == (80, 60))
+    page.keyboard.press("m")
+    stroke(page, 0.8)  # a mask is no part of it
+    with page.expect_download() as download:
+        page.get_by_role("button", name="File", exact=True).click()
+        page.get_by_role("button", name="Save as PNG").click()
+    saved = Image.open(download.value.path())
+    assert saved.convert("RGB").tobytes() == quarters().tobytes()
+    assert saved.convert("RGBA").getextrema()[3] == (255, 255)
+
+
 def exported(page: Page, folder: Path) -> Path:
     with page.expect_download() as download:
         page.get_by_role("button", name="File", exact=True).click()

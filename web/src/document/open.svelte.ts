@@ -207,6 +207,11 @@ export class OpenDocument implements Desk {
     await this.#saver.finish();
   }
 
+  /** Kept with a thumbnail that shows it as it is now. */
+  pictured(): Promise<void> {
+    return this.#saver.picture();
+  }
+
   #blob(hash: string | null): Blob | null {
     return hash === null ? null : (this.pictures.get(hash) ?? null);
   }
