@@ -8,7 +8,18 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from helpers.easel import (
-    RED, Fingers, at, covered, drag, kept, pen, pixel, ready, size, until, zoom,
+    RED,
+    Fingers,
+    at,
+    covered,
+    drag,
+    kept,
+    pen,
+    pixel,
+    ready,
+    size,
+    until,
+    zoom,
 )  # fmt: skip
 from helpers.remote import Program
 from helpers.studio import DESKTOP, PHONE, scrolls_sideways, studio, violations
@@ -188,7 +199,9 @@ def test_the_view_zooms_at_the_pointer_pans_and_turns(page: Page) -> None:
     page.mouse.move(spot[0] + 40, spot[1] + 30)
     page.mouse.up()
     page.keyboard.up("Space")
-    assert at(page, across * 0.25, down * 0.25) == pytest.approx((spot[0] + 40, spot[1] + 30), abs=1)
+    assert at(page, across * 0.25, down * 0.25) == pytest.approx(
+        (spot[0] + 40, spot[1] + 30), abs=1
+    )
     assert covered(page, "strokes") == 0
     page.keyboard.press("r")
     assert "rotate(0.26" in (page.locator(".sheet").get_attribute("style") or "")
@@ -223,7 +236,15 @@ def test_the_brush_is_sized_by_keys_and_by_dragging(page: Page) -> None:
 
 def test_painting_by_keys_alone(page: Page) -> None:
     page.get_by_role("application").focus()
-    for key in ("ArrowLeft", "ArrowLeft", "Enter", "ArrowRight", "ArrowRight", "ArrowDown", "Enter"):
+    for key in [
+        "ArrowLeft",
+        "ArrowLeft",
+        "Enter",
+        "ArrowRight",
+        "ArrowRight",
+        "ArrowDown",
+        "Enter",
+    ]:
         page.keyboard.press(key)
     painted = covered(page, "strokes")
     assert painted > 50
@@ -248,7 +269,7 @@ def test_panels_are_named_seen_and_within_the_screen(
                 panel = page.get_by_role("group", name=name, exact=exact)
                 box = panel.bounding_box()
                 assert box is not None
-                assert box["x"] >= 0 and box["y"] >= 0
+                assert min(box["x"], box["y"]) >= 0
                 assert box["x"] + box["width"] <= extent[0]
                 assert box["y"] + box["height"] <= extent[1]
                 ours = [line for line in violations(page) if "<kbd" not in line]
@@ -256,4 +277,10 @@ def test_panels_are_named_seen_and_within_the_screen(
                 assert not scrolls_sideways(page)
                 page.keyboard.press("Escape")
                 panel.wait_for(state="detached")
+            for keys, name in (("Shift+N", "New painting"), ("Shift+O", "Paintings")):
+                page.keyboard.press(keys)
+                page.get_by_role("dialog", name=name).wait_for()
+                assert [line for line in violations(page) if "<kbd" not in line] == []
+                assert not scrolls_sideways(page)
+                page.keyboard.press("Escape")
             kept(page)

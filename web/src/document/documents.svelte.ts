@@ -82,6 +82,7 @@ class Documents {
 
   async refresh(): Promise<void> {
     try {
+      await this.current?.pictured();
       this.list = await this.#storage.list();
     } catch {
       return; // said when the painting could not be kept

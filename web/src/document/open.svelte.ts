@@ -6,14 +6,15 @@ import { t } from "../i18n/index.svelte";
 import { decode, written } from "../images/decode";
 import { notify } from "../shell/notices.svelte";
 import type { Desk } from "../run/desk";
-import { isBlank, isSide, type Content, type LayerKind, type MarksLayer, type Shown } from "./content";
-import { marked, redone, replaced, undone, type History } from "./history";
+import { imagesOf, isBlank, isSide, type Content, type LayerKind, type MarksLayer, type Shown } from "./content";
+import { contentsOf, marked, redone, replaced, undone, type History } from "./history";
 import type { Mark } from "./marks";
 import type { Painting } from "./painting";
 import { Saver } from "./saver";
 import type { Opened, Storage } from "./storage";
 
 const THUMBNAIL = 192; // pixels of the longer side
+const DECODED = 4; // pictures whose pixels are at hand; others of the history are decoded when they come back
 const SETTLE = 400; // milliseconds after the last change of a setting
 
 export class OpenDocument implements Desk {
@@ -143,7 +144,7 @@ export class OpenDocument implements Desk {
       return;
     }
     this.pictures.set(from.sha256, picture);
-    this.#bitmaps.set(from.sha256, bitmap);
+    this.#hold(from.sha256, bitmap);
     this.#accepted(from.sha256, width, height, from.sha256);
   }
 
@@ -206,6 +207,11 @@ export class OpenDocument implements Desk {
     await this.#saver.finish();
   }
 
+  /** Kept with a thumbnail that shows it as it is now. */
+  pictured(): Promise<void> {
+    return this.#saver.picture();
+  }
+
   #blob(hash: string | null): Blob | null {
     return hash === null ? null : (this.pictures.get(hash) ?? null);
   }
@@ -213,15 +219,33 @@ export class OpenDocument implements Desk {
   async #add(blob: Blob): Promise<string> {
     const hash = await sha256(blob);
     this.pictures.set(hash, blob);
-    if (!this.#bitmaps.has(hash)) this.#bitmaps.set(hash, await createImageBitmap(blob));
+    if (!this.#bitmaps.has(hash)) this.#hold(hash, await createImageBitmap(blob));
     return hash;
+  }
+
+  #hold(hash: string, bitmap: ImageBitmap): void {
+    this.#bitmaps.get(hash)?.close();
+    this.#bitmaps.delete(hash);
+    this.#bitmaps.set(hash, bitmap);
+    for (const [other, old] of this.#bitmaps) {
+      if (this.#bitmaps.size <= DECODED) break;
+      old.close();
+      this.#bitmaps.delete(other);
+    }
   }
 
   #become(history: History): void {
     if (history === this.#history) return;
     this.#history = history;
+    this.#forget();
     this.#show();
     this.#saver.save();
+  }
+
+  /** Pictures that no step leads to any more. */
+  #forget(): void {
+    const used = new Set(contentsOf(this.#history).flatMap(imagesOf));
+    for (const hash of this.pictures.keys()) if (!used.has(hash)) this.pictures.delete(hash);
   }
 
   #show(): void {
@@ -239,7 +263,7 @@ export class OpenDocument implements Desk {
     const blob = this.#blob(picture);
     if (picture !== null && blob) {
       try {
-        this.#bitmaps.set(picture, await createImageBitmap(blob));
+        this.#hold(picture, await createImageBitmap(blob));
       } catch {
         notify(t("document.picture-lost"), "bad");
       }

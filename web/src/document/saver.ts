@@ -34,6 +34,13 @@ export class Saver {
     this.#running ??= this.#run().finally(() => (this.#running = null));
   }
 
+  /** Its thumbnail is of now. */
+  async picture(): Promise<void> {
+    this.#pictured = 0;
+    this.save();
+    await this.finish();
+  }
+
   async finish(): Promise<void> {
     while (this.#running) await this.#running;
   }
