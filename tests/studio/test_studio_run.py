@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from helpers.remote import Program, Wire, until
@@ -211,3 +215,45 @@ def test_on_a_phone(browser: Browser, program: Program) -> None:
         page.get_by_role("button", name="Run", exact=False).last.tap()
         page.get_by_role("button", name="Accept").tap(timeout=SLOW)
         expect(page.get_by_role("toolbar", name="Result")).to_have_count(0)
+
+
+def test_outside_the_mask_not_a_byte_changes(browser: Browser, program: Program) -> None:
+    """Of what the server makes of the picture and the mask, and of what the painting then is."""
+    noise = np.random.default_rng(5).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "PNG")
+    with studio(browser, program.url) as watched:
+        page = watched.page
+        page.locator(".stage .sheet").wait_for()
+        page.get_by_role("button", name="File", exact=True).click()
+        with page.expect_file_chooser() as chooser:
+            page.get_by_role("button", name="Open picture").click()
+        chooser.value.set_files({"name": "noise.png", "mimeType": "image/png",
+                                 "buffer": file.getvalue()})  # fmt: skip
+        expect(page.get_by_text("128 × 96").first).to_be_visible()
+        page.keyboard.press("m")
+        paint(page, (0.3, 0.5), (0.7, 0.5))
+        page.keyboard.press("m")
+        page.get_by_role("button", name="Strokes on a picture").click()
+        words(page)
+        quick(page)
+        run(page)
+        page.get_by_role("button", name="Accept").click(timeout=SLOW)
+        expect(page.get_by_role("toolbar", name="Result")).to_have_count(0)
+        job: Any = newest(program.url)
+        (method,) = job["recipe"]["methods"]
+        mask = picture(program.url, method["mask"]["sha256"])[..., 0]
+        assert (picture(program.url, method["image"]["sha256"]) == noise).all()
+        made = picture(program.url, job["results"][0]["sha256"])
+        assert 0.01 < (mask > 0).mean() < 0.5
+        assert (made[mask == 0] == noise[mask == 0]).all()
+        assert (made[mask == 255] != noise[mask == 255]).mean() > 0.9
+        page.get_by_role("button", name="File", exact=True).click()
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="Save as PNG").click()
+        assert (np.asarray(Image.open(saved.value.path()).convert("RGB")) == made).all()
+
+
+def picture(url: str, sha256: str) -> np.ndarray:
+    data = httpx.get(f"{url}/v1/images/{sha256}").content
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))

@@ -20,7 +20,7 @@ export function shown(keys: string): string[] {
     ? { mod: "⌘", shift: "⇧", alt: "⌥", enter: "↩" }
     : { mod: "Ctrl", shift: "Shift", alt: "Alt", enter: "Enter" };
   const names: Record<string, string> = { escape: "Esc", space: "␣", delete: "Del", ...signs };
-  return keys.split("+").map((key) => names[key] ?? (key.length === 1 ? key.toUpperCase() : key));
+  return keys.split(/\+(?=.)/).map((key) => names[key] ?? (key.length === 1 ? key.toUpperCase() : key));
 }
 
 function pressed(event: KeyboardEvent): string {

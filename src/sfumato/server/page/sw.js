@@ -1,7 +1,7 @@
 // The service worker: the page's own files are kept, so that it opens without a network. What the
 // server says (v1/) is never kept here. offline.ts puts in the files and their digest.
-const FILES = ["./","./assets/index-BDrPCrnY.js","./assets/index-D4QKKJkF.css","./assets/sha2-GvdFw6F4.js","./icon-192.png","./icon-512.png","./icon-apple.png","./icon-maskable.png","./icon.svg","./manifest.webmanifest"];
-const CACHE = "sfumato-f26a6999d4af1b31";
+const FILES = ["./","./assets/index-CLdKqS3D.js","./assets/index-KHBpE8cW.css","./assets/sha2-GvdFw6F4.js","./icon-192.png","./icon-512.png","./icon-apple.png","./icon-maskable.png","./icon.svg","./manifest.webmanifest"];
+const CACHE = "sfumato-ea36f98faa951d26";
 const PATIENCE = 3000; // milliseconds in which the network may answer for the page itself
 
 self.addEventListener("install", (event) => {
