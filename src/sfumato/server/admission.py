@@ -6,6 +6,7 @@ Whatever can be said without a network is said here, in one line, before anythin
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args
@@ -20,6 +21,7 @@ from sfumato.server.requests import AnyJob
 from sfumato.server.runner.protocol import ModelInfo
 from sfumato.server.settings import Limits
 
+HASH = re.compile("[0-9a-f]{64}")
 REMEMBERED = 512  # methods that were looked at, with their pictures
 
 
@@ -99,8 +101,11 @@ class Admission:
         return self.used(client, recipe)
 
     def used(self, client: str, recipe: Recipe) -> list[str]:
-        """Hashes of what a recipe takes of the client's files: pictures, and trained adapters."""
-        return list(dict.fromkeys([*pictures_of(recipe), *self._trained(client, recipe)]))
+        """Hashes of what a recipe takes of the client's files: pictures, trained adapters, and
+        pictures among its parents, which are kept as long as it is."""
+        parents = (name for name in recipe.parents if HASH.fullmatch(name))
+        before = [sha256 for sha256 in parents if self.has(client, sha256)]
+        return list(dict.fromkeys([*pictures_of(recipe), *self._trained(client, recipe), *before]))
 
     def _trained(self, client: str, recipe: Recipe) -> list[str]:
         """Adapters that the client's own trainings have made."""

@@ -245,7 +245,7 @@ class Attempt:
     def __init__(self, kept: Kept, entry: Entry) -> None:
         self.kept, self.entry = kept, entry
         self.number = entry.attempt
-        self.places = 0
+        self.places: dict[str, int] = {}  # a file that is told again takes its own place
         self.writing: set[asyncio.Task[None]] = set()
 
     async def take(self, happening: Happening) -> None:
@@ -292,8 +292,8 @@ class Attempt:
         """The bytes on the disk first, then the row that says so."""
         put = partial(asyncio.to_thread, self.kept.files.put, made.data)
         sha256 = await self.kept.patiently(put)
-        file = described(made, sha256, self.places)
-        self.places += 1
+        place = self.places.setdefault(made.name, len(self.places))
+        file = described(made, sha256, place)
         event = events.PictureMade(**self._of(), file=file)
         try:
             await self.kept.tell(

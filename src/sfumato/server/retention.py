@@ -15,6 +15,8 @@ AT_ONCE = 200  # jobs that are forgotten in one transaction
 DAY = 86_400
 UNUSED = 2 * DAY  # seconds that an upload stays which no job holds
 
+UNDONE = 3600.0  # seconds in which a picture that was deleted can be restored
+
 log = logging.getLogger("sfumato.server")
 
 ENDED = "SELECT j.id FROM jobs j WHERE j.parent IS NULL AND j.state NOT IN ('queued', 'running')"
@@ -41,6 +43,7 @@ async def tidy(service: Service) -> int:
     def unused(connection: sqlite3.Connection) -> list[str]:
         until = kept.now() - UNUSED
         connection.execute("DELETE FROM uploads WHERE used < ?", (until,))
+        connection.execute("DELETE FROM results WHERE hidden < ?", (kept.now() - UNDONE,))
         return records.unheld(connection)
 
     await service.remove(await kept.db.write(unused))

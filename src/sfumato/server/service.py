@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from sfumato.core.errors import SfumatoError
-from sfumato.server import requests
+from sfumato.server import requests, thumbnails
 from sfumato.server.admission import Admission, RefusedError
 from sfumato.server.dispatch import Dispatcher
 from sfumato.server.forecast import Forecast
@@ -237,6 +237,7 @@ class Service:
                 sql = "SELECT 1 FROM pictures WHERE sha256 = ?"
                 if connection.execute(sql, (sha256,)).fetchone() is None:
                     self.kept.files.remove(sha256)
+                    thumbnails.remove(self.kept.files, sha256)
 
         if hashes:
             await self.kept.db.write(remove)

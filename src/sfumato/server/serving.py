@@ -31,6 +31,7 @@ from sfumato.server.scale.fleet import Fleet
 from sfumato.server.scale.runners import runners as actors
 from sfumato.server.server import Server
 from sfumato.server.settings import Address, Settings
+from sfumato.server.welcome import Welcome
 
 log = logging.getLogger("sfumato.server")
 
@@ -76,8 +77,8 @@ def read_tokens(path: Path) -> dict[str, str]:
 
 
 def serve(settings: Settings, address: Address, offered: Offered, *, resume: bool = False,
-          quiet: bool = False) -> None:  # fmt: skip
-    """Serve until SIGINT or SIGTERM. SfumatoError where it cannot begin."""
+          quiet: bool = False, welcome: Welcome | None = None) -> None:  # fmt: skip
+    """Serve until SIGINT or SIGTERM. SfumatoError where it cannot begin. quiet: no welcome."""
     if not address.loopback and not settings.tokens:
         raise SfumatoError(
             f"--host {address.host}: whoever reaches it could use it; give --tokens FILE"
@@ -90,7 +91,7 @@ def serve(settings: Settings, address: Address, offered: Offered, *, resume: boo
     with logs.json_lines(quiet):
         listening = bound(address)
         server = Server(settings, offered.runners, resume)
-        asyncio.run(_serve(server, address, listening, quiet))
+        asyncio.run(_serve(server, address, listening, None if quiet else welcome or Welcome()))
 
 
 def bound(address: Address) -> socket.socket:
@@ -118,7 +119,9 @@ class Web(uvicorn.Server):
         yield
 
 
-async def _serve(server: Server, address: Address, listening: socket.socket, quiet: bool) -> None:
+async def _serve(
+    server: Server, address: Address, listening: socket.socket, welcome: Welcome | None
+) -> None:
     sys.setswitchinterval(SWITCH)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -134,8 +137,8 @@ async def _serve(server: Server, address: Address, listening: socket.socket, qui
         task = asyncio.create_task(web.serve([listening]))
         port = listening.getsockname()[1]
         log.info("listening", extra={"url": replace(address, port=port).url})
-        if not quiet:
-            print(replace(address, port=port).url, flush=True)
+        if welcome is not None:
+            welcome.say(replace(address, port=port).url)
         await stop.wait()
         log.info("stopping; jobs at work get %g s to end", server.settings.drain)
         for number in (signal.SIGINT, signal.SIGTERM):  # a second one does not wait

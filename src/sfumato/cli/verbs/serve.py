@@ -66,6 +66,8 @@ OPTIONS = (
     ),
     *options_of(Settings),
     keyword("resume", bool, False, "--resume", text="go on at once after a crash"),
+    keyword("browser", bool, False, "--open", text="the studio, in this machine's browser"),
+    keyword("qr", bool, False, "--qr", text="the studio's address as a code for a phone"),
     QUIET,
     DEBUG,
 )
@@ -114,6 +116,7 @@ def serve(**values: Any) -> None:
     from sfumato.server import serving
     from sfumato.server.runner.library import named_models
     from sfumato.server.scale.fleet import connected
+    from sfumato.server.welcome import Welcome
 
     address, settings = Address(**given(Address, values)), settings_of(values)
     files, devices = files_of(values), devices_of(values)
@@ -122,7 +125,27 @@ def serve(**values: Any) -> None:
         named_models(values["models"] or ["emoji"]), devices, files, fleet,
         None if values["data"] is None else Path(values["data"]).resolve(),
     )  # fmt: skip
-    serving.serve(settings, address, offered, resume=values["resume"], quiet=values["quiet"])
+    welcome = Welcome(
+        outside_of(values), settings.root_path, not settings.root_path, values["browser"]
+    )
+    serving.serve(
+        settings, address, offered,
+        resume=values["resume"], quiet=values["quiet"], welcome=welcome,
+    )  # fmt: skip
+
+
+def phone_of(values: dict[str, Any]) -> str | None:
+    """The name by which a phone comes, where its code is wanted."""
+    from sfumato.server.welcome import reachable
+
+    return reachable(values["host"], values["names"]) if values["qr"] else None
+
+
+def outside_of(values: dict[str, Any]) -> str | None:
+    """The address without its port, of the same."""
+    phone = phone_of(values)
+    safe = values["https"] or values["certfile"] is not None
+    return None if phone is None else f"http{'s' if safe else ''}://{phone}"
 
 
 def settings_of(values: dict[str, Any]) -> Settings:
@@ -130,6 +153,7 @@ def settings_of(values: dict[str, Any]) -> Settings:
     from sfumato.server import serving
 
     root_path, tokens, days = values["root_path"], values["tokens"], values["days"]
+    phone = phone_of(values)
     if root_path and (not root_path.startswith("/") or root_path.endswith("/")):
         raise SfumatoError(f"--root-path {root_path}: write it such as /sfumato")
     for name in ("days", "gib", "drain"):
@@ -140,7 +164,7 @@ def settings_of(values: dict[str, Any]) -> Settings:
     return Settings(
         folder=folder_of(values["folder"]),
         tokens=serving.read_tokens(Path(tokens)) if tokens is not None else {},
-        hosts=(*values["names"], values["host"]),
+        hosts=(*values["names"], values["host"], *((phone,) if phone else ())),
         limits=limits_of(values["limits"]),
         retention=Retention(days or None, int(values["gib"] * GIB) or None),
         secure=values["https"] or values["certfile"] is not None,
@@ -202,7 +226,7 @@ RESTORE = Verb(
 SERVE = Group(
     "serve",
     "Take jobs over HTTP; back them up.",
-    ("", "--host 0.0.0.0 --tokens tokens.toml --host-name studio.example"),
+    ("--open", "--host 0.0.0.0 --tokens tokens.toml --host-name studio.example"),
     lambda: (BACKUP, RESTORE),
     Verb("serve", serve, "Take jobs over HTTP.", OPTIONS, where="machine"),
 )

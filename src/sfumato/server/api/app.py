@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from sfumato.server.api import catalogue, jobs, operation, pictures, problems, sessions, streams
+from sfumato.server.api import (
+    catalogue,
+    gallery,
+    jobs,
+    operation,
+    page,
+    pictures,
+    problems,
+    sessions,
+    streams,
+)
 from sfumato.server.api.callers import Callers
 from sfumato.server.api.document import document
 from sfumato.server.api.gate import Gate
@@ -18,7 +28,7 @@ def routed() -> FastAPI:
         title="sfumato", docs_url=None, redoc_url=None,
         separate_input_output_schemas=False, telemetry={"tracing": False},
     )  # fmt: skip
-    for module in (jobs, streams, pictures, catalogue, sessions, operation):
+    for module in (jobs, streams, pictures, gallery, catalogue, sessions, operation):
         app.include_router(module.router)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]  # FastAPI's own way
     return app
@@ -33,5 +43,6 @@ def create_app(service: Service) -> FastAPI:
     app.state.service, app.state.metrics = service, metrics
     app.state.callers = Callers.of(settings)
     problems.install(app)
+    page.install(app)
     app.add_middleware(Gate, settings=settings, seen=metrics.request)
     return app

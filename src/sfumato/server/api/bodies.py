@@ -13,6 +13,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.server import requests
 from sfumato.server.admission import RefusedError
 from sfumato.server.api.problems import RefusedHere, explained
+from sfumato.server.gallery import Chosen
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -25,6 +26,7 @@ MODELS: dict[str, type[BaseModel]] = {
         requests.CancelRequest,
         requests.ReorderRequest,
         requests.LoginRequest,
+        Chosen,
     )
 }
 

@@ -24,6 +24,7 @@ from sfumato.server.runner import classes, stops
 from sfumato.server.runner.picturing import let_go
 from sfumato.server.runner.protocol import Made, Said, Stepped, Task
 from sfumato.server.runner.replaying import Tell
+from sfumato.server.runner.showing import shown
 from sfumato.server.runner.warm import Warm
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def _train(job: TrainJob, config: Config, data: Path, run: Path, tell: Tell, war
     )  # fmt: skip
     with stops.heard(lambda keeps: trainer.stop(keeps=keeps)):
         try:
-            with watched(trainer, job.until or config.optim.steps, tell):
+            with watched(trainer, job.until or config.optim.steps, tell), shown(run, tell):
                 trainer.run(job.until, listens=False)
         finally:
             _tell_files(run, tell)

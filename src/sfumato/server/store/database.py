@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sfumato.core.errors import SfumatoError
+from sfumato.server.store.gallery import folded
 from sfumato.server.store.schema import migrate
 from sfumato.server.store.trouble import StoreError, trouble
 
@@ -45,6 +46,7 @@ def connect(path: Path, waits: float) -> sqlite3.Connection:
         path, timeout=waits, isolation_level=None, check_same_thread=False, cached_statements=256
     )
     connection.row_factory = sqlite3.Row
+    connection.create_function("folded", 1, folded, deterministic=True)
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA trusted_schema=OFF")

@@ -15,7 +15,7 @@ from sfumato.server.store.database import Database
 REPLAYED = 500  # events read at once
 FILE = (
     "SELECT r.place, r.name, r.seed, p.* FROM results r JOIN pictures p USING (sha256)"
-    " WHERE r.job = ?"
+    " WHERE r.hidden IS NULL AND r.job = ?"
 )
 
 

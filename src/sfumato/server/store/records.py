@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from sfumato.server.events import AnyEvent, Sent
 from sfumato.server.jobs import File, Progress, State
+from sfumato.server.store.schema import SHOWN
 
 NEXT = "(SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'jobs')"
 """The number that a job which is inserted now gets."""
@@ -57,6 +58,7 @@ def insert(
             "INSERT OR IGNORE INTO inputs (job, sha256) VALUES (?, ?)",
             [(job.id, sha256) for sha256 in job.inputs],
         )
+        connection.execute(f"{SHOWN} AND number = ?", (number,))
         made.append((number, note(connection, event, job.client)))
     return made
 

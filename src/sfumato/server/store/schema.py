@@ -96,6 +96,17 @@ CREATE TABLE facts (
 ) STRICT, WITHOUT ROWID;
 """
 
+SHOWN = """
+INSERT INTO shown (number, words, model, methods)
+SELECT number,
+  folded(coalesce(request ->> '$.recipe.prompt', '') || ' ' || name),
+  coalesce(request ->> '$.recipe.model', ''),
+  ' ' || coalesce((SELECT group_concat(value ->> '$.method', ' ')
+                   FROM json_each(jobs.request, '$.recipe.methods')), '') || ' '
+FROM jobs WHERE kind = 'recipe'
+"""
+"""What is searched for among pictures, of every job that makes some."""
+
 COSTS = """
 CREATE TABLE costs (
   model TEXT NOT NULL,
@@ -119,7 +130,19 @@ CREATE TABLE durations (
 ALTER TABLE jobs ADD COLUMN asked_by TEXT NOT NULL DEFAULT '';
 """
 
-MIGRATIONS = (FIRST, COSTS, DURATIONS)
+GALLERY = f"""
+ALTER TABLE results ADD COLUMN hidden REAL;
+
+CREATE TABLE shown (
+  number INTEGER PRIMARY KEY REFERENCES jobs (number) ON DELETE CASCADE,
+  words TEXT NOT NULL,
+  model TEXT NOT NULL,
+  methods TEXT NOT NULL
+) STRICT;
+{SHOWN};
+"""
+
+MIGRATIONS = (FIRST, COSTS, DURATIONS, GALLERY)
 """What leads from each version to the next; the last is this one's."""
 VERSION = len(MIGRATIONS)
 

@@ -1,0 +1,29 @@
+"""A browser for each module of the studio's tests, and servers for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+from playwright.sync_api import Browser
+
+from helpers.remote import Program
+from helpers.studio import browser as launched
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with launched() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """A real server with the bundled model."""
+    started = Program(tmp_path_factory.mktemp("server"), "--host-name", "studio.test")
+    started.start()
+    yield started
+    started.stop()

@@ -1,0 +1,135 @@
+"""The page around the canvas: languages, themes, widths, keys, tokens, what axe-core finds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from helpers.remote import Program, stub_server
+from helpers.studio import DESKTOP, PHONE, scrolls_sideways, studio, violations
+
+ROUTES = ("paint", "gallery", "train", "settings")
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with stub_server(tmp_path_factory.mktemp("stub")) as found:
+        yield found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_axe_finds_nothing_serious(
+    browser: Browser, url: str, size: tuple[int, int], scheme: str
+) -> None:
+    with studio(browser, url, size=size, color_scheme=scheme) as watched:
+        for route in ROUTES:
+            watched.page.goto(f"{url}/#/{route}")
+            watched.page.wait_for_timeout(300)
+            assert not violations(watched.page), f"{route}\n" + "\n".join(violations(watched.page))
+            assert not scrolls_sideways(watched.page), route
+        watched.page.keyboard.press("?")
+        expect(watched.page.get_by_role("dialog")).to_be_visible()
+        assert not violations(watched.page)
+
+
+@pytest.mark.parametrize("width", [360, 390, 768, 1440])
+def test_nothing_scrolls_sideways(browser: Browser, url: str, width: int) -> None:
+    with studio(browser, url, size=(width, 800)) as watched:
+        page = watched.page
+        for route in ROUTES:
+            page.goto(f"{url}/#/{route}")
+            page.wait_for_timeout(150)
+            assert not scrolls_sideways(page), route
+        page.goto(f"{url}/#/paint")
+        if width < 720:
+            page.get_by_role("button", name="Settings of the run").click()
+        page.get_by_role("button", name="More", exact=True).click()
+        assert not scrolls_sideways(page)
+
+
+def test_korean(browser: Browser, url: str) -> None:
+    """The browser's own language, and the one that is chosen."""
+    with studio(browser, url, "settings", locale="ko-KR") as watched:
+        page = watched.page
+        expect(page.get_by_role("heading", name="설정", exact=True)).to_be_visible()
+        assert page.locator("html").get_attribute("lang") == "ko"
+        page.get_by_label("언어").select_option("en")
+        expect(page.get_by_role("heading", name="Settings", exact=True)).to_be_visible()
+        page.reload()
+        expect(page.get_by_role("link", name="Paint")).to_be_visible()
+
+
+def test_light_and_dark(browser: Browser, url: str) -> None:
+    with studio(browser, url, "settings", color_scheme="light") as watched:
+        page = watched.page
+        ground = "getComputedStyle(document.body).backgroundColor"
+        light = page.evaluate(ground)
+        page.get_by_role("radio", name="Dark").click()
+        dark = page.evaluate(ground)
+        assert light != dark
+        page.reload()
+        assert page.evaluate(ground) == dark
+
+
+def test_by_keyboard_alone(browser: Browser, url: str) -> None:
+    with studio(browser, url) as watched:
+        page = watched.page
+        page.keyboard.press("4")
+        expect(page.get_by_role("heading", name="Settings", exact=True)).to_be_visible()
+        page.keyboard.press("1")
+        seen: set[str] = set()
+        for _ in range(80):  # all that is there is reached, in the order in which it is seen
+            page.keyboard.press("Tab")
+            name = page.evaluate(
+                "document.activeElement?.getAttribute('aria-label')"
+                " ?? document.activeElement?.labels?.[0]?.textContent"
+                " ?? document.activeElement?.textContent ?? ''"
+            )
+            seen.add(name.strip())
+        for wanted in ("Words", "Words alone", "Steps", "Live", "Add another method"):
+            assert any(name.startswith(wanted) for name in seen), (wanted, seen)
+        page.get_by_role("button", name="Live").focus()  # in a text it would be a letter
+        page.keyboard.press("?")
+        expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_a_token_is_asked_for_and_kept(browser: Browser, tmp_path: Path) -> None:
+    tokens = {"phone": "a-token-of-letters"}
+    with (
+        stub_server(tmp_path / "server", tokens=tokens) as url,
+        studio(browser, url, "settings", allowed=("status of 401",)) as watched,
+    ):
+        page = watched.page
+        dialog = page.get_by_role("dialog", name="Log in")
+        dialog.get_by_label("Token").fill("another")
+        dialog.get_by_role("button", name="Log in").click()
+        expect(dialog.get_by_text("that token is unknown")).to_be_visible()
+        assert not violations(page)
+        dialog.get_by_label("Token").fill(tokens["phone"])
+        dialog.get_by_role("button", name="Log in").click()
+        expect(page.get_by_text("Logged in as phone")).to_be_visible()
+        assert page.evaluate("document.cookie") == ""  # no script can read it
+        page.reload()
+        expect(page.get_by_text("Logged in as phone")).to_be_visible()
+        page.get_by_role("button", name="Log out").click()
+        expect(page.get_by_role("dialog", name="Log in")).to_be_visible()
+
+
+def test_over_http_by_another_name(browser: Browser, program: Program) -> None:
+    """No secure context: neither hashes, locks, nor a service worker of the browser's own."""
+    url = f"http://studio.test:{program.port}"
+    with studio(browser, url) as watched:
+        page = watched.page
+        assert not page.evaluate("isSecureContext")
+        assert page.evaluate("crypto.subtle === undefined && navigator.locks === undefined")
+        page.get_by_role("radio", name="Words alone").click()
+        page.get_by_label("Steps", exact=True).fill("2")
+        page.get_by_label("Words", exact=True).fill("red apple")
+        page.get_by_label("Words", exact=True).press("Enter")
+        page.get_by_role("button", name="Accept").wait_for(timeout=120_000)

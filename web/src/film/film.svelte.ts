@@ -1,0 +1,176 @@
+// The film of a document: a sweep of one field, its frames as they are made, and its curve.
+import { address, api, send, type JobRequest } from "../api/client";
+import { sentence } from "../api/problem";
+import { catalogue } from "../forms/methods.svelte";
+import { t } from "../i18n/index.svelte";
+import type { StudioJob } from "../jobs/job.svelte";
+import { jobs } from "../jobs/jobs.svelte";
+import { change } from "../run/change";
+import type { Desk } from "../run/desk";
+import { anySeed, frozen, requestOf } from "../run/request";
+import { keep, kept } from "../shell/kept";
+import { notify } from "../shell/notices.svelte";
+import { curveOf, type Curve } from "./curve";
+import { frames, over, sweepable, values, valuesOf, type Range, type Sweepable } from "./sweep";
+
+const STEPS: Sweepable = { field: "steps", title: "Steps", low: 2, high: 30, whole: true };
+const COUNT = 7;
+
+class Film {
+  desk = $state.raw<Desk | null>(null);
+  job = $state.raw<StudioJob | null>(null);
+  range = $state<Range>({ field: "sdedit.t0", low: 0.2, high: 0.9, count: COUNT, whole: false });
+  curve = $state.raw<Curve | null>(null);
+  /** Which frame is looked at. */
+  place = $state<number | null>(null);
+  sending = $state(false);
+  #values = $state.raw<readonly number[]>([]);
+
+  /** Fields that the document's methods have, and steps. */
+  readonly fields = $derived.by((): Sweepable[] => {
+    const { settings } = this.desk ?? {};
+    const ids = settings ? [settings.method, ...settings.cards.map((card) => card.method)] : [];
+    const found = ids.flatMap((id) => {
+      const method = catalogue.method(id);
+      const properties = method?.fields["properties"];
+      return method && isSchemas(properties) ? sweepable(method.id, properties) : [];
+    });
+    return [...found, STEPS];
+  });
+  readonly frames = $derived(frames(this.#values, this.job ? jobs.children(this.job.id).map(childOf) : []));
+  readonly busy = $derived(this.sending || (this.job !== null && !this.job.ended));
+  readonly picked = $derived(this.place === null ? null : (this.frames[this.place] ?? null));
+
+  /** Another document is open: its film, if it has one. */
+  async sit(desk: Desk): Promise<void> {
+    if (this.desk?.id === desk.id) return;
+    this.desk = desk;
+    this.#forget();
+    const id = kept(`film.${desk.id}`);
+    if (!id) return;
+    try {
+      const { job } = await this.#asked(id);
+      if (this.desk !== desk) return;
+      this.#values = valuesOf(job);
+      this.job = jobs.find(id);
+      await this.#children(id);
+      await this.#curve(id);
+    } catch {
+      this.#forget(); // the server has forgotten it
+    }
+  }
+
+  #forget(): void {
+    this.job = null;
+    this.curve = null;
+    this.place = null;
+    this.#values = [];
+  }
+
+  async #asked(id: string): Promise<{ job: string }> {
+    const request = await api.get("/v1/jobs/{id}/request", { path: { id } });
+    if (request.kind !== "sweep") throw new Error(id);
+    return { job: request.over };
+  }
+
+  /** The ends that a field has. */
+  choose(field: string): void {
+    const found = this.fields.find((one) => one.field === field);
+    if (!found) return;
+    const t0 = field === "sdedit.t0";
+    const { low, high, whole } = found;
+    this.range = { field, low: t0 ? 0.2 : low, high: t0 ? 0.9 : high, whole, count: this.range.count };
+  }
+
+  async make(): Promise<void> {
+    const { desk, range } = this;
+    const model = catalogue.model(desk?.settings.model ?? null);
+    if (!desk || !model || this.busy) return;
+    this.sending = true;
+    try {
+      const seed = desk.settings.seed ?? anySeed();
+      const find = (id: string | null) => catalogue.method(id);
+      const request = await requestOf(await frozen(desk), find, model.name, { seed });
+      if (request.kind !== "recipe") return;
+      const { recipe, name } = request;
+      const sweep: JobRequest = {
+        kind: "sweep", recipe: { ...recipe, n: 1 }, over: over(range), seeds: 1, prompts: [], choose: null,
+        search: [], target: "rms", name: name ?? "", priority: 0,
+      };
+      const job = await jobs.submit(sweep);
+      this.#forget();
+      this.#values = values(range);
+      this.job = job;
+      keep(`film.${desk.id}`, job.id);
+    } catch (error) {
+      notify(sentence(error), "bad");
+    } finally {
+      this.sending = false;
+    }
+  }
+
+  async stop(): Promise<void> {
+    if (this.job) await jobs.cancel(this.job.id);
+  }
+
+  /** Follow the sweep's end, as an effect of the strip. */
+  follow(): void {
+    const { job } = this;
+    if (job?.state === "done" && this.curve === null) void this.#curve(job.id);
+  }
+
+  async #children(parent: string): Promise<void> {
+    const page = await api.get("/v1/jobs", { query: { parent, limit: 100 } });
+    for (const child of page.jobs) jobs.find(child.id).is(child);
+  }
+
+  async #curve(id: string): Promise<void> {
+    try {
+      const response = await send(address("/v1/jobs/{id}/files/{name}", { id, name: "curve.csv" }));
+      const curve = curveOf(await response.text());
+      if (this.job?.id === id) this.curve = curve;
+    } catch {
+      return; // not there while it is at work
+    }
+  }
+
+  /** The value of the frame that is looked at becomes the document's. */
+  take(): void {
+    const { desk, picked, job } = this;
+    if (!desk || !picked || !job) return;
+    const field = this.curve?.axis ?? this.range.field;
+    const [owner = "", name = ""] = field.split(".");
+    const { settings } = desk;
+    if (field === "steps") change(desk, { steps: picked.value });
+    else if (owner === settings.method) change(desk, { fields: { ...settings.fields, [name]: picked.value } });
+    else {
+      const cards = settings.cards.map((card) =>
+        card.method === owner ? { ...card, fields: { ...card.fields, [name]: picked.value } } : card,
+      );
+      change(desk, { cards });
+    }
+    notify(t("film.taken", { value: picked.value }), "good");
+  }
+
+  /** The frame that is looked at becomes the document's picture. */
+  async goOn(): Promise<void> {
+    const { desk, picked } = this;
+    if (!desk || !picked?.sha256 || !picked.job) return;
+    try {
+      await desk.accept(await api.image(picked.sha256), { job: picked.job, sha256: picked.sha256 });
+      this.place = null;
+    } catch (error) {
+      notify(sentence(error), "bad");
+    }
+  }
+}
+
+function isSchemas(value: unknown): value is Record<string, Record<string, unknown>> {
+  return typeof value === "object" && value !== null;
+}
+
+function childOf(job: StudioJob) {
+  return { id: job.id, state: job.state, name: job.name, results: job.pictures };
+}
+
+export const film = new Film();

@@ -1,0 +1,118 @@
+// Fields of a method, read from its JSON Schema, so that a form needs to know no method by name.
+import type { MethodInfo } from "../api/client";
+import { met } from "./needs";
+
+export type Kind =
+  | "number" | "integer" | "yesno" | "choice" | "text" | "texts" | "image" | "window" | "numbers" | "other";
+
+export interface FormField {
+  name: string;
+  kind: Kind;
+  text: string;
+  unit: string;
+  main: boolean;
+  required: boolean;
+  nullable: boolean;
+  default: unknown;
+  min: number | null;
+  max: number | null;
+  /** Bounds between which the server can look for a value itself. */
+  span: readonly [number, number] | null;
+  choices: readonly string[];
+  /** How many numbers, of "numbers". */
+  length: number;
+  needs: readonly string[];
+}
+
+type Schema = Record<string, unknown>;
+
+function isSchema(value: unknown): value is Schema {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function list(value: unknown): unknown[] {
+  return Array.isArray(value) ? value : [];
+}
+
+function numeric(value: unknown): number | null {
+  return typeof value === "number" ? value : null;
+}
+
+function kindOf(schema: Schema): Kind {
+  if (schema["format"] === "image") return "image";
+  if (Array.isArray(schema["enum"])) return "choice";
+  switch (schema["type"]) {
+    case "number": return "number";
+    case "integer": return "integer";
+    case "boolean": return "yesno";
+    case "string": return "text";
+    case "array": {
+      const parts = list(schema["prefixItems"]);
+      if (parts.length === 2 && schema["unit"] === "t") return "window";
+      if (parts.length) return "numbers";
+      return isSchema(schema["items"]) && schema["items"]["type"] === "string" ? "texts" : "other";
+    }
+    default: return "other";
+  }
+}
+
+function fieldOf(name: string, whole: Schema, required: boolean): FormField {
+  const choices = list(whole["anyOf"]).filter(isSchema);
+  const nullable = choices.some((choice) => choice["type"] === "null");
+  const inner = choices.find((choice) => choice["type"] !== "null");
+  const schema: Schema = inner ? { ...inner, ...whole } : whole;
+  const auto = list(schema["auto"]);
+  const [low, high] = [numeric(auto[0]), numeric(auto[1])];
+  return {
+    name,
+    kind: kindOf(schema),
+    text: typeof schema["description"] === "string" ? schema["description"] : "",
+    unit: typeof schema["unit"] === "string" ? schema["unit"] : "",
+    main: schema["main"] === true,
+    required,
+    nullable,
+    default: schema["default"],
+    min: numeric(schema["minimum"]) ?? numeric(schema["exclusiveMinimum"]),
+    max: numeric(schema["maximum"]) ?? numeric(schema["exclusiveMaximum"]),
+    span: low !== null && high !== null ? [low, high] : null,
+    choices: list(schema["enum"]).map(String),
+    length: list(schema["prefixItems"]).length,
+    needs: list(schema["needs"]).map(String),
+  };
+}
+
+export function fieldsOf(method: MethodInfo): FormField[] {
+  const properties = method.fields["properties"];
+  const required = list(method.fields["required"]);
+  if (!isSchema(properties)) return [];
+  return Object.entries(properties).flatMap(([name, schema]) =>
+    isSchema(schema) ? [fieldOf(name, schema, required.includes(name))] : [],
+  );
+}
+
+/** Every field's value: given, else of its default. */
+export function valuesOf(fields: readonly FormField[], given: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(fields.map((field) => [field.name, given[field.name] ?? field.default ?? null]));
+}
+
+/** Fields that do something beside the others' values. */
+export function acting(fields: readonly FormField[], given: Record<string, unknown>): FormField[] {
+  const values = valuesOf(fields, given);
+  return fields.filter((field) => field.needs.every((need) => met(need, values)));
+}
+
+/** A slider's ends: the field's own, or where the server would look, or around its default. */
+export function ends(field: FormField): [number, number] {
+  if (field.span) return [field.span[0], field.span[1]];
+  const low = field.min ?? 0;
+  const usual = typeof field.default === "number" && field.default > 0 ? field.default : 1;
+  const high = field.max ?? 10 * usual;
+  return [low, high > 20 * usual + 1 ? Math.ceil(5 * usual) : high]; // up to a million says nothing
+}
+
+export function stepOf(field: FormField): number {
+  if (field.kind === "integer") return 1;
+  const [low, high] = ends(field);
+  const span = high - low;
+  return span <= 2 ? 0.01 : span <= 20 ? 0.1 : 1;
+}

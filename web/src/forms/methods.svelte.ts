@@ -1,0 +1,40 @@
+// The methods and models of the server, as it lists them.
+import { api, type MethodInfo, type ModelView } from "../api/client";
+import { connection } from "../api/connection.svelte";
+
+const FIRST = ["sdedit", "inpaint", "ilvr", "diffstyler", "upscale"]; // any other comes behind
+
+function rank(method: MethodInfo): number {
+  const place = FIRST.indexOf(method.id);
+  return place < 0 ? FIRST.length : place;
+}
+
+class Catalogue {
+  methods = $state.raw<readonly MethodInfo[]>([]);
+  models = $state.raw<readonly ModelView[]>([]);
+  readonly tasks = $derived(this.methods.filter((method) => method.verb).sort((a, b) => rank(a) - rank(b)));
+  readonly extras = $derived(this.methods.filter((method) => !method.verb));
+
+  method(id: string | null): MethodInfo | undefined {
+    return this.methods.find((method) => method.id === id);
+  }
+
+  model(name: string | null): ModelView | undefined {
+    return this.models.find((model) => model.name === name) ?? this.models[0];
+  }
+
+  async load(): Promise<void> {
+    const [methods, models] = await Promise.all([api.get("/v1/methods"), api.get("/v1/models")]);
+    this.methods = methods.methods;
+    this.models = models.models;
+  }
+
+  /** Load now, and again whenever the server is back. */
+  start(): void {
+    const load = () => void this.load().catch(() => undefined); // said by the connection
+    load();
+    connection.onBack(load);
+  }
+}
+
+export const catalogue = new Catalogue();

@@ -1,0 +1,149 @@
+// All jobs that this page knows of: submitted here or elsewhere, kept up to date by one stream.
+import { SvelteMap } from "svelte/reactivity";
+import { address, api, type JobEvent, type JobRequest } from "../api/client";
+import { connection } from "../api/connection.svelte";
+import { newId } from "../api/hash";
+import { Refusal } from "../api/problem";
+import { session } from "../api/session.svelte";
+import { Stream } from "../api/stream";
+import { StudioJob } from "./job.svelte";
+
+export type Listener = (job: StudioJob, event: JobEvent) => void;
+
+class Jobs {
+  readonly #known = new SvelteMap<string, StudioJob>();
+  readonly #listeners = new Set<Listener>();
+  #stream: Stream | null = null;
+  /** Nothing begins until it is resumed; so it is after the server has died. */
+  paused = $state(false);
+  readonly list = $derived([...this.#known.values()]);
+  readonly open = $derived(this.list.filter((job) => !job.ended && job.parent === null));
+
+  start(): void {
+    const name = `sfumato:${new URL(".", document.baseURI).pathname}`;
+    this.#stream = new Stream({
+      name,
+      channel: "BroadcastChannel" in globalThis ? new BroadcastChannel(name) : null,
+      locks: navigator.locks ?? null,
+      open: async (last, signal) => {
+        const headers: Record<string, string> = last === null ? {} : { "last-event-id": last };
+        const response = await fetch(address("/v1/events"), { headers, signal });
+        if (response.status === 401) session.expire();
+        if (!response.ok) throw new Error(String(response.status));
+        return response;
+      },
+      told: (event) => this.#told(JSON.parse(event.data)),
+      opened: () => {
+        connection.answered();
+        void this.refresh();
+      },
+      broken: () => connection.failed(),
+    });
+    this.#stream.start();
+    addEventListener("online", () => this.#stream?.wake());
+    addEventListener("offline", () => connection.failed());
+    addEventListener("pageshow", () => this.#stream?.wake());
+    document.addEventListener("visibilitychange", () => {
+      if (document.visibilityState === "visible") this.#stream?.wake();
+    });
+  }
+
+  /** Try the server now. */
+  wake(): void {
+    this.#stream?.wake();
+  }
+
+  job(id: string): StudioJob | undefined {
+    return this.#known.get(id);
+  }
+
+  /** The job of an id, looked up where it is not known yet. */
+  find(id: string): StudioJob {
+    const known = this.#known.get(id);
+    if (known) return known;
+    const job = this.#add(id);
+    void this.#look(job);
+    return job;
+  }
+
+  children(parent: string): StudioJob[] {
+    return this.list.filter((job) => job.parent === parent);
+  }
+
+  /** key: makes it safe to send again what may have arrived. */
+  async submit(request: JobRequest, key = newId()): Promise<StudioJob> {
+    const made = await api.post("/v1/jobs", {
+      body: request, headers: { "Idempotency-Key": key },
+    });
+    const job = this.#known.get(made.id) ?? this.#add(made.id);
+    job.is(made);
+    return job;
+  }
+
+  async cancel(id: string, when: "now" | "after_picture" = "now"): Promise<void> {
+    const job = this.#known.get(id);
+    if (job) job.cancelling = true;
+    try {
+      const now = await api.post("/v1/jobs/{id}/cancel", { path: { id }, body: { when } });
+      job?.is(now);
+    } catch (error) {
+      if (job) job.cancelling = false;
+      if (!(error instanceof Refusal && error.status === 409)) throw error; // had ended
+    }
+  }
+
+  async retry(id: string): Promise<void> {
+    this.find(id).is(await api.post("/v1/jobs/{id}/retry", { path: { id } }));
+  }
+
+  async resume(): Promise<void> {
+    this.paused = (await api.post("/v1/queue/resume")).paused;
+  }
+
+  forget(id: string): void {
+    this.#known.delete(id);
+  }
+
+  /** Be told of all that happens; the answer stops that. */
+  listen(listener: Listener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Ask what the state is: steps are not kept, and what is known may be old. */
+  async refresh(): Promise<void> {
+    try {
+      this.paused = (await api.get("/v1/queue")).paused;
+      for (const state of ["running", "queued"] as const) {
+        const page = await api.get("/v1/jobs", { query: { state, limit: 100 } });
+        for (const job of page.jobs) (this.#known.get(job.id) ?? this.#add(job.id)).is(job);
+      }
+      const stale = this.list.filter((job) => !job.ended);
+      await Promise.all(stale.slice(0, 50).map((job) => this.#look(job)));
+    } catch {
+      return; // said by the connection; asked again when it is back
+    }
+  }
+
+  async #look(job: StudioJob): Promise<void> {
+    try {
+      job.is(await api.get("/v1/jobs/{id}", { path: { id: job.id } }));
+    } catch (error) {
+      if (error instanceof Refusal && error.status === 404) this.#known.delete(job.id);
+    }
+  }
+
+  #add(id: string): StudioJob {
+    const job = new StudioJob(id);
+    this.#known.set(id, job);
+    return job;
+  }
+
+  #told(event: JobEvent): void {
+    const job = this.#known.get(event.job) ?? this.#add(event.job);
+    job.happened(event);
+    for (const listener of this.#listeners) listener(job, event);
+  }
+}
+
+export const jobs = new Jobs();

@@ -1,0 +1,67 @@
+// `parameters` of other programs (A1111 and those that write as it does): prompt, negative prompt,
+// and a line of settings.
+
+export interface Parameters {
+  prompt: string;
+  negative: string;
+  settings: Map<string, string>;
+}
+
+const NEGATIVE = "Negative prompt:";
+const SETTING = /\s*([\w ][\w \-/]*):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)/gy;
+
+/** The parts of such a text; null where it has no settings, and so is another text. */
+export function parameters(text: string): Parameters | null {
+  const lines = text.replace(/\r\n?/g, "\n").trim().split("\n");
+  const last = lines.findLastIndex((line) => /(^|, )Steps: *\d+/.test(line));
+  if (last < 0) return null;
+  const settings = settingsOf(lines[last] ?? "");
+  const words = lines.slice(0, last);
+  const cut = words.findIndex((line) => line.startsWith(NEGATIVE));
+  const prompt = cut < 0 ? words : words.slice(0, cut);
+  const negative = cut < 0 ? [] : words.slice(cut);
+  return {
+    prompt: prompt.join("\n").trim(),
+    negative: negative.join("\n").replace(NEGATIVE, "").trim(),
+    settings,
+  };
+}
+
+function settingsOf(line: string): Map<string, string> {
+  const found = new Map<string, string>();
+  for (const [, name = "", value = ""] of line.matchAll(SETTING)) {
+    found.set(name.trim(), value.startsWith('"') ? unquoted(value) : value.trim());
+  }
+  return found;
+}
+
+function unquoted(text: string): string {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "string" ? value : text;
+  } catch {
+    return text.slice(1, -1);
+  }
+}
+
+/** A number among the settings; null where it is none, or out of range. */
+export function numberOf(
+  { settings }: Parameters, name: string, low: number, high: number,
+): number | null {
+  const text = settings.get(name);
+  if (text === undefined || !/^-?\d+(\.\d+)?$/.test(text)) return null;
+  const value = Number(text);
+  return value >= low && value <= high ? value : null;
+}
+
+const SAMPLERS: Record<string, string> = {
+  ddim: "ddim", euler: "ddim", "euler a": "euler-a", heun: "heun", "dpm++ 2m": "dpmpp-2m",
+  "dpm++ 2m sde": "dpmpp-2m-sde",
+};
+
+/** The solver of ours that is meant; null where we have none that is the same. */
+export function solverOf({ settings }: Parameters, known: readonly string[]): string | null {
+  const name = (settings.get("Sampler") ?? "").toLowerCase().replace(/ karras$/, "");
+  const ours = SAMPLERS[name] ?? name;
+  return known.includes(ours) ? ours : null;
+}
