@@ -236,9 +236,8 @@ class Process:
 
     def spaced(self, level: float) -> Times:
         """Times of one pass from a level, by the spacing."""
-        own = None
-        if self.spacing in OWNED and self.source is not None:
-            own = self.source.grid(self)
+        source = self.source if self.spacing in OWNED else None
+        own = None if source is None else source.grid(self)
         return materialise(self.spacing, self.n_steps, level, self.denoiser.schedule, own)
 
     @cached_property

@@ -15,7 +15,7 @@ from dataclasses import replace
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -200,8 +200,8 @@ def _with_lora(
 ) -> Model:
     """A LoRA file on a latent model's network and text encoders."""
     network: Any = model.denoiser.network
-    if isinstance(network, Renamed):
-        tensors = _renamed(network, tensors, file)
+    if isinstance(network, key_names.Renamed):
+        tensors = key_names.renamed(network, tensors, file)
     layers = changes(tensors, header, file)
     own = "unet" if isinstance(network, Conditional) else "transformer"
     nets = {own: network.net}
@@ -257,25 +257,6 @@ def _changed_weights(
         key = f"{name}.{change.leaf}"
         weights[key] = _merge(weights.get(key, weight), change, scale, file)
     return changed, unknown
-
-
-@runtime_checkable
-class Renamed(Protocol):
-    """A network whose LoRA files have names of other programs too."""
-
-    def lora_names(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The file's tensors by the layers' names in diffusers."""
-        ...
-
-
-def _renamed(network: Renamed, tensors: Mapping[str, Tensor], file: Path) -> Mapping[str, Tensor]:
-    try:
-        return network.lora_names(dict(tensors))
-    except (KeyError, ValueError, IndexError, AttributeError, RuntimeError) as error:
-        raise SfumatoError(
-            f"adapter {file.name}: its layers' names are of no program that is known here "
-            f"({str(error)[:100]})"
-        ) from None
 
 
 def _with_network(model: Model, network: Any) -> Model:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -200,3 +201,23 @@ def part_of(name: str) -> tuple[str, str]:
         if name.startswith(f"{part}."):
             return part, name.removeprefix(f"{part}.")
     return "unet", name
+
+
+@runtime_checkable
+class Renamed(Protocol):
+    """A network whose LoRA files have names of other programs too."""
+
+    def lora_names(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The file's tensors by the layers' names in diffusers."""
+        ...
+
+
+def renamed(network: Renamed, tensors: Mapping[str, Tensor], file: Path) -> Mapping[str, Tensor]:
+    """The tensors of a LoRA file by diffusers' names; SfumatoError where nobody knows theirs."""
+    try:
+        return network.lora_names(dict(tensors))
+    except (KeyError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        raise SfumatoError(
+            f"adapter {file.name}: its layers' names are of no program that is known here "
+            f"({str(error)[:100]})"
+        ) from None

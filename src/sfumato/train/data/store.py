@@ -14,23 +14,19 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import numpy as np
 import torch
-from PIL import Image
 from pydantic import Field, StringConstraints
 from torch import Tensor
 
-from sfumato import images
 from sfumato.core.errors import SfumatoError
-from sfumato.documents import is_file, is_folder, parse_json, read_text
-from sfumato.images import Picture
+from sfumato.documents import is_folder, parse_json, read_text
 from sfumato.models.files import hub
+from sfumato.train.data.squares import decoded, open_square
 from sfumato.train.values import foreign
 
 T = TypeVar("T")
@@ -187,7 +183,7 @@ def _packed(
         ) from None
     if not entries:
         raise SfumatoError(f"data {archive}: no {split} pictures of styles {list(styles) or 'any'}")
-    pixels = _decoded(data, size)
+    pixels = decoded(data, size)
     return Store(pixels, tuple(concept(row) for _, row in entries), tuple(s for s, _ in entries))
 
 
@@ -253,34 +249,10 @@ def _archive(path: Path, size: int) -> Path:
     return zips[fitting[0]]
 
 
-def _decoded(files: Mapping[str, bytes], size: int) -> Tensor:
-    with ThreadPoolExecutor() as pool:
-        return torch.stack(list(pool.map(lambda name: _decode(name, files[name], size), files)))
-
-
-def _rgba(picture: Picture) -> Image.Image:
-    return picture.with_alpha().convert("RGBA")
-
-
-def _decode(name: str, data: bytes, size: int) -> Tensor:
-    """(4, size, size) uint8: box average of the picture in premultiplied alpha."""
-    picture = images.ImageInput.of(data, name).picture()
-    if picture.width != picture.height or picture.width % size:
-        raise SfumatoError(
-            f"data {name}: is {picture.width}x{picture.height}; a square of a multiple of {size} "
-            "is needed"
-        )
-    rgba = np.asarray(_rgba(picture), dtype=np.float32).copy()
-    rgba[..., :3] *= rgba[..., 3:] / 255
-    factor = rgba.shape[0] // size
-    boxes = rgba.reshape(size, factor, size, factor, 4).mean((1, 3))
-    return torch.from_numpy(boxes.round().astype(np.uint8)).permute(2, 0, 1)
-
-
 def _folder(path: Path, size: int) -> Store:
     """Pictures with NAME.txt beside them, or captions.csv / captions.jsonl (file, caption)."""
     said = captions(path)
-    rows = [_open_square(path / name, size) for name in said]
+    rows = [open_square(path / name, size) for name in said]
     concepts = tuple(Concept(name, caption) for name, caption in said.items())
     return Store(torch.stack(rows), concepts, ("",) * len(concepts))
 
@@ -296,23 +268,6 @@ def _here(file: Path, folder: Path, beside: Path | None = None) -> Path:
     if file.resolve().parent not in homes:
         raise SfumatoError(f"{file}: is a link that leads out of the folder; put the file there")
     return file
-
-
-def _open_square(file: Path, size: int) -> Tensor:
-    """A picture cut to its middle square and averaged to the size."""
-    if not is_file(file):
-        raise SfumatoError(f"{file}: named in the captions, but not there")
-    try:
-        square = _rgba(images.open_image(file))
-    except SfumatoError as error:
-        raise SfumatoError(f"data {file.parent}: cannot be read as a picture: {error}") from None
-    side = min(square.size)
-    left, top = (square.width - side) // 2, (square.height - side) // 2
-    square = square.crop((left, top, left + side, top + side))
-    square = square.resize((size, size), Image.Resampling.BOX)
-    rgba = np.asarray(square, dtype=np.float32).copy()
-    rgba[..., :3] *= rgba[..., 3:] / 255
-    return torch.from_numpy(rgba.round().astype(np.uint8)).permute(2, 0, 1)
 
 
 def _captions(path: Path) -> Iterator[tuple[str, str]]:
