@@ -6,7 +6,7 @@ own half. Over both ways a prompt alone has 0.5 exactly, whatever the model does
 thing in a quarter of the picture: intersection over union of that quarter and what is not
 background; and the agreement of a CLIP with the prompt, which layout must not cost. 95 % bootstrap
 intervals over pairs of pictures.
-`python benchmarks/dense_diffusion.py [--model emoji] [-n 24] [-o out/dense]`.
+`python benchmarks/dense_diffusion.py [--model emoji] [-n 9] [-o out/dense]`.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def iou(x: Tensor, quarter: tuple[int, int]) -> Tensor:
 
 
 def main() -> None:
-    given = options(__doc__, 24, "dense")
+    given = options(__doc__, 9, "dense")
     model = sf.load(given.model, dtype="float32")
     judges = Judges()
     things = itertools.cycle(itertools.permutations(THINGS, 2))

@@ -4,7 +4,7 @@ Pictures of n prompts on a coloured ground and on white, without guidance, the s
 raw bits that are read right from PNG and from JPEG at quality 95 and 75 (one and two bits a value),
 how long a message is still read, and how far the pictures are from those of plain noise: kernel
 distance of the judge's features to real pictures. 95 % bootstrap intervals over pictures.
-`python benchmarks/stego.py [--model emoji] [-n 10] [-o out/stego]`.
+`python benchmarks/stego.py [--model emoji] [-n 5] [-o out/stego]`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def longest(values: Tensor, sent: Tensor, key: str) -> int:
 
 
 def main() -> None:
-    given = options(__doc__, 10, "stego")
+    given = options(__doc__, 5, "stego")
     model = sf.load(given.model, dtype="float32")
     asked = heldout.questions()[: given.n]
     shown: dict[str, Tensor] = {}
