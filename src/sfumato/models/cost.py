@@ -147,24 +147,6 @@ def parameter_count(denoiser: Denoiser) -> int:
     return sum(weight.numel() for weight in module(denoiser).parameters())
 
 
-def summary(model: Any) -> str:
-    """A model's name, sizes and weights in a few lines."""
-    networks = {id(d.network): d for d in (model.denoiser, *model.upsamplers)}
-    count = sum(map(parameter_count, networks.values()))
-    width, height = model.card.native
-    stages = f", {1 + len(model.upsamplers)} stages" if model.upsamplers else ""
-    lines = [
-        f"Model {model.name}: {model.card.title}" if model.card.title else f"Model {model.name}",
-        f"{width}x{height} px{stages}; {count / 1e6:.1f} M parameters of its denoisers; "
-        f"{model.choice.dtype} on {model.choice.device}",
-        "reads text" if model.text else "reads no text",
-    ]
-    if model.adapters:
-        names = ", ".join(str(adapter.get("name", "?")) for adapter in model.adapters)
-        lines.append(f"adapters: {names}")
-    return "\n  ".join(lines)
-
-
 def cond_of(process: Process) -> Cond:
     """One row of what a base reads."""
     return process.condition(None, False)
