@@ -1,10 +1,10 @@
 """Claim: with null-text inversion guidance finds a real picture again, and edits begin from it.
 
 Held-out 3D renders are inverted and sampled back with their label as the prompt. Distance: root
-mean square of values in [0, 1] to the picture: of the unguided return, which is the floor, of
-guidance alone (method off), and with the null texts. Then Prompt-to-Prompt redraws them in ink from
-both starts: overlap of what is drawn with the picture, and 100 cos by the model's CLIP. 95 %
-bootstrap intervals over pictures; differences are paired.
+mean square of values in [0, 1] to the picture: of the unguided return, of guidance alone (method
+off), and with the null texts. Then Prompt-to-Prompt redraws them in ink from both starts: overlap
+of what is drawn with the picture, and 100 cos by the model's CLIP. 95 % bootstrap intervals over
+pictures; differences are paired.
 `python benchmarks/null_text.py [--model emoji] [-n 16] [--steps 20] [--scale 4] [-o SHEET.png]`.
 """
 

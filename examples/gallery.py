@@ -21,17 +21,18 @@ PAGE = GALLERY.with_suffix(".md")
 NOT_EXAMPLES = ("demo", "gallery")
 ORDER = (
     "sdedit", "stroke_edit", "compositing", "ilvr_variations", "ilvr_translation", "ilvr_paint",
-    "ilvr_scribble", "inpaint", "outpaint", "prompt_to_prompt", "null_text", "sine",
+    "ilvr_scribble", "inpaint", "outpaint", "prompt_to_prompt", "null_text",
     "dense_diffusion", "sdg", "diffuseit", "stego",
+    "diffstyler", "losses", "instruction", "gradient", "dreambooth", "compose", "cfg",
     "diffstyler", "losses", "instruction", "gradient", "dreambooth", "compose", "cfg",
     "clip_guidance", "classifier", "threshold", "temperature", "upscale", "sweep",
 )  # fmt: skip
 """On the page; what is not listed comes last."""
 INTRODUCTION = """# Gallery
 
-Each method is a script of ten lines in [examples/](../examples) (DreamBooth and SINE, which teach
-first, of thirty); these are its pictures, unselected, of the bundled model, which hardly knows
-scenes and company. `python examples/gallery.py` makes them all again, and this page.
+Each method is a script of ten lines in [examples/](../examples) (DreamBooth, which teaches first,
+of thirty); these are its pictures, unselected, of the bundled model, which hardly knows scenes and
+company. `python examples/gallery.py` makes them all again, and this page.
 """
 COLOURS = 128
 """Sheets are kept with a palette, a third of the size; the pictures in them are looked at only."""
