@@ -74,17 +74,17 @@ def model_names(config: Config) -> dict[str, str]:
     return {field: name for field, name in named.items() if name}
 
 
-def with_models(config: Config, offer: Mapping[str, str]) -> Config:
-    """The recipe with what those names stand for."""
-    places: dict[str, str] = {}
+def model_places(config: Config, offer: Mapping[str, str]) -> dict[str, str]:
+    """What those names stand for; SfumatoError where one is not offered."""
     for field, name in model_names(config).items():
         if name not in offer:
             raise SfumatoError(f"{field} {name!r:.80}: not offered by this server")
-        places[field] = offer[name]
-    start = places.get("model.start", "")
-    tokenizer = places.get("model.tokenizer", "")
-    return replace(
-        config,
-        model=replace(config.model, start=start, tokenizer=tokenizer),
-        data=replace(config.data, base=places.get("data.base", "")),
-    )
+    return {name: offer[name] for name in model_names(config).values()}
+
+
+def with_models(config: Config, offer: Mapping[str, str]) -> Config:
+    """The recipe with their places instead."""
+    places = {"": "", **model_places(config, offer)}
+    start = config.model.start or model_names(config).get("model.start", "")
+    model = replace(config.model, start=places[start], tokenizer=places[config.model.tokenizer])
+    return replace(config, model=model, data=replace(config.data, base=places[config.data.base]))

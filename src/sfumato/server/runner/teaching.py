@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 LARGEST_FILE = 16 << 30
 LOOKED_AT = 0.5  # seconds between looks at how far it is
-RUN = "run"
+RUN, MODELS = "run", "models"
 
 
 def train(job: TrainJob, task: Task, tell: Tell, warm: Warm) -> None:
@@ -42,21 +42,37 @@ def train(job: TrainJob, task: Task, tell: Tell, warm: Warm) -> None:
     """
     with place_of(task) as place:
         config, data = prepared(job, task.inputs, place, warm)
-        if (wanted := _class_pictures(config, warm)) is not None:
-            if task.files is not None:
-                classes.keep(task.files, wanted)
-            elif wanted.missing():
-                tell(classes.expanded(job, wanted))
-                return
-        del wanted  # a second copy of the model
-        let_go()
-        run = place / RUN
-        run.mkdir(exist_ok=True)
-        _begin(job, task, run)
-        try:
-            _train(job, config, data, run, tell, warm)
-        except SfumatoError as error:
-            raise SfumatoError(_named(str(error), job, run)) from None
+        with beside(training.model_places(config, warm.offer), place / MODELS):
+            if (wanted := _class_pictures(config, warm)) is not None:
+                if task.files is not None:
+                    classes.keep(task.files, wanted)
+                elif wanted.missing():
+                    tell(classes.expanded(job, wanted))
+                    return
+            del wanted  # a second copy of the model
+            let_go()
+            run = place / RUN
+            run.mkdir(exist_ok=True)
+            _begin(job, task, run)
+            try:
+                _train(job, config, data, run, tell, warm)
+            except SfumatoError as error:
+                raise SfumatoError(_named(str(error), job, run)) from None
+
+
+@contextmanager
+def beside(places: Mapping[str, str], folder: Path) -> Iterator[None]:
+    """While active, the models that are offered lie in the working folder under their own names.
+
+    So what a run says of them is what it says where they are: nothing of this machine.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name, source in places.items():
+        if Path(source).exists():
+            (folder / name).symlink_to(Path(source).resolve())
+    with chdir(folder):
+        yield
 
 
 def _train(job: TrainJob, config: Config, data: Path, run: Path, tell: Tell, warm: Warm) -> None:
@@ -80,6 +96,7 @@ def plan(job: TrainJob, inputs: Mapping[str, Path], warm: Warm) -> dict[str, Any
 
     with tempfile.TemporaryDirectory(prefix="sfumato-plan-") as folder:
         config, data = prepared(job, inputs, Path(folder), warm)
+        config = training.with_models(config, warm.offer)  # a task may be at work beside this
         if config.tuner not in training.SUBJECT:
             optim = config.optim
             line = f"training: {optim.steps} steps of {optim.batch} pictures, rate {optim.rate:g}"
@@ -104,8 +121,9 @@ def place_of(task: Task) -> Iterator[Path]:
 def prepared(
     job: TrainJob, inputs: Mapping[str, Path], place: Path, warm: Warm
 ) -> tuple[Config, Path]:
-    """The recipe with the pictures in the folder and the models that are offered; the data."""
-    config = training.with_models(training.config_of(job, place), warm.offer)
+    """The recipe with the pictures in the folder; the data. Its models are offered."""
+    config = training.config_of(job, place)
+    training.model_places(config, warm.offer)
     data = place / training.PICTURES
     if job.pictures or config.tuner in training.SUBJECT:
         _put(job.pictures, inputs, data)
@@ -146,7 +164,7 @@ def _model(config: Config, warm: Warm) -> Any:
     """The model that learns, as the trainer loads it."""
     from sfumato.models.loaders.library import load
 
-    return load(config.model.start, device=_device(warm), dtype="float32")
+    return load(config.model.start or "emoji", device=_device(warm), dtype="float32")
 
 
 def _begin(job: TrainJob, task: Task, run: Path) -> None:
