@@ -82,7 +82,6 @@ class Documents {
 
   async refresh(): Promise<void> {
     try {
-      await this.current?.pictured();
       this.list = await this.#storage.list();
     } catch {
       return; // said when the painting could not be kept

@@ -23,6 +23,7 @@ export class Saver {
   #running: Promise<void> | null = null;
   #said = false;
   #pictured = 0;
+  #stale = false;
 
   constructor(readonly storage: Storage, private revision: number, private readonly saved: Saved) {
     if (revision > 0) this.#remember(saved.painting());
@@ -34,8 +35,10 @@ export class Saver {
     this.#running ??= this.#run().finally(() => (this.#running = null));
   }
 
-  /** Its thumbnail is of now. */
+  /** Its thumbnail is of now; a painting that was not changed is not written. */
   async picture(): Promise<void> {
+    await this.finish();
+    if (!this.#stale) return;
     this.#pictured = 0;
     this.save();
     await this.finish();
@@ -70,6 +73,7 @@ export class Saver {
     const painting = this.saved.painting();
     this.revision = await this.storage.write(painting, this.revision, this.saved.pictures, this.#known, thumbnail);
     if (due) this.#pictured = Date.now();
+    this.#stale = !due;
     this.#remember(painting);
   }
 

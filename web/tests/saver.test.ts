@@ -1,0 +1,69 @@
+import { expect, test } from "vitest";
+import { newId } from "../src/api/hash";
+import { marked } from "../src/document/history";
+import { freshPainting } from "../src/document/painting";
+import { Saver } from "../src/document/saver";
+import { Storage } from "../src/document/storage";
+
+function tab(storage: Storage, painting = freshPainting("one", 64, 64), revision = 0) {
+  const told: string[] = [];
+  const state = { painting };
+  const saver = new Saver(storage, revision, {
+    painting: () => state.painting, pictures: new Map(), thumbnail: async () => new Blob(["small"]),
+    kept: (kept) => void told.push(kept ? "kept" : "waits"),
+    copied: (id, name) => { told.push("copied"); state.painting = { ...state.painting, id, name }; },
+    failed: (full) => void told.push(full ? "full" : "failed"),
+  });
+  const paint = async () => {
+    const { history } = state.painting;
+    const mark = { kind: "fill", id: newId(), spans: [0, 0, 4], color: "#000000", opacity: 1 } as const;
+    state.painting = { ...state.painting, history: marked(history, "strokes", mark) };
+    saver.save();
+    await saver.finish();
+  };
+  return { saver, state, told, paint };
+}
+
+test("each change is kept, and a list's thumbnail writes nothing that is kept already", async () => {
+  const storage = new Storage(newId());
+  const one = tab(storage);
+  await one.paint();
+  await one.saver.picture();
+  expect((await storage.read(one.state.painting.id))?.revision).toBe(1);
+  await one.paint();
+  await one.saver.picture();
+  expect((await storage.read(one.state.painting.id))?.revision).toBe(3);
+  await one.saver.picture();
+  expect((await storage.read(one.state.painting.id))?.revision).toBe(3);
+  expect(one.told.at(-1)).toBe("kept");
+});
+
+test("the second of two tabs that paint goes on as another painting", async () => {
+  const storage = new Storage(newId());
+  const one = tab(storage);
+  await one.paint();
+  const two = tab(storage, one.state.painting, 1);
+  await one.paint();
+  await two.paint();
+  expect(two.told).toContain("copied");
+  expect(one.told).not.toContain("copied");
+  const names = (await storage.list()).map(({ name }) => name).sort();
+  expect(names).toEqual(["one", "one (2)"]);
+  expect((await storage.read(two.state.painting.id))?.painting.history).toEqual(two.state.painting.history);
+});
+
+test("what cannot be kept is said once, and kept with a later change", async () => {
+  const storage = new Storage(newId());
+  const one = tab(storage);
+  await one.paint();
+  const write = storage.write.bind(storage);
+  storage.write = async () => { throw new DOMException("no room", "QuotaExceededError"); };
+  await one.paint();
+  await one.paint();
+  expect(one.told.filter((word) => word === "full")).toHaveLength(1);
+  expect(one.told.at(-1)).toBe("waits");
+  storage.write = write;
+  await one.paint();
+  expect(one.told.at(-1)).toBe("kept");
+  expect((await storage.read(one.state.painting.id))?.painting.history.content.strokes).toHaveLength(4);
+});
