@@ -6,6 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/ready
 GENERATORS := .venv-clients/ready
 TYPES := clients/typescript/node_modules/ready
+FLET := .venv-flet/ready
 WEB := web/node_modules/ready
 CHROMIUM := /usr/bin/chromium
 
@@ -23,7 +24,7 @@ DEV := pytest pytest-xdist ruff mypy import-linter nbclient nbformat ipykernel p
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
-test: $(STAMP) $(GENERATORS) $(TYPES) $(WEB) $(CHROMIUM)
+test: $(STAMP) $(GENERATORS) $(TYPES) $(WEB) $(CHROMIUM) $(FLET)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not ray" -n auto --dist worksteal
 
 slow: $(STAMP)
@@ -54,6 +55,12 @@ $(TYPES): clients/typescript/package-lock.json
 	@if command -v npm >/dev/null; then npm ci --prefix clients/typescript --no-audit --no-fund --silent && touch $@; \
 	else echo "npm is missing, which the TypeScript client needs; its test is skipped"; fi
 
+# Flet's server has another event loop than ours would choose, so it has an environment of its own
+$(FLET): clients/flet/constraints.txt
+	$(PYTHON) -m venv .venv-flet
+	.venv-flet/bin/pip install --quiet --constraint $< flet flet-web httpx attrs python-dateutil pillow
+	touch $@
+
 clients: $(STAMP) $(GENERATORS) $(TYPES)
 	$(BIN)/python tools/clients.py
 
@@ -74,5 +81,5 @@ page: $(STAMP) $(WEB)
 	@if [ -f $(WEB) ]; then set -ex; $(BIN)/python tools/studio.py --check; cd web; npm run --silent check; npm test --silent; fi
 
 clean:
-	rm -rf .venv .venv-clients clients/typescript/node_modules web/node_modules out dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .venv-clients .venv-flet clients/typescript/node_modules web/node_modules out dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import subprocess
 import sys
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint
@@ -55,6 +56,23 @@ def test_a_file_holds_one_idea(file: Path) -> None:
     elif part.parent == Path("methods") and part.name != "__init__.py":
         most = 199 if part.stem in ("sdedit", "ilvr", "inpaint", "diffstyler") else 149
     assert lines(file) <= most
+
+
+TOP = {
+    ".ci", ".dockerignore", ".gitignore", "CHANGELOG.md", "LICENSE", "Makefile", "NOTICE",
+    "README.md",
+    "benchmarks", "clients", "constraints.txt", "deploy", "docs", "examples", "pyproject.toml",
+    "recipes", "src", "tests", "tools", "web",
+}  # fmt: skip
+
+
+def test_nothing_of_a_trial_is_kept() -> None:
+    """Pictures, rows and folders that a command leaves behind where it was tried."""
+    git = ("git", "-C", str(SOURCE.parents[1]), "ls-files", "-z")
+    ran = subprocess.run(git, capture_output=True, text=True, check=False)
+    if ran.returncode:
+        pytest.skip("no checkout of git")
+    assert {name.split("/")[0] for name in ran.stdout.split("\0") if name} <= TOP
 
 
 METHOD = '''

@@ -25,6 +25,8 @@ ROOT = Path(__file__).parents[1]
 GENERATORS = ROOT / ".venv-clients" / "bin"
 TYPESCRIPT = ROOT / "clients" / "typescript"
 NAME = "sfumato_client"
+BYTES = ("*/*", "image/webp", "application/zip")
+"""Media types of the document that are files."""
 ABOUT = "Client of the job server of sfumato"
 
 
@@ -44,7 +46,7 @@ def python(source: Path, target: Path) -> None:
         "project_name_override": NAME.replace("_", "-"),
         "package_name_override": NAME,
         "package_version_override": sfumato.__version__,
-        "content_type_overrides": {"*/*": "application/octet-stream"},
+        "content_type_overrides": dict.fromkeys(BYTES, "application/octet-stream"),
         "post_hooks": ["ruff check --fix-only --quiet .", "ruff format --quiet ."],
     }))  # fmt: skip
     call(

@@ -83,8 +83,8 @@ def happenings(task: Task) -> list[Happening]:
 class StubRunner:
     """Does tasks in this process: what it was given is in `tasks`.
 
-    pause: seconds before each happening. hold: while it is not set, nothing happens. single: whether
-    each time it is set one thing happens. dies: how many tasks it dies in the middle of.
+    pause: seconds before each happening. hold: while it is not set, nothing happens. single: each
+    time it is set one thing happens. dies: how many tasks it dies in the middle of.
     """
 
     name: str = "stub"

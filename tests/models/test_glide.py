@@ -12,28 +12,14 @@ import torch
 
 import sfumato as sf
 from helpers.taps import Look, LookDeep
+from helpers.unets import TEXT
 from sfumato.core.errors import SfumatoError
 from sfumato.models.files import vocabularies
 from sfumato.models.loaders import glide, openai
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
-from sfumato.nn.unet import UNet, UNetConfig
+from sfumato.nn.unet import UNet
 
-TINY = UNetConfig(
-    model_channels=32,
-    channel_mult=(1, 2),
-    num_res_blocks=1,
-    attention_resolutions=(2,),
-    num_head_channels=32,
-    use_scale_shift_norm=True,
-    resblock_updown=True,
-    text_ctx=128,
-    xf_width=32,
-    xf_layers=1,
-    xf_heads=2,
-    xf_final_ln=True,
-    xf_padding=True,
-    n_vocab=50257,
-)
+TINY = replace(TEXT, text_ctx=128, num_head_channels=32, n_vocab=50257)
 FINE = replace(TINY, low_res=True, channel_mult=(1, 1, 1, 1, 1), attention_resolutions=())
 CLIP = CLIPConfig(16, 8, 64, 16, 16, 1, 16, 1, 77, 49408, 1000, 100.0)
 

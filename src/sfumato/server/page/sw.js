@@ -1,7 +1,7 @@
 // The service worker: the page's own files are kept, so that it opens without a network. What the
 // server says (v1/) is never kept here. offline.ts puts in the files and their digest.
-const FILES = ["./","./assets/index-CLdKqS3D.js","./assets/index-KHBpE8cW.css","./assets/sha2-GvdFw6F4.js","./icon-192.png","./icon-512.png","./icon-apple.png","./icon-maskable.png","./icon.svg","./manifest.webmanifest"];
-const CACHE = "sfumato-ea36f98faa951d26";
+const FILES = ["./","./assets/index-C2N9FebL.js","./assets/index-WfckiCt7.css","./assets/sha2-B6xCAIQP.js","./icon-192.png","./icon-512.png","./icon-apple.png","./icon-maskable.png","./icon.svg","./manifest.webmanifest"];
+const CACHE = "sfumato-7b1ee6746e6f2c4d";
 const PATIENCE = 3000; // milliseconds in which the network may answer for the page itself
 
 self.addEventListener("install", (event) => {
@@ -17,16 +17,17 @@ self.addEventListener("activate", (event) => {
 
 self.addEventListener("fetch", (event) => {
   const { request } = event;
-  const url = new URL(request.url);
-  const file = url.href.startsWith(self.registration.scope) ? url.href.slice(self.registration.scope.length) : null;
+  const { origin, pathname } = new URL(request.url); // without what is behind # or ?
+  const { scope } = self.registration;
+  const file = `${origin}${pathname}`.startsWith(scope) ? `${origin}${pathname}`.slice(scope.length) : null;
   if (request.method !== "GET" || file === null || file.startsWith("v1/")) return;
   if (file === "" || file === "index.html") event.respondWith(page(request));
-  else if (FILES.includes(`./${file}`)) event.respondWith(caches.match(request).then((kept) => kept ?? fetch(request)));
+  else if (FILES.includes(`./${file}`)) event.respondWith(caches.match(request, { ignoreVary: true }).then((kept) => kept ?? fetch(request)));
 });
 
 /** The page as it is now; without an answer in time, or with one that is no page, as it was kept. */
 async function page(request) {
-  const kept = await caches.match("./", { cacheName: CACHE });
+  const kept = await caches.match(self.registration.scope, { cacheName: CACHE, ignoreVary: true });
   const asked = fetch(request).then((response) => (response.ok ? response : (kept ?? response)));
   if (!kept) return asked;
   const late = new Promise((resolve) => setTimeout(() => resolve(kept), PATIENCE));
