@@ -24,7 +24,6 @@ ORDER = (
     "ilvr_scribble", "inpaint", "outpaint", "prompt_to_prompt", "null_text",
     "dense_diffusion", "sdg", "diffuseit", "stego",
     "diffstyler", "losses", "instruction", "gradient", "dreambooth", "compose", "cfg",
-    "diffstyler", "losses", "instruction", "gradient", "dreambooth", "compose", "cfg",
     "clip_guidance", "classifier", "threshold", "temperature", "upscale", "sweep",
 )  # fmt: skip
 """On the page; what is not listed comes last."""

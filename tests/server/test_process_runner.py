@@ -117,7 +117,7 @@ async def test_whoever_has_read_the_address_is_not_refused(
     address = Address(port=0)
     listening = serving.bound(address)
     server = Server(Settings(tmp_path, drain=0.1), lambda: [StubRunner()])
-    running = asyncio.create_task(serving._serve(server, address, listening, quiet=False))
+    running = asyncio.create_task(serving._serve(server, address, listening, serving.Welcome()))
     while not (line := capsys.readouterr().out):
         await asyncio.sleep(0.01)
     async with httpx.AsyncClient(base_url=line.strip(), timeout=20) as client:

@@ -81,6 +81,20 @@ def test_a_finger_paints_and_two_navigate_without_leaving_a_dot(phone: Page) -> 
     assert phone.get_by_role("button", name="Undo").is_disabled()
 
 
+def test_a_phone_has_all_tools_and_the_view_at_the_thumb(phone: Page) -> None:
+    before = zoom(phone)
+    phone.get_by_role("button", name="More tools").click()
+    phone.get_by_role("button", name="Zoom in").click()
+    assert zoom(phone) > before
+    phone.get_by_role("button", name="Fit to the screen").click()
+    assert zoom(phone) == before
+    assert violations(phone) == []
+    phone.get_by_role("button", name="Fill", exact=True).click()
+    across, down = size(phone)
+    phone.touchscreen.tap(*at(phone, across / 2, down / 2))
+    until(lambda: covered(phone, "strokes") == across * down)
+
+
 def test_fingers_only_navigate_once_a_pen_was_seen(phone: Page) -> None:
     across, down = size(phone)
     pen(phone, [(across * 0.4, down * 0.4), (across * 0.6, down * 0.4)], 0.5)

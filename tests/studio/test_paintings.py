@@ -33,6 +33,10 @@ def stroke(page: Page, y: float = 0.5) -> None:
     drag(page, [(across * 0.25, down * y), (across * 0.75, down * y)])
 
 
+def named(page: Page) -> str:
+    return page.get_by_role("textbox", name="Name of the painting").input_value()
+
+
 def encoded(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, form, **options)
@@ -85,7 +89,7 @@ def test_a_reload_loses_nothing(page: Page) -> None:
     ready(page)
     until(lambda: covered(page, "picture") > 0)
     assert [covered(page, layer) for layer in ("picture", "strokes", "mask")] == before
-    assert page.get_by_role("textbox", name="Name of the painting").input_value() == "An apple"
+    assert named(page) == "An apple"
     assert page.locator("textarea").first.input_value() == "red apple"
     for _ in range(4):  # the way there is kept too: mask, strokes, picture
         page.keyboard.press("Control+z")
@@ -155,7 +159,7 @@ def test_a_picture_for_a_painting_that_is_begun_asks_what_it_is_for(page: Page) 
     hand_over(page, "paste", encoded(quarters()), "quarters.png", "image/png")
     page.get_by_role("button", name="A painting of its own").click()
     until(lambda: size(page) == (80, 60))
-    assert page.get_by_role("textbox", name="Name of the painting").input_value() == "quarters"
+    assert named(page) == "quarters"
 
 
 def test_a_photo_is_upright_whatever_way_the_camera_was_held(page: Page) -> None:
@@ -351,8 +355,14 @@ def test_two_tabs_with_one_painting_lose_no_stroke(browser: Browser, program: Pr
             stroke(two.page, 0.6)
             said(two.page, "Another tab has changed this painting")
             kept(two.page)
-            name = two.page.get_by_role("textbox", name="Name of the painting").input_value()
+            name = named(two.page)
             assert name.endswith("(2)")
+            two.page.reload()
+            ready(two.page)
+            assert named(two.page) == name
+            one.page.reload()
+            ready(one.page)
+            assert named(one.page) != name
         one.page.keyboard.press("Shift+O")
         one.page.get_by_role("button", name=name).first.wait_for()
     context.close()

@@ -141,6 +141,9 @@ def test_what_is_run_without_a_network_is_sent_later(
         expect(page.get_by_text("The server does not answer").first).to_be_visible()
         page.get_by_role("button", name="Run later").click()
         expect(page.get_by_text("Waits for the server")).to_be_visible()
+        page.wait_for_timeout(600)  # after which a setting is kept
+        page.reload()  # the page is this browser's own by now
+        expect(page.get_by_text("Waits for the server")).to_be_visible()
         wire.cut = False
         page.get_by_role("button", name="Accept").wait_for(timeout=SLOW)
 

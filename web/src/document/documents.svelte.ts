@@ -2,15 +2,14 @@
 import { api } from "../api/client";
 import { t } from "../i18n/index.svelte";
 import { decode } from "../images/decode";
-import { keep, kept } from "../shell/kept";
 import { notify } from "../shell/notices.svelte";
 import { LARGEST, SMALLEST } from "./content";
 import { BadPainting, EXTENSION, exported, imported } from "./file";
+import { isOpen, lastOpen } from "./last";
 import { OpenDocument } from "./open.svelte";
 import { freshPainting } from "./painting";
 import { Storage, type Opened, type Summary } from "./storage";
 
-const LAST = "painting";
 const OTHERWISE = 256; // pixels a side, where no model says what it paints best
 
 class Documents {
@@ -29,7 +28,7 @@ class Documents {
     addEventListener("pagehide", () => void this.current?.flush());
     try {
       this.list = await this.#storage.list();
-      const last = kept(LAST);
+      const last = lastOpen();
       const chosen = this.list.find(({ id }) => id === last) ?? this.list[0];
       if (chosen && (await this.open(chosen.id))) return;
     } catch {
@@ -103,7 +102,7 @@ class Documents {
     await this.current?.close();
     const document = await OpenDocument.open(opened, this.#storage);
     this.current = document;
-    keep(LAST, document.id);
+    isOpen(document.id);
     if (opened.revision === 0) document.name = opened.painting.name; // which keeps it
     await document.flush();
     await this.refresh();

@@ -8,6 +8,7 @@ import { notify } from "../shell/notices.svelte";
 import type { Desk } from "../run/desk";
 import { imagesOf, isBlank, isSide, type Content, type LayerKind, type MarksLayer, type Shown } from "./content";
 import { contentsOf, marked, redone, replaced, undone, type History } from "./history";
+import { isOpen } from "./last";
 import type { Mark } from "./marks";
 import type { Painting } from "./painting";
 import { Saver } from "./saver";
@@ -47,7 +48,12 @@ export class OpenDocument implements Desk {
     this.#saver = new Saver(storage, revision, {
       painting: () => this.painting(), pictures, thumbnail: () => this.thumbnail(),
       kept: (kept) => (this.kept = kept),
-      copied: (id, name) => { this.id = id; this.#name = name; notify(t("document.copied", { name }), "info"); },
+      copied: (id, name) => {
+        this.id = id;
+        this.#name = name;
+        isOpen(id);
+        notify(t("document.copied", { name }), "info");
+      },
       failed: (full) => notify(full ? t("document.full") : t("document.unkept"), "bad"),
     });
     this.#stop = this.#watch();

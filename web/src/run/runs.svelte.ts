@@ -8,6 +8,7 @@ import { catalogue } from "../forms/methods.svelte";
 import { t } from "../i18n/index.svelte";
 import type { StudioJob } from "../jobs/job.svelte";
 import { jobs } from "../jobs/jobs.svelte";
+import { keep, kept } from "../shell/kept";
 import { notify } from "../shell/notices.svelte";
 import type { Desk } from "./desk";
 import { Live } from "./live.svelte";
@@ -54,39 +55,35 @@ class Runs {
     });
   }
 
-  /** Another document is open. */
+  /** Another document is open: its runs are looked up, and what it could not send is sent. */
   sit(desk: Desk): void {
     this.desk = desk;
     this.place = 0;
     this.live.drop();
     for (const id of desk.runs) jobs.find(id);
+    const left = /^(\w+) (\d+)$/.exec(kept(nameOf(desk)) ?? "");
+    this.waiting = null;
+    if (!left) return;
+    const [, key = "", seed = "0"] = left;
+    this.waiting = { document: desk.id, send: async () => (await sender(desk, key, Number(seed)))() };
+    if (!connection.lost) void this.#resend();
   }
 
   async run(): Promise<void> {
     const desk = this.desk;
-    const model = catalogue.model(desk?.settings.model ?? null);
-    if (!desk || !model || this.busy) return;
+    if (!desk || this.busy) return;
     this.live.drop();
     this.sending = true;
     const key = newId();
     const seed = desk.settings.seed ?? anySeed();
     try {
-      const still = await frozen(desk);
-      const send = async () => {
-        const ask = () => requestOf(still, (id) => catalogue.method(id), model.name, { seed });
-        try {
-          return await jobs.submit(await ask(), key);
-        } catch (error) {
-          if (!(error instanceof Refusal && error.field === "recipe.methods")) throw error;
-          api.forget(); // a picture that was sent is no longer there
-          return jobs.submit(await ask(), newId());
-        }
-      };
+      const send = await sender(desk, key, seed);
       try {
         this.#sent(desk, await send());
       } catch (error) {
         if (!(error instanceof Unreachable)) throw error;
         this.waiting = { document: desk.id, send };
+        keep(nameOf(desk), `${key} ${seed}`); // so that it is sent after a reload too
         notify(t("run.waits"), "info");
       }
     } catch (error) {
@@ -97,6 +94,7 @@ class Runs {
   }
 
   async stop(): Promise<void> {
+    if (this.waiting && this.desk) keep(nameOf(this.desk), "");
     this.waiting = null;
     const job = this.current;
     if (!job) return;
@@ -153,6 +151,7 @@ class Runs {
   }
 
   #sent(desk: Desk, job: StudioJob): void {
+    keep(nameOf(desk), "");
     desk.runs = [...desk.runs, job.id];
     this.place = this.proposals.length; // where its picture will be
   }
@@ -180,12 +179,41 @@ class Runs {
     if (!waiting || desk?.id !== waiting.document) return;
     this.waiting = null;
     try {
+      if (!catalogue.models.length) await catalogue.load();
       this.#sent(desk, await waiting.send());
     } catch (error) {
-      if (error instanceof Unreachable) this.waiting = waiting;
-      else notify(sentence(error), "bad");
+      if (error instanceof Unreachable) {
+        this.waiting = waiting;
+        return;
+      }
+      keep(nameOf(desk), "");
+      notify(sentence(error), "bad");
     }
   }
+}
+
+/** Where this browser keeps that a document has a run that could not be sent. */
+function nameOf(desk: Desk): string {
+  return `waiting.${desk.id}`;
+}
+
+/** Sends the run of the painting as it is now, once, however often it is called. */
+async function sender(desk: Desk, key: string, seed: number): Promise<() => Promise<StudioJob>> {
+  const still = await frozen(desk);
+  const ask = () => {
+    const model = catalogue.model(still.settings.model);
+    if (!model) throw new Unreachable(); // what the server offers is not known yet
+    return requestOf(still, (id) => catalogue.method(id), model.name, { seed });
+  };
+  return async () => {
+    try {
+      return await jobs.submit(await ask(), key);
+    } catch (error) {
+      if (!(error instanceof Refusal && error.field === "recipe.methods")) throw error;
+      api.forget(); // a picture that was sent is no longer there
+      return jobs.submit(await ask(), newId());
+    }
+  };
 }
 
 function keyOf(proposal: Proposal): string {

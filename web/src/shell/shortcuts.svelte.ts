@@ -39,6 +39,10 @@ function types(target: EventTarget | null): boolean {
   return target instanceof HTMLTextAreaElement || target instanceof HTMLSelectElement || target.isContentEditable;
 }
 
+function acts(target: EventTarget | null): boolean {
+  return target instanceof Element && target.closest("button, a, select, summary, [role=option]") !== null;
+}
+
 class Shortcuts {
   list = $state.raw<readonly Shortcut[]>([]);
 
@@ -51,6 +55,7 @@ class Shortcuts {
   press(event: KeyboardEvent): void {
     if (event.defaultPrevented || event.isComposing) return;
     const keys = pressed(event);
+    if ((keys === "enter" || keys === "space") && acts(event.target)) return; // it is what is pressed
     const typing = types(event.target) || document.querySelector("dialog[open]") !== null;
     const found = this.list.findLast(
       (shortcut) => shortcut.keys === keys && (!typing || shortcut.typing) && (shortcut.when?.() ?? true),
