@@ -180,9 +180,50 @@ def qwen3(folder: Path, width: int) -> tuple[Any, Any]:
     return scrambled(Qwen3Model(config), 7), tokens
 
 
+def qwen2_vl(width: int) -> Any:
+    """Qwen2.5-VL, whose words alone are read."""
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": 264, "hidden_size": width, "intermediate_size": 2 * width,
+            "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
+            "max_position_embeddings": 1024,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6,
+                                "mrope_section": [2, 2, 2]},
+        },
+        vision_config={
+            "depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2,
+            "out_hidden_size": width, "fullatt_block_indexes": [0],
+        },
+        image_token_id=260, video_token_id=261, vision_start_token_id=262, vision_end_token_id=263,
+    )  # fmt: skip
+    return scrambled(Qwen2_5_VLForConditionalGeneration(config), 7)
+
+
+def frames_autoencoder() -> Any:
+    """Qwen-Image's, of one frame."""
+    from diffusers import AutoencoderKLQwenImage
+
+    vae = AutoencoderKLQwenImage(
+        base_dim=8, z_dim=4, dim_mult=[1, 1, 2], num_res_blocks=1,
+        temperal_downsample=[False, True],
+        latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[0.8, 1.1, 0.9, 1.2],
+    )  # fmt: skip
+    scrambled(vae, 1)
+    with torch.no_grad():  # posterior of variance e^-30
+        vae.quant_conv.weight[4:] = 0
+        vae.quant_conv.bias[4:] = -30
+    return vae
+
+
+FLOWS = (
+    "sd3", "sd3-without-t5", "flux-dev", "flux-schnell", "zimage", "zimage-turbo", "qwen"
+)  # fmt: skip
+
+
 def flow(folder: Path, kind: str) -> Any:
-    """The pipeline "sd3", "sd3-without-t5", "flux-dev", "flux-schnell", "zimage" or "zimage-turbo",
-    saved to the folder."""
+    """A pipeline of FLOWS, saved to the folder."""
     import diffusers
 
     family, _, variant = kind.partition("-")
@@ -226,6 +267,20 @@ def flow(folder: Path, kind: str) -> Any:
             ), 3),
         }  # fmt: skip
         pipe = diffusers.ZImagePipeline(**parts)
+    elif family == "qwen":
+        _, tokens = qwen3(folder / "letters", 24)
+        parts = {
+            "vae": frames_autoencoder(), "tokenizer": tokens, "text_encoder": qwen2_vl(24),
+            "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(
+                use_dynamic_shifting=True, base_image_seq_len=4, max_image_seq_len=64,
+                max_shift=0.9, shift_terminal=0.02,
+            ),
+            "transformer": scrambled(diffusers.QwenImageTransformer2DModel(
+                in_channels=16, out_channels=4, num_layers=2, attention_head_dim=16,
+                num_attention_heads=2, joint_attention_dim=24, axes_dims_rope=(4, 6, 6),
+            ), 3),
+        }  # fmt: skip
+        pipe = diffusers.QwenImagePipeline(**parts)
     else:
         dev = variant == "dev"
         parts |= {

@@ -14,7 +14,10 @@ from helpers import pipelines
 from helpers.pictures import photo, pixels_of
 
 PROMPT, NEGATIVE = "red cat", "a dog"
-KINDS = ("sd3", "sd3-without-t5", "flux-dev", "flux-schnell", "zimage", "zimage-turbo")
+KINDS = pipelines.FLOWS
+
+
+FAMILIES = {"sd3": "StableDiffusion3", "flux": "Flux", "zimage": "ZImage", "qwen": "QwenImage"}
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,8 @@ def given(kind: str) -> tuple[dict[str, Any], Any]:
         return {"guidance_scale": 4.0, "negative_prompt": NEGATIVE}, sf.CFG(4.0)
     if kind == "zimage":  # their scale is what is added
         return {"guidance_scale": 3.0, "negative_prompt": NEGATIVE}, sf.CFG(4.0)
+    if kind == "qwen":  # its rescaled guidance is compared apart
+        return {"true_cfg_scale": 1.0}, sf.CFG(1.0)
     if kind == "flux-dev":
         return {"guidance_scale": 2.5}, sf.DistilledGuidance(2.5)
     return {"guidance_scale": 0.0}, None
@@ -51,7 +56,8 @@ def latents_of(kind: str, noise: torch.Tensor) -> torch.Tensor:
     """As their pipeline takes them."""
     from diffusers import FluxPipeline
 
-    return FluxPipeline._pack_latents(noise, 1, 4, 8, 8) if "flux" in kind else noise
+    packed = kind.startswith(("flux", "qwen"))
+    return FluxPipeline._pack_latents(noise, 1, 4, 8, 8) if packed else noise
 
 
 def process_of(model: sf.Model, kind: str, **options: Any) -> Any:
@@ -77,7 +83,7 @@ def test_image_to_image_is_the_pipelines(made: Any, kind: str) -> None:
     import diffusers
 
     pipe, model = made(kind)
-    family = {"sd3": "StableDiffusion3", "flux": "Flux", "zimage": "ZImage"}[kind.split("-")[0]]
+    family = FAMILIES[kind.split("-")[0]]
     other = getattr(diffusers, f"{family}Img2ImgPipeline")(**pipe.components)
     other.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(3)
@@ -96,6 +102,27 @@ def close(ours: torch.Tensor, theirs: torch.Tensor, most: float = 1e-4) -> None:
     assert ours.shape == theirs.shape
     assert float((ours - theirs).abs().max()) < most
     assert float(theirs.std()) > 0.02, "a picture of one colour would prove nothing"
+
+
+def test_qwen_images_guidance_is_theirs_but_for_its_rescaling(
+    made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Theirs brings every token back to the length it has without guidance, ours does not."""
+    pipe, model = made("qwen")
+    noise = noise_of("qwen")
+    norm = torch.norm
+
+    def one_of_tokens(*given: Any, **named: Any) -> torch.Tensor:
+        return torch.ones(()) if named.get("dim") == -1 else norm(*given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "norm", one_of_tokens)
+        theirs = pipe(
+            PROMPT, negative_prompt=NEGATIVE, true_cfg_scale=3.0, height=32, width=32,
+            latents=latents_of("qwen", noise), num_inference_steps=5, output_type="pt",
+        ).images  # fmt: skip
+    process = model.process(PROMPT, negative=NEGATIVE, size=32, steps=5) | sf.CFG(3.0)
+    close(pixels_of(process, noise), theirs)
 
 
 RANK = 2
@@ -117,7 +144,7 @@ def low_rank(net: torch.nn.Module, ends: tuple[str, ...]) -> dict[str, torch.Ten
     return tensors
 
 
-@pytest.mark.parametrize("kind", ["sd3", "flux-dev", "zimage"])
+@pytest.mark.parametrize("kind", ["sd3", "flux-dev", "zimage", "qwen"])
 def test_a_lora_file_changes_the_picture_as_in_the_pipeline(
     made: Any, kind: str, tmp_path: Path
 ) -> None:

@@ -22,7 +22,8 @@ from sfumato.models import hooks
 
 @dataclass(frozen=True, eq=False)
 class Latents:
-    """state = (latent - mean) / std * scale, of an AutoencoderKL, AutoencoderTiny or VQModel.
+    """state = (latent - mean) / std * scale, of an AutoencoderKL, AutoencoderTiny or VQModel, or of
+    a video's autoencoder, to which a picture is one frame.
 
     Encoding takes the mode of the posterior, so the same picture has always the same latent. The
     autoencoder works in float32 whatever the network's type: in float16 that of SDXL overflows,
@@ -49,21 +50,29 @@ class Latents:
 
         return cls(
             autoencoder,
-            float(config.scaling_factor),
+            float(getattr(config, "scaling_factor", None) or 1.0),
             float(getattr(config, "shift_factor", None) or 0.0),
             column("latents_mean"),
             column("latents_std"),
         )
 
     @property
+    def of_video(self) -> bool:
+        """Whether pictures and latents have an axis of frames."""
+        return hasattr(self.autoencoder.config, "temperal_downsample")
+
+    @property
     def stride(self) -> int:
         config = self.autoencoder.config
+        if self.of_video:
+            return int(2 ** len(config.temperal_downsample))
         blocks = getattr(config, "block_out_channels", None) or config.encoder_block_out_channels
         return int(2 ** (len(blocks) - 1))
 
     @property
     def channels(self) -> int:
-        return int(self.autoencoder.config.latent_channels)
+        config = self.autoencoder.config
+        return int(config.z_dim if self.of_video else config.latent_channels)
 
     def encode(self, pixels: Tensor) -> Tensor:
         return torch.cat([self._encode(row) for row in torch.split(pixels.float(), 1)])
@@ -72,9 +81,11 @@ class Latents:
         return torch.cat([self._decode(row) for row in torch.split(state.float(), 1)])
 
     def _encode(self, pixels: Tensor) -> Tensor:
-        encoded = self.autoencoder.encode(pixels)
+        encoded = self.autoencoder.encode(pixels[:, :, None] if self.of_video else pixels)
         latent: Tensor
         latent = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+        if self.of_video:
+            latent = latent[:, :, 0]
         latent = latent - self.shift
         if self.mean is not None and self.std is not None:
             latent = (latent - self.mean) / self.std
@@ -84,7 +95,11 @@ class Latents:
         latent = state / self.scale
         if self.mean is not None and self.std is not None:
             latent = latent * self.std + self.mean
-        pixels: Tensor = self.autoencoder.decode(latent + self.shift).sample
+        latent = latent + self.shift
+        if self.of_video:
+            frames: Tensor = self.autoencoder.decode(latent[:, :, None]).sample
+            return frames[:, :, 0]
+        pixels: Tensor = self.autoencoder.decode(latent).sample
         return pixels
 
 

@@ -114,3 +114,18 @@ class Autoencoder(Foreign):
     shift_factor: Annotated[float, Range(-1e4, 1e4)] | None = None
     latents_mean: Annotated[list[float], Field(max_length=64)] | None = None
     latents_std: Annotated[list[Annotated[float, Range(gt=0)]], Field(max_length=64)] | None = None
+
+
+class Frames(Foreign):
+    """The sizes of AutoencoderKLQwenImage, a video's autoencoder of which one frame is used."""
+
+    base_dim: Width = 96
+    z_dim: Channels = 16
+    dim_mult: Annotated[list[Depth], Levels] = [1, 2, 4, 4]
+    num_res_blocks: Layers = 2
+    attn_scales: Annotated[list[Factor], Field(max_length=12)] = []
+    temperal_downsample: Annotated[list[bool], Levels] = [False, True, True]
+    dropout: Annotated[float, Range(0, 1)] = 0
+    input_channels: Literal[3] = 3
+    latents_mean: Annotated[list[float], Field(max_length=64)] | None = None
+    latents_std: Annotated[list[Annotated[float, Range(gt=0)]], Field(max_length=64)] | None = None

@@ -93,6 +93,15 @@ def qwen3(
     return tokenizer, pipeline.qwen3(folder / "text_encoder", choice, digest)
 
 
+def qwen2(
+    folder: Path, classes: Mapping[str, str], choice: Choice, digest: Any
+) -> tuple[Tokenizer, Any]:
+    """Qwen2.5-VL's words alone as a reader of prompts, and its tokenizer."""
+    class_of(folder, "text_encoder", classes, ("Qwen2_5_VLForConditionalGeneration",))
+    tokenizer = transformers.tokenizer(folder / "tokenizer")
+    return tokenizer, pipeline.qwen2(folder / "text_encoder", choice, digest)
+
+
 def class_of(folder: Path, part: str, classes: Mapping[str, str], known: tuple[str, ...]) -> str:
     """The class that a pipeline names for a part, which is one of those known."""
     kind = classes.get(part)
