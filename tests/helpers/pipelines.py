@@ -218,25 +218,31 @@ def frames_autoencoder() -> Any:
 
 
 FLOWS = (
-    "sd3", "sd3-without-t5", "flux-dev", "flux-schnell", "zimage", "zimage-turbo", "qwen"
+    "sd3", "sd3-without-t5", "sd3-wide", "flux-dev", "flux-schnell", "zimage", "zimage-turbo", "qwen"
 )  # fmt: skip
 
 
+def channels_of(kind: str) -> int:
+    """Of a pipeline's latents."""
+    return 16 if kind.endswith("wide") else 4
+
+
 def flow(folder: Path, kind: str) -> Any:
-    """A pipeline of FLOWS, saved to the folder."""
+    """A pipeline of FLOWS, saved to the folder; "wide" has latents of 16 channels."""
     import diffusers
 
     family, _, variant = kind.partition("-")
+    channels = channels_of(kind)
     vae = diffusers.AutoencoderKL(
         block_out_channels=(8, 8, 16), down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3, latent_channels=4, norm_num_groups=4,
-        sample_size=32, scaling_factor=1.5, shift_factor=0.06, use_quant_conv=False,
+        up_block_types=("UpDecoderBlock2D",) * 3, latent_channels=channels,
+        norm_num_groups=4, sample_size=32, scaling_factor=1.5, shift_factor=0.06, use_quant_conv=False,
         use_post_quant_conv=False,
     )  # fmt: skip
     scrambled(vae, 1)
     with torch.no_grad():  # posterior of variance e^-30
-        vae.encoder.conv_out.weight[4:] = 0
-        vae.encoder.conv_out.bias[4:] = -30
+        vae.encoder.conv_out.weight[channels:] = 0
+        vae.encoder.conv_out.bias[channels:] = -30
     text, tokens = t5(folder / "pieces", 80)
     parts: dict[str, Any] = {"vae": vae, "tokenizer": tokenizer(folder / "words")}
     if family == "sd3":
@@ -244,11 +250,11 @@ def flow(folder: Path, kind: str) -> Any:
             "text_encoder": encoder(32, projected=True),
             "text_encoder_2": encoder(48, projected=True),
             "tokenizer_2": tokenizer(folder / "words2", pad_token="!"),
-            "text_encoder_3": None if variant else text,
-            "tokenizer_3": None if variant else tokens,
+            "text_encoder_3": None if variant == "without-t5" else text,
+            "tokenizer_3": None if variant == "without-t5" else tokens,
             "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
             "transformer": scrambled(diffusers.SD3Transformer2DModel(
-                sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_layers=2,
+                sample_size=8, patch_size=2, in_channels=channels, out_channels=channels, num_layers=2,
                 attention_head_dim=8, num_attention_heads=2, joint_attention_dim=80,
                 caption_projection_dim=16, pooled_projection_dim=80, pos_embed_max_size=16,
                 qk_norm="rms_norm", dual_attention_layers=(0,),
