@@ -218,7 +218,8 @@ def frames_autoencoder() -> Any:
 
 
 FLOWS = (
-    "sd3", "sd3-without-t5", "sd3-wide", "flux-dev", "flux-schnell", "zimage", "zimage-turbo", "qwen"
+    "sd3", "sd3-without-t5", "sd3-wide", "flux-dev", "flux-schnell", "zimage", "zimage-turbo",
+    "qwen",
 )  # fmt: skip
 
 
@@ -236,8 +237,8 @@ def flow(folder: Path, kind: str) -> Any:
     vae = diffusers.AutoencoderKL(
         block_out_channels=(8, 8, 16), down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3, latent_channels=channels,
-        norm_num_groups=4, sample_size=32, scaling_factor=1.5, shift_factor=0.06, use_quant_conv=False,
-        use_post_quant_conv=False,
+        norm_num_groups=4, sample_size=32, scaling_factor=1.5, shift_factor=0.06,
+        use_quant_conv=False, use_post_quant_conv=False,
     )  # fmt: skip
     scrambled(vae, 1)
     with torch.no_grad():  # posterior of variance e^-30
@@ -254,8 +255,8 @@ def flow(folder: Path, kind: str) -> Any:
             "tokenizer_3": None if variant == "without-t5" else tokens,
             "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
             "transformer": scrambled(diffusers.SD3Transformer2DModel(
-                sample_size=8, patch_size=2, in_channels=channels, out_channels=channels, num_layers=2,
-                attention_head_dim=8, num_attention_heads=2, joint_attention_dim=80,
+                sample_size=8, patch_size=2, in_channels=channels, out_channels=channels,
+                num_layers=2, attention_head_dim=8, num_attention_heads=2, joint_attention_dim=80,
                 caption_projection_dim=16, pooled_projection_dim=80, pos_embed_max_size=16,
                 qk_norm="rms_norm", dual_attention_layers=(0,),
             ), 3),
@@ -288,7 +289,9 @@ def flow(folder: Path, kind: str) -> Any:
         }  # fmt: skip
         pipe = diffusers.QwenImagePipeline(**parts)
     else:
-        dev = variant == "dev"
+        dev = variant != "schnell"
+        tokens_of = 4 * channels
+        known = tokens_of + 4 * STRIDE**2 if variant == "fill" else 0
         parts |= {
             "text_encoder": encoder(32), "text_encoder_2": text, "tokenizer_2": tokens,
             "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(
@@ -296,12 +299,14 @@ def flow(folder: Path, kind: str) -> Any:
                 max_image_seq_len=64,
             ),
             "transformer": scrambled(diffusers.FluxTransformer2DModel(
-                patch_size=1, in_channels=16, num_layers=1, num_single_layers=1,
+                patch_size=1, in_channels=tokens_of + known, num_layers=1, num_single_layers=1,
+                out_channels=tokens_of if known else None,
                 attention_head_dim=16, num_attention_heads=2, joint_attention_dim=80,
                 pooled_projection_dim=32, guidance_embeds=dev, axes_dims_rope=(4, 4, 8),
             ), 3),
         }  # fmt: skip
-        pipe = diffusers.FluxPipeline(**parts)
+        name = {"fill": "FluxFillPipeline", "kontext": "FluxKontextPipeline"}
+        pipe = getattr(diffusers, name.get(variant, "FluxPipeline"))(**parts)
     pipe.set_progress_bar_config(disable=True)
     pipe.save_pretrained(folder / "pipeline")
     return pipe

@@ -43,7 +43,7 @@ def given(kind: str) -> tuple[dict[str, Any], Any]:
         return {"guidance_scale": 3.0, "negative_prompt": NEGATIVE}, sf.CFG(4.0)
     if kind == "qwen":  # its rescaled guidance is compared apart
         return {"true_cfg_scale": 1.0}, sf.CFG(1.0)
-    if kind == "flux-dev":
+    if kind in ("flux-dev", "flux-fill", "flux-kontext"):
         return {"guidance_scale": 2.5}, sf.DistilledGuidance(2.5)
     return {"guidance_scale": 0.0}, None
 
@@ -130,6 +130,26 @@ def test_inpainting_is_the_pipelines(made: Any, kind: str, strength: float) -> N
     if strength < 1:
         process = process | sf.SDEdit(photo(), t0=strength)
     close(pixels_of(process, noise), theirs)
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.6])
+def test_fluxs_fill_reads_the_known_part_as_in_the_pipeline(made: Any, strength: float) -> None:
+    pipe, model = made("flux-fill")
+    generator = torch.Generator().manual_seed(3)
+    theirs = pipe(
+        PROMPT, image=photo(), mask_image=mask_of(CELLS), strength=strength, height=32, width=32,
+        num_inference_steps=5, generator=generator, output_type="pt", **given("flux-fill")[0],
+    ).images  # fmt: skip
+    generator.manual_seed(3)
+    normal("flux-fill", generator)  # their sample of the posterior, which is its mode
+    noise = normal("flux-fill", generator)
+    process = process_of(model, "flux-fill", spacing="model")
+    process = process | sf.Inpaint(photo(), mask=mask_of(CELLS))
+    if strength < 1:
+        process = process | sf.SDEdit(photo(), t0=strength)
+    close(pixels_of(process, noise), theirs)
+    drawn = model.process(PROMPT, size=32, steps=2)  # of a grey picture
+    assert pixels_of(drawn, noise).std() > 0.02
 
 
 def close(ours: torch.Tensor, theirs: torch.Tensor, most: float = 1e-4) -> None:

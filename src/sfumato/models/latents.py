@@ -131,6 +131,23 @@ class LayerContext:
         return args, {**kwargs, "encoder_hidden_states": context[:, self.layer]}
 
 
+def canvas(
+    x: Tensor, cond: Mapping[str, Tensor], space: Space, blanks: dict[tuple[int, int], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Mask (1 = to be drawn) and what is known of the picture, as states; without a canvas grey.
+
+    blanks: where the grey pictures of a space are kept by their sizes.
+    """
+    if "inpaint_mask" in cond:
+        return 1 - cond["inpaint_mask"].to(x), cond["inpaint_image"].to(x)
+    height, width = x.shape[-2:]
+    if (height, width) not in blanks:
+        sides = height * space.stride, width * space.stride
+        blanks[height, width] = space.encode(x.new_zeros(1, 3, *sides))
+    blank = blanks[height, width].to(x)
+    return torch.ones_like(x[:, :1]), blank.expand(len(x), *blank.shape[1:])
+
+
 @dataclass(frozen=True, eq=False)
 class Conditional:
     """A UNet2DConditionModel. Conditions: "context" (B, L, D), or (B, N, L, D) where each of its N
@@ -194,14 +211,7 @@ class Conditional:
 
     def canvas(self, x: Tensor, cond: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Mask (1 = to be drawn) and what is known of the picture, as states."""
-        if "inpaint_mask" in cond:
-            return 1 - cond["inpaint_mask"].to(x), cond["inpaint_image"].to(x)
-        height, width = x.shape[-2:]
-        if (height, width) not in self.blanks:
-            sides = height * self.space.stride, width * self.space.stride
-            self.blanks[height, width] = self.space.encode(x.new_zeros(1, 3, *sides))
-        blank = self.blanks[height, width].to(x)
-        return torch.ones_like(x[:, :1]), blank.expand(len(x), *blank.shape[1:])
+        return canvas(x, cond, self.space, self.blanks)
 
     def sizes(self, x: Tensor) -> Tensor:
         """SDXL's (height, width, top, left, height, width): of the picture that is made, uncut."""

@@ -23,7 +23,7 @@ from sfumato.models.loaders.flow_parts import Flow
 from sfumato.models.model import Model
 from sfumato.models.shifts import Shifted
 
-Load = Callable[[Path, Mapping[str, str], Choice, Any, FlowScheduler], Flow]
+Load = Callable[[Path, Mapping[str, str], Choice, Any, FlowScheduler, Latents], Flow]
 FAMILIES: Mapping[str, Load] = {
     "FluxTransformer2DModel": flux.load,
     "QwenImageTransformer2DModel": qwen_image.load,
@@ -45,8 +45,8 @@ def load(name: str, folder: Path, classes: Mapping[str, str], choice: Choice) ->
     if "vae" not in classes:
         raise SfumatoError(f"{folder}: the pipeline has no vae")
     vae = pipeline.autoencoder(folder / "vae", classes["vae"], choice, digest)
-    family = FAMILIES[kind](folder, classes, choice, digest, published)
     space = Latents.of(vae)
+    family = FAMILIES[kind](folder, classes, choice, digest, published, space)
     network: Any = family.network
     table = published.num_train_timesteps
     native, multiple = family.cells * space.stride, family.patch * space.stride

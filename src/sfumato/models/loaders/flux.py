@@ -1,13 +1,13 @@
-"""Flux.1, dev and schnell: its transformer as a network, and its prompts.
+"""Flux.1, dev, schnell and Fill: its transformer as a network, and its prompts.
 
-CLIP gives the pooled vector alone, T5 the rows. dev was distilled from a guided model, and reads
-how strongly it was guided as a number ("guidance").
+CLIP gives the pooled vector alone, T5 the rows. dev and Fill were distilled from a guided model,
+and read how strongly it was guided as a number ("guidance").
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ from torch import Tensor
 
 from sfumato.core.denoiser import Cond, Traits
 from sfumato.core.errors import SfumatoError
+from sfumato.core.spaces import Space
 from sfumato.models.card import Defaults
 from sfumato.models.devices import Choice
 from sfumato.models.encoders import LOCK, Encoder
 from sfumato.models.files import pipeline, transformers
 from sfumato.models.files.flow_schedulers import FlowScheduler
 from sfumato.models.files.spans import Spans
+from sfumato.models.latents import Latents, canvas
 from sfumato.models.loaders.flow_parts import (
     Flow,
     clip_encoder,
@@ -44,11 +46,14 @@ class Network:
     """FluxTransformer2DModel. Conditions: "context" (B, L, D), "pooled" (B, P), maybe "guidance"
     (B,), the scale that a distilled network is told.
 
-    It reads tokens of 2x2 cells, and t itself.
+    It reads tokens of 2x2 cells, and t itself. Fill reads beside them the known part of a picture
+    and a mask of its pixels, of which all in a cell are alike here; without a canvas grey.
     """
 
     net: Any
     config: Traits
+    space: Space | None = None
+    blanks: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -66,8 +71,14 @@ class Network:
             guidance = cond["guidance"].to(x.device, torch.float32)
         context = cond["context"].to(self.dtype)
         height, width = (side // PATCH for side in x.shape[-2:])
+        tokens = packed(x, PATCH)
+        if self.space is not None:
+            mask, known = canvas(x, cond, self.space, self.blanks)
+            pixels = mask.expand(-1, self.space.stride**2, -1, -1)
+            parts = (known, pixels.expand(len(x), -1, -1, -1))
+            tokens = torch.cat([tokens, *(packed(part, PATCH) for part in parts)], dim=-1)
         output: Tensor = self.net(
-            hidden_states=packed(x, PATCH).to(self.dtype),
+            hidden_states=tokens.to(self.dtype),
             timestep=time.to(self.dtype),
             guidance=guidance,
             pooled_projections=cond["pooled"].to(self.dtype),
@@ -119,32 +130,40 @@ class Prompts:
 
 
 def load(
-    folder: Path, classes: Mapping[str, str], choice: Choice, digest: Any, scheduler: FlowScheduler
+    folder: Path,
+    classes: Mapping[str, str],
+    choice: Choice,
+    digest: Any,
+    scheduler: FlowScheduler,
+    space: Latents,
 ) -> Flow:
     """The parts of a pipeline's folder."""
     config = transformers.transformer(transformers.Flux, folder / "transformer" / "config.json")
-    if config.out_channels not in (None, config.in_channels):
+    said = config.out_channels or config.in_channels
+    fill = config.in_channels == 2 * said + (PATCH * space.stride) ** 2
+    if config.in_channels != said and not fill:
         raise SfumatoError(
-            f"{folder}: reads {config.in_channels} channels and says {config.out_channels}; Flux's "
-            "fill and control networks are not supported, dev and schnell are"
+            f"{folder}: reads {config.in_channels} channels and says {said}; Flux's control "
+            "networks are not supported, dev, schnell and Fill are"
         )
     net = pipeline.transformer(folder / "transformer", classes["transformer"], choice, digest)
     distilled = config.guidance_embeds
     guidance: tuple[dict[str, Any], ...] = ()
     if distilled:
-        guidance = ({"method": "distilled_guidance", "scale": 3.5},)
+        guidance = ({"method": "distilled_guidance", "scale": 30.0 if fill else 3.5},)
+    variant = "Fill" if fill else "dev" if distilled else "schnell"
     return Flow(
-        Network(net, Traits(distilled=distilled)),
+        Network(net, Traits(distilled=distilled, inpaint=fill), space if fill else None),
         Prompts(
             clip_encoder(folder, "text_encoder", classes, choice, digest),
             t5_encoder(folder, "text_encoder_2", classes, choice, digest, ROWS),
             distilled,
         ),
-        title=f"Flux.1 {'dev' if distilled else 'schnell'}",
+        title=f"Flux.1 {variant}",
         patch=PATCH,
         ramp="even",
         cells=CELLS,
         most_cells=MOST_CELLS,
-        defaults=Defaults(28 if distilled else 4, "ddim", "shifted", guidance),
+        defaults=Defaults(50 if fill else 28 if distilled else 4, "ddim", "shifted", guidance),
         code=lambda t: t,
     )
