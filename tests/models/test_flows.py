@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 import sfumato as sf
 from helpers import pipelines
 from helpers.pictures import mask_of, photo, pixels_of
+from sfumato.core.errors import SfumatoError
 
 PROMPT, NEGATIVE = "red cat", "a dog"
 KINDS = pipelines.FLOWS
@@ -150,6 +151,33 @@ def test_fluxs_fill_reads_the_known_part_as_in_the_pipeline(made: Any, strength:
     close(pixels_of(process, noise), theirs)
     drawn = model.process(PROMPT, size=32, steps=2)  # of a grey picture
     assert pixels_of(drawn, noise).std() > 0.02
+
+
+def test_kontext_reads_a_reference_as_in_the_pipeline(made: Any) -> None:
+    pipe, model = made("flux-kontext")
+    noise, told = noise_of("flux-kontext"), given("flux-kontext")[0]
+    theirs = pipe(
+        prompt=PROMPT, image=photo(), latents=latents_of("flux-kontext", noise), height=32, width=32,
+        num_inference_steps=5, output_type="pt", max_area=32**2, _auto_resize=False, **told,
+    ).images  # fmt: skip
+    process = process_of(model, "flux-kontext") | sf.Reference(photo())
+    close(pixels_of(process, noise), theirs)
+    plain = pixels_of(process_of(model, "flux-kontext"), noise)
+    assert float((plain - theirs).abs().max()) > 0.02, "a reference that nothing reads"
+
+
+def test_a_reference_of_another_shape_gives_the_result_its_shape(made: Any) -> None:
+    _, model = made("flux-kontext")
+    picture = photo(48, 32)
+    process = model.process(PROMPT, steps=1, n=2) | sf.Reference(picture) | sf.CFG(2.0)
+    assert process.sample(1).images[0].size == picture.size
+
+
+def test_networks_that_read_no_picture_refuse_a_reference(made: Any) -> None:
+    _, model = made("flux-dev")
+    process = process_of(model, "flux-dev") | sf.Reference(photo())
+    with pytest.raises(SfumatoError, match="reads no picture"):
+        process.begin()
 
 
 def close(ours: torch.Tensor, theirs: torch.Tensor, most: float = 1e-4) -> None:

@@ -1,7 +1,7 @@
-"""Flux.1, dev, schnell and Fill: its transformer as a network, and its prompts.
+"""Flux.1, dev, schnell, Fill and Kontext: its transformer as a network, and its prompts.
 
-CLIP gives the pooled vector alone, T5 the rows. dev and Fill were distilled from a guided model,
-and read how strongly it was guided as a number ("guidance").
+CLIP gives the pooled vector alone, T5 the rows. All but schnell were distilled from a guided
+model, and read how strongly it was guided as a number ("guidance").
 """
 
 from __future__ import annotations
@@ -39,12 +39,13 @@ ROWS = 512
 PATCH = 2
 CELLS = 128  # a side of the native picture; the network's positions have no end
 MOST_CELLS = 256
+SCALES = {"Fill": 30.0, "Kontext": 2.5}  # of guidance; the others take 3.5
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
     """FluxTransformer2DModel. Conditions: "context" (B, L, D), "pooled" (B, P), maybe "guidance"
-    (B,), the scale that a distilled network is told.
+    (B,), the scale that a distilled network is told, maybe "reference" (B, C, H, W), a picture.
 
     It reads tokens of 2x2 cells, and t itself. Fill reads beside them the known part of a picture
     and a mask of its pixels, of which all in a cell are alike here; without a canvas grey.
@@ -77,6 +78,12 @@ class Network:
             pixels = mask.expand(-1, self.space.stride**2, -1, -1)
             parts = (known, pixels.expand(len(x), -1, -1, -1))
             tokens = torch.cat([tokens, *(packed(part, PATCH) for part in parts)], dim=-1)
+        at = places(height, width)
+        if "reference" in cond:  # its tokens stand behind the state's, in a plane of their own
+            picture = cond["reference"].to(x)
+            tokens = torch.cat([tokens, packed(picture, PATCH)], dim=1)
+            rows, columns = (side // PATCH for side in picture.shape[-2:])
+            at = torch.cat([at, places(rows, columns, plane=1)])
         output: Tensor = self.net(
             hidden_states=tokens.to(self.dtype),
             timestep=time.to(self.dtype),
@@ -84,9 +91,9 @@ class Network:
             pooled_projections=cond["pooled"].to(self.dtype),
             encoder_hidden_states=context,
             txt_ids=context.new_zeros(context.shape[1], 3),
-            img_ids=places(height, width).to(context),
+            img_ids=at.to(context),
         ).sample
-        return unpacked(output, height, width, PATCH)
+        return unpacked(output[:, : height * width], height, width, PATCH)
 
     def lora_names(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Files of kohya's scripts, of XLabs and of fal have names of their own."""
@@ -99,10 +106,10 @@ class Network:
         return tensors
 
 
-def places(height: int, width: int) -> Tensor:
-    """(height width, 3): 0, row and column of each token."""
+def places(height: int, width: int, plane: int = 0) -> Tensor:
+    """(height width, 3): plane, row and column of each token."""
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    return torch.stack([torch.zeros_like(rows), rows, columns], dim=-1).flatten(0, 1)
+    return torch.stack([torch.full_like(rows, plane), rows, columns], dim=-1).flatten(0, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,16 +151,21 @@ def load(
     if config.in_channels != said and not fill:
         raise SfumatoError(
             f"{folder}: reads {config.in_channels} channels and says {said}; Flux's control "
-            "networks are not supported, dev, schnell and Fill are"
+            "networks are not supported, dev, schnell, Fill and Kontext are"
         )
     net = pipeline.transformer(folder / "transformer", classes["transformer"], choice, digest)
     distilled = config.guidance_embeds
+    reads = classes["_class_name"].startswith("FluxKontext")
+    variant = "Fill" if fill else "Kontext" if reads else "dev" if distilled else "schnell"
     guidance: tuple[dict[str, Any], ...] = ()
     if distilled:
-        guidance = ({"method": "distilled_guidance", "scale": 30.0 if fill else 3.5},)
-    variant = "Fill" if fill else "dev" if distilled else "schnell"
+        guidance = ({"method": "distilled_guidance", "scale": SCALES.get(variant, 3.5)},)
     return Flow(
-        Network(net, Traits(distilled=distilled, inpaint=fill), space if fill else None),
+        Network(
+            net,
+            Traits(distilled=distilled, inpaint=fill, reference=reads),
+            space if fill else None,
+        ),
         Prompts(
             clip_encoder(folder, "text_encoder", classes, choice, digest),
             t5_encoder(folder, "text_encoder_2", classes, choice, digest, ROWS),
