@@ -153,7 +153,7 @@ def t5(folder: Path, width: int) -> tuple[Any, Any]:
     return scrambled(T5EncoderModel(config), 6), tokens
 
 
-def qwen3(folder: Path, width: int) -> tuple[Any, Any]:
+def qwen3(folder: Path, width: int, layers: int = 3, ending: str = "") -> tuple[Any, Any]:
     """Qwen3 and a tokenizer of single bytes with its chat template, saved to the folder."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
@@ -171,10 +171,12 @@ def qwen3(folder: Path, width: int) -> tuple[Any, Any]:
     )  # fmt: skip
     tokens.chat_template = (
         "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}"
-        "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+        "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
+        + ending
+        + "{% endif %}"
     )
     config = Qwen3Config(
-        vocab_size=264, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=3,
+        vocab_size=264, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers,
         num_attention_heads=2, num_key_value_heads=1, head_dim=8, max_position_embeddings=1024,
     )  # fmt: skip
     return scrambled(Qwen3Model(config), 7), tokens
@@ -219,13 +221,13 @@ def frames_autoencoder() -> Any:
 
 FLOWS = (
     "sd3", "sd3-without-t5", "sd3-wide", "flux-dev", "flux-schnell", "zimage", "zimage-turbo",
-    "qwen",
+    "qwen", "flux2", "flux2-base",
 )  # fmt: skip
 
 
 def channels_of(kind: str) -> int:
     """Of a pipeline's latents."""
-    return 16 if kind.endswith("wide") else 4
+    return 16 if kind.endswith("wide") or kind.startswith("flux2") else 4
 
 
 def flow(folder: Path, kind: str) -> Any:
@@ -274,6 +276,29 @@ def flow(folder: Path, kind: str) -> Any:
             ), 3),
         }  # fmt: skip
         pipe = diffusers.ZImagePipeline(**parts)
+    elif family == "flux2":
+        text, tokens = qwen3(folder / "letters", 16, 27, "<think>\n\n</think>\n\n")
+        vae = diffusers.AutoencoderKLFlux2(
+            block_out_channels=(8, 16), down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, norm_num_groups=4,
+            sample_size=32,
+        )  # fmt: skip
+        scrambled(vae, 1)
+        with torch.no_grad():
+            vae.bn.running_mean.add_(torch.linspace(-0.3, 0.3, 16))
+            vae.bn.running_var.mul_(torch.linspace(0.7, 1.4, 16))
+        parts = {
+            "vae": vae, "text_encoder": text, "tokenizer": tokens,
+            "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(
+                shift=3.0, use_dynamic_shifting=True
+            ),
+            "transformer": scrambled(diffusers.Flux2Transformer2DModel(
+                in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16,
+                num_attention_heads=2, joint_attention_dim=48, timestep_guidance_channels=32,
+                axes_dims_rope=(4, 4, 4, 4), guidance_embeds=False,
+            ), 3),
+        }  # fmt: skip
+        pipe = diffusers.Flux2KleinPipeline(**parts, is_distilled=not variant)
     elif family == "qwen":
         _, tokens = qwen3(folder / "letters", 24)
         parts = {

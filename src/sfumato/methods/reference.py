@@ -30,7 +30,7 @@ class Reference(Method):
     """The picture is read by every call, of the prompt and of what guides away from it.
 
     The result has its shape, unless the run begins from another picture. Networks that read none
-    are refused; Flux.1 Kontext reads one.
+    are refused; Flux.1 Kontext and Flux.2 Klein read one.
     """
 
     slot: ClassVar[str | None] = "reference"
@@ -47,8 +47,8 @@ class Reference(Method):
     def bind_tap(self, run: Run) -> Tap:
         if not traits(run.process.denoiser.network).reference:
             raise SfumatoError(
-                "reference: this model's network reads no picture; Flux.1 Kontext does, and "
-                "sdedit begins from one on any model"
+                "reference: this model's network reads no picture; Flux.1 Kontext and "
+                "Flux.2 Klein do, and sdedit begins from one on any model"
             )
         if self.image.is_tensor:
             state = self.image.state("reference", run.shape, run.n).to(run.device)

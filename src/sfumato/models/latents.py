@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sfumato.core.denoiser import Traits
 from sfumato.core.errors import SfumatoError
@@ -23,7 +24,8 @@ from sfumato.models import hooks
 @dataclass(frozen=True, eq=False)
 class Latents:
     """state = (latent - mean) / std * scale, of an AutoencoderKL, AutoencoderTiny or VQModel, or of
-    a video's autoencoder, to which a picture is one frame.
+    a video's autoencoder, to which a picture is one frame. patch: a state's cell is patch x patch
+    of the autoencoder's, side by side in its channels.
 
     Encoding takes the mode of the posterior, so the same picture has always the same latent. The
     autoencoder works in float32 whatever the network's type: in float16 that of SDXL overflows,
@@ -36,11 +38,17 @@ class Latents:
     shift: float = 0.0
     mean: Tensor | None = None
     std: Tensor | None = None
+    patch: int = 1
 
     @classmethod
     def of(cls, autoencoder: Any) -> Latents:
         """With the constants of its configuration."""
         config = autoencoder.config
+        norm = getattr(autoencoder, "bn", None)
+        if norm is not None:  # of Flux.2: statistics of 2x2 cells
+            mean, variance = (v.view(1, -1, 1, 1) for v in (norm.running_mean, norm.running_var))
+            std = (variance + config.batch_norm_eps).sqrt()
+            return cls(autoencoder, mean=mean, std=std, patch=config.patch_size[0])
 
         def column(name: str) -> Tensor | None:
             values = getattr(config, name, None)
@@ -67,12 +75,12 @@ class Latents:
         if self.of_video:
             return int(2 ** len(config.temperal_downsample))
         blocks = getattr(config, "block_out_channels", None) or config.encoder_block_out_channels
-        return int(2 ** (len(blocks) - 1))
+        return int(2 ** (len(blocks) - 1)) * self.patch
 
     @property
     def channels(self) -> int:
         config = self.autoencoder.config
-        return int(config.z_dim if self.of_video else config.latent_channels)
+        return int(config.z_dim if self.of_video else config.latent_channels) * self.patch**2
 
     def encode(self, pixels: Tensor) -> Tensor:
         return torch.cat([self._encode(row) for row in torch.split(pixels.float(), 1)])
@@ -86,7 +94,7 @@ class Latents:
         latent = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
         if self.of_video:
             latent = latent[:, :, 0]
-        latent = latent - self.shift
+        latent = F.pixel_unshuffle(latent, self.patch) - self.shift
         if self.mean is not None and self.std is not None:
             latent = (latent - self.mean) / self.std
         return latent * self.scale
@@ -95,7 +103,7 @@ class Latents:
         latent = state / self.scale
         if self.mean is not None and self.std is not None:
             latent = latent * self.std + self.mean
-        latent = latent + self.shift
+        latent = F.pixel_shuffle(latent + self.shift, self.patch)
         if self.of_video:
             frames: Tensor = self.autoencoder.decode(latent[:, :, None]).sample
             return frames[:, :, 0]

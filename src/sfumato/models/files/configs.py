@@ -42,7 +42,7 @@ PARTS = (
 
 
 SUPPORTED = (
-    "Stable Diffusion 1.x, 2.x, XL, their inpainting variants, 3.x, Flux.1, Z-Image, "
+    "Stable Diffusion 1.x, 2.x, XL, their inpainting variants, 3.x, Flux.1, Flux.2 Klein, Z-Image, "
     "Qwen-Image, DDPM and unconditional LDM"
 )
 """Families whose pipelines are loaded."""
@@ -72,9 +72,14 @@ def pipeline_classes(path: Path) -> dict[str, str]:
 
 def empty_prompt_is_zeros(path: Path, default: bool) -> bool:
     """Whether the pipeline's empty prompt is all zeros."""
-    value = read_config(path).get("force_zeros_for_empty_prompt", default)
+    return flag(path, "force_zeros_for_empty_prompt", default)
+
+
+def flag(path: Path, name: str, default: bool = False) -> bool:
+    """A key of a pipeline's file that is true or false."""
+    value = read_config(path).get(name, default)
     if not isinstance(value, bool):
-        raise SfumatoError(f"{path}: force_zeros_for_empty_prompt = {value!r:.40}: must be a bool")
+        raise SfumatoError(f"{path}: {name} = {value!r:.40}: must be a bool")
     return value
 
 

@@ -100,6 +100,9 @@ class Autoencoder(Foreign):
     num_vq_embeddings: Annotated[int, Range(1, 1 << 20)] | None = None
     vq_embed_dim: Width | None = None
     act_fn: Word | None = None
+    batch_norm_eps: Annotated[float, Range(gt=0, lt=1)] | None = None
+    batch_norm_momentum: Annotated[float, Range(0, 1)] | None = None
+    patch_size: tuple[Literal[2], Literal[2]] | None = None
     force_upcast: bool | None = None
     latent_magnitude: Factor | None = None
     latent_shift: Annotated[float, Range(-1e4, 1e4)] | None = None

@@ -22,7 +22,9 @@ from sfumato.models.files.transformers import qwen2_config, qwen3_config, t5_con
 
 log = logging.getLogger("sfumato")
 
-AUTOENCODERS = ("AutoencoderKL", "AutoencoderKLQwenImage", "AutoencoderTiny", "VQModel")
+AUTOENCODERS = (
+    "AutoencoderKL", "AutoencoderKLFlux2", "AutoencoderKLQwenImage", "AutoencoderTiny", "VQModel"
+)  # fmt: skip
 
 LOAD_ERRORS = (*READ_ERRORS, ImportError, RecursionError)
 """What the two libraries raise on files that are damaged or of another kind."""

@@ -55,6 +55,21 @@ class Flux(Transformer):
     axes_dims_rope: tuple[Heads, Heads, Heads] = (16, 56, 56)
 
 
+class Flux2(Transformer):
+    """Flux2Transformer2DModel."""
+
+    patch_size: Literal[1] = 1
+    in_channels: Annotated[int, Range(4, 1024)] = 128
+    out_channels: Literal[None] = None
+    num_single_layers: Blocks | None = None
+    guidance_embeds: bool = True
+    timestep_guidance_channels: Annotated[int, Range(2, 16384)] = 256
+    mlp_ratio: Annotated[float, Range(gt=0, le=64)] = 3.0
+    axes_dims_rope: tuple[Heads, Heads, Heads, Heads] = (32, 32, 32, 32)
+    rope_theta: Theta = 2000
+    eps: Annotated[float, Range(gt=0, lt=1)] = 1e-6
+
+
 class ZImage(Foreign):
     """ZImageTransformer2DModel."""
 

@@ -33,7 +33,7 @@ class Flow:
     text: Reader
     title: str
     patch: int
-    ramp: Literal["even", "table"]
+    ramp: Literal["even", "table", "measured"]
     cells: int
     most_cells: int
     defaults: Defaults

@@ -18,13 +18,14 @@ from sfumato.models.devices import Choice
 from sfumato.models.files import configs, pipeline
 from sfumato.models.files.flow_schedulers import FlowScheduler, flow_scheduler
 from sfumato.models.latents import Latents
-from sfumato.models.loaders import flux, qwen_image, sd3, z_image
+from sfumato.models.loaders import flux, flux2, qwen_image, sd3, z_image
 from sfumato.models.loaders.flow_parts import Flow
 from sfumato.models.model import Model
 from sfumato.models.shifts import Shifted
 
 Load = Callable[[Path, Mapping[str, str], Choice, Any, FlowScheduler, Latents], Flow]
 FAMILIES: Mapping[str, Load] = {
+    "Flux2Transformer2DModel": flux2.load,
     "FluxTransformer2DModel": flux.load,
     "QwenImageTransformer2DModel": qwen_image.load,
     "SD3Transformer2DModel": sd3.load,
