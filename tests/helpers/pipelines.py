@@ -225,6 +225,24 @@ FLOWS = (
 )  # fmt: skip
 
 
+def pixart(folder: Path) -> Any:
+    """PixArt-Sigma's pipeline, saved to the folder."""
+    import diffusers
+
+    text, tokens = t5(folder / "pieces", 80)
+    pipe = diffusers.PixArtSigmaPipeline(
+        vae=autoencoder(), text_encoder=text, tokenizer=tokens,
+        scheduler=diffusers.DPMSolverMultistepScheduler(beta_schedule="linear"),
+        transformer=scrambled(diffusers.PixArtTransformer2DModel(
+            sample_size=8, num_layers=2, attention_head_dim=8, num_attention_heads=2,
+            in_channels=4, out_channels=8, cross_attention_dim=16, caption_channels=80,
+        ), 3),
+    )  # fmt: skip
+    pipe.set_progress_bar_config(disable=True)
+    pipe.save_pretrained(folder / "pipeline")
+    return pipe
+
+
 def channels_of(kind: str) -> int:
     """Of a pipeline's latents."""
     return 16 if kind.endswith("wide") or kind.startswith("flux2") else 4

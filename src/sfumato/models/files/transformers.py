@@ -55,6 +55,26 @@ class Flux(Transformer):
     axes_dims_rope: tuple[Heads, Heads, Heads] = (16, 56, 56)
 
 
+class PixArt(Transformer):
+    """PixArtTransformer2DModel."""
+
+    patch_size: Annotated[int, Range(1, 16)] = 2
+    in_channels: Annotated[int, Range(1, 1024)] = 4
+    sample_size: Annotated[int, Range(1, 1 << 15)] = 128
+    interpolation_scale: Annotated[int, Range(1, 64)] | None = None
+    use_additional_conditions: bool | None = None
+    caption_channels: Width | None = None
+    cross_attention_dim: Width | None = 1152
+    norm_type: Literal["ada_norm_single"] = "ada_norm_single"
+    attention_type: Literal["default"] = "default"
+
+    @property
+    def reads_sizes(self) -> bool:
+        """Where the file says nothing, the size tells."""
+        told = self.use_additional_conditions
+        return self.sample_size == 128 if told is None else told
+
+
 class Flux2(Transformer):
     """Flux2Transformer2DModel."""
 

@@ -76,12 +76,18 @@ def clip_encoder(
 
 
 def t5_encoder(
-    folder: Path, part: str, classes: Mapping[str, str], choice: Choice, digest: Any, rows: int
+    folder: Path,
+    part: str,
+    classes: Mapping[str, str],
+    choice: Choice,
+    digest: Any,
+    rows: int,
+    masked: bool = False,
 ) -> T5:
-    """T5's encoder, which gives so many rows."""
+    """T5's encoder, which gives so many rows; masked: words do not see those behind their end."""
     class_of(folder, part, classes, ("T5EncoderModel",))
     tokenizer = transformers.t5_tokenizer(folder / part.replace("text_encoder", "tokenizer"))
-    return T5(tokenizer, pipeline.t5(folder / part, choice, digest), rows)
+    return T5(tokenizer, pipeline.t5(folder / part, choice, digest), rows, masked)
 
 
 def qwen3(
