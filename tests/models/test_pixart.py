@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pytest
 import torch
 
 import sfumato as sf
 from helpers import pipelines
-from helpers.pictures import pixels_of
+from helpers.pictures import photo, pixels_of
+from sfumato.core.errors import SfumatoError
 
 
 def test_text_to_image_is_the_pipelines(tmp_path: Path) -> None:
@@ -26,3 +29,18 @@ def test_text_to_image_is_the_pipelines(tmp_path: Path) -> None:
     ours = pixels_of(process, noise)
     assert float((ours - theirs).abs().max()) < 1e-4
     assert float(theirs.std()) > 0.02
+
+
+def test_methods_run_on_it(tmp_path: Path) -> None:
+    pipelines.pixart(tmp_path)
+    model = sf.load(str(tmp_path / "pipeline"), dtype="float32")
+    process = model.process("a (red:1.3) cat", steps=2) | sf.SDEdit(photo(), t0=0.5)
+    assert process.sample(1).images[0].size == (32, 32)
+
+
+def test_networks_that_read_sizes_are_refused(tmp_path: Path) -> None:
+    pipelines.pixart(tmp_path)
+    file = tmp_path / "pipeline" / "transformer" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"use_additional_conditions": True}))
+    with pytest.raises(SfumatoError, match="networks that read sizes are not supported"):
+        sf.load(str(tmp_path / "pipeline"))
