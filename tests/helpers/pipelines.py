@@ -153,7 +153,7 @@ def t5(folder: Path, width: int) -> tuple[Any, Any]:
     return scrambled(T5EncoderModel(config), 6), tokens
 
 
-def qwen3(folder: Path, width: int) -> tuple[Any, Any]:
+def qwen3(folder: Path, width: int, layers: int = 3, ending: str = "") -> tuple[Any, Any]:
     """Qwen3 and a tokenizer of single bytes with its chat template, saved to the folder."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
@@ -171,31 +171,99 @@ def qwen3(folder: Path, width: int) -> tuple[Any, Any]:
     )  # fmt: skip
     tokens.chat_template = (
         "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}"
-        "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+        "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
+        + ending
+        + "{% endif %}"
     )
     config = Qwen3Config(
-        vocab_size=264, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=3,
+        vocab_size=264, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers,
         num_attention_heads=2, num_key_value_heads=1, head_dim=8, max_position_embeddings=1024,
     )  # fmt: skip
     return scrambled(Qwen3Model(config), 7), tokens
 
 
-def flow(folder: Path, kind: str) -> Any:
-    """The pipeline "sd3", "sd3-without-t5", "flux-dev", "flux-schnell", "zimage" or "zimage-turbo",
-    saved to the folder."""
-    import diffusers
+def qwen2_vl(width: int) -> Any:
+    """Qwen2.5-VL, whose words alone are read."""
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-    family, _, variant = kind.partition("-")
-    vae = diffusers.AutoencoderKL(
-        block_out_channels=(8, 8, 16), down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3, latent_channels=4, norm_num_groups=4,
-        sample_size=32, scaling_factor=1.5, shift_factor=0.06, use_quant_conv=False,
-        use_post_quant_conv=False,
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": 264, "hidden_size": width, "intermediate_size": 2 * width,
+            "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
+            "max_position_embeddings": 1024,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6,
+                                "mrope_section": [2, 2, 2]},
+        },
+        vision_config={
+            "depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2,
+            "out_hidden_size": width, "fullatt_block_indexes": [0],
+        },
+        image_token_id=260, video_token_id=261, vision_start_token_id=262, vision_end_token_id=263,
+    )  # fmt: skip
+    return scrambled(Qwen2_5_VLForConditionalGeneration(config), 7)
+
+
+def frames_autoencoder() -> Any:
+    """Qwen-Image's, of one frame."""
+    from diffusers import AutoencoderKLQwenImage
+
+    vae = AutoencoderKLQwenImage(
+        base_dim=8, z_dim=4, dim_mult=[1, 1, 2], num_res_blocks=1,
+        temperal_downsample=[False, True],
+        latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[0.8, 1.1, 0.9, 1.2],
     )  # fmt: skip
     scrambled(vae, 1)
     with torch.no_grad():  # posterior of variance e^-30
-        vae.encoder.conv_out.weight[4:] = 0
-        vae.encoder.conv_out.bias[4:] = -30
+        vae.quant_conv.weight[4:] = 0
+        vae.quant_conv.bias[4:] = -30
+    return vae
+
+
+FLOWS = (
+    "sd3", "sd3-without-t5", "sd3-wide", "flux-dev", "flux-schnell", "zimage", "zimage-turbo",
+    "qwen", "flux2", "flux2-base",
+)  # fmt: skip
+
+
+def pixart(folder: Path) -> Any:
+    """PixArt-Sigma's pipeline, saved to the folder."""
+    import diffusers
+
+    text, tokens = t5(folder / "pieces", 80)
+    pipe = diffusers.PixArtSigmaPipeline(
+        vae=autoencoder(), text_encoder=text, tokenizer=tokens,
+        scheduler=diffusers.DPMSolverMultistepScheduler(beta_schedule="linear"),
+        transformer=scrambled(diffusers.PixArtTransformer2DModel(
+            sample_size=8, num_layers=2, attention_head_dim=8, num_attention_heads=2,
+            in_channels=4, out_channels=8, cross_attention_dim=16, caption_channels=80,
+        ), 3),
+    )  # fmt: skip
+    pipe.set_progress_bar_config(disable=True)
+    pipe.save_pretrained(folder / "pipeline")
+    return pipe
+
+
+def channels_of(kind: str) -> int:
+    """Of a pipeline's latents."""
+    return 16 if kind.endswith("wide") or kind.startswith("flux2") else 4
+
+
+def flow(folder: Path, kind: str) -> Any:
+    """A pipeline of FLOWS, saved to the folder; "wide" has latents of 16 channels."""
+    import diffusers
+
+    family, _, variant = kind.partition("-")
+    channels = channels_of(kind)
+    vae = diffusers.AutoencoderKL(
+        block_out_channels=(8, 8, 16), down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3, latent_channels=channels,
+        norm_num_groups=4, sample_size=32, scaling_factor=1.5, shift_factor=0.06,
+        use_quant_conv=False, use_post_quant_conv=False,
+    )  # fmt: skip
+    scrambled(vae, 1)
+    with torch.no_grad():  # posterior of variance e^-30
+        vae.encoder.conv_out.weight[channels:] = 0
+        vae.encoder.conv_out.bias[channels:] = -30
     text, tokens = t5(folder / "pieces", 80)
     parts: dict[str, Any] = {"vae": vae, "tokenizer": tokenizer(folder / "words")}
     if family == "sd3":
@@ -203,12 +271,12 @@ def flow(folder: Path, kind: str) -> Any:
             "text_encoder": encoder(32, projected=True),
             "text_encoder_2": encoder(48, projected=True),
             "tokenizer_2": tokenizer(folder / "words2", pad_token="!"),
-            "text_encoder_3": None if variant else text,
-            "tokenizer_3": None if variant else tokens,
+            "text_encoder_3": None if variant == "without-t5" else text,
+            "tokenizer_3": None if variant == "without-t5" else tokens,
             "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
             "transformer": scrambled(diffusers.SD3Transformer2DModel(
-                sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_layers=2,
-                attention_head_dim=8, num_attention_heads=2, joint_attention_dim=80,
+                sample_size=8, patch_size=2, in_channels=channels, out_channels=channels,
+                num_layers=2, attention_head_dim=8, num_attention_heads=2, joint_attention_dim=80,
                 caption_projection_dim=16, pooled_projection_dim=80, pos_embed_max_size=16,
                 qk_norm="rms_norm", dual_attention_layers=(0,),
             ), 3),
@@ -226,8 +294,47 @@ def flow(folder: Path, kind: str) -> Any:
             ), 3),
         }  # fmt: skip
         pipe = diffusers.ZImagePipeline(**parts)
+    elif family == "flux2":
+        text, tokens = qwen3(folder / "letters", 16, 27, "<think>\n\n</think>\n\n")
+        vae = diffusers.AutoencoderKLFlux2(
+            block_out_channels=(8, 16), down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, norm_num_groups=4,
+            sample_size=32,
+        )  # fmt: skip
+        scrambled(vae, 1)
+        with torch.no_grad():
+            vae.bn.running_mean.add_(torch.linspace(-0.3, 0.3, 16))
+            vae.bn.running_var.mul_(torch.linspace(0.7, 1.4, 16))
+        parts = {
+            "vae": vae, "text_encoder": text, "tokenizer": tokens,
+            "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(
+                shift=3.0, use_dynamic_shifting=True
+            ),
+            "transformer": scrambled(diffusers.Flux2Transformer2DModel(
+                in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16,
+                num_attention_heads=2, joint_attention_dim=48, timestep_guidance_channels=32,
+                axes_dims_rope=(4, 4, 4, 4), guidance_embeds=False,
+            ), 3),
+        }  # fmt: skip
+        pipe = diffusers.Flux2KleinPipeline(**parts, is_distilled=not variant)
+    elif family == "qwen":
+        _, tokens = qwen3(folder / "letters", 24)
+        parts = {
+            "vae": frames_autoencoder(), "tokenizer": tokens, "text_encoder": qwen2_vl(24),
+            "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(
+                use_dynamic_shifting=True, base_image_seq_len=4, max_image_seq_len=64,
+                max_shift=0.9, shift_terminal=0.02,
+            ),
+            "transformer": scrambled(diffusers.QwenImageTransformer2DModel(
+                in_channels=16, out_channels=4, num_layers=2, attention_head_dim=16,
+                num_attention_heads=2, joint_attention_dim=24, axes_dims_rope=(4, 6, 6),
+            ), 3),
+        }  # fmt: skip
+        pipe = diffusers.QwenImagePipeline(**parts)
     else:
-        dev = variant == "dev"
+        dev = variant != "schnell"
+        tokens_of = 4 * channels
+        known = tokens_of + 4 * STRIDE**2 if variant == "fill" else 0
         parts |= {
             "text_encoder": encoder(32), "text_encoder_2": text, "tokenizer_2": tokens,
             "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(
@@ -235,12 +342,14 @@ def flow(folder: Path, kind: str) -> Any:
                 max_image_seq_len=64,
             ),
             "transformer": scrambled(diffusers.FluxTransformer2DModel(
-                patch_size=1, in_channels=16, num_layers=1, num_single_layers=1,
+                patch_size=1, in_channels=tokens_of + known, num_layers=1, num_single_layers=1,
+                out_channels=tokens_of if known else None,
                 attention_head_dim=16, num_attention_heads=2, joint_attention_dim=80,
                 pooled_projection_dim=32, guidance_embeds=dev, axes_dims_rope=(4, 4, 8),
             ), 3),
         }  # fmt: skip
-        pipe = diffusers.FluxPipeline(**parts)
+        name = {"fill": "FluxFillPipeline", "kontext": "FluxKontextPipeline"}
+        pipe = getattr(diffusers, name.get(variant, "FluxPipeline"))(**parts)
     pipe.set_progress_bar_config(disable=True)
     pipe.save_pretrained(folder / "pipeline")
     return pipe

@@ -41,7 +41,7 @@ class Traits:
     num_classes: of class labels, None: reads none. inpaint: reads the known part of a picture and
     its mask. xf_width: of its own text transformer, 0: none. stride: pixels of a cell, for SDXL's
     size conditioning (None: not conditioned on sizes). distilled: reads the scale of the guidance
-    that it was distilled from.
+    that it was distilled from. reference: reads a whole picture beside the state.
     """
 
     num_classes: int | None = None
@@ -49,6 +49,7 @@ class Traits:
     xf_width: int = 0
     stride: int | None = None
     distilled: bool = False
+    reference: bool = False
 
 
 def traits(network: object) -> Traits:

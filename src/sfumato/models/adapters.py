@@ -326,7 +326,7 @@ def _with_autoencoder(model: Model, folder: Path, kind: str, name: str, scale: f
             f"{model.name} has {model.space.channels} at {model.space.stride}"
         )
     network: Any = model.denoiser.network
-    if isinstance(network, Conditional):
+    if getattr(network, "space", None) is not None:
         model = _with_network(model, replace(network, space=space, blanks={}))
     entry = {"file": recorded_name(name, folder), "sha256": digest.hexdigest(), "scale": scale}
     return replace(

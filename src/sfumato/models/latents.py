@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sfumato.core.denoiser import Traits
 from sfumato.core.errors import SfumatoError
@@ -22,7 +23,9 @@ from sfumato.models import hooks
 
 @dataclass(frozen=True, eq=False)
 class Latents:
-    """state = (latent - mean) / std * scale, of an AutoencoderKL, AutoencoderTiny or VQModel.
+    """state = (latent - mean) / std * scale, of an AutoencoderKL, AutoencoderTiny or VQModel, or of
+    a video's autoencoder, to which a picture is one frame. patch: a state's cell is patch x patch
+    of the autoencoder's, side by side in its channels.
 
     Encoding takes the mode of the posterior, so the same picture has always the same latent. The
     autoencoder works in float32 whatever the network's type: in float16 that of SDXL overflows,
@@ -35,11 +38,17 @@ class Latents:
     shift: float = 0.0
     mean: Tensor | None = None
     std: Tensor | None = None
+    patch: int = 1
 
     @classmethod
     def of(cls, autoencoder: Any) -> Latents:
         """With the constants of its configuration."""
         config = autoencoder.config
+        norm = getattr(autoencoder, "bn", None)
+        if norm is not None:  # of Flux.2: statistics of 2x2 cells
+            mean, variance = (v.view(1, -1, 1, 1) for v in (norm.running_mean, norm.running_var))
+            std = (variance + config.batch_norm_eps).sqrt()
+            return cls(autoencoder, mean=mean, std=std, patch=config.patch_size[0])
 
         def column(name: str) -> Tensor | None:
             values = getattr(config, name, None)
@@ -49,21 +58,29 @@ class Latents:
 
         return cls(
             autoencoder,
-            float(config.scaling_factor),
+            float(getattr(config, "scaling_factor", None) or 1.0),
             float(getattr(config, "shift_factor", None) or 0.0),
             column("latents_mean"),
             column("latents_std"),
         )
 
     @property
+    def of_video(self) -> bool:
+        """Whether pictures and latents have an axis of frames."""
+        return hasattr(self.autoencoder.config, "temperal_downsample")
+
+    @property
     def stride(self) -> int:
         config = self.autoencoder.config
+        if self.of_video:
+            return int(2 ** len(config.temperal_downsample))
         blocks = getattr(config, "block_out_channels", None) or config.encoder_block_out_channels
-        return int(2 ** (len(blocks) - 1))
+        return int(2 ** (len(blocks) - 1)) * self.patch
 
     @property
     def channels(self) -> int:
-        return int(self.autoencoder.config.latent_channels)
+        config = self.autoencoder.config
+        return int(config.z_dim if self.of_video else config.latent_channels) * self.patch**2
 
     def encode(self, pixels: Tensor) -> Tensor:
         return torch.cat([self._encode(row) for row in torch.split(pixels.float(), 1)])
@@ -72,10 +89,12 @@ class Latents:
         return torch.cat([self._decode(row) for row in torch.split(state.float(), 1)])
 
     def _encode(self, pixels: Tensor) -> Tensor:
-        encoded = self.autoencoder.encode(pixels)
+        encoded = self.autoencoder.encode(pixels[:, :, None] if self.of_video else pixels)
         latent: Tensor
         latent = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
-        latent = latent - self.shift
+        if self.of_video:
+            latent = latent[:, :, 0]
+        latent = F.pixel_unshuffle(latent, self.patch) - self.shift
         if self.mean is not None and self.std is not None:
             latent = (latent - self.mean) / self.std
         return latent * self.scale
@@ -84,7 +103,11 @@ class Latents:
         latent = state / self.scale
         if self.mean is not None and self.std is not None:
             latent = latent * self.std + self.mean
-        pixels: Tensor = self.autoencoder.decode(latent + self.shift).sample
+        latent = F.pixel_shuffle(latent + self.shift, self.patch)
+        if self.of_video:
+            frames: Tensor = self.autoencoder.decode(latent[:, :, None]).sample
+            return frames[:, :, 0]
+        pixels: Tensor = self.autoencoder.decode(latent).sample
         return pixels
 
 
@@ -123,6 +146,23 @@ def part_contexts(net: Any) -> int:
         if not any(isinstance(hook, LayerContext) for hook in layer._forward_pre_hooks.values()):
             layer.register_forward_pre_hook(LayerContext(k), with_kwargs=True)
     return len(layers)
+
+
+def canvas(
+    x: Tensor, cond: Mapping[str, Tensor], space: Space, blanks: dict[tuple[int, int], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Mask (1 = to be drawn) and what is known of the picture, as states; without a canvas grey.
+
+    blanks: where the grey pictures of a space are kept by their sizes.
+    """
+    if "inpaint_mask" in cond:
+        return 1 - cond["inpaint_mask"].to(x), cond["inpaint_image"].to(x)
+    height, width = x.shape[-2:]
+    if (height, width) not in blanks:
+        sides = height * space.stride, width * space.stride
+        blanks[height, width] = space.encode(x.new_zeros(1, 3, *sides))
+    blank = blanks[height, width].to(x)
+    return torch.ones_like(x[:, :1]), blank.expand(len(x), *blank.shape[1:])
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,14 +224,7 @@ class Conditional:
 
     def canvas(self, x: Tensor, cond: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Mask (1 = to be drawn) and what is known of the picture, as states."""
-        if "inpaint_mask" in cond:
-            return 1 - cond["inpaint_mask"].to(x), cond["inpaint_image"].to(x)
-        height, width = x.shape[-2:]
-        if (height, width) not in self.blanks:
-            sides = height * self.space.stride, width * self.space.stride
-            self.blanks[height, width] = self.space.encode(x.new_zeros(1, 3, *sides))
-        blank = self.blanks[height, width].to(x)
-        return torch.ones_like(x[:, :1]), blank.expand(len(x), *blank.shape[1:])
+        return canvas(x, cond, self.space, self.blanks)
 
     def sizes(self, x: Tensor) -> Tensor:
         """SDXL's (height, width, top, left, height, width): of the picture that is made, uncut."""

@@ -20,6 +20,8 @@ from sfumato.core.errors import SfumatoError, quoted
 from sfumato.models.encoders import LOCK
 from sfumato.models.files.spans import Spans, trim
 
+PAD = "<|endoftext|>"
+
 
 @dataclass(frozen=True, eq=False)
 class ChatPrompts:
@@ -82,3 +84,31 @@ class ChatPrompts:
             out = self.network(input_ids=batch, output_hidden_states=True)
         hidden: Tensor = out.hidden_states[self.layer][0, self.dropped :]
         return hidden.float()
+
+
+@dataclass(frozen=True, eq=False)
+class LayeredPrompts(ChatPrompts):
+    """Several layers side by side, in as many rows as there are at most: "context" (B, L, D) alone.
+
+    What is behind a prompt's end is what the model makes of its padding.
+    """
+
+    layers: tuple[int, ...] = (-1,)
+
+    def __call__(self, texts: Sequence[str], beside: Sequence[str] = ()) -> Cond:
+        with LOCK:
+            return Cond({"context": torch.stack([self._rows(text) for text in texts])})
+
+    def _length(self, texts: Sequence[str]) -> int:
+        return self.most
+
+    def _rows(self, text: str) -> Tensor:
+        ids = self._ids(text)
+        pad = self.tokenizer.token_to_id(PAD)
+        if pad is None:
+            raise SfumatoError(f"prompt: the tokenizer has no token {PAD}; it is another model's")
+        batch = torch.tensor([ids + [pad] * (self.most - len(ids))], device=self.network.device)
+        mask = (torch.arange(self.most) < len(ids)).long()[None].to(batch.device)
+        with torch.no_grad():
+            out = self.network(input_ids=batch, attention_mask=mask, output_hidden_states=True)
+        return torch.cat([out.hidden_states[k][0] for k in self.layers], dim=-1).float()

@@ -133,7 +133,9 @@ def first_map_bytes(stage: Stage) -> int:
 
 def decoder_call(space: Latents, shape: tuple[int, ...]) -> Callable[[], Any]:
     """An autoencoder's decoder on one picture, with shapes alone."""
-    state = torch.empty((1, *shape), device="meta")
+    frame = (1,) if space.of_video else ()
+    sides = (side * space.patch for side in shape[1:])
+    state = torch.empty((1, shape[0] // space.patch**2, *frame, *sides), device="meta")
     return partial(meta_copy(space.autoencoder.decoder), state)
 
 

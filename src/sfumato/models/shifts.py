@@ -21,11 +21,13 @@ class Shifted:
     """The times that a flow's pipeline visits.
 
     ramp: before the shift, "even" from 1 to 1/n, or "table" from 1 to the table's first entry, as
-    the scheduler places them by itself. patch: cells of a state to a token's side.
+    the scheduler places them by itself; "measured": even, and dynamic shifts are those that
+    Flux.2's authors found for a size and a number of steps. patch: cells of a state to a token's
+    side.
     """
 
     config: FlowScheduler
-    ramp: Literal["even", "table"]
+    ramp: Literal["even", "table", "measured"]
     patch: int
 
     def times(self, shape: tuple[int, ...], n: int, strength: float = 1.0) -> Times:
@@ -37,11 +39,11 @@ class Shifted:
                 f"t0 {strength:g}: of {n} steps that keeps none with spacing model, where it is "
                 f"the share of steps; give at least {math.ceil(1e4 / n) / 1e4:g}, or more steps"
             )
-        return self._falling(self._levels(n, 1.0, self._factor(shape))[first:], n)
+        return self._falling(self._levels(n, 1.0, self._factor(shape, n))[first:], n)
 
     def below(self, shape: tuple[int, ...], n: int, level: float) -> Times:
         """Falling times of n steps from a level, those of `times` where that is 1."""
-        factor = self._factor(shape)
+        factor = self._factor(shape, n)
         u = level / (factor - (factor - 1) * level)
         return self._falling([level, *self._levels(n, u, factor)[1:]], n)
 
@@ -58,18 +60,22 @@ class Shifted:
             levels = [1 - (1 - level) / scale for level in levels]
         return levels
 
-    def _factor(self, shape: tuple[int, ...]) -> float:
+    def _factor(self, shape: tuple[int, ...], n: int) -> float:
         config = self.config
         if not config.use_dynamic_shifting:
             return config.shift
         tokens = math.prod(side // self.patch for side in shape[-2:])
-        low, high = config.base_shift or 0.0, config.max_shift or 0.0
-        slope = (high - low) / (config.max_image_seq_len - config.base_image_seq_len)
-        mu = low + slope * (tokens - config.base_image_seq_len)
+        mu = measured(tokens, n) if self.ramp == "measured" else self._line(tokens)
         factor = math.exp(mu) if config.time_shift_type == "exponential" else mu
         if factor <= 0:
             raise SfumatoError(f"size: the scheduler's shift is {factor:g} at {tokens} tokens")
         return factor
+
+    def _line(self, tokens: int) -> float:
+        config = self.config
+        low, high = config.base_shift or 0.0, config.max_shift or 0.0
+        slope = (high - low) / (config.max_image_seq_len - config.base_image_seq_len)
+        return low + slope * (tokens - config.base_image_seq_len)
 
     def _falling(self, levels: list[float], n: int) -> Times:
         falling = (*levels, 0.0)
@@ -83,3 +89,12 @@ class Shifted:
 def shifted(u: float, factor: float) -> float:
     """sigma/alpha times the factor (arXiv 2403.03206, eq. 23)."""
     return factor * u / (1 + (factor - 1) * u)
+
+
+def measured(tokens: int, n: int) -> float:
+    """Flux.2's shift, as a logarithm: lines in the tokens at 10 and at 200 steps, between them a
+    line in the steps."""
+    many, few = 0.00016927 * tokens + 0.45666666, 8.73809524e-05 * tokens + 1.89833333
+    if tokens > 4300:
+        return many
+    return many + (n - 200) * (many - few) / 190

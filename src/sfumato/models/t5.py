@@ -24,11 +24,15 @@ END, PAD = "</s>", "<pad>"
 
 @dataclass(frozen=True, eq=False)
 class T5:
-    """network: a T5EncoderModel. length: rows of a prompt at least, with its end."""
+    """network: a T5EncoderModel. length: rows of a prompt at least, with its end.
+
+    masked: whether words do not see the rows behind their end.
+    """
 
     tokenizer: Tokenizer
     network: Any
     length: int
+    masked: bool = False
 
     @property
     def width(self) -> int:
@@ -85,8 +89,11 @@ class T5:
     def _run(self, tokens: list[int], rows: int) -> Tensor:
         end, pad = (self.tokenizer.token_to_id(token) for token in (END, PAD))
         ids = [*tokens, end]
+        seen = torch.arange(rows) < len(ids)
         ids += [pad] * (rows - len(ids))
+        device = self.network.device
+        mask = seen.long()[None].to(device) if self.masked else None
         with torch.no_grad():
-            out = self.network(torch.tensor([ids], device=self.network.device))
+            out = self.network(torch.tensor([ids], device=device), attention_mask=mask)
         hidden: Tensor = out.last_hidden_state[0]
         return hidden.float()

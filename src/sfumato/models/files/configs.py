@@ -17,7 +17,7 @@ from sfumato.core.ranges import Range
 from sfumato.documents import parse_data, read_json
 from sfumato.models.files import vocabularies
 from sfumato.models.files.inside import Name
-from sfumato.models.files.network_fields import Autoencoder, Foreign, UNet, Width
+from sfumato.models.files.network_fields import Autoencoder, Foreign, Frames, UNet, Width
 
 Json = dict[str, Any]
 INDEX_LIMIT = 64 << 20
@@ -42,8 +42,8 @@ PARTS = (
 
 
 SUPPORTED = (
-    "Stable Diffusion 1.x, 2.x, XL, their inpainting variants, 3.x, Flux.1, Z-Image, DDPM and "
-    "unconditional LDM"
+    "Stable Diffusion 1.x, 2.x, XL, their inpainting variants, 3.x, Flux.1, Flux.2 Klein, Z-Image, "
+    "Qwen-Image, PixArt-Sigma, DDPM and unconditional LDM"
 )
 """Families whose pipelines are loaded."""
 
@@ -72,9 +72,14 @@ def pipeline_classes(path: Path) -> dict[str, str]:
 
 def empty_prompt_is_zeros(path: Path, default: bool) -> bool:
     """Whether the pipeline's empty prompt is all zeros."""
-    value = read_config(path).get("force_zeros_for_empty_prompt", default)
+    return flag(path, "force_zeros_for_empty_prompt", default)
+
+
+def flag(path: Path, name: str, default: bool = False) -> bool:
+    """A key of a pipeline's file that is true or false."""
+    value = read_config(path).get(name, default)
     if not isinstance(value, bool):
-        raise SfumatoError(f"{path}: force_zeros_for_empty_prompt = {value!r:.40}: must be a bool")
+        raise SfumatoError(f"{path}: {name} = {value!r:.40}: must be a bool")
     return value
 
 
@@ -107,9 +112,18 @@ def check_unet(path: Path, kind: str) -> None:
     parse_data(UNet, data, str(path))
 
 
-def check_autoencoder(path: Path) -> None:
+def check_autoencoder(path: Path, kind: str = "AutoencoderKL") -> None:
     """Refuse an autoencoder of anything but coloured pictures."""
     data = read_config(path)
+    if kind == "AutoencoderKLQwenImage":
+        frames = parse_data(Frames, data, str(path))
+        for name in ("latents_mean", "latents_std"):
+            values = getattr(frames, name)
+            if len(values or range(16)) != frames.z_dim:
+                raise SfumatoError(f"{path}: {name} must have {frames.z_dim} values")
+        if len(frames.dim_mult) != len(frames.temperal_downsample) + 1:
+            raise SfumatoError(f"{path}: dim_mult must have one more than temperal_downsample")
+        return
     for key in ("in_channels", "out_channels"):
         if data.get(key, 3) != 3:
             raise SfumatoError(f"{path}: {key} = {data[key]!r:.40}; only RGB is supported")

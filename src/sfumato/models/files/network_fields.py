@@ -100,6 +100,9 @@ class Autoencoder(Foreign):
     num_vq_embeddings: Annotated[int, Range(1, 1 << 20)] | None = None
     vq_embed_dim: Width | None = None
     act_fn: Word | None = None
+    batch_norm_eps: Annotated[float, Range(gt=0, lt=1)] | None = None
+    batch_norm_momentum: Annotated[float, Range(0, 1)] | None = None
+    patch_size: tuple[Literal[2], Literal[2]] | None = None
     force_upcast: bool | None = None
     latent_magnitude: Factor | None = None
     latent_shift: Annotated[float, Range(-1e4, 1e4)] | None = None
@@ -112,5 +115,20 @@ class Autoencoder(Foreign):
     use_quant_conv: bool | None = None
     scaling_factor: Annotated[float, Range(gt=0, le=1e4)] | None = None
     shift_factor: Annotated[float, Range(-1e4, 1e4)] | None = None
+    latents_mean: Annotated[list[float], Field(max_length=64)] | None = None
+    latents_std: Annotated[list[Annotated[float, Range(gt=0)]], Field(max_length=64)] | None = None
+
+
+class Frames(Foreign):
+    """The sizes of AutoencoderKLQwenImage, a video's autoencoder of which one frame is used."""
+
+    base_dim: Width = 96
+    z_dim: Channels = 16
+    dim_mult: Annotated[list[Depth], Levels] = [1, 2, 4, 4]
+    num_res_blocks: Layers = 2
+    attn_scales: Annotated[list[Factor], Field(max_length=12)] = []
+    temperal_downsample: Annotated[list[bool], Levels] = [False, True, True]
+    dropout: Annotated[float, Range(0, 1)] = 0
+    input_channels: Literal[3] = 3
     latents_mean: Annotated[list[float], Field(max_length=64)] | None = None
     latents_std: Annotated[list[Annotated[float, Range(gt=0)]], Field(max_length=64)] | None = None

@@ -18,11 +18,13 @@ from sfumato.core.errors import SfumatoError
 from sfumato.models.devices import DTYPES, Choice
 from sfumato.models.files import configs, hub
 from sfumato.models.files.checkpoint import READ_ERRORS
-from sfumato.models.files.transformers import qwen3_config, t5_config
+from sfumato.models.files.transformers import qwen2_config, qwen3_config, t5_config
 
 log = logging.getLogger("sfumato")
 
-AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny", "VQModel")
+AUTOENCODERS = (
+    "AutoencoderKL", "AutoencoderKLFlux2", "AutoencoderKLQwenImage", "AutoencoderTiny", "VQModel"
+)  # fmt: skip
 
 LOAD_ERRORS = (*READ_ERRORS, ImportError, RecursionError)
 """What the two libraries raise on files that are damaged or of another kind."""
@@ -41,7 +43,7 @@ def autoencoder(folder: Path, kind: str, choice: Choice, digest: Any = None) -> 
     if kind not in AUTOENCODERS:
         raise SfumatoError(f"{folder}: {kind} is not supported; {', '.join(AUTOENCODERS)} are")
     weight_files(folder)  # first says what is missing
-    configs.check_autoencoder(folder / "config.json")
+    configs.check_autoencoder(folder / "config.json", kind)
     return load_part(getattr(diffusers, kind), folder, torch.float32, choice.device, digest)
 
 
@@ -79,6 +81,22 @@ def qwen3(folder: Path, choice: Choice, digest: Any) -> Any:
     return load_part(Qwen3Model, folder, DTYPES[choice.dtype], choice.device, digest, config)
 
 
+def qwen2(folder: Path, choice: Choice, digest: Any) -> Any:
+    """The words' network of a Qwen2.5-VL, without its eyes and its head.
+
+    Of words alone its places in three directions are the same, and it is a Qwen2.
+    """
+    from transformers import Qwen2Model
+
+    weight_files(folder)  # first says what is missing
+    config = qwen2_config(folder / "config.json")
+    return load_part(
+        Qwen2Model, folder, DTYPES[choice.dtype], choice.device, digest, config,
+        beside=("visual.", "model.visual.", "lm_head."),
+        key_mapping={r"^(model\.)?language_model\.": ""},
+    )  # fmt: skip
+
+
 def load_part(
     cls: Any,
     folder: Path,
@@ -86,11 +104,13 @@ def load_part(
     device: str,
     digest: Any = None,
     config: Any = None,
-    **given: Any,
+    beside: tuple[str, ...] = (),
+    **more: Any,
 ) -> Any:
     """A part of the pipeline, frozen, from its safetensors or (weights only) its pickle.
 
-    config: in place of the file's, where the class takes one. given: what else the class takes.
+    config: in place of the file's, where the class takes one. beside: how names of weights begin
+    that are in the files and not in the part. more: what the class is told beside.
     """
     if (folder / "adapter_config.json").exists():  # transformers would follow the path in it
         raise SfumatoError(f"{folder}: adapter_config.json; take it out and give it by --adapt")
@@ -98,7 +118,7 @@ def load_part(
     for index in folder.glob("*.index*.json"):
         configs.shards(index)
     variant = hub.variant_of(files[0].name)
-    options = {"local_files_only": True, "output_loading_info": True, **given}
+    options: dict[str, Any] = {"local_files_only": True, "output_loading_info": True, **more}
     if config is not None:
         options["config"] = config
     options["dtype" if _takes_dtype(cls) else "torch_dtype"] = dtype
@@ -108,7 +128,7 @@ def load_part(
             net, info = cls.from_pretrained(str(folder), variant=variant, **options)
     except LOAD_ERRORS as error:
         raise SfumatoError(f"{folder}: cannot be loaded ({_reason(error)})") from None
-    report(folder.name, info)
+    report(folder.name, info, beside)
     if digest is not None:
         for file in files:
             digest.update(file_digest(file).encode())
@@ -153,7 +173,7 @@ def _takes_dtype(cls: Any) -> bool:
     return major >= 5 and cls.__module__.startswith("transformers")
 
 
-def report(name: str, info: Mapping[str, Any]) -> None:
+def report(name: str, info: Mapping[str, Any], beside: tuple[str, ...] = ()) -> None:
     """Say what did not fit; weights that are missing are an error."""
     missing = [key for key in info.get("missing_keys", ()) if not key.endswith("position_ids")]
     if missing:
@@ -161,7 +181,11 @@ def report(name: str, info: Mapping[str, Any]) -> None:
             f"{name}: {len(missing)} weights are missing, such as {sorted(missing)[0]}; "
             "the files belong to another configuration"
         )
-    unexpected = [k for k in info.get("unexpected_keys", ()) if not k.endswith("position_ids")]
+    unexpected = [
+        key
+        for key in info.get("unexpected_keys", ())
+        if not key.endswith("position_ids") and not key.startswith(beside)
+    ]
     if unexpected:
         log.warning("%s: %d unexpected weights, not used: %s", name, len(unexpected), unexpected[0])
 

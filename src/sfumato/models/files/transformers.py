@@ -55,6 +55,41 @@ class Flux(Transformer):
     axes_dims_rope: tuple[Heads, Heads, Heads] = (16, 56, 56)
 
 
+class PixArt(Transformer):
+    """PixArtTransformer2DModel."""
+
+    patch_size: Annotated[int, Range(1, 16)] = 2
+    in_channels: Annotated[int, Range(1, 1024)] = 4
+    sample_size: Annotated[int, Range(1, 1 << 15)] = 128
+    interpolation_scale: Annotated[int, Range(1, 64)] | None = None
+    use_additional_conditions: bool | None = None
+    caption_channels: Width | None = None
+    cross_attention_dim: Width | None = 1152
+    norm_type: Literal["ada_norm_single"] = "ada_norm_single"
+    attention_type: Literal["default"] = "default"
+
+    @property
+    def reads_sizes(self) -> bool:
+        """Where the file says nothing, the size tells."""
+        told = self.use_additional_conditions
+        return self.sample_size == 128 if told is None else told
+
+
+class Flux2(Transformer):
+    """Flux2Transformer2DModel."""
+
+    patch_size: Literal[1] = 1
+    in_channels: Annotated[int, Range(4, 1024)] = 128
+    out_channels: Literal[None] = None
+    num_single_layers: Blocks | None = None
+    guidance_embeds: bool = True
+    timestep_guidance_channels: Annotated[int, Range(2, 16384)] = 256
+    mlp_ratio: Annotated[float, Range(gt=0, le=64)] = 3.0
+    axes_dims_rope: tuple[Heads, Heads, Heads, Heads] = (32, 32, 32, 32)
+    rope_theta: Theta = 2000
+    eps: Annotated[float, Range(gt=0, lt=1)] = 1e-6
+
+
 class ZImage(Foreign):
     """ZImageTransformer2DModel."""
 
@@ -74,6 +109,19 @@ class ZImage(Foreign):
     t_scale: Annotated[float, Range(1, 1e6)] = 1000.0
     axes_dims: tuple[Heads, Heads, Heads] = (32, 48, 48)
     axes_lens: tuple[Width, Width, Width] = (1024, 512, 512)
+
+
+class QwenImage(Transformer):
+    """QwenImageTransformer2DModel."""
+
+    patch_size: Literal[2] = 2
+    in_channels: Annotated[int, Range(4, 1024)] = 64
+    joint_attention_dim: Width = 3584
+    guidance_embeds: bool = False
+    axes_dims_rope: tuple[Heads, Heads, Heads] = (16, 56, 56)
+    zero_cond_t: bool = False
+    use_additional_t_cond: bool = False
+    use_layer3d_rope: bool = False
 
 
 T = TypeVar("T", bound=Foreign)
@@ -148,6 +196,47 @@ def qwen3_config(path: Path) -> Any:
         rope = {"rope_parameters": {"rope_type": "default", **rope}}
     plain = sizes.model_dump(exclude={"rope_theta", "rope_parameters"})
     return Qwen3Config(**plain, **rope, use_cache=False)
+
+
+class Rotary(Foreign):
+    """Rotary places in three directions, which words alone do not use."""
+
+    rope_theta: Theta | None = None
+    rope_type: Literal["default", "mrope"] | None = None
+    type: Literal["default", "mrope"] | None = None
+
+
+class Qwen2(Foreign):
+    """The shape of a Qwen2.5-VL's words: all that its file may decide."""
+
+    vocab_size: Annotated[int, Range(3, 1 << 20)] = 152064
+    hidden_size: Width = 8192
+    intermediate_size: Annotated[int, Range(1, 1 << 17)] = 29568
+    num_hidden_layers: Annotated[int, Range(1, 256)] = 80
+    num_attention_heads: Annotated[int, Range(1, 1024)] = 64
+    num_key_value_heads: Annotated[int, Range(1, 1024)] = 8
+    hidden_act: Literal["silu"] = "silu"
+    max_position_embeddings: Annotated[int, Range(3, 1 << 20)] = 32768
+    rms_norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-5
+    rope_theta: Theta | None = None
+    rope_parameters: Rotary | None = None
+    rope_scaling: Rotary | None = None
+    use_sliding_window: Literal[False] = False
+
+
+def qwen2_config(path: Path) -> Any:
+    """A Qwen2Config of the sizes of a Qwen2.5-VL's words alone; older files have them outermost."""
+    from transformers import Qwen2Config
+
+    data = read_config(path)
+    words = data.get("text_config")
+    sizes = parse_data(Qwen2, words if isinstance(words, dict) else data, str(path))
+    inner = (sizes.rope_parameters or sizes.rope_scaling or Rotary()).rope_theta
+    rope: dict[str, Any] = {"rope_theta": sizes.rope_theta or inner or 1e6}
+    if "rope_parameters" in signature(Qwen2Config).parameters:  # transformers 5
+        rope = {"rope_parameters": {"rope_type": "default", **rope}}
+    plain = sizes.model_dump(exclude={"rope_theta", "rope_parameters", "rope_scaling"})
+    return Qwen2Config(**plain, **rope, use_cache=False)
 
 
 def t5_tokenizer(folder: Path) -> Tokenizer:

@@ -25,7 +25,7 @@ from sfumato.models.encoders import Encoder, Encoders
 from sfumato.models.files import configs, pipeline, schedulers
 from sfumato.models.files.schedulers import Scheduler
 from sfumato.models.latents import Conditional, Latents, Unconditional
-from sfumato.models.loaders import flows
+from sfumato.models.loaders import flows, pixart
 from sfumato.models.model import Model
 
 log = logging.getLogger("sfumato")
@@ -42,6 +42,8 @@ def is_pipeline(folder: Path) -> bool:
 def load(name: str, folder: Path, choice: Choice) -> Model:
     """The model of a pipeline's folder."""
     classes = configs.pipeline_classes(folder / "model_index.json")
+    if classes.get("transformer") == pixart.CLASS:
+        return _load_pixart(name, folder, classes, choice)
     if "transformer" in classes:
         return flows.load(name, folder, classes, choice)
     unet = classes.get("unet", "no unet")
@@ -60,6 +62,35 @@ def load(name: str, folder: Path, choice: Choice) -> Model:
     return assemble(
         name, net, scheduler, space, encoders, choice, digest.hexdigest(), folder=folder
     )
+
+
+def _load_pixart(name: str, folder: Path, classes: Mapping[str, str], choice: Choice) -> Model:
+    published = schedulers.scheduler(folder / "scheduler" / "scheduler_config.json")
+    digest = sha256()
+    if "vae" not in classes:
+        raise SfumatoError(f"{folder}: the pipeline has no vae")
+    space = Latents.of(pipeline.autoencoder(folder / "vae", classes["vae"], choice, digest))
+    network, text = pixart.load(folder, classes, choice, digest)
+    config = network.net.config
+    learned = _learns_range(network.net, space, published)
+    kind, schedule = KINDS[published.prediction_type], noise_table(published)
+    side = config.sample_size * space.stride
+    card = Card(
+        name=name,
+        title="PixArt-Sigma (eps)",
+        base=StageCard(
+            configs.own(config), (), published.beta_schedule, kind, schedule.steps, learned
+        ),
+        native=(side, side),
+        multiple=config.patch_size * space.stride,
+        maximum=4 * side,
+        defaults=Defaults(20, "dpmpp-2m", methods=({"method": "cfg", "scale": 4.5},)),
+    )
+    denoiser = Denoiser(network, schedule, kind, learned)
+    return Model(
+        name, card, denoiser, (), text, choice, digest.hexdigest(), space, folder,
+        scheduler=published,
+    )  # fmt: skip
 
 
 def assemble(

@@ -33,7 +33,7 @@ class Flow:
     text: Reader
     title: str
     patch: int
-    ramp: Literal["even", "table"]
+    ramp: Literal["even", "table", "measured"]
     cells: int
     most_cells: int
     defaults: Defaults
@@ -76,12 +76,18 @@ def clip_encoder(
 
 
 def t5_encoder(
-    folder: Path, part: str, classes: Mapping[str, str], choice: Choice, digest: Any, rows: int
+    folder: Path,
+    part: str,
+    classes: Mapping[str, str],
+    choice: Choice,
+    digest: Any,
+    rows: int,
+    masked: bool = False,
 ) -> T5:
-    """T5's encoder, which gives so many rows."""
+    """T5's encoder, which gives so many rows; masked: words do not see those behind their end."""
     class_of(folder, part, classes, ("T5EncoderModel",))
     tokenizer = transformers.t5_tokenizer(folder / part.replace("text_encoder", "tokenizer"))
-    return T5(tokenizer, pipeline.t5(folder / part, choice, digest), rows)
+    return T5(tokenizer, pipeline.t5(folder / part, choice, digest), rows, masked)
 
 
 def qwen3(
@@ -91,6 +97,15 @@ def qwen3(
     class_of(folder, "text_encoder", classes, ("Qwen3Model", "Qwen3ForCausalLM"))
     tokenizer = transformers.tokenizer(folder / "tokenizer")
     return tokenizer, pipeline.qwen3(folder / "text_encoder", choice, digest)
+
+
+def qwen2(
+    folder: Path, classes: Mapping[str, str], choice: Choice, digest: Any
+) -> tuple[Tokenizer, Any]:
+    """Qwen2.5-VL's words alone as a reader of prompts, and its tokenizer."""
+    class_of(folder, "text_encoder", classes, ("Qwen2_5_VLForConditionalGeneration",))
+    tokenizer = transformers.tokenizer(folder / "tokenizer")
+    return tokenizer, pipeline.qwen2(folder / "text_encoder", choice, digest)
 
 
 def class_of(folder: Path, part: str, classes: Mapping[str, str], known: tuple[str, ...]) -> str:

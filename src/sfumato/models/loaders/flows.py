@@ -18,14 +18,16 @@ from sfumato.models.devices import Choice
 from sfumato.models.files import configs, pipeline
 from sfumato.models.files.flow_schedulers import FlowScheduler, flow_scheduler
 from sfumato.models.latents import Latents
-from sfumato.models.loaders import flux, sd3, z_image
+from sfumato.models.loaders import flux, flux2, qwen_image, sd3, z_image
 from sfumato.models.loaders.flow_parts import Flow
 from sfumato.models.model import Model
 from sfumato.models.shifts import Shifted
 
-Load = Callable[[Path, Mapping[str, str], Choice, Any, FlowScheduler], Flow]
+Load = Callable[[Path, Mapping[str, str], Choice, Any, FlowScheduler, Latents], Flow]
 FAMILIES: Mapping[str, Load] = {
+    "Flux2Transformer2DModel": flux2.load,
     "FluxTransformer2DModel": flux.load,
+    "QwenImageTransformer2DModel": qwen_image.load,
     "SD3Transformer2DModel": sd3.load,
     "ZImageTransformer2DModel": z_image.load,
 }
@@ -44,8 +46,8 @@ def load(name: str, folder: Path, classes: Mapping[str, str], choice: Choice) ->
     if "vae" not in classes:
         raise SfumatoError(f"{folder}: the pipeline has no vae")
     vae = pipeline.autoencoder(folder / "vae", classes["vae"], choice, digest)
-    family = FAMILIES[kind](folder, classes, choice, digest, published)
     space = Latents.of(vae)
+    family = FAMILIES[kind](folder, classes, choice, digest, published, space)
     network: Any = family.network
     table = published.num_train_timesteps
     native, multiple = family.cells * space.stride, family.patch * space.stride

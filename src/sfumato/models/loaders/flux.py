@@ -1,13 +1,13 @@
-"""Flux.1, dev and schnell: its transformer as a network, and its prompts.
+"""Flux.1, dev, schnell, Fill and Kontext: its transformer as a network, and its prompts.
 
-CLIP gives the pooled vector alone, T5 the rows. dev was distilled from a guided model, and reads
-how strongly it was guided as a number ("guidance").
+CLIP gives the pooled vector alone, T5 the rows. All but schnell were distilled from a guided
+model, and read how strongly it was guided as a number ("guidance").
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ from torch import Tensor
 
 from sfumato.core.denoiser import Cond, Traits
 from sfumato.core.errors import SfumatoError
+from sfumato.core.spaces import Space
 from sfumato.models.card import Defaults
 from sfumato.models.devices import Choice
 from sfumato.models.encoders import LOCK, Encoder
 from sfumato.models.files import pipeline, transformers
 from sfumato.models.files.flow_schedulers import FlowScheduler
 from sfumato.models.files.spans import Spans
+from sfumato.models.latents import Latents, canvas
 from sfumato.models.loaders.flow_parts import (
     Flow,
     clip_encoder,
@@ -37,18 +39,22 @@ ROWS = 512
 PATCH = 2
 CELLS = 128  # a side of the native picture; the network's positions have no end
 MOST_CELLS = 256
+SCALES = {"Fill": 30.0, "Kontext": 2.5}  # of guidance; the others take 3.5
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
     """FluxTransformer2DModel. Conditions: "context" (B, L, D), "pooled" (B, P), maybe "guidance"
-    (B,), the scale that a distilled network is told.
+    (B,), the scale that a distilled network is told, maybe "reference" (B, C, H, W), a picture.
 
-    It reads tokens of 2x2 cells, and t itself.
+    It reads tokens of 2x2 cells, and t itself. Fill reads beside them the known part of a picture
+    and a mask of its pixels, of which all in a cell are alike here; without a canvas grey.
     """
 
     net: Any
     config: Traits
+    space: Space | None = None
+    blanks: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -66,16 +72,28 @@ class Network:
             guidance = cond["guidance"].to(x.device, torch.float32)
         context = cond["context"].to(self.dtype)
         height, width = (side // PATCH for side in x.shape[-2:])
+        tokens = packed(x, PATCH)
+        if self.space is not None:
+            mask, known = canvas(x, cond, self.space, self.blanks)
+            pixels = mask.expand(-1, self.space.stride**2, -1, -1)
+            parts = (known, pixels.expand(len(x), -1, -1, -1))
+            tokens = torch.cat([tokens, *(packed(part, PATCH) for part in parts)], dim=-1)
+        at = places(height, width)
+        if "reference" in cond:  # its tokens stand behind the state's, in a plane of their own
+            picture = cond["reference"].to(x)
+            tokens = torch.cat([tokens, packed(picture, PATCH)], dim=1)
+            rows, columns = (side // PATCH for side in picture.shape[-2:])
+            at = torch.cat([at, places(rows, columns, plane=1)])
         output: Tensor = self.net(
-            hidden_states=packed(x, PATCH).to(self.dtype),
+            hidden_states=tokens.to(self.dtype),
             timestep=time.to(self.dtype),
             guidance=guidance,
             pooled_projections=cond["pooled"].to(self.dtype),
             encoder_hidden_states=context,
             txt_ids=context.new_zeros(context.shape[1], 3),
-            img_ids=places(height, width).to(context),
+            img_ids=at.to(context),
         ).sample
-        return unpacked(output, height, width, PATCH)
+        return unpacked(output[:, : height * width], height, width, PATCH)
 
     def lora_names(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Files of kohya's scripts, of XLabs and of fal have names of their own."""
@@ -88,10 +106,10 @@ class Network:
         return tensors
 
 
-def places(height: int, width: int) -> Tensor:
-    """(height width, 3): 0, row and column of each token."""
+def places(height: int, width: int, plane: int = 0) -> Tensor:
+    """(height width, 3): plane, row and column of each token."""
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    return torch.stack([torch.zeros_like(rows), rows, columns], dim=-1).flatten(0, 1)
+    return torch.stack([torch.full_like(rows, plane), rows, columns], dim=-1).flatten(0, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,32 +137,45 @@ class Prompts:
 
 
 def load(
-    folder: Path, classes: Mapping[str, str], choice: Choice, digest: Any, scheduler: FlowScheduler
+    folder: Path,
+    classes: Mapping[str, str],
+    choice: Choice,
+    digest: Any,
+    scheduler: FlowScheduler,
+    space: Latents,
 ) -> Flow:
     """The parts of a pipeline's folder."""
     config = transformers.transformer(transformers.Flux, folder / "transformer" / "config.json")
-    if config.out_channels not in (None, config.in_channels):
+    said = config.out_channels or config.in_channels
+    fill = config.in_channels == 2 * said + (PATCH * space.stride) ** 2
+    if config.in_channels != said and not fill:
         raise SfumatoError(
-            f"{folder}: reads {config.in_channels} channels and says {config.out_channels}; Flux's "
-            "fill and control networks are not supported, dev and schnell are"
+            f"{folder}: reads {config.in_channels} channels and says {said}; Flux's control "
+            "networks are not supported, dev, schnell, Fill and Kontext are"
         )
     net = pipeline.transformer(folder / "transformer", classes["transformer"], choice, digest)
     distilled = config.guidance_embeds
+    reads = classes["_class_name"].startswith("FluxKontext")
+    variant = "Fill" if fill else "Kontext" if reads else "dev" if distilled else "schnell"
     guidance: tuple[dict[str, Any], ...] = ()
     if distilled:
-        guidance = ({"method": "distilled_guidance", "scale": 3.5},)
+        guidance = ({"method": "distilled_guidance", "scale": SCALES.get(variant, 3.5)},)
     return Flow(
-        Network(net, Traits(distilled=distilled)),
+        Network(
+            net,
+            Traits(distilled=distilled, inpaint=fill, reference=reads),
+            space if fill else None,
+        ),
         Prompts(
             clip_encoder(folder, "text_encoder", classes, choice, digest),
             t5_encoder(folder, "text_encoder_2", classes, choice, digest, ROWS),
             distilled,
         ),
-        title=f"Flux.1 {'dev' if distilled else 'schnell'}",
+        title=f"Flux.1 {variant}",
         patch=PATCH,
         ramp="even",
         cells=CELLS,
         most_cells=MOST_CELLS,
-        defaults=Defaults(28 if distilled else 4, "ddim", "shifted", guidance),
+        defaults=Defaults(50 if fill else 28 if distilled else 4, "ddim", "shifted", guidance),
         code=lambda t: t,
     )

@@ -21,6 +21,7 @@ from sfumato.models.encoders import LOCK, Encoder
 from sfumato.models.files import pipeline, transformers
 from sfumato.models.files.flow_schedulers import FlowScheduler
 from sfumato.models.files.spans import Spans
+from sfumato.models.latents import Latents
 from sfumato.models.loaders.flow_parts import Flow, clip_encoder, t5_encoder
 from sfumato.models.t5 import T5
 
@@ -86,7 +87,12 @@ class Prompts:
 
 
 def load(
-    folder: Path, classes: Mapping[str, str], choice: Choice, digest: Any, scheduler: FlowScheduler
+    folder: Path,
+    classes: Mapping[str, str],
+    choice: Choice,
+    digest: Any,
+    scheduler: FlowScheduler,
+    space: Latents,
 ) -> Flow:
     """The parts of a pipeline's folder."""
     config = transformers.transformer(transformers.SD3, folder / "transformer" / "config.json")

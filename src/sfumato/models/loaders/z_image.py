@@ -19,6 +19,7 @@ from sfumato.models.card import Defaults
 from sfumato.models.devices import Choice
 from sfumato.models.files import pipeline, transformers
 from sfumato.models.files.flow_schedulers import FlowScheduler
+from sfumato.models.latents import Latents
 from sfumato.models.llm import ChatPrompts
 from sfumato.models.loaders.flow_parts import Flow, qwen3, renamed
 
@@ -61,7 +62,12 @@ class Network:
 
 
 def load(
-    folder: Path, classes: Mapping[str, str], choice: Choice, digest: Any, scheduler: FlowScheduler
+    folder: Path,
+    classes: Mapping[str, str],
+    choice: Choice,
+    digest: Any,
+    scheduler: FlowScheduler,
+    space: Latents,
 ) -> Flow:
     """The parts of a pipeline's folder."""
     config = transformers.transformer(transformers.ZImage, folder / "transformer" / "config.json")

@@ -1,0 +1,104 @@
+"""Qwen-Image (arXiv 2508.02324): its transformer as a network; Qwen2.5-VL reads the prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sfumato.core.denoiser import Traits
+from sfumato.core.errors import SfumatoError
+from sfumato.models.card import Defaults
+from sfumato.models.devices import Choice
+from sfumato.models.files import pipeline, transformers
+from sfumato.models.files.flow_schedulers import FlowScheduler
+from sfumato.models.latents import Latents
+from sfumato.models.llm import ChatPrompts
+from sfumato.models.loaders.flow_parts import Flow, packed, qwen2, renamed, unpacked
+
+PATCH = 2
+BEFORE = (
+    "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, "
+    "quantity, text, spatial relationships of the objects and background:<|im_end|>\n"
+    "<|im_start|>user\n"
+)
+"""The words that the network was trained behind."""
+AFTER = "<|im_end|>\n<|im_start|>assistant\n"
+DROPPED, MOST = 34, 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """QwenImageTransformer2DModel. Conditions: "context" (B, L, D), "mask" (B, L): rows that are
+    words. It reads tokens of 2x2 cells, and t itself."""
+
+    net: Any
+    config: Traits
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self.net.dtype
+        return dtype
+
+    def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor:
+        height, width = (side // PATCH for side in x.shape[-2:])
+        mask = cond["mask"]
+        output: Tensor = self.net(
+            hidden_states=packed(x, PATCH).to(self.dtype),
+            timestep=time.to(self.dtype),
+            encoder_hidden_states=cond["context"].to(self.dtype),
+            encoder_hidden_states_mask=None if mask.all() else mask,
+            img_shapes=[[(1, height, width)]] * len(x),
+        ).sample
+        return unpacked(output, height, width, PATCH)
+
+    def lora_names(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Files of other programs have names of their own."""
+        begins = ("lora_unet_", "diffusion_model.")
+        if any(
+            name.startswith(begins) or "default." in name or name.endswith(".alpha")
+            for name in tensors
+        ):
+            return renamed("_convert_non_diffusers_qwen_lora_to_diffusers", tensors)
+        return tensors
+
+
+def load(
+    folder: Path,
+    classes: Mapping[str, str],
+    choice: Choice,
+    digest: Any,
+    scheduler: FlowScheduler,
+    space: Latents,
+) -> Flow:
+    """The parts of a pipeline's folder."""
+    config = transformers.transformer(
+        transformers.QwenImage, folder / "transformer" / "config.json"
+    )
+    if config.guidance_embeds:
+        raise SfumatoError(
+            f"{folder}: guidance_embeds: Qwen-Image's distilled networks are not supported, "
+            "Qwen-Image is"
+        )
+    if config.zero_cond_t or config.use_additional_t_cond or config.use_layer3d_rope:
+        raise SfumatoError(
+            f"{folder}: Qwen-Image's edit and layered networks read pictures, and are not "
+            "supported; Qwen-Image is"
+        )
+    net = pipeline.transformer(folder / "transformer", classes["transformer"], choice, digest)
+    tokenizer, encoder = qwen2(folder, classes, choice, digest)
+    return Flow(
+        Network(net, Traits()),
+        ChatPrompts(tokenizer, encoder, BEFORE, AFTER, dropped=DROPPED, most=MOST),
+        title="Qwen-Image",
+        patch=PATCH,
+        ramp="even",
+        cells=166,
+        most_cells=416,
+        defaults=Defaults(50, "ddim", "shifted", ({"method": "cfg", "scale": 4.0},)),
+        code=lambda t: t,
+    )
