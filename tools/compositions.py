@@ -173,6 +173,7 @@ LEFT_OUT = {
     "ip_adapter": "an adapter that its tuner taught",
     "distilled_guidance": "a network that was distilled",
     "flow_edit": "a flow model",
+    "reference": "a network that reads a picture",
 }
 
 

@@ -42,12 +42,12 @@ def process(*parts: Method) -> Process:
 
 OTHERS: dict[type[Method], dict[str, tuple[Any, ...]]] = {
     sf.SDEdit: {
-        "image": (KNOWN, OTHER), "t0": (None, 0.8, 1.0), "ratio": (None, 3.0),
+        "image": (KNOWN, OTHER), "t0": (None, 0.8, 0.95), "ratio": (None, 3.0),
         "alpha_bar": (None, 0.2), "repeats": (1, 2), "mask": (None, MASK), "invert": (False, True),
         "grow": (0, 1), "feather": (0.0, 2.0), "alpha_mask": (False, True),
         "composite": ("level", "reference"), "noise": ("auto", "step", "start"),
         "last_noise": (False, True), "match_colour": (False, True), "background": ("white", "red"),
-        "strokes": (None,),
+        "strokes": (None,), "t0_map": (None, MASK),
     },
     sf.Inpaint: {
         "image": (KNOWN, OTHER), "mask": (MASK, None), "invert": (False, True), "grow": (0, 1),
