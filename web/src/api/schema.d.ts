@@ -66,7 +66,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Stop a job now, within a network call, or after the picture at work; files made are kept. */
+        /**
+         * Stop a job now, within a network call, or after the picture at work; files made are kept.
+         * @description A training comes to its end then, after the step at work, with what it has learned.
+         */
         post: operations["cancelJob"];
         delete?: never;
         options?: never;
@@ -521,6 +524,24 @@ export interface components {
             file: string;
         };
         /**
+         * Captioned
+         * @description A picture to learn from. caption: of tuners that learn words; a subject's have none.
+         */
+        Captioned: {
+            /** Sha256 */
+            sha256: string;
+            /**
+             * Name
+             * @default image
+             */
+            name?: string;
+            /**
+             * Caption
+             * @default
+             */
+            caption?: string;
+        };
+        /**
          * Children
          * @description How many children are in each state.
          */
@@ -555,6 +576,67 @@ export interface components {
              * @default 0
              */
             interrupted?: number;
+        };
+        /**
+         * EvalJob
+         * @description Measure a model by the packed set's words: a file for each row, then report.json.
+         *
+         *     scales: of guidance, null for the model's own; n: prompts; pictures: those that were measured
+         *     are files too.
+         */
+        EvalJob: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "eval";
+            /** Model */
+            model: string;
+            /**
+             * Styles
+             * @default [
+             *       "3d render"
+             *     ]
+             */
+            styles?: string[];
+            /**
+             * Scales
+             * @default [
+             *       null
+             *     ]
+             */
+            scales?: (number | null)[];
+            /**
+             * N
+             * @default 200
+             */
+            n?: number;
+            /**
+             * Seed
+             * @default 0
+             */
+            seed?: number;
+            /**
+             * Dtype
+             * @default auto
+             * @enum {string}
+             */
+            dtype?: "auto" | "float32" | "bfloat16" | "float16";
+            /**
+             * Pictures
+             * @default false
+             */
+            pictures?: boolean;
+            /**
+             * Name
+             * @default
+             */
+            name?: string;
+            /**
+             * Priority
+             * @default 0
+             */
+            priority?: number;
         };
         /**
          * Exported
@@ -664,7 +746,8 @@ export interface components {
          * Job
          * @description A job. recipe: what was asked for, of a recipe or a sweep; results: files made so far.
          *
-         *     attempt: how often it was begun; ahead: jobs that begin before it, while it is queued;
+         *     attempt: how often it was begun; ahead: jobs that begin before it, while it is queued; eta_s:
+         *     seconds until it has ended, by what such jobs took on these devices, once one has;
          *     cancelling: it was asked to stop and has not yet.
          */
         Job: {
@@ -695,6 +778,8 @@ export interface components {
             cancelling: boolean;
             /** Ahead */
             ahead: number | null;
+            /** Eta S */
+            eta_s: number | null;
             progress: components["schemas"]["Progress"];
             children: components["schemas"]["Children"] | null;
             /** Recipe */
@@ -718,15 +803,16 @@ export interface components {
          * JobRequest
          * @description A job to be done, by `kind`; one without is a recipe's.
          */
-        JobRequest: components["schemas"]["RecipeJob"] | components["schemas"]["SweepJob"] | components["schemas"]["BatchJob"] | components["schemas"]["TrainJob"];
+        JobRequest: components["schemas"]["RecipeJob"] | components["schemas"]["SweepJob"] | components["schemas"]["BatchJob"] | components["schemas"]["TrainJob"] | components["schemas"]["EvalJob"] | components["schemas"]["PlanJob"];
         /** JsonValue */
         JsonValue: unknown;
         /**
          * Kind
-         * @description What a job does. Sweeps and batches are parents, whose pictures their children make.
+         * @description What a job does. Sweeps, batches and trainings are parents, whose pictures (of a training
+         *     those of its class) their children make.
          * @enum {string}
          */
-        Kind: "recipe" | "sweep" | "batch" | "train";
+        Kind: "recipe" | "sweep" | "batch" | "train" | "eval" | "plan";
         /**
          * Lineage
          * @description What a picture came from and what it became. whole: no relative was left out.
@@ -787,17 +873,13 @@ export interface components {
          * ModelView
          * @description A model that is offered. native: width and height it works at; factor: how much larger its
          *     pictures are; adapters: name -> file that recipes name; template: of prompts that name none of
-         *     its styles.
+         *     its styles; own: it was trained with sfumato, whose captions have no articles.
          */
         ModelView: {
             /** Name */
             name: string;
             /** Title */
             title: string;
-            /** About */
-            about: string;
-            /** Licence */
-            licence: string;
             /** Native */
             native: [
                 number,
@@ -819,8 +901,26 @@ export interface components {
             adapters: {
                 [key: string]: string;
             };
-            /** Template */
+            /**
+             * Template
+             * @default {prompt}
+             */
             template: string;
+            /**
+             * About
+             * @default
+             */
+            about: string;
+            /**
+             * Licence
+             * @default
+             */
+            licence: string;
+            /**
+             * Own
+             * @default false
+             */
+            own: boolean;
         };
         /**
          * Models
@@ -835,7 +935,8 @@ export interface components {
          * @description What a job would do. calls: network calls, of a cascade those of each stage; seconds: about
          *     how long they take; memory: bytes at least; sentences: the same as one would say it; notes:
          *     lines that a run says before it begins; children: jobs of a sweep or a batch, of
-         *     which `first` is the first one's plan.
+         *     which `first` is the first one's plan; nouns: what a training's pictures show, where its recipe
+         *     does not say.
          */
         Plan: {
             /** Prompt */
@@ -872,10 +973,47 @@ export interface components {
              * @default []
              */
             notes?: string[];
+            /**
+             * Nouns
+             * @default []
+             */
+            nouns?: string[];
             /** Children */
             children?: number | null;
             /** First */
             first?: components["schemas"]["JsonObject"] | null;
+        };
+        /**
+         * PlanJob
+         * @description Say what a recipe would do, in plan.json, once the numbers of `search` are found.
+         */
+        PlanJob: {
+            recipe: components["schemas"]["Recipe"];
+            /**
+             * Search
+             * @default []
+             */
+            search?: string[];
+            /**
+             * Target
+             * @default rms
+             */
+            target?: string;
+            /**
+             * Name
+             * @default
+             */
+            name?: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "plan";
+            /**
+             * Priority
+             * @default 0
+             */
+            priority?: number;
         };
         /**
          * Progress
@@ -1009,6 +1147,16 @@ export interface components {
             name?: string;
         };
         /**
+         * RunFile
+         * @description A file that an earlier training of the client's has left; name: in its run folder.
+         */
+        RunFile: {
+            /** Sha256 */
+            sha256: string;
+            /** Name */
+            name: string;
+        };
+        /**
          * Session
          * @description Who is logged in.
          */
@@ -1084,7 +1232,9 @@ export interface components {
          * TrainJob
          * @description Teach a model: tables of a training recipe (docs/training.md), whose pictures are inputs.
          *
-         *     subject.pictures and subject.class_folder are set by the server to hold these.
+         *     subject.pictures and subject.class_folder are set by the server to hold these. Without pictures
+         *     the server's packed set is learned from; packed: hash of the metadata.jsonl that it must have.
+         *     run: files of a run to go on with. until: stop after this step.
          */
         TrainJob: {
             /**
@@ -1096,13 +1246,31 @@ export interface components {
             config: {
                 [key: string]: components["schemas"]["JsonValue"];
             };
-            /** Pictures */
-            pictures: components["schemas"]["Input"][];
+            /**
+             * Pictures
+             * @default []
+             */
+            pictures?: components["schemas"]["Captioned"][];
             /**
              * Class Pictures
              * @default []
              */
             class_pictures?: components["schemas"]["Input"][];
+            /**
+             * Packed
+             * @default null
+             */
+            packed?: string | null;
+            /**
+             * Run
+             * @default []
+             */
+            run?: components["schemas"]["RunFile"][];
+            /**
+             * Until
+             * @default null
+             */
+            until?: number | null;
             /**
              * Name
              * @default
@@ -1613,6 +1781,135 @@ export interface components {
             head?: string | null;
         };
         /**
+         * AsyrpMethod
+         * @description With no picture it acts on whatever the run begins from.
+         */
+        AsyrpMethod: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            method: "asyrp";
+            /**
+             * File
+             * @description the shift: a tuner's file, or a tensor (channels, h, w)
+             */
+            file: string;
+            /**
+             * Image
+             * @description a picture, walked up first; none: the run's own start
+             * @default null
+             */
+            image?: components["schemas"]["PictureRef"] | null;
+            /**
+             * Strength
+             * @description factor of the shift; below 0 the other way
+             * @default 1
+             */
+            strength?: number;
+            /**
+             * Also
+             * @description another shift beside it; may be given again
+             * @default []
+             */
+            also?: string[];
+            /**
+             * T Edit
+             * @description level below which nothing is shifted
+             * @default 0.5
+             */
+            t_edit?: number;
+            /**
+             * T Boost
+             * @description level below which steps draw noise, 0.2 if not given
+             * @default null
+             */
+            t_boost?: number | null;
+            /**
+             * T0
+             * @description level that the picture is walked up to
+             * @default 1
+             */
+            t0?: number;
+            /**
+             * Caption
+             * @description what the picture shows; the prompt if not given
+             * @default null
+             */
+            caption?: string | null;
+            /**
+             * Symmetric
+             * @description shift both halves of a step, which mostly cancels
+             * @default false
+             */
+            symmetric?: boolean;
+            /**
+             * Background
+             * @description colour behind transparent parts
+             * @default white
+             */
+            background?: string;
+        };
+        /**
+         * BoundaryDiffusionMethod
+         * @description With no picture it acts on whatever the run begins from, on its way through t_m.
+         */
+        BoundaryDiffusionMethod: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            method: "boundary_diffusion";
+            /**
+             * File
+             * @description the planes, as tuner boundary finds them
+             */
+            file: string;
+            /**
+             * Image
+             * @description a picture, walked up first; none: the run's own start
+             * @default null
+             */
+            image?: components["schemas"]["PictureRef"] | null;
+            /**
+             * Distance
+             * @description signed distance afterwards, in spreads of the pictures it was fitted to
+             * @default 2
+             */
+            distance?: number;
+            /**
+             * Spaces
+             * @description what is pushed: the state, the bottleneck, both
+             * @default both
+             * @enum {string}
+             */
+            spaces?: "both" | "x" | "h";
+            /**
+             * T M
+             * @description level of the push; that of the file if not given
+             * @default null
+             */
+            t_m?: number | null;
+            /**
+             * Lag
+             * @description later bottlenecks are those of the step before, as in the released program
+             * @default false
+             */
+            lag?: boolean;
+            /**
+             * Caption
+             * @description what the picture shows; the prompt if not given
+             * @default null
+             */
+            caption?: string | null;
+            /**
+             * Background
+             * @description colour behind transparent parts
+             * @default white
+             */
+            background?: string;
+        };
+        /**
          * CFGMethod
          * @description e = e_prompt + (scale - 1)(e_prompt - e_negative); scale 1 is no guidance, 0 no prompt.
          */
@@ -1729,6 +2026,108 @@ export interface components {
              * @default 0.005
              */
             faintest?: number;
+        };
+        /**
+         * ControlNetMethod
+         * @description The picture has the hint's layout and the prompt's content.
+         */
+        ControlNetMethod: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            method: "controlnet";
+            /** @description edges, a mask, a depth map: what the network was taught to read */
+            hint: components["schemas"]["PictureRef"];
+            /**
+             * File
+             * @description a tuner's file, or a ControlNet or T2I adapter of diffusers
+             */
+            file: string;
+            /**
+             * Scale
+             * @description strength
+             * @default 1
+             */
+            scale?: number;
+            /**
+             * Make
+             * @description hint as it is; or what differs from its ground, or the edges in it
+             * @default given
+             * @enum {string}
+             */
+            make?: "given" | "edges" | "mask";
+            /**
+             * Guess
+             * @description for the prompt alone, not for guidance's empty one; weaker on large maps
+             * @default false
+             */
+            guess?: boolean;
+            /**
+             * Window
+             * @description times at which it acts: low, high
+             * @default [
+             *       0,
+             *       1
+             *     ]
+             */
+            window?: [
+                number,
+                number
+            ];
+            /**
+             * Background
+             * @description colour behind transparent parts
+             * @default white
+             */
+            background?: string;
+        };
+        /**
+         * DenseDiffusionMethod
+         * @description Pixels of a region look at its words and at each other, and less elsewhere.
+         */
+        DenseDiffusionMethod: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            method: "dense_diffusion";
+            /**
+             * Regions
+             * @description WORDS=LEFT,TOP,RIGHT,BOTTOM in parts of 1, or WORDS=COLOUR of layout
+             * @default []
+             */
+            regions?: components["schemas"]["Region"][];
+            /**
+             * Layout
+             * @description a picture in whose colours regions lie
+             * @default null
+             */
+            layout?: components["schemas"]["PictureRef"] | null;
+            /**
+             * Words
+             * @description how hard words are moved
+             * @default 1
+             */
+            words?: number;
+            /**
+             * Pixels
+             * @description how hard pixels are drawn together
+             * @default 0.3
+             */
+            pixels?: number;
+            /**
+             * Until
+             * @description part of the run in which it acts
+             * @default 0.3
+             */
+            until?: number;
+            /**
+             * Apart
+             * @description read each region's words by themselves too
+             * @default true
+             */
+            apart?: boolean;
         };
         /**
          * DiffStylerMethod
@@ -1862,6 +2261,178 @@ export interface components {
             background?: string;
         };
         /**
+         * DiffuseITMethod
+         * @description Made for solver ddpm, which shifts its mean by Sigma times the gradient, and no guidance.
+         */
+        DiffuseITMethod: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            method: "diffuseit";
+            /** @description the picture to translate */
+            image: components["schemas"]["PictureRef"];
+            /**
+             * Style
+             * @description a picture whose style it gets
+             * @default null
+             */
+            style?: components["schemas"]["PictureRef"] | null;
+            /**
+             * Text
+             * @description words for what it becomes; without style the prompt, if none
+             * @default
+             */
+            text?: string;
+            /**
+             * Was
+             * @description words for what it is now
+             * @default
+             */
+            was?: string;
+            /**
+             * Weight
+             * @description pull to the style or words
+             * @default 2000
+             */
+            weight?: number;
+            /**
+             * T Start
+             * @description level that it begins at, 0.6 if not given
+             * @default null
+             */
+            t_start?: number | null;
+            /**
+             * Repeats
+             * @description how often the first step is walked
+             * @default 10
+             */
+            repeats?: number;
+            /**
+             * Structure
+             * @description weight of the keys' likeness
+             * @default 1000
+             */
+            structure?: number;
+            /**
+             * Contrast
+             * @description weight of the keys' contrast
+             * @default 200
+             */
+            contrast?: number;
+            /**
+             * Leave
+             * @description push away from the step before
+             * @default 100
+             */
+            leave?: number;
+            /**
+             * Until
+             * @description level above which that acts
+             * @default 0.5
+             */
+            until?: number;
+            /**
+             * Colour
+             * @description weight of the style's own pixels
+             * @default 3000
+             */
+            colour?: number;
+            /**
+             * Inside
+             * @description weight of values out of range
+             * @default 200
+             */
+            inside?: number;
+            /**
+             * Limit
+             * @description mean square beyond the range at which it begins anew; 0: never
+             * @default 0.01
+             */
+            limit?: number;
+            /**
+             * Vit
+             * @description folder or org/name of a ViT, DINO or CLIP; the model's CLIP if none
+             * @default null
+             */
+            vit?: string | null;
+            /**
+             * Clip
+             * @description folder or org/name of a clean CLIP for words; the model's own else
+             * @default null
+             */
+            clip?: string | null;
+            /**
+             * Decoder
+             * @description of a latent model: what is looked through; tiny is faster
+             * @default full
+             * @enum {string}
+             */
+            decoder?: "full" | "tiny";
+            /**
+             * Background
+             * @description colour behind transparent parts, for the network
+             * @default white
+             */
+            background?: string;
+        };
+        /**
+         * DistilledGuidanceMethod
+         * @description The network reads the scale as a number, and answers as if it had been guided by it.
+         *
+         *     One call a step, as without guidance; for Flux.1 dev. `cfg` guides truly, by two calls.
+         */
+        DistilledGuidanceMethod: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            method: "distilled_guidance";
+            /**
+             * Scale
+             * @description strength of the guidance
+             * @default 3.5
+             */
+            scale?: number;
+        };
+        /**
+         * FlowEditMethod
+         * @description The prompt says what the picture shall show, `source` what it shows now; for flow models.
+         */
+        FlowEditMethod: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            method: "flow_edit";
+            /** @description the picture to edit */
+            image: components["schemas"]["PictureRef"];
+            /**
+             * Source
+             * @description what the picture shows now
+             * @default
+             */
+            source?: string;
+            /**
+             * T0
+             * @description level where it begins; larger changes more
+             * @default 0.85
+             */
+            t0?: number;
+            /**
+             * Source Scale
+             * @description guidance of the source's prompt
+             * @default 1.5
+             */
+            source_scale?: number;
+            /**
+             * Background
+             * @description colour behind transparent parts, for the network
+             * @default white
+             */
+            background?: string;
+        };
+        /**
          * GradientMethod
          * @description The guides move eps by `fraction` of its own root mean square, picture by picture.
          */
@@ -1942,6 +2513,54 @@ export interface components {
             /**
              * Background
              * @description colour behind transparent parts, for the network
+             * @default white
+             */
+            background?: string;
+        };
+        /**
+         * IPAdapterMethod
+         * @description The prompt says what, the picture what it is like; about 0.5 where the text should lead.
+         */
+        IPAdapterMethod: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            method: "ip_adapter";
+            /** @description the picture that is the prompt; its middle square is looked at */
+            image: components["schemas"]["PictureRef"];
+            /**
+             * File
+             * @description the adapter's file: a tuner's, or a released one
+             */
+            file: string;
+            /**
+             * Scale
+             * @description strength beside the text
+             * @default 1
+             */
+            scale?: number;
+            /**
+             * Encoder
+             * @description folder of the CLIP image encoder; image_encoder beside the file if not given
+             * @default null
+             */
+            encoder?: string | null;
+            /**
+             * Window
+             * @description times at which it acts: low, high
+             * @default [
+             *       0,
+             *       1
+             *     ]
+             */
+            window?: [
+                number,
+                number
+            ];
+            /**
+             * Background
+             * @description colour behind transparent parts
              * @default white
              */
             background?: string;
@@ -2229,6 +2848,61 @@ export interface components {
             kernel?: "cubic" | "linear" | "lanczos2" | "lanczos3" | "box";
         };
         /**
+         * NullTextMethod
+         * @description Begins from the inverted picture, and learns the null text of each step.
+         */
+        NullTextMethod: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            method: "null_text";
+            /** @description the picture, which the prompt describes */
+            image: components["schemas"]["PictureRef"];
+            /**
+             * Inner
+             * @description most gradient steps on the null text of a step
+             * @default 10
+             */
+            inner?: number;
+            /**
+             * Rate
+             * @description of those steps, as a part of the prompt's own values
+             * @default 0.01
+             */
+            rate?: number;
+            /**
+             * Stop
+             * @description mean squared error that is near enough at first
+             * @default 0.00001
+             */
+            stop?: number;
+            /**
+             * Slack
+             * @description how much that grows over the run
+             * @default 0.001
+             */
+            slack?: number;
+            /**
+             * T0
+             * @description level that the picture is walked up to, 1 if not given
+             * @default null
+             */
+            t0?: number | null;
+            /**
+             * Caption
+             * @description what the picture shows, where the prompt says something else
+             * @default null
+             */
+            caption?: string | null;
+            /**
+             * Background
+             * @description colour behind transparent parts, for the network
+             * @default white
+             */
+            background?: string;
+        };
+        /**
          * PatchNCEMethod
          * @description Cross-entropy of telling the same place of the content, mean of positions, sum of layers.
          *
@@ -2446,6 +3120,61 @@ export interface components {
             seen?: number;
         };
         /**
+         * RFInversionMethod
+         * @description The prompt says what the picture becomes; eta and its window, how much of it stays.
+         */
+        RFInversionMethod: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            method: "rf_inversion";
+            /** @description the picture to edit */
+            image: components["schemas"]["PictureRef"];
+            /**
+             * Eta
+             * @description how far the way back is held to the picture
+             * @default 0.9
+             */
+            eta?: number;
+            /**
+             * Window
+             * @description times low, high between which it is held
+             * @default [
+             *       0.75,
+             *       1
+             *     ]
+             */
+            window?: [
+                number,
+                number
+            ];
+            /**
+             * Gamma
+             * @description how far the way up is drawn to a noise of its own
+             * @default 0.5
+             */
+            gamma?: number;
+            /**
+             * Caption
+             * @description what the picture shows, read on the way up
+             * @default
+             */
+            caption?: string;
+            /**
+             * T0
+             * @description level that the way up climbs to
+             * @default 1
+             */
+            t0?: number;
+            /**
+             * Background
+             * @description colour behind transparent parts, for the network
+             * @default white
+             */
+            background?: string;
+        };
+        /**
          * Ran
          * @description What ran: parts of a run may add reports of their own.
          */
@@ -2476,6 +3205,52 @@ export interface components {
             [key: string]: unknown;
         };
         /**
+         * ReferenceMethod
+         * @description The picture is read by every call, of the prompt and of what guides away from it.
+         *
+         *     The result has its shape, unless the run begins from another picture. Networks that read none
+         *     are refused; Flux.1 Kontext and Flux.2 Klein read one.
+         */
+        ReferenceMethod: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            method: "reference";
+            /** @description the picture that the network reads */
+            image: components["schemas"]["PictureRef"];
+            /**
+             * Background
+             * @description colour behind transparent parts, for the network
+             * @default white
+             */
+            background?: string;
+        };
+        /**
+         * Region
+         * @description words: of the prompt. box: left, top, right, bottom in parts of the picture's sides; or
+         *     colour: all that a picture of the layout has in it.
+         */
+        Region: {
+            /** Words */
+            words: string;
+            /**
+             * Box
+             * @default null
+             */
+            box?: [
+                number,
+                number,
+                number,
+                number
+            ] | null;
+            /**
+             * Colour
+             * @default null
+             */
+            colour?: string | null;
+        };
+        /**
          * SDEditMethod
          * @description x_t0 = alpha g + sigma z, then the model's own way down; small t0 faithful, large realistic.
          *
@@ -2495,6 +3270,12 @@ export interface components {
              * @default null
              */
             t0?: number | null;
+            /**
+             * T0 Map
+             * @description grey picture: how far each region may go, white to t0 (1 if none), black kept
+             * @default null
+             */
+            t0_map?: components["schemas"]["PictureRef"] | null;
             /**
              * Ratio
              * @description start level as sigma/alpha instead
@@ -2581,6 +3362,157 @@ export interface components {
              * @default white
              */
             background?: string;
+        };
+        /**
+         * SDGMethod
+         * @description Made for solver ddpm, which shifts its mean by Sigma times the gradient, and no prompt.
+         */
+        SDGMethod: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            method: "sdg";
+            /**
+             * Image
+             * @description the reference picture
+             * @default null
+             */
+            image?: components["schemas"]["PictureRef"] | null;
+            /**
+             * What
+             * @description what is taken of it
+             * @default content
+             * @enum {string}
+             */
+            what?: "content" | "structure" | "style";
+            /**
+             * Weight
+             * @description strength of the reference
+             * @default 100
+             */
+            weight?: number;
+            /**
+             * Text
+             * @description words to steer to
+             * @default
+             */
+            text?: string;
+            /**
+             * Text Weight
+             * @description strength of the words
+             * @default 160
+             */
+            text_weight?: number;
+            /**
+             * Noised
+             * @description look at the noisy state, not at the predicted picture
+             * @default true
+             */
+            noised?: boolean;
+            /**
+             * Faintest
+             * @description smallest alpha at which it acts, but for solver ddpm
+             * @default 0.005
+             */
+            faintest?: number;
+            /**
+             * Clip
+             * @description folder or org/name of a clean CLIP; the model's own if not given
+             * @default null
+             */
+            clip?: string | null;
+            /**
+             * Decoder
+             * @description of a latent model: what a clean CLIP sees x0 through; tiny is faster
+             * @default full
+             * @enum {string}
+             */
+            decoder?: "full" | "tiny";
+        };
+        /**
+         * SINEMethod
+         * @description e = v e_prompt + (1 - v) e_tuned above `until`, e_prompt below.
+         */
+        SINEMethod: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            method: "sine";
+            /**
+             * Tuned
+             * @description adapter or model that was tuned on one picture
+             */
+            tuned: string;
+            /**
+             * Caption
+             * @description what that picture was called in tuning
+             */
+            caption: string;
+            /**
+             * Original
+             * @description v, weight of the original model
+             * @default 0.7
+             */
+            original?: number;
+            /**
+             * Until
+             * @description level K below which the original is alone
+             * @default 0.4
+             */
+            until?: number;
+        };
+        /**
+         * StegoMethod
+         * @description Hide a message in a picture that is made, or read (`reveal`) the one in a picture.
+         *
+         *     Both need the same model, prompt, steps, solver, key, projection and bits. As many copies of
+         *     every bit are hidden as there is room for.
+         */
+        StegoMethod: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            method: "stego";
+            /**
+             * Message
+             * @description text to hide
+             * @default null
+             */
+            message?: string | null;
+            /**
+             * Reveal
+             * @description a picture whose message is read instead
+             * @default null
+             */
+            reveal?: components["schemas"]["PictureRef"] | null;
+            /**
+             * Key
+             * @description password that reading needs too; none: anyone reads
+             * @default null
+             */
+            key?: string | null;
+            /**
+             * Projection
+             * @description bits as signs of noise (unseen), as levels (clearest), as 0 or a root of 2
+             * @default mn
+             * @enum {string}
+             */
+            projection?: "mn" | "mb" | "mc";
+            /**
+             * Bits
+             * @description bits of each value, on 2^bits levels
+             * @default 1
+             */
+            bits?: number;
+            /**
+             * Check
+             * @description read it back from the finished picture, in 8 bits
+             * @default true
+             */
+            check?: boolean;
         };
         /**
          * TemperatureMethod
@@ -2712,7 +3644,7 @@ export interface components {
          * Method
          * @description A method of a recipe, by `method`.
          */
-        Method: components["schemas"]["AestheticMethod"] | components["schemas"]["CFGMethod"] | components["schemas"]["ClassifierMethod"] | components["schemas"]["CLIPGuidanceMethod"] | components["schemas"]["DiffStylerMethod"] | components["schemas"]["GradientMethod"] | components["schemas"]["ILVRMethod"] | components["schemas"]["InpaintMethod"] | components["schemas"]["InstructionMethod"] | components["schemas"]["LowPassMethod"] | components["schemas"]["PatchNCEMethod"] | components["schemas"]["PerceptualMethod"] | components["schemas"]["PromptToPromptMethod"] | components["schemas"]["SDEditMethod"] | components["schemas"]["TemperatureMethod"] | components["schemas"]["ThresholdMethod"] | components["schemas"]["TotalVariationMethod"] | components["schemas"]["UpscaleMethod"];
+        Method: components["schemas"]["AestheticMethod"] | components["schemas"]["AsyrpMethod"] | components["schemas"]["BoundaryDiffusionMethod"] | components["schemas"]["CFGMethod"] | components["schemas"]["ClassifierMethod"] | components["schemas"]["CLIPGuidanceMethod"] | components["schemas"]["ControlNetMethod"] | components["schemas"]["DenseDiffusionMethod"] | components["schemas"]["DiffStylerMethod"] | components["schemas"]["DiffuseITMethod"] | components["schemas"]["DistilledGuidanceMethod"] | components["schemas"]["FlowEditMethod"] | components["schemas"]["GradientMethod"] | components["schemas"]["ILVRMethod"] | components["schemas"]["InpaintMethod"] | components["schemas"]["InstructionMethod"] | components["schemas"]["IPAdapterMethod"] | components["schemas"]["LowPassMethod"] | components["schemas"]["NullTextMethod"] | components["schemas"]["PatchNCEMethod"] | components["schemas"]["PerceptualMethod"] | components["schemas"]["PromptToPromptMethod"] | components["schemas"]["ReferenceMethod"] | components["schemas"]["RFInversionMethod"] | components["schemas"]["SDEditMethod"] | components["schemas"]["SDGMethod"] | components["schemas"]["SINEMethod"] | components["schemas"]["StegoMethod"] | components["schemas"]["TemperatureMethod"] | components["schemas"]["ThresholdMethod"] | components["schemas"]["TotalVariationMethod"] | components["schemas"]["UpscaleMethod"];
         /**
          * Recipe
          * @description What a user asked for, and under `run` and `versions` what ran.
@@ -3085,7 +4017,7 @@ export interface components {
          * SpacingName
          * @enum {string}
          */
-        SpacingName: "uniform" | "leading" | "trailing" | "karras" | "logsnr" | "v-spliced" | "v-ddpm" | "v-log" | "v-crash" | "model";
+        SpacingName: "uniform" | "leading" | "trailing" | "karras" | "logsnr" | "v-spliced" | "v-ddpm" | "v-log" | "v-crash" | "model" | "shifted";
         /** Spacing */
         Spacing: components["schemas"]["SpacingName"] | string | number[];
         /**
