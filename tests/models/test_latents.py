@@ -317,7 +317,9 @@ def test_unsupported_pipelines_are_named(folder: Path, tmp_path: Path) -> None:
     other = {k: v for k, v in index.items() if k != "unet"} | {"_class_name": "CogView4Pipeline"}
     other["transformer"] = ["diffusers", "CogView4Transformer2DModel"]
     (tmp_path / "model" / "model_index.json").write_text(json.dumps(other))
-    with pytest.raises(SfumatoError, match=r"CogView4Pipeline \(CogView4Transformer2DModel\) is not"):
+    with pytest.raises(
+        SfumatoError, match=r"CogView4Pipeline \(CogView4Transformer2DModel\) is not"
+    ):
         sf.load(str(tmp_path / "model"))
     (tmp_path / "model" / "model_index.json").write_text(json.dumps(index))
     (tmp_path / "model" / "vae").unlink()

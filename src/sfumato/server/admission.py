@@ -255,9 +255,10 @@ def look_at(method: Method) -> None:
 def _weights(method: Method) -> Iterator[tuple[str, str]]:
     """Fields that name weights, with what they name."""
     for name, info in described(type(method)).items():
-        value = getattr(method, name)
-        if isinstance(value, str) and _names_weights(info.metadata, info.annotation):
-            yield name, value
+        if _names_weights(info.metadata, info.annotation):
+            value = getattr(method, name)
+            named = value if isinstance(value, tuple) else (value,)
+            yield from ((name, one) for one in named if isinstance(one, str))
 
 
 def _names_weights(metadata: Any, annotation: Any) -> bool:

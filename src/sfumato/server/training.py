@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from sfumato.core.errors import SfumatoError
 from sfumato.server.requests import TrainJob
+from sfumato.train.subject_tuners import SUBJECT
 
 if TYPE_CHECKING:
     from sfumato.train.config import Config
 
-SUBJECT = ("dreambooth", "sine", "custom_diffusion", "textual_inversion", "p_plus")
-"""Tuners that learn a subject from a few pictures; the others learn from pictures with captions."""
 PICTURES, CLASS_PICTURES = "pictures", "class"
 CAPTIONS = "captions.jsonl"
 RUN_FOLDER = "<run>"

@@ -14,6 +14,7 @@ from sfumato import documents
 from sfumato.core.errors import SfumatoError
 from sfumato.core.idle import Needs, idle, needs_of, refuse_idle
 from sfumato.core.schedule import SCHEDULES
+from sfumato.train import subject_tuners
 from sfumato.train.data.captions import Wording
 from sfumato.train.data.compose import Mix
 from sfumato.train.data.store import STYLES
@@ -47,10 +48,10 @@ FRESH = Needs("tuner=diffusion,classifier,contrastive,judge")
 the recipe's, and not a model's that stays as it is."""
 LEVELS = Needs("tuner=diffusion,classifier,contrastive")
 DIFFUSION = Needs("tuner=diffusion")
-SUBJECT = Needs("tuner=dreambooth,sine,custom_diffusion,textual_inversion,p_plus")
+SUBJECT = Needs(f"tuner={','.join(subject_tuners.SUBJECT)}")
 WORD = Needs("tuner=custom_diffusion,textual_inversion,p_plus")
 DREAMBOOTH = Needs("tuner=dreambooth")
-CLASSED = Needs("tuner=dreambooth,sine,custom_diffusion")
+CLASSED = Needs(f"tuner={','.join(subject_tuners.CLASSED)}")
 """Fields of tuners that may keep a class what it was."""
 
 Side = Annotated[int, Field(ge=1, le=8192)]

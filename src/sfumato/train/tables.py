@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 
 def toml(data: dict[str, Any]) -> str:
-    """Tables as TOML; strings, numbers and booleans are written alike in JSON."""
-    tables = {name: table for name, table in data.items() if isinstance(table, dict)}
-    top = {name: value for name, value in data.items() if name not in tables}
-    lines = _pairs(top)
-    for name, table in tables.items():
-        lines += ["", f"[{name}]", *_pairs(table)]
-    return "\n".join(lines) + "\n"
+    """Tables as TOML, tables in them too; all other values are written alike in JSON."""
+    return "\n".join(_lines(data, "")).lstrip("\n") + "\n"
 
 
-def _pairs(table: dict[str, Any]) -> list[str]:
-    return [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in table.items()]
+def _lines(table: dict[str, Any], path: str) -> Iterator[str]:
+    """Its values first, then each table under its full name."""
+    for name, value in table.items():
+        if not isinstance(value, dict):
+            yield f"{name} = {json.dumps(value, ensure_ascii=False)}"
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield f"\n[{path}{name}]"
+            yield from _lines(value, f"{path}{name}.")

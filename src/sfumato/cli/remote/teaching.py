@@ -21,8 +21,9 @@ from sfumato.images.writing import write_whole
 from sfumato.recipe.names import bare
 from sfumato.server.events import AnyEvent, ChildEnded, Step
 from sfumato.server.jobs import Job, State
-from sfumato.server.training import RUN_FOLDER, SUBJECT
+from sfumato.server.training import RUN_FOLDER
 from sfumato.train import origin, run_folder, run_note
+from sfumato.train.subject_tuners import SUBJECT
 
 if TYPE_CHECKING:
     from sfumato.train.config import Config

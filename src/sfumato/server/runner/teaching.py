@@ -26,6 +26,7 @@ from sfumato.server.runner.protocol import Made, Said, Stepped, Task
 from sfumato.server.runner.replaying import Tell
 from sfumato.server.runner.showing import shown
 from sfumato.server.runner.warm import Warm
+from sfumato.train.subject_tuners import CLASSED, SUBJECT
 
 if TYPE_CHECKING:
     from sfumato.train.config import Config
@@ -97,7 +98,7 @@ def plan(job: TrainJob, inputs: Mapping[str, Path], warm: Warm) -> dict[str, Any
     with tempfile.TemporaryDirectory(prefix="sfumato-plan-") as folder:
         config, data = prepared(job, inputs, Path(folder), warm)
         config = training.with_models(config, warm.offer)  # a task may be at work beside this
-        if config.tuner not in training.SUBJECT:
+        if config.tuner not in SUBJECT:
             optim = config.optim
             line = f"training: {optim.steps} steps of {optim.batch} pictures, rate {optim.rate:g}"
             return {"sentences": [line]}
@@ -125,11 +126,11 @@ def prepared(
     config = training.config_of(job, place)
     training.model_places(config, warm.offer)
     data = place / training.PICTURES
-    if job.pictures or config.tuner in training.SUBJECT:
+    if job.pictures or config.tuner in SUBJECT:
         _put(job.pictures, inputs, data)
     if job.class_pictures:
         _put(job.class_pictures, inputs, place / training.CLASS_PICTURES)
-    if config.tuner in training.SUBJECT:
+    if config.tuner in SUBJECT:
         return config, data
     if not job.pictures:
         return config, _packed(job, warm)
@@ -155,7 +156,7 @@ def _class_pictures(config: Config, warm: Warm) -> Any:
     from sfumato.train.subject.class_pictures import wanted_of
 
     subject = config.subject
-    if config.tuner != "dreambooth" or not subject.prior or subject.class_folder:
+    if config.tuner not in CLASSED or not subject.prior or subject.class_folder:
         return None  # before a model is loaded
     return wanted_of(config, _model(config, warm))
 

@@ -30,6 +30,7 @@ from sfumato.models.encoders import Encoders
 from sfumato.models.model import Model
 from sfumato.train import checkpoint
 from sfumato.train.config import Config
+from sfumato.train.subject_tuners import CLASSED
 
 log = logging.getLogger("sfumato")
 
@@ -157,7 +158,7 @@ class Wanted:
 def wanted_of(config: Config, model: Model) -> Wanted | None:
     """What a recipe's training makes; None where it has none, or is given some."""
     subject = config.subject
-    if not subject.prior or subject.class_folder or config.tuner != "dreambooth":
+    if not subject.prior or subject.class_folder or config.tuner not in CLASSED:
         return None
     text = model.phrase(subject.wording.format(subject.noun))
     return Wanted(model, text, subject.class_pictures, config.run.seed, config.optim.batch)
