@@ -127,6 +127,8 @@ BAD: dict[str, Bad] = {
         {"file": "../../secret.safetensors", "sha256": SHA, "scale": 1.0}]),
     "path as weights": recipe("diffstyler", methods=[
         {"method": "diffstyler", "art": "/etc/passwd"}]),
+    "weights that are not offered, of several": recipe("not offered", methods=[
+        {"method": "asyrp", "file": "emoji", "also": ["mine.safetensors"]}]),
     "path in a picture's name": method("name", method="sdedit",
                                        image={"sha256": "{picture}", "name": "../x.png"}),
     "number as a picture's name": Bad(422, "pictures.0.name", "name", body={

@@ -16,6 +16,8 @@ from helpers.families import family, last, picture
 from helpers.subjects import recipe, trained
 from sfumato.core.errors import SfumatoError
 from sfumato.train.config import Config
+from sfumato.train.subject import planning
+from sfumato.train.subject.class_pictures import wanted_of
 
 TUNER = "custom_diffusion"
 
@@ -104,3 +106,15 @@ def test_what_cannot_be_is_said(
 ) -> None:
     with pytest.raises(SfumatoError, match=said):
         trained(taught("sd1", pictures, **changes), tmp_path / "run")
+
+
+@pytest.mark.parametrize("tuner", ["dreambooth", "sine", TUNER])
+def test_whoever_keeps_a_class_makes_its_pictures(tuner: str, pictures: Path) -> None:
+    """Without a folder of them, whatever the tuner is called."""
+    model = family("emoji")
+    plain = recipe(Path("emoji"), pictures, tuner, subject={"prior": 1.0})
+    wanted = wanted_of(plain, model)
+    assert wanted is not None
+    assert wanted.count == plain.subject.class_pictures
+    lines = planning.sentences(plain, model)
+    assert any("pictures to make" in line for line in lines)

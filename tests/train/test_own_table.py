@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from sfumato.core.errors import SfumatoError
 from sfumato.train import origin, tuners
 from sfumato.train.config import parse
+from sfumato.train.tables import toml
 
 TUNER = '''
 """Probe: a tuner with a table of its own."""
@@ -85,3 +87,13 @@ def test_its_fields_stay_as_long_as_a_run_goes_on(tmp_path: Path) -> None:
     for table in ({"hint": "edges"}, {}, {"hint": "depth", "strength": 2.0}):
         with pytest.raises(SfumatoError, match=r"cannot go on with this: own\."):
             origin.going_on(tmp_path, origin_of(table))
+
+
+def test_a_recipe_is_written_with_its_nested_tables() -> None:
+    """What a run folder keeps is read again."""
+    data = {
+        "name": "x",
+        "model": {"kind": "v", "network": {"channel_mult": [1, 2], "bands": {"low": 2.0}}},
+        "mix": {"hue": 0.1, "styles": {"ink": 0.5}},
+    }  # fmt: skip
+    assert tomllib.loads(toml(data)) == data

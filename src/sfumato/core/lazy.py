@@ -1,7 +1,7 @@
 """The one lazy handle on torch: core and methods mention torch, but importing them is free.
 
-Only nn/ imports torch at module level, because only nn/ defines Modules. images/ uses the same
-handle so that help does not wait for Pillow.
+Below models/ only nn/ imports torch at module level, since it defines Modules. images/ uses the
+same handle so that help does not wait for Pillow.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Process: the immutable description of one way to make a picture. `|` declares a method.
 
-Reading a process does nothing: sizes, times and prompts are bound when a run begins (loop.py).
+Reading a process does nothing: sizes, times and prompts are bound when a run begins (binding.py).
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def mask_to_cells(mask: Tensor, stride: int) -> Tensor:
 
 
 def from_work(pixels: Tensor, frame: Frame, factor: int | None = None) -> Picture:
-    """(3, H factor, W factor) in [-1, 1] to the picture of the frame's `place`, at its size.
+    """(3, H factor, W factor) in [-1, 1] to the picture of the frame's target box, at its size.
 
     factor: result over work size, read from the shape if not given. Raises SfumatoError when values
     are not finite.
@@ -126,7 +126,7 @@ def paste(
 ) -> Picture:
     """The result where the edit mask is above 0, the original bit for bit elsewhere.
 
-    result: RGB of the frame's `place`; edit: "L" of the picture's size, None: the whole box. RGBA
+    result: RGB of the frame's target box; edit: "L" of the picture's size, None: all of it. RGBA
     if the original has alpha; opaque: what was edited shows, as when transparent parts are filled.
     Original and mask are resized first when the target is another size.
     """

@@ -1,6 +1,6 @@
 """Autoencoders as spaces, and latent UNets as networks: thin adapters of the diffusers classes.
 
-Which files they come from is diffusers.py's matter; nothing here reads a file.
+Which files they come from is the loaders' matter; nothing here reads a file.
 """
 
 from __future__ import annotations

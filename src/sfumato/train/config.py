@@ -119,17 +119,17 @@ class AdapterPart:
 
 @part
 class SubjectPart:
-    """What tuner "dreambooth" teaches (arXiv 2208.12242); model.start is the model it teaches.
+    """What a tuner of subjects teaches (arXiv 2208.12242); model.start is the model it teaches.
 
     pictures: folder; noun: what the subject is, such as dog; name: its identifier, "" for a rare
     word of the model's tokenizer; wording: what stands around them in captions. prior: strength of
     prior preservation (0: none) with class_pictures pictures of the untouched model, or those of
     class_folder. convention: sum or mean (train.prior); weigh_prior: whether the weighting by noise
     level counts for them too.
-    text: train the text encoder too. vectors: of the word that tuner "textual_inversion" or, on a
-    latent model, "custom_diffusion" learns; pictures, noun and name are read alike. drop: share of
-    captions left empty, which keeps guidance alive. checkpoint: recompute activations instead of
-    keeping them.
+    text: train the text encoder too. vectors: of the word that tuners "textual_inversion" and
+    "p_plus" learn, and on a latent model "custom_diffusion"; pictures, noun and name are read
+    alike. drop: share of captions left empty, which keeps guidance alive. checkpoint: recompute
+    activations instead of keeping them.
     upsampler: train the model's upsampler too, on squares of `crop` pixels and without a prior;
     low_noise: deviation of the noise on its input, far less than it was made with, which keeps
     detail sharp.

@@ -117,8 +117,8 @@ def scheduler(path: Path) -> Scheduler:
     kind = data.get("_class_name")
     if kind not in TABLED:
         raise SfumatoError(
-            f"{path}: scheduler {kind!r:.60} has no noise table that is read here; models of flow "
-            "matching, EDM, VE and consistency are not supported"
+            f"{path}: scheduler {kind!r:.60} has no noise table; a UNet with one of flow "
+            "matching, EDM, VE or consistency is not supported"
         )
     parsed = parse_data(Scheduler, {**CLASS_DEFAULTS.get(str(kind), {}), **data}, path.name)
     if parsed.timestep_type == "continuous":
@@ -126,7 +126,7 @@ def scheduler(path: Path) -> Scheduler:
             f"{path}: timestep_type 'continuous' is not supported, models of EDM's kind read it"
         )
     if parsed.use_flow_sigmas:
-        raise SfumatoError(f"{path}: use_flow_sigmas, models of flow matching are not supported")
+        raise SfumatoError(f"{path}: use_flow_sigmas, a UNet of flow matching is not supported")
     if parsed.variance_type == "learned":
         raise SfumatoError(f"{path}: variance_type 'learned' is not supported, learned_range is")
     return parsed

@@ -1,4 +1,4 @@
-"""Configurations of diffusion transformers and of T5, as typed values: sizes, and nothing else."""
+"""Configurations and tokenizers of diffusion transformers and of what reads prompts for them."""
 
 from __future__ import annotations
 
