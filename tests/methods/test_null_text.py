@@ -109,7 +109,7 @@ def test_each_picture_of_a_batch_is_learned_alone() -> None:
     both = last(guided("sd1", n=2) | sf.NullText(states, rate=0.1))
     for k, state in enumerate(states):
         alone = last(guided("sd1") | sf.NullText(state, rate=0.1))
-        assert torch.allclose(both[k], alone[0], atol=1e-4)
+        assert float((both[k] - alone[0]).abs().max() / alone.std()) < 1e-3
 
 
 def test_pieces_of_a_batch_have_their_own_texts() -> None:

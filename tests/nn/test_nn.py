@@ -315,7 +315,7 @@ def test_a_damaged_file_is_one_line_that_names_it(tmp_path: Path, name: str, dam
     )
     with pytest.raises(SfumatoError) as caught:
         read_state_dict(path)
-    assert str(caught.value).startswith(f"{path}: damaged")
+    assert str(caught.value).startswith(f"{path}: cannot be read as weights: damaged")
     assert "\n" not in str(caught.value)
 
 

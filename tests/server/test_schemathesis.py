@@ -23,6 +23,10 @@ hooks = "hooks.py"
 # What no schema can say is 422: a hash of no picture that was uploaded, a model that is not
 # offered, methods that exclude one another.
 expected-statuses = ["2xx", "401", "403", "404", "409", "422", "5xx"]
+
+[checks.ensure_resource_availability]
+# Files come when a job has made them, and go by a POST of the gallery, which it knows nothing of.
+enabled = false
 """
 HOOKS = """
 import schemathesis

@@ -29,7 +29,7 @@ from sfumato.server.runner.protocol import Finished, Happening, Made, Stepped, T
 ROOT = Path(__file__).parents[2]
 FLET = ROOT / ".venv-flet" / "bin" / "python"
 TOKEN = "f" * 20
-LONG = 60_000  # milliseconds in which Flutter's page is there
+LONG = 180_000  # milliseconds, in which Flutter's page is there on a busy machine
 
 
 def happenings(task: Task) -> list[Happening]:
