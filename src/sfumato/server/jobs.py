@@ -98,9 +98,10 @@ class Children(View):
 class Job(View):
     """A job. recipe: what was asked for, of a recipe or a sweep; results: files made so far.
 
-    attempt: how often it was begun; ahead: jobs that begin before it, while it is queued; eta_s:
-    seconds until it has ended, by what such jobs took on these devices, once one has;
-    cancelling: it was asked to stop and has not yet.
+    attempt: how often it was begun; event: number of the last kept event that led to this, so that
+    a listener who has been told of a later one knows this to be older; ahead: jobs that begin
+    before it, while it is queued; eta_s: seconds until it has ended, by what such jobs took on
+    these devices, once one has; cancelling: it was asked to stop and has not yet.
     """
 
     id: JobId
@@ -111,6 +112,7 @@ class Job(View):
     parent: JobId | None
     priority: int
     attempt: int
+    event: int
     created: datetime
     started: datetime | None
     ended: datetime | None

@@ -746,9 +746,10 @@ export interface components {
          * Job
          * @description A job. recipe: what was asked for, of a recipe or a sweep; results: files made so far.
          *
-         *     attempt: how often it was begun; ahead: jobs that begin before it, while it is queued; eta_s:
-         *     seconds until it has ended, by what such jobs took on these devices, once one has;
-         *     cancelling: it was asked to stop and has not yet.
+         *     attempt: how often it was begun; event: number of the last kept event that led to this, so that
+         *     a listener who has been told of a later one knows this to be older; ahead: jobs that begin
+         *     before it, while it is queued; eta_s: seconds until it has ended, by what such jobs took on
+         *     these devices, once one has; cancelling: it was asked to stop and has not yet.
          */
         Job: {
             /** Id */
@@ -765,6 +766,8 @@ export interface components {
             priority: number;
             /** Attempt */
             attempt: number;
+            /** Event */
+            event: number;
             /**
              * Created
              * Format: date-time

@@ -121,7 +121,7 @@ class Film {
 
   async #children(parent: string): Promise<void> {
     const page = await api.get("/v1/jobs", { query: { parent, limit: 100 } });
-    for (const child of page.jobs) jobs.find(child.id).is(child);
+    for (const child of page.jobs) jobs.take(child);
   }
 
   async #curve(id: string): Promise<void> {

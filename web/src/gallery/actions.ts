@@ -64,11 +64,9 @@ export function request(recipe: Recipe): JobRequest {
 export async function reproduce(recipe: Recipe, sha256: string): Promise<void> {
   const job = await jobs.submit(request(asked(recipe)));
   notify(t("gallery.reproducing"));
-  const stop = jobs.listen((other) => {
-    if (other.id !== job.id || !other.ended) return;
-    stop();
-    const made = other.pictures.find((file) => file.place === placeOf(recipe));
-    if (!made) notify(other.error ?? t("gallery.reproduced.not"), "bad");
+  void jobs.end(job).then(() => {
+    const made = job.pictures.find((file) => file.place === placeOf(recipe));
+    if (!made) notify(job.error ?? t("gallery.reproduced.not"), "bad");
     else if (made.sha256 === sha256) notify(t("gallery.reproduced"), "good");
     else notify(t("gallery.reproduced.other"), "info");
   });

@@ -2,7 +2,7 @@
 import type { File, Job, JobEvent, Schemas } from "../api/client";
 
 export type State = Schemas["State"];
-export const ENDED: readonly State[] = ["done", "failed", "cancelled", "interrupted"];
+const ENDED: readonly State[] = ["done", "failed", "cancelled", "interrupted"];
 
 export class StudioJob {
   readonly id: string;
@@ -21,14 +21,17 @@ export class StudioJob {
   notes = $state<readonly string[]>([]);
   error = $state<string | null>(null);
   recipe = $state.raw<Record<string, unknown> | null>(null);
+  #event = 0; // number of the last kept event that is known of here
   readonly ended = $derived(ENDED.includes(this.state));
 
   constructor(id: string) {
     this.id = id;
   }
 
-  /** What the server says of the whole. */
+  /** What the server says of the whole; an answer that events have overtaken says nothing new. */
   is(job: Job): void {
+    if (job.event < this.#event) return;
+    this.#event = job.event;
     this.state = job.state;
     this.kind = job.kind;
     this.name = job.name;
@@ -42,8 +45,12 @@ export class StudioJob {
     if (this.ended) this.preview = null;
   }
 
-  /** What has happened to it. */
-  happened(event: JobEvent): void {
+  /** What has happened to it. number: of an event that is kept. */
+  happened(event: JobEvent, number: number | null): void {
+    if (number !== null) {
+      if (number <= this.#event) return; // the whole was asked for since
+      this.#event = number;
+    }
     this.parent = event.parent ?? this.parent;
     switch (event.event) {
       case "queued":

@@ -1,6 +1,6 @@
 // All jobs that this page knows of: submitted here or elsewhere, kept up to date by one stream.
 import { SvelteMap } from "svelte/reactivity";
-import { address, api, type JobEvent, type JobRequest } from "../api/client";
+import { address, api, type Job, type JobEvent, type JobRequest } from "../api/client";
 import { connection } from "../api/connection.svelte";
 import { newId } from "../api/hash";
 import { Refusal } from "../api/problem";
@@ -13,6 +13,7 @@ export type Listener = (job: StudioJob, event: JobEvent) => void;
 class Jobs {
   readonly #known = new SvelteMap<string, StudioJob>();
   readonly #listeners = new Set<Listener>();
+  readonly #endings = new Set<(job: StudioJob) => void>();
   #stream: Stream | null = null;
   /** Nothing begins until it is resumed; so it is after the server has died. */
   paused = $state(false);
@@ -32,7 +33,7 @@ class Jobs {
         if (!response.ok) throw new Error(String(response.status));
         return response;
       },
-      told: (event) => this.#told(JSON.parse(event.data)),
+      told: (event) => this.#told(JSON.parse(event.data), event.id === null ? null : Number(event.id)),
       opened: () => {
         connection.answered();
         void this.refresh();
@@ -75,9 +76,7 @@ class Jobs {
     const made = await api.post("/v1/jobs", {
       body: request, headers: { "Idempotency-Key": key },
     });
-    const job = this.#known.get(made.id) ?? this.#add(made.id);
-    job.is(made);
-    return job;
+    return this.take(made);
   }
 
   async cancel(id: string, when: "now" | "after_picture" = "now"): Promise<void> {
@@ -85,7 +84,7 @@ class Jobs {
     if (job) job.cancelling = true;
     try {
       const now = await api.post("/v1/jobs/{id}/cancel", { path: { id }, body: { when } });
-      job?.is(now);
+      if (job) this.#is(job, now);
     } catch (error) {
       if (job) job.cancelling = false;
       if (!(error instanceof Refusal && error.status === 409)) throw error; // had ended
@@ -93,7 +92,7 @@ class Jobs {
   }
 
   async retry(id: string): Promise<void> {
-    this.find(id).is(await api.post("/v1/jobs/{id}/retry", { path: { id } }));
+    this.take(await api.post("/v1/jobs/{id}/retry", { path: { id } }));
   }
 
   async resume(): Promise<void> {
@@ -104,10 +103,33 @@ class Jobs {
     this.#known.delete(id);
   }
 
+  /** The job that the server says this of. */
+  take(told: Job): StudioJob {
+    return this.#is(this.#known.get(told.id) ?? this.#add(told.id), told);
+  }
+
   /** Be told of all that happens; the answer stops that. */
   listen(listener: Listener): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  /** Be told of every job that ends, however this page learns of it; the answer stops that. */
+  onEnd(call: (job: StudioJob) => void): () => void {
+    this.#endings.add(call);
+    return () => this.#endings.delete(call);
+  }
+
+  /** Once that job has ended, which it may have done already. */
+  end(job: StudioJob): Promise<void> {
+    if (job.ended) return Promise.resolve();
+    return new Promise((resolve) => {
+      const stop = this.onEnd((other) => {
+        if (other !== job) return;
+        stop();
+        resolve();
+      });
+    });
   }
 
   /** Ask what the state is: steps are not kept, and what is known may be old. */
@@ -116,7 +138,7 @@ class Jobs {
       this.paused = (await api.get("/v1/queue")).paused;
       for (const state of ["running", "queued"] as const) {
         const page = await api.get("/v1/jobs", { query: { state, limit: 100 } });
-        for (const job of page.jobs) (this.#known.get(job.id) ?? this.#add(job.id)).is(job);
+        for (const job of page.jobs) this.take(job);
       }
       const stale = this.list.filter((job) => !job.ended);
       await Promise.all(stale.slice(0, 50).map((job) => this.#look(job)));
@@ -127,7 +149,7 @@ class Jobs {
 
   async #look(job: StudioJob): Promise<void> {
     try {
-      job.is(await api.get("/v1/jobs/{id}", { path: { id: job.id } }));
+      this.#is(job, await api.get("/v1/jobs/{id}", { path: { id: job.id } }));
     } catch (error) {
       if (error instanceof Refusal && error.status === 404) this.#known.delete(job.id);
     }
@@ -139,10 +161,21 @@ class Jobs {
     return job;
   }
 
-  #told(event: JobEvent): void {
+  #is(job: StudioJob, told: Job): StudioJob {
+    this.#watched(job, () => job.is(told));
+    return job;
+  }
+
+  #told(event: JobEvent, number: number | null): void {
     const job = this.#known.get(event.job) ?? this.#add(event.job);
-    job.happened(event);
+    this.#watched(job, () => job.happened(event, number));
     for (const listener of this.#listeners) listener(job, event);
+  }
+
+  #watched(job: StudioJob, change: () => void): void {
+    const before = job.ended;
+    change();
+    if (job.ended && !before) for (const call of this.#endings) call(job);
   }
 }
 

@@ -4,7 +4,6 @@ import { api } from "../api/client";
 import { sentence, Unreachable } from "../api/problem";
 import { catalogue } from "../forms/methods.svelte";
 import type { StudioJob } from "../jobs/job.svelte";
-import { ENDED } from "../jobs/job.svelte";
 import { jobs } from "../jobs/jobs.svelte";
 import { notify } from "../shell/notices.svelte";
 import type { Desk } from "./desk";
@@ -75,18 +74,9 @@ export class Live {
 
 /** Stop a sketch, and have the server forget it once it has ended. */
 function forget(job: StudioJob): void {
-  const remove = () => {
+  void jobs.end(job).then(() => {
     jobs.forget(job.id);
     void api.delete("/v1/jobs/{id}", { path: { id: job.id } }).catch(() => undefined); // retention does
-  };
-  if (job.ended) {
-    remove();
-    return;
-  }
-  const stop = jobs.listen((other) => {
-    if (other.id !== job.id || !ENDED.includes(other.state)) return;
-    stop();
-    remove();
   });
-  void jobs.cancel(job.id).catch(() => undefined); // it ends by itself then
+  if (!job.ended) void jobs.cancel(job.id).catch(() => undefined); // it ends by itself then
 }

@@ -50,8 +50,8 @@ class Runs {
 
   start(): void {
     connection.onBack(() => void this.#resend());
-    jobs.listen((job) => {
-      if (this.desk?.runs.includes(job.id) && job.ended) this.#ended(job);
+    jobs.onEnd((job) => {
+      if (this.desk?.runs.includes(job.id)) this.#ended(job);
     });
   }
 

@@ -36,7 +36,7 @@ class Training {
 
   async load(): Promise<void> {
     const page = await api.get("/v1/jobs", { query: { kind: "train", limit: 50 } });
-    for (const job of page.jobs) jobs.find(job.id).is(job);
+    for (const job of page.jobs) jobs.take(job);
     this.selected ??= page.jobs.find((job) => job.state === "running")?.id ?? null;
   }
 

@@ -13,6 +13,9 @@ from sfumato.server.jobs import Children, File, Job, Kind, Progress, State
 from sfumato.server.store.database import Database
 
 REPLAYED = 500  # events read at once
+JOB = (
+    "SELECT *, coalesce((SELECT max(number) FROM events WHERE job = id), 0) AS event FROM jobs"
+)  # in one statement, so that the event is the one that led to this state
 FILE = (
     "SELECT r.place, r.name, r.seed, p.* FROM results r JOIN pictures p USING (sha256)"
     " WHERE r.hidden IS NULL AND r.job = ?"
@@ -25,7 +28,7 @@ def moment(seconds: float | None) -> datetime | None:
 
 def row_of(db: Database, id: str) -> sqlite3.Row | None:
     """A job's row."""
-    return db.one("SELECT * FROM jobs WHERE id = ?", (id,))
+    return db.one(f"{JOB} WHERE id = ?", (id,))
 
 
 def rows_of(
@@ -49,7 +52,7 @@ def rows_of(
         if value is not None:
             where.append(clause)
             values.append(value)
-    sql = f"SELECT * FROM jobs WHERE {' AND '.join(where)} ORDER BY number DESC LIMIT ?"
+    sql = f"{JOB} WHERE {' AND '.join(where)} ORDER BY number DESC LIMIT ?"
     return db.read(sql, (*values, limit))
 
 
@@ -73,6 +76,7 @@ def job_of(
         parent=row["parent"],
         priority=row["priority"],
         attempt=row["attempt"],
+        event=row["event"],
         created=moment(row["created"]) or datetime.now(UTC),
         started=moment(row["started"]),
         ended=moment(row["ended"]),
