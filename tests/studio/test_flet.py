@@ -86,7 +86,7 @@ def press(page: Page, role: Any, name: str) -> None:
 
 
 def log_in(page: Page) -> None:
-    """With the token; once more where Flet's side did not know what was typed when it was pressed."""
+    """With the token; once more where Flet did not know what was typed when it was pressed."""
     sheet = page.get_by_role("img", name="sheet")
     for seconds in (5, 15, 45, 100):
         if sheet.count():
