@@ -13,9 +13,8 @@ from sfumato.server.jobs import Children, File, Job, Kind, Progress, State
 from sfumato.server.store.database import Database
 
 REPLAYED = 500  # events read at once
-JOB = (
-    "SELECT *, coalesce((SELECT max(number) FROM events WHERE job = id), 0) AS event FROM jobs"
-)  # in one statement, so that the event is the one that led to this state
+# In one statement, so that the event is the one that led to this state
+JOB = "SELECT *, coalesce((SELECT max(number) FROM events WHERE job = id), 0) AS event FROM jobs"
 FILE = (
     "SELECT r.place, r.name, r.seed, p.* FROM results r JOIN pictures p USING (sha256)"
     " WHERE r.hidden IS NULL AND r.job = ?"
