@@ -34,6 +34,7 @@ from sfumato.models.files.adapter_places import (
     recorded_name,
     unfinished_error,
 )
+from sfumato.models.files.digests import file_digest
 from sfumato.models.files.learned_words import words_of
 from sfumato.models.latents import Conditional, Latents
 from sfumato.nn import lora, positions
@@ -72,7 +73,7 @@ def adapt(model: Model, adapter: str | Path, scale: float = 1.0) -> Model:
         changed = _with_lora(model, file, tensors, header, scale)
     entry = {
         "file": recorded_name(adapter, file),
-        "sha256": sha256(file.read_bytes()).hexdigest(),
+        "sha256": file_digest(file),
         "scale": scale,
     }
     return replace(changed, adapters=(*model.adapters, entry), plain=model.plain or model)

@@ -17,6 +17,7 @@ from sfumato.core.source import Origin
 from sfumato.models.card import CleanClipCard, ClipCard
 from sfumato.models.files import configs, hub, pipeline, vocabularies
 from sfumato.models.files.checkpoint import load_network
+from sfumato.models.files.digests import files_digest
 from sfumato.models.files.vocabularies import ClipPrompts
 from sfumato.models.prompts import Prompts
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
@@ -129,7 +130,7 @@ def clean_clip(folder: Path, device: str, name: str = "") -> CleanClip:
 
     config = configs.clip_config(folder / "config.json")
     network = pipeline.load_part(CLIPModel, folder, torch.float32, device, config=config)
-    origin = Origin(name or folder.name, pipeline.files_digest(pipeline.weight_files(folder)))
+    origin = Origin(name or folder.name, files_digest(pipeline.weight_files(folder)))
     tokenizer = pipeline.tokenizer(folder)
     pipeline.check_tokens(tokenizer, int(config.text_config.vocab_size), folder)
     return CleanClip(network, tokenizer, device, origin)
@@ -150,7 +151,7 @@ def noised_clip(folder: Path, card: ClipCard, device: str) -> Clip:
             vocabularies.read_tokenizer(file, config.vocabulary), config.context, cut=True
         )
     weights = [file for part in files.values() for file in part]
-    origin = Origin(folder.name, pipeline.files_digest(weights))
+    origin = Origin(folder.name, files_digest(weights))
     return Clip(network, prompts, named(card.schedule, config.steps), device, origin)
 
 

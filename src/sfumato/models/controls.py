@@ -18,6 +18,7 @@ from sfumato.models.devices import DTYPES
 from sfumato.models.files import hub, pipeline
 from sfumato.models.files.checkpoint import fit_weights, read_state_dict
 from sfumato.models.files.control_configs import ControlNet, T2IAdapter, control_config
+from sfumato.models.files.digests import file_digest, files_digest
 from sfumato.models.latents import Conditional, part_contexts
 from sfumato.nn.control import Control
 from sfumato.nn.unet import UNet
@@ -121,7 +122,7 @@ def control_of(model: Model, name: str) -> OwnControl | GuestControl | GuestAdap
             'for it (tuner "controlnet")'
         )
     config = control_config(folder / "config.json")
-    origin = Origin(called(name), pipeline.files_digest(pipeline.weight_files(folder)))
+    origin = Origin(called(name), files_digest(pipeline.weight_files(folder)))
     if isinstance(config, T2IAdapter):
         return _guest_adapter(model, network, folder, config, origin)
     return _guest_control(model, network, folder, config, origin)
@@ -141,7 +142,7 @@ def own_control(model: Model, file: Path) -> OwnControl:
     network = Control(base.config, first.shape[1])
     fit_weights(network, weights, file.name, f"the network of {model.name}")
     network.cast(base.dtype).to(model.choice.device)
-    return OwnControl(network, Origin(called(str(file)), pipeline.file_digest(file)))
+    return OwnControl(network, Origin(called(str(file)), file_digest(file)))
 
 
 def _guest_control(

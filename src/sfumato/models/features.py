@@ -13,8 +13,8 @@ from torch import Tensor
 from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.source import Origin
 from sfumato.home import home
-from sfumato.models.files import pipeline
 from sfumato.models.files.checkpoint import fit_weights, read_state_dict
+from sfumato.models.files.digests import file_digest
 from sfumato.nn.unet import UNet
 from sfumato.nn.vgg import CONVOLUTIONS, VGG19
 
@@ -119,5 +119,5 @@ def vgg19(file: Path, device: str) -> Features:
     net = VGG19([len(weights[name]) for name in names])
     fit_weights(net, weights, file.name, "VGG19")
     contrast = tuple(f"relu{block}_1" for block in range(1, 5))
-    origin = Origin(file.name, pipeline.file_digest(file))
+    origin = Origin(file.name, file_digest(file))
     return Features(file.name, net.to(device), ("relu4_2", "relu5_2"), contrast, origin)

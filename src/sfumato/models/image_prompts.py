@@ -19,6 +19,7 @@ from sfumato.models.devices import DTYPES
 from sfumato.models.files import configs, hub, pipeline
 from sfumato.models.files.adapter_files import read_adapter
 from sfumato.models.files.checkpoint import fit_weights
+from sfumato.models.files.digests import file_digest, files_digest
 from sfumato.models.latents import Conditional
 from sfumato.nn.image_prompt import ImagePrompt, KeysValues, projection
 from sfumato.nn.unet import UNet
@@ -94,7 +95,7 @@ def image_prompt_of(model: Model, name: str, encoder: str | None) -> Prompter:
     weights = dict(_flat(read_adapter(file)[0], ""))
     if not any(key.startswith("image_proj.") for key in weights):
         raise SfumatoError(f"image prompt {file.name}: holds no adapter that reads pictures")
-    origin = Origin(called(str(file)), pipeline.file_digest(file))
+    origin = Origin(called(str(file)), file_digest(file))
     base: Any = model.denoiser.network
     if isinstance(base, UNet) and base.config.xf_width:
         return _own(model, base, weights, origin, encoder)
@@ -233,7 +234,7 @@ def _vision(folder: Path, device: str, patches: bool) -> Encoder:
     config = configs.vision_config(folder / "config.json")
     cls = CLIPVisionModelWithProjection
     network = pipeline.load_part(cls, folder, torch.float32, device, config=config)
-    origin = Origin(called(str(folder)), pipeline.files_digest(pipeline.weight_files(folder)))
+    origin = Origin(called(str(folder)), files_digest(pipeline.weight_files(folder)))
     side = int(config.image_size)
 
     def seen(normalised: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ Which files they come from is the loaders' matter; nothing here reads a file.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sfumato.core.denoiser import Traits
 from sfumato.core.errors import SfumatoError
 from sfumato.core.spaces import Space
 from sfumato.core.taps import Site, Taps
 from sfumato.models import hooks
+from sfumato.models.guest import Guest
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,23 +167,8 @@ def canvas(
 
 
 @dataclass(frozen=True, eq=False)
-class Conditional:
-    """A UNet2DConditionModel. Conditions: "context" (B, L, D), or (B, N, L, D) where each of its N
-    cross-attention layers has one of its own (P+, arXiv 2303.09522); for SDXL "pooled" (B, P).
-
-    With mask channels it reads [x, mask, masked picture] as its training did; a run without a
-    canvas shows it a picture of which nothing is known: grey, encoded by `space` once for a size.
-    """
-
-    net: Any
-    config: Traits
-    space: Space
-    blanks: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self.net.dtype
-        return dtype
+class GuestUNet(Guest, ABC):
+    """A UNet, inside which taps act."""
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
@@ -192,9 +178,29 @@ class Conditional:
     def __call__(
         self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], taps: Taps | None = None, /
     ) -> Tensor:
-        if taps is not None:
-            with hooks.acting(self.net, taps, x):
-                return self(x, time, cond)
+        if taps is None:
+            return self.output(x, time, cond)
+        with hooks.acting(self.net, taps, x):
+            return self.output(x, time, cond)
+
+    @abstractmethod
+    def output(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
+        """What it says, whether taps act or not."""
+
+
+@dataclass(frozen=True, eq=False)
+class Conditional(GuestUNet):
+    """A UNet2DConditionModel. Conditions: "context" (B, L, D), or (B, N, L, D) where each of its N
+    cross-attention layers has one of its own (P+, arXiv 2303.09522); for SDXL "pooled" (B, P).
+
+    With mask channels it reads [x, mask, masked picture] as its training did; a run without a
+    canvas shows it a picture of which nothing is known: grey, encoded by `space` once for a size.
+    """
+
+    space: Space
+    blanks: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)
+
+    def output(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         if self.config.inpaint:
             x = torch.cat([x, *self.canvas(x, cond)], dim=1)
         context = cond["context"]
@@ -235,27 +241,9 @@ class Conditional:
 
 
 @dataclass(frozen=True, eq=False)
-class Unconditional:
+class Unconditional(GuestUNet):
     """A UNet2DModel, maybe with class labels; of pixels or of latents."""
 
-    net: Any
-    config: Traits
-
-    @property
-    def dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self.net.dtype
-        return dtype
-
-    @cached_property
-    def sites(self) -> tuple[Site, ...]:
-        """Every place where taps act."""
-        return hooks.sites(self.net)
-
-    def __call__(
-        self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], taps: Taps | None = None, /
-    ) -> Tensor:
-        if taps is not None:
-            with hooks.acting(self.net, taps, x):
-                return self(x, time, cond)
+    def output(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         output: Tensor = self.net(x.to(self.dtype), time, class_labels=cond.get("label")).sample
         return output

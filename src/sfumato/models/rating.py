@@ -12,8 +12,8 @@ from torch import Tensor
 from sfumato.core.errors import SfumatoError
 from sfumato.core.source import Origin
 from sfumato.home import home
-from sfumato.models.files import pipeline
 from sfumato.models.files.checkpoint import read_state_dict
+from sfumato.models.files.digests import file_digest
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model
@@ -61,4 +61,4 @@ def rating_of(model: Model, name: str | None) -> Head | None:
     if file is None:
         return None
     head = head_of(read_state_dict(file), file.name, model.choice.device)
-    return replace(head, origin=Origin(file.name, pipeline.file_digest(file)))
+    return replace(head, origin=Origin(file.name, file_digest(file)))

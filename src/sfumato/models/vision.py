@@ -15,6 +15,7 @@ from sfumato.core.ranges import Range
 from sfumato.core.source import Origin, Seen
 from sfumato.models.clip import CLIP_MEAN, CLIP_STD, CleanClip, Clip, clean_clip, clip_of
 from sfumato.models.files import configs, hub, pipeline
+from sfumato.models.files.digests import files_digest
 from sfumato.models.files.network_fields import Foreign
 from sfumato.recipe.places import called
 
@@ -121,5 +122,5 @@ def transformer(folder: Path, device: str, name: str) -> Transformer:
     network = pipeline.load_part(cls, folder, torch.float32, device, config=config, **given)
     told = folder / "preprocessor_config.json"
     scale = documents.read_json(Preprocessor, told) if told.is_file() else Preprocessor()
-    origin = Origin(name, pipeline.files_digest(pipeline.weight_files(folder)))
+    origin = Origin(name, files_digest(pipeline.weight_files(folder)))
     return Transformer(network, sizes.image_size, scale.image_mean, scale.image_std, origin)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.interrupts import undisturbed
 from sfumato.images.folders import pictures_in
 from sfumato.images.writing import write_whole
+from sfumato.models.files.digests import file_digest
 from sfumato.recipe.names import bare
 from sfumato.server.events import AnyEvent, ChildEnded, Step
 from sfumato.server.jobs import Job, State
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 MODELS = (("model", "start"), ("model", "tokenizer"), ("data", "base"))
 """Tables and fields that name a model, which a server knows by its bare name."""
-BLOCK = 1 << 20
 
 log = logging.getLogger("sfumato")
 
@@ -153,7 +152,7 @@ def take(server: Server, job: Job, folder: Path) -> None:
         if ".." in Path(file.name).parts or Path(file.name).is_absolute():
             continue
         path = folder / file.name
-        if path.is_file() and digest(path) == file.sha256:
+        if path.is_file() and file_digest(path) == file.sha256:
             continue
         data = server.fetch(job.id, file)
         if file.name == run_note.FILE:
@@ -164,21 +163,12 @@ def take(server: Server, job: Job, folder: Path) -> None:
             write_whole(path, data)
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file of any size."""
-    made = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(BLOCK):
-            made.update(block)
-    return made.hexdigest()
-
-
 def _begun(server: Server, folder: Path) -> list[dict[str, str]]:
     """Files of the training there whose checkpoint the folder has."""
     checkpoint = folder / origin.CHECKPOINT
     if not checkpoint.exists():
         return []
-    wanted = (origin.CHECKPOINT, digest(checkpoint))
+    wanted = (origin.CHECKPOINT, file_digest(checkpoint))
     for job in server.jobs(kind="train"):
         if wanted in {(file.name, file.sha256) for file in job.results}:
             return [{"name": file.name, "sha256": file.sha256} for file in job.results]

@@ -15,6 +15,7 @@ from typing import Any
 
 from sfumato.core.errors import SfumatoError, quoted
 from sfumato.documents import read_json, read_text
+from sfumato.models.files.digests import take_in
 from sfumato.recipe.names import HUB
 
 log = logging.getLogger("sfumato")
@@ -207,9 +208,7 @@ def matches(path: Path, file: Remote) -> bool:
     if file.digest is None and file.blob is None:
         return path.stat().st_size == file.size
     digest = sha256() if file.digest else sha1(f"blob {path.stat().st_size}\0".encode())
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
+    take_in(digest, path)
     return digest.hexdigest() == (file.digest or file.blob)
 
 

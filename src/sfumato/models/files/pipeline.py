@@ -6,9 +6,8 @@ Models are put together from them elsewhere.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.models.devices import DTYPES, Choice
 from sfumato.models.files import configs, hub
 from sfumato.models.files.checkpoint import READ_ERRORS
+from sfumato.models.files.digests import file_digest
 from sfumato.models.files.transformers import qwen2_config, qwen3_config, t5_config
 
 log = logging.getLogger("sfumato")
@@ -206,28 +206,6 @@ def weight_files(folder: Path) -> list[Path]:
     raise SfumatoError(
         f"{folder}: no weights there; the model is incomplete, `sfumato models pull` completes it"
     )
-
-
-def file_digest(file: Path) -> str:
-    """sha256 of a file; in the hub's cache it is the name of what the link leads to."""
-    name = file.resolve().name
-    if file.is_symlink() and len(name) == 64 and set(name) <= set("0123456789abcdef"):
-        return name
-    digest = sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def digest_of(digests: Sequence[str]) -> str:
-    """One digest of several: of one, itself."""
-    return digests[0] if len(digests) == 1 else sha256("".join(digests).encode()).hexdigest()
-
-
-def files_digest(files: Sequence[Path]) -> str:
-    """sha256 of files in their order: of one, its own."""
-    return digest_of([file_digest(file) for file in files])
 
 
 def tokenizer(folder: Path) -> Any:

@@ -63,6 +63,14 @@ def renamed(converter: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return dict(convert(tensors))
 
 
+def are_renamed(tensors: dict[str, Tensor]) -> bool:
+    """Whether a LoRA's tensors have the names of kohya's scripts, ComfyUI or peft."""
+    begins = ("lora_unet_", "diffusion_model.")
+    return any(
+        name.startswith(begins) or "default." in name or name.endswith(".alpha") for name in tensors
+    )
+
+
 def clip_encoder(
     folder: Path, part: str, classes: Mapping[str, str], choice: Choice, digest: Any
 ) -> Encoder:

@@ -23,6 +23,7 @@ from sfumato.models.encoders import LOCK, Encoder
 from sfumato.models.files import pipeline, transformers
 from sfumato.models.files.flow_schedulers import FlowScheduler
 from sfumato.models.files.spans import Spans
+from sfumato.models.guest import Guest
 from sfumato.models.latents import Latents, canvas
 from sfumato.models.loaders.flow_parts import (
     Flow,
@@ -43,7 +44,7 @@ SCALES = {"Fill": 30.0, "Kontext": 2.5}  # of guidance; the others take 3.5
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class Network(Guest):
     """FluxTransformer2DModel. Conditions: "context" (B, L, D), "pooled" (B, P), maybe "guidance"
     (B,), the scale that a distilled network is told, maybe "reference" (B, C, H, W), a picture.
 
@@ -51,15 +52,8 @@ class Network:
     and a mask of its pixels, of which all in a cell are alike here; without a canvas grey.
     """
 
-    net: Any
-    config: Traits
     space: Space | None = None
     blanks: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self.net.dtype
-        return dtype
 
     def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor:
         guidance = None
@@ -78,12 +72,12 @@ class Network:
             pixels = mask.expand(-1, self.space.stride**2, -1, -1)
             parts = (known, pixels.expand(len(x), -1, -1, -1))
             tokens = torch.cat([tokens, *(packed(part, PATCH) for part in parts)], dim=-1)
-        at = places(height, width)
+        at = positions(height, width)
         if "reference" in cond:  # its tokens stand behind the state's, in a plane of their own
             picture = cond["reference"].to(x)
             tokens = torch.cat([tokens, packed(picture, PATCH)], dim=1)
             rows, columns = (side // PATCH for side in picture.shape[-2:])
-            at = torch.cat([at, places(rows, columns, plane=1)])
+            at = torch.cat([at, positions(rows, columns, plane=1)])
         output: Tensor = self.net(
             hidden_states=tokens.to(self.dtype),
             timestep=time.to(self.dtype),
@@ -106,7 +100,7 @@ class Network:
         return tensors
 
 
-def places(height: int, width: int, plane: int = 0) -> Tensor:
+def positions(height: int, width: int, plane: int = 0) -> Tensor:
     """(height width, 3): plane, row and column of each token."""
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return torch.stack([torch.full_like(rows, plane), rows, columns], dim=-1).flatten(0, 1)

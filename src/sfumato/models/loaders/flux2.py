@@ -20,6 +20,7 @@ from sfumato.models.card import Defaults
 from sfumato.models.devices import Choice
 from sfumato.models.files import configs, pipeline, transformers
 from sfumato.models.files.flow_schedulers import FlowScheduler
+from sfumato.models.guest import Guest
 from sfumato.models.latents import Latents
 from sfumato.models.llm import LayeredPrompts
 from sfumato.models.loaders.flow_parts import Flow, packed, qwen3, renamed, unpacked
@@ -32,26 +33,18 @@ PLANE = 10  # of a reference's tokens
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class Network(Guest):
     """Flux2Transformer2DModel. Conditions: "context" (B, L, D), maybe "reference" (B, C, H, W)."""
-
-    net: Any
-    config: Traits
-
-    @property
-    def dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self.net.dtype
-        return dtype
 
     def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor:
         context = cond["context"].to(self.dtype)
         height, width = x.shape[-2:]
-        tokens, at = packed(x, 1), places(height, width)
+        tokens, at = packed(x, 1), positions(height, width)
         if "reference" in cond:
             picture = cond["reference"].to(x)
             tokens = torch.cat([tokens, packed(picture, 1)], dim=1)
             rows, columns = picture.shape[-2:]
-            at = torch.cat([at, places(rows, columns, plane=PLANE)])
+            at = torch.cat([at, positions(rows, columns, plane=PLANE)])
         words = torch.zeros(context.shape[1], 4)
         words[:, 3] = torch.arange(len(words))
         output: Tensor = self.net(
@@ -75,7 +68,7 @@ class Network:
         return tensors
 
 
-def places(height: int, width: int, plane: int = 0) -> Tensor:
+def positions(height: int, width: int, plane: int = 0) -> Tensor:
     """(height width, 4): plane, row, column and 0 of each token."""
     axes = (torch.tensor([plane]), torch.arange(height), torch.arange(width), torch.arange(1))
     return torch.cartesian_prod(*axes)

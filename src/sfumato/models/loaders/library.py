@@ -18,6 +18,7 @@ from sfumato.models.card import Card, Defaults, StageCard, read_card
 from sfumato.models.devices import DTYPES, Choice, choose
 from sfumato.models.files import hub, vocabularies
 from sfumato.models.files.checkpoint import read_state_dict
+from sfumato.models.files.digests import take_in
 from sfumato.models.loaders import diffusers, glide, openai, single_file, vdiffusion
 from sfumato.models.model import Model
 from sfumato.models.prompts import Prompts
@@ -211,9 +212,7 @@ def _denoiser(
     for file in files:
         if not file.is_file():
             raise SfumatoError(f"{file}: missing; the model folder is incomplete, install it again")
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+        take_in(digest, file)
     network, report = openai.load_unet(
         read_state_dict(files), config, dtype=DTYPES[choice.dtype], device=choice.device
     )

@@ -19,6 +19,7 @@ from sfumato.models.devices import Choice
 from sfumato.models.encoders import LOCK
 from sfumato.models.files import pipeline, transformers
 from sfumato.models.files.spans import Spans
+from sfumato.models.guest import Guest
 from sfumato.models.loaders.flow_parts import t5_encoder
 from sfumato.models.t5 import T5
 
@@ -27,16 +28,8 @@ ROWS = 300
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class Network(Guest):
     """PixArtTransformer2DModel. Conditions: "context" (B, L, D), "mask" (B, L): rows of words."""
-
-    net: Any
-    config: Traits
-
-    @property
-    def dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self.net.dtype
-        return dtype
 
     def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor:
         output: Tensor = self.net(

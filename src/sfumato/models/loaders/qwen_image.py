@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from sfumato.core.denoiser import Traits
@@ -16,9 +15,10 @@ from sfumato.models.card import Defaults
 from sfumato.models.devices import Choice
 from sfumato.models.files import pipeline, transformers
 from sfumato.models.files.flow_schedulers import FlowScheduler
+from sfumato.models.guest import Guest
 from sfumato.models.latents import Latents
 from sfumato.models.llm import ChatPrompts
-from sfumato.models.loaders.flow_parts import Flow, packed, qwen2, renamed, unpacked
+from sfumato.models.loaders.flow_parts import Flow, are_renamed, packed, qwen2, renamed, unpacked
 
 PATCH = 2
 BEFORE = (
@@ -32,17 +32,9 @@ DROPPED, MOST = 34, 1024
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class Network(Guest):
     """QwenImageTransformer2DModel. Conditions: "context" (B, L, D), "mask" (B, L): rows that are
     words. It reads tokens of 2x2 cells, and t itself."""
-
-    net: Any
-    config: Traits
-
-    @property
-    def dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self.net.dtype
-        return dtype
 
     def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor:
         height, width = (side // PATCH for side in x.shape[-2:])
@@ -58,11 +50,7 @@ class Network:
 
     def lora_names(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Files of other programs have names of their own."""
-        begins = ("lora_unet_", "diffusion_model.")
-        if any(
-            name.startswith(begins) or "default." in name or name.endswith(".alpha")
-            for name in tensors
-        ):
+        if are_renamed(tensors):
             return renamed("_convert_non_diffusers_qwen_lora_to_diffusers", tensors)
         return tensors
 

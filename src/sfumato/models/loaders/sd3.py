@@ -21,6 +21,7 @@ from sfumato.models.encoders import LOCK, Encoder
 from sfumato.models.files import pipeline, transformers
 from sfumato.models.files.flow_schedulers import FlowScheduler
 from sfumato.models.files.spans import Spans
+from sfumato.models.guest import Guest
 from sfumato.models.latents import Latents
 from sfumato.models.loaders.flow_parts import Flow, clip_encoder, t5_encoder
 from sfumato.models.t5 import T5
@@ -30,16 +31,8 @@ ROWS = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class Network(Guest):
     """SD3Transformer2DModel. Conditions: "context" (B, L, D) and "pooled" (B, P)."""
-
-    net: Any
-    config: Traits
-
-    @property
-    def dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self.net.dtype
-        return dtype
 
     def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor:
         output: Tensor = self.net(

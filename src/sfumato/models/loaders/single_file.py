@@ -19,6 +19,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.spaces import IDENTITY
 from sfumato.models.devices import DTYPES, Choice
 from sfumato.models.files import pipeline
+from sfumato.models.files.digests import file_digest
 from sfumato.models.files.schedulers import Scheduler
 from sfumato.models.latents import Latents
 from sfumato.models.loaders import diffusers
@@ -57,7 +58,7 @@ def load(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> Model:
 
 
 def _load_ddpm(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> Model:
-    digest = pipeline.file_digest(path)
+    digest = file_digest(path)
     plain = Part({k: v for k, v in weights.items() if not EXTRA_KEYS.match(k)})
     net = ddpm_unet(plain).to(choice.device, DTYPES[choice.dtype])
     scheduler = Scheduler(kind="DDPMScheduler", clip_sample=True)
@@ -69,7 +70,7 @@ def _load_ddpm(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> Mod
 
 
 def _load_stable(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> Model:
-    digest = pipeline.file_digest(path)
+    digest = file_digest(path)
     xl = f"{XL_2}token_embedding.weight" in weights
     _refuse_other_kinds(path, weights, xl)
     sd2 = f"{OPEN_CLIP_2}token_embedding.weight" in weights

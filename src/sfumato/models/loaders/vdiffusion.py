@@ -21,8 +21,8 @@ from sfumato.core.schedule import Cosine
 from sfumato.models.card import Card, CleanClipCard, Defaults, StageCard
 from sfumato.models.clip import CleanClip
 from sfumato.models.devices import DTYPES, Choice
-from sfumato.models.files import pipeline
 from sfumato.models.files.checkpoint import LoadReport, read_state_dict
+from sfumato.models.files.digests import file_digest
 from sfumato.models.files.vocabularies import too_long_message
 from sfumato.models.model import Model
 from sfumato.nn.vdiffusion import VDiffusion, VDiffusionConfig
@@ -91,7 +91,7 @@ def load(name: str, file: Path, weights: Mapping[str, Tensor], choice: Choice) -
         clip=CleanClipCard("clip", CLIP),
     )
     denoiser = Denoiser(network, Cosine(), "v", code=float, t_min=preset.t_min, t_max=preset.t_max)
-    digest = pipeline.file_digest(file)
+    digest = file_digest(file)
     model = Model(name, card, denoiser, (), None, choice, digest, folder=file.parent)
     return replace(model, text=Texts(model, config.embedding)) if config.embedding else model
 

@@ -19,9 +19,10 @@ from sfumato.models.card import Defaults
 from sfumato.models.devices import Choice
 from sfumato.models.files import pipeline, transformers
 from sfumato.models.files.flow_schedulers import FlowScheduler
+from sfumato.models.guest import Guest
 from sfumato.models.latents import Latents
 from sfumato.models.llm import ChatPrompts
-from sfumato.models.loaders.flow_parts import Flow, qwen3, renamed
+from sfumato.models.loaders.flow_parts import Flow, are_renamed, qwen3, renamed
 
 PATCH = 2
 BEFORE, AFTER = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
@@ -29,17 +30,9 @@ TURBO_SHIFT = 3.0  # of the scheduler that the turbo comes with; the other's is 
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class Network(Guest):
     """ZImageTransformer2DModel. Conditions: "context" (B, L, D), "mask" (B, L): rows that are
     words."""
-
-    net: Any
-    config: Traits
-
-    @property
-    def dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self.net.dtype
-        return dtype
 
     def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor:
         context = cond["context"].to(self.dtype)
@@ -53,10 +46,7 @@ class Network:
 
     def lora_names(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Files of other programs have names of their own."""
-        begins, within = ("lora_unet_", "diffusion_model."), "default."
-        if any(
-            name.startswith(begins) or within in name or name.endswith(".alpha") for name in tensors
-        ):
+        if are_renamed(tensors):
             return renamed("_convert_non_diffusers_z_image_lora_to_diffusers", tensors)
         return tensors
 

@@ -27,6 +27,7 @@ from sfumato.documents import read_json
 from sfumato.home import home
 from sfumato.images import Picture
 from sfumato.models.encoders import Encoders
+from sfumato.models.files.digests import file_digest
 from sfumato.models.model import Model
 from sfumato.train import checkpoint
 from sfumato.train.config import Config
@@ -135,7 +136,7 @@ class Wanted:
         name = f"{i:04d}.png"
         with checkpoint.beside(self.folder / name) as part:
             part.write_bytes(data)
-        digests[name] = sha256((self.folder / name).read_bytes()).hexdigest()
+        digests[name] = file_digest(self.folder / name)
         checkpoint.put_text(self.folder / MADE, json.dumps(digests, indent=0))
 
     def _known(self) -> dict[str, str]:
