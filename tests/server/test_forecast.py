@@ -25,7 +25,7 @@ from sfumato.server.jobs import Kind
 from sfumato.server.queue import Entry, Queue
 from sfumato.server.service import Service
 from sfumato.server.store import records
-from sfumato.server.works import Work, work_of
+from sfumato.server.works import Workload, work_of
 
 STEP = 10.0  # seconds
 
@@ -114,14 +114,14 @@ def test_how_much_a_job_is() -> None:
     recipe = {"model": "emoji", "steps": 30, "n": 2}
     plain = work_of(json.dumps({"recipe": recipe}))
     assert (plain.model, plain.steps) == ("emoji", 30)
-    assert work_of(json.dumps({"kind": "recipe", "recipe": {**recipe, "steps": 5}})) == Work(
+    assert work_of(json.dumps({"kind": "recipe", "recipe": {**recipe, "steps": 5}})) == Workload(
         plain.model, plain.size, 5
     )
     guided = {**recipe, "methods": [{"method": "sdedit"}]}
     assert work_of(json.dumps({"recipe": guided})).size != plain.size
     sweep = {"kind": "sweep", "recipe": recipe, "seeds": 2, "over": "cfg.scale=1:3:3",
              "prompts": ["a", "b"]}  # fmt: skip
-    assert work_of(json.dumps(sweep)) == Work(plain.model, plain.size, 180)
+    assert work_of(json.dumps(sweep)) == Workload(plain.model, plain.size, 180)
     config = {"tuner": "dreambooth", "model": {"start": "emoji"}, "optim": {"steps": 40}}
     training = {"kind": "train", "config": config}
     assert work_of(json.dumps(training)).steps == 40

@@ -239,7 +239,7 @@ def test_previews_are_sparing(library: Any, monkeypatch: pytest.MonkeyPatch) -> 
     shown = []
 
     class Step:
-        i, n, stage, calls = 0, 9, 0, 1
+        i, transitions, stage, calls = 0, 9, 0, 1
 
         def preview(self) -> Any:
             shown.append(clock[0])

@@ -46,13 +46,13 @@ class Restart(Exception):  # noqa: N818 - nothing is wrong with the program
 class Call:
     """What every extension sees of the moment.
 
-    t, s: time of this evaluation and target of the transition; i of n transitions, -1 for the
-    start; eval: evaluation inside the transition; held: where a caller differentiates through the
-    run, the state as a constant of the score that is taken; times: all of the run; last_up: visit
-    of the last start or upward move; random: where noise is drawn from; memo: scratch space of one
-    run; restarts: whether it may be begun again; tied: whether x_t = alpha x0 + sigma eps holds for
-    the run's predictions; parts: each branch's prediction. Inside the network also branch, whose
-    rows a tap has, and pictures: which of the batch these are.
+    t, s: time of this evaluation and target of the transition; i: which of the transitions, -1 for
+    the start; eval: evaluation inside the transition; held: where a caller differentiates through
+    the run, the state as a constant of the score that is taken; times: all of the run; last_up:
+    visit of the last start or upward move; random: where noise is drawn from; memo: scratch space
+    of one run; restarts: whether it may be begun again; tied: whether x_t = alpha x0 + sigma eps
+    holds for the run's predictions; parts: each branch's prediction. Inside the network also
+    branch, whose rows a tap has, and pictures: which of the batch these are.
     """
 
     t: float
@@ -72,7 +72,8 @@ class Call:
     pictures: slice = field(default_factory=partial(slice, None))
 
     @property
-    def n(self) -> int:
+    def transitions(self) -> int:
+        """Of the whole run, moves back up among them."""
         return len(self.times) - 1
 
     @property
@@ -125,6 +126,16 @@ class Call:
         return drawn
 
 
+@dataclass(frozen=True, eq=False)
+class Paste:
+    """What is pasted back at the end. original: the picture in uint8; edit_mask: at its size, None
+    where all of it may change; opaque: what was edited shows, though it was transparent before."""
+
+    original: Any
+    edit_mask: Any = None
+    opaque: bool = False
+
+
 @dataclass(eq=False)
 class Run:
     """What one run is bound to, and what its parts have to say of it.
@@ -134,13 +145,12 @@ class Run:
     times: all that will be visited; planned: bound for a plan, not to be walked; tied: no branch is
     split by role.
 
-    A Start or a Canvas sets known, the clean state of its picture, and paste: (picture in uint8,
-    edit mask, alpha); guides: those that hold what it keeps, after all others of equal rank. taps:
-    what acts inside the network; a Start or Canvas may append some, guides find all of them bound.
-    finishers: what methods do to the decoded pixels (n, 3, H, W) in [-1, 1];
-    before: network calls made to find the start; report: what a recipe keeps of the run. answers:
-    what it found besides pictures, such as a message or a score, by name: plain data. restarts:
-    whether it may be begun again.
+    A Start or a Canvas sets known, the clean state of its picture, and paste; guides: those that
+    hold what it keeps, after all others of equal rank. taps: what acts inside the network; a Start
+    or Canvas may append some, guides find all of them bound. finishers: what methods do to the
+    decoded pixels (n, 3, H, W) in [-1, 1]; before: network calls made to find the start; report:
+    what a recipe keeps of the run. answers: what it found besides pictures, such as a message or a
+    score, by name: plain data. restarts: whether it may be begun again.
     """
 
     process: Process
@@ -155,7 +165,7 @@ class Run:
     planned: bool = False
     tied: bool = True
     known: Tensor | None = None
-    paste: tuple[Any, Any, Any] | None = None
+    paste: Paste | None = None
     guides: list[Guide] = field(default_factory=list)
     taps: list[Tap] = field(default_factory=list)
     finishers: list[Callable[[Tensor], Tensor]] = field(default_factory=list)
@@ -238,13 +248,13 @@ class Run:
 class Step:
     """One transition, done.
 
-    i of n transitions (-1: the start), t -> s, x: state on arrival at s, pred: the prediction used
-    (None on upward moves and at the start), scores: (B,) log-probability of each guide, calls:
-    network calls so far, stage: 0 base, 1 first upsampler.
+    i: which of the transitions (-1: the start), t -> s, x: state on arrival at s, pred: the
+    prediction used (None on upward moves and at the start), scores: (B,) log-probability of each
+    guide, calls: network calls so far, stage: 0 base, 1 first upsampler.
     """
 
     i: int
-    n: int
+    transitions: int
     t: float
     s: float
     x: Tensor = field(repr=False)

@@ -38,7 +38,7 @@ class Frame:
     @property
     def target_box(self) -> Box:
         """The box in the result, outwards to whole pixels."""
-        return placed(self.box, self.picture, self.target)
+        return box_at(self.box, self.picture, self.target)
 
     def reaches(self, factor: int) -> bool:
         """Whether the work area, `factor` times as large, is no smaller than its target box."""
@@ -64,7 +64,7 @@ class Frame:
         )
 
 
-def placed(box: Box, picture: Sides, target: Sides) -> Box:
+def box_at(box: Box, picture: Sides, target: Sides) -> Box:
     """A box of the picture in the result, outwards to whole pixels."""
     (width, height), (across, down) = picture, target
     left, top, right, bottom = box

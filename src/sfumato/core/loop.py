@@ -87,7 +87,9 @@ class Loop:
         show = None if source is None else lambda step: source.preview(step, self.run)
         pred, scores = (steering.pred, steering.scores) if steering else (None, {})
         stage = self.run.process.stage
-        return Step(call.i, call.n, call.t, call.s, x, pred, scores, self.calls, stage, show)
+        return Step(
+            call.i, call.transitions, call.t, call.s, x, pred, scores, self.calls, stage, show
+        )
 
 
 def renoise(x: Tensor, call: Call) -> Tensor:

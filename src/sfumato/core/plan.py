@@ -26,7 +26,7 @@ def evaluations(run: Run, steering: Steering) -> Iterator[Call]:
         last_up = i + 1 if s > t else last_up
         call = run.call(i, t, s, last_up)
         if s <= t:
-            times, known = run.solver.evaluated(t, s, known, call.n, run.schedule)
+            times, known = run.solver.evaluated(t, s, known, call.transitions, run.schedule)
             for k, at in enumerate(times):
                 yield replace(call, t=at, eval=k)
         if s > t or any(guide.active(call) for guide in steering.arrivals):

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image as PILImage
 
 from sfumato.core.errors import SfumatoError
-from sfumato.core.frame import Box, Frame, Sides, Size, placed
+from sfumato.core.frame import Box, Frame, Sides, Size, box_at
 
 TOO_LONG = 1.5  # in native sides: a longer picture is worked on at about native area
 
@@ -52,7 +52,7 @@ def plan_frame(
         target = scaled[0] * factor, scaled[1] * factor
     else:
         target = _target(asked, picture, what)
-        left, top, right, bottom = placed(box, picture, target)
+        left, top, right, bottom = box_at(box, picture, target)
         region = right - left, bottom - top
         whole = asked == "input" or not (cascade or max(region) > min(TOO_LONG * max(base), limit))
         scaled = region if whole else _fitted(region, base, limit)

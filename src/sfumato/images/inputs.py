@@ -25,6 +25,7 @@ from sfumato.core.lazy import LazyModule
 if TYPE_CHECKING:
     from PIL import Image as PILImage
 
+    from sfumato.core.context import Run
     from sfumato.images import decode as decoding
     from sfumato.images import encode
     from sfumato.images import picture as pictures
@@ -130,12 +131,12 @@ class ImageInput:
             raise SfumatoError(f"{self.name}: has values that are not finite; repair it first")
         return tensor
 
-    def state(self, method: str, shape: tuple[int, ...], n: int, mask: bool = False) -> Tensor:
-        """The tensor as a run of n states of this shape takes it: one for all, or one for each.
+    def state(self, method: str, run: Run, mask: bool = False) -> Tensor:
+        """The tensor as a run's states, on its device: one for all pictures, or one for each.
 
         mask: of one channel, or as many, and within [0, 1]. method: what an error calls the asker.
         """
-        tensor = self.tensor()
+        tensor, shape, n = self.tensor(), run.shape, run.n
         own = tuple(tensor.shape[-len(shape) :])
         import torch
 
@@ -157,11 +158,11 @@ class ImageInput:
             raise SfumatoError(
                 f"{method}: mask {self.name} goes from {low:g} to {high:g}; give values from 0 to 1"
             )
-        return tensor
+        return tensor.to(run.device)
 
-    def edit(self, method: str, shape: tuple[int, ...], n: int, invert: bool) -> Tensor:
-        """The tensor as the edit mask of such a run, maybe inverted; 1 = may change."""
-        tensor = self.state(method, shape, n, mask=True)
+    def edit_mask(self, method: str, run: Run, invert: bool = False) -> Tensor:
+        """The tensor as the edit mask of a run, maybe inverted; 1 = may change."""
+        tensor = self.state(method, run, mask=True)
         edit = 1 - tensor if invert else tensor
         if edit.max() == 0:
             raise SfumatoError(

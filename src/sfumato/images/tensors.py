@@ -119,15 +119,16 @@ def from_tensor(pixels: Tensor) -> Picture:
 def paste(
     result: PILImage.Image,
     original: Picture,
-    edit: PILImage.Image | None,
+    edit_mask: PILImage.Image | None,
     frame: Frame,
     *,
     opaque: bool = False,
 ) -> Picture:
     """The result where the edit mask is above 0, the original bit for bit elsewhere.
 
-    result: RGB of the frame's target box; edit: "L" of the picture's size, None: all of it. RGBA
-    if the original has alpha; opaque: what was edited shows, as when transparent parts are filled.
+    result: RGB of the frame's target box; edit_mask: "L" of the picture's size, None: all of it.
+    RGBA if the original has alpha; opaque: what was edited shows, as when transparent parts are
+    filled.
     Original and mask are resized first when the target is another size.
     """
     _same_size(original, frame)
@@ -138,15 +139,15 @@ def paste(
     alpha = target.getchannel("A") if target.mode == "RGBA" else None
     pixels = target.convert("RGB")
     where = None
-    if edit is not None:
-        _same_size(edit, frame)
-        where = _mask_at_target(edit, frame).crop(frame.target_box).point([0] + [255] * 255)
+    if edit_mask is not None:
+        _same_size(edit_mask, frame)
+        where = _mask_at_target(edit_mask, frame).crop(frame.target_box).point([0] + [255] * 255)
     pixels.paste(result.convert("RGB"), (left, top), where)
     if alpha is not None:
         if opaque:
             alpha.paste(255, frame.target_box, where)
         pixels.putalpha(alpha)
-    return Picture.of(pixels, name=original.name, composite=edit is not None)
+    return Picture.of(pixels, name=original.name, composite=edit_mask is not None)
 
 
 def resized(original: Picture, frame: Frame) -> Picture:

@@ -55,7 +55,7 @@ class Reference:
 
     picture: Any
     original: Any
-    edit: Any = None
+    edit_mask: Any = None
 
     @classmethod
     def of(cls, process: Any, owner: str = "") -> Reference | None:
@@ -80,8 +80,8 @@ class Reference:
         guide = tensor(self.picture, size)
         distances = {"rms": rms(pixels, guide)}
         distances["l2"] = distances["rms"] * pixels.numel() ** 0.5
-        if self.edit is not None:
-            kept = tensor(self.edit.convert("RGB"), size)[:1] == 0
+        if self.edit_mask is not None:
+            kept = tensor(self.edit_mask.convert("RGB"), size)[:1] == 0
             if kept.any():
                 gap = (pixels - tensor(self.original, size)) * kept
                 distances["outside"] = float((gap.square().sum() / (3 * kept.sum())).sqrt())
@@ -97,8 +97,10 @@ class Reference:
 def kept_part(process: Any) -> tuple[Any, Any] | None:
     """The picture that is kept outside the edit mask, and that mask."""
     for part in (process.start, process.canvas):
-        if isinstance(part, SDEdit | Inpaint) and part.edit is not None:
-            return (part.pair[0] if isinstance(part, Inpaint) else part.image.picture()), part.edit
+        if isinstance(part, SDEdit | Inpaint) and part.edit_mask is not None:
+            return (
+                part.pair[0] if isinstance(part, Inpaint) else part.image.picture()
+            ), part.edit_mask
     return None
 
 

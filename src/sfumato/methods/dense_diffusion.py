@@ -67,18 +67,18 @@ class DenseDiffusion(Method):
             told = [row for row, text in enumerate(prompts) if holds(text, region.words)]
             for row in told or [0]:  # of the first one, which then says that it has no such words
                 member[row, k, columns(self.id, prompts[row], spans[row], region.words)] = 1
-        places = masks(self.id, self.regions, self.layout, run)
+        regions = masks(self.id, self.regions, self.layout, run)
         names = [b.name for b in process.positives if b.cond is None] or ["positive"]
-        return Layout(self, places, member.to(run.device), tuple(names))
+        return Layout(self, regions, member.to(run.device), tuple(names))
 
 
 @dataclass(eq=False)
 class Layout(Tap):
-    """places (regions, H, W) of 0 and 1; member (prompts, regions, K): the columns of the regions'
+    """masks (regions, H, W) of 0 and 1; member (prompts, regions, K): the columns of the regions'
     words in one prompt for all pictures, or in that of each."""
 
     method: DenseDiffusion
-    places: Tensor
+    masks: Tensor
     member: Tensor
     on: tuple[str, ...] | None = ("positive",)
     _kept: dict[tuple[int, int], Tensor] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class Layout(Tap):
     name = "dense_diffusion"
 
     def active(self, call: Call) -> bool:
-        return call.i / call.n < self.method.until
+        return call.i / call.transitions < self.method.until
 
     def at(self, site: Site) -> bool:
         return site.kind in ATTENTIONS
@@ -115,8 +115,8 @@ class Layout(Tap):
     def _inside(self, size: tuple[int, int]) -> Tensor:
         if size not in self._kept:
             way = torch.nn.functional.interpolate
-            places = way(self.places[None], size, mode="nearest-exact")[0]
-            self._kept[size] = places.flatten(1)
+            sampled = way(self.masks[None], size, mode="nearest-exact")[0]
+            self._kept[size] = sampled.flatten(1)
         return self._kept[size]
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from sfumato import images
-from sfumato.core.context import Call, Run
+from sfumato.core.context import Call, Paste, Run
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.lazy import torch
@@ -66,10 +66,10 @@ class FlowEdit(Method):
         if run.solver.stochastic:
             raise SfumatoError("flow_edit: its solver must draw no noise; take ddim")
         if self.image.is_tensor:
-            run.known = self.image.state(self.id, run.shape, run.n).to(run.device)
+            run.known = self.image.state(self.id, run)
         else:
             picture = self.image.picture()
-            run.paste = (picture, None, picture.alpha)
+            run.paste = Paste(picture)
             assert run.frame is not None
             work = images.to_work(picture, run.frame, self.background)
             run.known = run.space.encode(work[None].to(run.device))

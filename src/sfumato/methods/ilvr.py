@@ -93,7 +93,7 @@ class ILVR(Method):
         from sfumato.nn.resize import LowPass
 
         if self.image.is_tensor:
-            known = self.image.state("ilvr", run.shape, run.n).to(run.device)
+            known = self.image.state("ilvr", run)
         else:
             picture = self.image.picture()
             if run.frame is None or run.frame.picture != picture.size:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import AfterValidator
 
 from sfumato import images
-from sfumato.core.context import Call, Run
+from sfumato.core.context import Call, Paste, Run
 from sfumato.core.denoiser import traits
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Guide
@@ -105,7 +105,7 @@ class Inpaint(Method):
         return picture, edit
 
     @property
-    def edit(self) -> PILImage | None:
+    def edit_mask(self) -> PILImage | None:
         return None if self.image.is_tensor else self.pair[1]
 
     def place(self) -> Place:
@@ -131,10 +131,10 @@ class Inpaint(Method):
     def _states(self, run: Run) -> tuple[Tensor, Tensor, Tensor]:
         """The clean state (1, C, H, W), its mask, 1 = may change, and what a network is shown."""
         if self.image.is_tensor:
-            known = self.image.state("inpaint", run.shape, run.n).to(run.device)
+            known = self.image.state("inpaint", run)
             if self.mask is None:
                 raise SfumatoError("inpaint: the picture is a tensor; give its mask as one too")
-            mask = self.mask.edit("inpaint", run.shape, run.n, self.invert).to(run.device)
+            mask = self.mask.edit_mask("inpaint", run, self.invert)
             return known, mask, known * (mask == 0)
         picture, edit = self.pair
         if run.frame is None or run.frame.picture != picture.size:
@@ -143,7 +143,7 @@ class Inpaint(Method):
                 f"inpaint: its picture is {picture.width}x{picture.height}, the start's "
                 f"{width}x{height}; give both the same size"
             )
-        run.paste = (picture, edit, None if self.alpha_mask else picture.alpha)
+        run.paste = Paste(picture, edit, opaque=self.alpha_mask)
         pixels = images.to_work(picture, run.frame, self.background)[None].to(run.device)
         mask = images.mask_to_work(edit, run.frame).to(run.device)
         cells = images.mask_to_cells(mask, run.space.stride)

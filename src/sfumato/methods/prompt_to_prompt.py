@@ -86,14 +86,14 @@ class PromptToPrompt(Method):
         mapped, own = (torch.stack(part) for part in zip(*pairs, strict=True))
         names = [b.name for b in run.process.positives if b.cond is None] or ["positive"]
         mapped, own, strength, words = (v.to(run.device) for v in (mapped, own, strength, words))
-        return Control(self, mapped, own, strength, words, tuple(names))
+        return AttentionControl(self, mapped, own, strength, words, tuple(names))
 
     def bind_guide(self, run: Run) -> Guide:
         return LocalBlend(self.seen, self.id)
 
 
 @dataclass(eq=False)
-class Control(Tap):
+class AttentionControl(Tap):
     """Of k edited prompts: mapped (k, K, K), own and strength (k, K), words (1 + k, K) of blend."""
 
     method: PromptToPrompt
@@ -107,7 +107,7 @@ class Control(Tap):
     name = "prompt_to_prompt"
 
     def active(self, call: Call) -> bool:
-        m, done = self.method, call.i / call.n
+        m, done = self.method, call.i / call.transitions
         return bool(m.blend) or done < max(m.cross, m.layout, m.pooled)
 
     def at(self, site: Site) -> bool:
@@ -115,13 +115,13 @@ class Control(Tap):
         return site.kind in ATTENTIONS and (site.kind != "self" or _small(site))
 
     def prepared(self, cond: Cond, call: Call) -> Cond:
-        if call.i / call.n >= self.method.pooled:
+        if call.i / call.transitions >= self.method.pooled:
             return cond
         return Cond({k: v[:1].expand_as(v) if k in POOLED else v for k, v in cond.items()})
 
     def probs(self, p: Tensor, site: Site, call: Call) -> Tensor:
         """p (1 + k, heads, pixels, keys), the source first."""
-        m, done = self.method, call.i / call.n
+        m, done = self.method, call.i / call.transitions
         text, pixels = p[..., : site.text], p[..., site.text :]
         words, rest = text[1:], pixels[1:]
         if site.text and done < m.cross:

@@ -51,7 +51,7 @@ class Reference(Method):
                 "Flux.2 Klein do, and sdedit begins from one on any model"
             )
         if self.image.is_tensor:
-            state = self.image.state("reference", run.shape, run.n).to(run.device)
+            state = self.image.state("reference", run)
             return Shown(state[None] if state.ndim == 3 else state)
         picture = self.image.picture()
         frame, _ = run.process.frame(Place(picture.size))

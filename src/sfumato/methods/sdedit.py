@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from sfumato import images
-from sfumato.core.context import Run
+from sfumato.core.context import Paste, Run
 from sfumato.core.errors import SfumatoError
 from sfumato.core.idle import Needs
 from sfumato.core.schedule import level
@@ -119,12 +119,12 @@ class SDEdit(Method):
         return self.repeats
 
     @cached_property
-    def edit(self) -> PILImage | None:
+    def edit_mask(self) -> PILImage | None:
         """The edit mask at the picture's size, PIL "L"; a tensor's is read when the run begins."""
         if self.image.is_tensor or not self.masked:
             return None
         if self.region_levels:
-            return self.region_levels.edit
+            return self.region_levels.edit_mask
         return images.edit_mask(
             self.image.picture(),
             mask=self.mask,
@@ -141,7 +141,7 @@ class SDEdit(Method):
         return LevelMap(self.t0_map, None if self.image.is_tensor else self.image.picture().size)
 
     def place(self) -> Place:
-        edit = self.edit
+        edit = self.edit_mask
         return Place.of(
             self.image, None if edit is None else images.mask_box(edit, self.image.picture().size)
         )
@@ -163,22 +163,22 @@ class SDEdit(Method):
             )
         mask = cells = None
         if self.image.is_tensor:
-            clean = run.known = self.image.state("sdedit", run.shape, run.n).to(run.device)
+            clean = run.known = self.image.state("sdedit", run)
             pixels = run.space.decode(clean) if self.match_colour else clean
             if self.mask is not None:
-                mask = cells = self.mask.edit(self.id, run.shape, run.n, self.invert).to(run.device)
+                mask = cells = self.mask.edit_mask(self.id, run, self.invert)
         else:
             picture = self.image.picture()
             # what was transparent and is painted now must show
-            run.paste = (picture, self.edit, None if self.alpha_mask else picture.alpha)
+            run.paste = Paste(picture, self.edit_mask, opaque=self.alpha_mask)
             if run.untouched:
                 return PriorNoise()  # never drawn from: the picture is the result
             known = pixels = self._work(run, picture)
             if self.strokes is not None:
                 pixels = self._work(run, images.painted_over(picture, self.strokes.picture()))
-            if self.edit is not None and not self.region_levels:
+            if self.edit_mask is not None and not self.region_levels:
                 assert run.frame is not None
-                mask = images.mask_to_work(self.edit, run.frame).to(run.device)
+                mask = images.mask_to_work(self.edit_mask, run.frame).to(run.device)
                 cells = images.mask_to_cells(mask, run.space.stride)
             run.known = run.space.encode(known)
             clean = run.known if pixels is known else run.space.encode(pixels)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from sfumato import images
-from sfumato.core.context import Run
+from sfumato.core.context import Paste, Run
 from sfumato.core.errors import SfumatoError
 from sfumato.core.idle import Needs
 from sfumato.core.starts import BoundStart, Place, PriorNoise
@@ -113,7 +113,7 @@ class Stego(Method):
     def _revealing(self, run: Run, back: Back, payload: Payload) -> BoundStart:
         assert self.reveal is not None
         picture = self.reveal.picture()
-        run.paste = (picture, None, picture.alpha)
+        run.paste = Paste(picture)
         assert run.frame is not None
         if run.frame.work != picture.size:
             width, height = picture.size

@@ -28,7 +28,7 @@ from sfumato.models.added_words import with_words
 from sfumato.models.encoders import Encoders
 from sfumato.models.files import hub, key_names, pipeline
 from sfumato.models.files.adapter_files import Full, LowRank, changes, check_tensor, read_adapter
-from sfumato.models.files.adapter_places import (
+from sfumato.models.files.adapter_folders import (
     CHECKPOINT,
     only_file,
     recorded_name,

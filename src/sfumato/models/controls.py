@@ -22,7 +22,7 @@ from sfumato.models.files.digests import file_digest, files_digest
 from sfumato.models.latents import Conditional, part_contexts
 from sfumato.nn.control import Control
 from sfumato.nn.unet import UNet
-from sfumato.recipe.places import called
+from sfumato.recipe.locations import called
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model
@@ -43,7 +43,7 @@ class OwnControl:
         return self.network.encode(_channels(pixels, self.network.channels))
 
     def __call__(self, x: Tensor, time: Tensor, cond: Cond, hint: Tensor) -> Added:
-        return placed(self.network(x, time, cond, hint))
+        return by_spot(self.network(x, time, cond, hint))
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ class GuestControl:
             return_dict=False,
             **self.network.told(x, cond),
         )
-        return placed([*down, middle])
+        return by_spot([*down, middle])
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +92,7 @@ class GuestAdapter:
         return hint
 
 
-def placed(added: list[Tensor]) -> dict[Spot, Tensor]:
+def by_spot(added: list[Tensor]) -> dict[Spot, Tensor]:
     """What every skip and, last, the middle gets."""
     *skips, middle = added
     return {**{("skip", k): value for k, value in enumerate(skips)}, ("middle", 0): middle}

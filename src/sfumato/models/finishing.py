@@ -64,14 +64,14 @@ def result(
 
 def picture(pixels: Tensor | None, run: Run) -> Picture:
     """One picture of the batch at its final size, what was kept pasted back."""
-    original, edit, alpha = run.paste or (None, None, None)
+    kept = run.paste
     if pixels is None:
-        assert original is not None  # only a picture can stay untouched
+        assert kept is not None  # only a picture can stay untouched
         assert run.frame is not None
-        return images.resized(original, run.frame)
+        return images.resized(kept.original, run.frame)
     if run.frame is None:  # the run began from a tensor of states
         return images.from_tensor(pixels)
     full = images.from_work(pixels, run.frame)
-    if original is None:
+    if kept is None:
         return full
-    return images.paste(full, original, edit, run.frame, opaque=alpha is None)
+    return images.paste(full, kept.original, kept.edit_mask, run.frame, opaque=kept.opaque)

@@ -30,7 +30,7 @@ BLOCKS = (
 """Blocks whose parts run one after the other, each map down being one skip."""
 
 ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
-_placing = Lock()
+_attaching = Lock()
 
 
 @dataclass(eq=False)
@@ -57,7 +57,7 @@ _acting: ContextVar[Acting | None] = ContextVar("sfumato_taps", default=None)
 @contextmanager
 def acting(net: Any, taps: Taps, x: Tensor) -> Iterator[None]:
     """While it lasts, the taps act in this network of this thread, which reads x (B, C, H, W)."""
-    place(net)
+    attach(net)
     here = Acting(taps, x.shape[-2], x.shape[-1])
     attending = any(
         has(entry.tap, hook) for entry in taps.entries for hook in ("scores", "probs", "attended")
@@ -77,9 +77,9 @@ def sites(net: Any) -> tuple[Site, ...]:
     return (*placed, *skips, *(site for site, _ in attentions(net)))
 
 
-def place(net: Any) -> None:
+def attach(net: Any) -> None:
     """Put the hooks in place, unless they are."""
-    with _placing:
+    with _attaching:
         if any(isinstance(hook, Map) for hook in net.conv_in._forward_hooks.values()):
             return
         for site, module in maps(net):

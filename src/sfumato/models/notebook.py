@@ -12,14 +12,14 @@ def html(step: Step) -> str:
     """A bar, a line, and the preview where there is a model to make one."""
     stage = f"upsampler {step.stage}, " if step.stage else ""
     count = max(step.i + 1, 0)
-    line = f"{stage}step {count} of {step.n}, t = {step.s:.3f}"
+    line = f"{stage}step {count} of {step.transitions}, t = {step.s:.3f}"
     encode = getattr(step.preview(), "_repr_png_", None)
     image = ""
     if encode is not None:
         data = b64encode(encode()).decode()
         style = "width:160px;image-rendering:pixelated"
         image = f'<img style="{style}" src="data:image/png;base64,{data}">'
-    bar = f'<progress value="{count}" max="{step.n}"></progress>'
+    bar = f'<progress value="{count}" max="{step.transitions}"></progress>'
     return f"<figure>{image}<figcaption>{bar} {line}</figcaption></figure>"
 
 

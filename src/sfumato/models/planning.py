@@ -24,7 +24,7 @@ def plan_data(process: Process | Cascade, seed: int) -> dict[str, Any]:
     frame, shape = resolved.frame(resolved.place)
     assert resolved.solver is not None
     source: Any = base.source
-    edit = edited(resolved)
+    edit = edit_mask_of(resolved)
     return {
         "prompt": resolved.prompt,
         "calls": process.calls,
@@ -40,10 +40,10 @@ def plan_data(process: Process | Cascade, seed: int) -> dict[str, Any]:
     }
 
 
-def edited(process: Process) -> Any:
+def edit_mask_of(process: Process) -> Any:
     """The edit mask of the picture that is begun from or kept, None where there is none."""
     for part in (process.start, process.canvas):
-        if (edit := getattr(part, "edit", None)) is not None:
+        if (edit := getattr(part, "edit_mask", None)) is not None:
             return edit
     return None
 

@@ -17,7 +17,7 @@ from sfumato.models.clip import CLIP_MEAN, CLIP_STD, CleanClip, Clip, clean_clip
 from sfumato.models.files import configs, hub, pipeline
 from sfumato.models.files.digests import files_digest
 from sfumato.models.files.network_fields import Foreign
-from sfumato.recipe.places import called
+from sfumato.recipe.locations import called
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model
@@ -36,7 +36,7 @@ class Preprocessor(Foreign):
 
 
 @dataclass(frozen=True, eq=False)
-class Noised:
+class NoisedClip:
     """The image side of a noised CLIP, at its cleanest."""
 
     clip: Clip
@@ -84,13 +84,13 @@ class Transformer:
         return [module for name, module in named if name.rpartition(".")[2] in KEYS][-1]
 
 
-def vision_of(model: Model, name: str | None) -> Noised | Transformer | None:
+def vision_of(model: Model, name: str | None) -> NoisedClip | Transformer | None:
     """By name a folder or org/name, else the image side of the model's own CLIP."""
     if name is None:
         clip = clip_of(model, None)
         if clip is None:
             return None
-        return Noised(clip) if isinstance(clip, Clip) else of_clip(clip)
+        return NoisedClip(clip) if isinstance(clip, Clip) else of_clip(clip)
     folder = Path(name) if Path(name).is_dir() else hub.find(name)
     if folder is None:
         hint = f"; `sfumato models pull {name}` fetches it" if hub.is_name(name) else ""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from sfumato.server.kept import Kept
 from sfumato.server.queue import Entry
-from sfumato.server.works import Work
+from sfumato.server.works import Workload
 
 FRESH = 1.0  # seconds that a forecast serves
 SHARE = 20  # and so many times as long as it took to make
@@ -28,7 +28,7 @@ class Forecast:
     clock: Callable[[], float] = time.monotonic
     ends: dict[str, float] = field(default_factory=dict)
     free: list[tuple[float, str, str]] = field(default_factory=list)
-    costs: dict[tuple[Work, str], float | None] = field(default_factory=dict)
+    costs: dict[tuple[Workload, str], float | None] = field(default_factory=dict)
     made: float = 0.0
     until: float = 0.0
 

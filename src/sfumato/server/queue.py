@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from sfumato.server.jobs import Kind, Progress, State, When
-from sfumato.server.works import Work
+from sfumato.server.works import Workload
 
 
 @dataclass(eq=False)
@@ -42,7 +42,7 @@ class Entry:
     progress: Progress | None = None
     open: int = 0
     total: int = 0
-    work: Work | None = None
+    work: Workload | None = None
     asked_by: str = ""
     added: float = field(default_factory=time.monotonic)
     began: float = 0.0

@@ -14,7 +14,7 @@ STEPS = 10_000  # of a training whose recipe does not say
 
 
 @dataclass(frozen=True)
-class Work:
+class Workload:
     """model: what does it, and with what; size: all else that a step's time depends on.
 
     steps: how many such steps; 0 where nobody can say, as of a run that goes on.
@@ -25,7 +25,7 @@ class Work:
     steps: float
 
 
-def work_of(request: str) -> Work:
+def work_of(request: str) -> Workload:
     """Of a request's JSON."""
     asked: Mapping[str, Any] = json.loads(request)
     kind = asked.get("kind", Kind.RECIPE)
@@ -35,9 +35,9 @@ def work_of(request: str) -> Work:
         return replace(whole, steps=min(until, whole.steps))
     if kind == Kind.EVAL:
         rows = len(asked["styles"]) * len(asked["scales"])
-        return Work(f"eval {asked['model']}", asked["dtype"], rows * asked["n"])
+        return Workload(f"eval {asked['model']}", asked["dtype"], rows * asked["n"])
     if kind == Kind.BATCH:
-        return Work("batch", "", 0)
+        return Workload("batch", "", 0)
     if kind == Kind.SWEEP:
         recipe = {**asked["recipe"], "n": asked["seeds"]}
         one = _picture(recipe, asked.get("search", ()), Kind.RECIPE)
@@ -45,13 +45,13 @@ def work_of(request: str) -> Work:
     return _picture(asked["recipe"], asked.get("search", ()), kind)
 
 
-def _picture(recipe: Mapping[str, Any], search: Any, kind: str) -> Work:
+def _picture(recipe: Mapping[str, Any], search: Any, kind: str) -> Workload:
     steps = recipe.get("steps")
     parts = ("size", "stages", "solver", "spacing")
     methods = sorted(str(method.get("method")) for method in recipe.get("methods", ()))
     size = [recipe.get("n", 1), [recipe.get(part) for part in parts], methods, list(search), kind]
     counts = steps is not None
-    return Work(
+    return Workload(
         str(recipe.get("model", "")), json.dumps([*size, counts]), steps if steps is not None else 1
     )
 
@@ -66,12 +66,12 @@ def _cells(asked: Mapping[str, Any]) -> int:
     return values * max(1, len(asked["prompts"]))
 
 
-def _training(config: Mapping[str, Any]) -> Work:
+def _training(config: Mapping[str, Any]) -> Workload:
     model, optim = _table(config, "model"), _table(config, "optim")
     parts = [config.get("tuner"), optim.get("batch"), _table(config, "data").get("size")]
     parts += [_table(config, "adapter").get("rank"), _table(config, "subject").get("prior")]
     steps = optim.get("steps", STEPS)
-    return Work(
+    return Workload(
         f"train {model.get('start', '')}", json.dumps(parts),
         steps if isinstance(steps, int) else STEPS,
     )  # fmt: skip

@@ -171,27 +171,27 @@ def plot(source: Path, target: Path, size: tuple[int, int] = (900, 520)) -> None
     low, high = low - 0.02, max(high + 0.02, low + 0.1)
     end = max(row["step"] for row in rows)
 
-    def place(step: float, value: float) -> tuple[float, float]:
+    def position(step: float, value: float) -> tuple[float, float]:
         x = left + (right - left) * step / end
         y = bottom - (bottom - top) * (math.log10(value) - low) / (high - low)
         return x, y
 
     for value in _ticks(low, high):
-        _, y = place(0, value)
+        _, y = position(0, value)
         draw.line([(left, y), (right, y)], fill="#e4e4e4")
         draw.text((left - 6, y), f"{value:g}", fill="#444", font=font, anchor="rm")
     for k in range(5):
         step = end * k / 4
-        x, _ = place(step, 10**low)
+        x, _ = position(step, 10**low)
         draw.text((x, bottom + 6), f"{step:,.0f}", fill="#444", font=font, anchor="ma")
     if marked := [row for row in rows if math.isfinite(row.get(CHOSEN, math.nan))]:
         best = max(marked, key=lambda row: row[CHOSEN])
-        x, _ = place(best["step"], 10**low)
+        x, _ = position(best["step"], 10**low)
         draw.line([(x, top), (x, bottom)], fill="#222", width=1)
         draw.text((x + 4, top + 4), f"best {best['step']:,.0f}", fill="#222", font=font)
     for k, (name, points) in enumerate(curves.items()):
         ink = INKS[k % len(INKS)]
-        path = [place(*point) for point in points]
+        path = [position(*point) for point in points]
         if len(path) > 1:
             draw.line(path, fill=ink, width=2)
         else:

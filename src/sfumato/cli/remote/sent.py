@@ -28,7 +28,7 @@ from sfumato.measure.axis import Axis, written
 from sfumato.methods import from_data, to_data
 from sfumato.methods.common.secret import secrets_of
 from sfumato.models import replay as replays
-from sfumato.models.files.adapter_places import only_file
+from sfumato.models.files.adapter_folders import only_file
 from sfumato.models.result import Result
 from sfumato.recipe import Recipe
 from sfumato.recipe.fields import UNKNOWN, Adapter

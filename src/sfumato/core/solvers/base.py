@@ -51,11 +51,11 @@ class Solver(Protocol[State]):
     def stochastic(self) -> bool: ...
 
     def evaluated(
-        self, t: float, s: float, known: int, n: int, schedule: Schedule
+        self, t: float, s: float, known: int, transitions: int, schedule: Schedule
     ) -> tuple[tuple[float, ...], int]:
         """Times at which `step` calls denoise, and the `known` of the next transition.
 
-        known: how many earlier evaluations it remembers; n: transitions of the whole run.
+        known: how many earlier evaluations it remembers; transitions: of the whole run.
         """
         ...
 
@@ -72,7 +72,7 @@ class Solver(Protocol[State]):
 
 
 def once(
-    self: object, t: float, s: float, known: int, n: int, schedule: Schedule
+    self: object, t: float, s: float, known: int, transitions: int, schedule: Schedule
 ) -> tuple[tuple[float, ...], int]:
     """`evaluated` of solvers with one evaluation, at t."""
     return (t,), 0

@@ -65,7 +65,7 @@ class PLMS:
     jumped = forget
 
     def evaluated(
-        self, t: float, s: float, known: int, n: int, schedule: Schedule
+        self, t: float, s: float, known: int, transitions: int, schedule: Schedule
     ) -> tuple[tuple[float, ...], int]:
         if faint(schedule, t, s, self.faintest):
             return (t,), 0

@@ -72,7 +72,7 @@ class RungeKutta:
     jumped = forget
 
     def evaluated(
-        self, t: float, s: float, known: int, n: int, schedule: Schedule
+        self, t: float, s: float, known: int, transitions: int, schedule: Schedule
     ) -> tuple[tuple[float, ...], int]:
         if faint(schedule, t, s, self.faintest) or (schedule.sigma(s) == 0 and not self.full):
             return (t,), 0
@@ -122,16 +122,16 @@ class EDM:
     jumped = forget
 
     def evaluated(
-        self, t: float, s: float, known: int, n: int, schedule: Schedule
+        self, t: float, s: float, known: int, transitions: int, schedule: Schedule
     ) -> tuple[tuple[float, ...], int]:
-        at = self.raised(t, s, n, schedule)
+        at = self.raised(t, s, transitions, schedule)
         once = schedule.sigma(s) == 0 or faint(schedule, at, s, self.faintest)
         return ((at,) if once else (at, s)), 0
 
-    def raised(self, t: float, s: float, n: int, schedule: Schedule) -> float:
-        """The time up to which noise is added before a transition of a run of n."""
+    def raised(self, t: float, s: float, transitions: int, schedule: Schedule) -> float:
+        """The time up to which noise is added before a transition of a run of so many."""
         here = ratio(schedule, t)
-        gamma = min(self.churn / n, math.sqrt(2) - 1) if self.churn else 0.0
+        gamma = min(self.churn / transitions, math.sqrt(2) - 1) if self.churn else 0.0
         if not (gamma and self.s_min <= here <= self.s_max and s < t):
             return t
         return schedule.at(here * (1 + gamma))
@@ -140,7 +140,7 @@ class EDM:
         self, x: Tensor, t: float, s: float, denoise: Denoise, call: Call, state: None
     ) -> tuple[Tensor, None]:
         schedule = call.schedule
-        up = self.raised(t, s, call.n, schedule)
+        up = self.raised(t, s, call.transitions, schedule)
         if up != t:
             here, there, scale = ratio(schedule, t), ratio(schedule, up), schedule.alpha(up)
             added = self.s_noise * scale * math.sqrt(max(there**2 - here**2, 0.0))

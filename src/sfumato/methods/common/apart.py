@@ -29,13 +29,13 @@ def read_apart(
     process = run.process
     denoiser = branch.denoiser or process.denoiser
     ready = denoiser.prepare(cond)
-    for text, places in texts:
+    for text, columns_of in texts:
         spans = spans_of(method, source, text, process.texts)
         own = torch.tensor(columns(method, text, spans, text))
         told = source.encode([text], process.label, process.texts)
         others = {n: v[:1] for n, v in ready.items() if not are_text(n) and n not in told}
         alone = denoiser.prepare(Cond({**others, **told}))
-        for row, there in enumerate(places):
+        for row, there in enumerate(columns_of):
             theirs = there.nonzero()[:, 0].cpu()
             if len(theirs) and len(theirs) % len(own) == 0:
                 again = own.repeat(len(theirs) // len(own))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator
 
 from sfumato import images
-from sfumato.core.context import Call, Run
+from sfumato.core.context import Call, Paste, Run
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Guide
 from sfumato.core.inversion import Inversion, Inverted
@@ -57,11 +57,11 @@ class Way:
     ) -> InvertedStart:
         """The picture's inversion, as where the run begins; vary: towards fresh noise."""
         if image.is_tensor:
-            known = image.state(self.name, run.shape, run.n).to(run.device)
+            known = image.state(self.name, run)
             known = known[None] if known.ndim == 3 else known
         else:
             picture = image.picture()
-            run.paste = (picture, None, picture.alpha)
+            run.paste = Paste(picture)
             assert run.frame is not None
             pixels = images.to_work(picture, run.frame, background)[None]
             known = run.space.encode(pixels.to(run.device))

@@ -42,7 +42,7 @@ class LevelMap:
         return images.acting(picture.convert("L"), name)
 
     @property
-    def edit(self) -> PILImage:
+    def edit_mask(self) -> PILImage:
         """What may change at all; a picture is pasted there whole, not blended."""
         return self.grey.point(lambda level: 255 if level else 0)
 
@@ -61,7 +61,7 @@ class LevelMap:
     def cells(self, run: Run) -> Tensor:
         """Levels of a state's cells, each the highest of its pixels, (1, h, w) or like a state."""
         if self.size is None:
-            return self.image.edit("sdedit", run.shape, run.n, False).to(run.device)
+            return self.image.edit_mask("sdedit", run)
         assert run.frame is not None
         work = images.mask_to_work(self.grey, run.frame).to(run.device)
         return images.mask_to_cells(work, run.space.stride)

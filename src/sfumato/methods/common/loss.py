@@ -107,7 +107,7 @@ class Loss(Method, ABC):
                     "that is made is not; give both the same size"
                 )
             return images.to_work(picture, run.frame)[None].to(run.device)
-        known = run.known if image is None else image.state(self.id, run.shape, run.n)
+        known = run.known if image is None else image.state(self.id, run)
         if known is None:
             raise SfumatoError(
                 f"{self.id}: no content picture; give image, or begin from one (such as sdedit)"
@@ -121,7 +121,7 @@ class Loss(Method, ABC):
         if mask_input is None:
             return None
         if mask_input.is_tensor:
-            mask: Tensor = mask_input.state(self.id, run.shape, run.n, mask=True).to(run.device)
+            mask: Tensor = mask_input.state(self.id, run, mask=True)
             return mask
         if run.frame is None:
             raise SfumatoError(

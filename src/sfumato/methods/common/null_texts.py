@@ -134,7 +134,7 @@ class Learning:
         self, tap: NullTexts, call: Call, texts: Texts, target: Tensor, arrive: Callable[[], Tensor]
     ) -> Texts:
         """The texts of a transition that `arrive` at the target best, which the tap then gives."""
-        done = call.i / call.n
+        done = call.i / call.transitions
         moved = {name: value.clone().requires_grad_() for name, value in texts.items()}
         groups = [{"params": [v], "lr": self.rates[k] * (1 - done / 2)} for k, v in moved.items()]
         adam, least = torch.optim.Adam(groups), torch.inf

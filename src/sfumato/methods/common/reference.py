@@ -18,7 +18,7 @@ def reference_pixels(method: str, image: ImageInput, run: Run) -> Tensor:
     A tensor is a state, decoded. method: what an error calls the asker.
     """
     if image.is_tensor:
-        state = image.state(method, run.shape, run.n).to(run.device)
+        state = image.state(method, run)
         return run.space.decode(state.reshape(-1, *run.shape))
     from PIL import Image as PILImage
 

@@ -27,8 +27,8 @@ def spans_of(method: str, source: Source | None, text: str, beside: Sequence[str
 
 def columns(method: str, text: str, spans: Spans, word: str) -> list[int]:
     """The columns of a word or of words in their order; refuses what the text does not hold."""
-    places = [m.span() for m in re.finditer(_whole(word), text)]
-    found = [k for k, span in enumerate(spans) if any(_meet(span, place) for place in places)]
+    matches = [m.span() for m in re.finditer(_whole(word), text)]
+    found = [k for k, span in enumerate(spans) if any(_meet(span, match) for match in matches)]
     if not found:
         raise SfumatoError(f"{method}: no {word!r} in {text!r}; name words of the prompt")
     return found
@@ -92,5 +92,5 @@ def _words(text: str, spans: Spans) -> list[tuple[str, list[int]]]:
     return found
 
 
-def _meet(span: Span | None, place: Span) -> bool:
-    return span is not None and span[0] < place[1] and place[0] < span[1]
+def _meet(span: Span | None, match: Span) -> bool:
+    return span is not None and span[0] < match[1] and match[0] < span[1]

@@ -59,7 +59,9 @@ class Watch:
             self.took = self.shown - now
         pace = self.pace
         self.tell(
-            Stepped(step.i + 1, step.n, step.stage, pace.done, pace.total, pace.left, preview)
+            Stepped(
+                step.i + 1, step.transitions, step.stage, pace.done, pace.total, pace.left, preview
+            )
         )
 
 

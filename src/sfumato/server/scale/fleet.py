@@ -23,7 +23,7 @@ log = logging.getLogger("sfumato.server")
 
 
 @dataclass(frozen=True)
-class Place:
+class Placement:
     """Room for one actor: the node's id and address, and whether the actor has a GPU there."""
 
     id: str
@@ -50,7 +50,7 @@ class Fleet:
     taken: dict[str, int] = field(default_factory=dict)
     refused: dict[str, tuple[float, str]] = field(default_factory=dict)
 
-    def places(self) -> list[Place]:
+    def places(self) -> list[Placement]:
         """Every place: one for each GPU, or where there is none in the cluster for each node with
         a CPU."""
         alive = [node for node in self.ray.nodes() if node["Alive"]]
@@ -59,11 +59,11 @@ class Fleet:
         for node in alive:
             amount = node["Resources"].get(kind, 0)
             count = int(amount) if kind == "GPU" else int(amount >= SHARE)
-            place = Place(node["NodeID"], node["NodeManagerAddress"], kind == "GPU")
+            place = Placement(node["NodeID"], node["NodeManagerAddress"], kind == "GPU")
             found += [place] * count
         return sorted(found, key=lambda place: (place.address, place.id))
 
-    async def take(self) -> Place:
+    async def take(self) -> Placement:
         """A place that is free. RunnerLostError where there is none now, and why."""
         places = await asyncio.to_thread(self.places)
         now = time.monotonic()
@@ -76,10 +76,10 @@ class Fleet:
         why = "; ".join(dict.fromkeys(line for _, line in self.refused.values()))
         raise RunnerLostError(why or "no node of the cluster has room; its other programs may")
 
-    def release(self, place: Place) -> None:
+    def release(self, place: Placement) -> None:
         self.taken[place.id] -= 1
 
-    def refuse(self, place: Place, why: str) -> None:
+    def refuse(self, place: Placement, why: str) -> None:
         """The node gets no actor for a while."""
         line = f"node {place.address} ({place.id[:8]}): {why}"
         log.error("%s; it gets no jobs", line)

@@ -12,7 +12,7 @@ from sfumato.core.errors import SfumatoError, one_line
 from sfumato.server.runner.child import Work
 from sfumato.server.runner.process import STARTS_IN
 from sfumato.server.runner.protocol import LAST, Happening, Ready, RunnerLostError, Stopped, Task
-from sfumato.server.scale.fleet import Fleet, Place
+from sfumato.server.scale.fleet import Fleet, Placement
 from sfumato.server.scale.node import DEPARTS, Node, Parcel, Refusal, packed
 
 ROOM = 60.0  # seconds in which Ray finds room for an actor
@@ -28,7 +28,7 @@ class RayRunner:
     ) -> None:
         self.name, self.fleet, self.make, self.gather = name, fleet, make, gather
         self.actor: Any = None
-        self.place: Place | None = None
+        self.place: Placement | None = None
         self.watching: asyncio.Task[None] | None = None
         self.there: frozenset[str] = frozenset()
         self.at_work: str | None = None
@@ -57,7 +57,7 @@ class RayRunner:
             self.fleet.refuse(place, why)
             await self.close()
 
-    async def _begin(self, place: Place) -> Ready:
+    async def _begin(self, place: Placement) -> Ready:
         ray = self.fleet.ray
         node = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(place.id, soft=False)
         options = {**place.asks, "scheduling_strategy": node, "max_restarts": 0}
