@@ -22,9 +22,9 @@ from evidence import options, sheet
 from sfumato.images import from_tensor
 from sfumato.measure import heldout
 from sfumato.measure.evaluate import pixels
-from sfumato.methods.common.payload import Payload
-from sfumato.methods.common.projection import Projection
-from sfumato.methods.common.way_back import Back
+from sfumato.methods.inner.payload import Payload
+from sfumato.methods.inner.projection import Projection
+from sfumato.methods.inner.way_back import Back
 from sfumato.metrics.kernel import kernel_estimate, mean
 
 KINDS: tuple[tuple[Literal["mn", "mb", "mc"], int], ...] = (

@@ -58,6 +58,21 @@ def test_a_file_holds_one_idea(file: Path) -> None:
     assert lines(file) <= most
 
 
+def importers(package: str, module: str) -> set[Path]:
+    """Files that import a module of methods/."""
+    line = f"from sfumato.methods.{package}.{module} import"
+    return {file for file in SOURCE.rglob("*.py") if line in file.read_text(encoding="utf-8")}
+
+
+def test_what_is_common_serves_several_and_what_is_inner_serves_one_method() -> None:
+    methods = SOURCE / "methods"
+    for file in (methods / "common").glob("[a-z]*.py"):
+        assert len(importers("common", file.stem)) > 1, file
+    for file in (methods / "inner").glob("[a-z]*.py"):
+        served = [user for user in importers("inner", file.stem) if user.parent == methods]
+        assert len(served) == 1, file
+
+
 TOP = {
     ".ci", ".dockerignore", ".gitignore", "CHANGELOG.md", "LICENSE", "Makefile", "NOTICE",
     "README.md",

@@ -21,8 +21,7 @@ from sfumato.core.context import Call
 from sfumato.core.errors import SfumatoError
 from sfumato.core.mixture import Branch
 from sfumato.core.taps import Site, Tap
-from sfumato.methods.asyrp import Asyrp, branches
-from sfumato.methods.common.shifted import Shifted
+from sfumato.methods.asyrp import Asyrp, ShiftedBottleneck, branches
 from sfumato.nn.shift import Fixed, Shift, shift_of
 
 KINDS = ("sd1", "sd2-v", "sdxl")
@@ -106,7 +105,7 @@ def test_one_step_is_the_papers(tmp_path: Path) -> None:
     x = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         plain = denoiser(x, 0.8, cond)
-        moved = Shifted([Fixed(_tensor(file))])
+        moved = ShiftedBottleneck([Fixed(_tensor(file))])
         shifted = denoiser(x, 0.8, cond, taps=taps(moved, 1))
     ways = {
         False: schedule.alpha(0.4) * shifted.x0 + schedule.sigma(0.4) * plain.eps,
@@ -129,7 +128,7 @@ def _tensor(file: Path) -> Tensor:
 
 def test_swapped_halves_are_another_edit(tmp_path: Path) -> None:
     chosen = bundled()
-    moved = Shifted([Fixed(_tensor(shift(chosen, tmp_path / "a", 5.0)))])
+    moved = ShiftedBottleneck([Fixed(_tensor(shift(chosen, tmp_path / "a", 5.0)))])
     plain, edited = branches(0.5)
 
     def other(t: float) -> Any:

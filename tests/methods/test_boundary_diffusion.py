@@ -21,7 +21,7 @@ from sfumato.core.context import Call
 from sfumato.core.errors import SfumatoError
 from sfumato.core.taps import Site, Tap
 from sfumato.methods.boundary_diffusion import BoundaryDiffusion
-from sfumato.methods.common.planes import Plane, PushedBottleneck, plane_of
+from sfumato.methods.inner.planes import Plane, PushedBottleneck, plane_of
 
 
 @cache

@@ -21,8 +21,8 @@ from helpers.program import FAST, call, fails, home
 from helpers.taps import moment
 from sfumato.core.errors import SfumatoError
 from sfumato.core.taps import Site
-from sfumato.methods.common.regions import masks
 from sfumato.methods.dense_diffusion import DenseDiffusion, Layout
+from sfumato.methods.inner.regions import masks
 from sfumato.models.replay import read_recipe
 
 __all__ = ["folder", "home"]  # fixtures

@@ -18,8 +18,8 @@ from helpers.clips import clip, folder
 from helpers.pictures import photo
 from helpers.program import FAST, call, home
 from sfumato.core.errors import SfumatoError
-from sfumato.methods.common.translation import alike, level_vector
 from sfumato.methods.diffuseit import DiffuseIT
+from sfumato.methods.inner.translation import alike, level_vector
 from sfumato.models.replay import read_recipe
 
 __all__ = ["folder", "home"]  # fixtures

@@ -13,7 +13,7 @@ from torch import Tensor
 import sfumato as sf
 from helpers.families import FAMILIES, family, last, picture, process, prompts
 from sfumato.core.errors import SfumatoError
-from sfumato.methods.common.null_texts import NullTexts
+from sfumato.methods.inner.null_texts import NullTexts
 
 SETTINGS: tuple[dict[str, Any], ...] = ({"inner": 0}, {"rate": 0.1})
 """Guidance alone, and learned."""

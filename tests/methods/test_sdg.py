@@ -16,7 +16,7 @@ from helpers.clips import clip, folder
 from helpers.pictures import photo
 from helpers.program import FAST, call, home
 from sfumato.core.errors import SfumatoError
-from sfumato.methods.common.semantic import STYLES, content, gram, structure, style
+from sfumato.methods.inner.semantic import STYLES, content, gram, structure, style
 from sfumato.methods.sdg import SDG
 from sfumato.models.replay import read_recipe
 

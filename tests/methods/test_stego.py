@@ -18,8 +18,8 @@ from helpers.program import call, fails, home
 from sfumato.core.denoiser import Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import named
-from sfumato.methods.common.payload import Payload
-from sfumato.methods.common.projection import Projection
+from sfumato.methods.inner.payload import Payload
+from sfumato.methods.inner.projection import Projection
 from sfumato.models.replay import read_recipe
 
 __all__ = ["folder", "home"]  # fixtures

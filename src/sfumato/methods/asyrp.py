@@ -8,34 +8,32 @@ picture. Several add up as sum / sqrt(n).
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from sfumato.core.context import Run
+from sfumato.core.context import Call, Run
 from sfumato.core.errors import SfumatoError
-from sfumato.core.idle import Needs
 from sfumato.core.mixture import Branch
 from sfumato.core.solvers import DDIM, solver
-from sfumato.core.starts import BoundStart, Place
-from sfumato.core.taps import Tap
-from sfumato.images import Image
+from sfumato.core.taps import Site, Tap
 from sfumato.methods import Method, knob, method
 from sfumato.methods.cfg import CFG
-from sfumato.methods.common.inverted import Way
-from sfumato.methods.common.kinds import Colour, Text, Weights
-from sfumato.methods.common.shifted import EDITED, Shifted
+from sfumato.methods.common.inverted import WALKED, Caption, InvertedEdit, Walked, WalkedOn
+from sfumato.methods.common.kinds import Weights
 from sfumato.methods.common.weights import read
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from sfumato.core.process import Process
 
-PLAIN = "positive"
+PLAIN, EDITED = "positive", "edited"  # branches; the second one sees the shift
 BOOST = 0.2
-INVERTED = Needs("image")
 
 
 @method
-class Asyrp(Method):
+class Asyrp(InvertedEdit):
     """With no picture it acts on whatever the run begins from."""
 
     verb: ClassVar[bool] = True
@@ -46,9 +44,7 @@ class Asyrp(Method):
     examples: ClassVar[tuple[str, ...]] = ("shift.safetensors --image photo.png --strength 0.8",)
 
     file: Annotated[Weights, knob("the shift: a tuner's file, or a tensor (channels, h, w)")]
-    image: Annotated[
-        Image | None, knob("a picture, walked up first; none: the run's own start")
-    ] = None
+    image: Walked = None
     strength: Annotated[
         float, knob("factor of the shift; below 0 the other way", main=True, ge=-10, le=10)
     ] = 1.0
@@ -57,14 +53,10 @@ class Asyrp(Method):
     t_boost: Annotated[
         float | None, knob("level below which steps draw noise, 0.2 if not given", ge=0, le=1)
     ] = None
-    t0: Annotated[float, knob("level that the picture is walked up to", gt=0, le=1), INVERTED] = 1.0
-    caption: Annotated[
-        Text | None, knob("what the picture shows; the prompt if not given"), INVERTED
-    ] = None
+    t0: Annotated[float, knob("level that the picture is walked up to", gt=0, le=1), WALKED] = 1.0
+    caption: Caption = None
     symmetric: Annotated[bool, knob("shift both halves of a step, which mostly cancels")] = False
-    background: Annotated[Colour, knob("colour behind transparent parts"), INVERTED] = "white"
-
-    passes: ClassVar[int] = 1
+    background: WalkedOn = "white"
 
     def __call__(self, process: Process) -> Process:
         if self.t_boost is not None:
@@ -75,21 +67,13 @@ class Asyrp(Method):
                     "leave one out"
                 )
             process = replace(process, solver=boosting)
-        process = process.add(start=self if self.image is not None else None)
+        process = self.begun(process)
         if not self.strength:
             return process
         return process.add(positives=branches(self.t_edit, self.symmetric), taps=(self,))
 
-    def place(self) -> Place:
-        return Place.of(self.image)
-
     def level(self, process: Process) -> float:
         return self.t0
-
-    def bind_start(self, run: Run) -> BoundStart:
-        caption = run.process.prompt if self.caption is None else self.caption
-        assert self.image is not None
-        return Way(self.id, "ddim", caption=caption).start(run, self.image, self.background)
 
     def bind_tap(self, run: Run) -> Tap:
         from sfumato.nn.shift import shift_of
@@ -104,7 +88,36 @@ class Asyrp(Method):
         files = [("file", self.file), *(("also", name) for name in self.also)]
         shifts = [shift_of(read(run, self.id, field, name), name) for field, name in files]
         parts = [part.to(run.device) for part in shifts]
-        return Shifted(parts, self.strength * len(parts) ** -0.5)
+        return ShiftedBottleneck(parts, self.strength * len(parts) ** -0.5)
+
+
+@dataclass(eq=False)
+class ShiftedBottleneck(Tap):
+    """h + strength times the sum of shifts f(h, t), in the middle of the edited branch."""
+
+    shifts: Sequence[Any]
+    strength: float = 1.0
+    on: Any = (EDITED,)
+    name: str = "asyrp"
+
+    def at(self, site: Site) -> bool:
+        return site.kind == "middle"
+
+    def feature(self, h: Tensor, site: Site, call: Call) -> Tensor:
+        for shift in self.shifts:
+            if shift.channels != h.shape[1]:
+                raise SfumatoError(
+                    f"asyrp: a shift of {shift.channels} channels, this network's bottleneck has "
+                    f"{h.shape[1]}; it belongs to another model"
+                )
+            change = shift(h, call.t)
+            if change.shape[-2:] not in (h.shape[-2:], (1, 1)):
+                raise SfumatoError(
+                    f"asyrp: a shift of {change.shape[-1]}x{change.shape[-2]}, the bottleneck is "
+                    f"{h.shape[-1]}x{h.shape[-2]}; it belongs to another size"
+                )
+            h = h + self.strength * change.to(h.dtype)
+        return h
 
 
 def branches(t_edit: float, symmetric: bool = False) -> tuple[Branch, Branch]:

@@ -12,31 +12,26 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from sfumato.core.context import Run
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Guide
-from sfumato.core.idle import Needs
-from sfumato.core.starts import BoundStart, Place
 from sfumato.core.taps import Tap
-from sfumato.images import Image
 from sfumato.methods import Method, knob, method
 from sfumato.methods.cfg import CFG
-from sfumato.methods.common.inverted import Way
-from sfumato.methods.common.kinds import Colour, Text, Weights
-from sfumato.methods.common.planes import (
+from sfumato.methods.common.inverted import Caption, InvertedEdit, Walked, WalkedOn
+from sfumato.methods.common.kinds import Weights
+from sfumato.methods.common.weights import read
+from sfumato.methods.inner.planes import (
     Plane,
     PushedBottleneck,
     PushedState,
     plane_of,
     planes_level,
 )
-from sfumato.methods.common.weights import read
 
 if TYPE_CHECKING:
     from sfumato.core.process import Process
 
-INVERTED = Needs("image")
-
 
 @method
-class BoundaryDiffusion(Method):
+class BoundaryDiffusion(InvertedEdit):
     """With no picture it acts on whatever the run begins from, on its way through t_m."""
 
     verb: ClassVar[bool] = True
@@ -46,9 +41,7 @@ class BoundaryDiffusion(Method):
     examples: ClassVar[tuple[str, ...]] = ("boundary.safetensors --image photo.png --distance 2",)
 
     file: Annotated[Weights, knob("the planes, as tuner boundary finds them")]
-    image: Annotated[
-        Image | None, knob("a picture, walked up first; none: the run's own start")
-    ] = None
+    image: Walked = None
     distance: Annotated[
         float,
         knob(
@@ -67,28 +60,16 @@ class BoundaryDiffusion(Method):
     lag: Annotated[
         bool, knob("later bottlenecks are those of the step before, as in the released program")
     ] = False
-    caption: Annotated[
-        Text | None, knob("what the picture shows; the prompt if not given"), INVERTED
-    ] = None
-    background: Annotated[Colour, knob("colour behind transparent parts"), INVERTED] = "white"
-
-    passes: ClassVar[int] = 1
+    caption: Caption = None
+    background: WalkedOn = "white"
 
     def __call__(self, process: Process) -> Process:
-        process = process.add(start=self if self.image is not None else None)
+        process = self.begun(process)
         return process.add(guides=(self,), taps=(self,))
-
-    def place(self) -> Place:
-        return Place.of(self.image)
 
     def level(self, process: Process) -> float:
         """The way begins at the push."""
         return planes_level(self.file) if self.t_m is None else self.t_m
-
-    def bind_start(self, run: Run) -> BoundStart:
-        caption = run.process.prompt if self.caption is None else self.caption
-        assert self.image is not None
-        return Way(self.id, "ddim", caption=caption).start(run, self.image, self.background)
 
     def bind_guide(self, run: Run) -> Guide:
         plane = self.plane(run, "x")

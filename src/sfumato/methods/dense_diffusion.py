@@ -19,9 +19,9 @@ from sfumato.core.mixture import Branch
 from sfumato.core.taps import ATTENTIONS, Site, Tap
 from sfumato.images import Image
 from sfumato.methods import Method, knob, method
-from sfumato.methods.common.apart import read_apart
-from sfumato.methods.common.regions import Written, masks
 from sfumato.methods.common.words import columns, holds, spans_of
+from sfumato.methods.inner.apart import read_apart
+from sfumato.methods.inner.regions import Written, masks
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,15 +19,16 @@ from sfumato.core.idle import Needs
 from sfumato.core.mixture import Branch
 from sfumato.core.process import Process
 from sfumato.core.source import Source
-from sfumato.core.starts import BoundStart, Place
+from sfumato.core.starts import BoundStart
 from sfumato.images import Image
-from sfumato.methods import Method, knob, method
+from sfumato.methods import knob, method
 from sfumato.methods.common.fields import Background
 from sfumato.methods.common.inverted import Upward, Way
 from sfumato.methods.common.kinds import Text, Weights, Window, within
-from sfumato.methods.common.velocity import Velocity
+from sfumato.methods.common.picture_start import FromPicture
 from sfumato.methods.common.weights import record
 from sfumato.methods.gradient import Gradient
+from sfumato.methods.inner.velocity import Velocity
 from sfumato.methods.patch_nce import PatchNCE
 
 log = logging.getLogger("sfumato")
@@ -36,7 +37,7 @@ SECOND = Needs("art!=none", "style>0")
 
 
 @method
-class DiffStyler(Method):
+class DiffStyler(FromPicture):
     """The start is the inverted picture; e = general e_prompt + style e_art; a loss holds content.
 
     content runs from 0, the style alone, to 1, all shapes and shades: t_start, push and until
@@ -136,11 +137,6 @@ class DiffStyler(Method):
         if not self.normalise and total != 1:
             guides.append(Velocity(total))
         return process.add(start=self, positives=branches, guides=guides)
-
-    passes: ClassVar[int] = 1
-
-    def place(self) -> Place:
-        return Place.of(self.image)
 
     def level(self, process: Process) -> float:
         """T: high where a loss holds the content, else it must do so alone."""

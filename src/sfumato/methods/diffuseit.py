@@ -22,7 +22,7 @@ from sfumato.core.guides import Guide
 from sfumato.core.idle import Needs
 from sfumato.core.lazy import torch
 from sfumato.core.source import Vision
-from sfumato.core.starts import BoundStart, Place
+from sfumato.core.starts import BoundStart
 from sfumato.images import Image, ImageInput
 from sfumato.methods import Method, knob, method
 from sfumato.methods.cfg import CFG
@@ -30,10 +30,11 @@ from sfumato.methods.common.cutouts import Eye
 from sfumato.methods.common.fields import Background
 from sfumato.methods.common.kinds import Text, Weights
 from sfumato.methods.common.loss import decoder
-from sfumato.methods.common.reference import reference_pixels
+from sfumato.methods.common.picture_start import FromPicture
+from sfumato.methods.common.reference_picture import reference_pixels
 from sfumato.methods.common.sight import clip_for, sized
-from sfumato.methods.common.translation import Pull, Terms, Translation, to_picture, to_vector
 from sfumato.methods.common.weights import record
+from sfumato.methods.inner.translation import Pull, Terms, Translation, to_picture, to_vector
 from sfumato.methods.sdedit import SDEdit
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ WAS, SOURCE = -0.4, 0.2  # parts of the vectors of what the picture is called no
 
 
 @method
-class DiffuseIT(Method):
+class DiffuseIT(FromPicture):
     """Made for solver ddpm, which shifts its mean by Sigma times the gradient, and no guidance."""
 
     verb: ClassVar[bool] = True
@@ -91,13 +92,8 @@ class DiffuseIT(Method):
     ] = "full"
     background: Background = "white"
 
-    passes: ClassVar[int] = 1
-
     def __call__(self, process: Process) -> Process:
         return process.add(start=self, guides=(self,))
-
-    def place(self) -> Place:
-        return Place.of(self.image)
 
     def level(self, process: Process) -> float:
         return process.starts_at(0.6) if self.t_start is None else self.t_start

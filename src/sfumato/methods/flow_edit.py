@@ -10,17 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from sfumato import images
-from sfumato.core.context import Call, Paste, Run
+from sfumato.core.context import Call, Run
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.lazy import torch
-from sfumato.core.starts import BoundStart, Place
+from sfumato.core.starts import BoundStart
 from sfumato.core.taps import Tap
 from sfumato.images import Image
-from sfumato.methods import Method, knob, method
+from sfumato.methods import knob, method
 from sfumato.methods.common.fields import Background
 from sfumato.methods.common.kinds import Text
+from sfumato.methods.common.picture_start import Clean, FromPicture, clean_state
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @method
-class FlowEdit(Method):
+class FlowEdit(FromPicture):
     """The prompt says what the picture shall show, `source` what it shows now; for flow models."""
 
     verb: ClassVar[bool] = True
@@ -50,13 +50,6 @@ class FlowEdit(Method):
     def __call__(self, process: Process) -> Process:
         return process.add(start=self, taps=(self,))
 
-    @property
-    def passes(self) -> int:
-        return 1
-
-    def place(self) -> Place:
-        return Place.of(self.image)
-
     def level(self, process: Process) -> float:
         return process.starts_at(self.t0)
 
@@ -65,15 +58,7 @@ class FlowEdit(Method):
             raise SfumatoError("flow_edit: needs a flow model, such as Flux; take sdedit here")
         if run.solver.stochastic:
             raise SfumatoError("flow_edit: its solver must draw no noise; take ddim")
-        if self.image.is_tensor:
-            run.known = self.image.state(self.id, run)
-        else:
-            picture = self.image.picture()
-            run.paste = Paste(picture)
-            assert run.frame is not None
-            work = images.to_work(picture, run.frame, self.background)
-            run.known = run.space.encode(work[None].to(run.device))
-        return Held(run.known)
+        return Clean(clean_state(self.id, run, self.image, self.background))
 
     def bind_tap(self, run: Run) -> Tap:
         if run.known is None:
@@ -93,16 +78,6 @@ class FlowEdit(Method):
         if "guidance" in cond:
             cond = Cond({**cond, "guidance": torch.full_like(cond["guidance"], self.source_scale)})
         return run.denoiser.prepare(cond).rows(run.n)
-
-
-@dataclass(frozen=True)
-class Held:
-    """clean: the state of the picture, where the run begins without noise."""
-
-    clean: Tensor
-
-    def state(self, call: Call, like: Tensor) -> Tensor:
-        return self.clean.to(like).expand_as(like)
 
 
 @dataclass(eq=False)

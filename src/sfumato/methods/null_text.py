@@ -16,22 +16,23 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.idle import Needs
 from sfumato.core.process import Process
 from sfumato.core.solvers import solver, solver_data
-from sfumato.core.starts import BoundStart, Place
+from sfumato.core.starts import BoundStart
 from sfumato.core.taps import Tap
 from sfumato.images import Image
-from sfumato.methods import Method, knob, method
+from sfumato.methods import knob, method
 from sfumato.methods.cfg import CFG
 from sfumato.methods.common.fields import Background
 from sfumato.methods.common.inverted import Way
 from sfumato.methods.common.kinds import Text
-from sfumato.methods.common.null_texts import learning
+from sfumato.methods.common.picture_start import FromPicture
+from sfumato.methods.inner.null_texts import learning
 from sfumato.methods.threshold import Threshold
 
 LEARNS = Needs("inner>0")
 
 
 @method
-class NullText(Method):
+class NullText(FromPicture):
     """Begins from the inverted picture, and learns the null text of each step."""
 
     verb: ClassVar[bool] = True
@@ -62,17 +63,12 @@ class NullText(Method):
     ] = None
     background: Background = "white"
 
-    passes: ClassVar[int] = 1
-
     def __call__(self, process: Process) -> Process:
         return process.add(start=self, taps=(self,))
 
     @property
     def texts(self) -> tuple[str, ...]:
         return () if self.caption is None else (self.caption,)
-
-    def place(self) -> Place:
-        return Place.of(self.image)
 
     def level(self, process: Process) -> float:
         return process.starts_at(1.0) if self.t0 is None else self.t0

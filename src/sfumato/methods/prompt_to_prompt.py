@@ -20,8 +20,8 @@ from sfumato.core.lazy import torch
 from sfumato.core.taps import ATTENTIONS, Site, Tap
 from sfumato.methods import Method, knob, method
 from sfumato.methods.common.kinds import Text
-from sfumato.methods.common.looked import LocalBlend, look
 from sfumato.methods.common.words import aligned, columns, factors, holds, spans_of
+from sfumato.methods.inner.local_blend import LocalBlend, look
 
 if TYPE_CHECKING:
     from torch import Tensor

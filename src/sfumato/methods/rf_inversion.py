@@ -15,12 +15,13 @@ from sfumato.core.context import Call, Run
 from sfumato.core.denoiser import Prediction
 from sfumato.core.guides import Guide
 from sfumato.core.lazy import torch
-from sfumato.core.starts import BoundStart, Place
+from sfumato.core.starts import BoundStart
 from sfumato.images import Image
-from sfumato.methods import Method, knob, method
+from sfumato.methods import knob, method
 from sfumato.methods.common.fields import Background
 from sfumato.methods.common.inverted import Way
 from sfumato.methods.common.kinds import Text, Window, within
+from sfumato.methods.common.picture_start import FromPicture
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @method
-class RFInversion(Method):
+class RFInversion(FromPicture):
     """The prompt says what the picture becomes; eta and its window, how much of it stays."""
 
     verb: ClassVar[bool] = True
@@ -54,13 +55,6 @@ class RFInversion(Method):
 
     def __call__(self, process: Process) -> Process:
         return process.add(start=self, guides=(self,) if self.eta else ())
-
-    @property
-    def passes(self) -> int:
-        return 1
-
-    def place(self) -> Place:
-        return Place.of(self.image)
 
     def level(self, process: Process) -> float:
         return process.starts_at(self.t0)

@@ -19,11 +19,11 @@ from sfumato.core.spacing import MODEL
 from sfumato.core.starts import BoundStart, Place, PriorNoise
 from sfumato.images import Image
 from sfumato.methods import Method, knob, method
-from sfumato.methods.common.colour import MatchColour
 from sfumato.methods.common.fields import PICTURE, AlphaMask, Background, Feather, Grow, Invert
-from sfumato.methods.common.level_map import LevelMap
-from sfumato.methods.common.noised import Noised
+from sfumato.methods.common.picture_start import Noised
 from sfumato.methods.common.replacement import Composite, Regional, drawn_with
+from sfumato.methods.inner.colour import MatchColour
+from sfumato.methods.inner.level_map import LevelMap
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage

@@ -23,9 +23,9 @@ from sfumato.methods import Method, knob, method
 from sfumato.methods.cfg import CFG
 from sfumato.methods.common.kinds import Text, Weights
 from sfumato.methods.common.loss import decoder
-from sfumato.methods.common.reference import reference_pixels
-from sfumato.methods.common.semantic import ALIKE, Semantic
+from sfumato.methods.common.reference_picture import reference_pixels
 from sfumato.methods.common.sight import clip_for
+from sfumato.methods.inner.semantic import ALIKE, Semantic
 
 if TYPE_CHECKING:
     from sfumato.core.process import Process

@@ -20,10 +20,10 @@ from sfumato.core.starts import BoundStart, Place, PriorNoise
 from sfumato.images import Image
 from sfumato.methods import Method, knob, method
 from sfumato.methods.cfg import CFG
-from sfumato.methods.common.payload import Payload
-from sfumato.methods.common.projection import Hidden, Projection
 from sfumato.methods.common.secret import Secret
-from sfumato.methods.common.way_back import Back, Check
+from sfumato.methods.inner.payload import Payload
+from sfumato.methods.inner.projection import Hidden, Projection
+from sfumato.methods.inner.way_back import Back, Check
 from sfumato.methods.threshold import Threshold
 
 if TYPE_CHECKING:

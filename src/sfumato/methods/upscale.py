@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from sfumato import images
-from sfumato.core.context import Call, Run
+from sfumato.core.context import Run
 from sfumato.core.errors import SfumatoError
 from sfumato.core.starts import BoundStart, Place
 from sfumato.images import Image
-from sfumato.methods import Method, knob, method
+from sfumato.methods import knob, method
 from sfumato.methods.common.fields import Background
+from sfumato.methods.common.picture_start import Clean, FromPicture
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from sfumato.core.process import Process
 
 
 @method
-class Upscale(Method):
+class Upscale(FromPicture):
     """The base is left out; the picture itself is what the upsampler reads."""
 
     verb: ClassVar[bool] = True
@@ -56,7 +55,6 @@ class Upscale(Method):
             process = replace(process, stages=sizes[factor])
         return process.add(start=self)
 
-    passes: ClassVar[int] = 1
     upsamples: ClassVar[bool] = True
 
     def place(self) -> Place:
@@ -69,14 +67,4 @@ class Upscale(Method):
     def bind_start(self, run: Run) -> BoundStart:
         assert run.frame is not None
         pixels = images.to_work(self.image.picture(), run.frame, self.background)
-        return Itself(run.space.encode(pixels[None].to(run.device)))
-
-
-@dataclass(frozen=True)
-class Itself:
-    """known: the picture's clean state (1, C, H, W)."""
-
-    known: Tensor
-
-    def state(self, call: Call, like: Tensor) -> Tensor:
-        return self.known.expand(len(like), *self.known.shape[1:])
+        return Clean(run.space.encode(pixels[None].to(run.device)))

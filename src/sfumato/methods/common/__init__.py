@@ -1,1 +1,1 @@
-"""What several methods share: replacement of kept parts, cutouts, losses as guides."""
+"""What several methods share: fields, starts from a picture, replacement, losses, cutouts."""

@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator
 
-from sfumato import images
-from sfumato.core.context import Call, Paste, Run
+from sfumato.core.context import Call, Run
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Guide
+from sfumato.core.idle import Needs
 from sfumato.core.inversion import Inversion, Inverted
 from sfumato.core.process import Process
 from sfumato.core.solvers import solver
-from sfumato.images import ImageInput
+from sfumato.core.starts import BoundStart
+from sfumato.images import Image, ImageInput
+from sfumato.methods import knob
+from sfumato.methods.common.kinds import Colour, Text
+from sfumato.methods.common.picture_start import FromPicture, clean_state
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,16 +60,7 @@ class Way:
         self, run: Run, image: ImageInput, background: str = "white", vary: float = 0.0
     ) -> InvertedStart:
         """The picture's inversion, as where the run begins; vary: towards fresh noise."""
-        if image.is_tensor:
-            known = image.state(self.name, run)
-            known = known[None] if known.ndim == 3 else known
-        else:
-            picture = image.picture()
-            run.paste = Paste(picture)
-            assert run.frame is not None
-            pixels = images.to_work(picture, run.frame, background)[None]
-            known = run.space.encode(pixels.to(run.device))
-        run.known = known
+        known = clean_state(self.name, run, image, background)
         drawn = vary or self.control is not None or run.solver.stochastic
         alike = not drawn and not run.process.prompts
         if run.n > len(known) and alike:
@@ -114,6 +109,29 @@ class Way:
         return inversion.remembered(
             known, source.memo, (self.solver, self.caption, process.label, source.identity)
         )
+
+
+class InvertedEdit(FromPicture):
+    """Edits a picture, walked up first; with none it acts on whatever the run begins from."""
+
+    if TYPE_CHECKING:
+        caption: str | None
+        background: str
+
+    def begun(self, process: Process) -> Process:
+        """The process with the picture as its start, where there is one."""
+        return process.add(start=self if self.image is not None else None)
+
+    def bind_start(self, run: Run) -> BoundStart:
+        caption = run.process.prompt if self.caption is None else self.caption
+        return Way(self.id, "ddim", caption=caption).start(run, self.image, self.background)
+
+
+WALKED = Needs("image")
+Walked = Annotated[Image | None, knob("a picture, walked up first; none: the run's own start")]
+Caption = Annotated[Text | None, knob("what the picture shows; the prompt if not given"), WALKED]
+WalkedOn = Annotated[Colour, knob("colour behind transparent parts"), WALKED]
+"""Fields of an InvertedEdit: image, caption, background."""
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,7 @@ from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError
 from sfumato.core.inversion import Inversion
 from sfumato.core.process import Process
-from sfumato.methods.asyrp import branches
-from sfumato.methods.common.shifted import Shifted
+from sfumato.methods.asyrp import ShiftedBottleneck, branches
 from sfumato.nn.blocks import GROUPS
 from sfumato.nn.shift import Shift
 from sfumato.train import checkpoint, networks
@@ -117,7 +116,7 @@ class Asyrp:
         """The loss along the edited way down, and the means of its parts."""
         own, schedule = self.own, self.base.denoiser.schedule
         cond = self.process.condition(None, False).rows(len(path[0]))
-        tap, x = Shifted([self.shift]), path[0]
+        tap, x = ShiftedBottleneck([self.shift]), path[0]
         turns, changes = [], []
         for k, (t, s) in enumerate(pairwise(self.times)):
             if t < own.t_edit:
@@ -171,7 +170,7 @@ class Asyrp:
         process = replace(self.process, n=len(top), spacing=self.times, n_steps=None)
         rows, labels = [pixels, self.drawn(process, top)], ["true", "found again"]
         for strength in (0.5, 1.0, -1.0):
-            tap = Shifted([self.shift], strength)
+            tap = ShiftedBottleneck([self.shift], strength)
             edited = process.add(positives=branches(self.own.t_edit), taps=(tap,))
             rows.append(self.drawn(edited, top))
             labels.append(f"{strength:g}")

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from sfumato.core.inversion import Inversion
 from sfumato.core.process import Process
-from sfumato.methods.common.planes import Plane, PushedBottleneck, PushedState
+from sfumato.methods.inner.planes import Plane, PushedBottleneck, PushedState
 from sfumato.train import checkpoint
 from sfumato.train.config import Config
 from sfumato.train.frozen import Frozen, bottleneck

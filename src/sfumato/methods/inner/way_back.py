@@ -12,8 +12,8 @@ from sfumato.core.context import Run
 from sfumato.core.denoiser import Cond
 from sfumato.core.mixture import Branch
 from sfumato.core.plan import calls_along
-from sfumato.methods.common.payload import Payload
-from sfumato.methods.common.projection import Projection
+from sfumato.methods.inner.payload import Payload
+from sfumato.methods.inner.projection import Projection
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,0 +1,1 @@
+"""The inner part of one method each, whose own file would be too long with it."""
