@@ -15,63 +15,26 @@ from torch import Tensor
 
 import sfumato as sf
 from helpers import pipelines
+from helpers.families import FAMILIES, bundled, family, last
 from helpers.pictures import photo
-from helpers.taps import taps
-from sfumato.core.context import Call
+from helpers.taps import Look, taps
 from sfumato.core.errors import SfumatoError
 from sfumato.core.mixture import Branch
-from sfumato.core.taps import Site, Tap
 from sfumato.methods.asyrp import Asyrp, ShiftedBottleneck, branches
 from sfumato.nn.shift import Fixed, Shift, shift_of
 
-KINDS = ("sd1", "sd2-v", "sdxl")
 BARE = {"t_boost": 0.0}
-
-
-@cache
-def bundled() -> sf.Model:
-    return sf.load("emoji", dtype="float32")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], sf.Model]:
-    loaded: dict[str, sf.Model] = {"emoji": bundled()}
-
-    def get(kind: str) -> sf.Model:
-        if kind not in loaded:
-            folder = tmp_path_factory.mktemp(kind)
-            pipelines.stable(folder, kind)
-            loaded[kind] = sf.load(str(folder / "pipeline"), dtype="float32")
-        return loaded[kind]
-
-    return get
 
 
 def process(model: sf.Model, **given: Any) -> Any:
     return model.process("", **{"steps": 4, "stages": 1, "size": 32, **given})
 
 
-def last(made: Any) -> Tensor:
-    with torch.no_grad():
-        *_, step = made.steps(seed=5)
-    x: Tensor = step.x
-    return x
-
-
-class Middle(Tap):
-    """Notes the bottleneck."""
-
-    def feature(self, h: Tensor, site: Site, call: Call) -> Tensor:
-        if site.kind == "middle":
-            self.h = h
-        return h
-
-
 @cache
 def bottleneck(model: sf.Model) -> tuple[int, ...]:
-    look = Middle()
+    look = Look()
     last(process(model, steps=1) | look)
-    return tuple(look.h.shape[1:])
+    return tuple(look.of("feature", "middle")[0][1].shape[1:])
 
 
 def shift(model: sf.Model, file: Path, size: float = 1.0, seed: int = 0) -> Path:
@@ -80,11 +43,9 @@ def shift(model: sf.Model, file: Path, size: float = 1.0, seed: int = 0) -> Path
     return file
 
 
-@pytest.mark.parametrize("kind", ["emoji", *KINDS])
-def test_no_shift_is_its_reconstruction(
-    kind: str, model: Callable[[str], sf.Model], tmp_path: Path
-) -> None:
-    chosen = model(kind)
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_no_shift_is_its_reconstruction(kind: str, tmp_path: Path) -> None:
+    chosen = family(kind)
     file, none = shift(chosen, tmp_path / "a"), shift(chosen, tmp_path / "b", 0.0)
     plain = last(process(chosen) | Asyrp(file, photo(), strength=0, **BARE))
     late = Asyrp(file, photo(), t_edit=0.9, t0=0.8, **BARE)

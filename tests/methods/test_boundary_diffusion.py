@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,51 +12,27 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import sfumato as sf
-from helpers import pipelines
+from helpers.families import FAMILIES, bundled, family
 from helpers.pictures import photo
-from helpers.taps import moment
-from sfumato.core.context import Call
+from helpers.taps import Look, moment
 from sfumato.core.errors import SfumatoError
-from sfumato.core.taps import Site, Tap
+from sfumato.core.taps import Site
 from sfumato.methods.boundary_diffusion import BoundaryDiffusion
 from sfumato.methods.inner.planes import Plane, PushedBottleneck, plane_of
-
-
-@cache
-def bundled() -> sf.Model:
-    return sf.load("emoji", dtype="float32")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], sf.Model]:
-    loaded: dict[str, sf.Model] = {"emoji": bundled()}
-
-    def get(kind: str) -> sf.Model:
-        if kind not in loaded:
-            folder = tmp_path_factory.mktemp(kind)
-            pipelines.stable(folder, kind)
-            loaded[kind] = sf.load(str(folder / "pipeline"), dtype="float32")
-        return loaded[kind]
-
-    return get
 
 
 def process(model: sf.Model, **given: Any) -> Any:
     return model.process("", **{"steps": 5, "stages": 1, "size": 32, **given})
 
 
-class Look(Tap):
-    """Notes the bottleneck of every step."""
+class LookLast(Look):
+    """At the bottleneck as other taps leave it."""
 
-    def __init__(self) -> None:
-        self.seen: list[Tensor] = []
+    rank = 1
 
-    rank = 1  # after others
-
-    def feature(self, h: Tensor, site: Site, call: Call) -> Tensor:
-        if site.kind == "middle":
-            self.seen.append(h)
-        return h
+    @property
+    def middles(self) -> list[Tensor]:
+        return [h for _, h in self.of("feature", "middle")]
 
 
 def walk(made: Any) -> list[Tensor]:
@@ -68,9 +42,9 @@ def walk(made: Any) -> list[Tensor]:
 
 def planes(model: sf.Model, file: Path) -> Path:
     """Random ones for 32 px, found at level 0.6."""
-    look = Look()
+    look = LookLast()
     states = walk(process(model, steps=1) | look)
-    shapes = {"x": states[0].shape[1:], "h": look.seen[0].shape[1:]}
+    shapes = {"x": states[0].shape[1:], "h": look.middles[0].shape[1:]}
     generator = torch.Generator().manual_seed(1)
     tensors = {"t": torch.tensor(0.6)}
     for space, shape in shapes.items():
@@ -100,14 +74,12 @@ def test_a_push_brings_the_signed_distance_to_what_is_asked() -> None:
     assert torch.allclose(still.pushed(v[:1], "state"), v[:1], atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["emoji", "sd1", "sd2-v", "sdxl"])
-def test_it_pushes_once_at_its_level(
-    kind: str, model: Callable[[str], sf.Model], tmp_path: Path
-) -> None:
-    chosen = model(kind)
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_it_pushes_once_at_its_level(kind: str, tmp_path: Path) -> None:
+    chosen = family(kind)
     file = planes(chosen, tmp_path / "planes")
     bare = process(chosen, solver="ddim") | sf.CFG(1.0)
-    looks = [Look() for _ in range(4)]
+    looks = [LookLast() for _ in range(4)]
     edits: list[Any] = [
         None,
         BoundaryDiffusion(file, distance=4),
@@ -130,11 +102,11 @@ def test_it_pushes_once_at_its_level(
     assert torch.equal(middle[first], plain[first])
     assert not torch.allclose(middle[first + 1], plain[first + 1], atol=1e-5)
     bottleneck = plane_of(load_file(file), "h", 4, "file")
-    h = looks[3].seen[first]
+    h = looks[3].middles[first]
     assert float((h[:1] * bottleneck.normal).sum()) + bottleneck.offset == pytest.approx(
         12, abs=1e-3
     )
-    calls = [len(look.seen) for look in looks]
+    calls = [len(look.middles) for look in looks]
     assert calls == [5] * 4
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from torch import Tensor
 import sfumato as sf
 from helpers import pipelines
 from helpers.adapters import NOISE, fresh
+from helpers.families import bundled, family, last, pipeline
 from helpers.pictures import photo, pixels_of, times_of
 from helpers.taps import moment
 from sfumato.core.denoiser import Cond
@@ -30,31 +29,6 @@ from sfumato.nn.unet import UNet
 KINDS = ("sd1", "sd2-v", "sdxl")
 SMALL = {"conditioning_embedding_out_channels": (16, 32, 64)}  # the tiny latents are 1/4
 PROMPT = "red cat"
-
-
-@cache
-def bundled() -> sf.Model:
-    return sf.load("emoji", dtype="float32")
-
-
-@pytest.fixture(scope="module")
-def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """kind -> folder of its tiny pipeline."""
-    folders: dict[str, Path] = {}
-
-    def get(kind: str) -> Path:
-        if kind not in folders:
-            folder = tmp_path_factory.mktemp(kind)
-            pipelines.stable(folder, kind)
-            folders[kind] = folder / "pipeline"
-        return folders[kind]
-
-    return get
-
-
-@cache
-def loaded(folder: Path) -> sf.Model:
-    return sf.load(str(folder), dtype="float32")
 
 
 def own(file: Path, seed: int | None = None) -> Path:
@@ -92,13 +66,6 @@ def adapter(target: Path, channels: int = 3) -> Path:
     return target
 
 
-def last(process: Any, seed: int = 5) -> Tensor:
-    with torch.no_grad():
-        *_, step = process.steps(seed=seed)
-    x: Tensor = step.x
-    return x
-
-
 def drawn(model: sf.Model, *methods: Any, n: int = 2) -> Tensor:
     process: Any = model.process(PROMPT, steps=3, stages=1, n=n, size=32)
     for one in methods:
@@ -107,25 +74,21 @@ def drawn(model: sf.Model, *methods: Any, n: int = 2) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", ["emoji", *KINDS])
-def test_a_fresh_copy_changes_no_bit(
-    kind: str, tmp_path: Path, pipeline: Callable[[str], Path]
-) -> None:
+def test_a_fresh_copy_changes_no_bit(kind: str, tmp_path: Path) -> None:
     if kind == "emoji":
         model, file = bundled(), own(tmp_path / "control.safetensors")
     else:
-        model = loaded(pipeline(kind))
+        model = family(kind)
         file = guest(pipeline(kind), tmp_path / "control", scrambled=False)
     assert torch.equal(drawn(model, ControlNet(photo(), file)), drawn(model))
 
 
 @pytest.mark.parametrize("kind", ["emoji", "sd1"])
-def test_strength_0_and_times_outside_its_window_change_no_bit(
-    kind: str, tmp_path: Path, pipeline: Callable[[str], Path]
-) -> None:
+def test_strength_0_and_times_outside_its_window_change_no_bit(kind: str, tmp_path: Path) -> None:
     if kind == "emoji":
         model, file = bundled(), own(tmp_path / "control.safetensors", 1)
     else:
-        model, file = loaded(pipeline(kind)), guest(pipeline(kind), tmp_path / "control")
+        model, file = family(kind), guest(pipeline(kind), tmp_path / "control")
     plain = drawn(model)
     assert torch.equal(drawn(model, ControlNet(photo(), file, scale=0)), plain)
     assert torch.equal(drawn(model, ControlNet(photo(), file, window=(0, 0))), plain)
@@ -150,7 +113,7 @@ CASES = [
 
 @pytest.mark.parametrize(("what", "kind", "given"), CASES)
 def test_released_formats_draw_the_pipelines_own_picture(
-    what: str, kind: str, given: Any, tmp_path: Path, pipeline: Callable[[str], Path]
+    what: str, kind: str, given: Any, tmp_path: Path
 ) -> None:
     import diffusers
 
@@ -188,7 +151,7 @@ def test_released_formats_draw_the_pipelines_own_picture(
     if not isinstance(theirs, Tensor):  # of one pipeline an array whose channels are last
         theirs = torch.from_numpy(theirs).permute(0, 3, 1, 2)
     pipe.scheduler.set_timesteps(4)
-    process: Any = loaded(folder).process(
+    process: Any = family(kind).process(
         PROMPT, negative="a dog", spacing=times_of(pipe.scheduler, "ddim"), solver="ddim"
     )
     method = ControlNet(hint, file, scale=scale, guess="guess" in given)
@@ -260,11 +223,9 @@ def test_gradients_reach_the_copy_alone() -> None:
     assert not missing
 
 
-def test_a_context_of_each_layer_reaches_the_second_network(
-    tmp_path: Path, pipeline: Callable[[str], Path]
-) -> None:
+def test_a_context_of_each_layer_reaches_the_second_network(tmp_path: Path) -> None:
     """P+: alike for all layers it is the plain context; a second network reads its own ones."""
-    model = loaded(pipeline("sd1"))
+    model = family("sd1")
     control = model.control(str(guest(pipeline("sd1"), tmp_path / "control")))
     x, time = torch.randn(1, 4, 8, 8), torch.tensor([300.0])
     hint = control.read(torch.rand(1, 3, 32, 32))
@@ -292,9 +253,9 @@ def test_hints_made_of_pictures() -> None:
     assert float(hints.edges(torch.zeros(1, 3, 8, 8)).sum()) == 0
 
 
-def test_what_does_not_fit_is_refused(tmp_path: Path, pipeline: Callable[[str], Path]) -> None:
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     model, file = bundled(), own(tmp_path / "control.safetensors", 1)
-    sd1, xl = loaded(pipeline("sd1")), guest(pipeline("sdxl"), tmp_path / "xl")
+    sd1, xl = family("sd1"), guest(pipeline("sdxl"), tmp_path / "xl")
     save_file({"a": torch.zeros(2)}, tmp_path / "other.safetensors")
     wide = tmp_path / "wide"
     from diffusers import ControlNetModel

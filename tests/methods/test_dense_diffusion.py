@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor
 
 import sfumato as sf
 from helpers.clips import folder
+from helpers.families import bundled, last
 from helpers.pictures import photo
 from helpers.program import FAST, call, fails, home
 from helpers.taps import moment
@@ -31,20 +31,8 @@ APPLE = "red apple and blue heart, flat"
 SIDES = ("red apple=0,0,0.5,1", "blue heart=0.5,0,1,1")
 
 
-@cache
-def bundled() -> sf.Model:
-    return sf.load("emoji", dtype="float32")
-
-
 def process(**given: Any) -> Any:
     return bundled().process(APPLE, stages=1, **{"steps": 4, **given})
-
-
-def last(made: Any, seed: int = 5) -> Tensor:
-    with torch.no_grad():
-        *_, step = made.steps(seed=seed)
-    x: Tensor = step.x
-    return x
 
 
 def layout() -> PILImage.Image:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor
 import sfumato as sf
 from helpers import pipelines
 from helpers.clips import clip, folder
+from helpers.families import bundled, last
 from helpers.pictures import photo
 from helpers.program import FAST, call, home
 from sfumato.core.errors import SfumatoError
@@ -29,20 +29,8 @@ NONE: dict[str, Any] = {
 }  # fmt: skip
 
 
-@cache
-def bundled() -> sf.Model:
-    return sf.load("emoji", dtype="float32")
-
-
 def process(prompt: str = "", **given: Any) -> Any:
     return bundled().process(prompt, stages=1, **{"steps": 3, **given})
-
-
-def last(made: Any, seed: int = 5) -> Tensor:
-    with torch.no_grad():
-        *_, step = made.steps(seed=seed)
-    x: Tensor = step.x
-    return x
 
 
 def test_without_its_terms_it_is_sdedit() -> None:

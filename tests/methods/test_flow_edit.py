@@ -9,25 +9,11 @@ import pytest
 import torch
 
 import sfumato as sf
-from helpers import pipelines
+from helpers.families import family
 from helpers.pictures import photo
 from sfumato.core.noise import Seeded
 
 KINDS = ("sd3", "flux-dev", "zimage")
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    kept: dict[str, sf.Model] = {}
-
-    def get(kind: str) -> sf.Model:
-        if kind not in kept:
-            folder = tmp_path_factory.mktemp(kind)
-            pipelines.flow(folder, kind)
-            kept[kind] = sf.load(str(folder / "pipeline"), dtype="float32")
-        return kept[kind]
-
-    return get
 
 
 def edited(model: sf.Model, prompt: str, method: Any, *more: Any, **options: Any) -> Any:
@@ -42,18 +28,18 @@ def guided(kind: str, scale: float) -> Any:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_equal_prompts_and_scales_change_nothing(models: Any, kind: str) -> None:
+def test_equal_prompts_and_scales_change_nothing(kind: str) -> None:
     """Beyond rounding."""
     method = sf.FlowEdit(photo(), source="red cat", source_scale=2.0)
-    process = edited(models(kind), "red cat", method, guided(kind, 2.0))
+    process = edited(family(kind), "red cat", method, guided(kind, 2.0))
     clean, *_, last = [step.x for step in process.steps(seed=3)]
     assert float((last - clean).abs().max()) < 2e-5
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_state_moves_as_the_paper_says(models: Any, kind: str) -> None:
+def test_the_state_moves_as_the_paper_says(kind: str) -> None:
     """Written out by hand: two calls a step, the same noise in both."""
-    model = models(kind)
+    model = family(kind)
     method = sf.FlowEdit(photo(), source="a dog", source_scale=1.0)
     process = edited(model, "red cat", method, guided(kind, 1.0))
     with torch.no_grad():
@@ -71,15 +57,15 @@ def test_the_state_moves_as_the_paper_says(models: Any, kind: str) -> None:
     assert float((z - x).abs().max()) > 0.05
 
 
-def test_it_says_what_it_needs(models: Any, tmp_path: Path) -> None:
+def test_it_says_what_it_needs(tmp_path: Path) -> None:
     with pytest.raises(sf.SfumatoError, match="flow model"):
         (sf.load("emoji").process("red apple", stages=1) | sf.FlowEdit(photo())).sample()
     with pytest.raises(sf.SfumatoError, match="ddim"):
-        edited(models("sd3"), "red cat", sf.FlowEdit(photo()), solver="ddpm").sample()
+        edited(family("sd3"), "red cat", sf.FlowEdit(photo()), solver="ddpm").sample()
 
 
-def test_a_picture_is_made_again(models: Any, tmp_path: Path) -> None:
-    process = edited(models("sd3"), "red cat", sf.FlowEdit(photo(), source="a dog"))
+def test_a_picture_is_made_again(tmp_path: Path) -> None:
+    process = edited(family("sd3"), "red cat", sf.FlowEdit(photo(), source="a dog"))
     result = process.sample(seed=1)
     assert process.calls == 4
     path = result.save(tmp_path / "made.png")[0]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import sfumato as sf
 from helpers import pipelines
 from helpers.adapters import NOISE, fresh
+from helpers.families import bundled
 from helpers.pictures import photo, pixels_of, times_of
 from helpers.taps import moment
 from sfumato import images
@@ -32,11 +33,6 @@ KINDS = ("sd1", "sd2-v", "sdxl")
 CONTEXT = {"sd1": 32, "sd2-v": 32, "sdxl": 80}
 PROMPT, EYE = "red cat", 24  # EYE: width of the tiny encoder's vector
 PATCH = 16  # of what its layers say
-
-
-@cache
-def bundled() -> sf.Model:
-    return sf.load("emoji", dtype="float32")
 
 
 def network() -> UNet:

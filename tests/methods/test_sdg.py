@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 import sfumato as sf
 from helpers.clips import clip, folder
+from helpers.families import bundled, last
 from helpers.pictures import photo
 from helpers.program import FAST, call, home
 from sfumato.core.errors import SfumatoError
@@ -23,20 +23,8 @@ from sfumato.models.replay import read_recipe
 __all__ = ["folder", "home"]  # fixtures
 
 
-@cache
-def bundled() -> sf.Model:
-    return sf.load("emoji", dtype="float32")
-
-
 def process(prompt: str = "", **given: Any) -> Any:
     return bundled().process(prompt, stages=1, **{"steps": 4, **given})
-
-
-def last(made: Any, seed: int = 5) -> Tensor:
-    with torch.no_grad():
-        *_, step = made.steps(seed=seed)
-    x: Tensor = step.x
-    return x
 
 
 def layers(seed: int) -> list[Tensor]:

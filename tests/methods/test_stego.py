@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 import sfumato as sf
 from helpers.clips import folder
+from helpers.families import bundled
 from helpers.pictures import photo
 from helpers.program import call, fails, home
 from sfumato.core.denoiser import Denoiser
@@ -28,11 +28,6 @@ BLUE = "red apple, 3d render, blue background"
 KINDS: list[tuple[Literal["mn", "mb", "mc"], int]] = [
     ("mn", 1), ("mc", 1), ("mb", 1), ("mb", 2), ("mb", 3), ("mb", 4),
 ]  # fmt: skip
-
-
-@cache
-def bundled() -> sf.Model:
-    return sf.load("emoji", dtype="float32")
 
 
 def drawn(places: int) -> Tensor:

@@ -19,7 +19,13 @@ from sfumato.core.solvers import DDIM, solver
 from sfumato.core.taps import Site, Tap
 from sfumato.methods import Method, knob, method
 from sfumato.methods.cfg import CFG
-from sfumato.methods.common.inverted import WALKED, Caption, InvertedEdit, Walked, WalkedOn
+from sfumato.methods.common.inverted import (
+    INVERTED,
+    InvertedBackground,
+    InvertedCaption,
+    InvertedEdit,
+    InvertedImage,
+)
 from sfumato.methods.common.kinds import Weights
 from sfumato.methods.common.weights import read
 
@@ -44,7 +50,7 @@ class Asyrp(InvertedEdit):
     examples: ClassVar[tuple[str, ...]] = ("shift.safetensors --image photo.png --strength 0.8",)
 
     file: Annotated[Weights, knob("the shift: a tuner's file, or a tensor (channels, h, w)")]
-    image: Walked = None
+    image: InvertedImage = None
     strength: Annotated[
         float, knob("factor of the shift; below 0 the other way", main=True, ge=-10, le=10)
     ] = 1.0
@@ -53,10 +59,10 @@ class Asyrp(InvertedEdit):
     t_boost: Annotated[
         float | None, knob("level below which steps draw noise, 0.2 if not given", ge=0, le=1)
     ] = None
-    t0: Annotated[float, knob("level that the picture is walked up to", gt=0, le=1), WALKED] = 1.0
-    caption: Caption = None
+    t0: Annotated[float, knob("level that the picture is walked up to", gt=0, le=1), INVERTED] = 1.0
+    caption: InvertedCaption = None
     symmetric: Annotated[bool, knob("shift both halves of a step, which mostly cancels")] = False
-    background: WalkedOn = "white"
+    background: InvertedBackground = "white"
 
     def __call__(self, process: Process) -> Process:
         if self.t_boost is not None:

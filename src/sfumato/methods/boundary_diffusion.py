@@ -15,7 +15,12 @@ from sfumato.core.guides import Guide
 from sfumato.core.taps import Tap
 from sfumato.methods import Method, knob, method
 from sfumato.methods.cfg import CFG
-from sfumato.methods.common.inverted import Caption, InvertedEdit, Walked, WalkedOn
+from sfumato.methods.common.inverted import (
+    InvertedBackground,
+    InvertedCaption,
+    InvertedEdit,
+    InvertedImage,
+)
 from sfumato.methods.common.kinds import Weights
 from sfumato.methods.common.weights import read
 from sfumato.methods.inner.planes import (
@@ -41,7 +46,7 @@ class BoundaryDiffusion(InvertedEdit):
     examples: ClassVar[tuple[str, ...]] = ("boundary.safetensors --image photo.png --distance 2",)
 
     file: Annotated[Weights, knob("the planes, as tuner boundary finds them")]
-    image: Walked = None
+    image: InvertedImage = None
     distance: Annotated[
         float,
         knob(
@@ -60,8 +65,8 @@ class BoundaryDiffusion(InvertedEdit):
     lag: Annotated[
         bool, knob("later bottlenecks are those of the step before, as in the released program")
     ] = False
-    caption: Caption = None
-    background: WalkedOn = "white"
+    caption: InvertedCaption = None
+    background: InvertedBackground = "white"
 
     def __call__(self, process: Process) -> Process:
         process = self.begun(process)

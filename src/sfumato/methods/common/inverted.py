@@ -127,10 +127,14 @@ class InvertedEdit(FromPicture):
         return Way(self.id, "ddim", caption=caption).start(run, self.image, self.background)
 
 
-WALKED = Needs("image")
-Walked = Annotated[Image | None, knob("a picture, walked up first; none: the run's own start")]
-Caption = Annotated[Text | None, knob("what the picture shows; the prompt if not given"), WALKED]
-WalkedOn = Annotated[Colour, knob("colour behind transparent parts"), WALKED]
+INVERTED = Needs("image")
+InvertedImage = Annotated[
+    Image | None, knob("a picture, walked up first; none: the run's own start")
+]
+InvertedCaption = Annotated[
+    Text | None, knob("what the picture shows; the prompt if not given"), INVERTED
+]
+InvertedBackground = Annotated[Colour, knob("colour behind transparent parts"), INVERTED]
 """Fields of an InvertedEdit: image, caption, background."""
 
 
