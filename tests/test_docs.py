@@ -25,8 +25,9 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
 import gallery  # noqa: E402
 
+FOLDERS = ("*.md", "docs/**/*.md", "benchmarks/*.md", "tests/**/*.md")
 PAGES = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")],
+    (file for pages in FOLDERS for file in ROOT.glob(pages)),
     key=lambda page: str(page.relative_to(ROOT)),
 )
 RUN = [ROOT / "README.md", ROOT / "docs" / "architecture.md"]

@@ -2,8 +2,9 @@
 
 `losses` works out training losses by the reference program's own tables, written anew in numpy;
 `varied` gives a network case other inputs; `filled` makes the weights of a case by a formula (one
-with "made_weights" holds none). `python tests/conformance.made.py SHARED` renews the small network
-cases in tests/fixtures: their outputs are ours, when ours agreed with the whole folder.
+with "made_weights" holds none). `PYTHONPATH=tests python -m conformance.made SHARED` renews the
+small network cases in tests/fixtures: their outputs are ours, when ours agreed with the whole
+folder.
 """
 
 from __future__ import annotations
@@ -208,7 +209,7 @@ def main(shared: Path) -> None:
             k: v for k, v in case.items() if not k.startswith(("state_dict", "measured", "max"))
         }
         case["made_weights"] = fill_of(tensors)
-        case["made"] = "weights by tests/conformance.made.py, outputs of ours"
+        case["made"] = "weights by tests/conformance/made.py, outputs of ours"
         answered = recorded(KINDS[case["kind"]], case, filled(case, tensors))
         kept = {k: v.contiguous() for k, v in answered.items() if k not in case["made_weights"]}
         (small / f"{name}.json").write_text(json.dumps(case, separators=(",", ":")))
