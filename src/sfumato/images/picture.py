@@ -80,6 +80,7 @@ class Picture(PILImage.Image):
     def save(self, fp: Any, format: str | None = None, **params: Any) -> None:
         """Write the picture with its recipe: whole or not at all, never half a file.
 
+        What has the name is replaced, as by PIL; Result.save takes the next free name.
         fp: a path or an open binary file. format and params as in PIL. PNG, JPEG, WebP, AVIF and
         TIFF carry the recipe; other formats warn. Raises SfumatoError when it cannot be written.
         """

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
@@ -22,6 +22,9 @@ from torch import Tensor
 from sfumato.core.errors import SfumatoError
 from sfumato.documents import check_regular, parse_json
 from sfumato.train.values import part
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
 
 SHARD = 15 * 2**20
 """Largest file of exported weights, in bytes."""
@@ -65,6 +68,12 @@ def put_text(path: Path, text: str) -> None:
             return
     with beside(path) as temporary:
         temporary.write_bytes(data)
+
+
+def put_picture(path: Path, picture: PILImage) -> None:
+    """A page of pictures, as PNG."""
+    with beside(path) as temporary:
+        picture.save(temporary, "PNG")
 
 
 @part

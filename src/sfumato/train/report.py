@@ -202,8 +202,7 @@ def plot(source: Path, target: Path, size: tuple[int, int] = (900, 520)) -> None
             (right + 40, y), f"{name} {points[-1][1]:.3g}", fill="#222", font=font, anchor="lm"
         )
     draw.rectangle([left, top, right, bottom], outline="#888")
-    with checkpoint.beside(target) as part:
-        image.save(part, "PNG")
+    checkpoint.put_picture(target, image)
 
 
 def _ticks(low: float, high: float) -> Sequence[float]:

@@ -98,5 +98,4 @@ class SubjectUpsampler:
             large = replace(process, source=None, cond=cond, shape=shape).sample(seed=0)
             rows.append(F.interpolate(torch.cat([large, x0[None]]), size))
         columns = list(torch.stack(rows, dim=1))
-        with checkpoint.beside(file) as part:
-            tiled(columns, least=int(size[-1]), labels=["made", "yours"]).save(part, "PNG")
+        checkpoint.put_picture(file, tiled(columns, least=int(size[-1]), labels=["made", "yours"]))

@@ -175,8 +175,7 @@ class Asyrp:
             rows.append(self.drawn(edited, top))
             labels.append(f"{strength:g}")
         self.shift.train()
-        with checkpoint.beside(file) as kept:
-            tiled(rows, labels=labels).save(kept, "PNG")
+        checkpoint.put_picture(file, tiled(rows, labels=labels))
 
     def drawn(self, process: Process, x: Tensor) -> Tensor:
         """The pictures at the end of a way down from x."""

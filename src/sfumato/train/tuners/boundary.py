@@ -180,8 +180,7 @@ class Boundary:
             ]  # fmt: skip
             rows.append(self.drawn(x, pushes))
             labels.append(f"{distance:g}")
-        with checkpoint.beside(file) as kept:
-            tiled(rows, labels=labels).save(kept, "PNG")
+        checkpoint.put_picture(file, tiled(rows, labels=labels))
 
     def drawn(self, x: Tensor, pushes: Sequence[Plane]) -> Tensor:
         """The pictures at the end of a way down from states at level t."""

@@ -124,8 +124,7 @@ class NoisyClassifier:
         styles, groups = self.names["style"], self.names["group"]
         texts = [f"{styles[s]}, {groups[g]}" for s, g in predicted[:12].tolist()]
         self.net.train()
-        with checkpoint.beside(file) as part:
-            listed(test.pixels[:12], texts).save(part, "PNG")
+        checkpoint.put_picture(file, listed(test.pixels[:12], texts))
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """Shards in float16 and classifier.json."""

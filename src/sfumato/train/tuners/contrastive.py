@@ -99,8 +99,7 @@ class Contrastive:
         test = self.batches.tests[0]
         best = self._matched(test, LEVELS[0]).topk(3).indices[:12].tolist()
         texts = ["  |  ".join(test.texts[k] for k in row) for row in best]
-        with checkpoint.beside(file) as part:
-            listed(test.pixels[:12], texts).save(part, "PNG")
+        checkpoint.put_picture(file, listed(test.pixels[:12], texts))
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """Shards in float16 and clip.json."""

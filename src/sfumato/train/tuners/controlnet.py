@@ -97,9 +97,8 @@ class ControlNet:
         alone = self.base.drawn(texts)
         self.control.train()
         hints = shown(HINTS[self.own.hint](pixels))
-        with checkpoint.beside(file) as kept:
-            rows = [pixels, hints, drawn, alone]
-            tiled(rows, labels=["true", "hint", "with it", "without"]).save(kept, "PNG")
+        rows = [pixels, hints, drawn, alone]
+        checkpoint.put_picture(file, tiled(rows, labels=["true", "hint", "with it", "without"]))
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """One file in float16, with the kind of its hints in the header."""

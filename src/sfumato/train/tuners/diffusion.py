@@ -233,8 +233,7 @@ class Diffusion:
         self.net.eval()
         rows, labels = self._upsampled() if self.low_res else self._prompted()
         self.net.train()
-        with checkpoint.beside(file) as part:
-            tiled(rows, labels=labels).save(part, "PNG")
+        checkpoint.put_picture(file, tiled(rows, labels=labels))
 
     def _prompted(self) -> tuple[list[Tensor], list[str]]:
         prompts = list(self.config.run.prompts) or self.batches.tests[0].texts[:24]

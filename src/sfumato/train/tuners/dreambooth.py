@@ -265,8 +265,7 @@ class DreamBooth:
         if self.upsampler is not None:
             self.upsampler.show(file.with_name(file.name.replace("grid", "upsampled")))
         self.trainable.train(True)
-        with checkpoint.beside(file) as part:
-            tiled(rows, least=96, labels=["yours", *prompts]).save(part, "PNG")
+        checkpoint.put_picture(file, tiled(rows, least=96, labels=["yours", *prompts]))
 
     def note(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """What a file says of itself."""

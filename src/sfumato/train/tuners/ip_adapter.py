@@ -145,9 +145,8 @@ class IPAdapter:
         drawn = self.base.drawn(spoken, of_pictures, of_none)
         alone = self.base.drawn(spoken)
         self.prompt.train()
-        with checkpoint.beside(file) as kept:
-            labels = ["picture", "\n".join(spoken), "words alone"]
-            tiled([pixels, drawn, alone], labels=labels).save(kept, "PNG")
+        labels = ["picture", "\n".join(spoken), "words alone"]
+        checkpoint.put_picture(file, tiled([pixels, drawn, alone], labels=labels))
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """One file in float16."""

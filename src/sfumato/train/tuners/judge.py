@@ -143,8 +143,7 @@ class JudgeTuner:
             f"{label}: {first.get(k, '?')}"
             for label, k in zip(self.labels[:160:10], predicted, strict=True)
         ]
-        with checkpoint.beside(file) as part:
-            listed(self.real[:160:10], texts).save(part, "PNG")
+        checkpoint.put_picture(file, listed(self.real[:160:10], texts))
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """Shards in float16 and judge.json with the class of every concept."""

@@ -128,8 +128,7 @@ class TextualInversion:
             x = loop.walk()
             rows.append(F.interpolate(loop.run.decode(cast(Tensor, x)).clamp(-1, 1), size))
         sentences = [text.format(self.word) for text in SENTENCES[:3]]
-        with checkpoint.beside(file) as part:
-            tiled(rows, least=96, labels=["yours", *sentences]).save(part, "PNG")
+        checkpoint.put_picture(file, tiled(rows, least=96, labels=["yours", *sentences]))
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """The files, each read again, and run.json."""
