@@ -13,14 +13,21 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from sfumato.core.context import Call, Run
 from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Guide
-from sfumato.core.idle import Needs
 from sfumato.core.lazy import torch
 from sfumato.core.schedule import FAINTEST, Schedule
 from sfumato.core.source import Decoder
 from sfumato.methods import Method, knob, method
-from sfumato.methods.common.kinds import Text, Weights
+from sfumato.methods.common.kinds import Text
 from sfumato.methods.common.loss import decoder
-from sfumato.methods.common.sight import clip_for, shown, sized
+from sfumato.methods.common.sight import (
+    CleanClip,
+    Faintest,
+    Noised,
+    SeenThrough,
+    clip_for,
+    shown,
+    sized,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,18 +44,10 @@ class CLIPGuidance(Method):
 
     scale: Annotated[float, knob("strength of the gradient", main=True, ge=0, le=1000)] = 1.0
     prompt: Annotated[Text | None, knob("text to steer to; the process's own if not given")] = None
-    noised: Annotated[bool, knob("look at the noisy state, not at the predicted picture")] = True
-    faintest: Annotated[
-        float, knob("smallest alpha at which it acts, but for solver ddpm", ge=0, le=1)
-    ] = FAINTEST
-    clip: Annotated[
-        Weights | None, knob("folder or org/name of a clean CLIP; the model's own if not given")
-    ] = None
-    decoder: Annotated[
-        Literal["full", "tiny"],
-        knob("of a latent model: what a clean CLIP sees x0 through; tiny is faster"),
-        Needs("noised=no"),
-    ] = "full"
+    noised: Noised = True
+    faintest: Faintest = FAINTEST
+    clip: CleanClip = None
+    decoder: SeenThrough = "full"
 
     def __call__(self, process: Process) -> Process:
         return process.add(guides=[self])

@@ -21,10 +21,10 @@ from sfumato.core.schedule import FAINTEST
 from sfumato.images import Image
 from sfumato.methods import Method, knob, method
 from sfumato.methods.cfg import CFG
-from sfumato.methods.common.kinds import Text, Weights
+from sfumato.methods.common.kinds import Text
 from sfumato.methods.common.loss import decoder
 from sfumato.methods.common.reference_picture import reference_pixels
-from sfumato.methods.common.sight import clip_for
+from sfumato.methods.common.sight import CleanClip, Faintest, Noised, SeenThrough, clip_for
 from sfumato.methods.inner.semantic import ALIKE, Semantic
 
 if TYPE_CHECKING:
@@ -55,18 +55,10 @@ class SDG(Method):
     text_weight: Annotated[float, knob("strength of the words", ge=0, le=1e6), Needs("text")] = (
         160.0
     )
-    noised: Annotated[bool, knob("look at the noisy state, not at the predicted picture")] = True
-    faintest: Annotated[
-        float, knob("smallest alpha at which it acts, but for solver ddpm", ge=0, le=1)
-    ] = FAINTEST
-    clip: Annotated[
-        Weights | None, knob("folder or org/name of a clean CLIP; the model's own if not given")
-    ] = None
-    decoder: Annotated[
-        Literal["full", "tiny"],
-        knob("of a latent model: what a clean CLIP sees x0 through; tiny is faster"),
-        Needs("noised=no"),
-    ] = "full"
+    noised: Noised = True
+    faintest: Faintest = FAINTEST
+    clip: CleanClip = None
+    decoder: SeenThrough = "full"
 
     def __call__(self, process: Process) -> Process:
         if self.image is None and not self.text.strip():

@@ -21,6 +21,7 @@ from sfumato.methods import Method, knob, method
 from sfumato.methods.common.cutouts import Eye
 from sfumato.methods.common.kinds import Text, Weights, Window
 from sfumato.methods.common.penalty import Measure, Penalty
+from sfumato.methods.common.sight import CleanClip
 from sfumato.methods.common.weights import record
 
 if TYPE_CHECKING:
@@ -136,9 +137,7 @@ class Loss(Method, ABC):
 class CLIPLoss(Loss, ABC):
     """Fields of losses that look through a CLIP."""
 
-    clip: Annotated[
-        Weights | None, knob("folder or org/name of a clean CLIP; the model's own if not given")
-    ] = None
+    clip: CleanClip = None
     cutouts: Annotated[
         int, knob("square cutouts that it looks at; 0 and small pictures: the whole", ge=0, le=256)
     ] = 4

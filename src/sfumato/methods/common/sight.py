@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from sfumato.core.context import Call, Run
 from sfumato.core.errors import SfumatoError
+from sfumato.core.idle import Needs
 from sfumato.core.lazy import torch
 from sfumato.core.schedule import Schedule, ratio
 from sfumato.core.source import Clip
+from sfumato.methods import knob
+from sfumato.methods.common.kinds import Weights
 from sfumato.methods.common.weights import record
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Noised = Annotated[bool, knob("look at the noisy state, not at the predicted picture")]
+Faintest = Annotated[
+    float, knob("smallest alpha at which it acts, but for solver ddpm", ge=0, le=1)
+]
+CleanClip = Annotated[
+    Weights | None, knob("folder or org/name of a clean CLIP; the model's own if not given")
+]
+SeenThrough = Annotated[
+    Literal["full", "tiny"],
+    knob("of a latent model: what a clean CLIP sees x0 through; tiny is faster"),
+    Needs("noised=no"),
+]
 
 
 def clip_for(method: str, run: Run, name: str | None, noised: bool) -> Clip:
