@@ -36,7 +36,7 @@ from sfumato.core.spacing import declared
 from sfumato.home import home
 from sfumato.images import ImageInput
 from sfumato.models.card import Card, StageCard, mentions
-from sfumato.recipe import Recipe, locations, store
+from sfumato.recipe import Recipe, places, store
 
 GOOD = MappingProxyType({"model": "emoji", "prompt": "rose", "steps": 2, "stages": 1})
 ZEROS = "0" * 64
@@ -615,14 +615,14 @@ def test_weights_beside_a_recipe_are_found_by_their_name(
     (tmp_path / "there" / "head.pth").write_bytes(b"x")
     os.mkfifo(tmp_path / "pipe.pth")
     entry = {"method": "aesthetic", "head": "head.pth"}
-    token = locations.beside.set((tmp_path / "there",))
+    token = places.beside.set((tmp_path / "there",))
     try:
         found: Any = methods.from_data(entry)
         assert found.head == str(tmp_path / "there" / "head.pth")
         assert methods.to_data(found)["head"] == "head.pth"
-        assert locations.find_weights("pipe.pth", [tmp_path]) is None
+        assert places.placed("pipe.pth", [tmp_path]) is None
     finally:
-        locations.beside.reset(token)
+        places.beside.reset(token)
     typed: Any = sf.Aesthetic(head=str(tmp_path / "there" / "head.pth"))
     assert typed.head == str(tmp_path / "there" / "head.pth")
 
@@ -635,16 +635,16 @@ def test_a_damaged_memory_of_places_is_none(
 ) -> None:
     monkeypatch.setenv("SFUMATO_HOME", str(tmp_path))
     (tmp_path / "places.json").write_text(text)
-    assert locations.find_weights("a", []) is None
+    assert places.placed("a", []) is None
     (tmp_path / "w.pth").write_bytes(b"x")
-    assert locations.called(str(tmp_path / "w.pth")) == "w.pth"
-    assert locations.find_weights("w.pth", []) == tmp_path / "w.pth"
+    assert places.called(str(tmp_path / "w.pth")) == "w.pth"
+    assert places.placed("w.pth", []) == tmp_path / "w.pth"
     assert not list(tmp_path.glob("*.part"))
 
 
 def test_called_takes_any_text() -> None:
     for text in ("", "x" * 5000, "a\0b", "~nobody-here/x", "\ud800"):
-        assert locations.called(text) == text
+        assert places.called(text) == text
 
 
 def test_pipes_and_devices_are_no_pictures(tmp_path: Path) -> None:
@@ -783,7 +783,7 @@ def test_parts_of_a_killed_program_do_not_stay(
     for part in (old, place):
         os.utime(part, (0, 0))
     store.keep(b"picture")
-    locations.called(str(new))
+    places.called(str(new))
     assert not old.exists()
     assert not place.exists()
     assert new.exists(), "another program may be writing it"

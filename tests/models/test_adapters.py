@@ -24,7 +24,7 @@ from sfumato.nn.classifier import Classifier
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
 from sfumato.nn.unet import UNet, UNetConfig
 from sfumato.recipe import Recipe
-from sfumato.recipe.locations import called
+from sfumato.recipe.places import called
 from sfumato.recipe.store import encoded
 from sfumato.train import checkpoint
 

@@ -21,7 +21,7 @@ from sfumato.models.batch import Job, Row
 from sfumato.models.cascade import base_of
 from sfumato.models.result import Result
 from sfumato.recipe import Recipe
-from sfumato.recipe.locations import find_weights
+from sfumato.recipe.places import placed
 from sfumato.server.requests import RecipeJob
 from sfumato.server.runner.library import Offer, named_models
 from sfumato.server.runner.protocol import Made, Task
@@ -121,7 +121,7 @@ def adapters(recipe: Recipe, typed: Sequence[Path], source: str | None) -> Mappi
     for adapter in recipe.adapters:
         name = Path(adapter["file"]).name
         here = next((path for path in typed if path.name == name and path.is_file()), None)
-        path = here or find_weights(name, folders)
+        path = here or placed(name, folders)
         if path is not None and path.is_file():
             files[adapter["sha256"]] = path
     return files

@@ -21,7 +21,7 @@ from sfumato.models.files.digests import files_digest
 from sfumato.models.files.vocabularies import ClipPrompts
 from sfumato.models.prompts import Prompts
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
-from sfumato.recipe.locations import called
+from sfumato.recipe.places import called
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model

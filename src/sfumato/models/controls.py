@@ -22,7 +22,7 @@ from sfumato.models.files.digests import file_digest, files_digest
 from sfumato.models.latents import Conditional, part_contexts
 from sfumato.nn.control import Control
 from sfumato.nn.unet import UNet
-from sfumato.recipe.locations import called
+from sfumato.recipe.places import called
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model

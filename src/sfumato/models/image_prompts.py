@@ -23,7 +23,7 @@ from sfumato.models.files.digests import file_digest, files_digest
 from sfumato.models.latents import Conditional
 from sfumato.nn.image_prompt import ImagePrompt, KeysValues, projection
 from sfumato.nn.unet import UNet
-from sfumato.recipe.locations import called
+from sfumato.recipe.places import called
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model

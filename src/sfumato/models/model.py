@@ -53,14 +53,14 @@ from sfumato.models.prompts import labels
 from sfumato.models.rating import rating_of
 from sfumato.models.recording import process_recipe, run_recipe
 from sfumato.models.result import Result
-from sfumato.models.shifts import ShiftedTimes
+from sfumato.models.shifts import Shifted
 from sfumato.models.summary import summary
 from sfumato.models.timesteps import times
 from sfumato.models.tiny import tiny_of
 from sfumato.models.vision import vision_of
 from sfumato.recipe import Recipe
 from sfumato.recipe.fields import STRENGTH
-from sfumato.recipe.locations import called
+from sfumato.recipe.places import called
 
 if TYPE_CHECKING:
     from sfumato.models.cascade import Cascade
@@ -92,7 +92,7 @@ class Model:
     adapters: tuple[Mapping[str, Any], ...] = ()
     plain: Model | None = None
     memo: dict[Any, Any] = field(default_factory=dict, repr=False)
-    scheduler: Scheduler | ShiftedTimes | None = None
+    scheduler: Scheduler | Shifted | None = None
     opens: Callable[[str], Model] | None = None
 
     def __repr__(self) -> str:
@@ -289,7 +289,7 @@ class Model:
     def grid(self, process: Process) -> Own | None:
         """Times of the spacings "model" and "shifted", which may go by the picture's size."""
         scheduler = self.scheduler
-        if isinstance(scheduler, ShiftedTimes):
+        if isinstance(scheduler, Shifted):
             rule = scheduler.times if process.spacing == MODEL else scheduler.below
             return partial(rule, planned_frame(self, process, process.place)[1])
         if scheduler is None or process.spacing != MODEL:

@@ -15,7 +15,7 @@ from sfumato.core.schedule import ratio
 from sfumato.core.solvers import solver, solver_data
 from sfumato.methods import to_data
 from sfumato.recipe import Recipe
-from sfumato.recipe.locations import called
+from sfumato.recipe.places import called
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model

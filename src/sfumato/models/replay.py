@@ -26,8 +26,8 @@ from sfumato.models.model import Model
 from sfumato.models.result import Result
 from sfumato.recipe import Recipe
 from sfumato.recipe.fields import UNKNOWN, Adapter
-from sfumato.recipe.locations import beside, find_weights
 from sfumato.recipe.names import unshadowed
+from sfumato.recipe.places import beside, placed
 from sfumato.recipe.store import fetch
 from sfumato.recipe.value import RECIPE_BYTES
 
@@ -233,7 +233,7 @@ def run(
 
 def resolve_model(name: str, folders: list[Path]) -> str:
     """What to load as a recipe's model: the name itself, else where a file of that name is."""
-    path = find_weights(name, folders) if folder_of(unshadowed(name)) is None else None
+    path = placed(name, folders) if folder_of(unshadowed(name)) is None else None
     return name if path is None else str(path)
 
 
@@ -249,7 +249,7 @@ def _with_adapter(model: Model, adapter: Adapter, folders: list[Path]) -> Model:
     card_names = {file: name for name, file in model.card.adapters.items()}
     file = unshadowed(adapter["file"])
     local = file if hub.find(file) is not None else None
-    path = card_names.get(file) or find_weights(file, folders) or local
+    path = card_names.get(file) or placed(file, folders) or local
     if path is None:
         hint = f"`sfumato models pull {file}`" if hub.is_name(file) else "put it beside the recipe"
         raise SfumatoError(f"adapter {file}: not found; {hint}")

@@ -17,7 +17,7 @@ from sfumato.models.files.flow_schedulers import FlowScheduler
 
 
 @dataclass(frozen=True)
-class ShiftedTimes:
+class Shifted:
     """The times that a flow's pipeline visits.
 
     ramp: before the shift, "even" from 1 to 1/n, or "table" from 1 to the table's first entry, as

@@ -17,7 +17,7 @@ from sfumato.models.clip import CLIP_MEAN, CLIP_STD, CleanClip, Clip, clean_clip
 from sfumato.models.files import configs, hub, pipeline
 from sfumato.models.files.digests import files_digest
 from sfumato.models.files.network_fields import Foreign
-from sfumato.recipe.locations import called
+from sfumato.recipe.places import called
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, ValidationInfo
 
 from sfumato.core.ranges import TIME, words
-from sfumato.recipe.locations import called, located
+from sfumato.recipe.places import called, located
 
 WORDS = ("auto", "none", "model")  # of such fields; never the name of a file
 

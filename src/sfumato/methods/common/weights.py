@@ -13,7 +13,7 @@ from sfumato import documents
 from sfumato.core.context import Run
 from sfumato.core.errors import SfumatoError
 from sfumato.core.source import Origin
-from sfumato.recipe.locations import called
+from sfumato.recipe.places import called
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 
 from sfumato.core.errors import SfumatoError
 from sfumato.models.files import hub
-from sfumato.recipe.locations import called
+from sfumato.recipe.places import called
 
 LOW_RANK_ENDINGS = (
     ".down",

@@ -21,7 +21,7 @@ from sfumato.models.latents import Latents
 from sfumato.models.loaders import flux, flux2, qwen_image, sd3, z_image
 from sfumato.models.loaders.flow_parts import Flow
 from sfumato.models.model import Model
-from sfumato.models.shifts import ShiftedTimes
+from sfumato.models.shifts import Shifted
 
 Load = Callable[[Path, Mapping[str, str], Choice, Any, FlowScheduler, Latents], Flow]
 FAMILIES: Mapping[str, Load] = {
@@ -61,7 +61,7 @@ def load(name: str, folder: Path, classes: Mapping[str, str], choice: Choice) ->
         defaults=family.defaults,
     )
     denoiser = Denoiser(network, Schedule(table), "flow", code=family.code, t_min=0.0)
-    times = ShiftedTimes(published, family.ramp, family.patch)
+    times = Shifted(published, family.ramp, family.patch)
     return Model(
         name, card, denoiser, (), family.text, choice, digest.hexdigest(), space, folder,
         scheduler=times,

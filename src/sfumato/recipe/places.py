@@ -1,4 +1,4 @@
-"""Where weights stand on this machine: recipes name them, their paths are remembered here."""
+"""Where weights stand on this machine: recipes name them, their places are remembered here."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from sfumato.core.errors import SfumatoError
 from sfumato.home import home, put, storing
 from sfumato.recipe.names import bare, is_weights, unshadowed
 
-REMEMBERED = 1000  # files and folders of weights whose path is remembered
+PLACES = 1000  # files and folders of weights whose place is remembered
 
 
 def called(text: str) -> str:
     """How a recipe calls weights: a file or folder by its own name, any other text as it is.
 
-    Folders are nobody else's business; where it stands is remembered here, for `find_weights`.
+    Folders are nobody else's business; where it stands is remembered here, for `placed`.
     """
     try:
         path = Path(text).expanduser()
@@ -29,16 +29,16 @@ def called(text: str) -> str:
         return text
     path = path.parent.resolve() / path.name  # a link of the hub's cache keeps its own name
     if storing():
-        known = _remembered()
-        if known.pop(path.name, None) != str(path) or len(known) >= REMEMBERED:
-            known = dict(list(known.items())[1 - REMEMBERED :])
+        known = _places()
+        if known.pop(path.name, None) != str(path) or len(known) >= PLACES:
+            known = dict(list(known.items())[1 - PLACES :])
         with suppress(OSError):  # a recipe is read without it too, as long as the file is beside it
             data = json.dumps(known | {path.name: str(path)}, indent=1).encode()
             put(home() / "places.json", data)
     return path.name
 
 
-def find_weights(name: str, folders: Iterable[Path]) -> Path | None:
+def placed(name: str, folders: Iterable[Path]) -> Path | None:
     """Weights that a recipe calls so: in the folders, else where they were last used from here.
 
     None for what is not there, and for the hub's org/name.
@@ -46,18 +46,18 @@ def find_weights(name: str, folders: Iterable[Path]) -> Path | None:
     if "/" in bare(name):
         return None
     paths = [folder / name for folder in folders]
-    if name in (remembered := _remembered()):
+    if name in (remembered := _places()):
         paths.append(Path(remembered[name]))
     return next((path for path in paths if is_weights(path)), None)
 
 
-def _remembered() -> dict[str, str]:
+def _places() -> dict[str, str]:
     """Where weights were last used from here; a damaged file counts as none, and is replaced."""
     try:
-        paths = documents.read_json(dict[str, str], home() / "places.json")
+        places = documents.read_json(dict[str, str], home() / "places.json")
     except SfumatoError:
         return {}
-    return {name: path for name, path in paths.items() if Path(path).is_absolute()}
+    return {name: place for name, place in places.items() if Path(place).is_absolute()}
 
 
 beside: ContextVar[tuple[Path, ...]] = ContextVar("sfumato_beside", default=())
@@ -67,5 +67,5 @@ beside: ContextVar[tuple[Path, ...]] = ContextVar("sfumato_beside", default=())
 def located(name: str) -> str:
     """The path of weights that the recipe being composed calls so; else the name as it is."""
     folders, name = beside.get(), unshadowed(name)
-    path = find_weights(name, folders) if folders else None
+    path = placed(name, folders) if folders else None
     return name if path is None else str(path)
