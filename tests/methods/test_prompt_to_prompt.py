@@ -18,7 +18,7 @@ from sfumato.cli.fields import assignments
 from sfumato.core.errors import SfumatoError
 from sfumato.core.taps import Site
 from sfumato.methods.common.words import aligned, columns, factors
-from sfumato.methods.prompt_to_prompt import Control, PromptToPrompt
+from sfumato.methods.prompt_to_prompt import AttentionControl, PromptToPrompt
 
 
 @pytest.fixture(params=FAMILIES)
@@ -68,12 +68,12 @@ def test_nothing_outside_of_what_is_blended(model: tuple[str, str, str]) -> None
     assert torch.allclose(last(process(chosen, prompt) | everywhere), free, atol=1e-3)
 
 
-def control(**given: Any) -> Control:
+def control(**given: Any) -> AttentionControl:
     """Of one edit with three columns: the second one new, the third one's attention doubled."""
     mapped = torch.tensor([[[1.0, 0, 0], [0, 0, 1], [0, 0, 0]]])
     own, strength = torch.tensor([[0.0, 1, 0]]), torch.tensor([[1.0, 1, 2]])
     fields = {"cross": 1.0, "layout": 1.0, "pooled": 0.0, **given}
-    return Control(PromptToPrompt(**fields), mapped, own, strength, torch.zeros(2, 3))
+    return AttentionControl(PromptToPrompt(**fields), mapped, own, strength, torch.zeros(2, 3))
 
 
 def test_maps_under_one_softmax_keep_their_sum() -> None:

@@ -14,10 +14,11 @@ from torch import Tensor
 from helpers import pipelines
 from helpers.taps import Look, LookBeside, LookDeep, run
 from sfumato.core.context import Call
+from sfumato.core.denoiser import Traits
 from sfumato.core.errors import SfumatoError
 from sfumato.core.spaces import IDENTITY
 from sfumato.core.taps import Site, Tap
-from sfumato.models.latents import Conditional, Traits, Unconditional
+from sfumato.models.latents import Conditional, Unconditional
 from sfumato.nn.bands import BandsConfig
 from sfumato.nn.unet import UNet, UNetConfig
 from sfumato.nn.vdiffusion import VDiffusion, VDiffusionConfig

@@ -141,8 +141,8 @@ def tables(
     elif options["vectors"] is not None and not (options.get("custom") and kind is LATENT):
         raise SfumatoError("--vectors: are of a learned word; give --word too")
     if sum(bool(options.get(way)) for way in WAYS) > 1:
-        given = " and ".join(f"--{way}" for way in WAYS if options.get(way))
-        raise SfumatoError(f"{given}: are two ways to learn; leave one out")
+        both = " and ".join(f"--{way}" for way in WAYS if options.get(way))
+        raise SfumatoError(f"{both}: are two ways to learn; leave one out")
     for way, tuner in TUNERS.items():
         if options.get(way):
             kind = {**kind, "tuner": tuner}

@@ -129,8 +129,8 @@ def parent_of(process: Any, seeds: int, seed: int, parents: Sequence[str]) -> Re
     """The recipe that every cell's names as its parent."""
     base = base_of(process)
     model: Any = base.source
-    made: Recipe = replace(model.asked(base.based(n=seeds), seed), parents=tuple(parents))
-    return made
+    recipe: Recipe = replace(model.asked(base.based(n=seeds), seed), parents=tuple(parents))
+    return recipe
 
 
 def prompts_of(process: Any, prompts: Sequence[str]) -> tuple[str, ...]:

@@ -103,11 +103,11 @@ class Method:
         _no_bools(cls, (), values)
         needs = needs_of(cls)
         known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
-        made = self._unchecked({name: getattr(self, name) for name in known} | values)
-        while carried := [name for name in idle(made, needs) if name not in values]:
-            kept = {name: getattr(made, name) for name in known}
-            made = self._unchecked(kept | {name: default_of(known[name]) for name in carried})
-        checked: Self = replace(made)
+        changed = self._unchecked({name: getattr(self, name) for name in known} | values)
+        while carried := [name for name in idle(changed, needs) if name not in values]:
+            kept = {name: getattr(changed, name) for name in known}
+            changed = self._unchecked(kept | {name: default_of(known[name]) for name in carried})
+        checked: Self = replace(changed)
         return checked
 
     def _unchecked(self, values: Mapping[str, Any]) -> Any:

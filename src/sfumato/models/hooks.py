@@ -100,22 +100,22 @@ def maps(net: Any) -> list[tuple[Site, nn.Module]]:
             raise SfumatoError(
                 f"{type(net).__name__}: its {type(block).__name__} lets nothing act inside it"
             )
-    found: list[tuple[Site, nn.Module]] = [(Site("down", 0, "conv_in"), net.conv_in)]
+    pairs: list[tuple[Site, nn.Module]] = [(Site("down", 0, "conv_in"), net.conv_in)]
     for k, block in enumerate(net.down_blocks):
         named = [*_layers(block), *_named(block, "downsamplers")]
         for name, module in named:
-            found.append((Site("down", len(found), f"down_blocks.{k}.{name}"), module))
+            pairs.append((Site("down", len(pairs), f"down_blocks.{k}.{name}"), module))
     if net.mid_block is not None:
-        found.append((Site("middle", 0, "mid_block"), net.mid_block))
+        pairs.append((Site("middle", 0, "mid_block"), net.mid_block))
     index = 0
     for k, block in enumerate(net.up_blocks):
         named = _layers(block)
         if ends := _named(block, "upsamplers"):  # the next block reads the enlarged map
             named = [*named[:-1], *ends]
         for name, module in named:
-            found.append((Site("up", index, f"up_blocks.{k}.{name}"), module))
+            pairs.append((Site("up", index, f"up_blocks.{k}.{name}"), module))
             index += 1
-    return found
+    return pairs
 
 
 def _layers(block: Any) -> list[tuple[str, nn.Module]]:
@@ -133,15 +133,15 @@ def attentions(net: Any) -> list[tuple[Site, nn.Module]]:
     from diffusers.models.attention_processor import Attention
 
     counts: Counter[Kind] = Counter()
-    found: list[tuple[Site, nn.Module]] = []
+    pairs: list[tuple[Site, nn.Module]] = []
     for part in ("down_blocks", "mid_block", "up_blocks"):
         block = getattr(net, part)
         for name, module in () if block is None else block.named_modules():
             if isinstance(module, Attention):
                 kind = kind_of(module)
-                found.append((Site(kind, counts[kind], f"{part}.{name}"), module))
+                pairs.append((Site(kind, counts[kind], f"{part}.{name}"), module))
                 counts[kind] += 1
-    return found
+    return pairs
 
 
 def kind_of(attention: Any) -> Kind:

@@ -118,8 +118,8 @@ def transformer(folder: Path, device: str, name: str) -> Transformer:
     cls: Any = getattr(transformers, CLASSES[kind])
     config = cls.config_class(**sizes.model_dump(exclude={"model_type"}))
     # what a pooler would add is not looked at, and DINO's files have none
-    given: dict[str, Any] = {"add_pooling_layer": False} if kind == "vit" else {}
-    network = pipeline.load_part(cls, folder, torch.float32, device, config=config, **given)
+    options: dict[str, Any] = {"add_pooling_layer": False} if kind == "vit" else {}
+    network = pipeline.load_part(cls, folder, torch.float32, device, config=config, **options)
     told = folder / "preprocessor_config.json"
     scale = documents.read_json(Preprocessor, told) if told.is_file() else Preprocessor()
     origin = Origin(name, files_digest(pipeline.weight_files(folder)))

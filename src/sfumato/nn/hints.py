@@ -59,7 +59,7 @@ def _ridge(size: Tensor, across: Tensor, down: Tensor) -> Tensor:
 
     flat, steep = down.abs() <= 0.4142 * across.abs(), across.abs() <= 0.4142 * down.abs()
     falling = across * down > 0
-    found = torch.where(falling, (size > at(-1, -1)) & (size >= at(1, 1)),
+    largest = torch.where(falling, (size > at(-1, -1)) & (size >= at(1, 1)),
                         (size > at(-1, 1)) & (size >= at(1, -1)))  # fmt: skip
-    found = torch.where(steep, (size > at(-1, 0)) & (size >= at(1, 0)), found)
-    return torch.where(flat, (size > at(0, -1)) & (size >= at(0, 1)), found)
+    largest = torch.where(steep, (size > at(-1, 0)) & (size >= at(1, 0)), largest)
+    return torch.where(flat, (size > at(0, -1)) & (size >= at(0, 1)), largest)

@@ -36,7 +36,7 @@ class Positions:
         self.strength = strength
         self.boxes: Tensor | None = None
 
-    def __call__(self, stem: Any, given: Any, out: Tensor) -> Tensor:
+    def __call__(self, stem: Any, inputs: Any, out: Tensor) -> Tensor:
         """A forward hook: out (B, C, h, w)."""
         part = self.part(out.shape, out.device)
         return out + (self.strength * part).to(out.dtype)

@@ -53,12 +53,12 @@ def evaluated(
     report = next(file for file in job.results if file.name == REPORT)
     for file in job.results:  # those whose events were missed
         rows.take(file)
-    made = documents.parse_json(dict[str, Any], server.fetch(id, report), REPORT)
+    evaluation = documents.parse_json(dict[str, Any], server.fetch(id, report), REPORT)
     losses = {t: {k: Estimate(**v) for k, v in parts.items()}
-              for t, parts in made["denoising"].items()}  # fmt: skip
+              for t, parts in evaluation["denoising"].items()}  # fmt: skip
     for text in loss_lines(losses):
         say(text)
-    return {**made, "answers": [asdict(answers) for answers in rows.answers]}
+    return {**evaluation, "answers": [asdict(answers) for answers in rows.answers]}
 
 
 @dataclass

@@ -185,7 +185,7 @@ def sent(server: Server, folder: Path) -> list[dict[str, str]]:
     listed = pictures_in(folder, beside=(".txt",))
     if listed.note:
         log.warning("%s: %s", folder, listed.note)
-    found = []
+    pictures = []
     for file in listed.pictures:
         try:
             picture = images.ImageInput.of(file)
@@ -194,10 +194,10 @@ def sent(server: Server, folder: Path) -> list[dict[str, str]]:
             log.warning("%s; left out", error)
             continue
         server.upload([picture], keeps=False)
-        found.append({"sha256": picture.sha256, "name": picture.name})
-    if not found:
+        pictures.append({"sha256": picture.sha256, "name": picture.name})
+    if not pictures:
         raise SfumatoError(f"{folder}: no picture there that can be read; 3 to 5 are best")
-    return found
+    return pictures
 
 
 def _of_captions(server: Server, folder: Path) -> dict[str, Any]:
@@ -227,5 +227,5 @@ def _own(folder: Path, config: Config) -> None:
     """The recipe with the places of this machine, as a training here records it."""
     if not (folder / origin.FILE).is_file():
         return
-    made: dict[str, Any] = json.loads(documents.read_text(folder / origin.FILE, origin.LIMIT))
-    origin.begin(folder, config, origin.of(config, made["digests"]))
+    data: dict[str, Any] = json.loads(documents.read_text(folder / origin.FILE, origin.LIMIT))
+    origin.begin(folder, config, origin.of(config, data["digests"]))

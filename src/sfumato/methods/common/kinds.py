@@ -14,10 +14,10 @@ from sfumato.recipe.places import called, located
 WORDS = ("auto", "none", "model")  # of such fields; never the name of a file
 
 
-def _weights(given: str, info: ValidationInfo) -> str:
-    if not given:
+def _weights(name: str, info: ValidationInfo) -> str:
+    if not name:
         raise ValueError("must be a name or a file")
-    return located(given) if info.mode == "json" and given not in WORDS else given
+    return located(name) if info.mode == "json" and name not in WORDS else name
 
 
 def within(window: tuple[float, float], t: float) -> bool:
@@ -43,9 +43,9 @@ def _colour(name: str) -> str:
 
 Weights = Annotated[
     str,
-    BeforeValidator(lambda given: str(given) if isinstance(given, Path) else given),
+    BeforeValidator(lambda name: str(name) if isinstance(name, Path) else name),
     AfterValidator(_weights),
-    PlainSerializer(lambda given: given if given in WORDS else called(given)),
+    PlainSerializer(lambda name: name if name in WORDS else called(name)),
 ]
 """A field that may name a file or folder of weights; recorded without its folders.
 

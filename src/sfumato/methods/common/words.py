@@ -28,10 +28,10 @@ def spans_of(method: str, source: Source | None, text: str, beside: Sequence[str
 def columns(method: str, text: str, spans: Spans, word: str) -> list[int]:
     """The columns of a word or of words in their order; refuses what the text does not hold."""
     matches = [m.span() for m in re.finditer(_whole(word), text)]
-    found = [k for k, span in enumerate(spans) if any(_meet(span, match) for match in matches)]
-    if not found:
+    meeting = [k for k, span in enumerate(spans) if any(_meet(span, match) for match in matches)]
+    if not meeting:
         raise SfumatoError(f"{method}: no {word!r} in {text!r}; name words of the prompt")
-    return found
+    return meeting
 
 
 def holds(text: str, word: str) -> bool:
@@ -84,12 +84,12 @@ def aligned(texts: tuple[str, str], spans: tuple[Spans, Spans]) -> tuple[Tensor,
 
 def _words(text: str, spans: Spans) -> list[tuple[str, list[int]]]:
     """Each word or sign of a text with its columns, those of a column once."""
-    found, taken = [], set[int]()
+    words, taken = [], set[int]()
     for m in re.finditer(r"\w+|[^\w\s]", text):
         part = [k for k, s in enumerate(spans) if _meet(s, m.span()) and k not in taken]
         taken.update(part)
-        found.append((m[0], part))
-    return found
+        words.append((m[0], part))
+    return words
 
 
 def _meet(span: Span | None, match: Span) -> bool:

@@ -61,12 +61,12 @@ class Region:
             raise ValueError(f"{where!r:.40} is no box; write four parts of 1") from None
 
 
-def _read(given: Any, info: ValidationInfo) -> Any:
-    if isinstance(given, str) and info.mode == "python":
-        return Region.read(given)
-    if isinstance(given, dict) and isinstance(given.get("box"), list):  # JSON has no tuples
-        return {**given, "box": tuple(given["box"])}
-    return given
+def _read(value: Any, info: ValidationInfo) -> Any:
+    if isinstance(value, str) and info.mode == "python":
+        return Region.read(value)
+    if isinstance(value, dict) and isinstance(value.get("box"), list):  # JSON has no tuples
+        return {**value, "box": tuple(value["box"])}
+    return value
 
 
 Written = Annotated[Region, BeforeValidator(_read)]

@@ -140,18 +140,18 @@ def packed_digest(path: Path) -> str:
 
 def captions(path: Path) -> dict[str, str]:
     """What is said of each file of a folder, in the order in which they are learned from."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for name, caption in _captions(path):
-        if found.setdefault(name, caption) != caption:
+        if texts.setdefault(name, caption) != caption:
             raise SfumatoError(f"data {path}: {name} has two captions; leave one out")
         if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
             raise SfumatoError(f"data {path}: {name!r:.80}: must be a file in this folder")
-    if not found:
+    if not texts:
         raise SfumatoError(
             f"data {path}: no captions; put captions.csv (file,caption), captions.jsonl or a "
             "NAME.txt beside each picture"
         )
-    return found
+    return texts
 
 
 def _packed(
