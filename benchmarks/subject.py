@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 
 import sfumato as sf
-from sfumato.cli.training_recipe import tables, toml
+from sfumato.cli.training_recipe import tables
 from sfumato.images import from_tensor, sheet
 from sfumato.measure import heldout
 from sfumato.measure.evaluate import on_white
@@ -32,6 +32,7 @@ from sfumato.metrics.kernel import Estimate, mean
 from sfumato.train import program
 from sfumato.train.config import read
 from sfumato.train.subject.class_pictures import pixels
+from sfumato.train.tables import toml
 
 N, SEED = 24, 500
 WORDS = (

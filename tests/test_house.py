@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import inspect
 import json
 import subprocess
 import sys
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +76,19 @@ def test_what_is_common_serves_several_and_what_is_inner_serves_one_method() -> 
         assert len(served) == 1, file
 
 
+def test_scripts_import_what_there_is() -> None:
+    """They are run by hand, so that nobody else would notice."""
+    root = SOURCE.parents[1]
+    for script in (one for folder in SCRIPTS for one in root.glob(f"{folder}/*.py")):
+        for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sfumato"):
+                module = importlib.import_module(str(node.module))
+                for alias in node.names:
+                    inside = hasattr(module, alias.name)
+                    assert inside or find_spec(f"{node.module}.{alias.name}"), (script, alias.name)
+
+
+SCRIPTS = ("benchmarks", "examples", "tools")
 TOP = {
     ".ci", ".dockerignore", ".gitignore", "CHANGELOG.md", "LICENSE", "Makefile", "NOTICE",
     "README.md",
