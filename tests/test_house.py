@@ -7,18 +7,17 @@ import importlib
 import inspect
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
-from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 import sfumato
+from helpers.installed import installed
+from helpers.program import call
 from sfumato import methods
 from sfumato.core.denoiser import Denoiser
 from sfumato.core.process import Process
@@ -128,18 +127,17 @@ class Shift(Method):
 '''
 
 
-def test_a_method_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, app: Any) -> None:
+def test_a_method_is_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     """Found by its entry point: verb, help, schema, recipe; no other file is touched."""
-    (tmp_path / "shift.py").write_text(METHOD)
-    monkeypatch.syspath_prepend(tmp_path)
-    entry = EntryPoint("shift", "shift:Shift", "sfumato.methods")
-    monkeypatch.setattr(methods, "entry_points", lambda group: [entry])
-    methods.registry.cache_clear()
-    try:
-        shift: Any = methods.find("shift")
+    with installed("Shift", METHOD, tmp_path, monkeypatch) as shift:
         assert methods.schema(shift)["properties"]["by"]["maximum"] == 9
+        assert "Shift" in json.dumps(methods.recipe_schema())
         again = methods.from_data(json.loads(json.dumps(methods.to_data(shift(by=2.0)))))
         assert again == shift(by=2.0)
-    finally:
-        methods.registry.cache_clear()
-        sys.modules.pop("shift", None)
+        app = request.getfixturevalue("app")
+        said = call(app, "shift", "--help").output
+        assert "a method of another package" in said
+        assert "how far" in said
+        assert "shift" in call(app, "--help").output

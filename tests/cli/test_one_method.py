@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import sfumato as sf
+from helpers.installed import installed
 from helpers.program import FAST, call, fails, home
 from sfumato import methods
-from sfumato.cli import main
 from sfumato.core.errors import SfumatoError
 from sfumato.models.replay import read_recipe
 
@@ -64,24 +62,13 @@ class Probe(Method):
 
 @pytest.fixture
 def probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    (tmp_path / "probe.py").write_text(METHOD)
-    monkeypatch.syspath_prepend(tmp_path)
-    entry = EntryPoint("probe", "probe:Probe", "sfumato.methods")
-    monkeypatch.setattr(methods, "entry_points", lambda group: [entry])
-    methods.registry.cache_clear()
-    try:
-        yield methods.find("probe")
-    finally:
-        methods.registry.cache_clear()
-        sys.modules.pop("probe", None)
+    with installed("Probe", METHOD, tmp_path, monkeypatch) as cls:
+        yield cls
 
 
 @pytest.fixture
-def program(probe: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    fresh = main.app.__class__(pretty_exceptions_enable=False)
-    monkeypatch.setattr(main, "app", fresh)
-    main.build()
-    return fresh
+def program(probe: Any, request: pytest.FixtureRequest) -> Any:
+    return request.getfixturevalue("app")
 
 
 @pytest.fixture(scope="module")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
+from helpers.installed import installed
 from helpers.remote import stub_server, until
 from helpers.studio import studio
-from sfumato import methods
 
 METHOD = '''
 """Shift: a method of another package."""
@@ -41,15 +39,8 @@ class Shift(Method):
 
 @pytest.fixture
 def shift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    (tmp_path / "shift.py").write_text(METHOD)
-    monkeypatch.syspath_prepend(tmp_path)
-    found = methods.entry_points(group="sfumato.methods")
-    entry = EntryPoint("shift", "shift:Shift", "sfumato.methods")
-    monkeypatch.setattr(methods, "entry_points", lambda group: [*found, entry])
-    methods.registry.cache_clear()
-    yield
-    methods.registry.cache_clear()
-    sys.modules.pop("shift", None)
+    with installed("Shift", METHOD, tmp_path, monkeypatch):
+        yield
 
 
 def test_a_method_of_one_python_file_has_its_form(
