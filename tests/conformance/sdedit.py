@@ -145,25 +145,39 @@ def check_vp_paper(case: Case, t: Tensors) -> None:
     table = Table(Table.from_betas(betas).alpha_bar, tuple(n * rise for n in range(1, steps + 1)))
     network = toy_eps(case["model"], t, lambda time: table.alpha(time) ** 2, lambda time: time)
     denoiser = Denoiser(network, table, code=lambda time: time, t_min=rise, t_max=t0)
+    ends = masked_ends(case, t, denoiser, t["img"], t0, steps, last_noise=True)
+    for k in range(case["K"]):
+        close(ends[k], t["out"][k], case["tolerance"]["out_abs"])
+
+
+def masked_ends(
+    case: Case,
+    t: Tensors,
+    denoiser: Denoiser,
+    image: Tensor,
+    t0: float,
+    steps: int,
+    last_noise: bool,
+) -> list[Tensor]:
+    """Where each pass of the published loop with a mask ends."""
     method = SDEdit(
-        t["img"],
+        image,
         t0=t0,
         repeats=case["K"],
         mask=editable(t),
         composite="reference",
         noise="step",
-        last_noise=True,
+        last_noise=last_noise,
     )
     process = Process(
         denoiser,
-        tuple(t["img"].shape),
+        tuple(image.shape),
         n=case["batch"],
         n_steps=steps,
-        solver=DDPM("large", last_noise=True),
+        solver=DDPM("large", last_noise=last_noise),
     )
     ends, _ = passes(process | method, tape(t["e"], t["z"], True), steps)
-    for k in range(case["K"]):
-        close(ends[k], t["out"][k], case["tolerance"]["out_abs"])
+    return ends
 
 
 def check_ve(case: Case, t: Tensors) -> None:
@@ -178,23 +192,7 @@ def check_ve(case: Case, t: Tensors) -> None:
     denoiser = Denoiser(network, schedule, code=lambda time: time, t_min=0.0)
     steps = case["N"]
     for last, key in ((True, "out"), (False, "mean_last_step")):
-        method = SDEdit(
-            t["img01"],
-            t0=case["t0"],
-            repeats=case["K"],
-            mask=editable(t),
-            composite="reference",
-            noise="step",
-            last_noise=last,
-        )
-        process = Process(
-            denoiser,
-            tuple(t["img01"].shape),
-            n=case["batch"],
-            n_steps=steps,
-            solver=DDPM("large", last_noise=last),
-        )
-        ends, _ = passes(process | method, tape(t["e"], t["z"], True), steps)
+        ends = masked_ends(case, t, denoiser, t["img01"], case["t0"], steps, last_noise=last)
         upto = case["K"] if last else 1  # the published loop goes on from the noisy state
         for k in range(upto):
             close(ends[k], t[key][k], case["tolerance"]["out_abs"])

@@ -29,8 +29,6 @@ class Clip:
     origin = None
     noised = False
     schedule = None
-    noised = False
-    schedule = None
 
     def __init__(self) -> None:
         generator = torch.Generator().manual_seed(1)
