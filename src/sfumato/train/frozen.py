@@ -13,6 +13,7 @@ from torch import Tensor
 from sfumato.core.context import Call
 from sfumato.core.denoiser import Cond, Network, traits
 from sfumato.core.errors import SfumatoError, quoted
+from sfumato.core.inversion import Inversion, Inverted
 from sfumato.core.mixture import Branch
 from sfumato.core.noise import Seeded, keyed
 from sfumato.core.process import Process
@@ -140,6 +141,27 @@ class Frozen:
     def encoded(self, pixels: Tensor) -> Tensor:
         with torch.no_grad():
             return self.model.space.encode(pixels)
+
+    def way(self, steps: int) -> Process:
+        """Up and down by DDIM, without words."""
+        side, model = self.config.data.size, self.model
+        cond = self.denoiser.prepare(model.encode([""]))
+        return Process(
+            self.denoiser, model.shape((side, side)), cond, n_steps=steps, solver="ddim",
+            space=model.space, device=self.device,
+        )  # fmt: skip
+
+    def inverted(self, way: Process, times: tuple[float, ...], pixels: Tensor) -> Inverted:
+        """Pictures (B, 3, S, S) walked up the falling times of a way."""
+        known = self.encoded(pixels)
+        with torch.no_grad():
+            return Inversion(replace(way, n=len(known)), times).of(known)
+
+    def ended(self, way: Process, x: Tensor) -> Tensor:
+        """The pictures (B, 3, S, S) at the end of a way down from states x."""
+        *_, last = replace(way, n=len(x)).steps(x)
+        pixels: Tensor = self.model.space.decode(last.x).clamp(-1, 1)
+        return pixels
 
     def loss(self, batch: Batch, tap: Tap) -> Loss:
         """The denoiser's loss with the tap in its network."""

@@ -25,8 +25,6 @@ from torch.nn import functional as F
 
 from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError
-from sfumato.core.inversion import Inversion
-from sfumato.core.process import Process
 from sfumato.methods.asyrp import ShiftedBottleneck, branches
 from sfumato.nn.blocks import GROUPS
 from sfumato.nn.shift import Shift
@@ -79,12 +77,7 @@ class Asyrp:
         vectors = self.clip.text([self.own.source, self.own.target])
         self.way = F.normalize(vectors[1:] - vectors[:1], dim=-1)
         self.alike = float((vectors[0] * vectors[1]).sum())
-        cond = self.base.denoiser.prepare(model.encode([""]))
-        side = config.data.size
-        self.process = Process(
-            self.base.denoiser, model.shape((side, side)), cond, n_steps=self.own.steps,
-            solver="ddim", space=model.space, device=device,
-        )  # fmt: skip
+        self.process = self.base.way(self.own.steps)
         self.times = self.process.spaced(1.0)
         channels = bottleneck(self.process).shape[1]
         shift = networks.initialised(lambda: Shift(channels, self.own.width), config.run.seed)
@@ -103,11 +96,7 @@ class Asyrp:
 
     def walked(self, pixels: Tensor) -> Walked:
         """The path of pictures (B, 3, S, S), by DDIM upwards."""
-        known = self.base.encoded(pixels)
-        with torch.no_grad():
-            process = replace(self.process, n=len(known))
-            path = Inversion(process, self.times).of(known).path
-        return Walked(path[::-1])
+        return Walked(self.base.inverted(self.process, self.times, pixels).path[::-1])
 
     def loss(self, batch: Walked, step: int) -> Outcome:
         return Outcome(*self.walk(batch.path))
@@ -167,21 +156,15 @@ class Asyrp:
         self.shift.eval()
         pixels = self.base.batches.tests[-1].pixels[:SHOWN]
         top = self.walked(pixels).path[0]
-        process = replace(self.process, n=len(top), spacing=self.times, n_steps=None)
-        rows, labels = [pixels, self.drawn(process, top)], ["true", "found again"]
+        process = replace(self.process, spacing=self.times, n_steps=None)
+        rows, labels = [pixels, self.base.ended(process, top)], ["true", "found again"]
         for strength in (0.5, 1.0, -1.0):
             tap = ShiftedBottleneck([self.shift], strength)
             edited = process.add(positives=branches(self.own.t_edit), taps=(tap,))
-            rows.append(self.drawn(edited, top))
+            rows.append(self.base.ended(edited, top))
             labels.append(f"{strength:g}")
         self.shift.train()
         checkpoint.put_picture(file, tiled(rows, labels=labels))
-
-    def drawn(self, process: Process, x: Tensor) -> Tensor:
-        """The pictures at the end of a way down from x."""
-        *_, last = process.steps(x)
-        pixels: Tensor = self.base.model.space.decode(last.x).clamp(-1, 1)
-        return pixels
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """One file, with the two texts in its header."""

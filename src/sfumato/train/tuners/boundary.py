@@ -18,8 +18,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from sfumato.core.inversion import Inversion
-from sfumato.core.process import Process
 from sfumato.methods.inner.planes import Plane, PushedBottleneck, PushedState
 from sfumato.train import checkpoint
 from sfumato.train.config import Config
@@ -73,12 +71,7 @@ class Boundary:
         self.config, self.own = config, config.part_of(Options)
         own = self.own
         self.base = Frozen(config, data, folder, device)
-        model, side = self.base.model, config.data.size
-        cond = self.base.denoiser.prepare(model.encode([""]))
-        process = Process(
-            self.base.denoiser, model.shape((side, side)), cond, n_steps=own.steps, solver="ddim",
-            space=model.space, device=device,
-        )  # fmt: skip
+        process = self.base.way(own.steps)
         self.times = process.spaced(own.t)
         self.process = replace(process, spacing=self.times, n_steps=None)
         kinds = [self.found(word, other) for word, other in
@@ -105,10 +98,7 @@ class Boundary:
 
     def walked(self, pixels: Tensor) -> Tensor:
         """States at level t, by DDIM upwards."""
-        known = self.base.encoded(pixels)
-        with torch.no_grad():
-            process = replace(self.process, n=len(known))
-            return Inversion(process, self.times).of(known).x
+        return self.base.inverted(self.process, self.times, pixels).x
 
     def middles(self, x: Tensor) -> Tensor:
         """Bottlenecks there."""
@@ -184,15 +174,13 @@ class Boundary:
 
     def drawn(self, x: Tensor, pushes: Sequence[Plane]) -> Tensor:
         """The pictures at the end of a way down from states at level t."""
-        process = replace(self.process, n=len(x))
+        process = self.process
         if pushes:
             state, middle = pushes
             process = process.add(
                 guides=(PushedState(state, 0),), taps=(PushedBottleneck(middle, 0),)
             )
-        *_, last = process.steps(x)
-        pixels: Tensor = self.base.model.space.decode(last.x).clamp(-1, 1)
-        return pixels
+        return self.base.ended(process, x)
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """One file, with the two words in its header."""
