@@ -52,11 +52,11 @@ def needs_of(kind: Any) -> dict[str, tuple[str, ...]]:
 def _declared(kind: Any) -> dict[str, tuple[str, ...]]:
     hints = get_type_hints(kind, include_extras=True)
     declared = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
-    needs_by_name = {
+    found = {
         name: tuple(need for one in extras if isinstance(one, Needs) for need in one.needs)
         for name, extras in declared.items()
     }
-    return {name: needs for name, needs in needs_by_name.items() if needs}
+    return {name: needs for name, needs in found.items() if needs}
 
 
 def idle(holder: Any, needs: Mapping[str, Sequence[str]], whole: Any = None) -> dict[str, str]:
@@ -64,18 +64,18 @@ def idle(holder: Any, needs: Mapping[str, Sequence[str]], whole: Any = None) -> 
 
     whole: what holds the fields that are none of the holder's own.
     """
-    unmet_needs = {}
+    found = {}
     for field in fields(holder):
         unmet = next((n for n in needs.get(field.name, ()) if not _met(holder, n, whole)), None)
         if unmet is not None and _given(holder, field):
-            unmet_needs[field.name] = unmet
-    return unmet_needs
+            found[field.name] = unmet
+    return found
 
 
-def refuse_idle(where: str, unmet_needs: Mapping[str, str]) -> None:
+def refuse_idle(where: str, found: Mapping[str, str]) -> None:
     """The error that names the first of them, what it needs, and what to do."""
     where = f"{where}: " if where else ""
-    for name, need in unmet_needs.items():
+    for name, need in found.items():
         wanted = said(need)
         if need.endswith("~picture"):
             image = _parsed(need)["field"]

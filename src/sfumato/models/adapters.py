@@ -34,7 +34,7 @@ from sfumato.models.files.adapter_folders import (
     recorded_name,
     unfinished_error,
 )
-from sfumato.models.files.digests import file_digest
+from sfumato.models.files.hashes import file_digest
 from sfumato.models.files.learned_words import words_of
 from sfumato.models.latents import Conditional, Latents
 from sfumato.nn import lora, positions

@@ -17,7 +17,7 @@ from sfumato.core.source import Origin
 from sfumato.models.card import CleanClipCard, ClipCard
 from sfumato.models.files import configs, hub, pipeline, vocabularies
 from sfumato.models.files.checkpoint import load_network
-from sfumato.models.files.digests import files_digest
+from sfumato.models.files.hashes import files_digest
 from sfumato.models.files.vocabularies import ClipPrompts
 from sfumato.models.prompts import Prompts
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP

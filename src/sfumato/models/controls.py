@@ -18,7 +18,7 @@ from sfumato.models.devices import DTYPES
 from sfumato.models.files import hub, pipeline
 from sfumato.models.files.checkpoint import fit_weights, read_state_dict
 from sfumato.models.files.control_configs import ControlNet, T2IAdapter, control_config
-from sfumato.models.files.digests import file_digest, files_digest
+from sfumato.models.files.hashes import file_digest, files_digest
 from sfumato.models.latents import Conditional, part_contexts
 from sfumato.nn.control import Control
 from sfumato.nn.unet import UNet

@@ -14,7 +14,7 @@ from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.source import Origin
 from sfumato.home import home
 from sfumato.models.files.checkpoint import fit_weights, read_state_dict
-from sfumato.models.files.digests import file_digest
+from sfumato.models.files.hashes import file_digest
 from sfumato.nn.unet import UNet
 from sfumato.nn.vgg import CONVOLUTIONS, VGG19
 

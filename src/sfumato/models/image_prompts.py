@@ -19,7 +19,7 @@ from sfumato.models.devices import DTYPES
 from sfumato.models.files import configs, hub, pipeline
 from sfumato.models.files.adapter_files import read_adapter
 from sfumato.models.files.checkpoint import fit_weights
-from sfumato.models.files.digests import file_digest, files_digest
+from sfumato.models.files.hashes import file_digest, files_digest
 from sfumato.models.latents import Conditional
 from sfumato.nn.image_prompt import ImagePrompt, KeysValues, projection
 from sfumato.nn.unet import UNet

@@ -44,7 +44,7 @@ from sfumato.models.defaults import fill, fill_from_scheduler
 from sfumato.models.devices import Choice
 from sfumato.models.features import features_of
 from sfumato.models.files.adapter_folders import is_adapter
-from sfumato.models.files.digests import digest_of
+from sfumato.models.files.hashes import digest_of
 from sfumato.models.files.schedulers import Scheduler
 from sfumato.models.files.spans import Reader, Spans
 from sfumato.models.framing import planned_frame

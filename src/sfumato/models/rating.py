@@ -13,7 +13,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.source import Origin
 from sfumato.home import home
 from sfumato.models.files.checkpoint import read_state_dict
-from sfumato.models.files.digests import file_digest
+from sfumato.models.files.hashes import file_digest
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model

@@ -20,7 +20,7 @@ from sfumato.documents import parse_data
 from sfumato.methods import Method, from_data
 from sfumato.models.cascade import Cascade
 from sfumato.models.files import hub
-from sfumato.models.files.digests import digest_of
+from sfumato.models.files.hashes import digest_of
 from sfumato.models.loaders.library import folder_of, load
 from sfumato.models.model import Model
 from sfumato.models.result import Result

@@ -15,7 +15,7 @@ from sfumato.core.ranges import Range
 from sfumato.core.source import Origin, Seen
 from sfumato.models.clip import CLIP_MEAN, CLIP_STD, CleanClip, Clip, clean_clip, clip_of
 from sfumato.models.files import configs, hub, pipeline
-from sfumato.models.files.digests import files_digest
+from sfumato.models.files.hashes import files_digest
 from sfumato.models.files.network_fields import Foreign
 from sfumato.recipe.places import called
 

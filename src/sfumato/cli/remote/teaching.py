@@ -17,7 +17,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.interrupts import undisturbed
 from sfumato.images.folders import pictures_in
 from sfumato.images.writing import write_whole
-from sfumato.models.files.digests import file_digest
+from sfumato.models.files.hashes import file_digest
 from sfumato.recipe.names import bare
 from sfumato.server.events import AnyEvent, ChildEnded, Step
 from sfumato.server.jobs import Job, State

@@ -14,10 +14,10 @@ from sfumato.recipe.places import called, located
 WORDS = ("auto", "none", "model")  # of such fields; never the name of a file
 
 
-def _weights(name: str, info: ValidationInfo) -> str:
-    if not name:
+def _weights(given: str, info: ValidationInfo) -> str:
+    if not given:
         raise ValueError("must be a name or a file")
-    return located(name) if info.mode == "json" and name not in WORDS else name
+    return located(given) if info.mode == "json" and given not in WORDS else given
 
 
 def within(window: tuple[float, float], t: float) -> bool:
@@ -43,9 +43,9 @@ def _colour(name: str) -> str:
 
 Weights = Annotated[
     str,
-    BeforeValidator(lambda name: str(name) if isinstance(name, Path) else name),
+    BeforeValidator(lambda given: str(given) if isinstance(given, Path) else given),
     AfterValidator(_weights),
-    PlainSerializer(lambda name: name if name in WORDS else called(name)),
+    PlainSerializer(lambda given: given if given in WORDS else called(given)),
 ]
 """A field that may name a file or folder of weights; recorded without its folders.
 

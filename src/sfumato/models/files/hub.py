@@ -15,7 +15,7 @@ from typing import Any
 
 from sfumato.core.errors import SfumatoError, quoted
 from sfumato.documents import read_json, read_text
-from sfumato.models.files.digests import take_in
+from sfumato.models.files.hashes import take_in
 from sfumato.recipe.names import HUB
 
 log = logging.getLogger("sfumato")

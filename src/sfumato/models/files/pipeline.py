@@ -17,7 +17,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.models.devices import DTYPES, Choice
 from sfumato.models.files import configs, hub
 from sfumato.models.files.checkpoint import READ_ERRORS
-from sfumato.models.files.digests import file_digest
+from sfumato.models.files.hashes import file_digest
 from sfumato.models.files.transformers import qwen2_config, qwen3_config, t5_config
 
 log = logging.getLogger("sfumato")

@@ -18,7 +18,7 @@ from sfumato.models.card import Card, Defaults, StageCard, read_card
 from sfumato.models.devices import DTYPES, Choice, choose
 from sfumato.models.files import hub, vocabularies
 from sfumato.models.files.checkpoint import read_state_dict
-from sfumato.models.files.digests import take_in
+from sfumato.models.files.hashes import take_in
 from sfumato.models.loaders import diffusers, glide, openai, single_file, vdiffusion
 from sfumato.models.model import Model
 from sfumato.models.prompts import Prompts

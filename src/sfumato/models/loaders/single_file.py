@@ -19,7 +19,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.spaces import IDENTITY
 from sfumato.models.devices import DTYPES, Choice
 from sfumato.models.files import pipeline
-from sfumato.models.files.digests import file_digest
+from sfumato.models.files.hashes import file_digest
 from sfumato.models.files.schedulers import Scheduler
 from sfumato.models.latents import Latents
 from sfumato.models.loaders import diffusers

@@ -22,7 +22,7 @@ from sfumato.models.card import Card, CleanClipCard, Defaults, StageCard
 from sfumato.models.clip import CleanClip
 from sfumato.models.devices import DTYPES, Choice
 from sfumato.models.files.checkpoint import LoadReport, read_state_dict
-from sfumato.models.files.digests import file_digest
+from sfumato.models.files.hashes import file_digest
 from sfumato.models.files.vocabularies import too_long_message
 from sfumato.models.model import Model
 from sfumato.nn.vdiffusion import VDiffusion, VDiffusionConfig

@@ -27,7 +27,7 @@ from sfumato.documents import read_json
 from sfumato.home import home
 from sfumato.images import Picture
 from sfumato.models.encoders import Encoders
-from sfumato.models.files.digests import file_digest
+from sfumato.models.files.hashes import file_digest
 from sfumato.models.model import Model
 from sfumato.train import checkpoint
 from sfumato.train.config import Config
