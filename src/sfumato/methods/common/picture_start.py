@@ -5,22 +5,25 @@ A start that finds the picture's own noise first is inverted.py.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sfumato import images
 from sfumato.core.context import Call, Paste, Run
 from sfumato.core.lazy import torch
-from sfumato.core.starts import Place
+from sfumato.core.starts import BoundStart, Place
 from sfumato.images import ImageInput
 from sfumato.methods import Method
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sfumato.core.process import Process
 
-class FromPicture(Method):
-    """Its field `image` is what a run begins from, once, and how large the run's picture is."""
+
+class FromPicture(Method, ABC):
+    """A Start whose field `image` is what a run begins from, once, and of what size it is."""
 
     if TYPE_CHECKING:
         image: Any
@@ -29,6 +32,12 @@ class FromPicture(Method):
 
     def place(self) -> Place:
         return Place.of(self.image)
+
+    @abstractmethod
+    def level(self, process: Process) -> float: ...
+
+    @abstractmethod
+    def bind_start(self, run: Run) -> BoundStart: ...
 
 
 def clean_state(method: str, run: Run, image: ImageInput, background: str = "white") -> Tensor:
