@@ -104,7 +104,7 @@ def scores(keys: int) -> Tensor:
 def test_scores_are_moved_as_published() -> None:
     s, t = scores(3), 0.8
     moved = tap().scores(s, Site("cross", 0, "", (4, 4), 3), moment(t))
-    inside = tap().places.flatten(1)
+    inside = tap().masks.flatten(1)
     lam = t**5
     for pixel in range(16):
         row, out = s[:, :, pixel], moved[:, :, pixel]
@@ -120,7 +120,7 @@ def test_scores_are_moved_as_published() -> None:
 def test_pixels_are_drawn_to_their_own_region() -> None:
     s = scores(16)
     moved = tap().scores(s, Site("self", 0, "", (4, 4)), moment(1.0))
-    same = tap().places.flatten(1).mT @ tap().places.flatten(1)
+    same = tap().masks.flatten(1).mT @ tap().masks.flatten(1)
     top, low = s.amax(-1, keepdim=True), s.amin(-1, keepdim=True)
     share = 1 - same.mean(-1, keepdim=True)
     covered = same.amax(-1, keepdim=True)
