@@ -131,6 +131,8 @@ def _term(loop: Loop, branch: Branch, away: bool) -> Term:
 def frame_of(process: Process, place: Place) -> tuple[Frame | None, tuple[int, ...]]:
     """Geometry and state shape of a run; a tensor given to the Start has the say."""
     if place.shape is not None:
+        if process.size is not None:
+            raise SfumatoError(f"size {process.size}: a tensor has its own; leave size out")
         side = 1 if process.source is None else process.source.multiple
         same = len(place.shape) == len(process.shape) and place.shape[0] == process.shape[0]
         if not same or any(length < 1 or length % side for length in place.shape[1:]):

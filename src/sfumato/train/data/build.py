@@ -31,7 +31,6 @@ from sfumato.train.data.packages import (
     named,
     table,
 )
-from sfumato.train.run_folder import make_folder
 
 SIDE = 256
 SMALL = 64
@@ -55,7 +54,8 @@ Say = Callable[[str], None]
 
 def build(target: Path, packages: Path | None = None, say: Say = print) -> None:
     """Write metadata.jsonl, emoji-64.zip and emoji-256.zip into a folder."""
-    make_folder(target)
+    with checkpoint.writing(target):
+        target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         folder = packages or Path(temporary)
         for source in (WORDS, *SOURCES.values()):
