@@ -9,11 +9,16 @@ from typing import Any
 
 import PIL.Image
 import pytest
+import torch
 
 import sfumato as sf
+from sfumato.core.denoiser import Denoiser
 from sfumato.core.errors import SfumatoError
+from sfumato.core.process import Process
+from sfumato.core.schedule import named
 from sfumato.models.replay import compose
 
+COSINE = named("squaredcos_cap_v2", 100)
 SMALL = PIL.Image.new("RGB", (16, 16), "red")
 
 
@@ -77,3 +82,27 @@ def test_recipes_of_such_runs_are_made_again() -> None:
         assert again(replace(plain, run={"batch": 1}, **change)).calls == [0, 6]
         with pytest.raises(SfumatoError, match="leaves the base out"):
             again(replace(plain, **change))
+
+
+def test_a_size_beside_a_tensor_is_refused() -> None:
+    """The tensor says it; a run of up to 0.2.0, which took both, is made again."""
+    state = torch.zeros(3, 32, 32)
+    made = loaded().process(size=64, stages=1, steps=4) | sf.SDEdit(state)
+    with pytest.raises(SfumatoError, match="size 64: a tensor has its own; leave size out"):
+        made.plan()
+    recipe = loaded().asked(made)
+    pictures = {made.methods[0].image.sha256: made.methods[0].image.data}
+    again = compose(
+        replace(recipe, run={"batch": 1}), loaded(), [], lambda digest, name: pictures[digest]
+    )
+    assert again.calls == (made.based(size=None)).calls
+
+
+@pytest.mark.parametrize("field", ["prompt", "negative", "label", "size"])
+def test_a_process_without_a_model_reads_no_words(field: str) -> None:
+    value = {"label": 3, "size": 64}.get(field, "rose")
+    made = Process(
+        Denoiser(lambda x, t, c: x, COSINE), (3, 4, 4), n_steps=2, solver="ddim", **{field: value}
+    )
+    with pytest.raises(SfumatoError, match=f"{field}: a process without a model reads none"):
+        made.sample()

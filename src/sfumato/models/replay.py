@@ -18,7 +18,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
 from sfumato.documents import parse_data
 from sfumato.methods import Method, from_data
-from sfumato.models.cascade import Cascade, upsamples
+from sfumato.models.cascade import Cascade, base_of, upsamples
 from sfumato.models.files import hub
 from sfumato.models.files.pipeline import digest_of
 from sfumato.models.loaders.library import folder_of, load
@@ -122,6 +122,9 @@ def compose(
     with inputs_from(recipe, folders, inputs):
         for method in methods:
             process = process | method
+    base = base_of(process)
+    if recipe.run and base.size is not None and base.place.shape is not None:
+        process = process.based(size=None)  # up to 0.2.0 a tensor silenced it
     return process
 
 
