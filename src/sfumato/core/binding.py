@@ -156,7 +156,8 @@ def frame_of(process: Process, place: Place) -> tuple[Frame | None, tuple[int, .
 def check_state(process: Process, x: Any, name: str) -> None:
     """Refuse what is no tensor (B, C, ...) of floating point."""
     axes = len(process.shape) + 1
-    if not isinstance(x, torch.Tensor) or not x.is_floating_point() or x.ndim != axes:
+    real = isinstance(x, torch.Tensor) and x.is_floating_point() and not x.is_meta
+    if not real or x.ndim != axes:
         what = f"shape {tuple(x.shape)}, {x.dtype}" if hasattr(x, "dtype") else f"{x!r:.60}"
         raise SfumatoError(
             f"{name}: got {what}; give a float tensor of {axes} axes, the batch first"

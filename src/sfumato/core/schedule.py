@@ -15,6 +15,7 @@ from itertools import accumulate
 from typing import Protocol
 
 from sfumato.core.errors import SfumatoError, quoted
+from sfumato.core.ranges import Range, whole
 
 TINY = 1e-12  # the smallest time that is not 0
 
@@ -302,6 +303,7 @@ SCHEDULES: dict[str, Callable[[int], Table]] = {
 
 def named(name: str, steps: int = 1000) -> Table:
     """The table that checkpoints call by this name."""
-    if name not in SCHEDULES:
-        raise SfumatoError(f"schedule {quoted(name)}: unknown; known are {', '.join(SCHEDULES)}")
-    return SCHEDULES[name](steps)
+    if not isinstance(name, str) or name not in SCHEDULES:
+        known = ", ".join(SCHEDULES)
+        raise SfumatoError(f"schedule {quoted(str(name))}: unknown; known are {known}")
+    return SCHEDULES[name](whole(steps, "schedule: steps", Range(1, 1_000_000)))

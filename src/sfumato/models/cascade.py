@@ -211,6 +211,8 @@ def max_rows(rows_max: int | None, shape: tuple[int, ...], device: Any) -> int |
 
 def base_of(process: Process | Cascade) -> Process:
     """The process itself, or of a cascade its base."""
+    if not isinstance(process, Process | Cascade):
+        raise SfumatoError(f"process {process!r:.60}: is none; give model.process(...)")
     return process.base if isinstance(process, Cascade) else process
 
 
