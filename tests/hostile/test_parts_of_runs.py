@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,17 @@ from torch import Tensor
 
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
-from sfumato.core.schedule import named
+from sfumato.core.schedule import Table, named
 from sfumato.measure import auto
 from sfumato.methods.common.words import factors
 from sfumato.models.files.cards import Card
 from sfumato.models.files.configs import check_autoencoder
+from sfumato.models.files.learned_words import words_of
 from sfumato.nn.control import Control
+from sfumato.nn.unet import UNetConfig
+from sfumato.train.data.captions import Scene, Thing, Wording, caption
+from sfumato.train.data.store import Concept
+from sfumato.train.networks import described
 
 PICTURE = PIL.Image.new("RGB", (32, 32), "red")
 
@@ -90,6 +96,19 @@ VALUES: dict[str, tuple[Callable[[], Any], str]] = {
     "what is searched": (lambda: searched(name=None), "auto: None: give METHOD.FIELD"),
     "probes": (lambda: searched(probes=10**9), "auto: probes = 1000000000"),
     "target": (lambda: searched(target=float("nan")), "auto: target = nan"),
+    "progress": (lambda: short().sample(0, progress=[1]), "progress = [1]: give a function"),
+    "a class": (lambda: short().sample(0, progress=int), "progress = <class 'int'>: give a"),
+    "rows": (lambda: list(short(n=2).steps(torch.zeros(3, 3, 32, 32))), "x: has 3 rows for n = 2"),
+    "betas": (lambda: Table.from_betas(["x"]), "beta = 'x': must be a finite number"),
+    "no betas": (lambda: Table.from_betas(None), "betas = None: give numbers"),
+    "layout": (
+        lambda: sf.DenseDiffusion(regions=("apple=0,0,1,1",), layout=PICTURE),
+        "layout does nothing, since no region has a colour of it",
+    ),
+    "bands": (
+        lambda: described(UNetConfig, {"bands": {"low": -1.0}}),
+        "model.network.low = -1.0: must be above 0",
+    ),
     "weights twice": (lambda: factors("m", "apple=2, apple=3"), "'apple' is there twice"),
     "weights nan": (lambda: factors("m", "apple=nan"), "m: weights apple=nan"),
     "weights huge": (lambda: factors("m", "apple=1e30"), "must be -1,000 to 1,000"),
@@ -148,6 +167,35 @@ def test_planes_of_other_forms_are_one_line(case: str, tmp_path: Path) -> None:
     file = written(planes(**PLANES[case]), tmp_path / "b.safetensors")
     with pytest.raises(SfumatoError, match=r"b\.safetensors: (holds no plane|does not say)"):
         (short() | sf.BoundaryDiffusion(file, spaces="x")).sample()
+
+
+WORDS: dict[str, tuple[dict[str, Tensor], str]] = {
+    "nan": ({"<a>": torch.full((32,), float("nan"))}, "<a> is not of finite numbers"),
+    "whole numbers": ({"<a>": torch.ones(32, dtype=torch.int64)}, "<a> is not of finite numbers"),
+    "no name": ({"": torch.ones(32)}, "'' is no word"),
+    "a line": ({"a\nb": torch.ones(32)}, "is no word"),
+}
+
+
+@pytest.mark.parametrize("case", WORDS)
+def test_a_learned_word_is_finite_and_has_a_name(case: str) -> None:
+    tensors, message = WORDS[case]
+    with pytest.raises(SfumatoError) as error:
+        words_of(tensors, Path("a.safetensors"))
+    assert message in str(error.value)
+
+
+def test_an_image_prompt_of_single_numbers_is_one_line(tmp_path: Path) -> None:
+    tensors = {name: torch.tensor(1.0) for name in ("image_proj.proj.weight",
+               "image_proj.norm.weight", "ip_adapter.0.kv.weight")}  # fmt: skip
+    file = written(tensors, tmp_path / "p.safetensors")
+    with pytest.raises(SfumatoError, match=r"p\.safetensors: is for Stable Diffusion's"):
+        (short() | sf.IPAdapter(PICTURE, file)).sample()
+
+
+def test_a_caption_may_have_no_words() -> None:
+    scene = Scene((Thing(Concept("a.png", ""), "red"),), "")
+    assert caption(scene, Wording(empty=0, nonsense=0), ("a",), Random(0)) == "red"
 
 
 def test_a_file_that_has_changed_is_read_again(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.ranges import words
 
 if TYPE_CHECKING:
+    from sfumato.core.context import Step
     from sfumato.core.process import Process
 
 PARTS: Mapping[str, tuple[str, ...]] = {
@@ -53,6 +54,15 @@ def check_parts(process: Process) -> None:
         words(text, "prompts")
     if not isinstance(process.device, str) or not DEVICE.fullmatch(process.device):
         raise SfumatoError(f"device = {process.device!r:.60}: give one such as cpu or cuda:0")
+
+
+def tell(progress: Any, step: Step) -> None:
+    """A step to whom it may concern."""
+    if progress is None:
+        return
+    if not callable(progress) or isinstance(progress, type):
+        raise SfumatoError(f"progress = {progress!r:.60}: give a function of a step")
+    progress(step)
 
 
 def _check_part(name: str, part: Any, needed: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ from sfumato.core.lazy import torch
 from sfumato.core.loop import Loop
 from sfumato.core.mixture import Branch, distinct, one_mixture
 from sfumato.core.noise import Noise
-from sfumato.core.parts import check_parts
+from sfumato.core.parts import check_parts, tell
 from sfumato.core.plan import calls as planned
 from sfumato.core.ranges import COUNT, PICTURES, SEEDS, STEPS, Range, real, whole, words
 from sfumato.core.solvers import Solver, solver
@@ -293,8 +293,7 @@ class Process:
                     trace.clear()  # of an attempt that was given up
                 else:
                     trace.append(step.scalars)
-                if progress is not None:
-                    progress(step)
+                tell(progress, step)
             pixels = None if x is None else loop.run.decode(x)
             if self.source is None:
                 return pixels

@@ -18,6 +18,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.frame import Frame
 from sfumato.core.loop import Loop
 from sfumato.core.noise import Noise
+from sfumato.core.parts import tell
 from sfumato.core.plan import calls as planned
 from sfumato.core.process import Composable, Process
 from sfumato.core.solvers import solver
@@ -160,8 +161,7 @@ class Cascade:
                         trace.clear()  # of an attempt that was given up
                     else:
                         trace.append(step.scalars)
-                if progress is not None:
-                    progress(step)
+                tell(progress, step)
             calls = [loop.calls for loop in walk.loops]
             calls += [0] * (1 + len(self.upsamplers) - len(calls))
             result: Result = self.source.finish(walk.pixels, walk.loops[0].run, trace, calls)
