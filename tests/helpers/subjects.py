@@ -23,7 +23,7 @@ OPTIONS: dict[str, Any] = {
 def subject_config() -> dict[str, Any]:
     """What the program makes of these options, without the folders."""
     made = tables("unused", OPTIONS)
-    del made["subject"]["pictures"], made["subject"]["class_folder"]
+    del made["subject"]["pictures"]
     made["run"] |= {"grid": 1000, "judge": 1000}  # neither draws nor measures
     return made
 

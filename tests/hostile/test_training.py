@@ -23,11 +23,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from helpers.program import fails
+from helpers.subjects import OPTIONS
 from helpers.training import RECIPE, config, data, trained
+from sfumato.cli.training_recipe import tables
 from sfumato.core.errors import SfumatoError
 from sfumato.measure.sweep import check_free
 from sfumato.models.batch import read_rows
-from sfumato.train import checkpoint, program, report, run_folder
+from sfumato.train import checkpoint, origin, program, report, run_folder
 from sfumato.train.config import parse
 from sfumato.train.data import store
 from sfumato.train.data.compose import Mix
@@ -106,6 +108,61 @@ def test_a_recipe_out_of_range_is_one_line(change: dict[str, Any], said: str) ->
         parse({"name": "x", "tuner": "diffusion", **change})
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+UNREAD: list[tuple[str, dict[str, Any], list[str]]] = [
+    ("dreambooth", {"subject": {"prior": 0.0, "class_pictures": 64}}, ["subject.class_pictures"]),
+    (
+        "dreambooth",
+        {"subject": {"class_pictures": 64, "class_folder": "cats"}},
+        ["subject.class_pictures"],
+    ),
+    ("custom_diffusion", {"subject": {"prior": 0.0, "class_folder": "cats"}},
+     ["subject.class_folder"]),
+    ("dreambooth", {"adapter": {"targets": ["conv"]}}, ["adapter.targets"]),
+    ("diffusion", {"adapter": {"targets": ["conv"]}}, ["adapter.targets"]),
+    (
+        "textual_inversion",
+        {"subject": {"class_pictures": 64}, "adapter": {"rank": 8, "targets": ["conv"]}},
+        ["adapter.rank", "adapter.targets", "subject.class_pictures"],
+    ),
+    ("dreambooth", {"subject": {"class_folder": "cats"}, "adapter": {"rank": 2}}, []),
+    ("dreambooth", {"adapter": {"rank": 2, "targets": ["conv"]}}, []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("tuner", "tables", "unread"), UNREAD)
+def test_what_older_recipes_carry_for_nothing_is_said(
+    tuner: str, tables: dict[str, Any], unread: list[str]
+) -> None:
+    made = parse({"name": "x", "tuner": tuner, **tables})
+    lines = [f"{name}: does nothing in this recipe; leave it out" for name in unread]
+    assert made.carried() == lines
+    assert not set(unread) & set(origin.of(made, {}).recipe)
+
+
+@pytest.mark.parametrize("options", [{}, {"prior": None}, {"rank": 0}, {"word": True}])
+def test_the_program_writes_nothing_that_is_not_read(options: dict[str, Any]) -> None:
+    made = {**OPTIONS, **options}
+    if "word" in options:
+        made |= {"rank": None, "prior": None, "model": "somewhere"}
+    assert parse(tables("pictures", made, own=lambda name: name == "emoji")).carried() == []
+
+
+def test_a_run_that_carries_what_is_not_read_goes_on(data: Path, tmp_path: Path) -> None:
+    """As earlier versions wrote it: said once, and no reason to refuse."""
+    from sfumato.train.trainer import Trainer
+
+    older = RECIPE + '[adapter]\ntargets = ["attention", "conv", "embedding"]\n'
+    trained(config(older, steps=3), data, tmp_path, until=1)
+    kept = json.loads((tmp_path / "origin.json").read_text())
+    kept["recipe"]["adapter.targets"] = ["attention", "conv", "embedding"]
+    (tmp_path / "origin.json").write_text(json.dumps(kept))
+    for text in (older, RECIPE):
+        lines = list[str]()
+        assert Trainer(config(text, steps=3), data, tmp_path, say=lines.append).step == 1
+        said = "adapter.targets: does nothing in this recipe; leave it out"
+        assert lines.count(said) == (text == older)
 
 
 @pytest.mark.parametrize(
@@ -622,6 +679,7 @@ def test_steps_of_train_are_refused_by_their_option(steps: int, tmp_path: Path) 
         (["--word", "--prior", "0.5"], "goes with pictures"),
         (["--prior", "0", "--class-pictures", "8"], "none are made"),
         (["--class-folder", "x", "--class-pictures", "8"], "none are made"),
+        (["--class-folder", "x", "--prior", "0"], "--class-folder: is not read with --prior 0"),
     ],
 )
 def test_options_of_dreambooth_have_the_recipes_ranges(

@@ -74,6 +74,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "churn": (lambda: EDM(churn=0, s_noise=1), "s_noise does nothing without churn above 0"),
     "by name": (lambda: solver({"solver": "edm", "churn": 0, "s_min": 1}), "s_min does nothing"),
     "of": (lambda: PLMS(order=1, start="euler", of="v"), "of does nothing without order above 1"),
+    "start": (lambda: PLMS(order=1, start="pie"), "start 'pie' does nothing at order 1; take"),
+    "start by an id": (
+        lambda: solver({"solver": "plms-prk", "order": 1}),
+        "solver plms-prk: start 'prk' does nothing at order 1; take iplms",
+    ),
     "a recipe": (
         lambda: methods.from_data({"method": "threshold", "quantile": 0.9}, "recipe"),
         "recipe: threshold: quantile does nothing without mode=dynamic",
@@ -105,6 +110,14 @@ TRAINING: dict[str, tuple[str, dict[str, Any], str]] = {
         {"subject": {"prior": 0.0, "convention": "mean"}},
         "convention does nothing without prior above 0",
     ),
+    "adapter of a word": (
+        "p_plus",
+        {"adapter": {"rank": 2, "alpha": 4.0}},
+        "alpha does nothing without tuner=",
+    ),
+    "prior of a word": ("p_plus", {"subject": {"prior": 0.5}}, "prior does nothing without tuner"),
+    "drop of a word": ("textual_inversion", {"subject": {"drop": 0.5}}, "drop does nothing"),
+    "wording of a word": ("p_plus", {"subject": {"wording": "my {}"}}, "wording does nothing"),
     "vectors": ("dreambooth", {"subject": {"vectors": 2}}, "vectors does nothing without tuner="),
     "crop": ("dreambooth", {"subject": {"crop": 32}}, "crop does nothing without upsampler"),
     "floor": ("diffusion", {"optim": {"decay_from": 1.0, "floor": 0.1}}, "floor does nothing"),
@@ -174,6 +187,9 @@ def test_a_recipe_of_a_run_keeps_what_did_nothing() -> None:
     chosen = {"solver": "edm", "churn": 0.0, "s_noise": 1.0}
     data = {"model": "x", "solver": chosen, "run": {"dtype": "float32"}}
     assert sf.Recipe.from_data(data).solver == acting(chosen) == {"solver": "edm", "churn": 0.0}
+    for id_, start in (("plms-prk", {"start": "prk"}), ("plms2", {}), ("iplms", {"start": "pie"})):
+        older = {"model": "x", "solver": {"solver": id_, "order": 1, **start}, "run": {"batch": 1}}
+        assert sf.Recipe.from_data(older).solver == {"solver": "iplms", "order": 1}
 
 
 def test_what_nothing_in_the_run_uses_is_said(caplog: pytest.LogCaptureFixture) -> None:

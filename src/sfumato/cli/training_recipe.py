@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.core.errors import SfumatoError
+from sfumato.train.subject_tuners import CLASSED
 
 if TYPE_CHECKING:
     from sfumato.train.config import Config
@@ -159,12 +160,24 @@ def tables(
     if options["class_pictures"] is not None and (options["class_folder"] or options["prior"] == 0):
         other = "--class-folder" if options["class_folder"] else "--prior 0"
         raise SfumatoError(f"--class-pictures: none are made with {other}; leave one out")
+    if options["class_folder"] and options["prior"] == 0:
+        raise SfumatoError("--class-folder: is not read with --prior 0; leave one out")
 
     def chosen(key: str, default: Any) -> Any:
         return default if options.get(key) is None else options[key]
 
     steps, rank = chosen("steps", kind["steps"]), chosen("rank", kind["rank"])
     rate = chosen("rate", kind["rate" if rank else "whole"])
+    prior = float(chosen("prior", 1.0))
+    classes: dict[str, Any] = {}
+    if kind["tuner"] in CLASSED and options["class_folder"]:
+        classes["class_folder"] = _whole(options["class_folder"])
+    elif kind["tuner"] in CLASSED and prior:
+        classes["class_pictures"] = chosen("class_pictures", 64)
+    adapter: dict[str, Any] = {}
+    if not options["word"]:
+        adapter = {"rank": rank, "alpha": float(rank or 8)}
+        adapter |= {"targets": kind["targets"]} if rank else {}
     return {
         "name": Path(options["output"]).resolve().name,
         "tuner": kind["tuner"],
@@ -174,14 +187,13 @@ def tables(
             "noun": chosen("noun", ""),
             "name": chosen("name", ""),
             "wording": kind["wording"],
-            "prior": float(chosen("prior", 1.0)),
-            "class_pictures": chosen("class_pictures", 64),
-            "class_folder": _whole(options["class_folder"]),
+            "prior": prior,
+            **classes,
             "text": bool(options["text"]),
             "upsampler": options.get("upsampler", False),
             "vectors": chosen("vectors", 1),
         },
-        "adapter": {"rank": rank, "alpha": float(rank or 8), "targets": kind["targets"]},
+        "adapter": adapter,
         "objective": {"times": "uniform", "weighting": "min-snr"},
         "optim": {
             "batch": chosen("batch", kind["batch"]),
@@ -204,5 +216,5 @@ def tables(
     }
 
 
-def _whole(folder: str | None) -> str:
-    return str(Path(folder).resolve()) if folder else ""
+def _whole(folder: str) -> str:
+    return str(Path(folder).resolve())

@@ -131,6 +131,8 @@ def _term(loop: Loop, branch: Branch, away: bool) -> Term:
 def frame_of(process: Process, place: Place) -> tuple[Frame | None, tuple[int, ...]]:
     """Geometry and state shape of a run; a tensor given to the Start has the say."""
     if place.shape is not None:
+        if process.size is not None:
+            raise SfumatoError(f"size {process.size}: a tensor has its own; leave size out")
         side = 1 if process.source is None else process.source.multiple
         same = len(place.shape) == len(process.shape) and place.shape[0] == process.shape[0]
         if not same or any(length < 1 or length % side for length in place.shape[1:]):
@@ -141,6 +143,12 @@ def frame_of(process: Process, place: Place) -> tuple[Frame | None, tuple[int, .
             )
         return None, place.shape
     if process.source is None:
+        unread = ("prompt", "prompts", "negative", "label", "size")
+        if given := [name for name in unread if getattr(process, name) not in ("", (), None)]:
+            raise SfumatoError(
+                f"{given[0]}: a process without a model reads none; leave it out (cond and null "
+                "are its conditions, shape its size)"
+            )
         return process.geometry, process.shape
     return process.source.frame(process, place)
 
@@ -148,7 +156,8 @@ def frame_of(process: Process, place: Place) -> tuple[Frame | None, tuple[int, .
 def check_state(process: Process, x: Any, name: str) -> None:
     """Refuse what is no tensor (B, C, ...) of floating point."""
     axes = len(process.shape) + 1
-    if not isinstance(x, torch.Tensor) or not x.is_floating_point() or x.ndim != axes:
+    real = isinstance(x, torch.Tensor) and x.is_floating_point() and not x.is_meta
+    if not real or x.ndim != axes:
         what = f"shape {tuple(x.shape)}, {x.dtype}" if hasattr(x, "dtype") else f"{x!r:.60}"
         raise SfumatoError(
             f"{name}: got {what}; give a float tensor of {axes} axes, the batch first"

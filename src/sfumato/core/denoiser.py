@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.lazy import torch
@@ -178,6 +178,14 @@ class Denoiser:
     t_min: float | None = None
     t_max: float = 1.0
     sigma_data: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not callable(self.network):
+            raise SfumatoError(f"network {self.network!r:.60}: cannot be called; give a network")
+        if not hasattr(self.schedule, "alpha") or not hasattr(self.schedule, "sigma"):
+            raise SfumatoError(f"schedule {self.schedule!r:.60}: is none; give one such as named()")
+        if self.kind not in get_args(Kind):
+            raise SfumatoError(f"kind {self.kind!r:.60}: give one of {', '.join(get_args(Kind))}")
 
     def prepare(self, cond: Cond) -> Cond:
         """Do once what does not change over the steps of a run (text, its keys and values)."""

@@ -59,17 +59,24 @@ def _declared(kind: Any) -> dict[str, tuple[str, ...]]:
     return {name: needs for name, needs in found.items() if needs}
 
 
-def idle(holder: Any, needs: Mapping[str, Sequence[str]], whole: Any = None) -> dict[str, str]:
-    """Fields of a dataclass that differ from their defaults and do nothing -> the unmet need.
+def unread(holder: Any, needs: Mapping[str, Sequence[str]], whole: Any = None) -> dict[str, str]:
+    """Fields of a dataclass that do nothing, whatever they say -> the unmet need.
 
     whole: what holds the fields that are none of the holder's own.
     """
     found = {}
-    for field in fields(holder):
-        unmet = next((n for n in needs.get(field.name, ()) if not _met(holder, n, whole)), None)
-        if unmet is not None and _given(holder, field):
-            found[field.name] = unmet
+    for name in needs:
+        unmet = next((need for need in needs[name] if not _met(holder, need, whole)), None)
+        if unmet is not None:
+            found[name] = unmet
     return found
+
+
+def idle(holder: Any, needs: Mapping[str, Sequence[str]], whole: Any = None) -> dict[str, str]:
+    """Those of them that differ from their defaults."""
+    found = unread(holder, needs, whole)
+    given = [f.name for f in fields(holder) if f.name in found and _given(holder, f)]
+    return {name: found[name] for name in given}
 
 
 def refuse_idle(where: str, found: Mapping[str, str]) -> None:

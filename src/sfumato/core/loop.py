@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sfumato.core.context import Call, Restart, Run, Step
+from sfumato.core.errors import SfumatoError
 from sfumato.core.lazy import torch
 from sfumato.core.starts import BoundCanvas, BoundStart
 from sfumato.core.steering import Steering
@@ -41,6 +42,8 @@ class Loop:
         that a guide or tap restarts comes again from i = -1.
         """
         run, steering = self.run, self.steering
+        if x is not None and len(x) != run.n:
+            raise SfumatoError(f"x: has {len(x)} rows for n = {run.n}; give as many")
         if steering is None:
             if run.paste is None:
                 yield self._step(self.first() if x is None else x, run.call(-1, 0.0, 0.0))

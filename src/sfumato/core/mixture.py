@@ -56,6 +56,8 @@ class Branch:
 
 def distinct(branches: Sequence[Branch]) -> None:
     """Refuse two branches of one name: guides and edits find a prediction by it."""
+    if odd := [branch for branch in branches if not isinstance(branch, Branch)]:
+        raise SfumatoError(f"positives = {odd[0]!r:.60}: is no Branch")
     names = ["mixture", *(branch.name for branch in branches)]
     for k, name in enumerate(names):
         if name in names[:k]:

@@ -21,8 +21,9 @@ from sfumato.core.lazy import torch
 from sfumato.core.loop import Loop
 from sfumato.core.mixture import Branch, distinct, one_mixture
 from sfumato.core.noise import Noise
+from sfumato.core.parts import check_parts, tell
 from sfumato.core.plan import calls as planned
-from sfumato.core.ranges import PICTURES, SEEDS, STEPS, Range, real, whole, words
+from sfumato.core.ranges import COUNT, PICTURES, SEEDS, STEPS, Range, real, whole, words
 from sfumato.core.solvers import Solver, solver
 from sfumato.core.source import Source
 from sfumato.core.spaces import IDENTITY, Space
@@ -83,22 +84,20 @@ class Process:
 
     def __post_init__(self) -> None:
         """Numbers of numpy and torch become Python's; what cannot run is refused at once."""
+        check_parts(self)
         keep = partial(object.__setattr__, self)
         keep("n", whole(self.n, "n", PICTURES))
         # 0: a side that the run's size will set, as an upsampler's
-        sizes = (whole(side, f"shape[{k}]", Range(ge=0)) for k, side in enumerate(self.shape))
-        keep("shape", tuple(sizes))
+        keep("shape", tuple(whole(v, f"shape[{k}]", COUNT) for k, v in enumerate(self.shape)))
         for name, value, allowed in (
             ("n_steps", self.n_steps, STEPS),
-            ("label", self.label, Range(ge=0)),
+            ("label", self.label, COUNT),
             ("stages", self.stages, Range(ge=1)),
             ("rows_max", self.rows_max, Range(ge=1)),
         ):
             if value is not None:
                 keep(name, whole(value, "steps" if name == "n_steps" else name, allowed))
-        words(self.prompt, "prompt")
-        words(self.negative, "negative")
-        keep("prompts", tuple(words(text, "prompts") for text in self.prompts))
+        keep("prompts", tuple(self.prompts))
         if self.prompts and len(self.prompts) != self.n:
             raise SfumatoError(f"prompts: {len(self.prompts)} for n = {self.n}; give one a picture")
         keep("spacing", declared(self.spacing))
@@ -294,8 +293,7 @@ class Process:
                     trace.clear()  # of an attempt that was given up
                 else:
                     trace.append(step.scalars)
-                if progress is not None:
-                    progress(step)
+                tell(progress, step)
             pixels = None if x is None else loop.run.decode(x)
             if self.source is None:
                 return pixels

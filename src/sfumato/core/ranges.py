@@ -46,6 +46,7 @@ class Range:
 
 SEEDS = Range(-(1 << 63), (1 << 63) - 1)
 PICTURES = Range(1, 4096)
+COUNT = Range(ge=0)
 STEPS = Range(1, 10_000)
 TIME = Range(0, 1)
 LENGTH = 10_000

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from typing import Protocol
 
 from sfumato.core.errors import SfumatoError, quoted
+from sfumato.core.ranges import Range, real, whole
 
 TINY = 1e-12  # the smallest time that is not 0
 
@@ -90,7 +91,10 @@ class Table:
     @classmethod
     def from_betas(cls, betas: Sequence[float]) -> Table:
         """alpha_bar = cumulative product of 1 - beta."""
-        return cls(tuple(accumulate((1 - b for b in betas), lambda a, b: a * b)))
+        if not isinstance(betas, Iterable) or isinstance(betas, str | bytes):
+            raise SfumatoError(f"betas = {betas!r:.60}: give numbers")
+        rest = (1 - real(beta, "beta", Range()) for beta in betas)
+        return cls(tuple(accumulate(rest, lambda a, b: a * b)))
 
     @property
     def steps(self) -> int:
@@ -318,6 +322,7 @@ SCHEDULES: dict[str, Callable[[int], Table]] = {
 
 def named(name: str, steps: int = 1000) -> Table:
     """The table that checkpoints call by this name."""
-    if name not in SCHEDULES:
-        raise SfumatoError(f"schedule {quoted(name)}: unknown; known are {', '.join(SCHEDULES)}")
-    return SCHEDULES[name](steps)
+    if not isinstance(name, str) or name not in SCHEDULES:
+        known = ", ".join(SCHEDULES)
+        raise SfumatoError(f"schedule {quoted(str(name))}: unknown; known are {known}")
+    return SCHEDULES[name](whole(steps, "schedule: steps", Range(1, 1_000_000)))

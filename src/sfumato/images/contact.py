@@ -43,6 +43,8 @@ def sheet(
     for name, value in (("images", images), ("captions", captions), ("rows", rows)):
         if isinstance(value, str | bytes) or not (value is None or isinstance(value, Sequence)):
             raise SfumatoError(f"sheet: {name} {value!r:.60}: give a list")
+    if not isinstance(title, str | None):
+        raise SfumatoError(f"sheet: title {title!r:.60}: give a text")
     columns = None if columns is None else whole(columns, "sheet: columns", Range())
     cell = None if cell is None else whole(cell, "sheet: cell", Range())
     if not images:

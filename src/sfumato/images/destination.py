@@ -202,6 +202,8 @@ def check_file(path: Path) -> None:
     """Raise SfumatoError unless a new file, of any kind, can be written there."""
     if path.is_dir():
         raise SfumatoError(f"{path}: is a folder; give a file name")
+    if path.exists() and not path.is_file():
+        raise SfumatoError(f"{path}: is a device or a pipe; give a file name")
     _ready(path.parent, str(path), makes=False)
 
 

@@ -9,13 +9,15 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from sfumato.core.errors import SfumatoError, quoted
-from sfumato.core.ranges import Range, real
+from sfumato.core.ranges import Range, real, whole
 from sfumato.measure.axis import Axis
 from sfumato.measure.curve import Curve, Point
 from sfumato.measure.faithful import MEASURES, Reference
 from sfumato.methods import described, find
 from sfumato.metrics.kernel import interval
 from sfumato.models.cascade import base_of
+
+BATCH, PROBES = Range(1, 1000), Range(0, 100)
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,14 @@ def auto(
     at the upper one the guide has least to say. between: another range. Runs the base alone,
     `probes` + 2 times `seeds` pictures. The curve is kept under SFUMATO_HOME/curves.
     """
+    if not isinstance(name, str):
+        raise SfumatoError(f"auto: {name!r:.60}: give METHOD.FIELD")
+    if not callable(say):
+        raise SfumatoError(f"auto: say {say!r:.60}: give a function of a line")
+    seeds, probes = whole(seeds, "auto: seeds", BATCH), whole(probes, "auto: probes", PROBES)
+    target = None if target is None else real(target, "auto: target", Range())
     method, _, field = name.rpartition(".")
-    low, high = between or search_range(method, field)
+    low, high = search_range(method, field) if between is None else _ends(between)
     if measure not in MEASURES:
         raise SfumatoError(f"auto: no measure {quoted(measure)}; there are {', '.join(MEASURES)}")
     base = base_of(process).based(stages=1, n=seeds)
@@ -95,6 +103,15 @@ def auto(
     curve = Curve(name, model.asked(base, seed).id, _sorted(points), value, rule)
     curve.keep()
     return SearchResult(value, curve, measure, goal)
+
+
+def _ends(between: Any) -> tuple[float, float]:
+    """Two rising numbers."""
+    pair = between if isinstance(between, tuple | list) and len(between) == 2 else (0, 0)
+    low, high = (real(end, "auto: between", Range()) for end in pair)
+    if low >= high:
+        raise SfumatoError(f"auto: between {between!r:.60}: give two numbers, the lower one first")
+    return low, high
 
 
 def search_range(method: str, field: str) -> tuple[float, float]:

@@ -205,7 +205,12 @@ def _claim(folder: Path, parent: Recipe, axis_: Axis, prompts: Sequence[str], mo
     """Make the folder this sweep's, or go on with it; another sweep's is refused."""
     data = _held(parent, axis_, prompts, model)
     hold(folder, documents.parse_data(Held, data, "sweep"), _written(data))
-    (folder / "pictures").mkdir(exist_ok=True)
+    try:
+        (folder / PICTURES).mkdir(exist_ok=True)
+    except OSError as error:
+        raise SfumatoError(
+            f"{folder}: cannot be made ({error.strerror}); free some space"
+        ) from None
     if not (folder / RECIPE).exists():
         write_whole(folder / RECIPE, parent.to_json(indent=1).encode())
 
@@ -215,7 +220,12 @@ def hold(folder: Path, mine: Held, text: bytes) -> None:
     file = folder / HELD
     if not file.exists():
         check_file(file)
-        write_new(file, text)
+        try:
+            write_new(file, text)
+        except OSError as error:
+            raise SfumatoError(
+                f"{file}: could not be written ({error.strerror}); free some space"
+            ) from None
     kept = documents.read_json(Held, file)
     if kept != mine:
         what = next(

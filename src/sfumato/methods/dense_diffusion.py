@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from sfumato.core.context import Call, Run
 from sfumato.core.denoiser import Cond
+from sfumato.core.errors import SfumatoError
 from sfumato.core.idle import Needs
 from sfumato.core.lazy import torch
 from sfumato.core.mixture import Branch
@@ -48,6 +49,12 @@ class DenseDiffusion(Method):
     pixels: Annotated[float, knob("how hard pixels are drawn together", ge=0, le=100)] = 0.3
     until: Annotated[float, knob("part of the run in which it acts", ge=0, le=1)] = 0.3
     apart: Annotated[bool, knob("read each region's words by themselves too")] = True
+
+    def __post_init__(self) -> None:
+        if self.layout is not None and all(region.colour is None for region in self.regions):
+            raise SfumatoError(
+                f"{self.id}: layout does nothing, since no region has a colour of it; leave it out"
+            )
 
     def __call__(self, process: Process) -> Process:
         return process.add(taps=(self,)) if self.regions else process

@@ -14,11 +14,14 @@ from torch import Tensor
 from sfumato.core.composition import name_of
 from sfumato.core.context import Run, Step
 from sfumato.core.denoiser import Cond, traits
+from sfumato.core.errors import SfumatoError
 from sfumato.core.frame import Frame
 from sfumato.core.loop import Loop
 from sfumato.core.noise import Noise
+from sfumato.core.parts import tell
 from sfumato.core.plan import calls as planned
 from sfumato.core.process import Composable, Process
+from sfumato.core.solvers import solver
 from sfumato.core.source import Source
 from sfumato.models.result import Result
 
@@ -41,6 +44,7 @@ class Cascade:
         base, upsamplers = self.base | method, self.upsamplers
         if getattr(method, "stages", "base") == "all":
             upsamplers = tuple(process | method for process in upsamplers)
+        refuse_idle_base(base)
         return Cascade(base, upsamplers[: base.stages - 1])  # a method may need fewer
 
     def without(self, name: str) -> Cascade:
@@ -68,7 +72,9 @@ class Cascade:
 
     def based(self, **values: Any) -> Cascade:
         """The same methods on a base with other fields: n, n_steps, prompt, size, ..."""
-        return Cascade(self.base.based(**values), self.upsamplers)
+        base = self.base.based(**values)
+        refuse_idle_base(base)
+        return Cascade(base, self.upsamplers)
 
     @property
     def methods(self) -> tuple[Composable, ...]:
@@ -80,7 +86,7 @@ class Cascade:
         with torch.no_grad():
             base = self.base.plan()
             run, counts = base.run, [planned(base)]
-            if not run.untouched or upsamples(run.process):
+            if not run.untouched or upsamples(run.process.start):
                 low = run.decode(torch.zeros(1, device=run.device).expand(run.n, *run.shape))
                 for process in self.needed_upsamplers(run.frame):
                     loop = self.stage_process(process, run, low).plan()
@@ -155,8 +161,7 @@ class Cascade:
                         trace.clear()  # of an attempt that was given up
                     else:
                         trace.append(step.scalars)
-                if progress is not None:
-                    progress(step)
+                tell(progress, step)
             calls = [loop.calls for loop in walk.loops]
             calls += [0] * (1 + len(self.upsamplers) - len(calls))
             result: Result = self.source.finish(walk.pixels, walk.loops[0].run, trace, calls)
@@ -181,7 +186,7 @@ class Walk:
         base = self.loops[0]
         if not base.run.untouched:
             yield from self._run_loop(base, x, detach)
-        elif upsamples(base.run.process):
+        elif upsamples(base.run.process.start):
             self.pixels = base.run.decode(base.first())
         else:
             return
@@ -206,12 +211,51 @@ def max_rows(rows_max: int | None, shape: tuple[int, ...], device: Any) -> int |
 
 def base_of(process: Process | Cascade) -> Process:
     """The process itself, or of a cascade its base."""
+    if not isinstance(process, Process | Cascade):
+        raise SfumatoError(f"process {process!r:.60}: is none; give model.process(...)")
     return process.base if isinstance(process, Cascade) else process
 
 
-def upsamples(base: Process) -> bool:
-    """Whether the upsamplers run although the base does not (the start says `upsamples`)."""
-    return bool(getattr(base.start, "upsamples", False))
+def upsamples(start: Any) -> bool:
+    """Whether the upsamplers run although the base does not, as a start says."""
+    return bool(getattr(start, "upsamples", False))
+
+
+BASES_OWN = {"negative": "negative", "label": "label", "n_steps": "steps", "solver": "solver",
+             "spacing": "spacing", "size": "size"}  # fmt: skip
+"""Fields that act in the base alone, and what a caller names them."""
+
+
+def refuse_idle_base(base: Process) -> None:
+    """Refuse what acts in a base that does not run; what the card says anyway may stay, since
+    recipes record all of it."""
+    if not upsamples(base.start) or base.source is None:
+        return
+    unsaid: dict[str, Any] = {**dict.fromkeys(BASES_OWN), "negative": ""}
+    given = base.base or base
+    card = base.source.complete(replace(given, **unsaid))
+    idle = [
+        f"{name} = {getattr(given, field)!r:.60}"
+        for field, name in BASES_OWN.items()
+        if getattr(given, field) != unsaid[field] and _value(given, field) != _value(card, field)
+    ]
+    idle += [
+        name_of(method)
+        for method in base.methods
+        if method is not base.start
+        and getattr(method, "stages", "all") == "base"
+        and method not in card.methods
+    ]
+    if idle:
+        raise SfumatoError(
+            f"{name_of(base.start)}: leaves the base out, where {idle[0]} acts; leave that out too"
+        )
+
+
+def _value(process: Process, field: str) -> Any:
+    """A field, a solver as what it is."""
+    value = getattr(process, field)
+    return solver(value) if field == "solver" and value is not None else value
 
 
 def quantise(pixels: Tensor) -> Tensor:

@@ -139,6 +139,10 @@ def own_control(model: Model, file: Path) -> OwnControl:
         )
     if not isinstance(base, UNet):
         raise SfumatoError(f"{file.name}: is for a network of our own, not for {model.name}'s")
+    if first.shape[1] not in (1, 3):
+        raise SfumatoError(
+            f"{file.name}: reads hints of {first.shape[1]} channels; give one of 1 or of 3"
+        )
     network = Control(base.config, first.shape[1])
     fit_weights(network, weights, file.name, f"the network of {model.name}")
     network.cast(base.dtype).to(model.choice.device)

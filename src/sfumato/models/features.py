@@ -65,9 +65,10 @@ def features_of(model: Model, name: str | None) -> Features | None:
     if file is None or file == "model":
         return denoiser_features(model)
     path = Path(file).expanduser()
-    cached = model.memo.get(("vgg19", str(path)))
+    key = ("vgg19", *pipeline.stamped(str(path)))
+    cached = model.memo.get(key)
     if cached is None:
-        cached = model.memo["vgg19", str(path)] = vgg19(path, model.choice.device)
+        cached = model.memo[key] = vgg19(path, model.choice.device)
     features: Features = cached
     return features
 

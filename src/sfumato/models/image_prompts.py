@@ -149,7 +149,12 @@ def _own(
     embedding = seen.nothing().shape[-1]
     proj = weights.get("image_proj.proj.weight")
     norm = weights.get("image_proj.norm.weight")
-    if proj is None or norm is None or "ip_adapter.0.kv.weight" not in weights:
+    if (
+        proj is None
+        or norm is None
+        or not (proj.ndim and norm.ndim)
+        or "ip_adapter.0.kv.weight" not in weights
+    ):
         raise SfumatoError(
             f"{origin.name}: is for Stable Diffusion's networks, not for {model.name}; train one "
             'for it (tuner "ip_adapter")'

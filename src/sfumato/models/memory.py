@@ -83,7 +83,7 @@ def needs(
     """What a run holds at once, moment by moment; networks are looked at if more than enough."""
     n, stride = process.n, process.space.stride
     networks = stages(process, frame, shape)
-    runs = networks if times != (0.0,) else networks[1:] if upsamples(process) else []
+    runs = networks if times != (0.0,) else networks[1:] if upsamples(process.start) else []
     for stage in runs:
         rows = stage.at_once
         if stage is networks[0]:

@@ -45,6 +45,7 @@ from sfumato.models.devices import Choice
 from sfumato.models.features import features_of
 from sfumato.models.files.adapter_folders import is_adapter
 from sfumato.models.files.hashes import digest_of
+from sfumato.models.files.pipeline import stamped
 from sfumato.models.files.schedulers import Scheduler
 from sfumato.models.files.spans import Reader, Spans
 from sfumato.models.framing import planned_frame
@@ -152,7 +153,7 @@ class Model:
 
     def vision(self, name: str | None = None) -> Vision | None:
         """A vision transformer from a folder or org/name, else the model's CLIP's image side."""
-        return self._memoise(("vision", name), lambda: vision_of(self, name))
+        return self._memoise(("vision", *stamped(name)), lambda: vision_of(self, name))
 
     def classifier(self) -> Classifier | None:
         return self._memoise(("classifier",), lambda: classifier_of(self))
@@ -162,15 +163,15 @@ class Model:
 
     def rating(self, name: str | None = None) -> Rating | None:
         """A file's linear head on a CLIP; with no name that of SFUMATO_HOME."""
-        return self._memoise(("rating", name), lambda: rating_of(self, name))
+        return self._memoise(("rating", *stamped(name)), lambda: rating_of(self, name))
 
     def control(self, name: str) -> Control:
         """A ControlNet or T2I adapter for the base."""
-        return self._memoise(("control", name), lambda: control_of(self, name))
+        return self._memoise(("control", *stamped(name)), lambda: control_of(self, name))
 
     def image_prompt(self, name: str, encoder: str | None = None) -> ImagePrompt:
         """An adapter that reads pictures as prompts."""
-        key = ("image prompt", name, encoder)
+        key = ("image prompt", *stamped(name), *stamped(encoder))
         return self._memoise(key, lambda: image_prompt_of(self, name, encoder))
 
     def decoder(self, which: Literal["full", "tiny"] = "full") -> Decoder | None:
@@ -189,7 +190,8 @@ class Model:
         chosen = name or self.card.adapter_of(prompt)
         if chosen is None:
             return None
-        return self._memoise(("second", chosen), lambda: (self.plain or self)._load_second(chosen))
+        key = ("second", *stamped(chosen))
+        return self._memoise(key, lambda: (self.plain or self)._load_second(chosen))
 
     def _load_second(self, name: str) -> Model:
         """By the name of an adapter, or of a model whose states are of the same kind."""
@@ -228,9 +230,11 @@ class Model:
         adapters = [dict(adapter) for adapter in self.adapters]
         return {"weights": self.weights, "adapters": adapters, "dtype": self.choice.dtype}
 
-    def _memoise(self, key: tuple[str | None, ...], load: Callable[[], T]) -> T:
-        """What `load` gives, kept for as long as the model."""
+    def _memoise(self, key: tuple[Any, ...], load: Callable[[], T]) -> T:
+        """What `load` gives, kept for as long as the model, or until its file changes."""
         if key not in self.memo:
+            for old in [k for k in self.memo if k[:2] == key[:2]]:
+                del self.memo[old]
             self.memo[key] = load()
         value: T = self.memo[key]
         return value
@@ -271,6 +275,8 @@ class Model:
         self, texts: Sequence[str], label: int | None = None, beside: Sequence[str] = ()
     ) -> Cond:
         """Tokens or vectors of prompts, or class labels; one row each."""
+        if isinstance(texts, str | bytes) or not all(isinstance(text, str) for text in texts):
+            raise SfumatoError(f"texts {texts!r:.60}: give a list of texts")
         tensors = dict(self.text(texts, beside)) if self.text else {}
         classes = traits(self.denoiser.network).num_classes
         tensors |= labels(label, len(texts), classes, self.name)

@@ -18,7 +18,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
 from sfumato.documents import parse_data
 from sfumato.methods import Method, from_data
-from sfumato.models.cascade import Cascade
+from sfumato.models.cascade import Cascade, base_of, upsamples
 from sfumato.models.files import hub
 from sfumato.models.files.hashes import digest_of
 from sfumato.models.loaders.library import folder_of, load
@@ -106,6 +106,8 @@ def compose(
         methods = [from_data(entry, "recipe", bool(recipe.run)) for entry in recipe.methods]
     if not other_times:
         recipe, methods = _as_ran(recipe, methods)
+    if recipe.run and any(upsamples(method) for method in methods):
+        recipe, methods = _baseless(recipe, methods)
     process = model.process(
         recipe.prompt,
         negative=recipe.negative,
@@ -120,7 +122,19 @@ def compose(
     with inputs_from(recipe, folders, inputs):
         for method in methods:
             process = process | method
+    base = base_of(process)
+    if recipe.run and base.size is not None and base.place.shape is not None:
+        process = process.based(size=None)  # up to 0.2.0 a tensor silenced it
     return process
+
+
+def _baseless(recipe: Recipe, methods: list[Method]) -> tuple[Recipe, list[Method]]:
+    """A run that left its base out, without what acts there: up to 0.2.0 it was taken."""
+    acted = [m for m in methods if upsamples(m) or m.stages == "all"]
+    without = replace(
+        recipe, negative="", label=None, steps=None, solver=None, spacing=None, size=None
+    )
+    return without, acted
 
 
 def _as_ran(recipe: Recipe, methods: list[Method]) -> tuple[Recipe, list[Method]]:

@@ -16,7 +16,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import keyed
 from sfumato.models.files import vocabularies
 from sfumato.models.prompts import Prompts
-from sfumato.train import origin, warm_start
+from sfumato.train import checkpoint, origin, warm_start
 from sfumato.train.config import Config
 from sfumato.train.data import store
 from sfumato.train.data.captions import Wording
@@ -50,15 +50,20 @@ class Batches:
         until there is a checkpoint that was trained with it."""
         file, concepts = self._folder / origin.TOKENIZER, self.composer.store.concepts
         if not (file.exists() and (file.parent / origin.CHECKPOINT).exists()):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            part = file.with_suffix(f".{os.getpid()}.part")
             model = self.config.model
             if model.tokenizer:
                 words = warm_start.tokenizer_of(model.tokenizer)
-                warm_start.extended(words, concepts, model.vocabulary).save(str(part))
+                made = warm_start.extended(words, concepts, model.vocabulary)
             else:
-                warm_start.tokenizer(concepts, model.vocabulary).save(str(part))
-            part.replace(file)
+                made = warm_start.tokenizer(concepts, model.vocabulary)
+            part = file.with_suffix(f".{os.getpid()}.part")  # of each process of a run
+            try:
+                with checkpoint.writing(file):
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    part.write_bytes(made.to_str(pretty=True).encode())
+                    part.replace(file)
+            finally:
+                part.unlink(missing_ok=True)
         return file
 
     def digests(self, words: bool = False) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import field
@@ -44,18 +45,34 @@ def put(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) ->
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """Where to write the file; it takes the other's place when it is whole."""
+    """Where to write the file; it takes the other's place when it is whole. Its folder is made."""
     temporary = path.with_name(f".{path.name}.part")
     try:
-        yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+    except SfumatoError:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """While active, what the disk refuses is an error that names the file or folder."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        if isinstance(error, shutil.Error):  # of a folder's files, each with its reason
+            first: object = error.args[0][0][-1]
+        else:
+            first = error
+        reason = getattr(first, "strerror", None) or f"{first!s:.200}"
         raise SfumatoError(
-            f"{path}: could not be written ({error}); what was there is kept, free some space and "
+            f"{path}: could not be written ({reason}); what was there is kept, free some space and "
             "give the same command again"
         ) from None
 
@@ -116,7 +133,6 @@ def write_shards(
             used = 0
         shards[-1][name] = tensor.detach().cpu().contiguous()
         used += size
-    folder.mkdir(parents=True, exist_ok=True)
     names = [f"{stem}-{k + 1}-of-{len(shards)}.safetensors" for k in range(len(shards))]
     for name, shard in zip(names, shards, strict=True):
         put(folder / name, shard, {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from sfumato import documents
 from sfumato.core.errors import SfumatoError
-from sfumato.core.idle import Needs, idle, needs_of, refuse_idle
+from sfumato.core.idle import Needs, idle, needs_of, refuse_idle, unread
 from sfumato.core.schedule import SCHEDULES
 from sfumato.train import subject_tuners
 from sfumato.train.data.captions import Wording
@@ -49,6 +49,7 @@ the recipe's, and not a model's that stays as it is."""
 LEVELS = Needs("tuner=diffusion,classifier,contrastive")
 DIFFUSION = Needs("tuner=diffusion")
 SUBJECT = Needs(f"tuner={','.join(subject_tuners.SUBJECT)}")
+ADAPTED = Needs("tuner=diffusion,dreambooth,sine,custom_diffusion")
 WORD = Needs("tuner=custom_diffusion,textual_inversion,p_plus")
 DREAMBOOTH = Needs("tuner=dreambooth")
 CLASSED = Needs(f"tuner={','.join(subject_tuners.CLASSED)}")
@@ -110,11 +111,14 @@ class DataPart:
 class AdapterPart:
     """Train a low-rank adapter instead of the weights; rank 0: the weights."""
 
-    rank: Annotated[int, Field(ge=0, le=4096)] = 0
-    alpha: Annotated[Positive, Needs("rank>0")] = 8.0
-    targets: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)] = (
-        "attention",
-    )
+    rank: Annotated[int, Field(ge=0, le=4096), ADAPTED] = 0
+    alpha: Annotated[Positive, ADAPTED, Needs("rank>0")] = 8.0
+    targets: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...],
+        Field(min_length=1),
+        ADAPTED,
+        Needs("rank>0"),
+    ] = ("attention",)
 
 
 @part
@@ -138,16 +142,18 @@ class SubjectPart:
     pictures: str = ""
     noun: Annotated[str, Field(max_length=200)] = ""
     name: FileName = ""
-    wording: Annotated[str, AfterValidator(_wording)] = "a {}"
-    prior: Annotated[float, Field(ge=0, le=1000)] = 1.0
-    class_pictures: Annotated[int, Field(ge=1, le=100_000)] = 100
-    class_folder: str = ""
+    wording: Annotated[str, AfterValidator(_wording), CLASSED] = "a {}"
+    prior: Annotated[float, Field(ge=0, le=1000), CLASSED] = 1.0
+    class_pictures: Annotated[
+        int, Field(ge=1, le=100_000), CLASSED, Needs("prior>0", "!class_folder")
+    ] = 100
+    class_folder: Annotated[str, CLASSED, Needs("prior>0")] = ""
     convention: Annotated[Convention, CLASSED, Needs("prior>0")] = "sum"
     weigh_prior: Annotated[bool, CLASSED, Needs("prior>0")] = True
     text: Annotated[bool, DREAMBOOTH] = False
     vectors: Annotated[int, Field(ge=1, le=64), WORD] = 1
-    drop: Share = 0.1
-    checkpoint: bool = False
+    drop: Annotated[Share, CLASSED] = 0.1
+    checkpoint: Annotated[bool, CLASSED] = False
     upsampler: Annotated[bool, DREAMBOOTH] = False
     crop: Annotated[Side, Needs("upsampler")] = 64
     low_noise: Annotated[float, Field(ge=0, le=10), Needs("upsampler")] = 1e-3
@@ -197,6 +203,9 @@ class RunPart:
 TUNERS = tuple(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent / "tuners")]))
 TABLES = ("model", "data", "objective", "adapter", "subject", "optim", "run")
 """Tables with fields that do nothing beside others."""
+CARRIED = ("subject.class_pictures", "subject.class_folder", "adapter.rank", "adapter.targets")
+"""Of those fields the ones that recipes and runs of up to 0.2.0 have all the same: they are said,
+and not refused."""
 
 
 @part
@@ -226,10 +235,10 @@ class Config:
     @model_validator(mode="after")
     def _fitting(self) -> Config:
         """What no field can say alone."""
-        if self.tuner in TUNERS:  # what another one reads is not known here
+        if self.tuner in TUNERS:
             refuse_idle("", idle(self, needs_of(Config)))
-            for name, table in ((n, getattr(self, n)) for n in TABLES):
-                refuse_idle(name, idle(table, needs_of(type(table)), self))
+        for name, table in self._of_tables(idle).items():
+            refuse_idle(name, {f: n for f, n in table.items() if f"{name}.{f}" not in CARRIED})
         if self.mix.pair + self.mix.small > 1:
             raise ValueError(
                 f"mix.pair {self.mix.pair:g} and mix.small {self.mix.small:g}: are more than 1 "
@@ -252,6 +261,22 @@ class Config:
                 f"{self.data.crop} must be multiples of it"
             )
         return self
+
+    def _of_tables(self, look: Callable[..., dict[str, str]]) -> dict[str, dict[str, str]]:
+        """Table -> its fields that do nothing and what they need."""
+        if self.tuner not in TUNERS:  # what another one reads is not known here
+            return {}
+        tables = ((name, getattr(self, name)) for name in TABLES)
+        return {name: look(table, needs_of(type(table)), self) for name, table in tables}
+
+    def unread(self) -> list[str]:
+        """Fields by their dotted names that do nothing here, whatever they say."""
+        return [f"{name}.{f}" for name, table in self._of_tables(unread).items() for f in table]
+
+    def carried(self) -> list[str]:
+        """What is said of those that say something, as earlier versions wrote it."""
+        given = [f"{name}.{f}" for name, table in self._of_tables(idle).items() for f in table]
+        return [f"{name}: does nothing in this recipe; leave it out" for name in given]
 
     def part_of(self, kind: type[T]) -> T:
         """The tuner's own table as a strict value."""

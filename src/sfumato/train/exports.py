@@ -26,7 +26,6 @@ def write(
     trainable: Trainable, folder: Path, average: Mapping[str, Tensor], note: Mapping[str, Any]
 ) -> tuple[Path, str]:
     """Write what was learned to the folder; where, and a line that says what, counted again."""
-    folder.mkdir(parents=True, exist_ok=True)
     if not trainable.config.adapter.rank:
         return _whole(trainable, folder, average, note)
     if trainable.own:
@@ -104,13 +103,17 @@ def _whole(
         )
     part = target.with_name(".model.part")
     shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(source, part)
-    if trainable.own:
-        _cascade(trainable.nets, part, average, note)
-    else:
-        write_pipeline(trainable.nets, part, average)
-    shutil.rmtree(target, ignore_errors=True)
-    part.replace(target)
+    try:
+        with checkpoint.writing(target):
+            shutil.copytree(source, part)
+            if trainable.own:
+                _cascade(trainable.nets, part, average, note)
+            else:
+                write_pipeline(trainable.nets, part, average)
+            shutil.rmtree(target, ignore_errors=True)
+            part.replace(target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return target, f"{target}: the whole model, {len(average)} weights trained"
 
 

@@ -32,7 +32,8 @@ LEAST = {
 
 def described(kind: type[T], table: Mapping[str, Any], where: str = "model.network") -> T:
     """A table as a network's dataclass: known fields, of their own types, within bounds."""
-    for name, value in table.items():
+    parts = (value for value in table.values() if isinstance(value, Mapping))
+    for name, value in [*table.items(), *(pair for part in parts for pair in part.items())]:
         numbers = value if isinstance(value, list | tuple) else [value]
         if not 1 <= len(numbers) <= 32:
             raise SfumatoError(f"{where}.{name}: has {len(numbers)} entries; give 1 to 32")

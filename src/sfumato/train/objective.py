@@ -75,6 +75,10 @@ class Objective:
         importance: Sequence[float] | None = None,
     ) -> Loss:
         """The loss at given times, one for each row."""
+        if self.vb and not denoiser.learned_range:
+            raise SfumatoError(
+                "objective.vb: weighs a learned variance, and this model has none; leave it out"
+            )
         schedule = denoiser.schedule
         asked = Target(denoiser.kind, denoiser.sigma_data)
         x, target = pose(denoiser, x0, noise, times)

@@ -59,9 +59,14 @@ class Dependencies:
 
 
 def of(config: Config, digests: Mapping[str, str]) -> Dependencies:
-    """What a run of this recipe depends on."""
-    flat = dict(_flat(config, ""))
-    flat.pop("text")
+    """What a run of this recipe depends on; what it does not read is no part of it."""
+    without = ("text", *config.unread())
+    below = tuple(f"{name}." for name in without)
+    flat = {
+        name: value
+        for name, value in _flat(config, "")
+        if name not in without and not name.startswith(below)
+    }
     return Dependencies(flat, dict(digests))
 
 

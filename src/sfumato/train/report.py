@@ -58,7 +58,10 @@ class Log:
             rows = read(self.file) if columns else []
             self._write([*rows, row])
             return
-        with self.file.open("a", newline="", encoding="utf-8") as stream:
+        with (
+            checkpoint.writing(self.file),
+            self.file.open("a", newline="", encoding="utf-8") as stream,
+        ):
             csv.writer(stream).writerow(_cells(row, columns))
 
     def cut(self, step: int) -> None:

@@ -6,6 +6,7 @@ family (text encoders beside). What is learned is written by exports.py.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -20,6 +21,8 @@ from sfumato.nn.unet import UNet
 from sfumato.nn.vdiffusion import VDiffusion
 from sfumato.train.config import Config
 from sfumato.train.objective import check_trainable
+
+log = logging.getLogger("sfumato")
 
 TEXT = ("transformer.", "token_embedding", "positional_embedding", "padding_embedding")
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
@@ -55,7 +58,9 @@ class Trainable:
             assert isinstance(model.text, encoders.Encoders)
             pairs = zip(TEXT_ENCODERS, model.text.encoders, strict=False)
             self.nets |= {name: encoder.network for name, encoder in pairs}
-        if config.subject.checkpoint and not self.own:
+        if config.subject.checkpoint and self.own:
+            log.warning("subject.checkpoint: does nothing with model %s; leave it out", model.name)
+        elif config.subject.checkpoint:
             network.net.enable_gradient_checkpointing()
         self.trained = self._trained() | dict(words or {})
         self._kept: dict[str, Cond] = {}

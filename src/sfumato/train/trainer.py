@@ -63,6 +63,8 @@ class Trainer:
         self.due = True  # the first state too: it is what is left where the first steps go wrong
         partial = origin.of(config, origin.tokenizer(folder))
         origin.going_on(folder, partial, whole=False)  # refused before anything is made
+        for line in config.carried():
+            self.say(line)
         run_folder.make_folder(folder)
         if self.processes.rank == 0 and not self.checkpoint.exists():
             run_folder.clear(folder, config.text)

@@ -13,7 +13,7 @@ from sfumato.cli.remote.server import Server, done
 from sfumato.cli.remote.sweeping import Taken
 from sfumato.cli.remote.teaching import take
 from sfumato.core.errors import SfumatoError
-from sfumato.images.destination import Destination
+from sfumato.images.destination import Destination, check_file
 from sfumato.images.writing import write_safely
 from sfumato.measure.sweep import check_free
 from sfumato.models.result import Result
@@ -52,7 +52,9 @@ def fetched(server: Server, job: Job, output: str | None, as_json: bool) -> None
 def _report(server: Server, job: Job, output: str | None) -> Path:
     """What was measured or planned, as JSON."""
     file = job.results[-1]
-    written = write_safely(Path(output or file.name), server.fetch(job.id, file))
+    target = Path(output or file.name)
+    check_file(target)
+    written = write_safely(target, server.fetch(job.id, file))
     if written.trouble:
         raise SfumatoError(written.trouble)
     return written.path

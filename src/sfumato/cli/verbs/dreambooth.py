@@ -53,6 +53,7 @@ OPTIONS = (
     QUIET,
     DEBUG,
 )
+UNREAD = "not read"
 FIRST = frozenset(
     ("--class", "--name", "--output", "--model", "--steps", "--rank", "--seed", "--resume",
      "--plan")
@@ -118,7 +119,9 @@ def resumed(folder: Path, pictures: str | None, options: dict[str, Any]) -> Conf
     flat = origin.of(config, {}).recipe
     kinds = {"word": "textual_inversion", "per_layer": "p_plus", "eight_bit": "adamw-8bit"}
     kinds |= training_recipe.TUNERS
-    asked = {option: (options[key], flat[name]) for key, (option, name) in FIELDS.items()}
+    asked = {
+        option: (options[key], flat.get(name, UNREAD)) for key, (option, name) in FIELDS.items()
+    }
     own = (
         config.tuner,
         config.tuner.replace("p_plus", "textual_inversion"),

@@ -105,7 +105,11 @@ def acting(value: Mapping[str, Any]) -> dict[str, Any]:
         try:
             solver(left)
         except IdleError as error:
-            del left[error.field]
+            if error.field == "start":  # which an id may say alone
+                left["solver"] = "iplms"
+                left.pop("start", None)
+            else:
+                del left[error.field]
         else:
             return left
 

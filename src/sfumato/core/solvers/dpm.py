@@ -41,7 +41,7 @@ class DPMpp2M:
     eta: Annotated[float, Range(ge=0, le=10)] = 0.0
 
     def __post_init__(self) -> None:
-        fit(self, f"solver {self.id}")
+        fit(self, "solver dpmpp-2m-sde")
 
     @property
     def id(self) -> str:

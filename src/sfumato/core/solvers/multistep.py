@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from sfumato.core.context import Call
 from sfumato.core.denoiser import Prediction
 from sfumato.core.errors import SfumatoError
-from sfumato.core.idle import Needs
+from sfumato.core.idle import IdleError, Needs
 from sfumato.core.lazy import torch
 from sfumato.core.ranges import Range, fit
 from sfumato.core.schedule import FAINTEST, Schedule
@@ -42,7 +42,7 @@ class PLMS:
     step first, which keeps round trips up and down together. of: what is combined; "v" is combined
     and then read as eps at the state, which is what diffusers' PNDM does with networks that predict
     v (with "fork" and "euler" only). faintest: 0 is the published programs' way, which begins at
-    any level with what `start` says.
+    any level with what `start` says. Of order 1 only "fork" and "euler" begin in different ways.
     """
 
     needs: ClassVar[frozenset[str]] = BOTH
@@ -55,6 +55,12 @@ class PLMS:
 
     def __post_init__(self) -> None:
         fit(self, "solver plms")
+        if self.order == 1 and self.start not in ("fork", "euler"):
+            raise IdleError(
+                f"solver {self.id}: start {self.start!r} does nothing at order 1; take iplms, or "
+                "an order of 2 or more",
+                "start",
+            )
         if self.of == "v" and self.start not in ("fork", "euler"):
             raise SfumatoError(f"solver {self.id}: of {self.of!r} must be eps; plms takes v too")
 

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.lazy import torch
+from sfumato.core.ranges import Range, real
 from sfumato.core.source import Source, Span
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Spans = Sequence[Span | None]
+FACTOR = Range(-1000, 1000)
 
 
 def spans_of(method: str, source: Source | None, text: str, beside: Sequence[str]) -> Spans:
@@ -49,9 +51,12 @@ def factors(method: str, weights: str) -> list[tuple[str, float]]:
     for part in filter(None, (part.strip() for part in weights.split(","))):
         word, _, value = part.partition("=")
         try:
-            pairs.append((word.strip(), float(value)))
+            pairs.append((word.strip(), real(float(value), f"{method}: weights {part}", FACTOR)))
         except ValueError:
             raise SfumatoError(f"{method}: weights {part!r}: write WORD=NUMBER") from None
+    names = [word for word, _ in pairs]
+    if twice := next((word for word in names if names.count(word) > 1), None):
+        raise SfumatoError(f"{method}: weights: {twice!r} is there twice; leave one out")
     return pairs
 
 

@@ -40,18 +40,25 @@ def plane_of(tensors: Mapping[str, Tensor], space: str, distance: float, where: 
     """Of a file: SPACE.normal, SPACE.offset, and SPACE.spread, in which distances are given."""
     normal = tensors.get(f"{space}.normal")
     offset, spread = (tensors.get(f"{space}.{name}") for name in ("offset", "spread"))
-    if normal is None or offset is None or spread is None or normal.ndim != 3:
+    numbers = [v for v in (offset, spread) if v is not None and _is_number(v)]
+    if normal is None or normal.ndim != 3 or not normal.is_floating_point() or len(numbers) < 2:
         raise SfumatoError(f"{where}: holds no plane of {space}; tuner boundary makes such a file")
+    offset, spread = numbers
+    normal = normal.float()
     length = float(normal.norm())
     if not length:
         raise SfumatoError(f"{where}: the normal of {space} has no length; make it anew")
     return Plane(normal / length, float(offset) / length, distance * float(spread))
 
 
+def _is_number(value: Tensor) -> bool:
+    return value.numel() == 1 and not value.is_complex()
+
+
 def planes_level(name: str) -> float:
     """The level at which a file's planes were found."""
     level = opened(name)[0].get("t")
-    if level is None or level.numel() != 1 or not 0 < float(level) <= 1:
+    if level is None or not _is_number(level) or not 0 < float(level) <= 1:
         raise SfumatoError(f"{name}: does not say its level; give t_m")
     return float(level)
 

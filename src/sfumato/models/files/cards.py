@@ -260,6 +260,8 @@ class Card(_Part):
     @model_validator(mode="after")
     def _check(self) -> Card:
         network = self.base.network
+        if max(self.native) > self.maximum:
+            raise ValueError(f"native {self.native}: must be at most maximum {self.maximum}")
         if bool(network.xf_width) != (self.base.tokenizer is not None):
             raise ValueError("base.tokenizer: must be given where the network reads text alone")
         if network.low_res or not all(stage.network.low_res for stage in self.upsamplers):

@@ -128,6 +128,10 @@ def check_autoencoder(path: Path, kind: str = "AutoencoderKL") -> None:
         if data.get(key, 3) != 3:
             raise SfumatoError(f"{path}: {key} = {data[key]!r:.40}; only RGB is supported")
     sizes = parse_data(Autoencoder, data, str(path))
+    per_level = ("block_out_channels", "down_block_types", "up_block_types")
+    levels = {len(row) for row in (getattr(sizes, n) for n in per_level) if row is not None}
+    if len(levels) > 1:
+        raise SfumatoError(f"{path}: {', '.join(per_level)} must have as many entries each")
     channels = sizes.latent_channels or 4
     for name in ("latents_mean", "latents_std"):
         values = getattr(sizes, name)

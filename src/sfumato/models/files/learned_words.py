@@ -17,6 +17,19 @@ ENCODER_KEYS = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"), ("
 
 
 def words_of(tensors: Mapping[str, Any], file: Path) -> dict[str, tuple[Tensor, ...]]:
+    """word -> its vectors, as `_named` finds them; refused unless they are finite floats."""
+    words = _named(tensors, file)
+    for name, vectors in words.items():
+        if not name.strip() or not name.isprintable():
+            raise SfumatoError(f"adapter {file.name}: {name!r:.60} is no word")
+        for value in vectors:
+            floats = isinstance(value, Tensor) and value.is_floating_point()
+            if not floats or not bool(torch.isfinite(value.float()).all()):
+                raise SfumatoError(f"adapter {file.name}: {name:.60} is not of finite numbers")
+    return words
+
+
+def _named(tensors: Mapping[str, Any], file: Path) -> dict[str, tuple[Tensor, ...]]:
     """word -> its vectors for each text encoder, (k, width) or for every cross-attention layer
     (layers, k, width); empty where the file is no such."""
     if "string_to_param" in tensors:  # of the web interface, pickled

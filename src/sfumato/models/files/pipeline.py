@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -241,3 +241,16 @@ def encoder(folder: Path, kind: str, choice: Choice, digest: Any) -> Any:
     config = configs.text_encoder_config(folder / "config.json")
     cls, dtype = getattr(transformers, kind), DTYPES[choice.dtype]
     return load_part(cls, folder, dtype, choice.device, digest, config)
+
+
+def stamped(name: str | None) -> tuple[Any, ...]:
+    """A name, and what tells whether its file, or the files of its folder, have changed."""
+    if name is None:
+        return (None,)
+    path = Path(name).expanduser()
+    stamps: list[tuple[Any, ...]] = []
+    with suppress(OSError, ValueError):  # a name that is no path has no stamp
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            status = file.stat()
+            stamps.append((file.name, status.st_size, status.st_mtime_ns, status.st_ino))
+    return (name, tuple(stamps))

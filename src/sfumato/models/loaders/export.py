@@ -8,6 +8,7 @@ import stat
 import tempfile
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from sfumato.core.errors import SfumatoError
@@ -102,9 +103,9 @@ def convert(file: Path, target: Path) -> tuple[Path, int]:
         # clones: safetensors refuses tensors that share memory, which pickles allow
         save_file({k: v.clone().contiguous() for k, v in tensors.items()}, part, {"format": "pt"})
         part.replace(target)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise SfumatoError(f"{target}: could not be written ({reason})") from None
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SfumatoError(f"{target}: could not be written ({reason:.200})") from None
     finally:
         part.unlink(missing_ok=True)
     return target, len(tensors)

@@ -19,6 +19,7 @@ from PIL import Image
 
 from sfumato.core.errors import SfumatoError
 from sfumato.documents import read_json
+from sfumato.train import checkpoint
 from sfumato.train.data.packages import (
     LARGEST,
     SOURCES,
@@ -53,7 +54,8 @@ Say = Callable[[str], None]
 
 def build(target: Path, packages: Path | None = None, say: Say = print) -> None:
     """Write metadata.jsonl, emoji-64.zip and emoji-256.zip into a folder."""
-    target.mkdir(parents=True, exist_ok=True)
+    with checkpoint.writing(target):
+        target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         folder = packages or Path(temporary)
         for source in (WORDS, *SOURCES.values()):
@@ -66,7 +68,7 @@ def build(target: Path, packages: Path | None = None, say: Say = print) -> None:
             drawn[style] = draw(places[style], source, rows, tables)
             say(f"{style}: {len(drawn[style])} pictures")
         pack(target, rows, drawn)
-    (target / "LICENCES").write_text(LICENCES + "\n", encoding="utf-8")
+    checkpoint.put_text(target / "LICENCES", LICENCES + "\n")
 
 
 def draw(
@@ -130,7 +132,7 @@ def pack(
         styles = [style for style in SOURCES if code in drawn[style]]
         if styles:
             lines.append(json.dumps({**row, "styles": styles}, ensure_ascii=False))
-    (target / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    checkpoint.put_text(target / "metadata.jsonl", "\n".join(lines) + "\n")
     _zip(target / f"emoji-{SMALL}.zip", drawn, tuple(SOURCES), SMALL)
     _zip(target / f"emoji-{SIDE}.zip", drawn, LARGE, SIDE)
 
@@ -141,7 +143,10 @@ def _zip(
     styles: Sequence[str],
     side: int,
 ) -> None:
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as packed:
+    with (
+        checkpoint.beside(file) as part,
+        zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as packed,
+    ):
         for style in styles:
             for code, picture in sorted(drawn[style].items()):
                 stream = io.BytesIO()

@@ -127,7 +127,7 @@ def _thing(thing: Thing, wording: Wording, korean: bool, rng: Random) -> str:
     if korean:
         return f"{COLOURS[thing.colour][0]} {label}"
     bare = [word for word in label.split() if word not in COLOUR_WORDS]
-    return " ".join([thing.colour, *(bare or [concept.label.split()[-1]])])
+    return " ".join([thing.colour, *(bare or concept.label.split()[-1:])])
 
 
 def _joined(subject: str, scene: Scene, plain: bool, korean: bool, rng: Random) -> str:

@@ -64,8 +64,16 @@ def fetch(source: Source, folder: Path) -> None:
     if done.returncode or not archive.is_file():
         reason = (done.stderr.strip().splitlines() or ["no archive came"])[-1]
         raise SfumatoError(f"{name}: could not be fetched by npm ({reason})")
-    with tarfile.open(archive) as packed:
-        packed.extractall(place, filter="data")
+    part = folder / f".{source.folder}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        with tarfile.open(archive) as packed:
+            packed.extractall(part, filter="data")
+        part.replace(place)
+    except (OSError, tarfile.TarError) as error:
+        raise SfumatoError(f"{place}: could not be unpacked ({error}); free some space") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def slug(text: str) -> str:

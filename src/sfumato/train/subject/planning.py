@@ -30,6 +30,7 @@ def sentences(config: Config, model: Model) -> list[str]:
             f"pictures: {', '.join(shot.name for shot in shots)}",
             f"training: {subject.vectors} vector(s) of a word{apart}, {optim.steps} steps of "
             f"{optim.batch}, rate {optim.rate:g}",
+            *config.carried(),
         ]
     wanted = class_pictures.wanted_of(config, model)
     missing = [] if wanted is None else wanted.missing()
@@ -43,6 +44,7 @@ def sentences(config: Config, model: Model) -> list[str]:
         f"subject: {phrase!r}; its name is {count} token(s)",
         f"class: {text!r}, {len(missing)} pictures to make",
         f"training: {what}, {optim.steps} steps of {rows} pictures, rate {optim.rate:g}",
+        *config.carried(),
     ]
 
 

@@ -168,7 +168,6 @@ class Asyrp:
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """One file, with the two texts in its header."""
-        folder.mkdir(parents=True, exist_ok=True)
         note = {"source": self.own.source, "target": self.own.target, "training": dict(facts)}
         checkpoint.write(folder / FILE, average, note)
         return folder / FILE

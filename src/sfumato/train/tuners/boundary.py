@@ -184,7 +184,6 @@ class Boundary:
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """One file, with the two words in its header."""
-        folder.mkdir(parents=True, exist_ok=True)
         for name, value in average.items():
             self.weights[name].data.copy_(value)
         note = {"positive": self.own.positive, "negative": self.own.negative}

@@ -102,7 +102,6 @@ class ControlNet:
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """One file in float16, with the kind of its hints in the header."""
-        folder.mkdir(parents=True, exist_ok=True)
         half = {name: tensor.half() for name, tensor in average.items()}
         checkpoint.write(folder / FILE, half, {"hint": self.own.hint, "training": dict(facts)})
         return folder / FILE

@@ -269,7 +269,6 @@ class Diffusion:
         if self.adapter:
             adapter = self.config.adapter
             note = {"alpha": adapter.alpha, "rank": adapter.rank, "training": dict(facts)}
-            folder.mkdir(parents=True, exist_ok=True)
             checkpoint.write(folder / "adapter.safetensors", average, note)
             return folder / "adapter.safetensors"
         full = {**self.net.state_dict(), **average}

@@ -150,7 +150,6 @@ class IPAdapter:
 
     def export(self, folder: Path, average: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """One file in float16."""
-        folder.mkdir(parents=True, exist_ok=True)
         half = {name: tensor.half() for name, tensor in average.items()}
         checkpoint.write(folder / FILE, half, {"training": dict(facts)})
         return folder / FILE
