@@ -24,6 +24,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.server import logs
 from sfumato.server.api.app import create_app
 from sfumato.server.api.head import Protocol
+from sfumato.server.offering import Offering
 from sfumato.server.runner.library import Offer
 from sfumato.server.runner.process import ProcessRunner
 from sfumato.server.runner.protocol import Runner
@@ -46,7 +47,7 @@ class Offered:
     """What runners do tasks with: models by the name of recipes, devices, files of adapters.
 
     fleet: a cluster whose nodes are used in the place of devices. data: the packed set of
-    trainings, None where `sfumato data` puts it.
+    trainings, None where `sfumato data` puts it. weights: what methods may name.
     """
 
     models: Mapping[str, str] = field(default_factory=lambda: {"emoji": "emoji"})
@@ -54,14 +55,13 @@ class Offered:
     adapters: tuple[Path, ...] = ()
     fleet: Fleet | None = None
     data: Path | None = None
+    weights: tuple[Offering, ...] = ()
 
     def runners(self) -> Sequence[Runner]:
+        offer = Offer(self.models, adapters=self.adapters, data=self.data, weights=self.weights)
         if self.fleet is not None:
-            return actors(self.fleet, Offer(self.models, adapters=self.adapters, data=self.data))
-        return [
-            ProcessRunner(device, Offer(self.models, device, self.adapters, data=self.data))
-            for device in self.devices
-        ]
+            return actors(self.fleet, offer)
+        return [ProcessRunner(device, replace(offer, device=device)) for device in self.devices]
 
 
 def read_tokens(path: Path) -> dict[str, str]:

@@ -122,6 +122,7 @@ class States:
 
         self.kept.hub.publish(*await self.kept.surely(write))
         self.kept.queue.close(entry)
+        self.kept.secrets.drop(entry.id)
         if entry.kind is Kind.TRAIN and state is State.DONE:
             await asyncio.to_thread(self.kept.runs.remove, entry.id)
         self.kept.ended(entry.kind, state, time.monotonic() - entry.began if entry.began else 0.0)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, is_dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 from pydantic_core import CoreSchema, core_schema
 
 from sfumato.core.errors import SfumatoError
 
 RECORDED = re.compile("sha256:[0-9a-f]{64}")
+_known: ContextVar[Mapping[str, str]] = ContextVar("sfumato_secrets", default=MappingProxyType({}))
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class SecretText:
         if not isinstance(value, str) or not value:
             raise ValueError("must be a text")
         if RECORDED.fullmatch(value):
-            return cls(value)
+            return cls(value, _known.get().get(value))
         return cls(f"sha256:{sha256(value.encode()).hexdigest()}", value)
 
     @property
@@ -59,6 +64,26 @@ class SecretText:
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
         return {"type": "string", "format": "password"}
+
+
+@contextmanager
+def secrets_known(texts: Mapping[str, str]) -> Iterator[None]:
+    """While active, what is read as one of these digests has its text."""
+    token = _known.set(texts)
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
+def secret_fields(cls: type[Any]) -> list[str]:
+    """Fields of a method that hold secrets."""
+    described: Mapping[str, Any] = cls.__pydantic_fields__
+    return [name for name, one in described.items() if _is_secret(one.annotation)]
+
+
+def _is_secret(annotation: Any) -> bool:
+    return annotation is SecretText or any(map(_is_secret, get_args(annotation)))
 
 
 def secrets_of(method: Any) -> list[str]:

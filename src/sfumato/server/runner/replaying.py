@@ -28,7 +28,8 @@ def replayed(row: requests.Row, inputs: Mapping[str, Path], warm: Warm) -> Any:
         return inputs[digest].read_bytes()
 
     with trained(row.recipe, inputs) as folder:
-        within = Surroundings(warm.open, read, (folder, *warm.folders))
+        folders = (folder, *warm.folders)
+        within = Surroundings(warm.open, read, folders, warm.shelf.finder(inputs))
         return Replay.of(row.recipe, within=within)
 
 

@@ -1,0 +1,87 @@
+"""Shelf: weights that methods may name at a runner, by the names and hashes of recipes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from sfumato.core.errors import SfumatoError
+from sfumato.models.files import hub
+from sfumato.models.files.digests import files_of, weights_digest
+from sfumato.recipe.names import Reference
+from sfumato.recipe.places import Find, called, naming
+from sfumato.server.offering import Offering
+from sfumato.server.runner.protocol import WeightsInfo
+
+
+@dataclass
+class Shelf:
+    """Weights of an offer. Those that a recipe calls by another name have a link of that name here,
+    the same as long as the runner lives, since models keep what was loaded by its path."""
+
+    offerings: Sequence[Offering] = ()
+    links: dict[str, Reference] = field(default_factory=dict)
+
+    @cached_property
+    def folder(self) -> tempfile.TemporaryDirectory[str]:
+        return tempfile.TemporaryDirectory(prefix="sfumato-weights-")
+
+    @cached_property
+    def files(self) -> tuple[WeightsInfo, ...]:
+        """Each with its hash. SfumatoError where one is not there."""
+        return tuple(_info(one) for one in self.offerings)
+
+    def finder(self, inputs: Mapping[str, Path]) -> Find:
+        """Where a recipe's names lead. inputs: files that came with the task, by hash."""
+        by_name = {one.name: one.source for one in self.offerings}
+        by_hash = {
+            info.sha256: one.source for info, one in zip(self.files, self.offerings, strict=True)
+        }
+
+        def find(name: str) -> str | None:
+            reference = Reference.of(name)
+            if reference is None:
+                return by_name.get(name)
+            source = by_hash.get(reference.sha256)
+            if source is None and (file := inputs.get(reference.sha256)) is not None:
+                own = reference.name or f"{reference.sha256}.safetensors"
+                return self._linked(Reference(reference.sha256, own), file)
+            if source is None:
+                raise SfumatoError(f"weights {name:.200}: not offered by this server")
+            if not reference.name or reference.name == Path(source).name:
+                return source
+            place = Path(source) if Path(source).exists() else hub.find(source)
+            return None if place is None else self._linked(reference, place)
+
+        return find
+
+    def _linked(self, reference: Reference, target: Path) -> str:
+        link = Path(self.folder.name) / reference.sha256 / reference.name
+        link.parent.mkdir(exist_ok=True)
+        if not (link.is_symlink() and link.readlink() == target.absolute()):
+            link.unlink(missing_ok=True)
+            link.symlink_to(target.absolute())
+        self.links[str(link)] = reference
+        return str(link)
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """While active, recipes name weights so that they lead here again."""
+        token = naming.set(lambda text: str(self.links.get(text) or called(text)))
+        try:
+            yield
+        finally:
+            naming.reset(token)
+
+
+def _info(one: Offering) -> WeightsInfo:
+    path = Path(one.source) if Path(one.source).exists() else hub.find(one.source)
+    if path is None:
+        hint = f"`sfumato models pull {one.source}`" if hub.is_name(one.source) else "put it there"
+        raise SfumatoError(f"weights {one.source}: not here; {hint}")
+    size = sum(file.stat().st_size for file in files_of(path))
+    return WeightsInfo(one.name, weights_digest(path), size, one.fields)
