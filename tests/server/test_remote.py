@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,17 @@ from PIL import Image
 pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
 
+import torch
+from safetensors.torch import save_file
+
+import sfumato as sf
 from helpers.program import FAST, STROKES, call, fails, home
 from helpers.remote import Program, stub_server
+from sfumato.cli.remote.chosen import Chosen
+from sfumato.cli.remote.sent import check_way
+from sfumato.cli.remote.server import Server
+from sfumato.core.errors import SfumatoError
+from sfumato.methods.stego import Stego
 from sfumato.server.settings import Limits
 
 __all__ = ["home"]
@@ -25,15 +35,21 @@ STROKE = STROKES / "hamburger.png"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    program = Program(tmp_path_factory.mktemp("server"))
+    folder = tmp_path_factory.mktemp("server")
+    network: Any = sf.load("emoji", dtype="float32").denoiser.network
+    shift = torch.ones(network.config.widths[-1], 1, 1)
+    save_file({"shift": shift}, folder / "smile.safetensors")
+    program = Program(folder, "--weights", f"asyrp={folder / 'smile.safetensors'}")
     program.start()
     yield program
     program.stop()
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> None:
-    """A small picture, its mask, a folder of two and a manifest of which a row is wrong."""
+def pictures(tmp_path: Path, server: Program) -> None:
+    """A small picture, its mask, a folder of two, a manifest of which a row is wrong, and weights
+    that the server offers by another name."""
+    shutil.copy(server.folder / "smile.safetensors", "mine.safetensors")
     small = Image.open(STROKE).convert("RGBA").resize((48, 48))
     small.save("small.png")
     Image.linear_gradient("L").resize((48, 48)).point(lambda v: 255 * (v > 128)).save("mask.png")
@@ -69,6 +85,9 @@ VERBS = {
     "generate": ("generate", "red apple", *FAST, "-n", "2", "--sheet", "-o", "out/"),
     "json": ("generate", "red apple", *FAST, "--json", "-o", "out/a.jpg", "--seed", "7"),
     "adapter": ("generate", "red apple", *FAST, "--adapt", "ink drawing=0.5", "-o", "out/a.png"),
+    "weights": ("asyrp", "mine.safetensors", "-p", "rose", *FAST, "-o", "out/a.png"),
+    "secret": ("stego", "--message", "at noon", "--key", "elm", "-p", "rose", *FAST, "--size", "32",
+               "-o", "out/a.png"),
     "sdedit": ("sdedit", "small.png", "-p", "rose", *FAST, "--t0", "0.6", "--embed", "--sheet",
                "-o", "out/a.webp"),
     "inpaint": ("inpaint", "small.png", "--mask", "mask.png", "-p", "rose", *FAST, "-o", "out/"),
@@ -217,7 +236,20 @@ def test_httpx_is_named_where_it_is_missing(app: Any, monkeypatch: pytest.Monkey
     assert "pip install 'sfumato[remote]'" in fails(app, 1, "--server", "http://x", "jobs", "list")
 
 
-def test_a_secret_stays_here(app: Any, server: Program) -> None:
-    words = ("stego", "--message", "at noon", "-p", "rose", *FAST)
-    said = fails(app, 1, "--server", server.url, *words)
-    assert "stego: message is a secret, and no server is sent one; leave --server out" in said
+def test_a_secret_goes_no_way_that_others_read() -> None:
+    """To this machine or by https, and else a line."""
+    for url, private in {
+        "http://127.0.0.1:1": True, "https://far.example": True, "http://far.example": False,
+    }.items():  # fmt: skip
+        server = Server(Chosen(url))
+        with nullcontext() if private else pytest.raises(SfumatoError, match="message is a secret"):
+            check_way(server, [Stego("at noon")])
+
+
+def test_weights_that_are_not_offered_are_refused(app: Any, server: Program) -> None:
+    """By what lies here or by name, in a line, before anything is sent."""
+    Path("other.safetensors").write_bytes(b"x")
+    for name in ("other.safetensors", "gone.safetensors"):
+        said = fails(app, 1, "--server", server.url, "asyrp", name, "-p", "rose", *FAST)
+        assert "not offered by" in said
+        assert "it offers smile.safetensors" in said
