@@ -31,6 +31,7 @@ from helpers.served import (
     until_ended,
 )
 from sfumato.cli.remote.weights import referred
+from sfumato.cli.scaled import shipping
 from sfumato.core.errors import SfumatoError
 from sfumato.methods import to_data
 from sfumato.methods.asyrp import Asyrp
@@ -41,6 +42,7 @@ from sfumato.server.requests import RecipeJob, Row, SweepJob
 from sfumato.server.runner.library import Offer
 from sfumato.server.runner.protocol import Finished, Happening, Made, Ready, Task, WeightsInfo
 from sfumato.server.runner.replaying import replayed
+from sfumato.server.runner.shelf import Shelf
 from sfumato.server.runner.sweeping import cells
 
 A, B = "a" * 64, "b" * 64
@@ -244,6 +246,21 @@ def test_the_program_sends_hashes(tmp_path: Path) -> None:
         referred(server, ControlNet(Image.new("RGB", (8, 8)), other), {})
     own.add(hashlib.sha256(b"other").hexdigest())
     assert referred(server, Asyrp(other), {})["file"].startswith("other.safetensors@sha256:")
+
+
+def test_a_batch_on_a_cluster_takes_its_weights_along(tmp_path: Path) -> None:
+    """Files by their hash, which the nodes' runners find among a task's inputs."""
+    (tmp_path / "mine.safetensors").write_bytes(b"smile")
+    method = Asyrp(tmp_path / "mine.safetensors", also=("org/name",))
+    with shipping({}) as inputs:
+        entry = to_data(method)
+    sha256 = hashlib.sha256(b"smile").hexdigest()
+    assert (entry["file"], entry["also"]) == (f"mine.safetensors@sha256:{sha256}", ["org/name"])
+    assert inputs == {sha256: tmp_path / "mine.safetensors"}
+    shelf = Shelf()
+    link = Path(shelf.finder(inputs)(entry["file"]) or "")
+    assert (link.name, link.read_bytes()) == ("mine.safetensors", b"smile")
+    assert to_data(method)["file"] == "mine.safetensors"
 
 
 def test_without_a_server_a_hash_is_refused() -> None:

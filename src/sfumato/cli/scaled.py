@@ -19,9 +19,11 @@ from sfumato.images.decode import identify
 from sfumato.images.texts import texts_of
 from sfumato.models.batch import Job, Row
 from sfumato.models.cascade import base_of
+from sfumato.models.files.digests import weights_digest
 from sfumato.models.result import Result
 from sfumato.recipe import Recipe
-from sfumato.recipe.places import placed
+from sfumato.recipe.names import Reference
+from sfumato.recipe.places import called, naming_by, placed
 from sfumato.server.requests import RecipeJob
 from sfumato.server.runner.library import Offer, named_models
 from sfumato.server.runner.protocol import Made, Task
@@ -55,6 +57,7 @@ class Batch:
     planned: list[Planned] = field(default_factory=list)
     taken: set[Path] = field(default_factory=set)
     said: set[str] = field(default_factory=set)
+    digests: dict[Path, str] = field(default_factory=dict)
     pool: Pool | None = None
 
     def job(self, row: Row) -> Job:
@@ -84,9 +87,9 @@ class Batch:
         values = self.line.values
         model: Any = base_of(run.process).source
         dtype = {} if values["dtype"] == "auto" else {"dtype": values["dtype"]}
-        recipe = replace(model.asked(run.base, run.seed), parents=run.parents, run=dtype)
+        with shipping(self.digests) as inputs:
+            recipe = replace(model.asked(run.base, run.seed), parents=run.parents, run=dtype)
         job = RecipeJob(recipe=recipe, search=run.searches, target=values["target"])
-        inputs = {}
         for picture in (p for method in run.process.methods for p in images.inputs_of(method)):
             inputs[picture.sha256] = self.folder / picture.sha256
             inputs[picture.sha256].write_bytes(picture.data)
@@ -112,6 +115,25 @@ class Batch:
         if not pictures or pictures[0].recipe is None:
             raise SfumatoError("no picture came back; is the same version on all nodes?")
         return Result(pictures, pictures[0].recipe)
+
+
+@contextmanager
+def shipping(digests: dict[Path, str]) -> Iterator[dict[str, Path]]:
+    """While active, recipes name weights that are files of this machine by their hash; the files
+    by it. Nodes have folders and what is the hub's under their names. digests: known already."""
+    files: dict[str, Path] = {}
+
+    def named(text: str) -> str:
+        path = Path(text).expanduser()
+        if not path.is_file():
+            return called(text)
+        if path not in digests:
+            digests[path] = weights_digest(path)
+        files[digests[path]] = path
+        return str(Reference(digests[path], path.name))
+
+    with naming_by(named):
+        yield files
 
 
 def adapters(recipe: Recipe, typed: Sequence[Path], source: str | None) -> Mapping[str, Path]:

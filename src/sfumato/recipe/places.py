@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -74,7 +74,17 @@ def nowhere(name: str) -> None:
 offered: ContextVar[Find] = ContextVar("sfumato_offered", default=nowhere)
 """Where weights stand that are known by name or hash whatever folder they are in, as a server's."""
 naming: ContextVar[Callable[[str], str]] = ContextVar("sfumato_naming", default=called)
-"""How a recipe calls weights of a place, where that is to lead there again."""
+"""How a recipe calls the weights that its methods name."""
+
+
+@contextmanager
+def naming_by(name: Callable[[str], str]) -> Iterator[None]:
+    """While active, recipes call weights so, where that is to lead to them again."""
+    token = naming.set(name)
+    try:
+        yield
+    finally:
+        naming.reset(token)
 
 
 def located(name: str) -> str:

@@ -13,7 +13,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.models.files import hub
 from sfumato.models.files.digests import files_of, weights_digest
 from sfumato.recipe.names import Reference
-from sfumato.recipe.places import Find, called, naming
+from sfumato.recipe.places import Find, called, naming_by
 from sfumato.server.offering import Offering
 from sfumato.server.runner.protocol import WeightsInfo
 
@@ -71,11 +71,8 @@ class Shelf:
     @contextmanager
     def named(self) -> Iterator[None]:
         """While active, recipes name weights so that they lead here again."""
-        token = naming.set(lambda text: str(self.links.get(text) or called(text)))
-        try:
+        with naming_by(lambda text: str(self.links.get(text) or called(text))):
             yield
-        finally:
-            naming.reset(token)
 
 
 def _info(one: Offering) -> WeightsInfo:
