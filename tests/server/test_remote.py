@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +13,8 @@ from PIL import Image
 pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
 
-import torch
-from safetensors.torch import save_file
-
-import sfumato as sf
 from helpers.program import FAST, STROKES, call, fails, home
-from helpers.remote import Program, stub_server
-from sfumato.cli.remote.chosen import Chosen
-from sfumato.cli.remote.sent import check_way
-from sfumato.cli.remote.server import Server
-from sfumato.core.errors import SfumatoError
-from sfumato.methods.stego import Stego
+from helpers.remote import Program, both, stub_server
 from sfumato.server.settings import Limits
 
 __all__ = ["home"]
@@ -35,21 +24,15 @@ STROKE = STROKES / "hamburger.png"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    folder = tmp_path_factory.mktemp("server")
-    network: Any = sf.load("emoji", dtype="float32").denoiser.network
-    shift = torch.ones(network.config.widths[-1], 1, 1)
-    save_file({"shift": shift}, folder / "smile.safetensors")
-    program = Program(folder, "--weights", f"asyrp={folder / 'smile.safetensors'}")
+    program = Program(tmp_path_factory.mktemp("server"))
     program.start()
     yield program
     program.stop()
 
 
 @pytest.fixture
-def pictures(tmp_path: Path, server: Program) -> None:
-    """A small picture, its mask, a folder of two, a manifest of which a row is wrong, and weights
-    that the server offers by another name."""
-    shutil.copy(server.folder / "smile.safetensors", "mine.safetensors")
+def pictures(tmp_path: Path) -> None:
+    """A small picture, its mask, a folder of two and a manifest of which a row is wrong."""
     small = Image.open(STROKE).convert("RGBA").resize((48, 48))
     small.save("small.png")
     Image.linear_gradient("L").resize((48, 48)).point(lambda v: 255 * (v > 128)).save("mask.png")
@@ -59,35 +42,10 @@ def pictures(tmp_path: Path, server: Program) -> None:
     Path("rows.csv").write_text("prompt,seed\nrose,1\nleaf,wrong\nred apple,2\nrose,1\n")
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    names = (file for file in sorted(folder.rglob("*")) if file.is_file())
-    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in names}
-
-
-def both(app: Any, server: Program, *words: str) -> Any:
-    """Run here and there, each in a folder of its own, and compare all that is left and said."""
-    made = []
-    for place, before in (("here", ()), ("there", ("--server", server.url))):
-        shutil.rmtree("out", ignore_errors=True)
-        Path("out").mkdir()
-        done = call(app, *before, *words)
-        shutil.move("out", place)
-        made.append((done.exit_code, done.stdout, done.stderr, files(Path(place))))
-        shutil.rmtree(place)
-    here, there = made
-    assert there[:3] == here[:3]
-    assert list(there[3]) == list(here[3])
-    assert not [name for name in here[3] if here[3][name] != there[3][name]]
-    return here
-
-
 VERBS = {
     "generate": ("generate", "red apple", *FAST, "-n", "2", "--sheet", "-o", "out/"),
     "json": ("generate", "red apple", *FAST, "--json", "-o", "out/a.jpg", "--seed", "7"),
     "adapter": ("generate", "red apple", *FAST, "--adapt", "ink drawing=0.5", "-o", "out/a.png"),
-    "weights": ("asyrp", "mine.safetensors", "-p", "rose", *FAST, "-o", "out/a.png"),
-    "secret": ("stego", "--message", "at noon", "--key", "elm", "-p", "rose", *FAST, "--size", "32",
-               "-o", "out/a.png"),
     "sdedit": ("sdedit", "small.png", "-p", "rose", *FAST, "--t0", "0.6", "--embed", "--sheet",
                "-o", "out/a.webp"),
     "inpaint": ("inpaint", "small.png", "--mask", "mask.png", "-p", "rose", *FAST, "-o", "out/"),
@@ -234,22 +192,3 @@ def test_refusals_are_a_line(app: Any, server: Program, tmp_path: Path) -> None:
 def test_httpx_is_named_where_it_is_missing(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "httpx", None)
     assert "pip install 'sfumato[remote]'" in fails(app, 1, "--server", "http://x", "jobs", "list")
-
-
-def test_a_secret_goes_no_way_that_others_read() -> None:
-    """To this machine or by https, and else a line."""
-    for url, private in {
-        "http://127.0.0.1:1": True, "https://far.example": True, "http://far.example": False,
-    }.items():  # fmt: skip
-        server = Server(Chosen(url))
-        with nullcontext() if private else pytest.raises(SfumatoError, match="message is a secret"):
-            check_way(server, [Stego("at noon")])
-
-
-def test_weights_that_are_not_offered_are_refused(app: Any, server: Program) -> None:
-    """By what lies here or by name, in a line, before anything is sent."""
-    Path("other.safetensors").write_bytes(b"x")
-    for name in ("other.safetensors", "gone.safetensors"):
-        said = fails(app, 1, "--server", server.url, "asyrp", name, "-p", "rose", *FAST)
-        assert "not offered by" in said
-        assert "it offers smile.safetensors" in said
