@@ -131,6 +131,8 @@ async def test_recipes_name_weights_by_name_or_hash(tmp_path: Path) -> None:
         client_of(service, tokens["mine"]) as mine,
         client_of(service, tokens["theirs"]) as theirs,
     ):
+        adapter = {"file": "grin.safetensors", "sha256": A, "scale": 1.0}
+        assert (await mine.post("/v1/jobs", json=recipe_job(adapters=[adapter]))).status_code == 202
         id = await submitted(mine, recipe_job(prompt="leave"))
         own = (await until_ended(mine, id))["results"][0]["sha256"]
         named = f"own.safetensors@sha256:{own}"
@@ -212,6 +214,27 @@ def test_a_runner_makes_what_a_run_here_makes(
         replayed(RecipeJob(recipe=cell.recipe), {B: weights}, warm)
     with pytest.raises(SfumatoError, match="not offered by this server"):
         replayed(RecipeJob(recipe=cell.recipe), {}, warm)
+
+
+def test_an_adapter_is_known_by_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whatever name a client has it."""
+    model: Any = sf.load("emoji", dtype="float32")
+    card = model.folder / model.card.adapters["ink drawing"]
+    ink = tmp_path / "offered" / "ink.safetensors"
+    ink.parent.mkdir()
+    ink.write_bytes(card.read_bytes())
+    (tmp_path / "mine.safetensors").write_bytes(card.read_bytes())
+    sha256 = hashlib.sha256(card.read_bytes()).hexdigest()
+    monkeypatch.setenv("SFUMATO_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    fields: Any = {"steps": 1, "stages": 1, "adapters": [
+        {"file": "mine.safetensors", "sha256": sha256, "scale": 0.5}]}  # fmt: skip
+    there = Offer({"emoji": "emoji"}, "cpu", (ink,), weights=offerings([], [ink]))()
+    told: list[Happening] = []
+    there.perform(task_of(3, "rose", **fields), told.append)
+    assert isinstance(told[-1], Finished), told[-1]
+    here = sf.run(Recipe.from_data(recipe_job(3, "rose", **fields)["recipe"])).images[0]
+    assert here.encode("PNG") in [one.data for one in told if isinstance(one, Made)]
 
 
 def test_the_program_sends_hashes(tmp_path: Path) -> None:

@@ -87,9 +87,10 @@ class Admission:
                 f"{field}.n",
             )
         self._size(recipe, field)
-        offered, own = {*model.adapters, *model.adapters.values()}, self._trained(client, recipe)
+        names, own = {*model.adapters, *model.adapters.values()}, self._trained(client, recipe)
+        known = {*own, *(one.sha256 for one in self.offered().files)}
         for adapter in recipe.adapters:
-            if adapter["file"] not in offered and adapter["sha256"] not in own:
+            if adapter["file"] not in names and adapter["sha256"] not in known:
                 raise RefusedError(
                     f"adapter {adapter['file']!r:.80}: not offered by this server",
                     f"{field}.adapters",

@@ -35,27 +35,32 @@ class Shelf:
         """Each with its hash. SfumatoError where one is not there."""
         return tuple(_info(one) for one in self.offerings)
 
+    @cached_property
+    def sources(self) -> dict[str, str]:
+        """By hash."""
+        pairs = zip(self.files, self.offerings, strict=True)
+        return {info.sha256: one.source for info, one in pairs}
+
+    @property
+    def places(self) -> dict[str, Path]:
+        """Where each lies, by its hash."""
+        return {sha256: path_of(source) for sha256, source in self.sources.items()}
+
     def finder(self, inputs: Mapping[str, Path]) -> Find:
         """Where a recipe's names lead. inputs: files that came with the task, by hash."""
         by_name = {one.name: one.source for one in self.offerings}
-        by_hash = {
-            info.sha256: one.source for info, one in zip(self.files, self.offerings, strict=True)
-        }
 
         def find(name: str) -> str | None:
             reference = Reference.of(name)
             if reference is None:
                 return by_name.get(name)
-            source = by_hash.get(reference.sha256)
-            if source is None and (file := inputs.get(reference.sha256)) is not None:
-                own = reference.name or f"{reference.sha256}.safetensors"
-                return self._linked(Reference(reference.sha256, own), file)
-            if source is None:
+            if (source := self.sources.get(reference.sha256)) is not None:
+                same = reference.name in ("", Path(source).name)
+                return source if same else self._linked(reference, path_of(source))
+            if (file := inputs.get(reference.sha256)) is None:
                 raise SfumatoError(f"weights {name:.200}: not offered by this server")
-            if not reference.name or reference.name == Path(source).name:
-                return source
-            place = Path(source) if Path(source).exists() else hub.find(source)
-            return None if place is None else self._linked(reference, place)
+            own = reference.name or f"{reference.sha256}.safetensors"
+            return self._linked(Reference(reference.sha256, own), file)
 
         return find
 
@@ -75,10 +80,16 @@ class Shelf:
             yield
 
 
-def _info(one: Offering) -> WeightsInfo:
-    path = Path(one.source) if Path(one.source).exists() else hub.find(one.source)
+def path_of(source: str) -> Path:
+    """Where an offering lies. SfumatoError where it does not."""
+    path = Path(source) if Path(source).exists() else hub.find(source)
     if path is None:
-        hint = f"`sfumato models pull {one.source}`" if hub.is_name(one.source) else "put it there"
-        raise SfumatoError(f"weights {one.source}: not here; {hint}")
+        hint = f"`sfumato models pull {source}`" if hub.is_name(source) else "put it there"
+        raise SfumatoError(f"weights {source}: not here; {hint}")
+    return path
+
+
+def _info(one: Offering) -> WeightsInfo:
+    path = path_of(one.source)
     size = sum(file.stat().st_size for file in files_of(path))
     return WeightsInfo(one.name, weights_digest(path), size, one.fields)
