@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -88,10 +89,25 @@ def serve(settings: Settings, address: Address, offered: Offered, *, resume: boo
     for file in (address.certfile, address.keyfile):
         if file is not None and not Path(file).is_file():
             raise SfumatoError(f"{file}: no such file; check the path")
+    if address.certfile is not None:
+        check_certificate(address.certfile, address.keyfile)
     with logs.json_lines(quiet):
         listening = bound(address)
         server = Server(settings, offered.runners, resume)
         asyncio.run(_serve(server, address, listening, None if quiet else welcome or Welcome()))
+
+
+def check_certificate(certfile: str, keyfile: str | None) -> None:
+    """Before anything else begins, as uvicorn reads them last; a key's password nobody can type."""
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certfile, keyfile, password=lambda: b"")
+    except (ssl.SSLError, OSError, ValueError) as error:
+        why = getattr(error, "reason", None) or str(error)
+        raise SfumatoError(
+            f"--certfile {certfile}, --keyfile {keyfile}: cannot be used ({why:.80}); give a "
+            "certificate and its own key as PEM, the key without a password"
+        ) from None
 
 
 def bound(address: Address) -> socket.socket:
