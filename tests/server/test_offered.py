@@ -275,7 +275,7 @@ def test_a_batch_on_a_cluster_takes_its_weights_along(tmp_path: Path) -> None:
     """Files by their hash, which the nodes' runners find among a task's inputs."""
     (tmp_path / "mine.safetensors").write_bytes(b"smile")
     method = Asyrp(tmp_path / "mine.safetensors", also=("org/name",))
-    with shipping({}) as inputs:
+    with shipping() as inputs:
         entry = to_data(method)
     sha256 = hashlib.sha256(b"smile").hexdigest()
     assert (entry["file"], entry["also"]) == (f"mine.safetensors@sha256:{sha256}", ["org/name"])

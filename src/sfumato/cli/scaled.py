@@ -57,7 +57,6 @@ class Batch:
     planned: list[Planned] = field(default_factory=list)
     taken: set[Path] = field(default_factory=set)
     said: set[str] = field(default_factory=set)
-    digests: dict[Path, str] = field(default_factory=dict)
     pool: Pool | None = None
 
     def job(self, row: Row) -> Job:
@@ -87,7 +86,7 @@ class Batch:
         values = self.line.values
         model: Any = base_of(run.process).source
         dtype = {} if values["dtype"] == "auto" else {"dtype": values["dtype"]}
-        with shipping(self.digests) as inputs:
+        with shipping() as inputs:
             recipe = replace(model.asked(run.base, run.seed), parents=run.parents, run=dtype)
         job = RecipeJob(recipe=recipe, search=run.searches, target=values["target"])
         for picture in (p for method in run.process.methods for p in images.inputs_of(method)):
@@ -118,19 +117,18 @@ class Batch:
 
 
 @contextmanager
-def shipping(digests: dict[Path, str]) -> Iterator[dict[str, Path]]:
+def shipping() -> Iterator[dict[str, Path]]:
     """While active, recipes name weights that are files of this machine by their hash; the files
-    by it. Nodes have folders and what is the hub's under their names. digests: known already."""
+    by it. Nodes have folders and what is the hub's under their names."""
     files: dict[str, Path] = {}
 
     def named(text: str) -> str:
         path = Path(text).expanduser()
         if not path.is_file():
             return called(text)
-        if path not in digests:
-            digests[path] = weights_digest(path)
-        files[digests[path]] = path
-        return str(Reference(digests[path], path.name))
+        sha256 = weights_digest(path)
+        files[sha256] = path
+        return str(Reference(sha256, path.name))
 
     with naming_by(named):
         yield files

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from sfumato.core.errors import SfumatoError
-from sfumato.models.files.pipeline import file_digest, files_digest, weight_files
+from sfumato.models.files.pipeline import files_digest, weight_files
 from sfumato.recipe.names import WEIGHTS
 
 
@@ -26,5 +27,11 @@ def files_of(path: Path) -> list[Path]:
 
 def weights_digest(path: Path) -> str:
     """sha256 of a file; of a folder, that of its files' hashes, as runs record it."""
-    files = files_of(path)
-    return file_digest(files[0]) if path.is_file() else files_digest(files)
+    files = [(file, file.stat()) for file in files_of(path)]
+    return _digest(tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in files))
+
+
+@lru_cache(maxsize=256)
+def _digest(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Read once as long as sizes and times stay, as a batch asks for each row."""
+    return files_digest([file for file, _, _ in files])
