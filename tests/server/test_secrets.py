@@ -25,6 +25,9 @@ from helpers.served import (
     task_of,
     until_ended,
 )
+from sfumato.methods import from_data, to_data
+from sfumato.methods.common.secret import secret_texts, secrets_known
+from sfumato.methods.stego import Stego
 from sfumato.server.requests import JobRequest
 from sfumato.server.runner.library import Offer
 from sfumato.server.runner.protocol import Failed, Finished, Happening, Made
@@ -134,6 +137,14 @@ async def test_what_is_no_text_is_refused_and_not_shown(tmp_path: Path) -> None:
         assert one == two
         other = recipe_job(7, methods=[{"method": "stego", "message": "another"}])
         assert (await client.post("/v1/jobs", json=other, headers=headers)).status_code == 409
+
+
+def test_a_batch_on_a_cluster_takes_them_beside_its_recipes() -> None:
+    method = Stego(MESSAGE, key=KEY)
+    assert secret_texts(method) == DIGESTS
+    assert not secret_texts(from_data(to_data(method)))
+    with secrets_known(DIGESTS):
+        assert from_data(to_data(method)).key.text("key") == KEY
 
 
 def test_the_runner_hides_what_it_was_told() -> None:

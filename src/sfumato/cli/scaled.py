@@ -17,6 +17,7 @@ from sfumato.cli.rows import CommandLine
 from sfumato.core.errors import SfumatoError
 from sfumato.images.decode import identify
 from sfumato.images.texts import texts_of
+from sfumato.methods.common.secret import secret_texts
 from sfumato.models.batch import Job, Row
 from sfumato.models.cascade import base_of
 from sfumato.models.files.digests import weights_digest
@@ -100,7 +101,11 @@ class Batch:
             self.fleet.weights[recipe.model] = model.weights
             self.pool = Pool(runners(self.fleet, Offer({recipe.model: where})))
             self.stack.enter_context(self.pool)
-        return self.pool.submit(Task(f"row-{k}", 1, job.model_dump_json(), inputs))
+        secrets: dict[str, str] = {}
+        for method in run.process.methods:
+            secrets |= secret_texts(method)
+        row = Task(f"row-{k}", 1, job.model_dump_json(), inputs, secrets=secrets)
+        return self.pool.submit(row)
 
     def _made(self, one: Planned) -> Result:
         if one.made is None:

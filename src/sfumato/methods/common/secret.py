@@ -95,6 +95,12 @@ def secrets_of(method: Any) -> list[str]:
     ]
 
 
+def secret_texts(method: Any) -> dict[str, str]:
+    """The texts of these, by their digests."""
+    held = [getattr(method, name) for name in secrets_of(method)]
+    return {secret.digest: secret.text(method.id) for secret in held}
+
+
 # How a method's field reads: `key: Secret`. Type checkers see Any, since the field takes a text.
 if TYPE_CHECKING:
     Secret: TypeAlias = Any
