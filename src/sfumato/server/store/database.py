@@ -35,7 +35,7 @@ COMPANY, PATIENCE = 4.0, 0.01
 commit takes of late, and at most so many seconds."""
 WRITER_WAITS, READER_WAITS = 5.0, 0.5  # seconds for another program's lock
 APART = 128  # groups between checkpoints, which are made beside the writer
-PATIENT = 32  # groups that the writer's own part of one waits for a moment without writes
+LATE = 32  # groups after which the writer's part of one waits no more for a moment without writes
 LONGEST_LOG = 8000  # pages of the log at which the writer makes one itself, as the other is behind
 CHECKED = 64 << 20  # bytes up to which a database is checked whole when it is opened
 
@@ -136,7 +136,7 @@ class Database:
             self._commit([item for item in group if item is not None])
             self.room.make()
             late += self.folded.is_set()
-            if late and (self.waiting.empty() or late > PATIENT):
+            if late and (self.waiting.empty() or late > LATE):
                 self.folded.clear()
                 late = 0
                 _checkpoint(self.writer)
