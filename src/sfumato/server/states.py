@@ -99,6 +99,7 @@ class States:
             return
         entry.state, entry.runner = state, None
         self.kept.queue.drop(entry)
+        self.kept.secrets.drop(entry.id)
         made = await self.kept.seen(lambda: reading.files_of(self.kept.db, entry.id))
         event, progress = self._ending(entry, state, error, made), entry.progress
         parent = self.kept.queue.open.get(entry.parent or "")
@@ -122,7 +123,6 @@ class States:
 
         self.kept.hub.publish(*await self.kept.surely(write))
         self.kept.queue.close(entry)
-        self.kept.secrets.drop(entry.id)
         if entry.kind is Kind.TRAIN and state is State.DONE:
             await asyncio.to_thread(self.kept.runs.remove, entry.id)
         self.kept.ended(entry.kind, state, time.monotonic() - entry.began if entry.began else 0.0)
