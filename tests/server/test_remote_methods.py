@@ -42,7 +42,7 @@ VERBS = {
     "prompt_to_prompt": ("-p", "red apple", "--edited", "green apple", "-n", "2"),
     "rf_inversion": ("small.png", "-p", "rose"),
     "sdg": ("--image", "small.png", "-p", "rose"),
-    "sine": ("ink drawing", "a drawing", "-p", "rose"),
+    "sine": ("castle", "a drawing", "-p", "rose"),
     "stego": ("--message", "at noon", "--key", "elm", "-p", "rose", "--size", "32"),
     "flow_edit": ("small.png", "-p", "red cat", "--model", "pipeline", "--size", "32"),
 }
@@ -67,7 +67,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
             ImagePrompt.beside(network, model.clip().text(["a"]).shape[-1]), 2
         ).state_dict(),
     }  # fmt: skip
-    words = ["--model", "emoji", "--model", str(folder / "pipeline")]
+    ink = folder / "ink.safetensors"
+    shutil.copy(model.folder / model.card.adapters["ink drawing"], ink)
+    words = ["--model", "emoji", "--model", str(folder / "pipeline"), "--adapter", str(ink)]
     for name in WEIGHTS:
         file = folder / f"the-{name}.safetensors"
         save_file({key: value.contiguous() for key, value in own[name].items()}, file)
@@ -82,6 +84,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
 def inputs(server: Program) -> None:
     Image.open(STROKES / "hamburger.png").convert("RGBA").resize((48, 48)).save("small.png")
     (Path.cwd() / "pipeline").symlink_to(server.folder / "pipeline")
+    Path("castle").mkdir()
+    shutil.copy(server.folder / "ink.safetensors", "castle/adapter.safetensors")
     for name in WEIGHTS:
         shutil.copy(server.folder / f"the-{name}.safetensors", f"{name}.safetensors")
 

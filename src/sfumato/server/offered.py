@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from sfumato import methods
 from sfumato.methods import Method
 from sfumato.methods.common.kinds import DENOISER, WORDS
 from sfumato.methods.common.named import weights_fields
-from sfumato.recipe.names import Reference
+from sfumato.recipe.names import WEIGHTS, Reference
 from sfumato.server.runner.protocol import ModelInfo, WeightsInfo
 
 
@@ -60,6 +61,5 @@ class Catalogue:
 def own_weights(value: str) -> Reference | None:
     """What may be a file of a client's own training: no name that would be read as another kind."""
     reference = Reference.of(value)
-    if reference is None or (reference.name and not reference.name.endswith(".safetensors")):
-        return None
-    return reference
+    kind = "" if reference is None else PurePath(reference.name).suffix.lower()
+    return None if kind in WEIGHTS and kind != ".safetensors" else reference

@@ -13,6 +13,7 @@ from sfumato.methods import Method, to_data
 from sfumato.methods.common.kinds import DENOISER, WORDS
 from sfumato.methods.common.named import weights_fields
 from sfumato.models.files import hub
+from sfumato.models.files.adapter_places import is_adapter, only_file
 from sfumato.models.files.digests import weights_digest
 from sfumato.recipe.names import Reference
 
@@ -42,10 +43,11 @@ class Names:
     def __init__(self, server: Server, field: str, format: str, recorded: Recorded) -> None:
         self.server, self.field, self.recorded = server, field, recorded
         self.files = [one for one in server.weights if field in one.fields]
-        self.models = [*server.models] if format == DENOISER else []
+        self.adapters = format == DENOISER
+        self.models = [*server.models] if self.adapters else []
         adapters = {name for model in server.models.values() for name in model.adapters}
         self.known = {one.name for one in self.files} | {*self.models}
-        self.known |= adapters if format == DENOISER else set()
+        self.known |= adapters if self.adapters else set()
 
     def told(self, value: str) -> str:
         if value in WORDS or Reference.of(value) is not None:
@@ -53,16 +55,22 @@ class Names:
         path, name = place(value)
         if path is None:
             return self._named(value)
+        if self.adapters and path.is_dir() and is_adapter(path):
+            path = only_file(path)
         sha256 = weights_digest(path)
         for one in self.files:
             if one.sha256 == sha256:
-                return name if name == one.name else str(Reference(sha256, path.name))
+                return name if name == one.name else self._by_hash(sha256, name, path)
         own = path.suffix == ".safetensors" and path.is_file()
         if own and self.server.has(sha256):  # of a training there
-            return str(Reference(sha256, path.name))
+            return self._by_hash(sha256, name, path)
         if name in self.models:
             return name
         raise self._missing(f"{quoted(name)} (sha256 {sha256[:12]}…)")
+
+    def _by_hash(self, sha256: str, name: str, path: Path) -> str:
+        """name: what a run here would record, if that is no org/name."""
+        return str(Reference(sha256, path.name if "/" in name else name))
 
     def _named(self, value: str) -> str:
         """Of what does not lie here."""

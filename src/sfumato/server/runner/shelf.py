@@ -11,8 +11,9 @@ from pathlib import Path
 
 from sfumato.core.errors import SfumatoError
 from sfumato.models.files import hub
+from sfumato.models.files.adapter_places import FILES
 from sfumato.models.files.digests import files_of, weights_digest
-from sfumato.recipe.names import Reference
+from sfumato.recipe.names import WEIGHTS, Reference
 from sfumato.recipe.places import Find, called, naming_by
 from sfumato.server.offering import Offering
 from sfumato.server.runner.protocol import WeightsInfo
@@ -65,13 +66,16 @@ class Shelf:
         return find
 
     def _linked(self, reference: Reference, target: Path) -> str:
-        link = Path(self.folder.name) / reference.sha256 / reference.name
-        link.parent.mkdir(exist_ok=True)
+        """A link of the reference's name; a folder that holds one, where the name is a folder's."""
+        named = link = Path(self.folder.name) / reference.sha256 / reference.name
+        if target.is_file() and named.suffix.lower() not in WEIGHTS:
+            link = named / FILES[0]
+        link.parent.mkdir(parents=True, exist_ok=True)
         if not (link.is_symlink() and link.readlink() == target.absolute()):
             link.unlink(missing_ok=True)
             link.symlink_to(target.absolute())
-        self.links[str(link)] = reference
-        return str(link)
+        self.links[str(named)] = reference
+        return str(named)
 
     @contextmanager
     def named(self) -> Iterator[None]:
