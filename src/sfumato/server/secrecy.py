@@ -62,7 +62,7 @@ def _row(row: R, texts: Texts) -> R:
     return row.model_copy(update={"recipe": replace(row.recipe, methods=entries)})
 
 
-def _entry(entry: Mapping[str, Any], texts: Texts) -> Mapping[str, Any]:
+def _entry(entry: Mapping[str, Any], texts: Texts) -> dict[str, Any]:
     cls = methods.registry().get(str(entry.get("method")))
     secret = {} if cls is None else {n: entry[n] for n in secret_fields(cls) if entry.get(n)}
     told = {}

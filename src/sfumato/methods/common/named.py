@@ -21,9 +21,14 @@ class WeightsField:
     required: bool
 
 
-@cache
 def weights_fields(cls: type[Method]) -> Mapping[str, WeightsField]:
     """A method's fields that name weights."""
+    kind: Any = cls
+    return _fields(kind)
+
+
+@cache
+def _fields(cls: Any) -> Mapping[str, WeightsField]:
     formats = {name: _format(one.metadata, one.annotation) for name, one in described(cls).items()}
     return {
         name: WeightsField(format, described(cls)[name].is_required())
