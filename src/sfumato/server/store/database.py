@@ -2,9 +2,8 @@
 
 Every write is a function of a connection. The writer takes all that wait, gives each a savepoint,
 and commits them together: one sync of the disk serves many. Those for which nobody waits do so a
-little, so that fewer syncs are at work when somebody does. Checkpoints of the write-ahead log are
-made by a thread of their own, so that no commit waits for their syncs; the writer adds the few
-pages that came meanwhile, and then writes the log from its beginning, over blocks that it has.
+little, so that fewer syncs are at work when somebody does. Checkpoints of the
+write-ahead log are made by a thread of their own, so that no commit waits for their two syncs.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from typing import Any, TypeVar
 
 from sfumato.core.errors import SfumatoError
 from sfumato.server.store.gallery import folded
-from sfumato.server.store.room import Room
 from sfumato.server.store.schema import migrate
 from sfumato.server.store.trouble import StoreError, trouble
 
@@ -35,8 +33,7 @@ COMPANY, PATIENCE = 4.0, 0.01
 commit takes of late, and at most so many seconds."""
 CACHE = 512  # KiB of pages that a connection keeps; the system keeps the file's anyway
 WRITER_WAITS, READER_WAITS = 5.0, 0.5  # seconds for another program's lock
-APART = 128  # groups between checkpoints, which are made beside the writer
-LATE = 32  # groups after which the writer's part of one waits no more for a moment without writes
+APART = 32  # groups between checkpoints, which are made beside the writer
 LONGEST_LOG = 8000  # pages of the log at which the writer makes one itself, as the other is behind
 CHECKED = 64 << 20  # bytes up to which a database is checked whole when it is opened
 
@@ -75,9 +72,6 @@ class Database:
         except sqlite3.Error as error:
             raise SfumatoError(f"{self.path}: {trouble(error)}") from None
         self.takes = 0.0
-        self.room = Room(self.path.with_name(f"{FILE}-wal"))
-        self.room.make()
-        self.folded = threading.Event()
         self.waiting: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self._write_all, name="sfumato-writer", daemon=True)
         self.thread.start()
@@ -128,7 +122,7 @@ class Database:
         self.writer.close()
 
     def _write_all(self) -> None:
-        ended, groups, late = False, 0, 0
+        ended, groups = False, 0
         while not ended:
             groups += 1
             if groups % APART == 0:
@@ -136,12 +130,6 @@ class Database:
             group = self._gathered()
             ended = None in group
             self._commit([item for item in group if item is not None])
-            self.room.make()
-            late += self.folded.is_set()
-            if late and (self.waiting.empty() or late > LATE):
-                self.folded.clear()
-                late = 0
-                _checkpoint(self.writer)
 
     def _gathered(self) -> list[Waiting | None]:
         """What waits, in its order, once somebody waits for any of it or its patience is over."""
@@ -159,8 +147,8 @@ class Database:
 
     def _checkpoint_all(self) -> None:
         while self.due.get():
-            _checkpoint(self.checkpointer)
-            self.folded.set()
+            with suppress(sqlite3.Error):  # the disk's trouble, which the writer says
+                self.checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def _commit(self, group: list[Waiting]) -> None:
         """All of a group in one transaction; what one of them raises is its alone."""
@@ -198,12 +186,6 @@ class Database:
             return None, failed
         self.writer.execute("RELEASE one")
         return result, None
-
-
-def _checkpoint(connection: sqlite3.Connection) -> None:
-    """Pages of the log into the database, as far as nobody reads or writes there."""
-    with suppress(sqlite3.Error):  # the disk's trouble, which the writer says
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def _settle(future: asyncio.Future[Any], result: Any, failed: BaseException | None) -> None:
