@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from typing import Any
 import httpx
 import torch
 
+from helpers.program import call
 from helpers.served import StubRunner, listening, served
 
 
@@ -107,6 +109,28 @@ class Wire:
 
     def close(self) -> None:
         self.listening.close()
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    names = (file for file in sorted(folder.rglob("*")) if file.is_file())
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in names}
+
+
+def both(app: Any, server: Program, *words: str) -> Any:
+    """Run here and there, each in a folder of its own, and compare all that is left and said."""
+    made = []
+    for place, before in (("here", ()), ("there", ("--server", server.url))):
+        shutil.rmtree("out", ignore_errors=True)
+        Path("out").mkdir()
+        done = call(app, *before, *words)
+        shutil.move("out", place)
+        made.append((done.exit_code, done.stdout, done.stderr, files(Path(place))))
+        shutil.rmtree(place)
+    here, there = made
+    assert there[:3] == here[:3]
+    assert list(there[3]) == list(here[3])
+    assert not [name for name in here[3] if here[3][name] != there[3][name]]
+    return here
 
 
 def start(*words: str) -> subprocess.Popen[str]:

@@ -1,4 +1,7 @@
-"""A server with a runner that needs no network, as a process of its own: FOLDER PORT PAUSE."""
+"""A server with a runner that needs no network, as a process of its own.
+
+FOLDER PORT PAUSE, and of its TLS CERTIFICATE KEY.
+"""
 
 from __future__ import annotations
 
@@ -20,5 +23,7 @@ class Stubs(serving.Offered):
 
 
 if __name__ == "__main__":
-    settings = Settings(Path(sys.argv[1]), floor=0, drain=5)
-    serving.serve(settings, Address(port=int(sys.argv[2])), Stubs())
+    certificate, key = sys.argv[4:] or (None, None)
+    settings = Settings(Path(sys.argv[1]), floor=0, drain=5, secure=certificate is not None)
+    address = Address(port=int(sys.argv[2]), certfile=certificate, keyfile=key)
+    serving.serve(settings, address, Stubs())

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -37,16 +39,18 @@ def free_port() -> int:
 
 
 @contextmanager
-def program(folder: Path, port: int, pause: float = 0.0) -> Iterator[Any]:
-    """The server in a process of its own, and a client of it."""
-    words = [sys.executable, "-m", "helpers.stub_server", str(folder), str(port), str(pause)]
+def program(folder: Path, port: int, pause: float = 0.0, *tls: str) -> Iterator[Any]:
+    """The server in a process of its own, and a client of it. tls: certificate and key."""
+    words = [sys.executable, "-m", "helpers.stub_server", str(folder), str(port), str(pause), *tls]
+    url = f"http{'s' if tls else ''}://127.0.0.1:{port}"
+    known = ssl.create_default_context(cafile=tls[0]) if tls else True
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
     log = folder.with_name("log")  # a pipe that nobody reads holds up who writes much
     with log.open("a") as errors, subprocess.Popen(
         words, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
     ) as process:  # fmt: skip
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+            with httpx.Client(base_url=url, timeout=20, verify=known) as client:
                 client.process = process  # type: ignore[attr-defined]
                 reached(client, process, log)
                 yield client
@@ -67,10 +71,12 @@ def reached(client: httpx.Client, process: Any, log: Path) -> None:
 
 
 def ended(client: httpx.Client, ids: list[str]) -> dict[str, Any]:
-    """All jobs, once they have ended."""
+    """All jobs, once they have ended; asked for together, as a client may ask so often a second."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
-        jobs = {id: client.get(f"/v1/jobs/{id}").json() for id in ids}
+        listed = client.get("/v1/jobs", params={"limit": 200}).json()["jobs"]
+        jobs = {job["id"]: job for job in listed if job["id"] in ids}
+        assert len(jobs) == len(ids)
         if all(job["state"] not in ("queued", "running") for job in jobs.values()):
             return jobs
         time.sleep(0.1)
@@ -197,6 +203,30 @@ def fails_not(app: Any, *words: str) -> None:
 def test_what_cannot_be_served_is_one_line(app: Any, words: tuple[str, ...], said: str) -> None:
     """Before a model is loaded."""
     assert said in fails(app, 1, "serve", *words)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl not installed")
+def test_a_server_of_its_own_certificate(tmp_path: Path, app: Any) -> None:
+    """A job over https, its events as they come; files that are no such pair are a line."""
+    pairs = []
+    for name in ("one", "two"):
+        key, certificate = str(tmp_path / f"{name}.key"), str(tmp_path / f"{name}.pem")
+        subject = ("-nodes", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1")
+        kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
+        words = ["openssl", "req", "-x509", *kind, *subject, "-keyout", key, "-out", certificate]
+        subprocess.run(words, check=True, capture_output=True)
+        pairs.append((certificate, key))
+    with program(tmp_path / "f", free_port(), 0.0, *pairs[0]) as client:
+        id = client.post("/v1/jobs", json=recipe_job(3)).json()["id"]
+        with client.stream("GET", f"/v1/jobs/{id}/events") as events:
+            told = [line for line in events.iter_lines() if line.startswith("event: ")]
+        assert told[-1] == "event: done"
+        assert client.get(f"/v1/jobs/{id}/files/1.png").content == picture(3)
+    text = tmp_path / "text.pem"
+    text.write_text("no certificate")
+    for pair in ((pairs[0][0], pairs[1][1]), (str(text), pairs[0][1]), (pairs[0][0], str(text))):
+        said = fails(app, 1, "serve", "--certfile", pair[0], "--keyfile", pair[1])
+        assert "give a certificate and its own key" in said
 
 
 def test_tokens_are_read_strictly(tmp_path: Path, app: Any) -> None:

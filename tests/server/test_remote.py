@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
 
 from helpers.program import FAST, STROKES, call, fails, home
-from helpers.remote import Program, stub_server
+from helpers.remote import Program, both, stub_server
 from sfumato.server.settings import Limits
 
 __all__ = ["home"]
@@ -41,28 +40,6 @@ def pictures(tmp_path: Path) -> None:
     for name in ("rose", "leaf"):
         small.save(f"in/{name}.png")
     Path("rows.csv").write_text("prompt,seed\nrose,1\nleaf,wrong\nred apple,2\nrose,1\n")
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    names = (file for file in sorted(folder.rglob("*")) if file.is_file())
-    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in names}
-
-
-def both(app: Any, server: Program, *words: str) -> Any:
-    """Run here and there, each in a folder of its own, and compare all that is left and said."""
-    made = []
-    for place, before in (("here", ()), ("there", ("--server", server.url))):
-        shutil.rmtree("out", ignore_errors=True)
-        Path("out").mkdir()
-        done = call(app, *before, *words)
-        shutil.move("out", place)
-        made.append((done.exit_code, done.stdout, done.stderr, files(Path(place))))
-        shutil.rmtree(place)
-    here, there = made
-    assert there[:3] == here[:3]
-    assert list(there[3]) == list(here[3])
-    assert not [name for name in here[3] if here[3][name] != there[3][name]]
-    return here
 
 
 VERBS = {
@@ -215,9 +192,3 @@ def test_refusals_are_a_line(app: Any, server: Program, tmp_path: Path) -> None:
 def test_httpx_is_named_where_it_is_missing(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "httpx", None)
     assert "pip install 'sfumato[remote]'" in fails(app, 1, "--server", "http://x", "jobs", "list")
-
-
-def test_a_secret_stays_here(app: Any, server: Program) -> None:
-    words = ("stego", "--message", "at noon", "-p", "rose", *FAST)
-    said = fails(app, 1, "--server", server.url, *words)
-    assert "stego: message is a secret, and no server is sent one; leave --server out" in said

@@ -17,11 +17,14 @@ from sfumato.cli.rows import CommandLine
 from sfumato.core.errors import SfumatoError
 from sfumato.images.decode import identify
 from sfumato.images.texts import texts_of
+from sfumato.methods.common.secret import secret_texts
 from sfumato.models.batch import Job, Row
 from sfumato.models.cascade import base_of
+from sfumato.models.files.digests import weights_digest
 from sfumato.models.result import Result
 from sfumato.recipe import Recipe
-from sfumato.recipe.places import placed
+from sfumato.recipe.names import Reference
+from sfumato.recipe.places import called, naming_by, placed
 from sfumato.server.requests import RecipeJob
 from sfumato.server.runner.library import Offer, named_models
 from sfumato.server.runner.protocol import Made, Task
@@ -84,9 +87,9 @@ class Batch:
         values = self.line.values
         model: Any = base_of(run.process).source
         dtype = {} if values["dtype"] == "auto" else {"dtype": values["dtype"]}
-        recipe = replace(model.asked(run.base, run.seed), parents=run.parents, run=dtype)
+        with shipping() as inputs:
+            recipe = replace(model.asked(run.base, run.seed), parents=run.parents, run=dtype)
         job = RecipeJob(recipe=recipe, search=run.searches, target=values["target"])
-        inputs = {}
         for picture in (p for method in run.process.methods for p in images.inputs_of(method)):
             inputs[picture.sha256] = self.folder / picture.sha256
             inputs[picture.sha256].write_bytes(picture.data)
@@ -98,7 +101,11 @@ class Batch:
             self.fleet.weights[recipe.model] = model.weights
             self.pool = Pool(runners(self.fleet, Offer({recipe.model: where})))
             self.stack.enter_context(self.pool)
-        return self.pool.submit(Task(f"row-{k}", 1, job.model_dump_json(), inputs))
+        secrets: dict[str, str] = {}
+        for method in run.process.methods:
+            secrets |= secret_texts(method)
+        row = Task(f"row-{k}", 1, job.model_dump_json(), inputs, secrets=secrets)
+        return self.pool.submit(row)
 
     def _made(self, one: Planned) -> Result:
         if one.made is None:
@@ -112,6 +119,24 @@ class Batch:
         if not pictures or pictures[0].recipe is None:
             raise SfumatoError("no picture came back; is the same version on all nodes?")
         return Result(pictures, pictures[0].recipe)
+
+
+@contextmanager
+def shipping() -> Iterator[dict[str, Path]]:
+    """While active, recipes name weights that are files of this machine by their hash; the files
+    by it. Nodes have folders and what is the hub's under their names."""
+    files: dict[str, Path] = {}
+
+    def named(text: str) -> str:
+        path = Path(text).expanduser()
+        if not path.is_file():
+            return called(text)
+        sha256 = weights_digest(path)
+        files[sha256] = path
+        return str(Reference(sha256, path.name))
+
+    with naming_by(named):
+        yield files
 
 
 def adapters(recipe: Recipe, typed: Sequence[Path], source: str | None) -> Mapping[str, Path]:

@@ -24,7 +24,7 @@ from sfumato.images import Image
 from sfumato.methods import knob, method
 from sfumato.methods.common.fields import Background
 from sfumato.methods.common.inverted import Upward, Way
-from sfumato.methods.common.kinds import Text, Weights, Window, within
+from sfumato.methods.common.kinds import Denoiser, Text, Window, within
 from sfumato.methods.common.picture_start import FromPicture
 from sfumato.methods.common.weights import record
 from sfumato.methods.gradient import Gradient
@@ -84,7 +84,7 @@ class DiffStyler(FromPicture):
         float, knob("fresh noise in the start: 0 none, all results alike, 1 SDEdit", ge=0, le=1)
     ] = 0.0
     art: Annotated[
-        Weights, knob("second denoiser: auto (the model's own for this prompt), none, file, model")
+        Denoiser, knob("second denoiser: auto (the model's own for this prompt), none, file, model")
     ] = "auto"
     art_prompt: Annotated[Text, knob("what the second denoiser reads; empty: nothing"), SECOND] = ""
     style: Annotated[

@@ -14,7 +14,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.guides import Guide
 from sfumato.core.mixture import Branch
 from sfumato.methods import Method, knob, method
-from sfumato.methods.common.kinds import Text, Weights
+from sfumato.methods.common.kinds import Denoiser, Text
 from sfumato.methods.common.weights import record
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class SINE(Method):
         'castle/ "a sks castle" -p "a castle in snow" --original 0.5',
     )
 
-    tuned: Annotated[Weights, knob("adapter or model that was tuned on one picture")]
+    tuned: Annotated[Denoiser, knob("adapter or model that was tuned on one picture")]
     caption: Annotated[Text, knob("what that picture was called in tuning")]
     original: Annotated[float, knob("v, weight of the original model", main=True, ge=0, le=1)] = 0.7
     until: Annotated[

@@ -15,6 +15,7 @@ from sfumato.core.source import Origin
 from sfumato.home import home
 from sfumato.models.files.checkpoint import fit_weights, read_state_dict
 from sfumato.models.files.hashes import file_digest
+from sfumato.models.files.pipeline import stamped
 from sfumato.nn.unet import UNet
 from sfumato.nn.vgg import CONVOLUTIONS, VGG19
 
@@ -65,7 +66,7 @@ def features_of(model: Model, name: str | None) -> Features | None:
     if file is None or file == "model":
         return denoiser_features(model)
     path = Path(file).expanduser()
-    key = ("vgg19", *pipeline.stamped(str(path)))
+    key = ("vgg19", *stamped(str(path)))
     cached = model.memo.get(key)
     if cached is None:
         cached = model.memo[key] = vgg19(path, model.choice.device)

@@ -27,7 +27,7 @@ from sfumato.models.result import Result
 from sfumato.recipe import Recipe
 from sfumato.recipe.fields import UNKNOWN, Adapter
 from sfumato.recipe.names import unshadowed
-from sfumato.recipe.places import beside, placed
+from sfumato.recipe.places import Find, beside, nowhere, offered, placed
 from sfumato.recipe.store import fetch
 from sfumato.recipe.value import RECIPE_BYTES
 
@@ -95,14 +95,15 @@ def compose(
     inputs: Callable[[str, str], bytes] | None = None,
     *,
     other_times: bool = False,
+    weights: Find = nowhere,
 ) -> Process | Cascade:
     """The process of a recipe on a model; pictures are what `inputs` gives, else looked for as
-    recipe.fetch says.
+    recipe.fetch says. weights: as Surroundings'.
 
     Of a run, a method's field that did nothing then does nothing now; others refuse it.
     other_times: its spacing is not the run's.
     """
-    with inputs_from(recipe, folders, inputs):
+    with inputs_from(recipe, folders, inputs, weights):
         methods = [from_data(entry, "recipe", bool(recipe.run)) for entry in recipe.methods]
     if not other_times:
         recipe, methods = _as_ran(recipe, methods)
@@ -119,7 +120,7 @@ def compose(
         size=recipe.size,
         stages=recipe.stages,
     )
-    with inputs_from(recipe, folders, inputs):
+    with inputs_from(recipe, folders, inputs, weights):
         for method in methods:
             process = process | method
     base = base_of(process)
@@ -161,7 +162,10 @@ def _as_ran(recipe: Recipe, methods: list[Method]) -> tuple[Recipe, list[Method]
 
 @contextmanager
 def inputs_from(
-    recipe: Recipe, folders: list[Path], inputs: Callable[[str, str], bytes] | None = None
+    recipe: Recipe,
+    folders: list[Path],
+    inputs: Callable[[str, str], bytes] | None = None,
+    weights: Find = nowhere,
 ) -> Iterator[None]:
     """While active, pictures given as {"sha256", "name"} and weights are found for this recipe."""
 
@@ -169,11 +173,13 @@ def inputs_from(
         return fetch(digest, name, recipe.embedded, folders)
 
     token, place = images.resolver.set(inputs or resolve), beside.set(tuple(folders))
+    known = offered.set(weights)
     try:
         yield
     finally:
         images.resolver.reset(token)
         beside.reset(place)
+        offered.reset(known)
 
 
 @dataclass(frozen=True)
@@ -181,12 +187,14 @@ class Surroundings:
     """Where a recipe's names lead, besides where they always do.
 
     opens: what loads a model, as `load` does. inputs: (sha256, name) -> bytes of a picture, in the
-    place of the store and the folders. folders: where weights are looked for first.
+    place of the store and the folders. folders: where weights are looked for first. weights: the
+    place of those that have one whatever folder they are in.
     """
 
     opens: Callable[..., Model] = load
     inputs: Callable[[str, str], bytes] | None = None
     folders: tuple[Path, ...] = ()
+    weights: Find = nowhere
 
 
 HERE = Surroundings()
@@ -210,7 +218,7 @@ class Replay:
     ) -> Replay:
         """From a recipe, its file, or a picture; dtype defaults to the one recorded."""
         recipe = read_recipe(source)
-        _method_weights(recipe.run)  # what cannot be read is said before anything runs
+        method_weights(recipe.run)  # what cannot be read is said before anything runs
         folders = [*within.folders, Path.cwd()]
         if not isinstance(source, Recipe):
             folders.insert(0, Path(source).resolve().parent)
@@ -218,7 +226,8 @@ class Replay:
         model = within.opens(name, device=device, dtype=dtype or recorded)
         _compare(recipe, model)
         adapted = with_adapters(recipe, model, folders)
-        return cls(recipe, compose(recipe, adapted, folders, within.inputs))
+        process = compose(recipe, adapted, folders, within.inputs, weights=within.weights)
+        return cls(recipe, process)
 
     def sample(self, progress: Callable[[Step], None] | None = None) -> Result:
         """Run the whole batch; of a picture, its own index is returned."""
@@ -293,8 +302,8 @@ def _ordered(version: str) -> tuple[int, ...]:
 
 def _compare_method_weights(recorded: Mapping[str, Any], replayed: Mapping[str, Any]) -> None:
     """The same of the weights that methods brought."""
-    current = _method_weights(replayed)
-    for field, (name, digest) in _method_weights(recorded).items():
+    current = method_weights(replayed)
+    for field, (name, digest) in method_weights(recorded).items():
         if field in current and current[field][1] != digest:
             log.warning(
                 "weights %s of %s differ from those recorded: another picture is likely",
@@ -302,7 +311,7 @@ def _compare_method_weights(recorded: Mapping[str, Any], replayed: Mapping[str, 
             )  # fmt: skip
 
 
-def _method_weights(run: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+def method_weights(run: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """method.field -> name and sha256. Earlier recipes have "art", of DiffStyler alone."""
     document = parse_data(RecordedRun, run, "recipe: run")
     entries = {field: (weights.name, weights.sha256) for field, weights in document.weights.items()}

@@ -1,9 +1,13 @@
-"""What a document calls weights: a bare name, or org/name of the hub, and never a path."""
+"""What a document calls weights: a bare name, or org/name of the hub, and never a path.
+
+Where weights are known by their hash, as at a server, it may be sha256:HASH, or NAME@sha256:HASH.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +20,7 @@ HUB = re.compile(
 )
 """org/name or org/name@revision."""
 PATH = re.compile(r"[\x00-\x1f\x7f/\\]|^~|^[A-Za-z]:")
+REFERENCE = re.compile(r"((?P<name>[^/\\@:]+)@)?sha256:(?P<sha256>[0-9a-f]{64})")
 WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 """How files of weights end that a recipe may name."""
 NOT_BARE = (
@@ -43,6 +48,25 @@ def _bare(text: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_bare)]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Weights by the hash of their bytes. name: what a recipe calls them; "": as their file."""
+
+    sha256: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}@sha256:{self.sha256}" if self.name else f"sha256:{self.sha256}"
+
+    @classmethod
+    def of(cls, text: str) -> Reference | None:
+        """From a document's text; None where that is a name alone. SfumatoError as `bare` says."""
+        found = REFERENCE.fullmatch(text)
+        if found is None:
+            return None
+        return cls(found["sha256"], bare(found["name"]) if found["name"] else "")
 
 
 def unshadowed(name: str) -> str:

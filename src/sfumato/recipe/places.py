@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
 from sfumato import documents
 from sfumato.core.errors import SfumatoError
 from sfumato.home import home, put, storing
-from sfumato.recipe.names import bare, is_weights, unshadowed
+from sfumato.recipe.names import Reference, bare, is_weights, unshadowed
 
 PLACES = 1000  # files and folders of weights whose place is remembered
 
@@ -64,8 +64,38 @@ beside: ContextVar[tuple[Path, ...]] = ContextVar("sfumato_beside", default=())
 """Folders of the recipe that is being composed."""
 
 
+Find = Callable[[str], str | None]
+
+
+def nowhere(name: str) -> None:
+    """Of weights that are where they always are."""
+
+
+offered: ContextVar[Find] = ContextVar("sfumato_offered", default=nowhere)
+"""Where weights stand that are known by name or hash whatever folder they are in, as a server's."""
+naming: ContextVar[Callable[[str], str]] = ContextVar("sfumato_naming", default=called)
+"""How a recipe calls the weights that its methods name."""
+
+
+@contextmanager
+def naming_by(name: Callable[[str], str]) -> Iterator[None]:
+    """While active, recipes call weights so, where that is to lead to them again."""
+    token = naming.set(name)
+    try:
+        yield
+    finally:
+        naming.reset(token)
+
+
 def located(name: str) -> str:
     """The path of weights that the recipe being composed calls so; else the name as it is."""
+    if (place := offered.get()(name)) is not None:
+        return place
+    if (reference := Reference.of(name)) is not None:
+        raise SfumatoError(
+            f"weights {reference.name or 'sha256'} are named by their hash ({reference.sha256[:12]}"
+            "…), by which only a server knows its own; name the file"
+        )
     folders, name = beside.get(), unshadowed(name)
     path = placed(name, folders) if folders else None
     return name if path is None else str(path)

@@ -9,14 +9,17 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any
 
 from sfumato import images, methods
 from sfumato.core.errors import SfumatoError
-from sfumato.methods import Method, described
-from sfumato.methods.common.kinds import WORDS, are_weights
+from sfumato.methods import Method
+from sfumato.methods.common.named import named_weights, weights_fields
 from sfumato.recipe import Recipe
+from sfumato.recipe.names import Reference
+from sfumato.recipe.places import offered
 from sfumato.server import requests
+from sfumato.server.offered import Catalogue, own_weights
 from sfumato.server.requests import AnyJob
 from sfumato.server.runner.protocol import ModelInfo
 from sfumato.server.settings import Limits
@@ -44,9 +47,9 @@ class Seen:
 
 @dataclass(frozen=True, eq=False)
 class Admission:
-    """models: by name. has: whether a client may use a picture; read: its bytes."""
+    """offered: what recipes may name. has: whether a client may use a picture; read: its bytes."""
 
-    models: Callable[[], Mapping[str, ModelInfo]]
+    offered: Callable[[], Catalogue]
     limits: Limits
     has: Callable[[str, str], bool]
     read: Callable[[str], bytes]
@@ -84,9 +87,10 @@ class Admission:
                 f"{field}.n",
             )
         self._size(recipe, field)
-        offered, own = {*model.adapters, *model.adapters.values()}, self._trained(client, recipe)
+        names, own = {*model.adapters, *model.adapters.values()}, self._trained(client, recipe)
+        known = {*own, *(one.sha256 for one in self.offered().files)}
         for adapter in recipe.adapters:
-            if adapter["file"] not in offered and adapter["sha256"] not in own:
+            if adapter["file"] not in names and adapter["sha256"] not in known:
                 raise RefusedError(
                     f"adapter {adapter['file']!r:.80}: not offered by this server",
                     f"{field}.adapters",
@@ -95,25 +99,35 @@ class Admission:
             self._own(client, sha256, f"{field}.methods")
         token = images.resolver.set(lambda digest, name: self.read(digest))
         try:
-            self._methods(recipe, field)
+            self._methods(client, recipe, field)
         finally:
             images.resolver.reset(token)
         return self.used(client, recipe)
 
     def used(self, client: str, recipe: Recipe) -> list[str]:
-        """Hashes of what a recipe takes of the client's files: pictures, trained adapters, and
-        pictures among its parents, which are kept as long as it is."""
+        """Hashes of what a recipe takes of the client's files: pictures, what its trainings have
+        made, and pictures among its parents, which are kept as long as it is."""
         parents = (name for name in recipe.parents if HASH.fullmatch(name))
         before = [sha256 for sha256 in parents if self.has(client, sha256)]
-        return list(dict.fromkeys([*pictures_of(recipe), *self._trained(client, recipe), *before]))
+        trained = [*self._trained(client, recipe), *self._own_weights(client, recipe)]
+        return list(dict.fromkeys([*pictures_of(recipe), *trained, *before]))
 
     def _trained(self, client: str, recipe: Recipe) -> list[str]:
         """Adapters that the client's own trainings have made."""
         files = (a["sha256"] for a in recipe.adapters if a["file"].endswith(".safetensors"))
         return [sha256 for sha256 in files if self.has(client, sha256)]
 
+    def _own_weights(self, client: str, recipe: Recipe) -> Iterator[str]:
+        """The same of weights that methods name."""
+        for entry in recipe.methods:
+            for name in weights_fields(methods.find(entry.get("method"))):
+                value = entry.get(name)
+                for one in value if isinstance(value, list | tuple) else (value,):
+                    if isinstance(one, str) and (sha256 := self._owned(client, one)):
+                        yield sha256
+
     def _model(self, name: str, field: str) -> ModelInfo:
-        models = self.models()
+        models = self.offered().models
         if name not in models:
             raise RefusedError(
                 f"model {name!r:.80}: not offered by this server; it offers {', '.join(models)}",
@@ -139,7 +153,7 @@ class Admission:
                 f"picture {sha256[:12]}…: not here; upload it by POST /v1/images first", field
             )
 
-    def _methods(self, recipe: Recipe, field: str) -> None:
+    def _methods(self, client: str, recipe: Recipe, field: str) -> None:
         slots: dict[str, str] = {}
         for k, entry in enumerate(recipe.methods):
             where = f"{field}.methods.{k}"
@@ -152,20 +166,39 @@ class Admission:
                     f"{seen.id}: {slots[seen.slot]} is there already; leave one out", where
                 )
             slots[seen.slot or f"{k}"] = seen.id
-            for name, value in seen.weights:
-                if value not in WORDS and value not in self.models():
-                    raise RefusedError(
-                        f"{seen.id}: {name} = {value!r:.80}: not offered by this server",
-                        f"{where}.{name}",
-                    )
+            self._weights(client, seen, where)
+
+    def _weights(self, client: str, seen: Seen, where: str) -> None:
+        catalogue, fields = self.offered(), weights_fields(methods.find(seen.id))
+        for name, value in seen.weights:
+            field, format = f"{seen.id}.{name}", fields[name].format
+            if catalogue.offers(field, format, value) or self._owned(client, value):
+                continue
+            known = ", ".join(catalogue.names(field, format))
+            raise RefusedError(
+                f"{seen.id}: {name} = {value!r:.160}: not offered by this server"
+                + (f"; it offers {known}" if known else ""),
+                f"{where}.{name}",
+            )
+
+    def _owned(self, client: str, value: str) -> str | None:
+        """The hash, where it is that of a file of the client's own trainings."""
+        reference = own_weights(value)
+        if reference is None or not self.has(client, reference.sha256):
+            return None
+        return reference.sha256
 
     def _seen(self, entry: Mapping[str, Any]) -> Seen:
         """An entry read and its pictures decoded; once, since most jobs differ in a number."""
         key = json.dumps(entry, sort_keys=True)
         if (seen := self.seen.pop(key, None)) is None:
-            method = methods.from_data(entry)
+            token = offered.set(_by_hash)  # runners know where it leads
+            try:
+                method = methods.from_data(entry)
+            finally:
+                offered.reset(token)
             look_at(method)
-            seen = Seen(method.id, type(method).slot, tuple(_weights(method)))
+            seen = Seen(method.id, type(method).slot, tuple(named_weights(method)))
         self.seen[key] = seen
         if len(self.seen) > REMEMBERED:
             del self.seen[next(iter(self.seen))]
@@ -223,6 +256,10 @@ def _search(row: requests.Row | requests.SweepJob) -> None:
             raise RefusedError(f"search: {name}: the recipe has no {method}", "search")
 
 
+def _by_hash(name: str) -> str | None:
+    return name if Reference.of(name) else None
+
+
 def pictures_of(recipe: Recipe) -> list[str]:
     """Hashes of a recipe's pictures."""
     return list(dict.fromkeys(_pictures(recipe.methods)))
@@ -250,18 +287,3 @@ def look_at(method: Method) -> None:
     place = getattr(method, "place", None)
     if place is not None:
         place()
-
-
-def _weights(method: Method) -> Iterator[tuple[str, str]]:
-    """Fields that name weights, with what they name."""
-    for name, info in described(type(method)).items():
-        if _names_weights(info.metadata, info.annotation):
-            value = getattr(method, name)
-            named = value if isinstance(value, tuple) else (value,)
-            yield from ((name, one) for one in named if isinstance(one, str))
-
-
-def _names_weights(metadata: Any, annotation: Any) -> bool:
-    return are_weights(metadata) or any(
-        _names_weights(getattr(part, "__metadata__", ()), None) for part in get_args(annotation)
-    )

@@ -220,8 +220,9 @@ class Dispatcher:
         pace = None if cost is None else float(cost["seconds"])
         folder = self.kept.runs.path(entry.id) if entry.kind is Kind.TRAIN else None
         task = Task(
-            entry.id, entry.attempt, row["request"], inputs, files, pace, folder, entry.asked_by
-        )
+            entry.id, entry.attempt, row["request"], inputs, files, pace, folder, entry.asked_by,
+            self.kept.secrets.of(entry.id, entry.parent),
+        )  # fmt: skip
         return task, kind
 
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 from sfumato.server.events import Sent
 from sfumato.server.hub import Hub
 from sfumato.server.queue import Queue
+from sfumato.server.secrecy import Secrets
 from sfumato.server.store.database import Database
 from sfumato.server.store.files import Files
 from sfumato.server.store.runs import Runs
@@ -35,6 +36,7 @@ class Kept:
     runs: Runs
     hub: Hub = field(default_factory=Hub)
     queue: Queue = field(default_factory=Queue)
+    secrets: Secrets = field(default_factory=Secrets)
     clock: Callable[[], float] = time.time
     closing: bool = False
     trouble: str = ""

@@ -16,9 +16,11 @@ from sfumato.server.dispatch import Dispatcher
 from sfumato.server.forecast import Forecast
 from sfumato.server.jobs import File, Job, JobPage, Kind, State, When
 from sfumato.server.kept import Kept
+from sfumato.server.offered import Catalogue
 from sfumato.server.queue import Entry
 from sfumato.server.requests import Exported, JobRequest, ReorderRequest
 from sfumato.server.runner.protocol import ModelInfo
+from sfumato.server.secrecy import apart, untold
 from sfumato.server.settings import Settings
 from sfumato.server.states import new_id
 from sfumato.server.store import reading, records
@@ -38,13 +40,20 @@ class Service:
     def __init__(self, settings: Settings, kept: Kept, dispatcher: Dispatcher) -> None:
         self.settings, self.kept, self.dispatcher = settings, kept, dispatcher
         self.forecast = Forecast(kept, dispatcher.devices)
-        self.admission = Admission(self.models, settings.limits, self.has, kept.files.get)
+        self.admission = Admission(self.catalogue, settings.limits, self.has, kept.files.get)
 
     def models(self) -> Mapping[str, ModelInfo]:
         """What is offered: by all runners, as a job may come to any."""
         offers = [{m.name: m for m in ready.models} for ready in self.dispatcher.offers.values()]
         first = offers[0] if offers else {}
         return {name: m for name, m in first.items() if all(name in other for other in offers)}
+
+    def catalogue(self) -> Catalogue:
+        """What recipes may name: models and files that all runners have, alike."""
+        offers = list(self.dispatcher.offers.values())
+        files = offers[0].files if offers else ()
+        alike = tuple(one for one in files if all(one in other.files for other in offers))
+        return Catalogue(self.models(), alike)
 
     def has(self, client: str, sha256: str) -> bool:
         return reading.picture_of(self.kept.db, client, sha256) is not None
@@ -57,6 +66,7 @@ class Service:
         """A new job; with a key that was used before, the job of then. asked_by: the request."""
         if self.kept.closing:
             raise RefusedError("the server is being stopped; send it again soon", status=503)
+        request, secrets = self._apart(request)
         text = request.model_dump_json()
         if key is not None and (known := self._known(client, key, text)) is not None:
             return known
@@ -74,7 +84,21 @@ class Service:
             if again is None:
                 raise
             return again
+        self.kept.secrets.hold(jobs[0].id, secrets)  # before anything else is done in this thread
         return self.job(client, jobs[0].id)
+
+    def _apart(self, request: JobRequest) -> tuple[JobRequest, Mapping[str, str]]:
+        """The request without its secrets, which must all be there, and these."""
+        try:
+            request, secrets = apart(request)
+        except SfumatoError as error:
+            raise RefusedError(str(error), "recipe.methods") from None
+        if (name := untold(request, secrets)) is not None:
+            raise RefusedError(
+                f"{name}: is a secret, of which a recipe holds a digest alone; give it again",
+                "recipe.methods",
+            )
+        return request, secrets
 
     def _known(self, client: str, key: str, text: str) -> Job | None:
         row = self.kept.db.one(
@@ -185,6 +209,11 @@ class Service:
                                "id", 409)  # fmt: skip
         if row["parent"] is not None:
             raise RefusedError(f"job {id}: is a child; retry its parent", "id", 409)
+        if (name := untold(JobRequest.model_validate_json(row["request"]), {})) is not None:
+            raise RefusedError(
+                f"job {id}: {name} is a secret, which was forgotten when it ended; submit it again",
+                "id", 409,
+            )  # fmt: skip
         await self.dispatcher.states.retry(row)
         return self.job(client, id)
 
@@ -294,7 +323,8 @@ class Service:
 
     async def plan(self, client: str, request: JobRequest) -> dict[str, Any]:
         """What a job would do; nothing is kept."""
-        inputs = await self._admitted(client, request.job)
+        kept, _ = self._apart(request)
+        inputs = await self._admitted(client, kept.job)
         paths = {sha256: self.kept.files.path(sha256) for sha256 in inputs}
         runners = list(self.dispatcher.runners.values())
         runner = next((r for r in runners if r.alive), None)
@@ -304,6 +334,3 @@ class Service:
             return await runner.plan(request.model_dump_json(), paths)
         except SfumatoError as error:
             raise RefusedError(str(error)) from None
-
-    def offered(self) -> tuple[ModelInfo, ...]:
-        return tuple(self.models().values())

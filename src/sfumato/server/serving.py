@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.server import logs
 from sfumato.server.api.app import create_app
 from sfumato.server.api.head import Protocol
+from sfumato.server.offering import Offering
 from sfumato.server.runner.library import Offer
 from sfumato.server.runner.process import ProcessRunner
 from sfumato.server.runner.protocol import Runner
@@ -46,7 +48,7 @@ class Offered:
     """What runners do tasks with: models by the name of recipes, devices, files of adapters.
 
     fleet: a cluster whose nodes are used in the place of devices. data: the packed set of
-    trainings, None where `sfumato data` puts it.
+    trainings, None where `sfumato data` puts it. weights: what methods may name.
     """
 
     models: Mapping[str, str] = field(default_factory=lambda: {"emoji": "emoji"})
@@ -54,14 +56,13 @@ class Offered:
     adapters: tuple[Path, ...] = ()
     fleet: Fleet | None = None
     data: Path | None = None
+    weights: tuple[Offering, ...] = ()
 
     def runners(self) -> Sequence[Runner]:
+        offer = Offer(self.models, adapters=self.adapters, data=self.data, weights=self.weights)
         if self.fleet is not None:
-            return actors(self.fleet, Offer(self.models, adapters=self.adapters, data=self.data))
-        return [
-            ProcessRunner(device, Offer(self.models, device, self.adapters, data=self.data))
-            for device in self.devices
-        ]
+            return actors(self.fleet, offer)
+        return [ProcessRunner(device, replace(offer, device=device)) for device in self.devices]
 
 
 def read_tokens(path: Path) -> dict[str, str]:
@@ -88,10 +89,25 @@ def serve(settings: Settings, address: Address, offered: Offered, *, resume: boo
     for file in (address.certfile, address.keyfile):
         if file is not None and not Path(file).is_file():
             raise SfumatoError(f"{file}: no such file; check the path")
+    if address.certfile is not None:
+        check_certificate(address.certfile, address.keyfile)
     with logs.json_lines(quiet):
         listening = bound(address)
         server = Server(settings, offered.runners, resume)
         asyncio.run(_serve(server, address, listening, None if quiet else welcome or Welcome()))
+
+
+def check_certificate(certfile: str, keyfile: str | None) -> None:
+    """Before anything else begins, as uvicorn reads them last; a key's password nobody can type."""
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certfile, keyfile, password=lambda: b"")
+    except (ssl.SSLError, OSError, ValueError) as error:
+        why = getattr(error, "reason", None) or str(error)
+        raise SfumatoError(
+            f"--certfile {certfile}, --keyfile {keyfile}: cannot be used ({why:.80}); give a "
+            "certificate and its own key as PEM, the key without a password"
+        ) from None
 
 
 def bound(address: Address) -> socket.socket:

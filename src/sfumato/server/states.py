@@ -99,6 +99,7 @@ class States:
             return
         entry.state, entry.runner = state, None
         self.kept.queue.drop(entry)
+        self.kept.secrets.drop(entry.id)
         made = await self.kept.seen(lambda: reading.files_of(self.kept.db, entry.id))
         event, progress = self._ending(entry, state, error, made), entry.progress
         parent = self.kept.queue.open.get(entry.parent or "")

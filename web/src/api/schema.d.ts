@@ -374,7 +374,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Every installed method with the schema of its fields. */
+        /** Every installed method with the schema of its fields, and whether it can be used here. */
         get: operations["listMethods"];
         put?: never;
         post?: never;
@@ -391,7 +391,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The models that jobs may name. */
+        /** The models that jobs may name, and weights that their methods may. */
         get: operations["listModels"];
         put?: never;
         post?: never;
@@ -843,7 +843,9 @@ export interface components {
         };
         /**
          * MethodInfo
-         * @description A method: fields is the JSON Schema of its fields, which are a form's.
+         * @description A method: fields is the JSON Schema of its fields, which are a form's; those that name
+         *     weights (format weights or denoiser) have what they may name here as `offered`. unavailable: why
+         *     no job can use it here, empty where one can.
          */
         MethodInfo: {
             /** Id */
@@ -863,6 +865,11 @@ export interface components {
                 };
             };
             fields: components["schemas"]["JsonObject"];
+            /**
+             * Unavailable
+             * @default
+             */
+            unavailable?: string;
         };
         /**
          * Methods
@@ -927,11 +934,14 @@ export interface components {
         };
         /**
          * Models
-         * @description All models that are offered, the first one the default.
+         * @description All models that are offered, the first one the default. weights: files and folders that
+         *     methods may name, by name or hash.
          */
         Models: {
             /** Models */
             models: components["schemas"]["ModelView"][];
+            /** Weights */
+            weights: components["schemas"]["WeightsInfo"][];
         };
         /**
          * Plan
@@ -1284,6 +1294,21 @@ export interface components {
              * @default 0
              */
             priority?: number;
+        };
+        /**
+         * WeightsInfo
+         * @description A file or folder of weights that is offered, by its name or its hash. fields: METHOD.FIELD of
+         *     those that may name it.
+         */
+        WeightsInfo: {
+            /** Name */
+            name: string;
+            /** Sha256 */
+            sha256: string;
+            /** Bytes */
+            bytes: number;
+            /** Fields */
+            fields: string[];
         };
         /**
          * CancelRequest
@@ -1795,6 +1820,7 @@ export interface components {
             method: "asyrp";
             /**
              * File
+             * Format: weights
              * @description the shift: a tuner's file, or a tensor (channels, h, w)
              */
             file: string;
@@ -1865,6 +1891,7 @@ export interface components {
             method: "boundary_diffusion";
             /**
              * File
+             * Format: weights
              * @description the planes, as tuner boundary finds them
              */
             file: string;
@@ -2044,6 +2071,7 @@ export interface components {
             hint: components["schemas"]["PictureRef"];
             /**
              * File
+             * Format: weights
              * @description a tuner's file, or a ControlNet or T2I adapter of diffusers
              */
             file: string;
@@ -2198,6 +2226,7 @@ export interface components {
             vary?: number;
             /**
              * Art
+             * Format: denoiser
              * @description second denoiser: auto (the model's own for this prompt), none, file, model
              * @default auto
              */
@@ -2534,6 +2563,7 @@ export interface components {
             image: components["schemas"]["PictureRef"];
             /**
              * File
+             * Format: weights
              * @description the adapter's file: a tuner's, or a released one
              */
             file: string;
@@ -3445,6 +3475,7 @@ export interface components {
             method: "sine";
             /**
              * Tuned
+             * Format: denoiser
              * @description adapter or model that was tuned on one picture
              */
             tuned: string;

@@ -58,6 +58,7 @@ class Connection:
         self.token = None if chosen.token_file is None else read_token(Path(chosen.token_file))
         self.client = self._client()
         self.met = self.away = False
+        self.private = self.url.startswith("https:") or loopback(self.url)
         self.back_again = 0
         """How often it was away and has come back."""
 

@@ -22,10 +22,12 @@ from sfumato.cli.remote import sweeping
 from sfumato.cli.remote.chosen import Chosen
 from sfumato.cli.remote.results import result_of
 from sfumato.cli.remote.server import Server, done, server_of
+from sfumato.cli.remote.weights import Recorded, referred
 from sfumato.cli.swept import Swept
 from sfumato.core.errors import SfumatoError
 from sfumato.measure.axis import Axis, written
-from sfumato.methods import from_data, to_data
+from sfumato.methods import from_data
+from sfumato.methods.common.named import weights_fields
 from sfumato.methods.common.secret import secrets_of
 from sfumato.models import replay as replays
 from sfumato.models.files.adapter_folders import only_file
@@ -81,8 +83,12 @@ class Sent:
     @property
     def row(self) -> dict[str, Any]:
         """What is asked of the server."""
-        data = {"recipe": self.recipe.to_data(), "search": list(self.searches)}
-        return {**data, "target": self.target}
+        recipe = self.recipe.to_data()
+        recipe["methods"] = [
+            {**entry, **{name: getattr(method, name).text(name) for name in secrets_of(method)}}
+            for entry, method in zip(recipe["methods"], self.methods, strict=True)
+        ]
+        return {"recipe": recipe, "search": list(self.searches), "target": self.target}
 
     def with_numbers(self, values: Mapping[str, Any]) -> Sent:
         """The server searches, in the job."""
@@ -150,19 +156,13 @@ def composed(
         methods = [from_data(entry, "recipe") for entry in recipe.methods]
     for wanted in asked.methods:
         methods = wanted.among(methods)
-    for method in methods:
-        if secrets := secrets_of(method):
-            raise SfumatoError(
-                f"{method.id}: {secrets[0]} is a secret, and no server is sent one; leave --server "
-                "out"
-            )
+    check_way(server, methods)
     check_target(asked, values)
     if models is None:
         say_what_it_knows(offered.name, offered.title, methods)
     adapters = (adapter_of(text, scale, offered.adapters) for text, scale in asked.adapters)
-    recipe = replace(
-        recipe, adapters=(*recipe.adapters, *adapters), methods=tuple(map(to_data, methods))
-    )
+    entries = tuple(referred(server, method, recorded_weights(asked.recipe)) for method in methods)
+    recipe = replace(recipe, adapters=(*recipe.adapters, *adapters), methods=entries)
     return Sent(server, recipe, methods, asked.searches, values["target"])
 
 
@@ -174,7 +174,28 @@ def replayed(chosen: Chosen, source: str, values: Mapping[str, Any]) -> Sent:
     with replays.inputs_from(recipe, [Path(source).resolve().parent, Path.cwd()]):
         methods = [from_data(entry, "recipe") for entry in recipe.methods]
     run: Any = {**recipe.run, **dtype_of(values["dtype"])}
-    return Sent(server, replace(recipe, embedded={}, run=run), methods)
+    entries = tuple(
+        {**entry, **{name: told[name] for name in weights_fields(type(method)) if name in entry}}
+        for entry, method in zip(recipe.methods, methods, strict=True)
+        for told in [referred(server, method, recorded_weights(recipe))]
+    )
+    return Sent(server, replace(recipe, embedded={}, run=run, methods=entries), methods)
+
+
+def check_way(server: Server, methods: Sequence[Any]) -> None:
+    """Secrets go to a server by a way that nobody reads."""
+    for method in methods:
+        if (secrets := secrets_of(method)) and not server.connection.private:
+            raise SfumatoError(
+                f"{method.id}: {secrets[0]} is a secret, which others could read on the way to "
+                f"{server.connection.url}; take https, or a tunnel"
+            )
+
+
+def recorded_weights(recipe: Recipe) -> Recorded:
+    """What a recipe's run says of weights that methods brought."""
+    used = replays.method_weights(recipe.run)
+    return {(field.partition(" ")[0], name): sha256 for field, (name, sha256) in used.items()}
 
 
 def check_here(values: Mapping[str, Any]) -> None:

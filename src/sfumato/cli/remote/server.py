@@ -55,8 +55,17 @@ class Offered(Foreign):
         return phrased(prompt, self.template, self.styles)
 
 
+class OfferedWeights(Foreign):
+    """Weights that methods may name there. fields: METHOD.FIELD of those that may."""
+
+    name: str
+    sha256: str
+    fields: tuple[str, ...]
+
+
 class Models(Foreign):
     models: Annotated[tuple[Offered, ...], Field(max_length=10_000)]
+    weights: Annotated[tuple[OfferedWeights, ...], Field(max_length=10_000)] = ()
 
 
 class Queue(Foreign):
@@ -70,10 +79,18 @@ class Server:
         self.connection, self.detach = Connection(chosen), chosen.detach
 
     @cached_property
+    def _offered(self) -> Models:
+        return self.connection.get(Models, "GET", "/v1/models")
+
+    @cached_property
     def models(self) -> Mapping[str, Offered]:
         """What it offers, by name."""
-        offered = self.connection.get(Models, "GET", "/v1/models").models
-        return {model.name: model for model in offered}
+        return {model.name: model for model in self._offered.models}
+
+    @property
+    def weights(self) -> tuple[OfferedWeights, ...]:
+        """What methods may name there."""
+        return self._offered.weights
 
     def model(self, name: str) -> Offered:
         if name not in self.models:
@@ -85,13 +102,17 @@ class Server:
 
     # what goes there
 
+    def has(self, sha256: str) -> bool:
+        """Whether a picture or a file of the client's is there."""
+        answer = self.connection.ask("HEAD", f"/v1/images/{sha256}", missing=True)
+        return bool(answer.status_code != 404)
+
     def upload(self, pictures: Iterable[ImageInput], keeps: bool = True) -> None:
         """Send those that it does not have yet. keeps: here too, as a run here does."""
         for picture in {picture.sha256: picture for picture in pictures}.values():
             if keeps and not keep(picture.data):
                 log.warning("%s: could not be kept for `sfumato run`", picture.name)
-            there = self.connection.ask("HEAD", f"/v1/images/{picture.sha256}", missing=True)
-            if there.status_code == 404:
+            if not self.has(picture.sha256):
                 file = {"file": (picture.name, picture.data)}
                 self.connection.ask("POST", "/v1/images", files=file)
 

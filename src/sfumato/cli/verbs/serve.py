@@ -43,6 +43,13 @@ OPTIONS = (
     *options_of(Address),
     keyword("models", list[str], [], "--model", text="offered to clients; repeatable; emoji"),
     keyword("adapters", list[str], [], "--adapter", text="file offered to clients; repeatable"),
+    keyword(
+        "weights",
+        list[str],
+        [],
+        "--weights",
+        text="METHOD=FILE that methods may name; a folder, org/name; repeatable",
+    ),
     keyword("data", str | None, None, "--data", text="packed set that trainings learn from"),
     keyword("devices", list[str], [], "--device", text="one runner for each; repeatable; auto"),
     keyword("ray", str | None, None, "--ray", text="cluster HOST:PORT or auto; a runner a GPU"),
@@ -114,6 +121,7 @@ def serve(**values: Any) -> None:
     """Serve until it is stopped; the address on stdout."""
     needed()
     from sfumato.server import serving
+    from sfumato.server.offering import offerings
     from sfumato.server.runner.library import named_models
     from sfumato.server.scale.fleet import connected
     from sfumato.server.welcome import Welcome
@@ -124,6 +132,7 @@ def serve(**values: Any) -> None:
     offered = serving.Offered(
         named_models(values["models"] or ["emoji"]), devices, files, fleet,
         None if values["data"] is None else Path(values["data"]).resolve(),
+        offerings(values["weights"], files),
     )  # fmt: skip
     welcome = Welcome(
         outside_of(values), settings.root_path, not settings.root_path, values["browser"]

@@ -6,10 +6,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    PlainSerializer,
+    ValidationInfo,
+    WithJsonSchema,
+)
 
 from sfumato.core.ranges import TIME, words
-from sfumato.recipe.places import called, located
+from sfumato.recipe.places import located, naming
 
 WORDS = ("auto", "none", "model")  # of such fields; never the name of a file
 
@@ -41,16 +47,22 @@ def _colour(name: str) -> str:
     return name
 
 
-Weights = Annotated[
+WEIGHTS, DENOISER = "weights", "denoiser"
+"""Formats of such fields in a schema; a denoiser: of one that takes a model or an adapter."""
+
+_Named = Annotated[
     str,
     BeforeValidator(lambda given: str(given) if isinstance(given, Path) else given),
     AfterValidator(_weights),
-    PlainSerializer(lambda given: given if given in WORDS else called(given)),
+    PlainSerializer(lambda given: given if given in WORDS else naming.get()(given)),
 ]
+Weights = Annotated[_Named, WithJsonSchema({"type": "string", "format": WEIGHTS})]
 """A field that may name a file or folder of weights; recorded without its folders.
 
 A path where the user typed it, a bare name in a document.
 """
+Denoiser = Annotated[_Named, WithJsonSchema({"type": "string", "format": DENOISER})]
+"""The same of one that names a model or an adapter."""
 
 
 def are_weights(metadata: Iterable[Any]) -> bool:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, is_dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 from pydantic_core import CoreSchema, core_schema
 
 from sfumato.core.errors import SfumatoError
 
 RECORDED = re.compile("sha256:[0-9a-f]{64}")
+_known: ContextVar[Mapping[str, str]] = ContextVar("sfumato_secrets", default=MappingProxyType({}))
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class SecretText:
         if not isinstance(value, str) or not value:
             raise ValueError("must be a text")
         if RECORDED.fullmatch(value):
-            return cls(value)
+            return cls(value, _known.get().get(value))
         return cls(f"sha256:{sha256(value.encode()).hexdigest()}", value)
 
     @property
@@ -61,6 +66,26 @@ class SecretText:
         return {"type": "string", "format": "password"}
 
 
+@contextmanager
+def secrets_known(texts: Mapping[str, str]) -> Iterator[None]:
+    """While active, what is read as one of these digests has its text."""
+    token = _known.set(texts)
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
+def secret_fields(cls: type[Any]) -> list[str]:
+    """Fields of a method that hold secrets."""
+    described: Mapping[str, Any] = cls.__pydantic_fields__
+    return [name for name, one in described.items() if _is_secret(one.annotation)]
+
+
+def _is_secret(annotation: Any) -> bool:
+    return annotation is SecretText or any(map(_is_secret, get_args(annotation)))
+
+
 def secrets_of(method: Any) -> list[str]:
     """Fields of a method that hold a secret's text, which no document takes along."""
     return [
@@ -68,6 +93,12 @@ def secrets_of(method: Any) -> list[str]:
         for one in (fields(method) if is_dataclass(method) else ())
         if isinstance(value := getattr(method, one.name), SecretText) and value.known
     ]
+
+
+def secret_texts(method: Any) -> dict[str, str]:
+    """The texts of these, by their digests."""
+    held = [getattr(method, name) for name in secrets_of(method)]
+    return {secret.digest: secret.text(method.id) for secret in held}
 
 
 # How a method's field reads: `key: Secret`. Type checkers see Any, since the field takes a text.

@@ -12,14 +12,17 @@ from sfumato import methods
 from sfumato.server.api.bodies import body, described
 from sfumato.server.api.shared import Client, TheService
 from sfumato.server.jobs import View
+from sfumato.server.offered import Catalogue
 from sfumato.server.requests import JobRequest
-from sfumato.server.runner.protocol import ModelInfo
+from sfumato.server.runner.protocol import ModelInfo, WeightsInfo
 
 router = APIRouter(prefix="/v1", tags=["catalogue"])
 
 
 class MethodInfo(View):
-    """A method: fields is the JSON Schema of its fields, which are a form's."""
+    """A method: fields is the JSON Schema of its fields, which are a form's; those that name
+    weights (format weights or denoiser) have what they may name here as `offered`. unavailable: why
+    no job can use it here, empty where one can."""
 
     id: str
     name: str
@@ -28,6 +31,7 @@ class MethodInfo(View):
     slot: str | None
     presets: dict[str, dict[str, JsonValue]]
     fields: dict[str, JsonValue]
+    unavailable: str = ""
 
 
 class Methods(View):
@@ -37,9 +41,11 @@ class Methods(View):
 
 
 class Models(View):
-    """All models that are offered, the first one the default."""
+    """All models that are offered, the first one the default. weights: files and folders that
+    methods may name, by name or hash."""
 
     models: tuple[ModelInfo, ...]
+    weights: tuple[WeightsInfo, ...]
 
 
 class Plan(View):
@@ -68,24 +74,26 @@ class Plan(View):
 
 
 @router.get("/methods", operation_id="listMethods")
-async def listed(client: Client) -> Methods:
-    """Every installed method with the schema of its fields."""
-    return Methods(methods=tuple(map(info, methods.registry().values())))
+async def listed(service: TheService, client: Client) -> Methods:
+    """Every installed method with the schema of its fields, and whether it can be used here."""
+    catalogue = service.catalogue()
+    return Methods(methods=tuple(info(cls, catalogue) for cls in methods.registry().values()))
 
 
-def info(cls: type[methods.Method]) -> MethodInfo:
+def info(cls: type[methods.Method], catalogue: Catalogue) -> MethodInfo:
     text = " ".join((cls.__doc__ or "").split("\n\n")[0].split())
     presets: Any = {name: dict(values) for name, values in cls.presets.items()}
     return MethodInfo(
         id=cls.id, name=cls.__name__, text=text, verb=cls.verb, slot=cls.slot, presets=presets,
-        fields=methods.schema(cls),
+        fields=catalogue.fields(cls), unavailable=catalogue.lack(cls),
     )  # fmt: skip
 
 
 @router.get("/models", operation_id="listModels")
 async def offered(service: TheService, client: Client) -> Models:
-    """The models that jobs may name."""
-    return Models(models=service.offered())
+    """The models that jobs may name, and weights that their methods may."""
+    catalogue = service.catalogue()
+    return Models(models=tuple(catalogue.models.values()), weights=catalogue.files)
 
 
 @router.post("/plan", operation_id="planJob", openapi_extra=described(JobRequest))

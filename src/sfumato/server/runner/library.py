@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.errors import SfumatoError
+from sfumato.server.offering import Offering
 from sfumato.server.runner import work
 from sfumato.server.runner.protocol import Happening, Ready, Task
 from sfumato.server.runner.warm import Warm
@@ -40,9 +41,12 @@ class Offer:
     adapters: tuple[Path, ...] = ()
     keep: int = 2
     data: Path | None = None
+    weights: tuple[Offering, ...] = ()
 
     def __call__(self) -> Library:
-        return Library(Warm(self.models, self.device, self.adapters, self.keep, self.data))
+        return Library(
+            Warm(self.models, self.device, self.adapters, self.keep, self.data, self.weights)
+        )
 
 
 def named_models(models: Sequence[str]) -> dict[str, str]:

@@ -35,14 +35,29 @@ class ModelInfo:
 
 
 @dataclass(frozen=True)
+class WeightsInfo:
+    """A file or folder of weights that is offered, by its name or its hash. fields: METHOD.FIELD of
+    those that may name it."""
+
+    name: str
+    sha256: str
+    bytes: int
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Ready:
-    """What a runner says first. versions: of what it runs with. weights: sha256 of each model's."""
+    """What a runner says first. versions: of what it runs with. weights: sha256 of each model's.
+
+    files: weights that methods may name.
+    """
 
     device: str
     dtype: str
     models: tuple[ModelInfo, ...]
     versions: Mapping[str, str] = field(default_factory=dict)
     weights: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[WeightsInfo, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,7 @@ class Task:
     made, of a parent whose children have ended. pace: seconds that a network call of this kind
     took before, where that is known. folder: on this machine, what a training keeps from one
     attempt to the next; None where nothing can be kept. asked_by: id of the request it came by.
+    secrets: texts of the request's secrets, which it has by their digests.
     """
 
     id: str
@@ -63,6 +79,7 @@ class Task:
     pace: float | None = None
     folder: Path | None = None
     asked_by: str = ""
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)

@@ -27,17 +27,18 @@ def replayed(row: requests.Row, inputs: Mapping[str, Path], warm: Warm) -> Any:
             raise SfumatoError(f"input {name} (sha256 {digest[:12]}…): not here; upload it first")
         return inputs[digest].read_bytes()
 
-    with trained(row.recipe, inputs) as folder:
-        within = Surroundings(warm.open, read, (folder, *warm.folders))
+    with named_adapters(row.recipe, {**warm.shelf.places, **inputs}) as folder:
+        folders = (folder, *warm.folders)
+        within = Surroundings(warm.open, read, folders, warm.shelf.finder(inputs))
         return Replay.of(row.recipe, within=within)
 
 
 @contextmanager
-def trained(recipe: Recipe, inputs: Mapping[str, Path]) -> Iterator[Path]:
-    """A folder with the adapters that came as the task's inputs, as the recipe calls them."""
+def named_adapters(recipe: Recipe, files: Mapping[str, Path]) -> Iterator[Path]:
+    """A folder with the adapters that are known by their hash, as the recipe calls them."""
     with tempfile.TemporaryDirectory(prefix="sfumato-adapters-") as folder:
         for adapter in recipe.adapters:
-            if (file := inputs.get(adapter["sha256"])) is not None:
+            if (file := files.get(adapter["sha256"])) is not None:
                 (Path(folder) / Path(adapter["file"]).name).symlink_to(file.resolve())
         yield Path(folder)
 

@@ -18,6 +18,7 @@ from sfumato.recipe import Recipe
 from sfumato.server.requests import RecipeJob, SweepJob
 from sfumato.server.runner.protocol import Expanded, Made, Task
 from sfumato.server.runner.replaying import Tell, replayed, searched
+from sfumato.server.runner.shelf import Shelf
 from sfumato.server.runner.warm import Warm
 
 PICTURES = "pictures"
@@ -36,7 +37,7 @@ def sweep(job: SweepJob, task: Task, tell: Tell, warm: Warm) -> None:
     """Tell whose sweep it is and the children, or with their pictures make the pages."""
     again = searched(replayed(job, task.inputs, warm), job, tell)
     if task.files is None:
-        found = list(cells(job, again))
+        found = list(cells(job, again, warm.shelf))
         for name, data in files_of(again, job):
             tell(Made(name, data))
         requests = (
@@ -59,7 +60,7 @@ def sweep(job: SweepJob, task: Task, tell: Tell, warm: Warm) -> None:
                 tell(Made(file.relative_to(place).as_posix(), data))
 
 
-def cells(job: SweepJob, again: Any) -> Iterator[Cell]:
+def cells(job: SweepJob, again: Any, shelf: Shelf) -> Iterator[Cell]:
     """Every cell that can be composed; what cannot fails when the pages are made."""
     from sfumato.measure.axis import axis
     from sfumato.measure.sweep import grid, parent_of, prompts_of
@@ -71,9 +72,11 @@ def cells(job: SweepJob, again: Any) -> Iterator[Cell]:
         names = tuple(f"{PICTURES}/{p + 1}-{v + 1}-{seed + j}.png" for j in range(seeds))
         try:
             process = over.at(again.process, value).based(prompt=text, n=seeds)
-            yield Cell(recipe_of(process, seed, parent.id), names)
+            with shelf.named():
+                recipe = recipe_of(process, seed, parent.id)
         except SfumatoError:
             continue
+        yield Cell(recipe, names)
 
 
 def files_of(job_run: Any, job: SweepJob) -> Iterator[tuple[str, bytes]]:
@@ -113,7 +116,7 @@ def plan(job: SweepJob, inputs: Mapping[str, Path], warm: Warm) -> dict[str, Any
     from sfumato.models.planning import plan_data
 
     again = replayed(job, inputs, warm)
-    found = list(cells(job, again))
+    found = list(cells(job, again, warm.shelf))
     if not found:
         raise SfumatoError(f"over {job.over}: no value of it can be composed")
     first = replayed(RecipeJob(recipe=found[0].recipe), inputs, warm)

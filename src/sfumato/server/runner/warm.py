@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import sfumato
 from sfumato.core.errors import SfumatoError
+from sfumato.server.offering import Offering
 from sfumato.server.runner.protocol import ModelInfo, Ready
+from sfumato.server.runner.shelf import Shelf
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model
@@ -23,7 +25,7 @@ class Warm:
 
     offer: name that recipes use -> what to load. adapters: files of adapters that recipes may name.
     keep: how many models stay loaded. data: the packed set that trainings learn from; None: where
-    `sfumato data` puts it.
+    `sfumato data` puts it. weights: what methods may name.
     """
 
     offer: Mapping[str, str]
@@ -31,8 +33,13 @@ class Warm:
     adapters: Sequence[Path] = ()
     keep: int = 2
     data: Path | None = None
+    weights: Sequence[Offering] = ()
     loaded: OrderedDict[tuple[str, str], Model] = field(default_factory=OrderedDict)
     lock: Any = field(default_factory=threading.Lock)
+    shelf: Shelf = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.shelf = Shelf(self.weights)
 
     def open(self, name: str, *, device: str = "auto", dtype: str = "auto") -> Model:
         """The model of that name on this runner's device, whatever device was recorded."""
@@ -69,7 +76,8 @@ class Warm:
         versions = {"sfumato": sfumato.__version__, "torch": torch.__version__}
         shown = tuple(self._info(name) for name in self.offer)
         weights = {name: self.open(name).weights for name in self.offer}
-        return Ready(first.choice.device, first.choice.dtype, shown, versions, weights)
+        choice, files = first.choice, self.shelf.files
+        return Ready(choice.device, choice.dtype, shown, versions, weights, files)
 
     def _info(self, name: str) -> ModelInfo:
         from sfumato.models.loaders.library import is_own

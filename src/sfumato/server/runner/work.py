@@ -17,6 +17,7 @@ from typing import Any
 from sfumato.core.errors import SfumatoError, error_line
 from sfumato.core.interrupts import Stopped as Interrupt
 from sfumato.home import unstored
+from sfumato.methods.common.secret import secrets_known
 from sfumato.server import requests
 from sfumato.server.runner import evaluating, sweeping, teaching
 from sfumato.server.runner.picturing import let_go, pictures
@@ -45,7 +46,7 @@ def perform(task: Task, tell: Tell, warm: Warm) -> None:
     """
     last: Happening
     try:
-        with unstored(), notices(tell):
+        with unstored(), notices(tell), secrets_known(task.secrets):
             last = Finished(_do(task, tell, warm))
     except Interrupt:
         last = Stopped()

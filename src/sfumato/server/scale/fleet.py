@@ -41,12 +41,13 @@ class Fleet:
     """Places by node, how many are taken, and why nodes were refused.
 
     weights, versions: of models and packages, as every node must have them; what they do not say
-    is as the first node has it.
+    is as the first node has it. files: the same of weights that methods may name.
     """
 
     ray: Any
     weights: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
     taken: dict[str, int] = field(default_factory=dict)
     refused: dict[str, tuple[float, str]] = field(default_factory=dict)
 
@@ -95,6 +96,12 @@ class Fleet:
                 return (
                     f"model {name}: its weights are {sha256[:12]}…, of the others {right[:12]}…; "
                     "put the same files there"
+                )
+        for one in ready.files:
+            if (right := self.files.setdefault(one.name, one.sha256)) != one.sha256:
+                return (
+                    f"weights {one.name}: are {one.sha256[:12]}…, of the others {right[:12]}…; put "
+                    "the same files there"
                 )
         return None
 
