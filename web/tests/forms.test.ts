@@ -1,7 +1,7 @@
 // Forms are made of schemas: what a field is, when it acts, what is sent.
 import { describe, expect, test } from "vitest";
 import type { MethodInfo } from "../src/api/client";
-import { acting, ends, fieldsOf, stepOf } from "../src/forms/fields";
+import { acting, ends, fieldsOf, lacking, stepOf } from "../src/forms/fields";
 import { met } from "../src/forms/needs";
 import { sourceOf } from "../src/forms/sources";
 
@@ -68,5 +68,41 @@ describe("needs", () => {
     const names = (given: Record<string, unknown>) => acting(fields, given).map((one) => one.name);
     expect(names({})).not.toContain("grow");
     expect(names({ by: 5 })).toContain("grow");
+  });
+});
+
+describe("weights", () => {
+  function of(offered: string[] | undefined, required: string[]): MethodInfo {
+    const named = offered ? { offered } : {};
+    return {
+      ...METHOD, fields: {
+        type: "object", required,
+        properties: {
+          file: { type: "string", format: "weights", ...named },
+          clip: { anyOf: [{ type: "string", format: "weights" }, { type: "null" }], default: null, ...named },
+          art: { type: "string", format: "denoiser", default: "auto", ...named },
+          also: { type: "array", items: { type: "string", format: "weights" }, default: [], ...named },
+        },
+      },
+    };
+  }
+
+  const names = (method: MethodInfo) => acting(fieldsOf(method), {}).map((one) => one.name);
+
+  test("that the server does not have and the method needs make it one that cannot run", () => {
+    expect(lacking(of([], ["file"]))).toBe(true);
+    expect(lacking(of(["a.safetensors"], ["file"]))).toBe(false);
+    expect(lacking(of([], []))).toBe(false);
+    expect(lacking(of(undefined, ["file"]))).toBe(false); // a server that does not say
+    expect(lacking(METHOD)).toBe(false);
+  });
+
+  test("are chosen of what there is; where there is nothing, only what has another word is asked for", () => {
+    const fields = fieldsOf(of(["a.safetensors"], ["file"]));
+    expect(fields.map((one) => one.kind)).toEqual(["weights", "weights", "weights", "texts"]);
+    expect(fields[0]?.offered).toEqual(["a.safetensors"]);
+    expect(names(of(["a.safetensors"], ["file"]))).toEqual(["file", "clip", "art", "also"]);
+    expect(names(of([], ["file"]))).toEqual(["file", "art"]);
+    expect(names(of(undefined, ["file"]))).toEqual(["file", "clip", "art", "also"]);
   });
 });

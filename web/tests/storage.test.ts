@@ -151,6 +151,28 @@ describe("this browser", () => {
     expect((await storage.read(painting.id))?.painting.history).toEqual(next.history);
   });
 
+  test("takes away a picture that no painting can show any more, and no other", async () => {
+    const { painting, pictures, hash } = await full();
+    await storage.write(painting, 0, pictures, new Set(), null);
+    const other = { ...painting, id: newId() };
+    await storage.write(other, 0, pictures, new Set(), null);
+    const bare = { ...painting, history: freshPainting("", 96, 64).history };
+    await storage.write(bare, 1, new Map(), new Set([hash]), null);
+    expect((await storage.read(other.id))?.pictures.has(hash)).toBe(true);
+    await storage.write({ ...bare, id: other.id }, 1, new Map(), new Set([hash]), null);
+    await storage.write(painting, 2, new Map(), new Set(), null); // named, and not sent along
+    expect((await storage.read(painting.id))?.pictures.has(hash)).toBe(false);
+  });
+
+  test("sweeps what a painting of another version has left", async () => {
+    const { painting, pictures, hash } = await full();
+    const bare = { ...painting, history: freshPainting("", 96, 64).history };
+    await storage.write(bare, 0, pictures, new Set(), null);
+    await storage.sweep();
+    await storage.write(painting, 1, new Map(), new Set(), null);
+    expect((await storage.read(painting.id))?.pictures.has(hash)).toBe(false);
+  });
+
   test("does not write over what another tab has changed", async () => {
     const { painting, pictures } = await full();
     await storage.write(painting, 0, pictures, new Set(), null);

@@ -7,6 +7,7 @@ import type { StudioJob } from "../jobs/job.svelte";
 import { jobs } from "../jobs/jobs.svelte";
 import { change } from "../run/change";
 import type { Desk } from "../run/desk";
+import { modelOf } from "../run/offered";
 import { anySeed, frozen, requestOf } from "../run/request";
 import { keep, kept } from "../shell/kept";
 import { notify } from "../shell/notices.svelte";
@@ -40,6 +41,10 @@ class Film {
   readonly frames = $derived(frames(this.#values, this.job ? jobs.children(this.job.id).map(childOf) : []));
   readonly busy = $derived(this.sending || (this.job !== null && !this.job.ended));
   readonly picked = $derived(this.place === null ? null : (this.frames[this.place] ?? null));
+
+  constructor() {
+    jobs.hold((job) => this.job !== null && [job.id, job.parent].includes(this.job.id));
+  }
 
   /** Another document is open: its film, if it has one. */
   async sit(desk: Desk): Promise<void> {
@@ -84,10 +89,10 @@ class Film {
 
   async make(): Promise<void> {
     const { desk, range } = this;
-    const model = catalogue.model(desk?.settings.model ?? null);
-    if (!desk || !model || this.busy) return;
+    if (!desk || this.busy) return;
     this.sending = true;
     try {
+      const model = modelOf(desk.settings);
       const seed = desk.settings.seed ?? anySeed();
       const find = (id: string | null) => catalogue.method(id);
       const request = await requestOf(await frozen(desk), find, model.name, { seed });

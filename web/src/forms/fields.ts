@@ -3,7 +3,7 @@ import type { MethodInfo } from "../api/client";
 import { met } from "./needs";
 
 export type Kind =
-  | "number" | "integer" | "yesno" | "choice" | "text" | "texts" | "image" | "window" | "numbers" | "other";
+  | "number" | "integer" | "yesno" | "choice" | "text" | "texts" | "weights" | "image" | "window" | "numbers" | "other";
 
 export interface FormField {
   name: string;
@@ -19,6 +19,8 @@ export interface FormField {
   /** Bounds between which the server can look for a value itself. */
   span: readonly [number, number] | null;
   choices: readonly string[];
+  /** Names of weights that the server has for it; none: it takes no weights, or the server does not say. */
+  offered: readonly string[] | null;
   /** How many numbers, of "numbers". */
   length: number;
   needs: readonly string[];
@@ -38,8 +40,13 @@ function numeric(value: unknown): number | null {
   return typeof value === "number" ? value : null;
 }
 
+function isOfWeights(schema: Schema): boolean {
+  return schema["format"] === "weights" || schema["format"] === "denoiser";
+}
+
 function kindOf(schema: Schema): Kind {
   if (schema["format"] === "image") return "image";
+  if (isOfWeights(schema)) return "weights";
   if (Array.isArray(schema["enum"])) return "choice";
   switch (schema["type"]) {
     case "number": return "number";
@@ -76,6 +83,7 @@ function fieldOf(name: string, whole: Schema, required: boolean): FormField {
     max: numeric(schema["maximum"]) ?? numeric(schema["exclusiveMaximum"]),
     span: low !== null && high !== null ? [low, high] : null,
     choices: list(schema["enum"]).map(String),
+    offered: Array.isArray(schema["offered"]) ? schema["offered"].map(String) : null,
     length: list(schema["prefixItems"]).length,
     needs: list(schema["needs"]).map(String),
   };
@@ -95,10 +103,20 @@ export function valuesOf(fields: readonly FormField[], given: Record<string, unk
   return Object.fromEntries(fields.map((field) => [field.name, given[field.name] ?? field.default ?? null]));
 }
 
-/** Fields that do something beside the others' values. */
+/** Fields that do something beside the others' values, and at this server. */
 export function acting(fields: readonly FormField[], given: Record<string, unknown>): FormField[] {
   const values = valuesOf(fields, given);
-  return fields.filter((field) => field.needs.every((need) => met(need, values)));
+  return fields.filter((field) => !idle(field) && field.needs.every((need) => met(need, values)));
+}
+
+/** Weights that need not be named, of which the server has none. */
+function idle(field: FormField): boolean {
+  return field.offered?.length === 0 && !field.required && typeof field.default !== "string";
+}
+
+/** Whether a method needs weights of which the server has none. */
+export function lacking(method: MethodInfo): boolean {
+  return fieldsOf(method).some((field) => field.required && field.offered?.length === 0);
 }
 
 /** A slider's ends: the field's own, or where the server would look, or around its default. */
