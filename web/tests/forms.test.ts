@@ -58,6 +58,7 @@ describe("needs", () => {
     ["mask", { mask: null }, false], ["mask", { mask: "x" }, true], ["!t0", { t0: 0.5 }, false], ["!t0", { t0: null }, true],
     ["mode=dynamic", { mode: "static" }, false], ["form=angle,directional", { form: "directional" }, true],
     ["art!=none", { art: "auto" }, true], ["art!=none", { art: "none" }, false], ["push!=0", { push: 0 }, false],
+    ["noised=no", { noised: false }, true], ["noised=no", { noised: true }, false], ["noised=yes", { noised: true }, true],
     ["resample>1", { resample: 2 }, true], ["image~picture", {}, true], ["mask|by>3", { mask: null, by: 4 }, true],
     ["extend", { extend: [0, 0, 0, 0] }, false], ["extend", { extend: [0, 4, 0, 0] }, true],
   ])("%s of %j is %s", (need, values, wanted) => {

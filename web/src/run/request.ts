@@ -105,7 +105,7 @@ export async function frozen(desk: Desk): Promise<Desk> {
     desk.guide(), desk.picture(), desk.mask(), desk.reference(),
   ]);
   return {
-    id: desk.id, size: desk.size, runs: desk.runs, parents: desk.parents,
+    id: desk.id, size: desk.size, runs: desk.runs, parents: desk.parents, masked: desk.masked,
     settings: JSON.parse(JSON.stringify(desk.settings)),
     guide: async () => guide, picture: async () => picture, mask: async () => mask,
     reference: async () => reference, accept: (blob, from) => desk.accept(blob, from),
@@ -116,7 +116,7 @@ export async function frozen(desk: Desk): Promise<Desk> {
 export function blank(desk: Desk): Desk {
   const sheet = () => sheetOf(desk.size.width, desk.size.height);
   return {
-    id: desk.id, size: desk.size, runs: [], parents: [], settings: desk.settings,
+    id: desk.id, size: desk.size, runs: [], parents: [], masked: false, settings: desk.settings,
     guide: sheet, picture: sheet, mask: async () => null, reference: sheet, accept: async () => undefined,
   };
 }
