@@ -21,6 +21,7 @@ pytest.importorskip("playwright")
 from PIL import Image, PngImagePlugin
 from playwright.sync_api import Browser, Page, expect
 
+from helpers.easel import covered
 from helpers.program import STROKES
 from helpers.remote import Program, stub_server, until
 from helpers.served import StubRunner, recipe_job
@@ -176,6 +177,9 @@ def test_a_dropped_picture_is_made_again_bit_for_bit(browser: Browser, program: 
         knots = page.get_by_role("group", name="Lineage").get_by_role("button")
         expect(knots).to_have_count(2)  # the stroke, and what was made of it
         expect(page.locator(".knot.here")).to_have_count(1)
+        page.get_by_role("button", name="Use as input").click()
+        page.wait_for_selector(".layer canvas")
+        until(lambda: covered(page, "picture") > 0)
 
 
 def test_thousands_of_pictures_have_elements_for_what_is_seen(
