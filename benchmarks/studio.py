@@ -226,7 +226,7 @@ def scroll(browser: Browser, url: str, sizes: Sizes) -> tuple[float, str]:
             page.wait_for_timeout(30)
         took = time.monotonic() - start
         frames = page.evaluate("window.lengths.slice(5)")
-        expect(wall.locator(".waiting, .broken")).to_have_count(0)
+        expect(wall.locator(".waiting, .broken")).to_have_count(0, timeout=30_000)
     ordered = sorted(frames)
     near = ordered[int(0.99 * len(ordered))]
     return max(frames) / 1000, f"99 % within {near:.0f} ms; {whole:.0f} px in {took:.0f} s"

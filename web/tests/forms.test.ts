@@ -21,6 +21,16 @@ const METHOD: MethodInfo = {
       mode: { type: "string", enum: ["a", "b"], default: "a" },
       grow: { type: "integer", default: 0, needs: ["mask|by>3"] },
       odd: { type: "object" },
+      regions: { type: "array", items: { $ref: "#/$defs/Region" }, default: [] },
+    },
+    $defs: {
+      Region: {
+        type: "object", required: ["words"],
+        properties: {
+          words: { type: "string" },
+          box: { anyOf: [{ type: "array", prefixItems: [{}, {}, {}, {}] }, { type: "null" }], default: null },
+        },
+      },
     },
   },
 };
@@ -36,7 +46,11 @@ test("kinds are read of the schema", () => {
   expect(Object.fromEntries(fields.map((one) => [one.name, one.kind]))).toEqual({
     image: "image", mask: "image", by: "number", t0: "number", weight: "number", window: "window",
     extend: "numbers", words: "texts", mode: "choice", grow: "integer", odd: "other",
+    regions: "rows",
   });
+  expect(field("regions").parts.map((part) => [part.name, part.kind, part.required])).toEqual([
+    ["words", "text", true], ["box", "numbers", false],
+  ]);
   expect(field("t0")).toMatchObject({ nullable: true, min: 0, max: 1, span: [0.05, 1] });
   expect(field("image").required).toBe(true);
 });

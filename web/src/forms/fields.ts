@@ -3,7 +3,8 @@ import type { MethodInfo } from "../api/client";
 import { met } from "./needs";
 
 export type Kind =
-  | "number" | "integer" | "yesno" | "choice" | "text" | "texts" | "weights" | "image" | "window" | "numbers" | "other";
+  | "number" | "integer" | "yesno" | "choice" | "text" | "texts" | "weights" | "image" | "window" | "numbers" | "rows"
+  | "other";
 
 export interface FormField {
   name: string;
@@ -23,6 +24,8 @@ export interface FormField {
   offered: readonly string[] | null;
   /** How many numbers, of "numbers". */
   length: number;
+  /** What each has, of "rows". */
+  parts: readonly FormField[];
   needs: readonly string[];
 }
 
@@ -63,16 +66,30 @@ function kindOf(schema: Schema): Kind {
   }
 }
 
-function fieldOf(name: string, whole: Schema, required: boolean): FormField {
+/** What a schema refers to, else itself. */
+function referred(schema: Schema, shared: unknown): Schema {
+  const name = /^#\/\$defs\/(\w+)$/.exec(String(schema["$ref"]))?.[1];
+  const found = name !== undefined && isSchema(shared) ? shared[name] : undefined;
+  return isSchema(found) ? found : schema;
+}
+
+function partsOf(schema: Schema, shared: unknown): FormField[] {
+  if (schema["type"] !== "array" || !isSchema(schema["items"])) return [];
+  const item = referred(schema["items"], shared);
+  return item["format"] === "image" ? [] : properties(item, shared);
+}
+
+function fieldOf(name: string, whole: Schema, required: boolean, shared: unknown): FormField {
   const choices = list(whole["anyOf"]).filter(isSchema);
   const nullable = choices.some((choice) => choice["type"] === "null");
   const inner = choices.find((choice) => choice["type"] !== "null");
   const schema: Schema = inner ? { ...inner, ...whole } : whole;
   const auto = list(schema["auto"]);
   const [low, high] = [numeric(auto[0]), numeric(auto[1])];
+  const parts = partsOf(schema, shared);
   return {
     name,
-    kind: kindOf(schema),
+    kind: parts.length ? "rows" : kindOf(schema),
     text: typeof schema["description"] === "string" ? schema["description"] : "",
     unit: typeof schema["unit"] === "string" ? schema["unit"] : "",
     main: schema["main"] === true,
@@ -85,17 +102,21 @@ function fieldOf(name: string, whole: Schema, required: boolean): FormField {
     choices: list(schema["enum"]).map(String),
     offered: Array.isArray(schema["offered"]) ? schema["offered"].map(String) : null,
     length: list(schema["prefixItems"]).length,
+    parts,
     needs: list(schema["needs"]).map(String),
   };
 }
 
-export function fieldsOf(method: MethodInfo): FormField[] {
-  const properties = method.fields["properties"];
-  const required = list(method.fields["required"]);
-  if (!isSchema(properties)) return [];
-  return Object.entries(properties).flatMap(([name, schema]) =>
-    isSchema(schema) ? [fieldOf(name, schema, required.includes(name))] : [],
+function properties(schema: Schema, shared: unknown): FormField[] {
+  const required = list(schema["required"]);
+  if (!isSchema(schema["properties"])) return [];
+  return Object.entries(schema["properties"]).flatMap(([name, one]) =>
+    isSchema(one) ? [fieldOf(name, one, required.includes(name), shared)] : [],
   );
+}
+
+export function fieldsOf(method: MethodInfo): FormField[] {
+  return properties(method.fields, method.fields["$defs"]);
 }
 
 /** Every field's value: given, else of its default. */
