@@ -102,6 +102,11 @@ describe("a file", () => {
     return new Blob([zipSync(files).slice()]);
   }
 
+  test("that was written before there were solvers is read", async () => {
+    expect(await refused(await altered((document) => delete document.settings["solver"]))).toBe("read");
+    expect(await refused(await altered((document) => (document.settings["solver"] = { solver: "ddim", eta: 1 })))).toBe("read");
+  });
+
   test("of a later version says so", async () => {
     expect(await refused(await altered((document) => (document["version"] = 2)))).toBe("newer");
   });
@@ -125,6 +130,7 @@ describe("a file", () => {
     ["a mark of no kind", (document) => (first(document)["kind"] = "text")],
     ["a brush of no size", (document) => (first(document)["size"] = -1)],
     ["settings of another kind", (document) => (document.settings["prompt"] = 7)],
+    ["a solver of no kind", (document) => (document.settings["solver"] = { solver: "magic" })],
     ["a negative seed", (document) => (document.settings["seed"] = -1)],
   ])("with %s is damaged", async (_, change) => expect(await refused(await altered(change))).toBe("damaged"));
 });

@@ -2,7 +2,7 @@
 // by writing that stroke; all of a save is one transaction. A painting that another tab has changed
 // meanwhile is not written over.
 import { openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction } from "idb";
-import type { Settings } from "../run/settings";
+import { freshSettings, type Settings } from "../run/settings";
 import { imagesOf, type Content, type LayerKind, type Shown } from "./content";
 import { contentsOf, marksOf, type Step } from "./history";
 import type { Mark } from "./marks";
@@ -101,7 +101,8 @@ export class Storage {
       const blob = await transaction.objectStore("pictures").get(hash);
       if (blob) pictures.set(hash, blob);
     }
-    const { name, changed, shown, settings, runs, revision } = kept;
+    const { name, changed, shown, runs, revision } = kept;
+    const settings = { ...freshSettings(), ...kept.settings }; // an older one lacks what came since
     return { painting: { id, name, changed, history, shown, settings, runs }, revision, pictures };
   }
 

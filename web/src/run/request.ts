@@ -86,6 +86,7 @@ export async function requestOf(
   if (settings.negative.trim()) recipe["negative"] = settings.negative.trim();
   if (!wanted.live && settings.count > 1) recipe["n"] = settings.count;
   if (settings.steps !== null) recipe["steps"] = settings.steps;
+  if (settings.solver !== null) recipe["solver"] = settings.solver;
   if (wanted.live) {
     recipe["steps"] = Math.min(settings.steps ?? LIVE.steps, LIVE.steps);
     recipe["stages"] = LIVE.stages; // of a cascade its base alone, as large as the painting all the same
