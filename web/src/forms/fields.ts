@@ -27,6 +27,8 @@ export interface FormField {
   /** What each has, of "rows". */
   parts: readonly FormField[];
   needs: readonly string[];
+  /** Nobody is to read it over one's shoulder. */
+  secret: boolean;
 }
 
 type Schema = Record<string, unknown>;
@@ -104,6 +106,7 @@ function fieldOf(name: string, whole: Schema, required: boolean, shared: unknown
     length: list(schema["prefixItems"]).length,
     parts,
     needs: list(schema["needs"]).map(String),
+    secret: schema["format"] === "password",
   };
 }
 
