@@ -17,6 +17,7 @@ import asyncio
 import base64
 import io
 import json
+import os
 import random
 import statistics
 import sys
@@ -183,17 +184,32 @@ def memory(browser: Browser, url: str, sizes: Sizes) -> tuple[float, str]:
         page.get_by_role("radio", name="Words alone").click()
         quick(page, steps=2, seed=None)
         page.get_by_label("Words", exact=True).fill("red apple")
-        heaps = []
+        heaps, residents = list[float](), list[float]()
         for _ in range(sizes.runs):
             page.get_by_label("Words", exact=True).press("Enter")
             page.get_by_role("button", name="Discard").click(timeout=WAIT)
             expect(page.get_by_role("toolbar", name="Result")).to_have_count(0)
             wire.send("HeapProfiler.collectGarbage")
             heaps.append(wire.send("Runtime.getHeapUsage")["usedSize"])
-    few = max(1, sizes.runs // 10)
-    early = statistics.median(heaps[few : 2 * few] or heaps)
-    late = statistics.median(heaps[-few:])
-    return late / early, f"{early / 1e6:.1f} to {late / 1e6:.1f} MB"
+            residents.append(resident(browser))
+    (early, late), (first, last) = tenths(heaps), tenths(residents)
+    rest = f"{early / 1e6:.1f} to {late / 1e6:.1f} MB; its process {first / 1e6:.0f} to"
+    return late / early, f"{rest} {last / 1e6:.0f} MB"
+
+
+def tenths(values: Sequence[float]) -> tuple[float, float]:
+    """Medians of the second tenth and of the last."""
+    few = max(1, len(values) // 10)
+    return statistics.median(values[few : 2 * few] or values), statistics.median(values[-few:])
+
+
+def resident(browser: Browser) -> float:
+    """Bytes of memory of the processes that show pages."""
+    wire = browser.new_browser_cdp_session()
+    processes = wire.send("SystemInfo.getProcessInfo")["processInfo"]
+    wire.detach()
+    shown = (Path(f"/proc/{one['id']}/statm") for one in processes if one["type"] == "renderer")
+    return sum(int(file.read_text().split()[1]) for file in shown) * os.sysconf("SC_PAGE_SIZE")
 
 
 def scroll(browser: Browser, url: str, sizes: Sizes) -> tuple[float, str]:

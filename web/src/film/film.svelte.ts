@@ -75,6 +75,7 @@ class Film {
     this.job = null;
     this.curve = null;
     this.place = null;
+    this.field = "";
     this.#values = [];
   }
 
