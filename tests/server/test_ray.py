@@ -22,13 +22,15 @@ import pytest
 pytest.importorskip("fastapi")
 
 from helpers.clusters import NodeWork, add_node, cluster, joined
-from helpers.program import STROKES, call
+from helpers.program import STROKES, call, home
 from helpers.served import StubWork, client_of, picture, recipe_job, served, submitted, task_of
 from sfumato.core.errors import SfumatoError
 from sfumato.server.runner.library import Offer
 from sfumato.server.runner.protocol import Finished, Happening, RunnerLostError, Stepped, Stopped
 from sfumato.server.scale import runner as scale_runner
 from sfumato.server.scale.runners import runners
+
+__all__ = ["home"]  # a fixture
 
 pytestmark = pytest.mark.ray
 
