@@ -89,7 +89,7 @@ test("a picture that comes while another is written is kept too", async () => {
   await saver.finish();
   saver.save();
   await saver.finish();
-  expect([...((await storage.read(state.painting.id))?.pictures.keys() ?? [])]).toEqual([HASH, OTHER]);
+  expect([...((await storage.read(state.painting.id))?.pictures.keys() ?? [])].sort()).toEqual([HASH, OTHER]);
 });
 
 test("a picture that was undone and painted over goes, and may come again", async () => {

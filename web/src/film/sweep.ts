@@ -118,7 +118,7 @@ function objects(value: unknown): Schema[] {
 
 /** A method's numbers, with the range that their schema gives or leaves open, its choices and switches. */
 export function sweepable(method: string, properties: Record<string, Schema>): Sweepable[] {
-  return Object.entries(properties).flatMap(([name, schema]) => {
+  return Object.entries(properties).flatMap(([name, schema]): Sweepable[] => {
     const kinds = [schema, ...objects(schema["anyOf"])];
     const title = typeof schema["title"] === "string" ? schema["title"] : name;
     const choices = kinds.map(choicesOf).find((found) => found !== null);
