@@ -25,7 +25,7 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP) $(GENERATORS) $(TYPES) $(WEB) $(CHROMIUM) $(FLET)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not ray" -n auto --dist worksteal
+	SFUMATO_TESTS_MADE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not ray" -n auto --dist worksteal
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m "slow and not ray"
@@ -67,7 +67,7 @@ clients: $(STAMP) $(GENERATORS) $(TYPES)
 # The studio's page: built of web/ into the package, where it is committed
 $(WEB): web/package-lock.json
 	@if command -v npm >/dev/null; then npm ci --prefix web --no-audit --no-fund --silent && touch $@; \
-	else echo "npm is missing, which rebuilding the studio's page needs; its tests of that are skipped"; fi
+	else echo "npm is missing, which rebuilding the studio's page needs, and its tests by axe-core, which fail"; fi
 
 $(CHROMIUM):
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; \

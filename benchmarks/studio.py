@@ -2,9 +2,10 @@
 
 First paint under 1 s; pointer to pixel under 35 ms (median, by screencast), with 500 strokes too; a
 preview on the screen within 200 ms of its step (median); 5,000 pictures scroll without a frame over
-100 ms; the heap of the page grows by less than a tenth from the 10th run to the 100th.
+100 ms; the heap of the page grows by less than a tenth from the second ten of 100 runs to the last.
 
-Chromium, page and server are on this machine, whose other programs should be at rest.
+Chromium, page and server are on this machine, whose other programs should be at rest. A part that
+cannot be measured says why, and the others go on.
 `python benchmarks/studio.py`; names of parts run those alone; --runs, --strokes and --pictures make
 it smaller.
 """
@@ -16,32 +17,37 @@ import asyncio
 import base64
 import io
 import json
+import os
+import random
 import statistics
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 from PIL import Image
-from playwright.sync_api import Browser, CDPSession, Page, expect
+from playwright.sync_api import Browser, CDPSession, Error, Page, expect
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from helpers.remote import Program, until
-from helpers.served import listening, recipe_job, served
+from helpers.served import StubRunner, happenings, listening, recipe_job, served, submitted
 from helpers.studio import browser as chromium
 from helpers.studio import paint, quick, studio
+from sfumato.server.runner.protocol import Happening, Made, Task
 
 PAINT, PIXEL, PREVIEW, FRAME, GROWTH = 1.0, 0.035, 0.2, 0.1, 1.1
 WAIT = 300_000  # milliseconds
 EACH = 50  # pictures of a job of the full gallery
+SIDE = 256  # pixels of each
+TIMES = 12  # strokes that are timed
 CLOCK = "performance.timeOrigin + performance.now()"
 
 
@@ -84,8 +90,10 @@ def to_pixel(browser: Browser, url: str, before: int) -> tuple[float, str]:
         box = page.locator(".stage .sheet").bounding_box()
         assert box is not None
         wire = page.context.new_cdp_session(page)
-        found = [latency(page, wire, box, 0.6 + 0.35 * k / 12) for k in range(12)]
-    return statistics.median(found), f"worst {max(found) * 1000:.0f} ms of 12"
+        for _ in range(3):  # a thinner brush: no stroke may touch the next
+            page.keyboard.press("[")
+        found = [latency(page, wire, box, 0.6 + 0.35 * k / TIMES) for k in range(TIMES)]
+    return statistics.median(found), f"worst {max(found) * 1000:.0f} ms of {TIMES}"
 
 
 def latency(page: Page, wire: CDPSession, box: Any, height: float) -> float:
@@ -104,7 +112,7 @@ def latency(page: Page, wire: CDPSession, box: Any, height: float) -> float:
     page.wait_for_timeout(150)
     wire.send("Page.startScreencast", {"format": "png", "everyNthFrame": 1})
     page.wait_for_timeout(150)
-    frames.clear()
+    before = len(frames)
     sent = time.time()
     page.mouse.move(right, y)
     page.wait_for_timeout(300)
@@ -112,13 +120,19 @@ def latency(page: Page, wire: CDPSession, box: Any, height: float) -> float:
     page.mouse.up()
     wire.remove_listener("Page.screencastFrame", shown)
     width = page.viewport_size["width"]  # type: ignore[index]  # has one
-    for at, data in frames:
-        image = Image.open(io.BytesIO(data)).convert("RGB")
-        scale = image.width / width
-        middle = image.getpixel((int((left + right) / 2 * scale), int(y * scale)))
-        if isinstance(middle, tuple) and min(middle) < 200:  # ink, where paper was
-            return at - sent
-    raise SystemExit("no frame showed the stroke")
+    place = (left + right) / 2 / width, y / width
+    inked = [(at, ink(data, place)) for at, data in frames]
+    assert not any(there for _, there in inked[:before]), "there was ink before the stroke"
+    shown_at = [at for at, there in inked[before:] if there]
+    assert shown_at, "no frame showed the stroke"
+    return shown_at[0] - sent
+
+
+def ink(frame: bytes, place: tuple[float, float]) -> bool:
+    """Whether a frame is painted at a place, in widths of the page."""
+    image = Image.open(io.BytesIO(frame)).convert("L")
+    level = image.getpixel((int(place[0] * image.width), int(place[1] * image.width)))
+    return isinstance(level, int) and level < 200
 
 
 def preview(browser: Browser, url: str, sizes: Sizes) -> tuple[float, str]:
@@ -144,6 +158,7 @@ def preview(browser: Browser, url: str, sizes: Sizes) -> tuple[float, str]:
         page.get_by_role("button", name="Accept").wait_for(timeout=WAIT)
         seen = {int(size): at / 1000 for size, at in page.evaluate("window.seen")}
     found = [seen[size] - at for size, at in told if size in seen]
+    assert found, f"none of {len(told)} previews was seen"
     return statistics.median(found), f"worst {max(found) * 1000:.0f} ms of {len(found)}"
 
 
@@ -162,22 +177,39 @@ def listen(url: str, told: list[tuple[int, float]]) -> None:
 
 
 def memory(browser: Browser, url: str, sizes: Sizes) -> tuple[float, str]:
-    """The page's heap after the last run, over that after a tenth of them."""
+    """The page's heap in the last tenth of the runs, over that in the second; medians."""
     with studio(browser, url) as watched:
         page = watched.page
         wire = page.context.new_cdp_session(page)
         page.get_by_role("radio", name="Words alone").click()
         quick(page, steps=2, seed=None)
         page.get_by_label("Words", exact=True).fill("red apple")
-        heaps = []
+        heaps, residents = list[float](), list[float]()
         for _ in range(sizes.runs):
             page.get_by_label("Words", exact=True).press("Enter")
             page.get_by_role("button", name="Discard").click(timeout=WAIT)
             expect(page.get_by_role("toolbar", name="Result")).to_have_count(0)
             wire.send("HeapProfiler.collectGarbage")
             heaps.append(wire.send("Runtime.getHeapUsage")["usedSize"])
-    early = heaps[max(0, sizes.runs // 10 - 1)]
-    return heaps[-1] / early, f"{early / 1e6:.1f} to {heaps[-1] / 1e6:.1f} MB"
+            residents.append(resident(browser))
+    (early, late), (first, last) = tenths(heaps), tenths(residents)
+    rest = f"{early / 1e6:.1f} to {late / 1e6:.1f} MB; its process {first / 1e6:.0f} to"
+    return late / early, f"{rest} {last / 1e6:.0f} MB"
+
+
+def tenths(values: Sequence[float]) -> tuple[float, float]:
+    """Medians of the second tenth and of the last."""
+    few = max(1, len(values) // 10)
+    return statistics.median(values[few : 2 * few] or values), statistics.median(values[-few:])
+
+
+def resident(browser: Browser) -> float:
+    """Bytes of memory of the processes that show pages."""
+    wire = browser.new_browser_cdp_session()
+    processes = wire.send("SystemInfo.getProcessInfo")["processInfo"]
+    wire.detach()
+    shown = (Path(f"/proc/{one['id']}/statm") for one in processes if one["type"] == "renderer")
+    return sum(int(file.read_text().split()[1]) for file in shown) * os.sysconf("SC_PAGE_SIZE")
 
 
 def scroll(browser: Browser, url: str, sizes: Sizes) -> tuple[float, str]:
@@ -201,12 +233,19 @@ def scroll(browser: Browser, url: str, sizes: Sizes) -> tuple[float, str]:
           requestAnimationFrame(tick);
         }""")
         page.mouse.move(700, 500)
-        for _ in range(200):
+        wall = page.locator(".wall")
+        script = "wall => wall.scrollHeight - wall.scrollTop - wall.clientHeight"
+        whole, start = wall.evaluate(script), time.monotonic()
+        while wall.evaluate(script) > 1:
+            assert time.monotonic() - start < 60, "the wall does not come to its end"
             page.mouse.wheel(0, 900)
             page.wait_for_timeout(30)
+        took = time.monotonic() - start
         frames = page.evaluate("window.lengths.slice(5)")
+        expect(wall.locator(".waiting, .broken")).to_have_count(0, timeout=30_000)
     ordered = sorted(frames)
-    return max(frames) / 1000, f"99 % within {ordered[int(0.99 * len(ordered))]:.0f} ms"
+    near = ordered[int(0.99 * len(ordered))]
+    return max(frames) / 1000, f"99 % within {near:.0f} ms; {whole:.0f} px in {took:.0f} s"
 
 
 @contextmanager
@@ -215,11 +254,12 @@ def filled(folder: Path, pictures: int) -> Iterator[str]:
     ready, stop, found = threading.Event(), threading.Event(), []
 
     async def serve() -> None:
-        async with served(folder) as service, listening(service) as client:
+        runner = StubRunner(tell=painted)
+        async with served(folder, runner) as service, listening(service) as client:
             for k in range(0, pictures, EACH):
-                await client.post("/v1/jobs", json=recipe_job(k, f"thing {k}", n=EACH))
-            while (await client.get("/v1/queue")).json()["waiting"]:
-                await asyncio.sleep(0.1)
+                await submitted(client, recipe_job(k, f"thing {k}", n=min(EACH, pictures - k)))
+            while (await client.get("/v1/gallery", params={"limit": 1})).json()["total"] < pictures:
+                await asyncio.sleep(0.5)
             found.append(str(client.base_url).rstrip("/"))
             ready.set()
             while not stop.is_set():
@@ -227,12 +267,28 @@ def filled(folder: Path, pictures: int) -> Iterator[str]:
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
     thread.start()
-    assert ready.wait(600)
     try:
+        assert ready.wait(300), "the gallery was not filled in 300 s"
         yield found[0]
     finally:
         stop.set()
         thread.join(30)
+
+
+def painted(task: Task) -> Sequence[Happening]:
+    """What a stub tells, with pictures as large as a model's, of clouds that no other has."""
+    return [
+        replace(one, data=clouds(one.seed or 0)) if isinstance(one, Made) else one
+        for one in happenings(task)
+    ]
+
+
+def clouds(seed: int) -> bytes:
+    rough = Image.frombytes("RGB", (8, 8), random.Random(seed).randbytes(8 * 8 * 3))
+    buffer = io.BytesIO()
+    smooth = rough.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    smooth.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
 
 
 Part = Callable[[Browser, str, Sizes], tuple[float, str]]
@@ -261,15 +317,24 @@ def main() -> None:
         try:
             for name in given.parts or PARTS:
                 measure, most, unit = PARTS[name]
-                value, rest = measure(browser, program.url, sizes)
-                within = value <= most
-                print(f"{name:12} {value:.3f} {unit}, at most {most:g}; {rest}", flush=True)
-                if not within:
+                start = time.monotonic()
+                try:
+                    value, rest = measure(browser, program.url, sizes)
+                except (AssertionError, Error) as error:
+                    print(f"{name:12} not measured: {error}", flush=True)
+                    wrong.append(name)
+                    continue
+                took = time.monotonic() - start
+                print(
+                    f"{name:12} {value:.3f} {unit}, at most {most:g}; {rest} ({took:.0f} s in all)",
+                    flush=True,
+                )
+                if value > most:
                     wrong.append(name)
         finally:
             program.stop()
     if wrong:
-        sys.exit(f"over: {', '.join(wrong)}")
+        sys.exit(f"over, or not measured: {', '.join(wrong)}")
 
 
 if __name__ == "__main__":

@@ -135,6 +135,17 @@ async def test_too_much_is_refused_for_a_while(tmp_path: Path) -> None:
         assert answer.headers["content-type"] == "application/problem+json"
 
 
+@in_loop
+async def test_thumbnails_of_a_gallery_may_come_by_the_hundred(tmp_path: Path) -> None:
+    """A wall that is scrolled asks for more of them than anyone asks for anything else."""
+    limits = Limits(rate=1, burst=30)
+    async with served(tmp_path, limits=limits) as service, client_of(service) as client:
+        path = f"/v1/images/{'0' * 64}/thumbnail"
+        codes = [(await client.get(path)).status_code for _ in range(350)]
+        assert codes[:280] == [404] * 280
+        assert codes[-1] == 429
+
+
 UPLOADS = {
     "empty": b"",
     "text": b"hello",

@@ -22,6 +22,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 from playwright.sync_api import TimeoutError as SlowError
 
+from helpers.missing import missing
 from helpers.remote import free_port, stub_server, until
 from helpers.served import StubRunner, picture
 from helpers.studio import PHONE
@@ -46,12 +47,12 @@ def happenings(task: Task) -> list[Happening]:
 def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The generated Python client."""
     if not FLET.is_file():
-        pytest.skip("flet is missing in .venv-flet; `make clients` installs it")
+        missing(f"{FLET} is missing, in which Flet runs; `make .venv-flet/ready` installs it")
     folder = tmp_path_factory.mktemp("client")
     command = [sys.executable, str(ROOT / "tools" / "clients.py"), "python", "--to", str(folder)]
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     if made.stderr.startswith("clients: "):
-        pytest.skip(made.stderr.strip())
+        missing(made.stderr.strip())
     assert made.returncode == 0, made.stderr
     return folder / "python"
 

@@ -21,6 +21,7 @@ pytest.importorskip("playwright")
 from PIL import Image, PngImagePlugin
 from playwright.sync_api import Browser, Page, expect
 
+from helpers.easel import covered
 from helpers.program import STROKES
 from helpers.remote import Program, stub_server, until
 from helpers.served import StubRunner, recipe_job
@@ -137,7 +138,8 @@ def test_many_are_downloaded_as_one_archive(browser: Browser, stubbed: str) -> N
 def test_settings_of_another_program_are_taken(browser: Browser, stubbed: str) -> None:
     """A1111 parameters in a dropped PNG; what carries nothing is said in a sentence."""
     text, buffer = PngImagePlugin.PngInfo(), io.BytesIO()
-    text.add_text("parameters", "a fox\nNegative prompt: snow\nSteps: 7, Seed: 5, Model: dreamy")
+    settings = "Steps: 7, Sampler: DPM++ 2M Karras, Seed: 5, Model: dreamy"
+    text.add_text("parameters", f"a fox\nNegative prompt: snow\n{settings}")
     Image.new("RGB", (8, 8)).save(buffer, "PNG", pnginfo=text)
     with studio(browser, stubbed, "gallery") as watched:
         page = watched.page
@@ -154,6 +156,7 @@ def test_settings_of_another_program_are_taken(browser: Browser, stubbed: str) -
         dialog.get_by_role("button", name="Use these settings").click()
         expect(page.locator("#prompt")).to_have_value("a fox")
         expect(page.locator("#steps")).to_have_value("7")
+        expect(page.locator("#solver")).to_have_value("dpmpp-2m")
 
 
 def test_a_dropped_picture_is_made_again_bit_for_bit(browser: Browser, program: Program) -> None:
@@ -176,6 +179,9 @@ def test_a_dropped_picture_is_made_again_bit_for_bit(browser: Browser, program: 
         knots = page.get_by_role("group", name="Lineage").get_by_role("button")
         expect(knots).to_have_count(2)  # the stroke, and what was made of it
         expect(page.locator(".knot.here")).to_have_count(1)
+        page.get_by_role("button", name="Use as input").click()
+        page.wait_for_selector(".layer canvas")
+        until(lambda: covered(page, "picture") > 0)
 
 
 def test_thousands_of_pictures_have_elements_for_what_is_seen(

@@ -81,6 +81,29 @@ def test_several_methods_are_cards(browser: Browser, tmp_path: Path) -> None:
         assert jobs[0]["recipe"]["methods"][0]["scale"] == 5
 
 
+def test_regions_are_rows_of_a_form(browser: Browser, tmp_path: Path) -> None:
+    with stub_server(tmp_path / "server") as url, studio(browser, url) as watched:
+        page = watched.page
+        page.get_by_role("radio", name="Words alone").click()
+        page.get_by_label("Add another method").select_option("dense_diffusion")
+        card = page.get_by_role("article").first
+        for _ in range(2):
+            card.get_by_role("button", name="Add one").click()
+        card.get_by_label("Words", exact=True).first.fill("red apple")
+        card.get_by_label("Words", exact=True).first.blur()
+        for k, number in enumerate((0, 0, 0.5, 1)):
+            box = card.get_by_label(f"Box {k + 1}").first
+            box.fill(str(number))
+            box.blur()
+        card.get_by_role("button", name="Remove number 2").click()
+        page.locator("#prompt").fill("red apple on grass")
+        page.locator("#prompt").press("Enter")
+        jobs = until(lambda: httpx.get(f"{url}/v1/jobs").json()["jobs"], 20)
+        (method,) = jobs[0]["recipe"]["methods"]
+        (region,) = method["regions"]
+        assert (region["words"], region["box"]) == ("red apple", [0, 0, 0.5, 1])
+
+
 def test_what_it_costs_is_said_before_it_runs(browser: Browser, tmp_path: Path) -> None:
     with stub_server(tmp_path / "server") as url, studio(browser, url) as watched:
         expect(watched.page.get_by_text("3 calls")).to_be_visible()

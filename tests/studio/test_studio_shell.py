@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from helpers.remote import Program, stub_server
+from helpers.served import StubRunner
 from helpers.studio import DESKTOP, PHONE, scrolls_sideways, studio, violations
 
 ROUTES = ("paint", "gallery", "train", "settings")
@@ -73,6 +74,65 @@ def test_light_and_dark(browser: Browser, url: str) -> None:
         assert light != dark
         page.reload()
         assert page.evaluate(ground) == dark
+
+
+def test_nothing_moves_for_who_wants_no_motion(browser: Browser, url: str) -> None:
+    longest = """() => Math.max(...[...document.querySelectorAll('*')].flatMap((one) => {
+      const style = getComputedStyle(one);
+      const all = `${style.animationDuration},${style.transitionDuration}`.split(',');
+      return all.map((time) => parseFloat(time));
+    }))"""
+    with studio(browser, url) as watched:
+        assert watched.page.evaluate(longest) > 0.05
+    with studio(browser, url, reduced_motion="reduce") as watched:
+        page = watched.page
+        page.get_by_role("button", name="Run", exact=False).last.click()
+        page.get_by_role("button", name="Stop").wait_for()
+        assert page.evaluate(longest) <= 0.002
+        page.get_by_role("button", name="Stop").click()
+
+
+def test_from_a_stroke_to_a_picture_by_keyboard_alone(browser: Browser, tmp_path: Path) -> None:
+    with stub_server(tmp_path, StubRunner()) as own, studio(browser, own) as watched:
+        page = watched.page
+        page.wait_for_selector(".layer canvas")
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement?.getAttribute('role')") == "application":
+                break
+        for key in ("Enter", "ArrowRight", "ArrowRight", "ArrowDown", "Enter"):
+            page.keyboard.press(key)
+        expect(page.get_by_role("button", name="Undo")).to_be_enabled()
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement?.id") == "prompt":
+                break
+        page.keyboard.type("red apple")
+        page.keyboard.press("Control+Enter")
+        bar = page.get_by_role("toolbar", name="Result")
+        bar.wait_for()
+        assert violations(page) == []
+        for _ in range(60):
+            page.keyboard.press("Shift+Tab")
+            if page.evaluate("document.activeElement?.textContent?.trim()") == "Accept":
+                break
+        page.keyboard.press("Enter")
+        expect(bar).to_have_count(0)
+
+
+def test_nothing_lies_beneath_a_phones_own_bars(browser: Browser, url: str) -> None:
+    """A notch above and a bar below, as a phone tells of them."""
+    insets = {"top": 47, "bottom": 34, "left": 0, "right": 0}
+    with studio(browser, url, size=PHONE) as watched:
+        page = watched.page
+        wire = page.context.new_cdp_session(page)
+        wire.send("Emulation.setSafeAreaInsetsOverride", {"insets": insets})
+        page.wait_for_timeout(200)
+        for button in page.locator("nav a, header button, .go button").all():
+            box = button.bounding_box()
+            if box is not None:
+                assert box["y"] >= insets["top"], button
+                assert box["y"] + box["height"] <= PHONE[1] - insets["bottom"], button
 
 
 def test_by_keyboard_alone(browser: Browser, url: str) -> None:

@@ -91,6 +91,11 @@ def test_a_training_shows_what_it_learns_and_is_used(browser: Browser, url: str)
         page.get_by_role("button", name="zwx flower").click()
         page.get_by_role("button", name="Use it now").click()
         expect(page.locator("#prompt")).to_have_value("zwx flower")
+        trained = page.get_by_role("region", name="Trained")
+        trained.get_by_role("slider").fill("0.5")
+        expect(trained.get_by_text("0.50")).to_be_visible()
+        trained.get_by_role("button", name="Remove").click()
+        expect(trained).to_have_count(0)
 
 
 def test_a_training_is_stopped_from_a_phone(browser: Browser, tmp_path: Path) -> None:

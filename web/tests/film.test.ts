@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { curveOf, path, scale, ticks } from "../src/film/curve";
-import { frames, over, sweepable, values, valuesOf } from "../src/film/sweep";
+import { filmOf, frames, over, rowName, sweepable, values, valuesOf } from "../src/film/sweep";
 import { table } from "../src/film/table";
 import { grids, lines } from "../src/train/curves";
 
@@ -11,10 +11,10 @@ const CURVE = `sdedit.t0,pictures,kernel,kernel low,kernel high,rms,rms low,rms 
 
 describe("a sweep", () => {
   test("has its values as the server reads them, each once", () => {
-    const range = { field: "sdedit.t0", low: 0.2, high: 0.9, count: 8, whole: false };
+    const range = { field: "sdedit.t0", low: 0.2, high: 0.9, count: 8, whole: false, choices: null };
     expect(over(range)).toBe("sdedit.t0=0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9");
     expect(valuesOf(over(range))).toEqual(values(range));
-    expect(values({ field: "steps", low: 1, high: 3, count: 9, whole: true })).toEqual([1, 2, 3]);
+    expect(values({ field: "steps", low: 1, high: 3, count: 9, whole: true, choices: null })).toEqual([1, 2, 3]);
     expect(valuesOf("sdedit.t0=0.1:0.9:5")).toEqual([0.1, 0.3, 0.5, 0.7, 0.9]);
   });
 
@@ -23,22 +23,38 @@ describe("a sweep", () => {
       id: `job${place}`, state, name: `pictures/1-${place + 1}-0.png`,
       results: sha256 ? [{ sha256, media_type: "image/png" }] : [],
     });
-    const made = frames([0.1, 0.5, 0.9], [child(2, "running"), child(0, "done", "aa")]);
+    const made = frames("sdedit.t0", [0.1, 0.5, 0.9], [child(2, "running"), child(0, "done", "aa")]);
     expect(made.map((frame) => [frame.sha256, frame.state])).toEqual([["aa", "done"], [null, "queued"], [null, "running"]]);
   });
 
-  test("takes any number of a method", () => {
+  test("of choices is a batch, whose rows say what they are of", () => {
+    const kernels = ["cubic", "box"];
+    const range = { field: "ilvr.kernel", low: 0, high: 1, count: 7, whole: true, choices: kernels };
+    expect(values(range)).toEqual(kernels);
+    const rows = kernels.map((value) => ({ name: rowName("ilvr.kernel", value) }));
+    expect(filmOf({ kind: "batch", rows })).toEqual({ field: "ilvr.kernel", values: kernels });
+    const switched = [false, true].map((value) => ({ name: rowName("cfg.on", value) }));
+    expect(filmOf({ kind: "batch", rows: switched })).toEqual({ field: "cfg.on", values: [false, true] });
+    expect(filmOf({ kind: "sweep", over: "sdedit.t0=0.1,0.5" })).toEqual({ field: "sdedit.t0", values: [0.1, 0.5] });
+    expect(filmOf({ kind: "batch", rows: [{ name: "one" }] })).toBeNull();
+    expect(filmOf({ kind: "recipe" })).toBeNull();
+    const child = { id: "a", state: "done", name: "ilvr.kernel=box", results: [{ sha256: "bb", media_type: "image/png" }] };
+    expect(frames("ilvr.kernel", kernels, [child]).map((frame) => frame.sha256)).toEqual([null, "bb"]);
+  });
+
+  test("takes any number of a method, its choices and its switches", () => {
     const found = sweepable("sdedit", {
       t0: { anyOf: [{ type: "number", minimum: 0, maximum: 1 }, { type: "null" }], auto: [0.05, 1], title: "T0" },
       repeats: { type: "integer", minimum: 1, maximum: 100, default: 1, title: "Repeats" },
       scale: { type: "number", minimum: 0, default: 3 },
       alpha_bar: { anyOf: [{ type: "number", exclusiveMinimum: 0, maximum: 1 }] },
-      invert: { type: "boolean" }, image: { $ref: "#" },
+      invert: { type: "boolean" }, image: { $ref: "#" }, noise: { type: "string", enum: ["auto", "step"] },
     });
     expect(found.map((one) => [one.field, one.low, one.high, one.whole])).toEqual([
       ["sdedit.t0", 0.05, 1, false], ["sdedit.repeats", 1, 10, true], ["sdedit.scale", 0, 6, false],
-      ["sdedit.alpha_bar", 0.01, 1, false],
+      ["sdedit.alpha_bar", 0.01, 1, false], ["sdedit.invert", 0, 1, true], ["sdedit.noise", 0, 1, true],
     ]);
+    expect(found.slice(-2).map((one) => one.choices)).toEqual([[false, true], ["auto", "step"]]);
   });
 });
 

@@ -1,7 +1,7 @@
 // Forms are made of schemas: what a field is, when it acts, what is sent.
 import { describe, expect, test } from "vitest";
 import type { MethodInfo } from "../src/api/client";
-import { acting, ends, fieldsOf, stepOf } from "../src/forms/fields";
+import { acting, ends, fieldsOf, lacking, stepOf } from "../src/forms/fields";
 import { met } from "../src/forms/needs";
 import { sourceOf } from "../src/forms/sources";
 
@@ -21,6 +21,16 @@ const METHOD: MethodInfo = {
       mode: { type: "string", enum: ["a", "b"], default: "a" },
       grow: { type: "integer", default: 0, needs: ["mask|by>3"] },
       odd: { type: "object" },
+      regions: { type: "array", items: { $ref: "#/$defs/Region" }, default: [] },
+    },
+    $defs: {
+      Region: {
+        type: "object", required: ["words"],
+        properties: {
+          words: { type: "string" },
+          box: { anyOf: [{ type: "array", prefixItems: [{}, {}, {}, {}] }, { type: "null" }], default: null },
+        },
+      },
     },
   },
 };
@@ -36,7 +46,11 @@ test("kinds are read of the schema", () => {
   expect(Object.fromEntries(fields.map((one) => [one.name, one.kind]))).toEqual({
     image: "image", mask: "image", by: "number", t0: "number", weight: "number", window: "window",
     extend: "numbers", words: "texts", mode: "choice", grow: "integer", odd: "other",
+    regions: "rows",
   });
+  expect(field("regions").parts.map((part) => [part.name, part.kind, part.required])).toEqual([
+    ["words", "text", true], ["box", "numbers", false],
+  ]);
   expect(field("t0")).toMatchObject({ nullable: true, min: 0, max: 1, span: [0.05, 1] });
   expect(field("image").required).toBe(true);
 });
@@ -58,6 +72,7 @@ describe("needs", () => {
     ["mask", { mask: null }, false], ["mask", { mask: "x" }, true], ["!t0", { t0: 0.5 }, false], ["!t0", { t0: null }, true],
     ["mode=dynamic", { mode: "static" }, false], ["form=angle,directional", { form: "directional" }, true],
     ["art!=none", { art: "auto" }, true], ["art!=none", { art: "none" }, false], ["push!=0", { push: 0 }, false],
+    ["noised=no", { noised: false }, true], ["noised=no", { noised: true }, false], ["noised=yes", { noised: true }, true],
     ["resample>1", { resample: 2 }, true], ["image~picture", {}, true], ["mask|by>3", { mask: null, by: 4 }, true],
     ["extend", { extend: [0, 0, 0, 0] }, false], ["extend", { extend: [0, 4, 0, 0] }, true],
   ])("%s of %j is %s", (need, values, wanted) => {
@@ -68,5 +83,41 @@ describe("needs", () => {
     const names = (given: Record<string, unknown>) => acting(fields, given).map((one) => one.name);
     expect(names({})).not.toContain("grow");
     expect(names({ by: 5 })).toContain("grow");
+  });
+});
+
+describe("weights", () => {
+  function of(offered: string[] | undefined, required: string[]): MethodInfo {
+    const named = offered ? { offered } : {};
+    return {
+      ...METHOD, fields: {
+        type: "object", required,
+        properties: {
+          file: { type: "string", format: "weights", ...named },
+          clip: { anyOf: [{ type: "string", format: "weights" }, { type: "null" }], default: null, ...named },
+          art: { type: "string", format: "denoiser", default: "auto", ...named },
+          also: { type: "array", items: { type: "string", format: "weights" }, default: [], ...named },
+        },
+      },
+    };
+  }
+
+  const names = (method: MethodInfo) => acting(fieldsOf(method), {}).map((one) => one.name);
+
+  test("that the server does not have and the method needs make it one that cannot run", () => {
+    expect(lacking(of([], ["file"]))).toBe(true);
+    expect(lacking(of(["a.safetensors"], ["file"]))).toBe(false);
+    expect(lacking(of([], []))).toBe(false);
+    expect(lacking(of(undefined, ["file"]))).toBe(false); // a server that does not say
+    expect(lacking(METHOD)).toBe(false);
+  });
+
+  test("are chosen of what there is; where there is nothing, only what has another word is asked for", () => {
+    const fields = fieldsOf(of(["a.safetensors"], ["file"]));
+    expect(fields.map((one) => one.kind)).toEqual(["weights", "weights", "weights", "texts"]);
+    expect(fields[0]?.offered).toEqual(["a.safetensors"]);
+    expect(names(of(["a.safetensors"], ["file"]))).toEqual(["file", "clip", "art", "also"]);
+    expect(names(of([], ["file"]))).toEqual(["file", "art"]);
+    expect(names(of(undefined, ["file"]))).toEqual(["file", "clip", "art", "also"]);
   });
 });

@@ -1,15 +1,15 @@
 import { expect, test } from "vitest";
 import { newId } from "../src/api/hash";
-import { marked } from "../src/document/history";
+import { marked, replaced, undone } from "../src/document/history";
 import { freshPainting } from "../src/document/painting";
 import { Saver } from "../src/document/saver";
 import { Storage } from "../src/document/storage";
 
 function tab(storage: Storage, painting = freshPainting("one", 64, 64), revision = 0) {
   const told: string[] = [];
-  const state = { painting };
+  const state = { painting, pictures: new Map<string, Blob>() };
   const saver = new Saver(storage, revision, {
-    painting: () => state.painting, pictures: new Map(), thumbnail: async () => new Blob(["small"]),
+    painting: () => state.painting, pictures: state.pictures, thumbnail: async () => new Blob(["small"]),
     kept: (kept) => void told.push(kept ? "kept" : "waits"),
     copied: (id, name) => { told.push("copied"); state.painting = { ...state.painting, id, name }; },
     failed: (full) => void told.push(full ? "full" : "failed"),
@@ -66,4 +66,48 @@ test("what cannot be kept is said once, and kept with a later change", async () 
   await one.paint();
   expect(one.told.at(-1)).toBe("kept");
   expect((await storage.read(one.state.painting.id))?.painting.history.content.strokes).toHaveLength(4);
+});
+
+const [HASH, OTHER] = ["1".repeat(64), "2".repeat(64)];
+
+function place(state: ReturnType<typeof tab>["state"], hash: string): void {
+  state.pictures.set(hash, new Blob([hash]));
+  state.painting = { ...state.painting, history: replaced(state.painting.history, { picture: hash }) };
+}
+
+test("a picture that comes while another is written is kept too", async () => {
+  const storage = new Storage(newId());
+  const { saver, state } = tab(storage);
+  const write = storage.write.bind(storage);
+  storage.write = async (...given) => {
+    const revision = await write(...given);
+    if (!state.pictures.has(OTHER)) place(state, OTHER); // before the saver knows that it is done
+    return revision;
+  };
+  place(state, HASH);
+  saver.save();
+  await saver.finish();
+  saver.save();
+  await saver.finish();
+  expect([...((await storage.read(state.painting.id))?.pictures.keys() ?? [])].sort()).toEqual([HASH, OTHER]);
+});
+
+test("a picture that was undone and painted over goes, and may come again", async () => {
+  const storage = new Storage(newId());
+  const { saver, state, paint } = tab(storage);
+  place(state, HASH);
+  saver.save();
+  await saver.finish();
+  state.painting = { ...state.painting, history: undone(state.painting.history) };
+  state.pictures.clear();
+  await paint();
+  place(state, HASH);
+  state.pictures.clear(); // had it stayed, it would be found
+  saver.save();
+  await saver.finish();
+  expect((await storage.read(state.painting.id))?.pictures.size).toBe(0);
+  place(state, HASH);
+  saver.save();
+  await saver.finish();
+  expect((await storage.read(state.painting.id))?.pictures.size).toBe(1);
 });

@@ -102,6 +102,11 @@ describe("a file", () => {
     return new Blob([zipSync(files).slice()]);
   }
 
+  test("that was written before there were solvers is read", async () => {
+    expect(await refused(await altered((document) => delete document.settings["solver"]))).toBe("read");
+    expect(await refused(await altered((document) => (document.settings["solver"] = { solver: "ddim", eta: 1 })))).toBe("read");
+  });
+
   test("of a later version says so", async () => {
     expect(await refused(await altered((document) => (document["version"] = 2)))).toBe("newer");
   });
@@ -125,6 +130,7 @@ describe("a file", () => {
     ["a mark of no kind", (document) => (first(document)["kind"] = "text")],
     ["a brush of no size", (document) => (first(document)["size"] = -1)],
     ["settings of another kind", (document) => (document.settings["prompt"] = 7)],
+    ["a solver of no kind", (document) => (document.settings["solver"] = { solver: "magic" })],
     ["a negative seed", (document) => (document.settings["seed"] = -1)],
   ])("with %s is damaged", async (_, change) => expect(await refused(await altered(change))).toBe("damaged"));
 });
@@ -149,6 +155,28 @@ describe("this browser", () => {
     const next = { ...painting, history: marked(painting.history, "strokes", stroke("new")) };
     await storage.write(next, 1, pictures, new Set([...known, dropped ?? "", hash]), null);
     expect((await storage.read(painting.id))?.painting.history).toEqual(next.history);
+  });
+
+  test("takes away a picture that no painting can show any more, and no other", async () => {
+    const { painting, pictures, hash } = await full();
+    await storage.write(painting, 0, pictures, new Set(), null);
+    const other = { ...painting, id: newId() };
+    await storage.write(other, 0, pictures, new Set(), null);
+    const bare = { ...painting, history: freshPainting("", 96, 64).history };
+    await storage.write(bare, 1, new Map(), new Set([hash]), null);
+    expect((await storage.read(other.id))?.pictures.has(hash)).toBe(true);
+    await storage.write({ ...bare, id: other.id }, 1, new Map(), new Set([hash]), null);
+    await storage.write(painting, 2, new Map(), new Set(), null); // named, and not sent along
+    expect((await storage.read(painting.id))?.pictures.has(hash)).toBe(false);
+  });
+
+  test("sweeps what a painting of another version has left", async () => {
+    const { painting, pictures, hash } = await full();
+    const bare = { ...painting, history: freshPainting("", 96, 64).history };
+    await storage.write(bare, 0, pictures, new Set(), null);
+    await storage.sweep();
+    await storage.write(painting, 1, new Map(), new Set(), null);
+    expect((await storage.read(painting.id))?.pictures.has(hash)).toBe(false);
   });
 
   test("does not write over what another tab has changed", async () => {

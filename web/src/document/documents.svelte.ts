@@ -27,6 +27,7 @@ class Documents {
   async #begin(): Promise<void> {
     addEventListener("pagehide", () => void this.current?.flush());
     try {
+      void this.#storage.sweep().catch(() => undefined); // the next start tries again
       this.list = await this.#storage.list();
       const last = lastOpen();
       const chosen = this.list.find(({ id }) => id === last) ?? this.list[0];

@@ -78,6 +78,10 @@ export class OpenDocument implements Desk {
     return [...this.content.parents];
   }
 
+  get masked(): boolean {
+    return this.content.mask.length > 0 && this.shown.mask.visible;
+  }
+
   get canUndo(): boolean {
     return this.#history.past.length > 0;
   }

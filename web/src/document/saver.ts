@@ -1,7 +1,8 @@
 // Saving one painting: one write at a time, the newest state last. A write that fails is tried again with
 // the next change; until then the painting is in memory alone, and that is said once.
 import { newId } from "../api/hash";
-import { marksOf } from "./history";
+import { imagesOf } from "./content";
+import { contentsOf, marksOf } from "./history";
 import type { Painting } from "./painting";
 import { ChangedElsewhere, type Storage } from "./storage";
 
@@ -26,7 +27,7 @@ export class Saver {
   #stale = false;
 
   constructor(readonly storage: Storage, private revision: number, private readonly saved: Saved) {
-    if (revision > 0) this.#remember(saved.painting());
+    if (revision > 0) this.#remember(saved.painting(), saved.pictures);
   }
 
   save(): void {
@@ -71,10 +72,13 @@ export class Saver {
     const due = Date.now() - this.#pictured > THUMBNAILS;
     const thumbnail = due ? await this.saved.thumbnail() : null;
     const painting = this.saved.painting();
-    this.revision = await this.storage.write(painting, this.revision, this.saved.pictures, this.#known, thumbnail);
+    const named = new Set(contentsOf(painting.history).flatMap(imagesOf));
+    // as they are now: one that comes while this is written is the next write's
+    const pictures = new Map([...this.saved.pictures].filter(([hash]) => named.has(hash)));
+    this.revision = await this.storage.write(painting, this.revision, pictures, this.#known, thumbnail);
     if (due) this.#pictured = Date.now();
     this.#stale = !due;
-    this.#remember(painting);
+    this.#remember(painting, pictures);
   }
 
   #copy(): void {
@@ -84,9 +88,9 @@ export class Saver {
     this.#waits = true;
   }
 
-  #remember(painting: Painting): void {
+  #remember(painting: Painting, pictures: ReadonlyMap<string, Blob>): void {
     this.#known.clear();
     for (const id of marksOf(painting.history).keys()) this.#known.add(id);
-    for (const hash of this.saved.pictures.keys()) this.#known.add(hash);
+    for (const hash of pictures.keys()) this.#known.add(hash);
   }
 }

@@ -1,8 +1,8 @@
 // Paintings in this browser's IndexedDB. Marks and pictures lie by themselves, so that a stroke is kept
 // by writing that stroke; all of a save is one transaction. A painting that another tab has changed
 // meanwhile is not written over.
-import { openDB, type DBSchema, type IDBPDatabase } from "idb";
-import type { Settings } from "../run/settings";
+import { openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction } from "idb";
+import { freshSettings, type Settings } from "../run/settings";
 import { imagesOf, type Content, type LayerKind, type Shown } from "./content";
 import { contentsOf, marksOf, type Step } from "./history";
 import type { Mark } from "./marks";
@@ -36,6 +36,9 @@ interface Schema extends DBSchema {
   marks: { key: [string, string]; value: Mark };
   pictures: { key: string; value: Blob };
 }
+
+const STORES = ["paintings", "marks", "pictures"] as const;
+const HASH = /^[0-9a-f]{64}$/; // of a picture; an id of a mark is shorter
 
 /** What a list of paintings shows. */
 export interface Summary {
@@ -87,7 +90,7 @@ export class Storage {
   }
 
   async read(id: string): Promise<Opened | null> {
-    const transaction = (await this.#open()).transaction(["paintings", "marks", "pictures"]);
+    const transaction = (await this.#open()).transaction(STORES);
     const kept = await transaction.objectStore("paintings").get(id);
     if (!kept) return null;
     const range = IDBKeyRange.bound([id, ""], [id, "\uffff"]);
@@ -98,18 +101,20 @@ export class Storage {
       const blob = await transaction.objectStore("pictures").get(hash);
       if (blob) pictures.set(hash, blob);
     }
-    const { name, changed, shown, settings, runs, revision } = kept;
+    const { name, changed, shown, runs, revision } = kept;
+    const settings = { ...freshSettings(), ...kept.settings }; // an older one lacks what came since
     return { painting: { id, name, changed, history, shown, settings, runs }, revision, pictures };
   }
 
-  /** The new revision. known: ids of marks, and hashes of pictures, that are kept already. */
+  /** The new revision. pictures: those that the painting names; known: ids of marks, and hashes of
+   * pictures, that are kept already; what of them is named no more goes. */
   async write(
     painting: Painting, revision: number, pictures: ReadonlyMap<string, Blob>, known: ReadonlySet<string>,
     thumbnail: Blob | null,
   ): Promise<number> {
     const { history, ...rest } = painting;
     const marks = marksOf(history);
-    const transaction = (await this.#open()).transaction(["paintings", "marks", "pictures"], "readwrite");
+    const transaction = (await this.#open()).transaction(STORES, "readwrite");
     const store = transaction.objectStore("paintings");
     const kept = await store.get(painting.id);
     if ((kept?.revision ?? 0) !== revision) {
@@ -123,8 +128,9 @@ export class Storage {
       for (const [id, mark] of marks) {
         if (!known.has(id)) asked.push(transaction.objectStore("marks").put(mark, [painting.id, id]));
       }
-      for (const id of known) {
-        if (!marks.has(id) && !pictures.has(id)) asked.push(transaction.objectStore("marks").delete([painting.id, id]));
+      const gone = [...known].filter((id) => !marks.has(id) && !pictures.has(id));
+      for (const id of gone) {
+        if (!HASH.test(id)) asked.push(transaction.objectStore("marks").delete([painting.id, id]));
       }
       for (const [hash, blob] of pictures) {
         if (!known.has(hash)) asked.push(transaction.objectStore("pictures").put(blob, hash));
@@ -133,6 +139,7 @@ export class Storage {
         ...rest, revision: next, content: named(history.content), past: history.past.map(namedStep),
         future: history.future.map(namedStep), thumbnail: thumbnail ?? kept?.thumbnail ?? null,
       }));
+      if (gone.some((id) => HASH.test(id))) asked.push(sweep(transaction));
       await Promise.all([...asked, transaction.done]);
     } catch (error) {
       // Requests say only that the transaction was given up; it says why, such as a full disk.
@@ -144,15 +151,26 @@ export class Storage {
 
   /** Take a painting away, and pictures that no other one has. */
   async remove(id: string): Promise<void> {
-    const transaction = (await this.#open()).transaction(["paintings", "marks", "pictures"], "readwrite");
+    const transaction = (await this.#open()).transaction(STORES, "readwrite");
     await transaction.objectStore("paintings").delete(id);
     await transaction.objectStore("marks").delete(IDBKeyRange.bound([id, ""], [id, "\uffff"]));
-    const left = await transaction.objectStore("paintings").getAll();
-    const used = new Set(left.flatMap(hashesOf));
-    for (const hash of await transaction.objectStore("pictures").getAllKeys()) {
-      if (!used.has(hash)) await transaction.objectStore("pictures").delete(hash);
-    }
+    await sweep(transaction);
     await transaction.done;
+  }
+
+  /** Take away pictures that no painting names, as a tab that was closed in between may leave them. */
+  async sweep(): Promise<void> {
+    const transaction = (await this.#open()).transaction(STORES, "readwrite");
+    await sweep(transaction);
+    await transaction.done;
+  }
+}
+
+/** Pictures and what names them are written by one transaction, so between two none is without a name. */
+async function sweep(transaction: IDBPTransaction<Schema, typeof STORES, "readwrite">): Promise<void> {
+  const used = new Set((await transaction.objectStore("paintings").getAll()).flatMap(hashesOf));
+  for (const hash of await transaction.objectStore("pictures").getAllKeys()) {
+    if (!used.has(hash)) await transaction.objectStore("pictures").delete(hash);
   }
 }
 

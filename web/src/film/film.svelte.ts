@@ -2,29 +2,34 @@
 import { address, api, send, type JobRequest } from "../api/client";
 import { sentence } from "../api/problem";
 import { catalogue } from "../forms/methods.svelte";
-import { t } from "../i18n/index.svelte";
+import { maybe, number, t } from "../i18n/index.svelte";
 import type { StudioJob } from "../jobs/job.svelte";
 import { jobs } from "../jobs/jobs.svelte";
 import { change } from "../run/change";
 import type { Desk } from "../run/desk";
+import { modelOf } from "../run/offered";
 import { anySeed, frozen, requestOf } from "../run/request";
 import { keep, kept } from "../shell/kept";
 import { notify } from "../shell/notices.svelte";
 import { curveOf, type Curve } from "./curve";
-import { frames, over, sweepable, values, valuesOf, type Range, type Sweepable } from "./sweep";
+import { filmOf, frames, over, rowName, sweepable, values, type Range, type Sweepable, type Value } from "./sweep";
 
-const STEPS: Sweepable = { field: "steps", title: "Steps", low: 2, high: 30, whole: true };
+type Recipe = Extract<JobRequest, { kind: "recipe" }>["recipe"];
+
+const STEPS: Sweepable = { field: "steps", title: "Steps", low: 2, high: 30, whole: true, choices: null };
 const COUNT = 7;
 
 class Film {
   desk = $state.raw<Desk | null>(null);
   job = $state.raw<StudioJob | null>(null);
-  range = $state<Range>({ field: "sdedit.t0", low: 0.2, high: 0.9, count: COUNT, whole: false });
+  range = $state<Range>({ field: "sdedit.t0", low: 0.2, high: 0.9, count: COUNT, whole: false, choices: null });
   curve = $state.raw<Curve | null>(null);
   /** Which frame is looked at. */
   place = $state<number | null>(null);
   sending = $state(false);
-  #values = $state.raw<readonly number[]>([]);
+  /** What the film that is there is of. */
+  field = $state("");
+  #values = $state.raw<readonly Value[]>([]);
 
   /** Fields that the document's methods have, and steps. */
   readonly fields = $derived.by((): Sweepable[] => {
@@ -37,9 +42,13 @@ class Film {
     });
     return [...found, STEPS];
   });
-  readonly frames = $derived(frames(this.#values, this.job ? jobs.children(this.job.id).map(childOf) : []));
+  readonly frames = $derived(frames(this.field, this.#values, this.job ? jobs.children(this.job.id).map(childOf) : []));
   readonly busy = $derived(this.sending || (this.job !== null && !this.job.ended));
   readonly picked = $derived(this.place === null ? null : (this.frames[this.place] ?? null));
+
+  constructor() {
+    jobs.hold((job) => this.job !== null && [job.id, job.parent].includes(this.job.id));
+  }
 
   /** Another document is open: its film, if it has one. */
   async sit(desk: Desk): Promise<void> {
@@ -49,12 +58,14 @@ class Film {
     const id = kept(`film.${desk.id}`);
     if (!id) return;
     try {
-      const { job } = await this.#asked(id);
-      if (this.desk !== desk) return;
-      this.#values = valuesOf(job);
+      const request = await api.get("/v1/jobs/{id}/request", { path: { id } });
+      const asked = filmOf(request);
+      if (this.desk !== desk || asked === null) return;
+      this.field = asked.field;
+      this.#values = asked.values;
       this.job = jobs.find(id);
       await this.#children(id);
-      await this.#curve(id);
+      if (request.kind === "sweep") await this.#curve(id);
     } catch {
       this.#forget(); // the server has forgotten it
     }
@@ -64,13 +75,8 @@ class Film {
     this.job = null;
     this.curve = null;
     this.place = null;
+    this.field = "";
     this.#values = [];
-  }
-
-  async #asked(id: string): Promise<{ job: string }> {
-    const request = await api.get("/v1/jobs/{id}/request", { path: { id } });
-    if (request.kind !== "sweep") throw new Error(id);
-    return { job: request.over };
   }
 
   /** The ends that a field has. */
@@ -78,27 +84,23 @@ class Film {
     const found = this.fields.find((one) => one.field === field);
     if (!found) return;
     const t0 = field === "sdedit.t0";
-    const { low, high, whole } = found;
-    this.range = { field, low: t0 ? 0.2 : low, high: t0 ? 0.9 : high, whole, count: this.range.count };
+    const { low, high, whole, choices } = found;
+    this.range = { field, low: t0 ? 0.2 : low, high: t0 ? 0.9 : high, whole, choices, count: this.range.count };
   }
 
   async make(): Promise<void> {
     const { desk, range } = this;
-    const model = catalogue.model(desk?.settings.model ?? null);
-    if (!desk || !model || this.busy) return;
+    if (!desk || this.busy) return;
     this.sending = true;
     try {
+      const model = modelOf(desk.settings);
       const seed = desk.settings.seed ?? anySeed();
       const find = (id: string | null) => catalogue.method(id);
       const request = await requestOf(await frozen(desk), find, model.name, { seed });
       if (request.kind !== "recipe") return;
-      const { recipe, name } = request;
-      const sweep: JobRequest = {
-        kind: "sweep", recipe: { ...recipe, n: 1 }, over: over(range), seeds: 1, prompts: [], choose: null,
-        search: [], target: "rms", name: name ?? "", priority: 0,
-      };
-      const job = await jobs.submit(sweep);
+      const job = await jobs.submit(filmed({ ...request.recipe, n: 1 }, request.name ?? "", range));
       this.#forget();
+      this.field = range.field;
       this.#values = values(range);
       this.job = job;
       keep(`film.${desk.id}`, job.id);
@@ -116,7 +118,7 @@ class Film {
   /** Follow the sweep's end, as an effect of the strip. */
   follow(): void {
     const { job } = this;
-    if (job?.state === "done" && this.curve === null) void this.#curve(job.id);
+    if (job?.state === "done" && job.kind === "sweep" && this.curve === null) void this.#curve(job.id);
   }
 
   async #children(parent: string): Promise<void> {
@@ -138,10 +140,10 @@ class Film {
   take(): void {
     const { desk, picked, job } = this;
     if (!desk || !picked || !job) return;
-    const field = this.curve?.axis ?? this.range.field;
+    const { field } = this;
     const [owner = "", name = ""] = field.split(".");
     const { settings } = desk;
-    if (field === "steps") change(desk, { steps: picked.value });
+    if (field === "steps") change(desk, { steps: Number(picked.value) });
     else if (owner === settings.method) change(desk, { fields: { ...settings.fields, [name]: picked.value } });
     else {
       const cards = settings.cards.map((card) =>
@@ -149,7 +151,7 @@ class Film {
       );
       change(desk, { cards });
     }
-    notify(t("film.taken", { value: picked.value }), "good");
+    notify(t("film.taken", { value: said(picked.value) }), "good");
   }
 
   /** The frame that is looked at becomes the document's picture. */
@@ -163,6 +165,33 @@ class Film {
       notify(sentence(error), "bad");
     }
   }
+}
+
+/** The job of a film. */
+function filmed(recipe: Recipe, name: string, range: Range): JobRequest {
+  if (range.choices === null) {
+    return {
+      kind: "sweep", recipe, over: over(range), seeds: 1, prompts: [], choose: null,
+      search: [], target: "rms", name, priority: 0,
+    };
+  }
+  const rows = values(range).map((value) => ({
+    recipe: having(recipe, range.field, value), search: [], target: "rms", name: rowName(range.field, value),
+  }));
+  return { kind: "batch", rows, name, priority: 0 };
+}
+
+/** A recipe with METHOD.FIELD at a value. */
+function having(recipe: Recipe, field: string, value: Value): Recipe {
+  const [owner = "", name = ""] = field.split(".");
+  const methods = (recipe.methods ?? []).map((entry) => (entry.method === owner ? { ...entry, [name]: value } : entry));
+  return JSON.parse(JSON.stringify({ ...recipe, methods })); // the server checks its fields
+}
+
+/** A value in words. */
+export function said(value: Value): string {
+  if (typeof value === "number") return number(value);
+  return typeof value === "string" ? maybe(`choice.${value}`, value) : t(value ? "film.on" : "film.off");
 }
 
 function isSchemas(value: unknown): value is Record<string, Record<string, unknown>> {

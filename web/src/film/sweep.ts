@@ -1,4 +1,6 @@
-// A sweep as the server takes it: a field, its values, and the job that makes a film of them.
+// A film as the server makes it: of numbers a sweep, of choices a batch with a row for each.
+
+export type Value = number | string | boolean;
 
 export interface Range {
   /** METHOD.FIELD, or steps. */
@@ -8,16 +10,22 @@ export interface Range {
   count: number;
   /** Only whole numbers. */
   whole: boolean;
+  /** All that there is, of a field that is no number. */
+  choices: readonly Value[] | null;
 }
 
 export const FEWEST = 2;
 export const MOST = 25; // frames of a film
 
-/** Evenly spaced values, each once, as the server would space them. */
-export function values({ low, high, count, whole }: Range): number[] {
+/** The choices, or evenly spaced numbers, each once, as the server would space them. */
+export function values(range: Range): Value[] {
+  return range.choices ? range.choices.slice(0, MOST) : spaced(range);
+}
+
+function spaced({ low, high, count, whole }: Range): number[] {
   const n = Math.max(FEWEST, Math.min(MOST, Math.round(count)));
-  const spaced = Array.from({ length: n }, (_, k) => rounded(low + ((high - low) * k) / (n - 1), whole));
-  return [...new Set(spaced)].sort((a, b) => a - b);
+  const all = Array.from({ length: n }, (_, k) => rounded(low + ((high - low) * k) / (n - 1), whole));
+  return [...new Set(all)].sort((a, b) => a - b);
 }
 
 function rounded(value: number, whole: boolean): number {
@@ -29,8 +37,30 @@ export function over(range: Range): string {
   return `${range.field}=${values(range).join(",")}`;
 }
 
+/** What a row of a batch is called: the field and its value, by which it is known again. */
+export function rowName(field: string, value: Value): string {
+  return `${field}=${value}`;
+}
+
+/** Field and values of a film from what was asked of the server. */
+export function filmOf(request: { kind: string; over?: string; rows?: readonly { name?: string }[] }): { field: string; values: Value[] } | null {
+  if (request.kind === "sweep" && request.over) return { field: fieldOf(request.over), values: valuesOf(request.over) };
+  const names = (request.rows ?? []).map((row) => row.name ?? "");
+  const field = fieldOf(names[0] ?? "");
+  if (request.kind !== "batch" || !field || names.some((name) => fieldOf(name) !== field)) return null;
+  return { field, values: names.map((name) => choice(name.slice(field.length + 1))) };
+}
+
+function fieldOf(text: string): string {
+  return text.slice(0, Math.max(0, text.indexOf("=")));
+}
+
+function choice(text: string): Value {
+  return text === "true" || text === "false" ? text === "true" : text;
+}
+
 export interface Frame {
-  value: number;
+  value: Value;
   /** Of its picture; null while it is not made. */
   sha256: string | null;
   job: string | null;
@@ -44,11 +74,12 @@ interface Child {
   results: readonly { sha256: string; media_type: string }[];
 }
 
-/** Frames of a sweep of one prompt from its children, whose names say which value they are of. */
-export function frames(sweep: readonly number[], children: readonly Child[]): Frame[] {
+/** Frames of a film of one prompt from its children, whose names say which value they are of. */
+export function frames(field: string, all: readonly Value[], children: readonly Child[]): Frame[] {
   const byPlace = new Map(children.map((child) => [placeOf(child.name), child]));
-  return sweep.map((value, k) => {
-    const child = byPlace.get(k);
+  const byName = new Map(children.map((child) => [child.name, child]));
+  return all.map((value, k) => {
+    const child = typeof value === "number" ? byPlace.get(k) : byName.get(rowName(field, value));
     const picture = child?.results.find((file) => file.media_type.startsWith("image/"));
     const failed = child !== undefined && ["failed", "cancelled", "interrupted"].includes(child.state);
     const state = picture ? "done" : failed ? "failed" : child?.state === "running" ? "running" : "queued";
@@ -76,6 +107,7 @@ export interface Sweepable {
   low: number;
   high: number;
   whole: boolean;
+  choices: readonly Value[] | null;
 }
 
 type Schema = Record<string, unknown>;
@@ -84,10 +116,13 @@ function objects(value: unknown): Schema[] {
   return Array.isArray(value) ? value.filter((part) => typeof part === "object" && part !== null) : [];
 }
 
-/** Numbers among a method's fields, with the range that their schema gives or leaves open. */
+/** A method's numbers, with the range that their schema gives or leaves open, its choices and switches. */
 export function sweepable(method: string, properties: Record<string, Schema>): Sweepable[] {
-  return Object.entries(properties).flatMap(([name, schema]) => {
+  return Object.entries(properties).flatMap(([name, schema]): Sweepable[] => {
     const kinds = [schema, ...objects(schema["anyOf"])];
+    const title = typeof schema["title"] === "string" ? schema["title"] : name;
+    const choices = kinds.map(choicesOf).find((found) => found !== null);
+    if (choices) return [{ field: `${method}.${name}`, title, low: 0, high: 1, whole: true, choices }];
     const kind = kinds.find((part) => part["type"] === "number" || part["type"] === "integer");
     if (!kind) return [];
     const whole = kind["type"] === "integer";
@@ -96,9 +131,14 @@ export function sweepable(method: string, properties: Record<string, Schema>): S
     const low = auto[0] ?? bound(kind, "inimum", start === null ? 0 : Math.min(0, start));
     const open = start === null ? 1 : Math.max(whole ? 10 : 1, 2 * start);
     const high = auto[1] ?? Math.min(bound(kind, "aximum", open), Math.max(open, low + 1));
-    const title = typeof schema["title"] === "string" ? schema["title"] : name;
-    return [{ field: `${method}.${name}`, title, low, high, whole }];
+    return [{ field: `${method}.${name}`, title, low, high, whole, choices: null }];
   });
+}
+
+function choicesOf(schema: Schema): Value[] | null {
+  if (schema["type"] === "boolean") return [false, true];
+  const named = Array.isArray(schema["enum"]) ? schema["enum"].filter((one) => typeof one === "string") : [];
+  return named.length > 1 ? named : null;
 }
 
 /** minimum or exclusiveMinimum, maximum or exclusiveMaximum. */

@@ -3,7 +3,8 @@ import type { MethodInfo } from "../api/client";
 import { met } from "./needs";
 
 export type Kind =
-  | "number" | "integer" | "yesno" | "choice" | "text" | "texts" | "image" | "window" | "numbers" | "other";
+  | "number" | "integer" | "yesno" | "choice" | "text" | "texts" | "weights" | "image" | "window" | "numbers" | "rows"
+  | "other";
 
 export interface FormField {
   name: string;
@@ -19,9 +20,15 @@ export interface FormField {
   /** Bounds between which the server can look for a value itself. */
   span: readonly [number, number] | null;
   choices: readonly string[];
+  /** Names of weights that the server has for it; none: it takes no weights, or the server does not say. */
+  offered: readonly string[] | null;
   /** How many numbers, of "numbers". */
   length: number;
+  /** What each has, of "rows". */
+  parts: readonly FormField[];
   needs: readonly string[];
+  /** Nobody is to read it over one's shoulder. */
+  secret: boolean;
 }
 
 type Schema = Record<string, unknown>;
@@ -38,8 +45,13 @@ function numeric(value: unknown): number | null {
   return typeof value === "number" ? value : null;
 }
 
+function isOfWeights(schema: Schema): boolean {
+  return schema["format"] === "weights" || schema["format"] === "denoiser";
+}
+
 function kindOf(schema: Schema): Kind {
   if (schema["format"] === "image") return "image";
+  if (isOfWeights(schema)) return "weights";
   if (Array.isArray(schema["enum"])) return "choice";
   switch (schema["type"]) {
     case "number": return "number";
@@ -56,16 +68,30 @@ function kindOf(schema: Schema): Kind {
   }
 }
 
-function fieldOf(name: string, whole: Schema, required: boolean): FormField {
+/** What a schema refers to, else itself. */
+function referred(schema: Schema, shared: unknown): Schema {
+  const name = /^#\/\$defs\/(\w+)$/.exec(String(schema["$ref"]))?.[1];
+  const found = name !== undefined && isSchema(shared) ? shared[name] : undefined;
+  return isSchema(found) ? found : schema;
+}
+
+function partsOf(schema: Schema, shared: unknown): FormField[] {
+  if (schema["type"] !== "array" || !isSchema(schema["items"])) return [];
+  const item = referred(schema["items"], shared);
+  return item["format"] === "image" ? [] : properties(item, shared);
+}
+
+function fieldOf(name: string, whole: Schema, required: boolean, shared: unknown): FormField {
   const choices = list(whole["anyOf"]).filter(isSchema);
   const nullable = choices.some((choice) => choice["type"] === "null");
   const inner = choices.find((choice) => choice["type"] !== "null");
   const schema: Schema = inner ? { ...inner, ...whole } : whole;
   const auto = list(schema["auto"]);
   const [low, high] = [numeric(auto[0]), numeric(auto[1])];
+  const parts = partsOf(schema, shared);
   return {
     name,
-    kind: kindOf(schema),
+    kind: parts.length ? "rows" : kindOf(schema),
     text: typeof schema["description"] === "string" ? schema["description"] : "",
     unit: typeof schema["unit"] === "string" ? schema["unit"] : "",
     main: schema["main"] === true,
@@ -76,18 +102,24 @@ function fieldOf(name: string, whole: Schema, required: boolean): FormField {
     max: numeric(schema["maximum"]) ?? numeric(schema["exclusiveMaximum"]),
     span: low !== null && high !== null ? [low, high] : null,
     choices: list(schema["enum"]).map(String),
+    offered: Array.isArray(schema["offered"]) ? schema["offered"].map(String) : null,
     length: list(schema["prefixItems"]).length,
+    parts,
     needs: list(schema["needs"]).map(String),
+    secret: schema["format"] === "password",
   };
 }
 
-export function fieldsOf(method: MethodInfo): FormField[] {
-  const properties = method.fields["properties"];
-  const required = list(method.fields["required"]);
-  if (!isSchema(properties)) return [];
-  return Object.entries(properties).flatMap(([name, schema]) =>
-    isSchema(schema) ? [fieldOf(name, schema, required.includes(name))] : [],
+function properties(schema: Schema, shared: unknown): FormField[] {
+  const required = list(schema["required"]);
+  if (!isSchema(schema["properties"])) return [];
+  return Object.entries(schema["properties"]).flatMap(([name, one]) =>
+    isSchema(one) ? [fieldOf(name, one, required.includes(name), shared)] : [],
   );
+}
+
+export function fieldsOf(method: MethodInfo): FormField[] {
+  return properties(method.fields, method.fields["$defs"]);
 }
 
 /** Every field's value: given, else of its default. */
@@ -95,10 +127,20 @@ export function valuesOf(fields: readonly FormField[], given: Record<string, unk
   return Object.fromEntries(fields.map((field) => [field.name, given[field.name] ?? field.default ?? null]));
 }
 
-/** Fields that do something beside the others' values. */
+/** Fields that do something beside the others' values, and at this server. */
 export function acting(fields: readonly FormField[], given: Record<string, unknown>): FormField[] {
   const values = valuesOf(fields, given);
-  return fields.filter((field) => field.needs.every((need) => met(need, values)));
+  return fields.filter((field) => !idle(field) && field.needs.every((need) => met(need, values)));
+}
+
+/** Weights that need not be named, of which the server has none. */
+function idle(field: FormField): boolean {
+  return field.offered?.length === 0 && !field.required && typeof field.default !== "string";
+}
+
+/** Whether a method needs weights of which the server has none. */
+export function lacking(method: MethodInfo): boolean {
+  return fieldsOf(method).some((field) => field.required && field.offered?.length === 0);
 }
 
 /** A slider's ends: the field's own, or where the server would look, or around its default. */

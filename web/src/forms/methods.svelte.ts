@@ -19,8 +19,9 @@ class Catalogue {
     return this.methods.find((method) => method.id === id);
   }
 
+  /** Of that name; the first where none is named. */
   model(name: string | null): ModelView | undefined {
-    return this.models.find((model) => model.name === name) ?? this.models[0];
+    return name === null ? this.models[0] : this.models.find((model) => model.name === name);
   }
 
   async load(): Promise<void> {

@@ -15,7 +15,8 @@ function holds(part: string, values: Record<string, unknown>): boolean {
   if (sign === "~") return true; // pictures are all that a form gives
   if (sign === ">") return Number(value) > Number(wanted);
   if (sign !== undefined) {
-    const same = (wanted ?? "").split(",").some((one) => one === String(value) || Number(one) === value);
+    const text = typeof value === "boolean" ? (value ? "yes" : "no") : String(value);
+    const same = (wanted ?? "").split(",").some((one) => one === text || Number(one) === value);
     return same === (sign === "=");
   }
   return there(value) !== (no === "!");

@@ -10,10 +10,13 @@ import { StudioJob } from "./job.svelte";
 
 export type Listener = (job: StudioJob, event: JobEvent) => void;
 
+const KEPT = 50; // ended jobs that nothing shows any more
+
 class Jobs {
   readonly #known = new SvelteMap<string, StudioJob>();
   readonly #listeners = new Set<Listener>();
   readonly #endings = new Set<(job: StudioJob) => void>();
+  readonly #holders = new Set<(job: StudioJob) => boolean>();
   #stream: Stream | null = null;
   /** Nothing begins until it is resumed; so it is after the server has died. */
   paused = $state(false);
@@ -38,7 +41,9 @@ class Jobs {
         connection.answered();
         void this.refresh();
       },
-      broken: () => connection.failed(),
+      broken: () => {
+        if (!session.expired) connection.failed(); // else it has answered, by asking for the token
+      },
     });
     this.#stream.start();
     addEventListener("online", () => this.#stream?.wake());
@@ -101,6 +106,12 @@ class Jobs {
 
   forget(id: string): void {
     this.#known.delete(id);
+  }
+
+  /** Ended jobs of which this is true are kept; of the others only the newest, as a page may be open for
+   * days beside others that submit thousands. */
+  hold(needed: (job: StudioJob) => boolean): void {
+    this.#holders.add(needed);
   }
 
   /** The job that the server says this of. */
@@ -175,7 +186,15 @@ class Jobs {
   #watched(job: StudioJob, change: () => void): void {
     const before = job.ended;
     change();
-    if (job.ended && !before) for (const call of this.#endings) call(job);
+    if (!job.ended || before) return;
+    for (const call of this.#endings) call(job);
+    this.#prune();
+  }
+
+  #prune(): void {
+    const holders = [...this.#holders];
+    const idle = [...this.#known.values()].filter((job) => job.ended && !holders.some((needed) => needed(job)));
+    for (const job of idle.slice(0, Math.max(0, idle.length - KEPT))) this.#known.delete(job.id);
   }
 }
 

@@ -3,6 +3,7 @@ import { api, imageUrl, send } from "../api/client";
 import { sha256 } from "../api/hash";
 import { Refusal } from "../api/problem";
 import { t } from "../i18n/index.svelte";
+import { SOLVERS } from "../run/solvers";
 import { carried, inputsOf, type Carried, type Recipe } from "./recipe";
 
 const LARGEST = 256 << 20; // bytes; a recipe may have its pictures in it
@@ -19,19 +20,12 @@ export interface Dropped {
 /** What the file carries; an Error with a sentence where that is nothing. */
 export async function dropped(file: File): Promise<Dropped> {
   if (file.size > LARGEST) throw new Error(t("drop.large", { name: file.name }));
-  const found = carried(new Uint8Array(await file.arrayBuffer()), await solvers());
+  const found = carried(new Uint8Array(await file.arrayBuffer()), SOLVERS);
   if (found.kind === "none") {
     throw new Error(t(found.png ? "drop.nothing" : "drop.other", { name: file.name }));
   }
   const missing = found.kind === "recipe" ? await missingOf(found.recipe) : [];
   return { name: file.name, sha256: await sha256(file), url: URL.createObjectURL(file), carried: found, missing };
-}
-
-/** Solvers that the server's own document names. */
-async function solvers(): Promise<string[]> {
-  const response = await send(new URL("openapi.json", document.baseURI).href);
-  const schemas: Record<string, { enum?: string[] }> = (await response.json()).components.schemas;
-  return schemas["SolverName"]?.enum ?? [];
 }
 
 async function missingOf(recipe: Recipe): Promise<string[]> {

@@ -3,6 +3,7 @@ import { api, type Plan } from "../api/client";
 import { Refusal, sentence, Unreachable } from "../api/problem";
 import { catalogue } from "../forms/methods.svelte";
 import type { Desk } from "./desk";
+import { modelOf } from "./offered";
 import { blank, requestOf } from "./request";
 
 const REST = 350; // milliseconds
@@ -22,9 +23,8 @@ class Cost {
   async #ask(desk: Desk, seed: number): Promise<void> {
     this.#asking?.abort();
     const asking = (this.#asking = new AbortController());
-    const model = catalogue.model(desk.settings.model);
-    if (!model) return;
     try {
+      const model = modelOf(desk.settings);
       const body = await requestOf(blank(desk), (id) => catalogue.method(id), model.name, { seed });
       const plan = await api.post("/v1/plan", { body, signal: asking.signal });
       if (asking.signal.aborted) return;

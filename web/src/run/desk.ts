@@ -8,6 +8,8 @@ export interface Desk {
   /** Jobs whose pictures wait to be accepted or discarded. */
   runs: string[];
   parents: string[];
+  /** Whether a mask is painted, and seen. */
+  readonly masked: boolean;
   /** Picture and strokes as one, of the picture's own size. */
   guide(): Promise<Blob>;
   /** The picture alone; none: the canvas is empty. */

@@ -7,6 +7,7 @@ import type { StudioJob } from "../jobs/job.svelte";
 import { jobs } from "../jobs/jobs.svelte";
 import { notify } from "../shell/notices.svelte";
 import type { Desk } from "./desk";
+import { modelOf } from "./offered";
 import { anySeed, requestOf } from "./request";
 import type { Proposal } from "./runs.svelte";
 
@@ -37,10 +38,9 @@ export class Live {
       this.#again = desk;
       return;
     }
-    const model = catalogue.model(desk.settings.model);
-    if (!model) return;
     this.#sending = true;
     try {
+      const model = modelOf(desk.settings);
       const wanted = { seed: desk.settings.seed ?? this.#seed, live: true };
       const request = await requestOf(desk, (id) => catalogue.method(id), model.name, wanted);
       const before = this.job;

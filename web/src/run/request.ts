@@ -4,6 +4,7 @@ import { t } from "../i18n/index.svelte";
 import { acting, fieldsOf, type FormField } from "../forms/fields";
 import { sourceOf } from "../forms/sources";
 import type { Desk } from "./desk";
+import { Missing, obstacle } from "./offered";
 import type { Card, Source } from "./settings";
 
 type Recipe = Extract<JobRequest, { kind: "recipe" }>["recipe"];
@@ -15,10 +16,6 @@ const LIVE = { steps: 6, stages: 1 };
 export interface Wanted {
   seed: number;
   live?: boolean;
-}
-
-export class Missing extends Error {
-  override name = "Missing";
 }
 
 const NAMES = { guide: "painting.png", picture: "picture.png", mask: "mask.png", reference: "reference.png" };
@@ -54,9 +51,18 @@ async function entry(desk: Desk, method: MethodInfo, card: Card, preset: string 
   const values = { ...given, ...made };
   for (const field of acting(fields, values)) {
     const value = given[field.name];
-    if (field.kind !== "image" && value !== undefined && differs(field, value)) made[field.name] = value;
+    if (field.kind === "weights" && field.required) made[field.name] = value ?? field.offered?.[0];
+    else if (field.kind !== "image" && value !== undefined && differs(field, value)) made[field.name] = value;
   }
   return made;
+}
+
+/** The method of a card; Missing where this server cannot run it. */
+function there(find: (id: string | null) => MethodInfo | undefined, id: string): MethodInfo {
+  const method = find(id);
+  const why = obstacle(id, method);
+  if (!method || why !== null) throw new Missing(why ?? "");
+  return method;
 }
 
 function differs(field: FormField, value: unknown): boolean {
@@ -68,12 +74,11 @@ export async function requestOf(
 ): Promise<JobRequest> {
   const { settings } = desk;
   const methods: Entry[] = [];
-  const task = find(settings.method);
-  if (task) methods.push(await entry(desk, task, { method: task.id, fields: settings.fields }, settings.preset));
-  for (const card of settings.cards) {
-    const method = find(card.method);
-    if (method) methods.push(await entry(desk, method, card, null));
+  if (settings.method !== null) {
+    const task = there(find, settings.method);
+    methods.push(await entry(desk, task, { method: task.id, fields: settings.fields }, settings.preset));
   }
+  for (const card of settings.cards) methods.push(await entry(desk, there(find, card.method), card, null));
   const recipe: Entry = {
     model, prompt: settings.prompt.trim(), seed: wanted.seed, methods, parents: desk.parents,
   };
@@ -81,6 +86,7 @@ export async function requestOf(
   if (settings.negative.trim()) recipe["negative"] = settings.negative.trim();
   if (!wanted.live && settings.count > 1) recipe["n"] = settings.count;
   if (settings.steps !== null) recipe["steps"] = settings.steps;
+  if (settings.solver !== null) recipe["solver"] = settings.solver;
   if (wanted.live) {
     recipe["steps"] = Math.min(settings.steps ?? LIVE.steps, LIVE.steps);
     recipe["stages"] = LIVE.stages; // of a cascade its base alone, as large as the painting all the same
@@ -100,7 +106,7 @@ export async function frozen(desk: Desk): Promise<Desk> {
     desk.guide(), desk.picture(), desk.mask(), desk.reference(),
   ]);
   return {
-    id: desk.id, size: desk.size, runs: desk.runs, parents: desk.parents,
+    id: desk.id, size: desk.size, runs: desk.runs, parents: desk.parents, masked: desk.masked,
     settings: JSON.parse(JSON.stringify(desk.settings)),
     guide: async () => guide, picture: async () => picture, mask: async () => mask,
     reference: async () => reference, accept: (blob, from) => desk.accept(blob, from),
@@ -111,7 +117,7 @@ export async function frozen(desk: Desk): Promise<Desk> {
 export function blank(desk: Desk): Desk {
   const sheet = () => sheetOf(desk.size.width, desk.size.height);
   return {
-    id: desk.id, size: desk.size, runs: [], parents: [], settings: desk.settings,
+    id: desk.id, size: desk.size, runs: [], parents: [], masked: false, settings: desk.settings,
     guide: sheet, picture: sheet, mask: async () => null, reference: sheet, accept: async () => undefined,
   };
 }

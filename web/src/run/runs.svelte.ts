@@ -12,6 +12,7 @@ import { keep, kept } from "../shell/kept";
 import { notify } from "../shell/notices.svelte";
 import type { Desk } from "./desk";
 import { Live } from "./live.svelte";
+import { modelOf } from "./offered";
 import { anySeed, frozen, requestOf } from "./request";
 
 export interface Proposal {
@@ -50,6 +51,7 @@ class Runs {
 
   start(): void {
     connection.onBack(() => void this.#resend());
+    jobs.hold((job) => this.desk?.runs.includes(job.id) ?? false);
     jobs.onEnd((job) => {
       if (this.desk?.runs.includes(job.id)) this.#ended(job);
     });
@@ -179,7 +181,7 @@ class Runs {
     if (!waiting || desk?.id !== waiting.document) return;
     this.waiting = null;
     try {
-      if (!catalogue.models.length) await catalogue.load();
+      if (!catalogue.methods.length) await catalogue.load();
       this.#sent(desk, await waiting.send());
     } catch (error) {
       if (error instanceof Unreachable) {
@@ -200,9 +202,8 @@ function nameOf(desk: Desk): string {
 /** Sends the run of the painting as it is now, once, however often it is called. */
 async function sender(desk: Desk, key: string, seed: number): Promise<() => Promise<StudioJob>> {
   const still = await frozen(desk);
-  const ask = () => {
-    const model = catalogue.model(still.settings.model);
-    if (!model) throw new Unreachable(); // what the server offers is not known yet
+  const ask = async () => {
+    const model = modelOf(still.settings);
     return requestOf(still, (id) => catalogue.method(id), model.name, { seed });
   };
   return async () => {

@@ -1,4 +1,5 @@
 // What a document's run needs besides its pictures; the form edits it, the request is made of it.
+import type { Solver } from "./solvers";
 
 /** A method and the values of its fields that are not the defaults. */
 export interface Card {
@@ -20,6 +21,8 @@ export interface Settings {
   /** None: another for every run. */
   seed: number | null;
   steps: number | null;
+  /** None: the method's own. */
+  solver: Solver | null;
   /** Pictures of one run. */
   count: number;
   live: boolean;
@@ -36,7 +39,7 @@ export interface Adapter {
 export function freshSettings(): Settings {
   return {
     method: "sdedit", fields: {}, preset: "strokes", cards: [], model: null, prompt: "",
-    negative: "", seed: null, steps: null, count: 1, live: false, adapters: [],
+    negative: "", seed: null, steps: null, solver: null, count: 1, live: false, adapters: [],
   };
 }
 

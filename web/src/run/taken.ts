@@ -1,8 +1,10 @@
 // A recipe's settings as a document's: of a picture that was made elsewhere, or long ago. Its
-// pictures are left out, as the document has its own.
+// pictures are left out, as the document has its own; a model or a method that is not here is taken
+// all the same, and the run panel says so.
 import { fieldsOf } from "../forms/fields";
 import { catalogue } from "../forms/methods.svelte";
 import type { Adapter, Card, Settings } from "./settings";
+import { isSolver } from "./solvers";
 
 type Entry = Record<string, unknown>;
 
@@ -18,9 +20,9 @@ function whole(value: unknown): number | null {
   return typeof value === "number" && Number.isInteger(value) ? value : null;
 }
 
-function cardOf(entry: Entry): Card | null {
+function cardOf(entry: Entry): Card {
   const method = catalogue.method(String(entry["method"]));
-  if (!method) return null;
+  if (!method) return { method: String(entry["method"]), fields: {} };
   const fields: Record<string, unknown> = {};
   for (const field of fieldsOf(method)) {
     const value = entry[field.name];
@@ -33,24 +35,31 @@ function cardOf(entry: Entry): Card | null {
 /** What a recipe says, and of the settings now what it leaves open. */
 export function taken(recipe: Entry, now: Settings): Settings {
   const entries = Array.isArray(recipe["methods"]) ? recipe["methods"].filter(isEntry) : null;
-  const cards = (entries ?? []).map(cardOf).filter((card) => card !== null);
+  const cards = (entries ?? []).map(cardOf);
   const task = cards.find((card) => catalogue.tasks.some((method) => method.id === card.method));
   const model = recipe["model"];
-  const known = catalogue.models.some((one) => one.name === model);
   return {
     ...now,
     ...(entries === null ? {} : {
       method: task?.method ?? null, fields: task?.fields ?? {}, preset: null,
       cards: cards.filter((card) => card !== task && !usual(card)),
     }),
-    model: known && typeof model === "string" ? model : now.model,
+    model: typeof model === "string" ? model : now.model,
     prompt: typeof recipe["prompt"] === "string" ? recipe["prompt"] : now.prompt,
     negative: typeof recipe["negative"] === "string" ? recipe["negative"] : now.negative,
     seed: whole(recipe["seed"]) ?? now.seed,
     steps: whole(recipe["steps"]) ?? now.steps,
+    solver: isSolver(recipe["solver"]) ? recipe["solver"] : now.solver,
     count: whole(recipe["n"]) ?? now.count,
     adapters: Array.isArray(recipe["adapters"]) ? recipe["adapters"].filter(isAdapter) : now.adapters,
   };
+}
+
+const ELSEWHERE = ["spacing", "size", "stages", "label"]; // settings of a recipe that a document has none of
+
+/** What a recipe says that is not taken. */
+export function leftOf(recipe: Entry): string[] {
+  return ELSEWHERE.filter((name) => recipe[name] !== undefined && recipe[name] !== null);
 }
 
 /** What a run has without being asked, and a picture's recipe names: guidance and threshold. */

@@ -34,6 +34,10 @@ class Training {
   #timer: ReturnType<typeof setTimeout> | undefined;
   readonly #tables = new Map<string, Promise<Line[]>>();
 
+  constructor() {
+    jobs.hold((job) => job.kind === "train");
+  }
+
   async load(): Promise<void> {
     const page = await api.get("/v1/jobs", { query: { kind: "train", limit: 50 } });
     for (const job of page.jobs) jobs.take(job);

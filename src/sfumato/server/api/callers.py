@@ -22,6 +22,7 @@ ANYONE = "local"
 """Name of all clients where there are no tokens."""
 GUESSES = 10  # wrong tokens of an address at once, and so many a minute
 REMEMBERED = 10_000  # addresses and clients whose rates are known
+SMALL = 0.1  # of a request, for a thumbnail: a gallery that is scrolled asks for hundreds a second
 
 
 @dataclass
@@ -33,14 +34,14 @@ class Bucket:
     left: float
     at: float
 
-    def take(self, now: float) -> float:
-        """Take one; seconds until there is one, 0 where there was."""
+    def take(self, now: float, weight: float) -> float:
+        """Take one, or a part of one; seconds until there is one, 0 where there was."""
         self.left = min(self.burst, self.left + (now - self.at) * self.rate)
         self.at = now
-        if self.left >= 1:
-            self.left -= 1
+        if self.left >= weight:
+            self.left -= weight
             return 0.0
-        return (1 - self.left) / self.rate
+        return (weight - self.left) / self.rate
 
 
 @dataclass
@@ -52,13 +53,13 @@ class Rates:
     clock: Callable[[], float] = time.monotonic
     buckets: dict[str, Bucket] = field(default_factory=dict)
 
-    def take(self, who: str) -> float:
+    def take(self, who: str, weight: float = 1.0) -> float:
         now = self.clock()
         bucket = self.buckets.pop(who, None) or Bucket(self.rate, self.burst, self.burst, now)
         self.buckets[who] = bucket
         if len(self.buckets) > REMEMBERED:
             del self.buckets[next(iter(self.buckets))]
-        return bucket.take(now)
+        return bucket.take(now, weight)
 
 
 class Callers:
@@ -114,7 +115,8 @@ class Callers:
     def caller(self, request: Request) -> str:
         """The client of a request; RefusedHere where it is nobody's, or comes too often."""
         name = self._caller(request)
-        wait = self.rates.take(name)
+        small = request.method == "GET" and request.url.path.endswith("/thumbnail")
+        wait = self.rates.take(name, SMALL if small else 1.0)
         if wait:
             raise RefusedHere(
                 429, "too many requests; wait a little", Retry_After=str(max(1, round(wait)))
