@@ -23,7 +23,7 @@ from sfumato.models import hooks
 
 @dataclass(frozen=True, eq=False)
 class Latents:
-    """state = (latent - mean) / std * scale, of an AutoencoderKL, AutoencoderTiny or VQModel, or of
+    """state = (latent - mean) / std * scale, of an AutoencoderKL, DC, Tiny or VQModel, or of
     a video's autoencoder, to which a picture is one frame. patch: a state's cell is patch x patch
     of the autoencoder's, side by side in its channels.
 
@@ -91,7 +91,10 @@ class Latents:
     def _encode(self, pixels: Tensor) -> Tensor:
         encoded = self.autoencoder.encode(pixels[:, :, None] if self.of_video else pixels)
         latent: Tensor
-        latent = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+        if hasattr(encoded, "latent_dist"):
+            latent = encoded.latent_dist.mode()
+        else:  # AutoencoderDC has one for a picture
+            latent = encoded.latent if hasattr(encoded, "latent") else encoded.latents
         if self.of_video:
             latent = latent[:, :, 0]
         latent = F.pixel_unshuffle(latent, self.patch) - self.shift

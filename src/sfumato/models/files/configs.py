@@ -17,7 +17,14 @@ from sfumato.core.ranges import Range
 from sfumato.documents import parse_data, read_json
 from sfumato.models.files import vocabularies
 from sfumato.models.files.inside import Name
-from sfumato.models.files.network_fields import Autoencoder, Foreign, Frames, UNet, Width
+from sfumato.models.files.network_fields import (
+    Autoencoder,
+    Compressed,
+    Foreign,
+    Frames,
+    UNet,
+    Width,
+)
 
 Json = dict[str, Any]
 INDEX_LIMIT = 64 << 20
@@ -43,7 +50,7 @@ PARTS = (
 
 SUPPORTED = (
     "Stable Diffusion 1.x, 2.x, XL, their inpainting variants, 3.x, Flux.1, Flux.2 Klein, Z-Image, "
-    "Qwen-Image, PixArt-Sigma, DDPM and unconditional LDM"
+    "Qwen-Image, Sana, PixArt-Sigma, DDPM and unconditional LDM"
 )
 """Families whose pipelines are loaded."""
 
@@ -123,6 +130,10 @@ def check_autoencoder(path: Path, kind: str = "AutoencoderKL") -> None:
                 raise SfumatoError(f"{path}: {name} must have {frames.z_dim} values")
         if len(frames.dim_mult) != len(frames.temperal_downsample) + 1:
             raise SfumatoError(f"{path}: dim_mult must have one more than temperal_downsample")
+        return
+    if kind == "AutoencoderDC":
+        if len(parse_data(Compressed, data, str(path)).levels) != 1:
+            raise SfumatoError(f"{path}: its lists say different numbers of levels")
         return
     for key in ("in_channels", "out_channels"):
         if data.get(key, 3) != 3:

@@ -18,12 +18,13 @@ from sfumato.core.errors import SfumatoError
 from sfumato.models.devices import DTYPES, Choice
 from sfumato.models.files import configs, hub
 from sfumato.models.files.checkpoint import READ_ERRORS
-from sfumato.models.files.transformers import qwen2_config, qwen3_config, t5_config
+from sfumato.models.files.transformers import gemma2_config, qwen2_config, qwen3_config, t5_config
 
 log = logging.getLogger("sfumato")
 
 AUTOENCODERS = (
-    "AutoencoderKL", "AutoencoderKLFlux2", "AutoencoderKLQwenImage", "AutoencoderTiny", "VQModel"
+    "AutoencoderDC", "AutoencoderKL", "AutoencoderKLFlux2", "AutoencoderKLQwenImage",
+    "AutoencoderTiny", "VQModel",
 )  # fmt: skip
 
 LOAD_ERRORS = (*READ_ERRORS, ImportError, RecursionError)
@@ -94,6 +95,18 @@ def qwen2(folder: Path, choice: Choice, digest: Any) -> Any:
         Qwen2Model, folder, DTYPES[choice.dtype], choice.device, digest, config,
         beside=("visual.", "model.visual.", "lm_head."),
         key_mapping={r"^(model\.)?language_model\.": ""},
+    )  # fmt: skip
+
+
+def gemma2(folder: Path, choice: Choice, digest: Any) -> Any:
+    """Gemma 2 without its head."""
+    from transformers import Gemma2Model
+
+    weight_files(folder)  # first says what is missing
+    config = gemma2_config(folder / "config.json")
+    return load_part(
+        Gemma2Model, folder, DTYPES[choice.dtype], choice.device, digest, config,
+        beside=("lm_head.",),
     )  # fmt: skip
 
 

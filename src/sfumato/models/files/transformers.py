@@ -111,6 +111,22 @@ class ZImage(Foreign):
     axes_lens: tuple[Width, Width, Width] = (1024, 512, 512)
 
 
+class Sana(Transformer):
+    """SanaTransformer2DModel."""
+
+    in_channels: Annotated[int, Range(1, 1024)] = 32
+    sample_size: Annotated[int, Range(1, 1 << 15)] = 32
+    num_cross_attention_heads: Heads | None = 20
+    cross_attention_head_dim: Heads | None = 112
+    cross_attention_dim: Width | None = 2240
+    caption_channels: Width = 2304
+    mlp_ratio: Annotated[float, Range(gt=0, le=64)] = 2.5
+    interpolation_scale: Annotated[int, Range(1, 64)] | None = None
+    guidance_embeds: bool = False
+    qk_norm: Literal["rms_norm_across_heads"] | None = None
+    timestep_scale: Annotated[float, Range(gt=0, le=1e6)] = 1.0
+
+
 class QwenImage(Transformer):
     """QwenImageTransformer2DModel."""
 
@@ -237,6 +253,40 @@ def qwen2_config(path: Path) -> Any:
         rope = {"rope_parameters": {"rope_type": "default", **rope}}
     plain = sizes.model_dump(exclude={"rope_theta", "rope_parameters", "rope_scaling"})
     return Qwen2Config(**plain, **rope, use_cache=False)
+
+
+class Gemma2(Foreign):
+    """The shape of a Gemma 2: all that its file may decide."""
+
+    vocab_size: Annotated[int, Range(3, 1 << 20)] = 256000
+    hidden_size: Width = 2304
+    intermediate_size: Annotated[int, Range(1, 1 << 17)] = 9216
+    num_hidden_layers: Annotated[int, Range(1, 256)] = 26
+    num_attention_heads: Annotated[int, Range(1, 1024)] = 8
+    num_key_value_heads: Annotated[int, Range(1, 1024)] = 4
+    head_dim: Heads = 256
+    hidden_activation: Literal["gelu_pytorch_tanh"] = "gelu_pytorch_tanh"
+    max_position_embeddings: Annotated[int, Range(3, 1 << 20)] = 8192
+    rms_norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-6
+    attention_bias: bool = False
+    query_pre_attn_scalar: Annotated[int, Range(1, 1 << 20)] = 256
+    sliding_window: Annotated[int, Range(1, 1 << 20)] | None = 4096
+    attn_logit_softcapping: Annotated[float, Range(gt=0, le=1e6)] | None = 50.0
+    rope_theta: Theta | None = None
+    rope_parameters: Rope | None = None
+
+
+def gemma2_config(path: Path) -> Any:
+    """A Gemma2Config of the file's sizes alone."""
+    from transformers import Gemma2Config
+
+    sizes = parse_data(Gemma2, read_config(path), str(path))
+    theta = sizes.rope_theta or (sizes.rope_parameters or Rope()).rope_theta
+    rope: dict[str, Any] = {"rope_theta": theta}
+    if "rope_parameters" in signature(Gemma2Config).parameters:  # transformers 5
+        rope = {"rope_parameters": {"rope_type": "default", **rope}}
+    plain = sizes.model_dump(exclude={"rope_theta", "rope_parameters"})
+    return Gemma2Config(**plain, **rope, use_cache=False)
 
 
 def t5_tokenizer(folder: Path) -> Tokenizer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -18,6 +18,7 @@ from sfumato.models.devices import Choice
 from sfumato.models.encoders import Encoder
 from sfumato.models.files import pipeline, transformers
 from sfumato.models.files.spans import Reader
+from sfumato.models.shifts import Ramp
 from sfumato.models.t5 import T5
 
 
@@ -33,7 +34,7 @@ class Flow:
     text: Reader
     title: str
     patch: int
-    ramp: Literal["even", "table", "measured"]
+    ramp: Ramp
     cells: int
     most_cells: int
     defaults: Defaults
@@ -106,6 +107,15 @@ def qwen2(
     class_of(folder, "text_encoder", classes, ("Qwen2_5_VLForConditionalGeneration",))
     tokenizer = transformers.tokenizer(folder / "tokenizer")
     return tokenizer, pipeline.qwen2(folder / "text_encoder", choice, digest)
+
+
+def gemma2(
+    folder: Path, classes: Mapping[str, str], choice: Choice, digest: Any
+) -> tuple[Tokenizer, Any]:
+    """Gemma 2 as a reader of prompts, and its tokenizer."""
+    class_of(folder, "text_encoder", classes, ("Gemma2Model", "Gemma2ForCausalLM"))
+    tokenizer = transformers.tokenizer(folder / "tokenizer")
+    return tokenizer, pipeline.gemma2(folder / "text_encoder", choice, digest)
 
 
 def class_of(folder: Path, part: str, classes: Mapping[str, str], known: tuple[str, ...]) -> str:
