@@ -271,6 +271,42 @@ def pixart(folder: Path) -> Any:
     return pipe
 
 
+def hunyuan(folder: Path, told_sizes: bool) -> Any:
+    """Hunyuan-DiT's pipeline, saved to the folder; told_sizes: of its first versions."""
+    import diffusers
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    (folder / "words").mkdir(parents=True)
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "cat", "\u732b"]
+    letters = [chr(code) for code in range(97, 123)]
+    file = folder / "words" / "vocab.txt"
+    lines = [*pieces, *letters, *(f"##{letter}" for letter in letters)]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    bert = BertConfig(
+        vocab_size=len(lines), hidden_size=24, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=77,
+    )  # fmt: skip
+    text, tokens = t5(folder / "pieces", 80)
+    pipe = diffusers.HunyuanDiTPipeline(
+        vae=autoencoder(), text_encoder=scrambled(BertModel(bert), 8),
+        tokenizer=BertTokenizer(str(file)), text_encoder_2=text, tokenizer_2=tokens,
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+        scheduler=diffusers.DDPMScheduler(
+            beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.03,
+            prediction_type="v_prediction",
+        ),
+        transformer=scrambled(diffusers.HunyuanDiT2DModel(
+            sample_size=8, num_layers=4, patch_size=2, attention_head_dim=8, num_attention_heads=2,
+            hidden_size=16, in_channels=4, cross_attention_dim=24, cross_attention_dim_t5=80,
+            pooled_projection_dim=16, use_style_cond_and_image_meta_size=told_sizes,
+        ), 3),
+    )  # fmt: skip
+    pipe.set_progress_bar_config(disable=True)
+    pipe.save_pretrained(folder / "pipeline")
+    file.replace(folder / "pipeline" / "tokenizer" / "vocab.txt")  # as the released one has it
+    return pipe
+
+
 def channels_of(kind: str) -> int:
     """Of a pipeline's latents."""
     return 16 if kind.endswith("wide") or kind.startswith("flux2") else 4

@@ -50,7 +50,7 @@ PARTS = (
 
 SUPPORTED = (
     "Stable Diffusion 1.x, 2.x, XL, their inpainting variants, 3.x, Flux.1, Flux.2 Klein, Z-Image, "
-    "Qwen-Image, Sana, PixArt-Sigma, DDPM and unconditional LDM"
+    "Qwen-Image, Sana, PixArt-Sigma, Hunyuan-DiT, DDPM and unconditional LDM"
 )
 """Families whose pipelines are loaded."""
 

@@ -26,6 +26,7 @@ Depth = Annotated[int, Range(1, 32)]
 Depths = Depth | Annotated[list[Depth | Annotated[list[Depth], Levels]], Levels]
 Kernel = Annotated[int, Range(1, 31)]
 Word = Annotated[str, Field(max_length=100)]
+Theta = Annotated[float, Range(1, 1e9)]
 Factor = Annotated[float, Range(gt=0, le=1000)]
 Kinds = Annotated[list[Annotated[str, Field(max_length=100)]], Levels]
 

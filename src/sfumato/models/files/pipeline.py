@@ -18,7 +18,13 @@ from sfumato.core.errors import SfumatoError
 from sfumato.models.devices import DTYPES, Choice
 from sfumato.models.files import configs, hub
 from sfumato.models.files.checkpoint import READ_ERRORS
-from sfumato.models.files.transformers import gemma2_config, qwen2_config, qwen3_config, t5_config
+from sfumato.models.files.language_models import (
+    bert_config,
+    gemma2_config,
+    qwen2_config,
+    qwen3_config,
+    t5_config,
+)
 
 log = logging.getLogger("sfumato")
 
@@ -96,6 +102,15 @@ def qwen2(folder: Path, choice: Choice, digest: Any) -> Any:
         beside=("visual.", "model.visual.", "lm_head."),
         key_mapping={r"^(model\.)?language_model\.": ""},
     )  # fmt: skip
+
+
+def bert(folder: Path, choice: Choice, digest: Any) -> Any:
+    """BERT without its head."""
+    from transformers import BertModel
+
+    weight_files(folder)  # first says what is missing
+    config = bert_config(folder / "config.json")
+    return load_part(BertModel, folder, DTYPES[choice.dtype], choice.device, digest, config)
 
 
 def gemma2(folder: Path, choice: Choice, digest: Any) -> Any:

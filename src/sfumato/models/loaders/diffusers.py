@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,21 @@ from sfumato.models.encoders import Encoder, Encoders
 from sfumato.models.files import configs, pipeline, schedulers
 from sfumato.models.files.schedulers import Scheduler
 from sfumato.models.latents import Conditional, Latents, Unconditional
-from sfumato.models.loaders import flows, pixart
+from sfumato.models.loaders import flows, hunyuan, pixart
+from sfumato.models.loaders.tabled import Tabled
 from sfumato.models.model import Model
 
 log = logging.getLogger("sfumato")
 
 KINDS: dict[str, Kind] = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 MIN_ALPHA_BAR = 2.0**-24  # alpha_bar of a table that ends in pure noise, where a division needs one
+
+
+TRANSFORMERS: Mapping[str, Callable[[Path, Mapping[str, str], Choice, Any], Tabled]] = {
+    hunyuan.CLASS: hunyuan.load,
+    pixart.CLASS: pixart.load,
+}
+"""Those whose noise is a table; flows.py has the others."""
 
 
 def is_pipeline(folder: Path) -> bool:
@@ -42,8 +50,8 @@ def is_pipeline(folder: Path) -> bool:
 def load(name: str, folder: Path, choice: Choice) -> Model:
     """The model of a pipeline's folder."""
     classes = configs.pipeline_classes(folder / "model_index.json")
-    if classes.get("transformer") == pixart.CLASS:
-        return _load_pixart(name, folder, classes, choice)
+    if classes.get("transformer") in TRANSFORMERS:
+        return _load_tabled(name, folder, classes, choice)
     if "transformer" in classes:
         return flows.load(name, folder, classes, choice)
     unet = classes.get("unet", "no unet")
@@ -64,31 +72,31 @@ def load(name: str, folder: Path, choice: Choice) -> Model:
     )
 
 
-def _load_pixart(name: str, folder: Path, classes: Mapping[str, str], choice: Choice) -> Model:
+def _load_tabled(name: str, folder: Path, classes: Mapping[str, str], choice: Choice) -> Model:
+    """A transformer that is no flow."""
     published = schedulers.scheduler(folder / "scheduler" / "scheduler_config.json")
     digest = sha256()
     if "vae" not in classes:
         raise SfumatoError(f"{folder}: the pipeline has no vae")
     space = Latents.of(pipeline.autoencoder(folder / "vae", classes["vae"], choice, digest))
-    network, text = pixart.load(folder, classes, choice, digest)
-    config = network.net.config
-    learned = _learns_range(network.net, space, published)
+    family = TRANSFORMERS[classes["transformer"]](folder, classes, choice, digest)
+    network: Any = family.network
+    learned = _learns_range(family.outputs, space, published, "transformer")
     kind, schedule = KINDS[published.prediction_type], noise_table(published)
-    side = config.sample_size * space.stride
+    side = family.cells * space.stride
+    config = configs.own(network.net.config)
     card = Card(
         name=name,
-        title="PixArt-Sigma (eps)",
-        base=StageCard(
-            configs.own(config), (), published.beta_schedule, kind, schedule.steps, learned
-        ),
+        title=f"{family.title} ({kind})",
+        base=StageCard(config, (), published.beta_schedule, kind, schedule.steps, learned),
         native=(side, side),
-        multiple=config.patch_size * space.stride,
+        multiple=family.patch * space.stride,
         maximum=4 * side,
-        defaults=Defaults(20, "dpmpp-2m", methods=({"method": "cfg", "scale": 4.5},)),
+        defaults=family.defaults,
     )
     denoiser = Denoiser(network, schedule, kind, learned)
     return Model(
-        name, card, denoiser, (), text, choice, digest.hexdigest(), space, folder,
+        name, card, denoiser, (), family.text, choice, digest.hexdigest(), space, folder,
         scheduler=published,
     )  # fmt: skip
 
@@ -110,7 +118,7 @@ def assemble(
     traits = _traits(net, space, text)
     stride, schedule = space.stride, own_table or noise_table(scheduler)
     kind = KINDS[scheduler.prediction_type]
-    learned = _learns_range(net, space, scheduler)
+    learned = _learns_range(net.config.out_channels, space, scheduler)
     wrapped: Any
     wrapped = Unconditional(net, traits) if text is None else Conditional(net, traits, space)
     side = net.config.sample_size or 64
@@ -191,15 +199,15 @@ def _traits(net: Any, space: Space, text: Encoders | None) -> Traits:
     )
 
 
-def _learns_range(net: Any, space: Space, scheduler: Scheduler) -> bool:
+def _learns_range(outputs: int, space: Space, scheduler: Scheduler, part: str = "unet") -> bool:
     """Whether the network also gives the range of its variance; refuses other outputs."""
-    channels, outputs = space.channels, net.config.out_channels
+    channels = space.channels
     if outputs == channels:
         return False
     if outputs == 2 * channels and scheduler.variance_type in (None, "learned_range"):
         return True
     raise SfumatoError(
-        f"unet: {outputs} output channels; {channels} are supported, or {2 * channels} with "
+        f"{part}: {outputs} output channels; {channels} are supported, or {2 * channels} with "
         f"variance_type learned_range (the scheduler says {scheduler.variance_type})"
     )
 

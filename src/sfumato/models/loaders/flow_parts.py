@@ -16,7 +16,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.models.card import Defaults
 from sfumato.models.devices import Choice
 from sfumato.models.encoders import Encoder
-from sfumato.models.files import pipeline, transformers
+from sfumato.models.files import language_models, pipeline
 from sfumato.models.files.spans import Reader
 from sfumato.models.shifts import Ramp
 from sfumato.models.t5 import T5
@@ -87,7 +87,7 @@ def t5_encoder(
 ) -> T5:
     """T5's encoder, which gives so many rows; masked: words do not see those behind their end."""
     class_of(folder, part, classes, ("T5EncoderModel",))
-    tokenizer = transformers.t5_tokenizer(folder / part.replace("text_encoder", "tokenizer"))
+    tokenizer = language_models.t5_tokenizer(folder / part.replace("text_encoder", "tokenizer"))
     return T5(tokenizer, pipeline.t5(folder / part, choice, digest), rows, masked)
 
 
@@ -96,7 +96,7 @@ def qwen3(
 ) -> tuple[Tokenizer, Any]:
     """Qwen3 as a reader of prompts, and its tokenizer."""
     class_of(folder, "text_encoder", classes, ("Qwen3Model", "Qwen3ForCausalLM"))
-    tokenizer = transformers.tokenizer(folder / "tokenizer")
+    tokenizer = language_models.tokenizer(folder / "tokenizer")
     return tokenizer, pipeline.qwen3(folder / "text_encoder", choice, digest)
 
 
@@ -105,7 +105,7 @@ def qwen2(
 ) -> tuple[Tokenizer, Any]:
     """Qwen2.5-VL's words alone as a reader of prompts, and its tokenizer."""
     class_of(folder, "text_encoder", classes, ("Qwen2_5_VLForConditionalGeneration",))
-    tokenizer = transformers.tokenizer(folder / "tokenizer")
+    tokenizer = language_models.tokenizer(folder / "tokenizer")
     return tokenizer, pipeline.qwen2(folder / "text_encoder", choice, digest)
 
 
@@ -114,7 +114,7 @@ def gemma2(
 ) -> tuple[Tokenizer, Any]:
     """Gemma 2 as a reader of prompts, and its tokenizer."""
     class_of(folder, "text_encoder", classes, ("Gemma2Model", "Gemma2ForCausalLM"))
-    tokenizer = transformers.tokenizer(folder / "tokenizer")
+    tokenizer = language_models.tokenizer(folder / "tokenizer")
     return tokenizer, pipeline.gemma2(folder / "text_encoder", choice, digest)
 
 
