@@ -5,6 +5,7 @@ Which files they come from is the loaders' matter; nothing here reads a file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -171,7 +172,8 @@ def canvas(
 @dataclass(frozen=True, eq=False)
 class Conditional:
     """A UNet2DConditionModel. Conditions: "context" (B, L, D), or (B, N, L, D) where each of its N
-    cross-attention layers has one of its own (P+, arXiv 2303.09522); for SDXL "pooled" (B, P).
+    cross-attention layers has one of its own (P+, arXiv 2303.09522); for SDXL "pooled" (B, P), for
+    latent consistency models "guidance" (B,), the scale that they were distilled at.
 
     With mask channels it reads [x, mask, masked picture] as its training did; a run without a
     canvas shows it a picture of which nothing is known: grey, encoded by `space` once for a size.
@@ -217,6 +219,7 @@ class Conditional:
         return {
             "encoder_hidden_states": cond["context"].to(self.dtype),
             "class_labels": cond.get("label"),
+            "timestep_cond": self.scale(x, cond),
             "added_cond_kwargs": added,
         }
 
@@ -228,6 +231,23 @@ class Conditional:
     def canvas(self, x: Tensor, cond: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Mask (1 = to be drawn) and what is known of the picture, as states."""
         return canvas(x, cond, self.space, self.blanks)
+
+    def scale(self, x: Tensor, cond: Mapping[str, Tensor]) -> Tensor | None:
+        """What a distilled network reads of its guidance: waves of 1000 (scale - 1)."""
+        if not self.config.distilled:
+            return None
+        if "guidance" not in cond:
+            raise SfumatoError(
+                'condition: this network reads "guidance", the scale it was distilled at; compose '
+                "distilled_guidance"
+            )
+        width = int(self.net.config.time_cond_proj_dim)
+        half = width // 2
+        powers = torch.arange(half, device=x.device) / (half - 1)
+        told = cond["guidance"].to(x.device, torch.float32).expand(len(x))
+        angles = (1000 * (told - 1))[:, None] * torch.exp(-math.log(1e4) * powers)
+        waves = torch.cat([angles.sin(), angles.cos()], dim=1)
+        return F.pad(waves, (0, width % 2)).to(self.dtype)
 
     def sizes(self, x: Tensor) -> Tensor:
         """SDXL's (height, width, top, left, height, width): of the picture that is made, uncut."""

@@ -17,7 +17,7 @@ import numpy as np
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import Schedule, ratio
 from sfumato.core.spacing import Times
-from sfumato.models.files.schedulers import Scheduler
+from sfumato.models.files.schedulers import CONSISTENCY, Scheduler
 
 STRIDED = (
     "DDIMParallelScheduler",
@@ -63,6 +63,8 @@ def times(config: Scheduler, schedule: Schedule, n: int, strength: float = 1.0) 
     -1 that `trailing` has by a rounding error at some n. PNDM's list holds its second time twice,
     and theirs is cut before that is undone: below full strength it begins one step higher.
     """
+    if config.kind == CONSISTENCY:
+        return _consistency_times(config, schedule, n, strength)
     states = _rule_times(config, schedule, n) or _index_times(config, schedule, n)
     first = max(n - min(int(n * strength), n), 0)
     if config.kind == "PNDMScheduler" and config.skip_prk_steps and first > 1:
@@ -82,6 +84,19 @@ def times(config: Scheduler, schedule: Schedule, n: int, strength: float = 1.0) 
             f"{_spacing(config)} and steps_offset {config.steps_offset}; give fewer"
         )
     return tuple(falling)
+
+
+def _consistency_times(config: Scheduler, schedule: Schedule, n: int, strength: float) -> Times:
+    """n of the times that a latent consistency model was distilled at, below the strength."""
+    steps, original = schedule.steps, config.original_inference_steps
+    kept = int(original * strength)
+    if kept < n:
+        raise SfumatoError(
+            f"steps {n}: this model was distilled at {original} times, of which {kept} lie below "
+            f"t0 {strength:g}; give fewer"
+        )
+    stride = steps // original
+    return (*((kept - k * kept // n) * stride / steps for k in range(n)), 0.0)
 
 
 def index_code(config: Scheduler, steps: int) -> Callable[[float], float] | None:

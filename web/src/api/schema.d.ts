@@ -3751,7 +3751,7 @@ export interface components {
          * SolverName
          * @enum {string}
          */
-        SolverName: "ddpm" | "ddim" | "euler-a" | "heun" | "edm" | "dpmpp-2m" | "dpmpp-2m-sde" | "plms" | "plms-prk" | "plms2" | "iplms" | "pie" | "prk" | "euler";
+        SolverName: "ddpm" | "ddim" | "euler-a" | "heun" | "edm" | "dpmpp-2m" | "dpmpp-2m-sde" | "plms" | "plms-prk" | "plms2" | "iplms" | "pie" | "prk" | "lcm" | "euler";
         /** DdpmSolver */
         DdpmSolver: {
             /** @constant */
@@ -4014,8 +4014,18 @@ export interface components {
              */
             faintest?: number;
         };
+        /** LcmSolver */
+        LcmSolver: {
+            /** @constant */
+            solver: "lcm";
+            /**
+             * Scaling
+             * @default 10
+             */
+            scaling?: number;
+        };
         /** Solver */
-        Solver: components["schemas"]["SolverName"] | components["schemas"]["DdpmSolver"] | components["schemas"]["DdimSolver"] | components["schemas"]["EulerASolver"] | components["schemas"]["HeunSolver"] | components["schemas"]["EdmSolver"] | components["schemas"]["Dpmpp2mSolver"] | components["schemas"]["Dpmpp2mSdeSolver"] | components["schemas"]["PlmsSolver"] | components["schemas"]["PlmsPrkSolver"] | components["schemas"]["Plms2Solver"] | components["schemas"]["IplmsSolver"] | components["schemas"]["PieSolver"] | components["schemas"]["PrkSolver"];
+        Solver: components["schemas"]["SolverName"] | components["schemas"]["DdpmSolver"] | components["schemas"]["DdimSolver"] | components["schemas"]["EulerASolver"] | components["schemas"]["HeunSolver"] | components["schemas"]["EdmSolver"] | components["schemas"]["Dpmpp2mSolver"] | components["schemas"]["Dpmpp2mSdeSolver"] | components["schemas"]["PlmsSolver"] | components["schemas"]["PlmsPrkSolver"] | components["schemas"]["Plms2Solver"] | components["schemas"]["IplmsSolver"] | components["schemas"]["PieSolver"] | components["schemas"]["PrkSolver"] | components["schemas"]["LcmSolver"];
         /**
          * SpacingName
          * @enum {string}

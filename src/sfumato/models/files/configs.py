@@ -96,7 +96,6 @@ ABSENT: dict[str, tuple[Any, ...]] = {
     "encoder_hid_dim": (None,),
     "addition_embed_type": (None, "text_time"),
     "time_embedding_type": (None, "positional"),
-    "time_cond_proj_dim": (None,),
     "attention_type": (None, "default"),
 }
 """Keys of a UNet that ask for inputs which nothing here gives, with the values that do not."""

@@ -74,6 +74,7 @@ class UNet(Foreign):
     resnet_out_scale_factor: Factor | None = None
     resnet_skip_time_act: bool | None = None
     resnet_time_scale_shift: Word | None = None
+    time_cond_proj_dim: Annotated[int, Range(4, 16384)] | None = None
     time_embedding_act_fn: Word | None = None
     time_embedding_dim: Width | None = None
     timestep_post_act: Word | None = None

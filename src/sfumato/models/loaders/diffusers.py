@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from sfumato.models.card import Card, Defaults, StageCard
 from sfumato.models.devices import Choice
 from sfumato.models.encoders import Encoder, Encoders
 from sfumato.models.files import configs, pipeline, schedulers
-from sfumato.models.files.schedulers import Scheduler
+from sfumato.models.files.schedulers import CONSISTENCY, Scheduler
 from sfumato.models.latents import Conditional, Latents, Unconditional
 from sfumato.models.loaders import flows, hunyuan, pixart
 from sfumato.models.loaders.tabled import Tabled
@@ -116,6 +117,8 @@ def assemble(
 ) -> Model:
     """A Model of loaded parts. own_table: noise table in place of the scheduler's."""
     traits = _traits(net, space, text)
+    if text is not None and traits.distilled:
+        text = replace(text, distilled=True)
     stride, schedule = space.stride, own_table or noise_table(scheduler)
     kind = KINDS[scheduler.prediction_type]
     learned = _learns_range(net.config.out_channels, space, scheduler)
@@ -137,7 +140,7 @@ def assemble(
         native=(width * stride, height * stride),
         multiple=stride if text is not None else stride * 2 ** (_level_count(net) - 1),
         maximum=4 * max(width, height) * stride,
-        defaults=_defaults(text, space, scheduler),
+        defaults=_few_steps(text, scheduler) or _defaults(text, space, scheduler),
     )
     denoiser = Denoiser(wrapped, schedule, kind, learned)
     published = None if folder is None else scheduler  # a single file holds no scheduler's
@@ -196,6 +199,7 @@ def _traits(net: Any, space: Space, text: Encoders | None) -> Traits:
         num_classes=getattr(config, "num_class_embeds", None),
         inpaint=config.in_channels != latent,
         stride=space.stride if added else None,
+        distilled=getattr(config, "time_cond_proj_dim", None) is not None,
     )
 
 
@@ -223,6 +227,24 @@ def _title(net: Any, text: Encoders | None, traits: Traits, kind: str) -> str:
 
 def _level_count(net: Any) -> int:
     return len(net.config.block_out_channels)
+
+
+TURBO = ("EulerAncestralDiscreteScheduler", "EulerDiscreteScheduler")
+
+
+def _few_steps(text: Encoders | None, scheduler: Scheduler) -> Defaults | None:
+    """Of models distilled to a few steps: consistency models by their scheduler, the turbos by
+    Euler's with times that begin at the very end; None of others."""
+    if text is None:
+        return None
+    if scheduler.kind == CONSISTENCY:
+        methods = ({"method": "distilled_guidance", "scale": 8.5},) if text.distilled else ()
+        solver = {"solver": "lcm", "scaling": scheduler.timestep_scaling}
+        return Defaults(4, solver, "model", methods)
+    published = scheduler.timestep_spacing, scheduler.prediction_type
+    if scheduler.kind in TURBO and published == ("trailing", "epsilon"):
+        return Defaults(4, "euler-a" if scheduler.kind == TURBO[0] else "ddim", "trailing")
+    return None
 
 
 def _defaults(text: Encoders | None, space: Space, scheduler: Scheduler) -> Defaults:
