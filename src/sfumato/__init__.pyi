@@ -43,6 +43,7 @@ from sfumato.methods.patch_nce import PatchNCE as PatchNCE
 from sfumato.methods.perceptual import Perceptual as Perceptual
 from sfumato.methods.prompt_to_prompt import PromptToPrompt as PromptToPrompt
 from sfumato.methods.reference import Reference as Reference
+from sfumato.methods.refine import Refine as Refine
 from sfumato.methods.rf_inversion import RFInversion as RFInversion
 from sfumato.methods.sdedit import SDEdit as SDEdit
 from sfumato.methods.sdg import SDG as SDG

@@ -215,7 +215,7 @@ class Conditional:
         """What the network is called with besides state and time, by the arguments' names."""
         added = None
         if self.config.stride is not None:
-            added = {"text_embeds": cond["pooled"].to(self.dtype), "time_ids": self.sizes(x)}
+            added = {"text_embeds": cond["pooled"].to(self.dtype), "time_ids": self.sizes(x, cond)}
         return {
             "encoder_hidden_states": cond["context"].to(self.dtype),
             "class_labels": cond.get("label"),
@@ -249,10 +249,15 @@ class Conditional:
         waves = torch.cat([angles.sin(), angles.cos()], dim=1)
         return F.pad(waves, (0, width % 2)).to(self.dtype)
 
-    def sizes(self, x: Tensor) -> Tensor:
-        """SDXL's (height, width, top, left, height, width): of the picture that is made, uncut."""
+    def sizes(self, x: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
+        """SDXL's (height, width, top, left, height, width): of the picture that is made, uncut; its
+        refiner's (height, width, top, left, score)."""
         assert self.config.stride is not None
         height, width = (side * self.config.stride for side in x.shape[-2:])
+        if self.config.scored:
+            size = torch.tensor([[height, width, 0, 0]], device=x.device).expand(len(x), 4)
+            score = cond["score"].to(x.device).expand(len(x))
+            return torch.cat([size, score[:, None]], dim=1).to(self.dtype)
         row = torch.tensor([[height, width, 0, 0, height, width]], device=x.device)
         return row.expand(len(x), 6).to(self.dtype)
 

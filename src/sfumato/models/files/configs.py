@@ -72,8 +72,6 @@ def pipeline_classes(path: Path) -> dict[str, str]:
                 )
             classes[part] = value[1]
     classes["_class_name"] = str(data.get("_class_name", ""))
-    if data.get("requires_aesthetics_score"):
-        raise SfumatoError(f"{path}: XL's refiner reads aesthetic scores and is not supported")
     return classes
 
 

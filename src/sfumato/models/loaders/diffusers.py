@@ -117,8 +117,8 @@ def assemble(
 ) -> Model:
     """A Model of loaded parts. own_table: noise table in place of the scheduler's."""
     traits = _traits(net, space, text)
-    if text is not None and traits.distilled:
-        text = replace(text, distilled=True)
+    if text is not None:
+        text = replace(text, distilled=traits.distilled, scored=traits.scored)
     stride, schedule = space.stride, own_table or noise_table(scheduler)
     kind = KINDS[scheduler.prediction_type]
     learned = _learns_range(net.config.out_channels, space, scheduler)
@@ -183,23 +183,25 @@ def _traits(net: Any, space: Space, text: Encoders | None) -> Traits:
             f"unet: cross_attention_dim {config.cross_attention_dim}, but the text encoders give "
             f"{text.width}; they belong to another model"
         )
+    scored = False
     added = getattr(config, "addition_embed_type", None)
     if added not in (None, "text_time"):
         raise SfumatoError(f"unet: addition_embed_type {added!r} is not supported, text_time is")
     if added and text is not None:
         pooled = int(text.encoders[-1].network.config.projection_dim)
         inputs = config.projection_class_embeddings_input_dim
-        if inputs != pooled + 6 * config.addition_time_embed_dim:
+        if inputs not in (pooled + k * config.addition_time_embed_dim for k in (5, 6)):
             raise SfumatoError(
                 f"unet: projection_class_embeddings_input_dim {inputs} is not that of a pooled "
-                f"text of {pooled} and six sizes; XL's refiner, which reads others, is not "
-                "supported"
+                f"text of {pooled} and six sizes, nor of the refiner's four and a score"
             )
+        scored = inputs == pooled + 5 * config.addition_time_embed_dim
     return Traits(
         num_classes=getattr(config, "num_class_embeds", None),
         inpaint=config.in_channels != latent,
         stride=space.stride if added else None,
         distilled=getattr(config, "time_cond_proj_dim", None) is not None,
+        scored=scored,
     )
 
 
@@ -221,7 +223,8 @@ def _title(net: Any, text: Encoders | None, traits: Traits, kind: str) -> str:
         return "unconditional diffusion"
     family = {768: "1.x", 1024: "2.x"}.get(net.config.cross_attention_dim, "")
     family = "XL" if traits.stride is not None else family
-    words = ["Stable Diffusion", family, f"({kind})", "inpainting" if traits.inpaint else ""]
+    tuned = "inpainting" if traits.inpaint else "refiner" if traits.scored else ""
+    words = ["Stable Diffusion", family, f"({kind})", tuned]
     return " ".join(word for word in words if word)
 
 
@@ -251,7 +254,8 @@ def _defaults(text: Encoders | None, space: Space, scheduler: Scheduler) -> Defa
     """Guidance that users of the family take; the scheduler's clamp of pixels."""
     if text is not None:
         scale = 5.0 if len(text.encoders) > 1 else 7.5
-        return Defaults(25, "dpmpp-2m", methods=({"method": "cfg", "scale": scale},))
+        told = ({"method": "refine"},) if text.scored else ()
+        return Defaults(25, "dpmpp-2m", methods=({"method": "cfg", "scale": scale}, *told))
     methods: tuple[dict[str, Any], ...] = ()
     if space.stride == 1 and scheduler.thresholding:
         # theirs holds the quantile between 1 and this, whose default is 1: that is a clamp
