@@ -44,6 +44,7 @@ from sfumato.models.defaults import fill, fill_from_scheduler
 from sfumato.models.devices import Choice
 from sfumato.models.features import features_of
 from sfumato.models.files.adapter_places import is_adapter
+from sfumato.models.files.edm_schedulers import EdmScheduler
 from sfumato.models.files.pipeline import digest_of
 from sfumato.models.files.schedulers import Scheduler
 from sfumato.models.files.spans import Reader, Spans
@@ -92,7 +93,7 @@ class Model:
     adapters: tuple[Mapping[str, Any], ...] = ()
     plain: Model | None = None
     memo: dict[Any, Any] = field(default_factory=dict, repr=False)
-    scheduler: Scheduler | Shifted | None = None
+    scheduler: Scheduler | EdmScheduler | Shifted | None = None
     opens: Callable[[str], Model] | None = None
 
     def __repr__(self) -> str:

@@ -23,10 +23,11 @@ from sfumato.core.spaces import IDENTITY, Space
 from sfumato.models.card import Card, Defaults, StageCard
 from sfumato.models.devices import Choice
 from sfumato.models.encoders import Encoder, Encoders
-from sfumato.models.files import configs, pipeline, schedulers
+from sfumato.models.files import configs, edm_schedulers, pipeline, schedulers
+from sfumato.models.files.edm_schedulers import EdmScheduler
 from sfumato.models.files.schedulers import CONSISTENCY, Scheduler
 from sfumato.models.latents import Conditional, Latents, Unconditional
-from sfumato.models.loaders import flows, hunyuan, pixart
+from sfumato.models.loaders import edm, flows, hunyuan, pixart
 from sfumato.models.loaders.tabled import Tabled
 from sfumato.models.model import Model
 
@@ -60,7 +61,7 @@ def load(name: str, folder: Path, choice: Choice) -> Model:
         raise SfumatoError(
             f"{folder}: {classes['_class_name']} ({unet}) is not supported; {configs.SUPPORTED} are"
         )
-    scheduler = schedulers.scheduler(folder / "scheduler" / "scheduler_config.json")
+    scheduler = _scheduler(folder / "scheduler" / "scheduler_config.json")
     digest = sha256()
     space: Space = IDENTITY
     vae = next((part for part in ("vae", "vqvae") if part in classes), None)
@@ -71,6 +72,12 @@ def load(name: str, folder: Path, choice: Choice) -> Model:
     return assemble(
         name, net, scheduler, space, encoders, choice, digest.hexdigest(), folder=folder
     )
+
+
+def _scheduler(path: Path) -> Scheduler | EdmScheduler:
+    """A UNet's."""
+    of_edm = configs.read_config(path).get("_class_name") in edm_schedulers.CLASSES
+    return edm_schedulers.edm_scheduler(path) if of_edm else schedulers.scheduler(path)
 
 
 def _load_tabled(name: str, folder: Path, classes: Mapping[str, str], choice: Choice) -> Model:
@@ -105,7 +112,7 @@ def _load_tabled(name: str, folder: Path, classes: Mapping[str, str], choice: Ch
 def assemble(
     name: str,
     net: Any,
-    scheduler: Scheduler,
+    scheduler: Scheduler | EdmScheduler,
     space: Space,
     text: Encoders | None,
     choice: Choice,
@@ -119,30 +126,32 @@ def assemble(
     traits = _traits(net, space, text)
     if text is not None:
         text = replace(text, distilled=traits.distilled, scored=traits.scored)
-    stride, schedule = space.stride, own_table or noise_table(scheduler)
-    kind = KINDS[scheduler.prediction_type]
-    learned = _learns_range(net.config.out_channels, space, scheduler)
+    stride = space.stride
     wrapped: Any
     wrapped = Unconditional(net, traits) if text is None else Conditional(net, traits, space)
+    if isinstance(scheduler, EdmScheduler):
+        learned = _learns_range(net.config.out_channels, space, None)
+        denoiser, noise = edm.denoiser(wrapped, scheduler), scheduler.sigma_schedule
+        defaults = edm.defaults(scheduler)
+    else:
+        learned = _learns_range(net.config.out_channels, space, scheduler)
+        denoiser = Denoiser(
+            wrapped, own_table or noise_table(scheduler), KINDS[scheduler.prediction_type], learned
+        )
+        noise = "own" if own_table else scheduler.beta_schedule
+        defaults = _few_steps(text, scheduler) or _defaults(text, space, scheduler)
+    kind, table = denoiser.kind, denoiser.schedule.steps
     side = net.config.sample_size or 64
     width, height = (side, side) if isinstance(side, int) else (side[1], side[0])
     card = Card(
         name=name,
         title=title or _title(net, text, traits, kind),
-        base=StageCard(
-            configs.own(net.config),
-            (),
-            "own" if own_table else scheduler.beta_schedule,
-            kind,
-            schedule.steps,
-            learned,
-        ),
+        base=StageCard(configs.own(net.config), (), noise, kind, table, learned),
         native=(width * stride, height * stride),
         multiple=stride if text is not None else stride * 2 ** (_level_count(net) - 1),
         maximum=4 * max(width, height) * stride,
-        defaults=_few_steps(text, scheduler) or _defaults(text, space, scheduler),
+        defaults=defaults,
     )
-    denoiser = Denoiser(wrapped, schedule, kind, learned)
     published = None if folder is None else scheduler  # a single file holds no scheduler's
     return Model(name, card, denoiser, (), text, choice, digest, space, folder, scheduler=published)
 
@@ -205,11 +214,15 @@ def _traits(net: Any, space: Space, text: Encoders | None) -> Traits:
     )
 
 
-def _learns_range(outputs: int, space: Space, scheduler: Scheduler, part: str = "unet") -> bool:
+def _learns_range(
+    outputs: int, space: Space, scheduler: Scheduler | None, part: str = "unet"
+) -> bool:
     """Whether the network also gives the range of its variance; refuses other outputs."""
     channels = space.channels
     if outputs == channels:
         return False
+    if scheduler is None:
+        raise SfumatoError(f"{part}: {outputs} output channels; {channels} are supported")
     if outputs == 2 * channels and scheduler.variance_type in (None, "learned_range"):
         return True
     raise SfumatoError(
