@@ -175,6 +175,7 @@ LEFT_OUT = {
     "flow_edit": "a flow model",
     "reference": "a network that reads a picture",
     "refine": "a second network of the same latents",
+    "variation": "a network that reads what a picture shows",
 }
 
 

@@ -53,6 +53,7 @@ from sfumato.methods.temperature import Temperature as Temperature
 from sfumato.methods.threshold import Threshold as Threshold
 from sfumato.methods.total_variation import TotalVariation as TotalVariation
 from sfumato.methods.upscale import Upscale as Upscale
+from sfumato.methods.variation import Variation as Variation
 from sfumato.models.cascade import Cascade as Cascade
 from sfumato.models.loaders.library import load as load
 from sfumato.models.model import Model as Model

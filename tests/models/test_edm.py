@@ -14,7 +14,8 @@ import sfumato as sf
 from helpers import pipelines
 from helpers.pictures import mask_of, photo, pixels_of
 from sfumato.core.errors import SfumatoError
-from sfumato.core.schedule import Ladder, ratio
+from sfumato.core.ladder import Ladder
+from sfumato.core.schedule import ratio
 
 PROMPT, NEGATIVE = "red cat", "a dog"
 KINDS = ("playground", "cosxl")

@@ -42,7 +42,7 @@ class Traits:
     its mask. xf_width: of its own text transformer, 0: none. stride: pixels of a cell, for SDXL's
     size conditioning (None: not conditioned on sizes). distilled: reads the scale of the guidance
     that it was distilled from. reference: reads a whole picture beside the state. scored: reads how
-    beautiful the picture is.
+    beautiful the picture is. shown: reads the vector of what a picture shows.
     """
 
     num_classes: int | None = None
@@ -52,6 +52,7 @@ class Traits:
     distilled: bool = False
     reference: bool = False
     scored: bool = False
+    shown: bool = False
 
 
 def traits(network: object) -> Traits:

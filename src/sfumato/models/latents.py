@@ -26,7 +26,8 @@ from sfumato.models import hooks
 class Latents:
     """state = (latent - mean) / std * scale, of an AutoencoderKL, DC, Tiny or VQModel, or of
     a video's autoencoder, to which a picture is one frame. patch: a state's cell is patch x patch
-    of the autoencoder's, side by side in its channels.
+    of the autoencoder's, side by side in its channels. rounded: whether a VQModel's states
+    are brought to its codes when they are decoded.
 
     Encoding takes the mode of the posterior, so the same picture has always the same latent. The
     autoencoder works in float32 whatever the network's type: in float16 that of SDXL overflows,
@@ -40,6 +41,7 @@ class Latents:
     mean: Tensor | None = None
     std: Tensor | None = None
     patch: int = 1
+    rounded: bool = True
 
     @classmethod
     def of(cls, autoencoder: Any) -> Latents:
@@ -111,7 +113,8 @@ class Latents:
         if self.of_video:
             frames: Tensor = self.autoencoder.decode(latent[:, :, None]).sample
             return frames[:, :, 0]
-        pixels: Tensor = self.autoencoder.decode(latent).sample
+        told = {} if self.rounded else {"force_not_quantize": True}
+        pixels: Tensor = self.autoencoder.decode(latent, **told).sample
         return pixels
 
 
@@ -218,7 +221,7 @@ class Conditional:
             added = {"text_embeds": cond["pooled"].to(self.dtype), "time_ids": self.sizes(x, cond)}
         return {
             "encoder_hidden_states": cond["context"].to(self.dtype),
-            "class_labels": cond.get("label"),
+            "class_labels": self.shown(x, cond) if self.config.shown else cond.get("label"),
             "timestep_cond": self.scale(x, cond),
             "added_cond_kwargs": added,
         }
@@ -231,6 +234,12 @@ class Conditional:
     def canvas(self, x: Tensor, cond: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Mask (1 = to be drawn) and what is known of the picture, as states."""
         return canvas(x, cond, self.space, self.blanks)
+
+    def shown(self, x: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
+        """What a decoder of unCLIP's kind reads of a picture: zeros of none."""
+        width = int(self.net.config.projection_class_embeddings_input_dim)
+        vectors = cond["shown"] if "shown" in cond else x.new_zeros(1, width)
+        return vectors.to(x.device, self.dtype).expand(len(x), width)
 
     def scale(self, x: Tensor, cond: Mapping[str, Tensor]) -> Tensor | None:
         """What a distilled network reads of its guidance: waves of 1000 (scale - 1)."""

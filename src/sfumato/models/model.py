@@ -55,6 +55,7 @@ from sfumato.models.rating import rating_of
 from sfumato.models.recording import process_recipe, run_recipe
 from sfumato.models.result import Result
 from sfumato.models.shifts import Shifted
+from sfumato.models.shown import Noising, Vectors, vectors_of
 from sfumato.models.summary import summary
 from sfumato.models.timesteps import times
 from sfumato.models.tiny import tiny_of
@@ -78,7 +79,7 @@ class Model:
     name: what a recipe calls it; weights: digest of its files; folder: where they are; plain: the
     model without its adapters, where it has some; memo: what has been loaded beside the denoisers,
     and what runs remember; scheduler: what its file of diffusers says, where it has one;
-    opens: another model by its name, as this one was.
+    opens: another model by its name, as this one was; noising: of vectors that it reads.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Model:
     memo: dict[Any, Any] = field(default_factory=dict, repr=False)
     scheduler: Scheduler | EdmScheduler | Shifted | None = None
     opens: Callable[[str], Model] | None = None
+    noising: Noising | None = None
 
     def __repr__(self) -> str:
         """Name, sizes and weights in a few lines."""
@@ -173,6 +175,10 @@ class Model:
         """An adapter that reads pictures as prompts."""
         key = ("image prompt", name, encoder)
         return self._memoise(key, lambda: image_prompt_of(self, name, encoder))
+
+    def shown(self, encoder: str | None = None) -> Vectors:
+        """What reads pictures for a decoder of unCLIP's kind."""
+        return self._memoise(("shown", encoder), lambda: vectors_of(self, encoder))
 
     def decoder(self, which: Literal["full", "tiny"] = "full") -> Decoder | None:
         space = self.space if which == "full" else self.tiny()

@@ -45,12 +45,16 @@ PARTS = (
     "safety_checker",
     "feature_extractor",
     "image_encoder",
+    "image_normalizer",
+    "image_noising_scheduler",
+    "movq",
 )
 
 
 SUPPORTED = (
     "Stable Diffusion 1.x, 2.x, XL, their inpainting variants, 3.x, Flux.1, Flux.2 Klein, Z-Image, "
-    "Qwen-Image, Sana, PixArt-Sigma, Hunyuan-DiT, DDPM and unconditional LDM"
+    "Qwen-Image, Sana, PixArt-Sigma, Hunyuan-DiT, Kandinsky 2.2's decoder, Stable unCLIP, DDPM and "
+    "unconditional LDM"
 )
 """Families whose pipelines are loaded."""
 
@@ -91,7 +95,6 @@ def flag(path: Path, name: str, default: bool = False) -> bool:
 ABSENT: dict[str, tuple[Any, ...]] = {
     "class_embed_type": (None,),
     "encoder_hid_dim_type": (None,),
-    "encoder_hid_dim": (None,),
     "addition_embed_type": (None, "text_time"),
     "time_embedding_type": (None, "positional"),
     "attention_type": (None, "default"),
@@ -99,11 +102,11 @@ ABSENT: dict[str, tuple[Any, ...]] = {
 """Keys of a UNet that ask for inputs which nothing here gives, with the values that do not."""
 
 
-def check_unet(path: Path, kind: str) -> None:
-    """Refuse a UNet whose inputs nothing here gives."""
-    data = read_config(path)
+def check_unet(path: Path, kind: str, given: Mapping[str, str] | None = None) -> None:
+    """Refuse a UNet whose inputs nothing here gives; given: of such keys those of its family."""
+    data, family = read_config(path), given or {}
     for key, allowed in ABSENT.items():
-        if data.get(key) not in allowed:
+        if data.get(key) not in (*allowed, family.get(key)):
             raise SfumatoError(
                 f"{path}: {key} = {data[key]!r:.60} is not supported; the network reads what "
                 "nothing here gives"

@@ -52,6 +52,7 @@ class UNet(Foreign):
     cross_attention_dim: Width | None = None
     addition_time_embed_dim: Width | None = None
     projection_class_embeddings_input_dim: Annotated[int, Range(1, 1 << 20)] | None = None
+    encoder_hid_dim: Width | None = None
     num_class_embeds: Annotated[int, Range(1, 1 << 20)] | None = None
     act_fn: Word | None = None
     add_attention: bool | None = None

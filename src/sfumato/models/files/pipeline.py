@@ -54,11 +54,14 @@ def autoencoder(folder: Path, kind: str, choice: Choice, digest: Any = None) -> 
     return load_part(getattr(diffusers, kind), folder, torch.float32, choice.device, digest)
 
 
-def network(folder: Path, kind: str, choice: Choice, digest: Any) -> Any:
+def network(
+    folder: Path, kind: str, choice: Choice, digest: Any, given: Mapping[str, str] | None = None
+) -> Any:
+    """A UNet; given: what its family reads besides (configs.ABSENT)."""
     import diffusers
 
     weight_files(folder)  # first says what is missing
-    configs.check_unet(folder / "config.json", kind)
+    configs.check_unet(folder / "config.json", kind, given)
     dtype = DTYPES[choice.dtype]
     return load_part(getattr(diffusers, kind), folder, dtype, choice.device, digest)
 

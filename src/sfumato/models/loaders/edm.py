@@ -10,7 +10,8 @@ import math
 from functools import partial
 
 from sfumato.core.denoiser import Denoiser, Kind, Network
-from sfumato.core.schedule import Ladder, Schedule, ratio
+from sfumato.core.ladder import Ladder
+from sfumato.core.schedule import Schedule, ratio
 from sfumato.models.card import Defaults
 from sfumato.models.files.edm_schedulers import EdmScheduler
 
