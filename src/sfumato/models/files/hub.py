@@ -181,7 +181,7 @@ def files_to_pull(files: Sequence[Remote]) -> list[Remote]:
         if name.endswith(WEIGHTS):
             if folder or not pipeline:
                 by_folder.setdefault(folder, []).append(file)
-        elif name.endswith((".json", ".txt", ".gz", ".bpe")):
+        elif name.endswith((".json", ".txt", ".gz", ".bpe", "spiece.model")):
             needed.append(file)
     for group in by_folder.values():
         needed += weight_set(group) if pipeline else group

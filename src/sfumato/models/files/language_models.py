@@ -14,6 +14,7 @@ from sfumato.documents import parse_data, read_json, read_text
 from sfumato.models.files import vocabularies
 from sfumato.models.files.configs import read_config
 from sfumato.models.files.network_fields import Foreign, Heads, Theta, Width
+from sfumato.models.files.sentencepieces import unigram_tokenizer
 
 
 class T5Encoder(Foreign):
@@ -206,8 +207,10 @@ def gemma2_config(path: Path) -> Any:
 
 
 def t5_tokenizer(folder: Path) -> Tokenizer:
-    """T5's tokenizer of a folder."""
-    read = tokenizer(folder)
+    """T5's tokenizer of a folder: its tokenizer.json, else the vocabulary that was before it."""
+    older = folder / "spiece.model"
+    alone = older.is_file() and not (folder / "tokenizer.json").is_file()
+    read = unigram_tokenizer(older) if alone else tokenizer(folder)
     for token in ("</s>", "<pad>"):
         if read.token_to_id(token) is None:
             raise SfumatoError(f"{folder}: has no token {token}; it belongs to another model")
@@ -219,8 +222,8 @@ def tokenizer(folder: Path) -> Tokenizer:
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise SfumatoError(
-            f"{path}: missing; folders with spiece.model or vocab.json alone are not read, "
-            "`sfumato models pull` brings the other"
+            f"{path}: missing; folders with vocab.json alone are not read, `sfumato models pull` "
+            "brings the other"
         )
     try:
         read = Tokenizer.from_str(read_text(path, vocabularies.LIMIT))
