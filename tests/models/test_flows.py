@@ -44,7 +44,8 @@ def given(kind: str) -> tuple[dict[str, Any], Any]:
     if kind.startswith("sd3"):
         return {"guidance_scale": 4.0, "negative_prompt": NEGATIVE}, sf.CFG(4.0)
     if kind.startswith("sana"):
-        return {"guidance_scale": 4.0, "use_resolution_binning": False}, sf.CFG(4.0)
+        told = {"guidance_scale": 4.0, "use_resolution_binning": False}
+        return told | {"negative_prompt": NEGATIVE}, sf.CFG(4.0)
     if kind == "flux2-base":
         return {"guidance_scale": 3.0}, sf.CFG(3.0)
     if kind == "zimage":  # their scale is what is added

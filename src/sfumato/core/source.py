@@ -260,9 +260,14 @@ class Source(Protocol):
         ...
 
     def encode(
-        self, texts: Sequence[str], label: int | None = None, beside: Sequence[str] = ()
+        self,
+        texts: Sequence[str],
+        label: int | None = None,
+        beside: Sequence[str] = (),
+        away: bool = False,
     ) -> Cond:
-        """One row for each text; "" is the null condition. beside: the run's other texts."""
+        """One row for each text; "" is the null condition. beside: the run's other texts; away:
+        these are what guidance leads away from."""
         ...
 
     def spans(self, text: str, beside: Sequence[str] = ()) -> tuple[Span | None, ...] | None:

@@ -7,7 +7,7 @@ its end is zeros, which a mask tells apart. Brackets are text: such models know 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -95,10 +95,17 @@ class ChatPrompts:
 class InstructedPrompts(ChatPrompts):
     """Prompts in small letters behind an instruction, of whose rows the first alone is kept.
 
-    begin: the token before everything. The empty prompt is read without the instruction.
+    begin: the token before everything. The empty prompt is read without the instruction, and so is
+    every text that guidance leads away from.
     """
 
     begin: str = "<bos>"
+    plain: bool = False
+
+    @property
+    def away(self) -> InstructedPrompts:
+        """Which reads all texts without the instruction."""
+        return replace(self, plain=True)
 
     def spans(self, text: str, beside: Sequence[str] = ()) -> Spans:
         """Which characters stand behind each row."""
@@ -114,13 +121,15 @@ class InstructedPrompts(ChatPrompts):
         return (*kept, *[None] * (self._length((text, *beside)) - len(kept)))
 
     def _length(self, texts: Sequence[str]) -> int:
-        return max(len(self._kept(text)) for text in texts)
+        """Of the longest text, whichever side reads it."""
+        sides = (replace(self, plain=plain) for plain in (False, True))
+        return max(len(side._kept(text)) for side in sides for text in texts)
 
     def _small(self, text: str) -> str:
         return text.lower().strip()
 
     def _before(self, text: str) -> str:
-        return self.before if text.strip() else ""
+        return "" if self.plain or not text.strip() else self.before
 
     def _kept(self, text: str) -> list[int]:
         """The first row, and those from the instruction's last token on."""

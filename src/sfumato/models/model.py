@@ -275,10 +275,15 @@ class Model:
         return max(self.card.multiple // self.space.stride, 1)
 
     def encode(
-        self, texts: Sequence[str], label: int | None = None, beside: Sequence[str] = ()
+        self,
+        texts: Sequence[str],
+        label: int | None = None,
+        beside: Sequence[str] = (),
+        away: bool = False,
     ) -> Cond:
         """Tokens or vectors of prompts, or class labels; one row each."""
-        tensors = dict(self.text(texts, beside)) if self.text else {}
+        reader = getattr(self.text, "away", self.text) if away else self.text
+        tensors = dict(reader(texts, beside)) if reader else {}
         classes = traits(self.denoiser.network).num_classes
         tensors |= labels(label, len(texts), classes, self.name)
         return Cond(tensors).map(lambda v: v.to(self.choice.device))

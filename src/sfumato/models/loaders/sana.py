@@ -1,7 +1,7 @@
 """Sana (arXiv 2410.10629): its transformer as a network; Gemma 2 reads the prompts.
 
 Its autoencoder makes one cell of 32x32 pixels. Prompts stand behind an instruction that the network
-was trained with; the empty one stands alone.
+was trained with; the empty one, and what guidance leads away from, stand alone.
 """
 
 from __future__ import annotations
