@@ -70,6 +70,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("sfumato")
 
 T = TypeVar("T")
+Texts = Sequence[str]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -275,11 +276,7 @@ class Model:
         return max(self.card.multiple // self.space.stride, 1)
 
     def encode(
-        self,
-        texts: Sequence[str],
-        label: int | None = None,
-        beside: Sequence[str] = (),
-        away: bool = False,
+        self, texts: Texts, label: int | None = None, beside: Texts = (), away: bool = False
     ) -> Cond:
         """Tokens or vectors of prompts, or class labels; one row each."""
         reader = getattr(self.text, "away", self.text) if away else self.text
