@@ -69,13 +69,14 @@ def times(
     if isinstance(config, EdmScheduler):
         low = 1 / schedule.steps  # of a ladder whose levels are the file's own
         ladder = [1 - (1 - low) * k / max(n - 1, 1) for k in range(n)]
-        return (*ladder[_first(n, strength) :], 0.0)
+        return (*ladder[_checked(n - min(int(n * strength), n), n, strength) :], 0.0)
     if config.kind == CONSISTENCY:
         return _consistency_times(config, schedule, n, strength)
     states = _rule_times(config, schedule, n) or _index_times(config, schedule, n)
-    first = _first(n, strength)
+    first = n - min(int(n * strength), n)
     if config.kind == "PNDMScheduler" and config.skip_prk_steps and first > 1:
         first -= 1
+    first = _checked(first, n, strength)
     last = 1 / schedule.steps if _ends_at_first_entry(config) else 0.0
     falling = [*states[first:], last]
     if len(falling) > 2 and abs(falling[-2] - falling[-1]) < 1e-9:
@@ -88,9 +89,8 @@ def times(
     return tuple(falling)
 
 
-def _first(n: int, strength: float) -> int:
-    """Steps that are left out of n."""
-    first = max(n - min(int(n * strength), n), 0)
+def _checked(first: int, n: int, strength: float) -> int:
+    """Steps that are left out of n, if some are kept."""
     if first >= n:
         raise SfumatoError(
             f"t0 {strength:g}: of {n} steps that keeps none with spacing model, where it is the "
