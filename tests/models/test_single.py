@@ -150,6 +150,30 @@ def test_files_of_edms_kind_are_read_by_their_marks(tmp_path: Path) -> None:
             sf.load(str(tmp_path / "other.safetensors"))
 
 
+def test_xls_refiner_is_its_folders(tmp_path: Path) -> None:
+    import diffusers
+
+    base = pipelines.single(tmp_path, "sdxl")
+    unet = pipelines.unet(
+        128, addition_embed_type="text_time", addition_time_embed_dim=8, use_linear_projection=True,
+        projection_class_embeddings_input_dim=128 + 5 * 8, attention_head_dim=(1, 1),
+        transformer_layers_per_block=(2, 3), norm_num_groups=32, layers_per_block=2,
+        widths=(32, 64),
+    )  # fmt: skip
+    pipe = diffusers.StableDiffusionXLImg2ImgPipeline(
+        vae=base.vae, text_encoder=None, tokenizer=None, text_encoder_2=base.text_encoder_2,
+        tokenizer_2=base.tokenizer_2, unet=unet, scheduler=base.scheduler,
+        requires_aesthetics_score=True, force_zeros_for_empty_prompt=False,
+    )  # fmt: skip
+    pipe.save_pretrained(tmp_path / "refiner")
+    folder = sf.load(str(tmp_path / "refiner"), dtype="float32")
+    file = sf.load(str(single_file(pipe, "refiner", tmp_path / "r.safetensors")), dtype="float32")
+    assert file.card.defaults.methods[1] == {"method": "refine"}
+    x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    given = [model.denoiser(x, 0.5, model.encode(["red cat"])) for model in (folder, file)]
+    assert close(given[0].eps, given[1].eps)
+
+
 def test_what_a_single_file_lacks_is_said(tmp_path: Path) -> None:
     pipe = pipelines.single(tmp_path, "sd2")
     path = single_file(pipe, "sd2", tmp_path / "model.safetensors")

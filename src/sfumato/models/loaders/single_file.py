@@ -27,7 +27,15 @@ from sfumato.models.latents import Latents
 from sfumato.models.loaders import diffusers
 from sfumato.models.loaders.networks import Part, autoencoder, ddpm_unet, unet, weights_under
 from sfumato.models.loaders.noise_tables import own_table
-from sfumato.models.loaders.text_encoders import CLIP_1, OPEN_CLIP_2, XL_1, XL_2, load_encoders
+from sfumato.models.loaders.text_encoders import (
+    CLIP_1,
+    OPEN_CLIP_2,
+    REFINER,
+    XL_1,
+    XL_2,
+    is_refiner,
+    load_encoders,
+)
 from sfumato.models.model import Model
 
 log = logging.getLogger("sfumato")
@@ -75,8 +83,8 @@ def _load_ddpm(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> Mod
 
 def _load_stable(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> Model:
     digest = pipeline.file_digest(path)
-    xl = f"{XL_2}token_embedding.weight" in weights
-    _refuse_other_kinds(path, weights, xl)
+    refines = is_refiner(weights)
+    xl = refines or f"{XL_2}token_embedding.weight" in weights
     sd2 = f"{OPEN_CLIP_2}token_embedding.weight" in weights
     kind = _prediction(path, weights, sd2)
     plain = Scheduler(
@@ -96,28 +104,25 @@ def _load_stable(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> M
             f"{path.name}: has XL's text encoders, but its network reads no sizes "
             "(label_emb is missing); the file is incomplete"
         )
-    net = unet(weights_under(weights, UNET), None if xl or sd2 else 8, pooled)
+    told = 5 if refines else 6
+    net = unet(weights_under(weights, UNET), None if xl or sd2 else 8, pooled, told)
     side = 128 if xl else 96 if kind == "v_prediction" else 64
     net.register_to_config(sample_size=side)
     vae = autoencoder(weights_under(weights, VAE), 0.13025 if xl else 0.18215)
     if MEAN in weights:
         numbers = {MEAN: "latents_mean", STD: "latents_std"}
-        told = {name: _numbers(path, weights, key) for key, name in numbers.items()}
-        vae.register_to_config(scaling_factor=0.5, **told)
+        constants = {name: _numbers(path, weights, key) for key, name in numbers.items()}
+        vae.register_to_config(scaling_factor=0.5, **constants)
     space = Latents.of(vae.to(choice.device))
     with pipeline.quiet():
         net = net.to(choice.device, DTYPES[choice.dtype])
-    prefixes = (UNET, VAE, *((XL_1, XL_2) if xl else (OPEN_CLIP_2,) if sd2 else (CLIP_1,)))
+    of_text = (XL_1, XL_2) if xl else (OPEN_CLIP_2,) if sd2 else (CLIP_1,)
+    prefixes = (UNET, VAE, *((REFINER,) if refines else of_text))
     if idle := [k for k in weights if not k.startswith(prefixes) and not EXTRA_KEYS.match(k)]:
         log.warning("%s: %d weights of no part, not used: %s", path.name, len(idle), idle[0])
     return diffusers.assemble(
         str(path), net, of_edm or plain, space, text, choice, digest, own_table=table
     )
-
-
-def _refuse_other_kinds(path: Path, weights: Mapping[str, Tensor], xl: bool) -> None:
-    if not xl and any(name.startswith("conditioner.embedders.0.model.") for name in weights):
-        raise SfumatoError(f"{path.name}: XL's refiner is not supported, its base is")
 
 
 def _edm_scheduler(path: Path, weights: Mapping[str, Tensor], xl: bool) -> EdmScheduler | None:
