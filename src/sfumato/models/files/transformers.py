@@ -116,7 +116,7 @@ class Sana(Transformer):
     cross_attention_dim: Width | None = 2240
     caption_channels: Width = 2304
     mlp_ratio: Annotated[float, Range(gt=0, le=64)] = 2.5
-    interpolation_scale: Annotated[int, Range(1, 64)] | None = None
+    interpolation_scale: Annotated[float, Range(gt=0, le=64)] | None = None
     guidance_embeds: bool = False
     qk_norm: Literal["rms_norm_across_heads"] | None = None
     timestep_scale: Annotated[float, Range(gt=0, le=1e6)] = 1.0
