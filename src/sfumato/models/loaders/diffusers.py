@@ -174,7 +174,7 @@ def assemble(
     if isinstance(scheduler, EdmScheduler):
         learned = learns_range(net.config.out_channels, space, None)
         denoiser, noise = edm.denoiser(wrapped, scheduler), scheduler.sigma_schedule
-        defaults = edm.defaults(scheduler)
+        defaults = edm.defaults(scheduler, guided=text is not None)
     else:
         learned = learns_range(net.config.out_channels, space, scheduler)
         denoiser = Denoiser(

@@ -44,9 +44,10 @@ def _code(schedule: Schedule, t: float) -> float:
     return math.log(ratio(schedule, t)) / 4
 
 
-def defaults(config: EdmScheduler) -> Defaults:
-    """Playground's scale, and the levels of the file from whatever start."""
+def defaults(config: EdmScheduler, guided: bool) -> Defaults:
+    """Playground's scale where there are prompts, and the file's levels from whatever start."""
     karras = config.sigma_schedule == "karras"
     scale = 3.0 if kind_of(config) == "edm" else 5.0
     spacing = "logsnr" if not karras else "karras" if config.rho == 7 else "model"
-    return Defaults(25, "dpmpp-2m", spacing, ({"method": "cfg", "scale": scale},))
+    methods = ({"method": "cfg", "scale": scale},) if guided else ()
+    return Defaults(25, "dpmpp-2m", spacing, methods)
