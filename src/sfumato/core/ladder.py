@@ -25,7 +25,7 @@ class Ladder:
             return self.low * t * self.steps
         place = (t - first) / (1 - first)
         if self.power == 0:
-            return self.low * (self.high / self.low) ** place
+            return float(self.low * (self.high / self.low) ** place)
         start, end = self.low**self.power, self.high**self.power
         return float((start + (end - start) * place) ** (1 / self.power))
 

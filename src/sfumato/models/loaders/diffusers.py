@@ -170,6 +170,7 @@ def assemble(
     if text is not None:
         text = replace(text, distilled=traits.distilled, scored=traits.scored)
     wrapped: Any
+    noise: str
     wrapped = Unconditional(net, traits) if text is None else Conditional(net, traits, space)
     if isinstance(scheduler, EdmScheduler):
         learned = learns_range(net.config.out_channels, space, None)
