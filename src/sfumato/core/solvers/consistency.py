@@ -34,7 +34,7 @@ class LCM:
     needs: ClassVar[frozenset[str]] = X0
     mean_shift: ClassVar[bool] = False
     stochastic: ClassVar[bool] = True
-    scaling: Annotated[float, Range(gt=0, le=1000)] = 10.0
+    scaling: Annotated[float, Range(ge=0.001, le=1000)] = 10.0
 
     def __post_init__(self) -> None:
         fit(self, "solver lcm")

@@ -97,7 +97,7 @@ class Scheduler(Foreign):
     use_flow_sigmas: bool | None = False
     timestep_type: str | None = "discrete"
     original_inference_steps: Annotated[int, Range(1, 100_000)] = 50
-    timestep_scaling: Annotated[float, Range(gt=0, le=1000)] = 10.0
+    timestep_scaling: Annotated[float, Range(ge=0.001, le=1000)] = 10.0
 
     @property
     def clips(self) -> bool:
