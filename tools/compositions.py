@@ -174,6 +174,8 @@ LEFT_OUT = {
     "distilled_guidance": "a network that was distilled",
     "flow_edit": "a flow model",
     "reference": "a network that reads a picture",
+    "refine": "a second network of the same latents",
+    "variation": "a network that reads what a picture shows",
 }
 
 

@@ -43,6 +43,7 @@ from sfumato.methods.patch_nce import PatchNCE as PatchNCE
 from sfumato.methods.perceptual import Perceptual as Perceptual
 from sfumato.methods.prompt_to_prompt import PromptToPrompt as PromptToPrompt
 from sfumato.methods.reference import Reference as Reference
+from sfumato.methods.refine import Refine as Refine
 from sfumato.methods.rf_inversion import RFInversion as RFInversion
 from sfumato.methods.sdedit import SDEdit as SDEdit
 from sfumato.methods.sdg import SDG as SDG
@@ -52,6 +53,7 @@ from sfumato.methods.temperature import Temperature as Temperature
 from sfumato.methods.threshold import Threshold as Threshold
 from sfumato.methods.total_variation import TotalVariation as TotalVariation
 from sfumato.methods.upscale import Upscale as Upscale
+from sfumato.methods.variation import Variation as Variation
 from sfumato.models.cascade import Cascade as Cascade
 from sfumato.models.loaders.library import load as load
 from sfumato.models.model import Model as Model

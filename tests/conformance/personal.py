@@ -13,7 +13,7 @@ from torch import Tensor
 from conformance.case import picked
 from sfumato.core.denoiser import Kind
 from sfumato.metrics import fidelity
-from sfumato.models.loaders.diffusers import KINDS as PREDICTED
+from sfumato.models.loaders.unets import KINDS as PREDICTED
 from sfumato.train.prior import per_sample, preserved
 from sfumato.train.weighting import Constant, MinSNR, Target
 

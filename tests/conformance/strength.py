@@ -15,7 +15,7 @@ from sfumato.core.plan import calls_along
 from sfumato.core.schedule import ratio
 from sfumato.core.solvers import solver
 from sfumato.models.files.schedulers import Scheduler
-from sfumato.models.loaders.diffusers import noise_table
+from sfumato.models.loaders.noise_tables import noise_table
 from sfumato.models.timesteps import index_code, times
 
 Case = Mapping[str, Any]

@@ -217,7 +217,7 @@ class Speaking:
     def __init__(self) -> None:
         self.asked: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
 
-    def encode(self, texts: Any, label: Any = None, beside: Any = ()) -> Cond:
+    def encode(self, texts: Any, label: Any = None, beside: Any = (), away: Any = False) -> Cond:
         self.asked.append((tuple(texts), tuple(beside)))
         return Cond({"c": torch.tensor([[float(len(text))] for text in texts])})
 

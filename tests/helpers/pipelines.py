@@ -182,6 +182,34 @@ def qwen3(folder: Path, width: int, layers: int = 3, ending: str = "") -> tuple[
     return scrambled(Qwen3Model(config), 7), tokens
 
 
+def gemma2(folder: Path, width: int) -> tuple[Any, Any]:
+    """Gemma 2 and a tokenizer of single bytes, saved to the folder."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import Gemma2Config, Gemma2Model, PreTrainedTokenizerFast
+
+    special = ["<pad>", "<eos>", "<bos>"]
+    letters = special + sorted(pre_tokenizers.ByteLevel.alphabet())
+    raw = Tokenizer(models.BPE({letter: k for k, letter in enumerate(letters)}, []))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    raw.add_special_tokens(special)
+    raw.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", 2)]
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    raw.save(str(folder / "tokenizer.json"))
+    tokens = PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"), bos_token="<bos>", eos_token="<eos>",
+        pad_token="<pad>", padding_side="right",
+    )  # fmt: skip
+    config = Gemma2Config(
+        vocab_size=264, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=8, max_position_embeddings=4096,
+        query_pre_attn_scalar=8,
+    )  # fmt: skip
+    return scrambled(Gemma2Model(config), 7), tokens
+
+
 def qwen2_vl(width: int) -> Any:
     """Qwen2.5-VL, whose words alone are read."""
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
@@ -221,7 +249,7 @@ def frames_autoencoder() -> Any:
 
 FLOWS = (
     "sd3", "sd3-without-t5", "sd3-wide", "flux-dev", "flux-schnell", "zimage", "zimage-turbo",
-    "qwen", "flux2", "flux2-base",
+    "qwen", "flux2", "flux2-base", "sana", "sana-euler",
 )  # fmt: skip
 
 
@@ -240,6 +268,42 @@ def pixart(folder: Path) -> Any:
     )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
     pipe.save_pretrained(folder / "pipeline")
+    return pipe
+
+
+def hunyuan(folder: Path, told_sizes: bool) -> Any:
+    """Hunyuan-DiT's pipeline, saved to the folder; told_sizes: of its first versions."""
+    import diffusers
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    (folder / "words").mkdir(parents=True)
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "cat", "\u732b"]
+    letters = [chr(code) for code in range(97, 123)]
+    file = folder / "words" / "vocab.txt"
+    lines = [*pieces, *letters, *(f"##{letter}" for letter in letters)]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    bert = BertConfig(
+        vocab_size=len(lines), hidden_size=24, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=77,
+    )  # fmt: skip
+    text, tokens = t5(folder / "pieces", 80)
+    pipe = diffusers.HunyuanDiTPipeline(
+        vae=autoencoder(), text_encoder=scrambled(BertModel(bert), 8),
+        tokenizer=BertTokenizer(str(file)), text_encoder_2=text, tokenizer_2=tokens,
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+        scheduler=diffusers.DDPMScheduler(
+            beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.03,
+            prediction_type="v_prediction",
+        ),
+        transformer=scrambled(diffusers.HunyuanDiT2DModel(
+            sample_size=8, num_layers=4, patch_size=2, attention_head_dim=8, num_attention_heads=2,
+            hidden_size=16, in_channels=4, cross_attention_dim=24, cross_attention_dim_t5=80,
+            pooled_projection_dim=16, use_style_cond_and_image_meta_size=told_sizes,
+        ), 3),
+    )  # fmt: skip
+    pipe.set_progress_bar_config(disable=True)
+    pipe.save_pretrained(folder / "pipeline")
+    file.replace(folder / "pipeline" / "tokenizer" / "vocab.txt")  # as the released one has it
     return pipe
 
 
@@ -317,6 +381,29 @@ def flow(folder: Path, kind: str) -> Any:
             ), 3),
         }  # fmt: skip
         pipe = diffusers.Flux2KleinPipeline(**parts, is_distilled=not variant)
+    elif family == "sana":
+        text, tokens = gemma2(folder / "letters", 24)
+        levels: Any = {"block_out_channels": (8, 8, 16), "layers_per_block": (1, 1, 1),
+                       "qkv_multiscales": ((), (), (5,))}  # fmt: skip
+        parts = {
+            "vae": scrambled(diffusers.AutoencoderDC(
+                latent_channels=4, attention_head_dim=8, scaling_factor=0.8,
+                encoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock"),
+                decoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock"),
+                **{f"{side}_{k}": v for side in ("encoder", "decoder") for k, v in levels.items()},
+            ), 1),
+            "text_encoder": text, "tokenizer": tokens,
+            "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0) if variant
+            else diffusers.DPMSolverMultistepScheduler(
+                prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+            ),
+            "transformer": scrambled(diffusers.SanaTransformer2DModel(
+                in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=8,
+                num_layers=2, num_cross_attention_heads=2, cross_attention_head_dim=8,
+                cross_attention_dim=16, caption_channels=24, sample_size=8,
+            ), 3),
+        }  # fmt: skip
+        pipe = diffusers.SanaPipeline(**parts)
     elif family == "qwen":
         _, tokens = qwen3(folder / "letters", 24)
         parts = {

@@ -85,6 +85,8 @@ def single_file(pipe: Any, kind: str, path: Path) -> Path:
         groups["cond_stage_model.transformer."] = named
     elif kind == "sd2":
         groups["cond_stage_model.model."] = open_clip(pipe.text_encoder, False, True)
+    elif kind == "refiner":
+        groups["conditioner.embedders.0.model."] = open_clip(pipe.text_encoder_2, True, False)
     else:
         weights = pipe.text_encoder.state_dict()
         named = {f"text_model.{k.removeprefix('text_model.')}": v for k, v in weights.items()}

@@ -17,7 +17,7 @@ from helpers.any_json import altered, json_values, quickly, tried
 from sfumato.models import adapters, card
 from sfumato.models.files import adapter_files, configs, schedulers, vocabularies
 from sfumato.models.files.checkpoint import meta_network
-from sfumato.models.loaders import diffusers, library
+from sfumato.models.loaders import library, noise_tables
 from sfumato.nn.classifier import Classifier
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
 from sfumato.nn.unet import UNet, UNetConfig
@@ -119,7 +119,7 @@ def test_any_configuration_of_a_pipeline(name: str, data: st.DataObject) -> None
     made = tried(lambda: READERS[name](path))
     path.unlink()
     if isinstance(made, schedulers.Scheduler) and made.num_train_timesteps < 2000:
-        tried(lambda: diffusers.noise_table(made))
+        tried(lambda: noise_tables.noise_table(made))
 
 
 @quickly

@@ -17,7 +17,7 @@ from helpers import pipelines
 from helpers.singles import close, single_file
 from sfumato.core.errors import SfumatoError
 from sfumato.models.files.schedulers import Scheduler
-from sfumato.models.loaders import diffusers, noise_tables
+from sfumato.models.loaders import noise_tables
 
 NET, VAE = "model.diffusion_model.", "first_stage_model."
 
@@ -165,7 +165,7 @@ def test_the_familys_own_table_is_known_again(dtype: torch.dtype, held: str) -> 
     )  # fmt: skip
     bars = (1 - FAMILY.double()).cumprod(0)
     if held == "rescaled":
-        bars = torch.tensor(diffusers.noise_table(scheduler).alpha_bar, dtype=torch.float64)
+        bars = torch.tensor(noise_tables.noise_table(scheduler).alpha_bar, dtype=torch.float64)
         bars[-1] = 0
     both = {"betas": FAMILY.to(dtype), "alphas_cumprod": bars.to(dtype)}
     given = {k: v for k, v in both.items() if held in (k, "both")} or {"alphas_cumprod": bars}

@@ -141,7 +141,7 @@ class Pair:
     def second(self, prompt: str, name: str | None) -> Pair | None:
         return None if self.other is None else Pair(self.other)
 
-    def encode(self, texts: Any, label: Any = None, beside: Any = ()) -> Cond:
+    def encode(self, texts: Any, label: Any = None, beside: Any = (), away: Any = False) -> Cond:
         """Length of the text as the condition."""
         return Cond({"c": torch.tensor([[len(text) / 10] * 3 for text in texts])})
 

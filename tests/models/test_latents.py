@@ -341,7 +341,7 @@ def test_tables_are_the_schedulers(folder: Path) -> None:
     from diffusers import DDIMScheduler
 
     from sfumato.models.files.schedulers import Scheduler
-    from sfumato.models.loaders.diffusers import noise_table
+    from sfumato.models.loaders.noise_tables import noise_table
 
     own = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
     cases: list[dict[str, Any]] = [

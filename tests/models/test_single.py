@@ -15,6 +15,7 @@ import sfumato as sf
 from helpers import pipelines
 from helpers.singles import close, single_file
 from sfumato.core.errors import SfumatoError
+from sfumato.core.schedule import ratio
 
 HERE = Path(__file__).parents[1]
 
@@ -119,10 +120,58 @@ def test_weights_and_marks_without_a_place_are_refused(tmp_path: Path) -> None:
     path = single_file(pipelines.single(tmp_path, "sd1"), "sd1", tmp_path / "model.safetensors")
     weights = load_file(path)
     deeper = "model.diffusion_model.output_blocks.9.0.in_layers.0.weight"
-    for name, said in ((deeper, "have no place"), ("edm_vpred.sigma_max", "its noise is no table")):
+    for name, said in ((deeper, "have no place"), ("edm_vpred.sigma_max", "is marked edm_vpred")):
         save_file({**weights, name: torch.ones(4)}, tmp_path / "other.safetensors")
         with pytest.raises(SfumatoError, match=said):
             sf.load(str(tmp_path / "other.safetensors"))
+
+
+def test_files_of_edms_kind_are_read_by_their_marks(tmp_path: Path) -> None:
+    path = single_file(pipelines.single(tmp_path, "sdxl"), "sdxl", tmp_path / "xl.safetensors")
+    weights = load_file(path)
+    marked = {"edm_vpred.sigma_max": torch.tensor(120.0), "edm_vpred.sigma_min": torch.tensor(0.01)}
+    save_file({**weights, **marked}, tmp_path / "cosxl.safetensors")
+    cosxl = sf.load(str(tmp_path / "cosxl.safetensors"), dtype="float32")
+    assert (cosxl.denoiser.kind, cosxl.card.defaults.spacing) == ("v", "logsnr")
+    assert ratio(cosxl.denoiser.schedule, 1.0) == pytest.approx(120)
+    marked = {"edm_mean": torch.arange(4.0).view(1, 4, 1, 1), "edm_std": torch.ones(1, 4, 1, 1) * 5}
+    save_file({**weights, **marked}, tmp_path / "playground.safetensors")
+    model = sf.load(str(tmp_path / "playground.safetensors"), dtype="float32")
+    assert (model.denoiser.kind, model.denoiser.sigma_data) == ("edm", 0.5)
+    space: Any = model.space
+    assert (space.scale, space.mean.flatten().tolist()) == (0.5, [0, 1, 2, 3])
+    for name, value, said in (
+        ("edm_std", torch.zeros(4), "it has 4 numbers"),
+        ("edm_vpred.sigma_max", torch.tensor(0.5), "sigma_max"),
+    ):
+        own = {"edm_mean": torch.zeros(4)} if name == "edm_std" else {}
+        save_file({**weights, **own, name: value}, tmp_path / "other.safetensors")
+        with pytest.raises(SfumatoError, match=said):
+            sf.load(str(tmp_path / "other.safetensors"))
+
+
+def test_xls_refiner_is_its_folders(tmp_path: Path) -> None:
+    import diffusers
+
+    base = pipelines.single(tmp_path, "sdxl")
+    unet = pipelines.unet(
+        128, addition_embed_type="text_time", addition_time_embed_dim=8, use_linear_projection=True,
+        projection_class_embeddings_input_dim=128 + 5 * 8, attention_head_dim=(1, 1),
+        transformer_layers_per_block=(2, 3), norm_num_groups=32, layers_per_block=2,
+        widths=(32, 64),
+    )  # fmt: skip
+    pipe = diffusers.StableDiffusionXLImg2ImgPipeline(
+        vae=base.vae, text_encoder=None, tokenizer=None, text_encoder_2=base.text_encoder_2,
+        tokenizer_2=base.tokenizer_2, unet=unet, scheduler=base.scheduler,
+        requires_aesthetics_score=True, force_zeros_for_empty_prompt=False,
+    )  # fmt: skip
+    pipe.save_pretrained(tmp_path / "refiner")
+    folder = sf.load(str(tmp_path / "refiner"), dtype="float32")
+    file = sf.load(str(single_file(pipe, "refiner", tmp_path / "r.safetensors")), dtype="float32")
+    assert file.card.defaults.methods[1] == {"method": "refine"}
+    x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    given = [model.denoiser(x, 0.5, model.encode(["red cat"])) for model in (folder, file)]
+    assert close(given[0].eps, given[1].eps)
 
 
 def test_what_a_single_file_lacks_is_said(tmp_path: Path) -> None:

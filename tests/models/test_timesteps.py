@@ -15,7 +15,7 @@ import pytest
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import ratio
 from sfumato.models.files import schedulers
-from sfumato.models.loaders.diffusers import noise_table
+from sfumato.models.loaders.noise_tables import noise_table
 from sfumato.models.timesteps import times
 
 SHAPED = ("DDIM", "PNDM", "DDPM", "DEISMultistep", "DPMSolverMultistep", "EulerAncestralDiscrete",

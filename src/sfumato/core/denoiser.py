@@ -41,7 +41,8 @@ class Traits:
     num_classes: of class labels, None: reads none. inpaint: reads the known part of a picture and
     its mask. xf_width: of its own text transformer, 0: none. stride: pixels of a cell, for SDXL's
     size conditioning (None: not conditioned on sizes). distilled: reads the scale of the guidance
-    that it was distilled from. reference: reads a whole picture beside the state.
+    that it was distilled from. reference: reads a whole picture beside the state. scored: reads how
+    beautiful the picture is. shown: reads the vector of what a picture shows.
     """
 
     num_classes: int | None = None
@@ -50,6 +51,8 @@ class Traits:
     stride: int | None = None
     distilled: bool = False
     reference: bool = False
+    scored: bool = False
+    shown: bool = False
 
 
 def traits(network: object) -> Traits:

@@ -333,7 +333,7 @@ class Process:
         if text is None:
             text = self.negative if away else self.prompt
         reads = source or self.source
-        return reads.encode(prompts or [text], None if away else self.label, self.texts)
+        return reads.encode(prompts or [text], None if away else self.label, self.texts, away)
 
     @property
     def texts(self) -> tuple[str, ...]:

@@ -197,6 +197,28 @@ class ImagePrompt(Protocol):
         ...
 
 
+class Shown(Protocol):
+    """Reads what a picture shows, for decoders of unCLIP's kind. size: side of what it sees;
+    levels: of noise on a vector, 1 where there is none."""
+
+    @property
+    def origin(self) -> Origin | None: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def levels(self) -> int: ...
+
+    def read(self, pixels: Tensor, level: int, noise: Tensor | None = None) -> Tensor:
+        """Vectors (B, W) of pictures (B, 3, S, S) in [-1, 1]; noise: (B, D), of that level."""
+        ...
+
+    def nothing(self) -> Tensor:
+        """(1, W) of no picture."""
+        ...
+
+
 class Source(Protocol):
     """A model, as processes and methods see it.
 
@@ -238,9 +260,14 @@ class Source(Protocol):
         ...
 
     def encode(
-        self, texts: Sequence[str], label: int | None = None, beside: Sequence[str] = ()
+        self,
+        texts: Sequence[str],
+        label: int | None = None,
+        beside: Sequence[str] = (),
+        away: bool = False,
     ) -> Cond:
-        """One row for each text; "" is the null condition. beside: the run's other texts."""
+        """One row for each text; "" is the null condition. beside: the run's other texts; away:
+        these are what guidance leads away from."""
         ...
 
     def spans(self, text: str, beside: Sequence[str] = ()) -> tuple[Span | None, ...] | None:
@@ -289,6 +316,10 @@ class Source(Protocol):
 
     def image_prompt(self, name: str, encoder: str | None = None) -> ImagePrompt:
         """An adapter that reads pictures, by its file; encoder: a folder with what it sees by."""
+        ...
+
+    def shown(self, encoder: str | None = None) -> Shown:
+        """What reads pictures for a decoder of unCLIP's kind, by its own encoder or another."""
         ...
 
     def decoder(self, which: Literal["full", "tiny"] = "full") -> Decoder | None:

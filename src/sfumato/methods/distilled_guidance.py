@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class DistilledGuidance(Method):
     """The network reads the scale as a number, and answers as if it had been guided by it.
 
-    One call a step, as without guidance; for Flux.1 dev. `cfg` guides truly, by two calls.
+    One call a step, as without guidance; for Flux.1 dev and LCM. `cfg` guides truly, by two calls.
     """
 
     slot: ClassVar[str | None] = "distilled_guidance"

@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sfumato.core.denoiser import Cond, Denoiser, traits
 from sfumato.core.frame import Frame
 from sfumato.core.process import Process
+from sfumato.methods.common.handed_over import HandedOver
 from sfumato.models.cascade import Cascade, base_of, max_rows
 from sfumato.models.devices import DTYPES, Choice
 
@@ -104,8 +105,7 @@ def meta_call(
     denoiser: Denoiser, shape: tuple[int, ...], cond: Cond, rows: int
 ) -> Callable[[], Any]:
     """One call of a network of `rows` pictures, with shapes alone."""
-    network: Any = denoiser.network
-    net = module(denoiser)
+    network, net = of_base(denoiser), module(denoiser)
     x, times = (torch.empty(size, device="meta") for size in ((rows, *shape), (rows,)))
     inputs = {**cond.map(lambda v: v.to("meta")).rows(rows)}
     if traits(network).inpaint:
@@ -137,9 +137,15 @@ def meta_copy(net: nn.Module) -> nn.Module:
 
 def module(denoiser: Denoiser) -> nn.Module:
     """The network itself, within what adapts it."""
-    network: Any = denoiser.network
+    network = of_base(denoiser)
     net: nn.Module = network if isinstance(network, nn.Module) else network.net
     return net
+
+
+def of_base(denoiser: Denoiser) -> Any:
+    """Its network; of two that take turns the first, as which the second counts."""
+    network: Any = denoiser.network
+    return network.first if isinstance(network, HandedOver) else network
 
 
 def parameter_count(denoiser: Denoiser) -> int:

@@ -32,6 +32,8 @@ log = logging.getLogger("sfumato")
 WEIGHTED = re.compile(r"\(((?:[^()\\]|\\.)+?):\s*([0-9]*\.?[0-9]+)\s*\)")
 ESCAPED = re.compile(r"\\(?=[()])")
 MAX_WEIGHT = 5.0
+SCORE = 6.0
+"""Of beauty, where nobody says one."""
 LOCK = threading.Lock()
 """Held while encoding: added words stand in the network's own table for the length of a pass."""
 
@@ -274,11 +276,14 @@ class Encoder:
 class Encoders:
     """The text side of a latent model: one encoder, or SDXL's two side by side.
 
-    zeros: an empty prompt is all zeros, as SDXL was trained with.
+    zeros: an empty prompt is all zeros, as SDXL was trained with. distilled: the network also reads
+    a scale of guidance, here that of none. scored: and how beautiful the picture is.
     """
 
     encoders: tuple[Encoder, ...]
     zeros: bool = False
+    distilled: bool = False
+    scored: bool = False
 
     @property
     def width(self) -> int:
@@ -286,7 +291,7 @@ class Encoders:
         return sum(int(e.network.config.hidden_size) for e in self.encoders)
 
     def __call__(self, texts: Sequence[str], beside: Sequence[str] = ()) -> Cond:
-        """ "context" (B, L, D), maybe "pooled" (B, P).
+        """ "context" (B, L, D), maybe "pooled" (B, P), maybe "guidance" (B,), "score" (B,).
 
         L holds the longest of the texts and of those beside them, so that a prompt and its negative
         share one call of the network. Where one of them has a word with vectors for each of N
@@ -324,6 +329,10 @@ class Encoders:
         tensors = {"context": torch.stack(rows)}
         if pooled:
             tensors["pooled"] = torch.stack(pooled)
+        if self.distilled:
+            tensors["guidance"] = torch.ones(len(texts))
+        if self.scored:
+            tensors["score"] = torch.full((len(texts),), SCORE)
         return Cond(tensors)
 
     def _encode_row(self, text: str, chunk_count: int, layer: int) -> tuple[Tensor, Tensor | None]:

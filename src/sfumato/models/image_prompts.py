@@ -204,7 +204,8 @@ def _guest(
     network = ImagePrompt(tokens, parts)
     fit_weights(network, renamed, origin.name, f"the network of {model.name}")
     network.to(model.choice.device, DTYPES[model.choice.dtype])
-    seen = _vision(_encoder_folder(model, file, encoder), model.choice.device, tokens.patches)
+    folder = _encoder_folder(model, file, encoder)
+    seen = vision_encoder(folder, model.choice.device, tokens.patches)
     order = tuple((site.kind, site.index) for site, _ in places)
     return Prompter(network, seen, order, origin)
 
@@ -231,7 +232,7 @@ def _encoder_folder(model: Model, file: Path, encoder: str | None) -> Path:
     )
 
 
-def _vision(folder: Path, device: str, patches: bool) -> Encoder:
+def vision_encoder(folder: Path, device: str, patches: bool) -> Encoder:
     """A CLIP image encoder as transformers writes it; of patches, what its last layer but one
     says."""
     from transformers import CLIPVisionModelWithProjection

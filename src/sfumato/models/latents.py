@@ -5,6 +5,7 @@ Which files they come from is the loaders' matter; nothing here reads a file.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,9 +25,10 @@ from sfumato.models.guest import Guest
 
 @dataclass(frozen=True, eq=False)
 class Latents:
-    """state = (latent - mean) / std * scale, of an AutoencoderKL, AutoencoderTiny or VQModel, or of
+    """state = (latent - mean) / std * scale, of an AutoencoderKL, DC, Tiny or VQModel, or of
     a video's autoencoder, to which a picture is one frame. patch: a state's cell is patch x patch
-    of the autoencoder's, side by side in its channels.
+    of the autoencoder's, side by side in its channels. rounded: whether a VQModel's states
+    are brought to its codes when they are decoded.
 
     Encoding takes the mode of the posterior, so the same picture has always the same latent. The
     autoencoder works in float32 whatever the network's type: in float16 that of SDXL overflows,
@@ -40,6 +42,7 @@ class Latents:
     mean: Tensor | None = None
     std: Tensor | None = None
     patch: int = 1
+    rounded: bool = True
 
     @classmethod
     def of(cls, autoencoder: Any) -> Latents:
@@ -92,7 +95,10 @@ class Latents:
     def _encode(self, pixels: Tensor) -> Tensor:
         encoded = self.autoencoder.encode(pixels[:, :, None] if self.of_video else pixels)
         latent: Tensor
-        latent = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+        if hasattr(encoded, "latent_dist"):
+            latent = encoded.latent_dist.mode()
+        else:  # AutoencoderDC has one for a picture
+            latent = encoded.latent if hasattr(encoded, "latent") else encoded.latents
         if self.of_video:
             latent = latent[:, :, 0]
         latent = F.pixel_unshuffle(latent, self.patch) - self.shift
@@ -108,7 +114,8 @@ class Latents:
         if self.of_video:
             frames: Tensor = self.autoencoder.decode(latent[:, :, None]).sample
             return frames[:, :, 0]
-        pixels: Tensor = self.autoencoder.decode(latent).sample
+        told = {} if self.rounded else {"force_not_quantize": True}
+        pixels: Tensor = self.autoencoder.decode(latent, **told).sample
         return pixels
 
 
@@ -191,7 +198,8 @@ class GuestUNet(Guest, ABC):
 @dataclass(frozen=True, eq=False)
 class Conditional(GuestUNet):
     """A UNet2DConditionModel. Conditions: "context" (B, L, D), or (B, N, L, D) where each of its N
-    cross-attention layers has one of its own (P+, arXiv 2303.09522); for SDXL "pooled" (B, P).
+    cross-attention layers has one of its own (P+, arXiv 2303.09522); for SDXL "pooled" (B, P), for
+    latent consistency models "guidance" (B,), the scale that they were distilled at.
 
     With mask channels it reads [x, mask, masked picture] as its training did; a run without a
     canvas shows it a picture of which nothing is known: grey, encoded by `space` once for a size.
@@ -216,10 +224,11 @@ class Conditional(GuestUNet):
         """What the network is called with besides state and time, by the arguments' names."""
         added = None
         if self.config.stride is not None:
-            added = {"text_embeds": cond["pooled"].to(self.dtype), "time_ids": self.sizes(x)}
+            added = {"text_embeds": cond["pooled"].to(self.dtype), "time_ids": self.sizes(x, cond)}
         return {
             "encoder_hidden_states": cond["context"].to(self.dtype),
-            "class_labels": cond.get("label"),
+            "class_labels": self.shown(x, cond) if self.config.shown else cond.get("label"),
+            "timestep_cond": self.scale(x, cond),
             "added_cond_kwargs": added,
         }
 
@@ -232,10 +241,38 @@ class Conditional(GuestUNet):
         """Mask (1 = to be drawn) and what is known of the picture, as states."""
         return canvas(x, cond, self.space, self.blanks)
 
-    def sizes(self, x: Tensor) -> Tensor:
-        """SDXL's (height, width, top, left, height, width): of the picture that is made, uncut."""
+    def shown(self, x: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
+        """What a decoder of unCLIP's kind reads of a picture: zeros of none."""
+        width = int(self.net.config.projection_class_embeddings_input_dim)
+        vectors = cond["shown"] if "shown" in cond else x.new_zeros(1, width)
+        return vectors.to(x.device, self.dtype).expand(len(x), width)
+
+    def scale(self, x: Tensor, cond: Mapping[str, Tensor]) -> Tensor | None:
+        """What a distilled network reads of its guidance: waves of 1000 (scale - 1)."""
+        if not self.config.distilled:
+            return None
+        if "guidance" not in cond:
+            raise SfumatoError(
+                'condition: this network reads "guidance", the scale it was distilled at; compose '
+                "distilled_guidance"
+            )
+        width = int(self.net.config.time_cond_proj_dim)
+        half = width // 2
+        powers = torch.arange(half, device=x.device) / (half - 1)
+        told = cond["guidance"].to(x.device, torch.float32).expand(len(x))
+        angles = (1000 * (told - 1))[:, None] * torch.exp(-math.log(1e4) * powers)
+        waves = torch.cat([angles.sin(), angles.cos()], dim=1)
+        return F.pad(waves, (0, width % 2)).to(self.dtype)
+
+    def sizes(self, x: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
+        """SDXL's (height, width, top, left, height, width): of the picture that is made, uncut; its
+        refiner's (height, width, top, left, score)."""
         assert self.config.stride is not None
         height, width = (side * self.config.stride for side in x.shape[-2:])
+        if self.config.scored:
+            size = torch.tensor([[height, width, 0, 0]], device=x.device).expand(len(x), 4)
+            score = cond["score"].to(x.device).expand(len(x))
+            return torch.cat([size, score[:, None]], dim=1).to(self.dtype)
         row = torch.tensor([[height, width, 0, 0, height, width]], device=x.device)
         return row.expand(len(x), 6).to(self.dtype)
 

@@ -7,7 +7,7 @@ its end is zeros, which a mask tells apart. Brackets are text: such models know 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,8 +17,9 @@ from torch.nn import functional as F
 
 from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError, quoted
+from sfumato.core.source import Span
 from sfumato.models.encoders import LOCK
-from sfumato.models.files.spans import Spans, trim
+from sfumato.models.files.spans import Spans, align, trim
 
 PAD = "<|endoftext|>"
 
@@ -66,10 +67,14 @@ class ChatPrompts:
         ids: list[int] = self.tokenizer.encode(
             f"{self.before}{text}{self.after}", add_special_tokens=False
         ).ids
-        if len(ids) - self.dropped > self.most:
+        return self._within(text, ids, len(ids) - self.dropped)
+
+    def _within(self, text: str, ids: list[int], count: int) -> list[int]:
+        """The tokens, of which so many count, if they are not too many and have rows."""
+        if count > self.most:
             raise SfumatoError(
-                f"prompt {quoted(text)}: has {len(ids) - self.dropped} tokens with its template, "
-                f"this model reads {self.most}; shorten it"
+                f"prompt {quoted(text)}: has {count} tokens with its template, this model reads "
+                f"{self.most}; shorten it"
             )
         if max(ids) >= int(self.network.config.vocab_size):
             raise SfumatoError(
@@ -84,6 +89,70 @@ class ChatPrompts:
             out = self.network(input_ids=batch, output_hidden_states=True)
         hidden: Tensor = out.hidden_states[self.layer][0, self.dropped :]
         return hidden.float()
+
+
+@dataclass(frozen=True, eq=False)
+class InstructedPrompts(ChatPrompts):
+    """Prompts in small letters behind an instruction, of whose rows the first alone is kept.
+
+    begin: the token before everything. The empty prompt is read without the instruction, and so is
+    every text that guidance leads away from.
+    """
+
+    begin: str = "<bos>"
+    plain: bool = False
+
+    @property
+    def away(self) -> InstructedPrompts:
+        """Which reads all texts without the instruction."""
+        return replace(self, plain=True)
+
+    def spans(self, text: str, beside: Sequence[str] = ()) -> Spans:
+        """Which characters stand behind each row."""
+        small, first = self._small(text), len(self._before(text))
+        full = f"{self._before(text)}{small}"
+        owners = align(small, text)
+        found: list[Span | None] = [None]
+        for span in trim(self.tokenizer.encode(full, add_special_tokens=False).offsets, full):
+            start, end = span or (0, 0)
+            inside = first <= start < end
+            found.append((owners[start - first][0], owners[end - first - 1][1]) if inside else None)
+        kept = [found[k] for k in self._kept(text)]
+        return (*kept, *[None] * (self._length((text, *beside)) - len(kept)))
+
+    def _length(self, texts: Sequence[str]) -> int:
+        """Of the longest text, whichever side reads it."""
+        sides = (replace(self, plain=plain) for plain in (False, True))
+        return max(len(side._kept(text)) for side in sides for text in texts)
+
+    def _small(self, text: str) -> str:
+        return text.lower().strip()
+
+    def _before(self, text: str) -> str:
+        return "" if self.plain or not text.strip() else self.before
+
+    def _kept(self, text: str) -> list[int]:
+        """The first row, and those from the instruction's last token on."""
+        count, told = len(self._ids(text)), len(self._encoded(self._before(text)))
+        return [0, *range(max(told, 1), count)]
+
+    def _encoded(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def _ids(self, text: str) -> list[int]:
+        begin = self.tokenizer.token_to_id(self.begin)
+        if begin is None:
+            raise SfumatoError(
+                f"prompt: the tokenizer has no token {self.begin}; it is another model's"
+            )
+        before = self._before(text)
+        ids = [begin, *self._encoded(f"{before}{self._small(text)}")]
+        count = len(ids) - max(len(self._encoded(before)) - 1, 0)
+        return self._within(text, ids, count)
+
+    def _rows(self, text: str) -> Tensor:
+        return super()._rows(text)[self._kept(text)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,6 +44,7 @@ from sfumato.models.defaults import fill, fill_from_scheduler
 from sfumato.models.devices import Choice
 from sfumato.models.features import features_of
 from sfumato.models.files.adapter_folders import is_adapter
+from sfumato.models.files.edm_schedulers import EdmScheduler
 from sfumato.models.files.hashes import digest_of
 from sfumato.models.files.pipeline import stamped
 from sfumato.models.files.schedulers import Scheduler
@@ -55,6 +56,7 @@ from sfumato.models.rating import rating_of
 from sfumato.models.recording import process_recipe, run_recipe
 from sfumato.models.result import Result
 from sfumato.models.shifts import Shifted
+from sfumato.models.shown import Noising, Vectors, vectors_of
 from sfumato.models.summary import summary
 from sfumato.models.timesteps import times
 from sfumato.models.tiny import tiny_of
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("sfumato")
 
 T = TypeVar("T")
+Texts = Sequence[str]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -78,7 +81,7 @@ class Model:
     name: what a recipe calls it; weights: digest of its files; folder: where they are; plain: the
     model without its adapters, where it has some; memo: what has been loaded beside the denoisers,
     and what runs remember; scheduler: what its file of diffusers says, where it has one;
-    opens: another model by its name, as this one was.
+    opens: another model by its name, as this one was; noising: of vectors that it reads.
     """
 
     name: str
@@ -93,8 +96,9 @@ class Model:
     adapters: tuple[Mapping[str, Any], ...] = ()
     plain: Model | None = None
     memo: dict[Any, Any] = field(default_factory=dict, repr=False)
-    scheduler: Scheduler | Shifted | None = None
+    scheduler: Scheduler | EdmScheduler | Shifted | None = None
     opens: Callable[[str], Model] | None = None
+    noising: Noising | None = None
 
     def __repr__(self) -> str:
         """Name, sizes and weights in a few lines."""
@@ -173,6 +177,10 @@ class Model:
         """An adapter that reads pictures as prompts."""
         key = ("image prompt", *stamped(name), *stamped(encoder))
         return self._memoise(key, lambda: image_prompt_of(self, name, encoder))
+
+    def shown(self, encoder: str | None = None) -> Vectors:
+        """What reads pictures for a decoder of unCLIP's kind."""
+        return self._memoise(("shown", *stamped(encoder)), lambda: vectors_of(self, encoder))
 
     def decoder(self, which: Literal["full", "tiny"] = "full") -> Decoder | None:
         space = self.space if which == "full" else self.tiny()
@@ -272,12 +280,13 @@ class Model:
         return max(self.card.multiple // self.space.stride, 1)
 
     def encode(
-        self, texts: Sequence[str], label: int | None = None, beside: Sequence[str] = ()
+        self, texts: Texts, label: int | None = None, beside: Texts = (), away: bool = False
     ) -> Cond:
         """Tokens or vectors of prompts, or class labels; one row each."""
         if isinstance(texts, str | bytes) or not all(isinstance(text, str) for text in texts):
             raise SfumatoError(f"texts {texts!r:.60}: give a list of texts")
-        tensors = dict(self.text(texts, beside)) if self.text else {}
+        reader = getattr(self.text, "away", self.text) if away else self.text
+        tensors = dict(reader(texts, beside)) if reader else {}
         classes = traits(self.denoiser.network).num_classes
         tensors |= labels(label, len(texts), classes, self.name)
         return Cond(tensors).map(lambda v: v.to(self.choice.device))

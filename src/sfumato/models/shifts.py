@@ -15,6 +15,8 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.spacing import Times
 from sfumato.models.files.flow_schedulers import FlowScheduler
 
+Ramp = Literal["even", "table", "measured", "inner"]
+
 
 @dataclass(frozen=True)
 class Shifted:
@@ -22,12 +24,13 @@ class Shifted:
 
     ramp: before the shift, "even" from 1 to 1/n, or "table" from 1 to the table's first entry, as
     the scheduler places them by itself; "measured": even, and dynamic shifts are those that
-    Flux.2's authors found for a size and a number of steps. patch: cells of a state to a token's
-    side.
+    Flux.2's authors found for a size and a number of steps; "inner": n of n + 1 even ones from one
+    entry below the table's last, as multistep schedulers place them. patch: cells of a state to a
+    token's side.
     """
 
     config: FlowScheduler
-    ramp: Literal["even", "table", "measured"]
+    ramp: Ramp
     patch: int
 
     def times(self, shape: tuple[int, ...], n: int, strength: float = 1.0) -> Times:
@@ -45,10 +48,14 @@ class Shifted:
         """Falling times of n steps from a level, those of `times` where that is 1."""
         factor = self._factor(shape, n)
         u = level / (factor - (factor - 1) * level)
-        return self._falling([level, *self._levels(n, u, factor)[1:]], n)
+        first, *rest = self._levels(n, u, factor)
+        return self._falling([min(level, first) if self.ramp == "inner" else level, *rest], n)
 
     def _levels(self, n: int, u: float, factor: float) -> list[float]:
         """Of an even ramp from u, before the last time, 0."""
+        if self.ramp == "inner":
+            top = min(u, 1 - 1 / self.config.num_train_timesteps)
+            return [shifted(top * (n - k) / n, factor) for k in range(n)]
         last = u / n
         if self.ramp == "table":  # whose ends are shifted once when it is made
             first = 1 / self.config.num_train_timesteps

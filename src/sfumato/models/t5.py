@@ -53,9 +53,10 @@ class T5:
             )
         return tokens
 
-    def rows_of(self, prompts: Sequence[str]) -> int:
-        """Rows that hold the longest of the prompts."""
-        return max(self.length, *(len(self.tokens(prompt)) + 1 for prompt in prompts))
+    def rows_of(self, prompts: Sequence[str], least: int | None = None) -> int:
+        """Rows that hold the longest of the prompts; least: in place of the model's own."""
+        ends = [len(self.tokens(prompt)) + 1 for prompt in prompts]
+        return max(self.length if least is None else least, *ends)
 
     def encode(self, prompt: str, rows: int) -> Tensor:
         """(rows, width) float32."""
@@ -64,11 +65,7 @@ class T5:
         hidden = self._run([token for token, _ in tokens], rows)
         if all(weight == 1 for weight in weights):
             return hidden
-        empty = self._run([], rows)
-        weights += [1.0] * (rows - len(weights))
-        moved = torch.lerp(empty, hidden, torch.tensor(weights).to(hidden)[:, None])
-        plain = torch.tensor([weight == 1 for weight in weights], device=hidden.device)
-        return torch.where(plain[:, None], hidden, moved)
+        return weighted(hidden, weights, self._run([], rows))
 
     def spans(self, prompt: str, rows: int) -> Spans:
         """Which characters of the prompt stand behind each row."""
@@ -97,3 +94,11 @@ class T5:
             out = self.network(torch.tensor([ids], device=device), attention_mask=mask)
         hidden: Tensor = out.last_hidden_state[0]
         return hidden.float()
+
+
+def weighted(hidden: Tensor, weights: Sequence[float], empty: Tensor) -> Tensor:
+    """Rows (L, D) moved away from the empty prompt's; behind the weights, and at 1, as they are."""
+    all_weights = [*weights, *[1.0] * (len(hidden) - len(weights))]
+    moved = torch.lerp(empty, hidden, torch.tensor(all_weights).to(hidden)[:, None])
+    plain = torch.tensor([weight == 1 for weight in all_weights], device=hidden.device)
+    return torch.where(plain[:, None], hidden, moved)

@@ -17,7 +17,8 @@ import numpy as np
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import Schedule, ratio
 from sfumato.core.spacing import Times
-from sfumato.models.files.schedulers import Scheduler
+from sfumato.models.files.edm_schedulers import EdmScheduler
+from sfumato.models.files.schedulers import CONSISTENCY, Scheduler
 
 STRIDED = (
     "DDIMParallelScheduler",
@@ -55,7 +56,9 @@ EVEN_INDICES = ("DDIM", "DDPM", "PNDM", "EulerAncestral")
 """How the names of those begin that read no use_karras_sigmas and its like."""
 
 
-def times(config: Scheduler, schedule: Schedule, n: int, strength: float = 1.0) -> Times:
+def times(
+    config: Scheduler | EdmScheduler, schedule: Schedule, n: int, strength: float = 1.0
+) -> Times:
     """Falling times of n steps, of which image to image takes the last int(n * strength).
 
     Table index k is the time (k + 1) / T. Where theirs ends at the table's first entry, so does
@@ -63,15 +66,17 @@ def times(config: Scheduler, schedule: Schedule, n: int, strength: float = 1.0) 
     -1 that `trailing` has by a rounding error at some n. PNDM's list holds its second time twice,
     and theirs is cut before that is undone: below full strength it begins one step higher.
     """
+    if isinstance(config, EdmScheduler):
+        low = 1 / schedule.steps  # of a ladder whose levels are the file's own
+        ladder = [1 - (1 - low) * k / max(n - 1, 1) for k in range(n)]
+        return (*ladder[_checked(n - min(int(n * strength), n), n, strength) :], 0.0)
+    if config.kind == CONSISTENCY:
+        return _consistency_times(config, schedule, n, strength)
     states = _rule_times(config, schedule, n) or _index_times(config, schedule, n)
-    first = max(n - min(int(n * strength), n), 0)
+    first = n - min(int(n * strength), n)
     if config.kind == "PNDMScheduler" and config.skip_prk_steps and first > 1:
         first -= 1
-    if first >= n:
-        raise SfumatoError(
-            f"t0 {strength:g}: of {n} steps that keeps none with spacing model, where it is the "
-            f"share of steps; give at least {math.ceil(1e4 / n) / 1e4:g}, or more steps"
-        )
+    first = _checked(first, n, strength)
     last = 1 / schedule.steps if _ends_at_first_entry(config) else 0.0
     falling = [*states[first:], last]
     if len(falling) > 2 and abs(falling[-2] - falling[-1]) < 1e-9:
@@ -82,6 +87,29 @@ def times(config: Scheduler, schedule: Schedule, n: int, strength: float = 1.0) 
             f"{_spacing(config)} and steps_offset {config.steps_offset}; give fewer"
         )
     return tuple(falling)
+
+
+def _checked(first: int, n: int, strength: float) -> int:
+    """Steps that are left out of n, if some are kept."""
+    if first >= n:
+        raise SfumatoError(
+            f"t0 {strength:g}: of {n} steps that keeps none with spacing model, where it is the "
+            f"share of steps; give at least {math.ceil(1e4 / n) / 1e4:g}, or more steps"
+        )
+    return first
+
+
+def _consistency_times(config: Scheduler, schedule: Schedule, n: int, strength: float) -> Times:
+    """n of the times that a latent consistency model was distilled at, below the strength."""
+    steps, original = schedule.steps, config.original_inference_steps
+    kept = int(original * strength)
+    if kept < n:
+        raise SfumatoError(
+            f"steps {n}: this model was distilled at {original} times, of which {kept} lie below "
+            f"t0 {strength:g}; give fewer"
+        )
+    stride = steps // original
+    return (*((kept - k * kept // n) * stride / steps for k in range(n)), 0.0)
 
 
 def index_code(config: Scheduler, steps: int) -> Callable[[float], float] | None:

@@ -2412,7 +2412,7 @@ export interface components {
          * DistilledGuidanceMethod
          * @description The network reads the scale as a number, and answers as if it had been guided by it.
          *
-         *     One call a step, as without guidance; for Flux.1 dev. `cfg` guides truly, by two calls.
+         *     One call a step, as without guidance; for Flux.1 dev and LCM. `cfg` guides truly, by two calls.
          */
         DistilledGuidanceMethod: {
             /**
@@ -3260,6 +3260,43 @@ export interface components {
             background?: string;
         };
         /**
+         * RefineMethod
+         * @description A share `at` of the way is the model's own, the rest is another's of the same latents.
+         *
+         *     Refiners read how beautiful the picture shall be; `model` is left out where the model is one.
+         */
+        RefineMethod: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            method: "refine";
+            /**
+             * Model
+             * @description the refiner: a folder or org/name; none: the model is one
+             * @default null
+             */
+            model?: string | null;
+            /**
+             * At
+             * @description share of the way that comes before it
+             * @default 0.8
+             */
+            at?: number;
+            /**
+             * Score
+             * @description beauty of the picture, 1 to 10
+             * @default 6
+             */
+            score?: number;
+            /**
+             * Away Score
+             * @description beauty that guidance leads away from
+             * @default 2.5
+             */
+            away_score?: number;
+        };
+        /**
          * Region
          * @description words: of the prompt. box: left, top, right, bottom in parts of the picture's sides; or
          *     colour: all that a picture of the layout has in it.
@@ -3675,10 +3712,44 @@ export interface components {
             background?: string;
         };
         /**
+         * VariationMethod
+         * @description The network reads a CLIP's vector of the picture: content and style, no places.
+         *
+         *     For unCLIP's decoders (Stable unCLIP, Kandinsky 2.2's), which are made for it. Guidance leads
+         *     away from no picture.
+         */
+        VariationMethod: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            method: "variation";
+            /** @description the picture to vary; its middle square is looked at */
+            image: components["schemas"]["PictureRef"];
+            /**
+             * Noise
+             * @description noise on its vector: more varies more; of Stable unCLIP
+             * @default 0
+             */
+            noise?: number;
+            /**
+             * Encoder
+             * @description folder of the CLIP image encoder; the model's own if not given
+             * @default null
+             */
+            encoder?: string | null;
+            /**
+             * Background
+             * @description colour behind transparent parts, for the network
+             * @default white
+             */
+            background?: string;
+        };
+        /**
          * Method
          * @description A method of a recipe, by `method`.
          */
-        Method: components["schemas"]["AestheticMethod"] | components["schemas"]["AsyrpMethod"] | components["schemas"]["BoundaryDiffusionMethod"] | components["schemas"]["CFGMethod"] | components["schemas"]["ClassifierMethod"] | components["schemas"]["CLIPGuidanceMethod"] | components["schemas"]["ControlNetMethod"] | components["schemas"]["DenseDiffusionMethod"] | components["schemas"]["DiffStylerMethod"] | components["schemas"]["DiffuseITMethod"] | components["schemas"]["DistilledGuidanceMethod"] | components["schemas"]["FlowEditMethod"] | components["schemas"]["GradientMethod"] | components["schemas"]["ILVRMethod"] | components["schemas"]["InpaintMethod"] | components["schemas"]["InstructionMethod"] | components["schemas"]["IPAdapterMethod"] | components["schemas"]["LowPassMethod"] | components["schemas"]["NullTextMethod"] | components["schemas"]["PatchNCEMethod"] | components["schemas"]["PerceptualMethod"] | components["schemas"]["PromptToPromptMethod"] | components["schemas"]["ReferenceMethod"] | components["schemas"]["RFInversionMethod"] | components["schemas"]["SDEditMethod"] | components["schemas"]["SDGMethod"] | components["schemas"]["SINEMethod"] | components["schemas"]["StegoMethod"] | components["schemas"]["TemperatureMethod"] | components["schemas"]["ThresholdMethod"] | components["schemas"]["TotalVariationMethod"] | components["schemas"]["UpscaleMethod"];
+        Method: components["schemas"]["AestheticMethod"] | components["schemas"]["AsyrpMethod"] | components["schemas"]["BoundaryDiffusionMethod"] | components["schemas"]["CFGMethod"] | components["schemas"]["ClassifierMethod"] | components["schemas"]["CLIPGuidanceMethod"] | components["schemas"]["ControlNetMethod"] | components["schemas"]["DenseDiffusionMethod"] | components["schemas"]["DiffStylerMethod"] | components["schemas"]["DiffuseITMethod"] | components["schemas"]["DistilledGuidanceMethod"] | components["schemas"]["FlowEditMethod"] | components["schemas"]["GradientMethod"] | components["schemas"]["ILVRMethod"] | components["schemas"]["InpaintMethod"] | components["schemas"]["InstructionMethod"] | components["schemas"]["IPAdapterMethod"] | components["schemas"]["LowPassMethod"] | components["schemas"]["NullTextMethod"] | components["schemas"]["PatchNCEMethod"] | components["schemas"]["PerceptualMethod"] | components["schemas"]["PromptToPromptMethod"] | components["schemas"]["ReferenceMethod"] | components["schemas"]["RefineMethod"] | components["schemas"]["RFInversionMethod"] | components["schemas"]["SDEditMethod"] | components["schemas"]["SDGMethod"] | components["schemas"]["SINEMethod"] | components["schemas"]["StegoMethod"] | components["schemas"]["TemperatureMethod"] | components["schemas"]["ThresholdMethod"] | components["schemas"]["TotalVariationMethod"] | components["schemas"]["UpscaleMethod"] | components["schemas"]["VariationMethod"];
         /**
          * Recipe
          * @description What a user asked for, and under `run` and `versions` what ran.
@@ -3782,7 +3853,7 @@ export interface components {
          * SolverName
          * @enum {string}
          */
-        SolverName: "ddpm" | "ddim" | "euler-a" | "heun" | "edm" | "dpmpp-2m" | "dpmpp-2m-sde" | "plms" | "plms-prk" | "plms2" | "iplms" | "pie" | "prk" | "euler";
+        SolverName: "ddpm" | "ddim" | "euler-a" | "heun" | "edm" | "dpmpp-2m" | "dpmpp-2m-sde" | "plms" | "plms-prk" | "plms2" | "iplms" | "pie" | "prk" | "lcm" | "euler";
         /** DdpmSolver */
         DdpmSolver: {
             /** @constant */
@@ -4045,8 +4116,18 @@ export interface components {
              */
             faintest?: number;
         };
+        /** LcmSolver */
+        LcmSolver: {
+            /** @constant */
+            solver: "lcm";
+            /**
+             * Scaling
+             * @default 10
+             */
+            scaling?: number;
+        };
         /** Solver */
-        Solver: components["schemas"]["SolverName"] | components["schemas"]["DdpmSolver"] | components["schemas"]["DdimSolver"] | components["schemas"]["EulerASolver"] | components["schemas"]["HeunSolver"] | components["schemas"]["EdmSolver"] | components["schemas"]["Dpmpp2mSolver"] | components["schemas"]["Dpmpp2mSdeSolver"] | components["schemas"]["PlmsSolver"] | components["schemas"]["PlmsPrkSolver"] | components["schemas"]["Plms2Solver"] | components["schemas"]["IplmsSolver"] | components["schemas"]["PieSolver"] | components["schemas"]["PrkSolver"];
+        Solver: components["schemas"]["SolverName"] | components["schemas"]["DdpmSolver"] | components["schemas"]["DdimSolver"] | components["schemas"]["EulerASolver"] | components["schemas"]["HeunSolver"] | components["schemas"]["EdmSolver"] | components["schemas"]["Dpmpp2mSolver"] | components["schemas"]["Dpmpp2mSdeSolver"] | components["schemas"]["PlmsSolver"] | components["schemas"]["PlmsPrkSolver"] | components["schemas"]["Plms2Solver"] | components["schemas"]["IplmsSolver"] | components["schemas"]["PieSolver"] | components["schemas"]["PrkSolver"] | components["schemas"]["LcmSolver"];
         /**
          * SpacingName
          * @enum {string}

@@ -12,6 +12,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.idle import IdleError
 from sfumato.core.solvers.ancestral import DDIM, DDPM
 from sfumato.core.solvers.base import Denoise, Solver, transfer, variances
+from sfumato.core.solvers.consistency import LCM
 from sfumato.core.solvers.dpm import DPMpp2M
 from sfumato.core.solvers.multistep import PLMS
 from sfumato.core.solvers.runge_kutta import EDM, RungeKutta
@@ -22,6 +23,7 @@ __all__ = [
     "DDPM",
     "EDM",
     "INSTEAD",
+    "LCM",
     "PLMS",
     "SOLVERS",
     "DPMpp2M",
@@ -56,11 +58,12 @@ SOLVERS: dict[str, Callable[..., Any]] = {
     "iplms": partial(PLMS, start="euler"),
     "pie": partial(RungeKutta, full=True),
     "prk": partial(RungeKutta, stages=4, full=True),
+    "lcm": LCM,
 }
 """Every solver by its id."""
 
 INSTEAD = {
-    "unipc": "dpmpp-2m", "deis": "iplms", "lms": "iplms", "tcd": "ddim with eta", "lcm": "ddim",
+    "unipc": "dpmpp-2m", "deis": "iplms", "lms": "iplms", "tcd": "ddim with eta",
     "dpm": "dpmpp-2m", "ddpm-ancestral": "ddpm",
 }  # fmt: skip
 """What is nearest to solvers of other programs that are not here."""

@@ -17,7 +17,14 @@ from sfumato.core.ranges import Range
 from sfumato.documents import parse_data, read_json
 from sfumato.models.files import vocabularies
 from sfumato.models.files.inside import Name
-from sfumato.models.files.network_fields import Autoencoder, Foreign, Frames, UNet, Width
+from sfumato.models.files.network_fields import (
+    Autoencoder,
+    Compressed,
+    Foreign,
+    Frames,
+    UNet,
+    Width,
+)
 
 Json = dict[str, Any]
 INDEX_LIMIT = 64 << 20
@@ -38,12 +45,16 @@ PARTS = (
     "safety_checker",
     "feature_extractor",
     "image_encoder",
+    "image_normalizer",
+    "image_noising_scheduler",
+    "movq",
 )
 
 
 SUPPORTED = (
     "Stable Diffusion 1.x, 2.x, XL, their inpainting variants, 3.x, Flux.1, Flux.2 Klein, Z-Image, "
-    "Qwen-Image, PixArt-Sigma, DDPM and unconditional LDM"
+    "Qwen-Image, Sana, PixArt-Sigma, Hunyuan-DiT, Kandinsky 2.2's decoder, Stable unCLIP, DDPM and "
+    "unconditional LDM"
 )
 """Families whose pipelines are loaded."""
 
@@ -65,8 +76,6 @@ def pipeline_classes(path: Path) -> dict[str, str]:
                 )
             classes[part] = value[1]
     classes["_class_name"] = str(data.get("_class_name", ""))
-    if data.get("requires_aesthetics_score"):
-        raise SfumatoError(f"{path}: XL's refiner reads aesthetic scores and is not supported")
     return classes
 
 
@@ -86,20 +95,18 @@ def flag(path: Path, name: str, default: bool = False) -> bool:
 ABSENT: dict[str, tuple[Any, ...]] = {
     "class_embed_type": (None,),
     "encoder_hid_dim_type": (None,),
-    "encoder_hid_dim": (None,),
     "addition_embed_type": (None, "text_time"),
     "time_embedding_type": (None, "positional"),
-    "time_cond_proj_dim": (None,),
     "attention_type": (None, "default"),
 }
 """Keys of a UNet that ask for inputs which nothing here gives, with the values that do not."""
 
 
-def check_unet(path: Path, kind: str) -> None:
-    """Refuse a UNet whose inputs nothing here gives."""
-    data = read_config(path)
+def check_unet(path: Path, kind: str, given: Mapping[str, str] | None = None) -> None:
+    """Refuse a UNet whose inputs nothing here gives; given: of such keys those of its family."""
+    data, family = read_config(path), given or {}
     for key, allowed in ABSENT.items():
-        if data.get(key) not in allowed:
+        if data.get(key) not in (*allowed, family.get(key)):
             raise SfumatoError(
                 f"{path}: {key} = {data[key]!r:.60} is not supported; the network reads what "
                 "nothing here gives"
@@ -123,6 +130,10 @@ def check_autoencoder(path: Path, kind: str = "AutoencoderKL") -> None:
                 raise SfumatoError(f"{path}: {name} must have {frames.z_dim} values")
         if len(frames.dim_mult) != len(frames.temperal_downsample) + 1:
             raise SfumatoError(f"{path}: dim_mult must have one more than temperal_downsample")
+        return
+    if kind == "AutoencoderDC":
+        if len(parse_data(Compressed, data, str(path)).levels) != 1:
+            raise SfumatoError(f"{path}: its lists say different numbers of levels")
         return
     for key in ("in_channels", "out_channels"):
         if data.get(key, 3) != 3:

@@ -14,6 +14,8 @@ from sfumato.models.files.configs import read_config
 from sfumato.models.files.network_fields import Foreign
 
 CLASSES = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
+MULTISTEP = "DPMSolverMultistepScheduler"
+"""Which also walks flows, where its file says use_flow_sigmas; Sana's is."""
 Shift = Annotated[float, Range(gt=0, le=100)]
 
 
@@ -38,13 +40,35 @@ class FlowScheduler(Foreign):
     stochastic_sampling: Literal[False] = False
 
 
-def flow_scheduler(path: Path) -> FlowScheduler:
-    """A flow's scheduler file."""
+class MultistepFlow(Foreign):
+    """What the file of a multistep scheduler says of a flow."""
+
+    num_train_timesteps: Annotated[int, Range(2, 100_000)] = 1000
+    flow_shift: Shift = 1.0
+    prediction_type: Literal["flow_prediction"]
+    use_flow_sigmas: Literal[True]
+    use_dynamic_shifting: Literal[False] = False
+    final_sigmas_type: Literal["zero"] | None = "zero"
+    use_karras_sigmas: Literal[False] | None = False
+    use_exponential_sigmas: Literal[False] | None = False
+    use_beta_sigmas: Literal[False] | None = False
+    use_lu_lambdas: Literal[False] | None = False
+    thresholding: Literal[False] = False
+
+
+def flow_scheduler(path: Path, known: tuple[str, ...] = CLASSES) -> FlowScheduler:
+    """A flow's scheduler file, of a class that its family knows."""
     data = read_config(path)
     kind = data.get("_class_name")
-    if kind not in CLASSES:
+    if kind not in known:
         raise SfumatoError(
-            f"{path}: scheduler {kind!r:.60} is not read for a flow model; {', '.join(CLASSES)} are"
+            f"{path}: scheduler {kind!r:.60} is not read for this flow model; {', '.join(known)} "
+            "are"
+        )
+    if kind == MULTISTEP:
+        said = parse_data(MultistepFlow, data, str(path))
+        return FlowScheduler(
+            kind=MULTISTEP, num_train_timesteps=said.num_train_timesteps, shift=said.flow_shift
         )
     config = parse_data(FlowScheduler, data, str(path))
     if config.use_dynamic_shifting and config.base_image_seq_len == config.max_image_seq_len:

@@ -169,18 +169,20 @@ def files_to_pull(files: Sequence[Remote]) -> list[Remote]:
     and none of the parts that sfumato does not use.
     """
     pipeline = any(file.path == "model_index.json" for file in files)
+    looks = any(file.path.startswith(("image_normalizer/", "prior/")) for file in files)
+    unused = tuple(part for part in UNUSED_PARTS if not (looks and part == "image_encoder/"))
     needed = []
     by_folder: dict[str, list[Remote]] = {}
     for file in files:
         folder, _, name = file.path.rpartition("/")
         if any(mark in file.path for mark in FOREIGN_FORMATS):
             continue
-        if pipeline and file.path.startswith(UNUSED_PARTS):
+        if pipeline and file.path.startswith(unused):
             continue
         if name.endswith(WEIGHTS):
             if folder or not pipeline:
                 by_folder.setdefault(folder, []).append(file)
-        elif name.endswith((".json", ".txt", ".gz", ".bpe")):
+        elif name.endswith((".json", ".txt", ".gz", ".bpe", "spiece.model")):
             needed.append(file)
     for group in by_folder.values():
         needed += weight_set(group) if pipeline else group

@@ -26,6 +26,7 @@ Depth = Annotated[int, Range(1, 32)]
 Depths = Depth | Annotated[list[Depth | Annotated[list[Depth], Levels]], Levels]
 Kernel = Annotated[int, Range(1, 31)]
 Word = Annotated[str, Field(max_length=100)]
+Theta = Annotated[float, Range(1, 1e9)]
 Factor = Annotated[float, Range(gt=0, le=1000)]
 Kinds = Annotated[list[Annotated[str, Field(max_length=100)]], Levels]
 
@@ -51,6 +52,7 @@ class UNet(Foreign):
     cross_attention_dim: Width | None = None
     addition_time_embed_dim: Width | None = None
     projection_class_embeddings_input_dim: Annotated[int, Range(1, 1 << 20)] | None = None
+    encoder_hid_dim: Width | None = None
     num_class_embeds: Annotated[int, Range(1, 1 << 20)] | None = None
     act_fn: Word | None = None
     add_attention: bool | None = None
@@ -73,6 +75,7 @@ class UNet(Foreign):
     resnet_out_scale_factor: Factor | None = None
     resnet_skip_time_act: bool | None = None
     resnet_time_scale_shift: Word | None = None
+    time_cond_proj_dim: Annotated[int, Range(4, 16384)] | None = None
     time_embedding_act_fn: Word | None = None
     time_embedding_dim: Width | None = None
     timestep_post_act: Word | None = None
@@ -117,6 +120,44 @@ class Autoencoder(Foreign):
     shift_factor: Annotated[float, Range(-1e4, 1e4)] | None = None
     latents_mean: Annotated[list[float], Field(max_length=64)] | None = None
     latents_std: Annotated[list[Annotated[float, Range(gt=0)]], Field(max_length=64)] | None = None
+
+
+Kernels = Annotated[list[Kernel], Field(max_length=8)]
+
+
+class Compressed(Foreign):
+    """The sizes of AutoencoderDC, whose cells are of 32x32 pixels and more."""
+
+    in_channels: Literal[3] = 3
+    latent_channels: Annotated[int, Range(1, 1024)] = 32
+    attention_head_dim: Heads = 32
+    encoder_block_types: Word | Kinds = "ResBlock"
+    decoder_block_types: Word | Kinds = "ResBlock"
+    encoder_block_out_channels: Annotated[list[Width], Levels] = [128, 256, 512, 512, 1024, 1024]
+    decoder_block_out_channels: Annotated[list[Width], Levels] = [128, 256, 512, 512, 1024, 1024]
+    encoder_layers_per_block: Annotated[list[Depth], Levels] = [2, 2, 2, 3, 3, 3]
+    decoder_layers_per_block: Annotated[list[Depth], Levels] = [3, 3, 3, 3, 3, 3]
+    encoder_qkv_multiscales: Annotated[list[Kernels], Levels] = [[], [], [], [5], [5], [5]]
+    decoder_qkv_multiscales: Annotated[list[Kernels], Levels] = [[], [], [], [5], [5], [5]]
+    upsample_block_type: Literal["pixel_shuffle", "interpolate"] = "pixel_shuffle"
+    downsample_block_type: Literal["pixel_unshuffle", "conv", "Conv"] = "pixel_unshuffle"
+    decoder_norm_types: Word | Kinds = "rms_norm"
+    decoder_act_fns: Word | Kinds = "silu"
+    encoder_out_shortcut: bool = True
+    decoder_in_shortcut: bool = True
+    decoder_conv_act_fn: Word = "relu"
+    scaling_factor: Annotated[float, Range(gt=0, le=1e4)] = 1.0
+
+    @property
+    def levels(self) -> set[int]:
+        """How many each list says there are; the same in a file that fits together."""
+        lists = (
+            self.encoder_block_types, self.decoder_block_types, self.decoder_norm_types,
+            self.decoder_act_fns, self.encoder_block_out_channels, self.decoder_block_out_channels,
+            self.encoder_layers_per_block, self.decoder_layers_per_block,
+            self.encoder_qkv_multiscales, self.decoder_qkv_multiscales,
+        )  # fmt: skip
+        return {len(entries) for entries in lists if not isinstance(entries, str)}
 
 
 class Frames(Foreign):

@@ -18,12 +18,19 @@ from sfumato.models.devices import DTYPES, Choice
 from sfumato.models.files import configs, hub
 from sfumato.models.files.checkpoint import READ_ERRORS
 from sfumato.models.files.hashes import file_digest
-from sfumato.models.files.transformers import qwen2_config, qwen3_config, t5_config
+from sfumato.models.files.language_models import (
+    bert_config,
+    gemma2_config,
+    qwen2_config,
+    qwen3_config,
+    t5_config,
+)
 
 log = logging.getLogger("sfumato")
 
 AUTOENCODERS = (
-    "AutoencoderKL", "AutoencoderKLFlux2", "AutoencoderKLQwenImage", "AutoencoderTiny", "VQModel"
+    "AutoencoderDC", "AutoencoderKL", "AutoencoderKLFlux2", "AutoencoderKLQwenImage",
+    "AutoencoderTiny", "VQModel",
 )  # fmt: skip
 
 LOAD_ERRORS = (*READ_ERRORS, ImportError, RecursionError)
@@ -47,11 +54,14 @@ def autoencoder(folder: Path, kind: str, choice: Choice, digest: Any = None) -> 
     return load_part(getattr(diffusers, kind), folder, torch.float32, choice.device, digest)
 
 
-def network(folder: Path, kind: str, choice: Choice, digest: Any) -> Any:
+def network(
+    folder: Path, kind: str, choice: Choice, digest: Any, given: Mapping[str, str] | None = None
+) -> Any:
+    """A UNet; given: what its family reads besides (configs.ABSENT)."""
     import diffusers
 
     weight_files(folder)  # first says what is missing
-    configs.check_unet(folder / "config.json", kind)
+    configs.check_unet(folder / "config.json", kind, given)
     dtype = DTYPES[choice.dtype]
     return load_part(getattr(diffusers, kind), folder, dtype, choice.device, digest)
 
@@ -94,6 +104,27 @@ def qwen2(folder: Path, choice: Choice, digest: Any) -> Any:
         Qwen2Model, folder, DTYPES[choice.dtype], choice.device, digest, config,
         beside=("visual.", "model.visual.", "lm_head."),
         key_mapping={r"^(model\.)?language_model\.": ""},
+    )  # fmt: skip
+
+
+def bert(folder: Path, choice: Choice, digest: Any) -> Any:
+    """BERT without its head."""
+    from transformers import BertModel
+
+    weight_files(folder)  # first says what is missing
+    config = bert_config(folder / "config.json")
+    return load_part(BertModel, folder, DTYPES[choice.dtype], choice.device, digest, config)
+
+
+def gemma2(folder: Path, choice: Choice, digest: Any) -> Any:
+    """Gemma 2 without its head."""
+    from transformers import Gemma2Model
+
+    weight_files(folder)  # first says what is missing
+    config = gemma2_config(folder / "config.json")
+    return load_part(
+        Gemma2Model, folder, DTYPES[choice.dtype], choice.device, digest, config,
+        beside=("lm_head.",),
     )  # fmt: skip
 
 

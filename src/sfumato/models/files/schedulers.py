@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -28,6 +28,7 @@ TABLED = (
     "HeunDiscreteScheduler",
     "KDPM2AncestralDiscreteScheduler",
     "KDPM2DiscreteScheduler",
+    "LCMScheduler",
     "LMSDiscreteScheduler",
     "PNDMScheduler",
     "SASolverScheduler",
@@ -47,15 +48,14 @@ VARIANCES: Mapping[str | None, Literal["small", "large"]] = {
 """What variance_type is called here."""
 
 LATENT = {"beta_start": 0.00085, "beta_end": 0.012}
-CLASS_DEFAULTS: Mapping[str, Mapping[str, float]] = dict.fromkeys(
-    (
-        "DPMSolverSDEScheduler",
-        "HeunDiscreteScheduler",
-        "KDPM2AncestralDiscreteScheduler",
-        "KDPM2DiscreteScheduler",
-    ),
-    LATENT,
-)
+CONSISTENCY = "LCMScheduler"
+CLASS_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "DPMSolverSDEScheduler": LATENT,
+    "HeunDiscreteScheduler": LATENT,
+    "KDPM2AncestralDiscreteScheduler": LATENT,
+    "KDPM2DiscreteScheduler": LATENT,
+    CONSISTENCY: {**LATENT, "beta_schedule": "scaled_linear"},
+}
 """What classes take for absent keys where that is not what the others take."""
 
 
@@ -96,6 +96,8 @@ class Scheduler(Foreign):
     interpolation_type: str = "linear"
     use_flow_sigmas: bool | None = False
     timestep_type: str | None = "discrete"
+    original_inference_steps: Annotated[int, Range(1, 100_000)] = 50
+    timestep_scaling: Annotated[float, Range(ge=0.001, le=1000)] = 10.0
 
     @property
     def clips(self) -> bool:
@@ -127,6 +129,11 @@ def scheduler(path: Path) -> Scheduler:
         )
     if parsed.use_flow_sigmas:
         raise SfumatoError(f"{path}: use_flow_sigmas, a UNet of flow matching is not supported")
+    if parsed.original_inference_steps > parsed.num_train_timesteps:
+        raise SfumatoError(
+            f"{path}: original_inference_steps {parsed.original_inference_steps} is more than "
+            f"num_train_timesteps {parsed.num_train_timesteps}"
+        )
     if parsed.variance_type == "learned":
         raise SfumatoError(f"{path}: variance_type 'learned' is not supported, learned_range is")
     return parsed

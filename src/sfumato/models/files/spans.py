@@ -14,7 +14,10 @@ Spans = tuple[Span | None, ...]
 
 
 class Reader(Protocol):
-    """The text side of a model: prompts to what its network reads. beside: the run's others."""
+    """The text side of a model: prompts to what its network reads. beside: the run's others.
+
+    One that reads otherwise what guidance leads away from has as `away` what does.
+    """
 
     def __call__(self, texts: Sequence[str], beside: Sequence[str] = ()) -> Cond: ...
 

@@ -1,23 +1,18 @@
-"""Configurations and tokenizers of diffusion transformers and of what reads prompts for them."""
+"""Configurations of diffusion transformers."""
 
 from __future__ import annotations
 
-from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
-from tokenizers import Tokenizer
 
-from sfumato.core.errors import SfumatoError
 from sfumato.core.ranges import Range
-from sfumato.documents import parse_data, read_json, read_text
-from sfumato.models.files import vocabularies
+from sfumato.documents import parse_data
 from sfumato.models.files.configs import read_config
-from sfumato.models.files.network_fields import Foreign, Heads, Width
+from sfumato.models.files.network_fields import Foreign, Heads, Theta, Width
 
 Blocks = Annotated[int, Range(0, 256)]
-Theta = Annotated[float, Range(1, 1e9)]
 
 
 class Transformer(Foreign):
@@ -111,6 +106,22 @@ class ZImage(Foreign):
     axes_lens: tuple[Width, Width, Width] = (1024, 512, 512)
 
 
+class Sana(Transformer):
+    """SanaTransformer2DModel."""
+
+    in_channels: Annotated[int, Range(1, 1024)] = 32
+    sample_size: Annotated[int, Range(1, 1 << 15)] = 32
+    num_cross_attention_heads: Heads | None = 20
+    cross_attention_head_dim: Heads | None = 112
+    cross_attention_dim: Width | None = 2240
+    caption_channels: Width = 2304
+    mlp_ratio: Annotated[float, Range(gt=0, le=64)] = 2.5
+    interpolation_scale: Annotated[float, Range(gt=0, le=64)] | None = None
+    guidance_embeds: bool = False
+    qk_norm: Literal["rms_norm_across_heads"] | None = None
+    timestep_scale: Annotated[float, Range(gt=0, le=1e6)] = 1.0
+
+
 class QwenImage(Transformer):
     """QwenImageTransformer2DModel."""
 
@@ -132,136 +143,22 @@ def transformer(kind: type[T], path: Path) -> T:
     return parse_data(kind, read_config(path), str(path))
 
 
-class T5Encoder(Foreign):
-    """The shape of T5's encoder: all that its file may decide."""
+class Hunyuan(Transformer):
+    """HunyuanDiT2DModel."""
 
-    vocab_size: Annotated[int, Range(3, 1 << 20)] = 32128
-    d_model: Width = 512
-    d_kv: Width = 64
-    d_ff: Annotated[int, Range(1, 1 << 17)] = 2048
-    num_layers: Annotated[int, Range(1, 256)] = 6
-    num_heads: Annotated[int, Range(1, 1024)] = 8
-    relative_attention_num_buckets: Annotated[int, Range(2, 4096)] = 32
-    relative_attention_max_distance: Annotated[int, Range(2, 1 << 20)] = 128
-    layer_norm_epsilon: Annotated[float, Range(gt=0, lt=1)] = 1e-6
-    feed_forward_proj: Literal["relu", "gated-gelu", "gated-silu", "gelu"] = "relu"
-    tie_word_embeddings: bool = True
-    pad_token_id: int | None = 0
-    eos_token_id: int | None = 1
-
-
-def t5_config(path: Path) -> Any:
-    """A T5Config of the file's sizes alone."""
-    from transformers import T5Config
-
-    read_config(path)
-    return T5Config(**read_json(T5Encoder, path).model_dump())
-
-
-class Rope(Foreign):
-    """Rotary places, as newer files write them."""
-
-    rope_theta: Theta = 1e4
-    rope_type: Literal["default"] = "default"
-
-
-class Qwen3(Foreign):
-    """The shape of a Qwen3: all that its file may decide."""
-
-    vocab_size: Annotated[int, Range(3, 1 << 20)] = 151936
-    hidden_size: Width = 4096
-    intermediate_size: Annotated[int, Range(1, 1 << 17)] = 22016
-    num_hidden_layers: Annotated[int, Range(1, 256)] = 32
-    num_attention_heads: Annotated[int, Range(1, 1024)] = 32
-    num_key_value_heads: Annotated[int, Range(1, 1024)] = 32
-    head_dim: Heads = 128
-    hidden_act: Literal["silu"] = "silu"
-    max_position_embeddings: Annotated[int, Range(3, 1 << 20)] = 32768
-    rms_norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-6
-    rope_theta: Theta | None = None
-    rope_parameters: Rope | None = None
-    attention_bias: bool = False
-    tie_word_embeddings: bool = False
-
-
-def qwen3_config(path: Path) -> Any:
-    """A Qwen3Config of the file's sizes alone."""
-    from transformers import Qwen3Config
-
-    read_config(path)
-    sizes = read_json(Qwen3, path)
-    theta = sizes.rope_theta or (sizes.rope_parameters or Rope()).rope_theta
-    rope: dict[str, Any] = {"rope_theta": theta}
-    if "rope_parameters" in signature(Qwen3Config).parameters:  # transformers 5
-        rope = {"rope_parameters": {"rope_type": "default", **rope}}
-    plain = sizes.model_dump(exclude={"rope_theta", "rope_parameters"})
-    return Qwen3Config(**plain, **rope, use_cache=False)
-
-
-class Rotary(Foreign):
-    """Rotary places in three directions, which words alone do not use."""
-
-    rope_theta: Theta | None = None
-    rope_type: Literal["default", "mrope"] | None = None
-    type: Literal["default", "mrope"] | None = None
-
-
-class Qwen2(Foreign):
-    """The shape of a Qwen2.5-VL's words: all that its file may decide."""
-
-    vocab_size: Annotated[int, Range(3, 1 << 20)] = 152064
-    hidden_size: Width = 8192
-    intermediate_size: Annotated[int, Range(1, 1 << 17)] = 29568
-    num_hidden_layers: Annotated[int, Range(1, 256)] = 80
-    num_attention_heads: Annotated[int, Range(1, 1024)] = 64
-    num_key_value_heads: Annotated[int, Range(1, 1024)] = 8
-    hidden_act: Literal["silu"] = "silu"
-    max_position_embeddings: Annotated[int, Range(3, 1 << 20)] = 32768
-    rms_norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-5
-    rope_theta: Theta | None = None
-    rope_parameters: Rotary | None = None
-    rope_scaling: Rotary | None = None
-    use_sliding_window: Literal[False] = False
-
-
-def qwen2_config(path: Path) -> Any:
-    """A Qwen2Config of the sizes of a Qwen2.5-VL's words alone; older files have them outermost."""
-    from transformers import Qwen2Config
-
-    data = read_config(path)
-    words = data.get("text_config")
-    sizes = parse_data(Qwen2, words if isinstance(words, dict) else data, str(path))
-    inner = (sizes.rope_parameters or sizes.rope_scaling or Rotary()).rope_theta
-    rope: dict[str, Any] = {"rope_theta": sizes.rope_theta or inner or 1e6}
-    if "rope_parameters" in signature(Qwen2Config).parameters:  # transformers 5
-        rope = {"rope_parameters": {"rope_type": "default", **rope}}
-    plain = sizes.model_dump(exclude={"rope_theta", "rope_parameters", "rope_scaling"})
-    return Qwen2Config(**plain, **rope, use_cache=False)
-
-
-def t5_tokenizer(folder: Path) -> Tokenizer:
-    """T5's tokenizer of a folder."""
-    read = tokenizer(folder)
-    for token in ("</s>", "<pad>"):
-        if read.token_to_id(token) is None:
-            raise SfumatoError(f"{folder}: has no token {token}; it belongs to another model")
-    return read
-
-
-def tokenizer(folder: Path) -> Tokenizer:
-    """Of a folder's tokenizer.json, without padding and cutting."""
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise SfumatoError(
-            f"{path}: missing; folders with spiece.model or vocab.json alone are not read, "
-            "`sfumato models pull` brings the other"
-        )
-    try:
-        read = Tokenizer.from_str(read_text(path, vocabularies.LIMIT))
-    except SfumatoError:
-        raise
-    except Exception as error:  # tokenizers raises nothing more special than that
-        raise SfumatoError(f"{path}: no tokenizer ({str(error)[:100]})") from None
-    read.no_padding()
-    read.no_truncation()
-    return read
+    patch_size: Annotated[int, Range(1, 16)]
+    in_channels: Annotated[int, Range(1, 1024)]
+    sample_size: Annotated[int, Range(1, 1 << 15)] = 32
+    num_attention_heads: Heads = 16
+    attention_head_dim: Annotated[int, Range(4, 16384)] = 88
+    hidden_size: Width = 1152
+    num_layers: Blocks = 28
+    mlp_ratio: Annotated[float, Range(gt=0, le=64)] = 4.0
+    learn_sigma: Literal[True] = True
+    activation_fn: Literal["gelu-approximate", "gelu"] = "gelu-approximate"
+    norm_type: Literal["layer_norm"] = "layer_norm"
+    cross_attention_dim: Width = 1024
+    cross_attention_dim_t5: Width = 2048
+    text_len: Annotated[int, Range(3, 4096)] = 77
+    text_len_t5: Annotated[int, Range(1, 4096)] = 256
+    use_style_cond_and_image_meta_size: bool = True

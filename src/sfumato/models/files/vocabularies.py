@@ -117,6 +117,23 @@ def spell_out(folder: Path) -> None:
     vocab.write_text(json.dumps(vocabulary.tokens(), ensure_ascii=False), encoding="utf-8")
 
 
+def bert_tokenizer(
+    file: Path, small: bool, strip_accents: bool | None = None, apart: bool = True
+) -> Tokenizer:
+    """BERT's word pieces, a line each. small: of small letters; apart: each Chinese character."""
+    pieces = read_text(file, LIMIT).split("\n")
+    vocab = {piece.rstrip("\r"): k for k, piece in enumerate(pieces) if piece}
+    for token in ("[CLS]", "[SEP]", "[PAD]", "[UNK]"):
+        if token not in vocab:
+            raise SfumatoError(f"{file}: has no token {token}; it belongs to another model")
+    tokenizer = _build(lambda: Tokenizer(models.WordPiece(vocab, unk_token="[UNK]")), file)
+    tokenizer.normalizer = normalizers.BertNormalizer(
+        handle_chinese_chars=apart, strip_accents=strip_accents, lowercase=small
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
 def gpt2_tokenizer(encoder: Path, merges: Path) -> Tokenizer:
     """Byte-level BPE of GPT-2 on lower-cased text (50257 entries, no start or end token)."""
     vocab = read_json(dict[str, Annotated[int, Range(0, GPT2_END)]], encoder, LIMIT)

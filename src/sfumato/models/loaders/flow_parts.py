@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -16,8 +16,9 @@ from sfumato.core.errors import SfumatoError
 from sfumato.models.card import Defaults
 from sfumato.models.devices import Choice
 from sfumato.models.encoders import Encoder
-from sfumato.models.files import pipeline, transformers
+from sfumato.models.files import language_models, pipeline
 from sfumato.models.files.spans import Reader
+from sfumato.models.shifts import Ramp
 from sfumato.models.t5 import T5
 
 
@@ -33,7 +34,7 @@ class Flow:
     text: Reader
     title: str
     patch: int
-    ramp: Literal["even", "table", "measured"]
+    ramp: Ramp
     cells: int
     most_cells: int
     defaults: Defaults
@@ -94,7 +95,7 @@ def t5_encoder(
 ) -> T5:
     """T5's encoder, which gives so many rows; masked: words do not see those behind their end."""
     class_of(folder, part, classes, ("T5EncoderModel",))
-    tokenizer = transformers.t5_tokenizer(folder / part.replace("text_encoder", "tokenizer"))
+    tokenizer = language_models.t5_tokenizer(folder / part.replace("text_encoder", "tokenizer"))
     return T5(tokenizer, pipeline.t5(folder / part, choice, digest), rows, masked)
 
 
@@ -103,7 +104,7 @@ def qwen3(
 ) -> tuple[Tokenizer, Any]:
     """Qwen3 as a reader of prompts, and its tokenizer."""
     class_of(folder, "text_encoder", classes, ("Qwen3Model", "Qwen3ForCausalLM"))
-    tokenizer = transformers.tokenizer(folder / "tokenizer")
+    tokenizer = language_models.tokenizer(folder / "tokenizer")
     return tokenizer, pipeline.qwen3(folder / "text_encoder", choice, digest)
 
 
@@ -112,8 +113,17 @@ def qwen2(
 ) -> tuple[Tokenizer, Any]:
     """Qwen2.5-VL's words alone as a reader of prompts, and its tokenizer."""
     class_of(folder, "text_encoder", classes, ("Qwen2_5_VLForConditionalGeneration",))
-    tokenizer = transformers.tokenizer(folder / "tokenizer")
+    tokenizer = language_models.tokenizer(folder / "tokenizer")
     return tokenizer, pipeline.qwen2(folder / "text_encoder", choice, digest)
+
+
+def gemma2(
+    folder: Path, classes: Mapping[str, str], choice: Choice, digest: Any
+) -> tuple[Tokenizer, Any]:
+    """Gemma 2 as a reader of prompts, and its tokenizer."""
+    class_of(folder, "text_encoder", classes, ("Gemma2Model", "Gemma2ForCausalLM"))
+    tokenizer = language_models.tokenizer(folder / "tokenizer")
+    return tokenizer, pipeline.gemma2(folder / "text_encoder", choice, digest)
 
 
 def class_of(folder: Path, part: str, classes: Mapping[str, str], known: tuple[str, ...]) -> str:

@@ -16,9 +16,9 @@ from sfumato.core.schedule import Flow as Schedule
 from sfumato.models.card import Card, StageCard
 from sfumato.models.devices import Choice
 from sfumato.models.files import configs, pipeline
-from sfumato.models.files.flow_schedulers import FlowScheduler, flow_scheduler
+from sfumato.models.files.flow_schedulers import CLASSES, FlowScheduler, flow_scheduler
 from sfumato.models.latents import Latents
-from sfumato.models.loaders import flux, flux2, qwen_image, sd3, z_image
+from sfumato.models.loaders import flux, flux2, qwen_image, sana, sd3, z_image
 from sfumato.models.loaders.flow_parts import Flow
 from sfumato.models.model import Model
 from sfumato.models.shifts import Shifted
@@ -29,9 +29,13 @@ FAMILIES: Mapping[str, Load] = {
     "FluxTransformer2DModel": flux.load,
     "QwenImageTransformer2DModel": qwen_image.load,
     "SD3Transformer2DModel": sd3.load,
+    "SanaTransformer2DModel": sana.load,
     "ZImageTransformer2DModel": z_image.load,
 }
 """Family of a pipeline by the class of its transformer."""
+
+SCHEDULERS: Mapping[str, tuple[str, ...]] = {"SanaTransformer2DModel": sana.SCHEDULERS}
+"""Classes of schedulers that a family comes with, where those are not all flows'."""
 
 
 def load(name: str, folder: Path, classes: Mapping[str, str], choice: Choice) -> Model:
@@ -41,7 +45,9 @@ def load(name: str, folder: Path, classes: Mapping[str, str], choice: Choice) ->
         raise SfumatoError(
             f"{folder}: {classes['_class_name']} ({kind}) is not supported; {configs.SUPPORTED} are"
         )
-    published = flow_scheduler(folder / "scheduler" / "scheduler_config.json")
+    published = flow_scheduler(
+        folder / "scheduler" / "scheduler_config.json", SCHEDULERS.get(kind, CLASSES)
+    )
     digest = sha256()
     if "vae" not in classes:
         raise SfumatoError(f"{folder}: the pipeline has no vae")

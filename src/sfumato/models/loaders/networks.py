@@ -98,10 +98,11 @@ def _diffusers_class(name: str) -> Any:
     return getattr(importlib.import_module("diffusers"), name)
 
 
-def unet(weights: Mapping[str, Tensor], heads: int | None, pooled: int = 0) -> Any:
+def unet(weights: Mapping[str, Tensor], heads: int | None, pooled: int = 0, told: int = 6) -> Any:
     """A UNet2DConditionModel by its shapes.
 
-    heads: of every level, None for heads of width 64; pooled: width of the pooled text of XL.
+    heads: of every level, None for heads of width 64; pooled: width of the pooled text of XL;
+    told: how many numbers it reads beside that.
     """
     down = _levels(weights)
     layers = [len(level) for level in down]
@@ -114,7 +115,7 @@ def unet(weights: Mapping[str, Tensor], heads: int | None, pooled: int = 0) -> A
     linear = [v.ndim == 2 for k, v in weights.items() if k.endswith("1.proj_in.weight")]
     if not text_keys or not linear:
         raise SfumatoError("unet: has no layers that read text; the file is incomplete")
-    options = _size_conditioning(weights, pooled)
+    options = _size_conditioning(weights, pooled, told)
     if up_depths != depths[::-1]:
         options["reverse_transformer_layers_per_block"] = up_depths
     down_types = ["CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in attended]
@@ -151,14 +152,14 @@ def _rename_sgm(weights: Mapping[str, Tensor], make: Any) -> dict[str, Tensor]:
     return {name: weights[sgm] for name, sgm in names.items() if sgm in weights}
 
 
-def _size_conditioning(weights: Mapping[str, Tensor], pooled: int) -> dict[str, Any]:
+def _size_conditioning(weights: Mapping[str, Tensor], pooled: int, told: int) -> dict[str, Any]:
     """What XL's network is told of its pictures' sizes; empty where it reads none."""
     if "label_emb.0.0.weight" not in weights:
         return {}
     size = sides(weights, "label_emb.0.0.weight", 2)[1]
     return {
         "addition_embed_type": "text_time",
-        "addition_time_embed_dim": (size - pooled) // 6,
+        "addition_time_embed_dim": (size - pooled) // told,
         "projection_class_embeddings_input_dim": size,
     }
 

@@ -1,8 +1,9 @@
-"""Noise tables that single files hold beside their weights, and whether they are their family's."""
+"""Noise tables: of a scheduler's file, and those that single files hold beside their weights."""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,9 +11,8 @@ import torch
 from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
-from sfumato.core.schedule import Table
+from sfumato.core.schedule import Table, linear, scaled_linear, squared_cosine
 from sfumato.models.files.schedulers import Scheduler
-from sfumato.models.loaders import diffusers
 
 log = logging.getLogger("sfumato")
 
@@ -21,6 +21,29 @@ LEAST, MOST = 2, 100_000
 CLOSE = 1e-3
 """Relative, of tables that are one: they were summed up in float32 or float64."""
 TINIEST = 1e-6
+MIN_ALPHA_BAR = 2.0**-24  # alpha_bar of a table that ends in pure noise, where a division needs one
+
+
+def noise_table(config: Scheduler) -> Table:
+    """The noise table that a scheduler's configuration describes."""
+    steps, low, high = config.num_train_timesteps, config.beta_start, config.beta_end
+    if config.trained_betas is not None:
+        table = Table.from_betas(config.trained_betas)
+    elif config.beta_schedule == "linear":
+        table = linear(steps, low, high)
+    elif config.beta_schedule == "scaled_linear":
+        table = scaled_linear(steps, low, high)
+    else:
+        table = squared_cosine(steps)
+    return _zero_terminal_snr(table) if config.rescale_betas_zero_snr else table
+
+
+def _zero_terminal_snr(table: Table) -> Table:
+    """The table moved and scaled so that it ends in pure noise (arXiv 2305.08891, algorithm 1)."""
+    roots = [math.sqrt(a) for a in table.alpha_bar]
+    first, last = roots[0], roots[-1]
+    moved = [((root - last) * first / (first - last)) ** 2 for root in roots]
+    return Table((*moved[:-1], min(MIN_ALPHA_BAR, moved[-2] / 2)))
 
 
 def own_table(path: Path, weights: Mapping[str, Tensor], scheduler: Scheduler) -> Table | None:
@@ -42,7 +65,7 @@ def own_table(path: Path, weights: Mapping[str, Tensor], scheduler: Scheduler) -
     alpha_bar = next(iter(tables.values()))
     plain = scheduler.model_copy(update={"rescale_betas_zero_snr": False})
     rounding = 0 if BETAS in tensors else rounding
-    family = [diffusers.noise_table(config).alpha_bar for config in (scheduler, plain)]
+    family = [noise_table(config).alpha_bar for config in (scheduler, plain)]
     if any(_agree(alpha_bar, table, tolerance, rounding) for table in family):
         return None
     if rounding > CLOSE:
@@ -66,7 +89,7 @@ def _alpha_bar(path: Path, name: str, value: Tensor) -> tuple[float, ...]:
             f"{LEAST} to {MOST:,} floats"
         )
     bars = (1 - value.double()).cumprod(0) if name == BETAS else value.double()
-    return (*map(float, bars[:-1]), max(float(bars[-1]), diffusers.MIN_ALPHA_BAR))
+    return (*map(float, bars[:-1]), max(float(bars[-1]), MIN_ALPHA_BAR))
 
 
 def _agree(

@@ -15,12 +15,14 @@ from torch import Tensor
 
 from sfumato.core.denoiser import Cond, Traits
 from sfumato.core.errors import SfumatoError
+from sfumato.models.card import Defaults
 from sfumato.models.devices import Choice
 from sfumato.models.encoders import LOCK
 from sfumato.models.files import pipeline, transformers
 from sfumato.models.files.spans import Spans
 from sfumato.models.guest import Guest
 from sfumato.models.loaders.flow_parts import t5_encoder
+from sfumato.models.loaders.tabled import Tabled
 from sfumato.models.t5 import T5
 
 CLASS = "PixArtTransformer2DModel"
@@ -63,10 +65,8 @@ class Prompts:
         return self.t5.spans(texts[0], self.t5.rows_of(texts))
 
 
-def load(
-    folder: Path, classes: Mapping[str, str], choice: Choice, digest: Any
-) -> tuple[Network, Prompts]:
-    """The network of a pipeline's folder, and its prompts."""
+def load(folder: Path, classes: Mapping[str, str], choice: Choice, digest: Any) -> Tabled:
+    """The parts of a pipeline's folder."""
     config = transformers.transformer(transformers.PixArt, folder / "transformer" / "config.json")
     if config.reads_sizes:
         raise SfumatoError(
@@ -75,4 +75,12 @@ def load(
         )
     net = pipeline.transformer(folder / "transformer", classes["transformer"], choice, digest)
     t5 = t5_encoder(folder, "text_encoder", classes, choice, digest, ROWS, masked=True)
-    return Network(net, Traits()), Prompts(t5)
+    return Tabled(
+        Network(net, Traits()),
+        Prompts(t5),
+        title="PixArt-Sigma",
+        outputs=config.out_channels or config.in_channels,
+        cells=config.sample_size,
+        patch=config.patch_size,
+        defaults=Defaults(20, "dpmpp-2m", methods=({"method": "cfg", "scale": 4.5},)),
+    )

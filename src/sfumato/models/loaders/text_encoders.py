@@ -21,6 +21,8 @@ from sfumato.models.loaders.networks import build_network, count, sides, weights
 
 CLIP_1, OPEN_CLIP_2 = "cond_stage_model.transformer.", "cond_stage_model.model."
 XL_1, XL_2 = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
+REFINER = "conditioner.embedders.0.model."
+"""Of XL's refiner, which has the second alone."""
 VOCABULARY = "openai/clip-vit-large-patch14"
 REQUIRED = ("encoder.layers.0.mlp.fc1.weight", "embeddings.position_embedding.weight")
 OPEN_CLIP_LAYERS = 24
@@ -34,16 +36,23 @@ def load_encoders(
     device, dtype = choice.device, DTYPES[choice.dtype]
     layer: Any = "second" if xl else "last"
     encoders = []
-    if not sd2:
+    refines = is_refiner(weights)
+    if not sd2 and not refines:
         clip = text_encoder(weights_under(weights, XL_1 if xl else CLIP_1), "quick_gelu")
         encoders.append(Encoder(find_tokenizer(path, clip), clip.to(device, dtype), layer))
     if sd2 or xl:
-        renamed = key_names.rename_open_clip(weights_under(weights, XL_2 if xl else OPEN_CLIP_2))
+        prefix = REFINER if refines else XL_2 if xl else OPEN_CLIP_2
+        renamed = key_names.rename_open_clip(weights_under(weights, prefix))
         spare = not xl and _has_unread_layer(weights)
         open_clip = text_encoder(renamed, "gelu", projected=xl, drop_last=spare)
         tokenizer = find_tokenizer(path, open_clip, "!")
         encoders.append(Encoder(tokenizer, open_clip.to(device, dtype), layer))
-    return Encoders(tuple(encoders), zeros=xl)
+    return Encoders(tuple(encoders), zeros=xl and not refines)
+
+
+def is_refiner(weights: Mapping[str, Tensor]) -> bool:
+    """Whether these are of XL's refiner."""
+    return f"{REFINER}token_embedding.weight" in weights
 
 
 def _has_unread_layer(weights: Mapping[str, Tensor]) -> bool:

@@ -1,0 +1,236 @@
+"""Configurations and tokenizers of what reads prompts for diffusion transformers."""
+
+from __future__ import annotations
+
+from inspect import signature
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tokenizers import Tokenizer
+
+from sfumato.core.errors import SfumatoError
+from sfumato.core.ranges import Range
+from sfumato.documents import parse_data, read_json, read_text
+from sfumato.models.files import vocabularies
+from sfumato.models.files.configs import read_config
+from sfumato.models.files.network_fields import Foreign, Heads, Theta, Width
+from sfumato.models.files.sentencepieces import unigram_tokenizer
+
+
+class T5Encoder(Foreign):
+    """The shape of T5's encoder: all that its file may decide."""
+
+    vocab_size: Annotated[int, Range(3, 1 << 20)] = 32128
+    d_model: Width = 512
+    d_kv: Width = 64
+    d_ff: Annotated[int, Range(1, 1 << 17)] = 2048
+    num_layers: Annotated[int, Range(1, 256)] = 6
+    num_heads: Annotated[int, Range(1, 1024)] = 8
+    relative_attention_num_buckets: Annotated[int, Range(2, 4096)] = 32
+    relative_attention_max_distance: Annotated[int, Range(2, 1 << 20)] = 128
+    layer_norm_epsilon: Annotated[float, Range(gt=0, lt=1)] = 1e-6
+    feed_forward_proj: Literal["relu", "gated-gelu", "gated-silu", "gelu"] = "relu"
+    tie_word_embeddings: bool = True
+    pad_token_id: int | None = 0
+    eos_token_id: int | None = 1
+
+
+def t5_config(path: Path) -> Any:
+    """A T5Config of the file's sizes alone."""
+    from transformers import T5Config
+
+    read_config(path)
+    return T5Config(**read_json(T5Encoder, path).model_dump())
+
+
+class Bert(Foreign):
+    """The shape of a BERT: all that its file may decide."""
+
+    vocab_size: Annotated[int, Range(3, 1 << 20)] = 30522
+    hidden_size: Width = 768
+    num_hidden_layers: Annotated[int, Range(1, 256)] = 12
+    num_attention_heads: Annotated[int, Range(1, 1024)] = 12
+    intermediate_size: Annotated[int, Range(1, 1 << 17)] = 3072
+    hidden_act: Literal["gelu", "gelu_new", "relu"] = "gelu"
+    max_position_embeddings: Annotated[int, Range(3, 1 << 20)] = 512
+    type_vocab_size: Annotated[int, Range(1, 1024)] = 2
+    layer_norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-12
+    position_embedding_type: Literal["absolute"] = "absolute"
+
+
+def bert_config(path: Path) -> Any:
+    """A BertConfig of the file's sizes alone."""
+    from transformers import BertConfig
+
+    sizes = parse_data(Bert, read_config(path), str(path))
+    if sizes.hidden_size % sizes.num_attention_heads:
+        raise SfumatoError(
+            f"{path}: hidden_size {sizes.hidden_size} is no multiple of num_attention_heads "
+            f"{sizes.num_attention_heads}"
+        )
+    return BertConfig(**sizes.model_dump(exclude={"position_embedding_type"}))
+
+
+class Cased(Foreign):
+    """What a BERT's tokenizer_config.json says of letters."""
+
+    do_lower_case: bool = True
+    strip_accents: bool | None = None
+    tokenize_chinese_chars: bool = True
+
+
+def bert_tokenizer(folder: Path) -> Tokenizer:
+    """BERT's tokenizer of a folder: its vocab.txt, of words and of their ends."""
+    path = folder / "vocab.txt"
+    if not path.is_file():
+        raise SfumatoError(f"{path}: missing; the model is incomplete")
+    config = folder / "tokenizer_config.json"
+    cased = parse_data(Cased, read_config(config), str(config)) if config.is_file() else Cased()
+    return vocabularies.bert_tokenizer(
+        path, cased.do_lower_case, cased.strip_accents, cased.tokenize_chinese_chars
+    )
+
+
+class Rope(Foreign):
+    """Rotary places, as newer files write them."""
+
+    rope_theta: Theta = 1e4
+    rope_type: Literal["default"] = "default"
+
+
+class Qwen3(Foreign):
+    """The shape of a Qwen3: all that its file may decide."""
+
+    vocab_size: Annotated[int, Range(3, 1 << 20)] = 151936
+    hidden_size: Width = 4096
+    intermediate_size: Annotated[int, Range(1, 1 << 17)] = 22016
+    num_hidden_layers: Annotated[int, Range(1, 256)] = 32
+    num_attention_heads: Annotated[int, Range(1, 1024)] = 32
+    num_key_value_heads: Annotated[int, Range(1, 1024)] = 32
+    head_dim: Heads = 128
+    hidden_act: Literal["silu"] = "silu"
+    max_position_embeddings: Annotated[int, Range(3, 1 << 20)] = 32768
+    rms_norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-6
+    rope_theta: Theta | None = None
+    rope_parameters: Rope | None = None
+    attention_bias: bool = False
+    tie_word_embeddings: bool = False
+
+
+def qwen3_config(path: Path) -> Any:
+    """A Qwen3Config of the file's sizes alone."""
+    from transformers import Qwen3Config
+
+    read_config(path)
+    sizes = read_json(Qwen3, path)
+    theta = sizes.rope_theta or (sizes.rope_parameters or Rope()).rope_theta
+    rope: dict[str, Any] = {"rope_theta": theta}
+    if "rope_parameters" in signature(Qwen3Config).parameters:  # transformers 5
+        rope = {"rope_parameters": {"rope_type": "default", **rope}}
+    plain = sizes.model_dump(exclude={"rope_theta", "rope_parameters"})
+    return Qwen3Config(**plain, **rope, use_cache=False)
+
+
+class Rotary(Foreign):
+    """Rotary places in three directions, which words alone do not use."""
+
+    rope_theta: Theta | None = None
+    rope_type: Literal["default", "mrope"] | None = None
+    type: Literal["default", "mrope"] | None = None
+
+
+class Qwen2(Foreign):
+    """The shape of a Qwen2.5-VL's words: all that its file may decide."""
+
+    vocab_size: Annotated[int, Range(3, 1 << 20)] = 152064
+    hidden_size: Width = 8192
+    intermediate_size: Annotated[int, Range(1, 1 << 17)] = 29568
+    num_hidden_layers: Annotated[int, Range(1, 256)] = 80
+    num_attention_heads: Annotated[int, Range(1, 1024)] = 64
+    num_key_value_heads: Annotated[int, Range(1, 1024)] = 8
+    hidden_act: Literal["silu"] = "silu"
+    max_position_embeddings: Annotated[int, Range(3, 1 << 20)] = 32768
+    rms_norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-5
+    rope_theta: Theta | None = None
+    rope_parameters: Rotary | None = None
+    rope_scaling: Rotary | None = None
+    use_sliding_window: Literal[False] = False
+
+
+def qwen2_config(path: Path) -> Any:
+    """A Qwen2Config of the sizes of a Qwen2.5-VL's words alone; older files have them outermost."""
+    from transformers import Qwen2Config
+
+    data = read_config(path)
+    words = data.get("text_config")
+    sizes = parse_data(Qwen2, words if isinstance(words, dict) else data, str(path))
+    inner = (sizes.rope_parameters or sizes.rope_scaling or Rotary()).rope_theta
+    rope: dict[str, Any] = {"rope_theta": sizes.rope_theta or inner or 1e6}
+    if "rope_parameters" in signature(Qwen2Config).parameters:  # transformers 5
+        rope = {"rope_parameters": {"rope_type": "default", **rope}}
+    plain = sizes.model_dump(exclude={"rope_theta", "rope_parameters", "rope_scaling"})
+    return Qwen2Config(**plain, **rope, use_cache=False)
+
+
+class Gemma2(Foreign):
+    """The shape of a Gemma 2: all that its file may decide."""
+
+    vocab_size: Annotated[int, Range(3, 1 << 20)] = 256000
+    hidden_size: Width = 2304
+    intermediate_size: Annotated[int, Range(1, 1 << 17)] = 9216
+    num_hidden_layers: Annotated[int, Range(1, 256)] = 26
+    num_attention_heads: Annotated[int, Range(1, 1024)] = 8
+    num_key_value_heads: Annotated[int, Range(1, 1024)] = 4
+    head_dim: Heads = 256
+    hidden_activation: Literal["gelu_pytorch_tanh"] = "gelu_pytorch_tanh"
+    max_position_embeddings: Annotated[int, Range(3, 1 << 20)] = 8192
+    rms_norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-6
+    attention_bias: bool = False
+    query_pre_attn_scalar: Annotated[int, Range(1, 1 << 20)] = 256
+    sliding_window: Annotated[int, Range(1, 1 << 20)] | None = 4096
+    attn_logit_softcapping: Annotated[float, Range(gt=0, le=1e6)] | None = 50.0
+    rope_theta: Theta | None = None
+    rope_parameters: Rope | None = None
+
+
+def gemma2_config(path: Path) -> Any:
+    """A Gemma2Config of the file's sizes alone."""
+    from transformers import Gemma2Config
+
+    sizes = parse_data(Gemma2, read_config(path), str(path))
+    theta = sizes.rope_theta or (sizes.rope_parameters or Rope()).rope_theta
+    rope: dict[str, Any] = {"rope_theta": theta}
+    if "rope_parameters" in signature(Gemma2Config).parameters:  # transformers 5
+        rope = {"rope_parameters": {"rope_type": "default", **rope}}
+    plain = sizes.model_dump(exclude={"rope_theta", "rope_parameters"})
+    return Gemma2Config(**plain, **rope, use_cache=False)
+
+
+def t5_tokenizer(folder: Path) -> Tokenizer:
+    """T5's tokenizer of a folder: its tokenizer.json, else the vocabulary that was before it."""
+    older = folder / "spiece.model"
+    alone = older.is_file() and not (folder / "tokenizer.json").is_file()
+    read = unigram_tokenizer(older) if alone else tokenizer(folder)
+    for token in ("</s>", "<pad>"):
+        if read.token_to_id(token) is None:
+            raise SfumatoError(f"{folder}: has no token {token}; it belongs to another model")
+    return read
+
+
+def tokenizer(folder: Path) -> Tokenizer:
+    """Of a folder's tokenizer.json, without padding and cutting."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise SfumatoError(
+            f"{path}: missing; folders with vocab.json alone are not read, `sfumato models pull` "
+            "brings the other"
+        )
+    try:
+        read = Tokenizer.from_str(read_text(path, vocabularies.LIMIT))
+    except SfumatoError:
+        raise
+    except Exception as error:  # tokenizers raises nothing more special than that
+        raise SfumatoError(f"{path}: no tokenizer ({str(error)[:100]})") from None
+    read.no_padding()
+    read.no_truncation()
+    return read

@@ -1,0 +1,150 @@
+"""Hunyuan-DiT (arXiv 2405.08748): its transformer as a network; BERT and mT5 read prompts.
+
+Rows behind a prompt's end are learned ones. What it says of its variance is not read, as in the
+pipeline of its authors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sfumato.core.denoiser import Cond, Traits
+from sfumato.core.errors import SfumatoError, quoted
+from sfumato.models.bert import Bert
+from sfumato.models.card import Defaults
+from sfumato.models.devices import Choice
+from sfumato.models.encoders import LOCK
+from sfumato.models.files import language_models, pipeline, transformers
+from sfumato.models.files.spans import Spans
+from sfumato.models.loaders.flow_parts import class_of, t5_encoder
+from sfumato.models.loaders.tabled import Tabled
+from sfumato.models.t5 import T5
+
+CLASS = "HunyuanDiT2DModel"
+SIDE = 64  # cells of the square that its places were first trained on
+ORIGINAL = (1024, 1024)  # height and width that its first versions are told of their pictures
+THETA = 1e4
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """HunyuanDiT2DModel. Conditions: "context" (B, L, D) of BERT, "rows" (B, M, E) of mT5, "mask"
+    (B, L + M): rows of words. Its first versions are told sizes, too."""
+
+    net: Any
+    config: Traits
+    told: transformers.Hunyuan
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self.net.dtype
+        return dtype
+
+    def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor:
+        context, mask = cond["context"].to(self.dtype), cond["mask"]
+        meta, style = None, None
+        if self.config.stride is not None:
+            height, width = (side * self.config.stride for side in x.shape[-2:])
+            meta = torch.tensor([[*ORIGINAL, height, width, 0, 0]], device=x.device)
+            meta = meta.expand(len(x), 6).to(self.dtype)
+            style = torch.zeros(len(x), dtype=torch.long, device=x.device)
+        patch = self.told.patch_size
+        output: Tensor = self.net(
+            x.to(self.dtype),
+            time.to(self.dtype),
+            encoder_hidden_states=context,
+            text_embedding_mask=mask[:, : context.shape[1]],
+            encoder_hidden_states_t5=cond["rows"].to(self.dtype),
+            text_embedding_mask_t5=mask[:, context.shape[1] :],
+            image_meta_size=meta,
+            style=style,
+            image_rotary_emb=rotary(
+                self.told.attention_head_dim,
+                x.shape[-2] // patch,
+                x.shape[-1] // patch,
+                SIDE // patch,
+                x.device,
+            ),
+        ).sample
+        return output[:, : x.shape[1]]
+
+
+def rotary(
+    width: int, rows: int, columns: int, side: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """(rows columns, width) cosines and sines of each token's column and row, in a grid that is
+    laid into the middle of a square."""
+    inner = (side, round(side / rows * columns)) if rows > columns else (
+        round(side / columns * rows), side
+    )  # fmt: skip
+    places = []
+    for count, length in zip((rows, columns), inner, strict=True):
+        first = round((side - length) / 2)
+        last = (first + length) * (count - 1) / count
+        places.append(torch.linspace(first, last, count, device=device))
+    down, across = torch.meshgrid(*places, indexing="ij")
+    powers = torch.arange(0, width // 2, 2, device=device, dtype=torch.float32) / (width // 2)
+    angles = [torch.outer(place.flatten(), 1 / THETA**powers) for place in (across, down)]
+    doubled = torch.cat([one.repeat_interleave(2, dim=1) for one in angles], dim=1)
+    return doubled.cos(), doubled.sin()
+
+
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """BERT reads the first rows of a prompt, mT5 all of it."""
+
+    bert: Bert
+    t5: T5
+
+    def __call__(self, texts: Sequence[str], beside: Sequence[str] = ()) -> Cond:
+        for text in texts:
+            if self.t5.rows_of([text]) > self.t5.length:
+                raise SfumatoError(
+                    f"prompt {quoted(text)}: has {self.t5.rows_of([text])} tokens with its end, "
+                    f"this model reads {self.t5.length}; shorten it"
+                )
+        with LOCK:
+            pairs = [self.bert.encode(text) for text in texts]
+            rows = torch.stack([self.t5.encode(text, self.t5.length) for text in texts])
+        words = torch.tensor([self.t5.rows_of([text], least=1) for text in texts])
+        behind = (torch.arange(self.t5.length) < words[:, None]).to(rows.device)
+        context, masks = (torch.stack(list(parts)) for parts in zip(*pairs, strict=True))
+        return Cond({"context": context, "rows": rows, "mask": torch.cat([masks, behind], dim=1)})
+
+    def spans(self, text: str, beside: Sequence[str] = ()) -> Spans:
+        """Which characters stand behind each of mT5's rows; of BERT's none is told."""
+        return (*[None] * self.bert.rows, *self.t5.spans(text, self.t5.length))
+
+
+def load(folder: Path, classes: Mapping[str, str], choice: Choice, digest: Any) -> Tabled:
+    """The parts of a pipeline's folder."""
+    config = transformers.transformer(transformers.Hunyuan, folder / "transformer" / "config.json")
+    if config.attention_head_dim % 4:
+        raise SfumatoError(
+            f"{folder}: attention_head_dim {config.attention_head_dim} is no multiple of 4"
+        )
+    if config.num_layers % 2:
+        raise SfumatoError(f"{folder}: num_layers {config.num_layers} must be even")
+    net = pipeline.transformer(folder / "transformer", classes["transformer"], choice, digest)
+    class_of(folder, "text_encoder", classes, ("BertModel",))
+    tokenizer = language_models.bert_tokenizer(folder / "tokenizer")
+    bert = Bert(tokenizer, pipeline.bert(folder / "text_encoder", choice, digest), config.text_len)
+    t5 = t5_encoder(
+        folder, "text_encoder_2", classes, choice, digest, config.text_len_t5, masked=True
+    )
+    stride = 8 if config.use_style_cond_and_image_meta_size else None
+    return Tabled(
+        Network(net, Traits(stride=stride), config),
+        Prompts(bert, t5),
+        title="Hunyuan-DiT",
+        outputs=config.in_channels,
+        cells=config.sample_size,
+        patch=config.patch_size,
+        defaults=Defaults(25, "dpmpp-2m", methods=({"method": "cfg", "scale": 5.0},)),
+    )

@@ -1,0 +1,112 @@
+"""Sana (arXiv 2410.10629): its transformer as a network; Gemma 2 reads the prompts.
+
+Its autoencoder makes one cell of 32x32 pixels. Prompts stand behind an instruction that the network
+was trained with; the empty one, and what guidance leads away from, stand alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sfumato.core.denoiser import Traits
+from sfumato.core.errors import SfumatoError
+from sfumato.models.card import Defaults
+from sfumato.models.devices import Choice
+from sfumato.models.files import pipeline, transformers
+from sfumato.models.files.flow_schedulers import CLASSES, MULTISTEP, FlowScheduler
+from sfumato.models.latents import Latents
+from sfumato.models.llm import InstructedPrompts
+from sfumato.models.loaders.flow_parts import Flow, gemma2
+
+SCHEDULERS = (*CLASSES, MULTISTEP)
+ROWS = 300
+"""A prompt's at most."""
+INSTRUCTION = """\
+Given a user prompt, generate an 'Enhanced prompt' that provides detailed visual descriptions \
+suitable for image generation. Evaluate the level of detail in the user prompt:
+- If the prompt is simple, focus on adding specifics about colors, shapes, sizes, textures, and \
+spatial relationships to create vivid and concrete scenes.
+- If the prompt is already detailed, refine and enhance the existing details slightly without \
+overcomplicating.
+Here are examples of how to transform or refine prompts:
+- User Prompt: A cat sleeping -> Enhanced: A small, fluffy white cat curled up in a round shape, \
+sleeping peacefully on a warm sunny windowsill, surrounded by pots of blooming red flowers.
+- User Prompt: A busy city street -> Enhanced: A bustling city street scene at dusk, featuring \
+glowing street lamps, a diverse crowd of people in colorful clothing, and a double-decker bus \
+passing by towering glass skyscrapers.
+Please generate only the enhanced description for the prompt below and avoid including any \
+additional commentary or evaluations:
+User Prompt: """
+"""What the network was trained behind, as its authors publish it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """SanaTransformer2DModel. Conditions: "context" (B, L, D), "mask" (B, L): rows of words."""
+
+    net: Any
+    config: Traits
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self.net.dtype
+        return dtype
+
+    def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor:
+        output: Tensor = self.net(
+            x.to(self.dtype),
+            encoder_hidden_states=cond["context"].to(self.dtype),
+            encoder_attention_mask=cond["mask"].to(self.dtype),
+            timestep=time,
+        ).sample
+        return output
+
+
+def load(
+    folder: Path,
+    classes: Mapping[str, str],
+    choice: Choice,
+    digest: Any,
+    scheduler: FlowScheduler,
+    space: Latents,
+) -> Flow:
+    """The parts of a pipeline's folder."""
+    config = transformers.transformer(transformers.Sana, folder / "transformer" / "config.json")
+    if config.guidance_embeds:
+        raise SfumatoError(
+            f"{folder}: guidance_embeds: Sana Sprint's networks are not supported, Sana is"
+        )
+    if config.out_channels not in (None, config.in_channels):
+        raise SfumatoError(
+            f"{folder}: reads {config.in_channels} channels and says {config.out_channels}; "
+            "networks that learn a variance are not supported"
+        )
+    net = pipeline.transformer(folder / "transformer", classes["transformer"], choice, digest)
+    tokenizer, encoder = gemma2(folder, classes, choice, digest)
+    multistep, table = scheduler.kind == MULTISTEP, scheduler.num_train_timesteps
+
+    def code(t: float) -> float:
+        """Multistep schedulers keep whole indices beside their levels."""
+        index = t * table
+        return (math.floor(index + 1e-6) if multistep else index) * config.timestep_scale
+
+    return Flow(
+        Network(net, Traits()),
+        InstructedPrompts(tokenizer, encoder, INSTRUCTION, "", most=ROWS),
+        title="Sana",
+        patch=config.patch_size,
+        ramp="inner" if multistep else "table",
+        cells=config.sample_size,
+        most_cells=4 * config.sample_size,
+        defaults=Defaults(
+            20, "dpmpp-2m" if multistep else "ddim", "shifted", ({"method": "cfg", "scale": 4.5},)
+        ),
+        code=code,
+    )
