@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -12,6 +13,7 @@ from sfumato.core.ranges import Range
 from sfumato.documents import parse_data
 from sfumato.models.files.configs import read_config
 from sfumato.models.files.network_fields import Foreign
+from sfumato.models.files.scheduler_keys import own_keys
 
 CLASSES = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
 Shift = Annotated[float, Range(gt=0, le=100)]
@@ -40,13 +42,18 @@ class FlowScheduler(Foreign):
 
 def flow_scheduler(path: Path) -> FlowScheduler:
     """A flow's scheduler file."""
-    data = read_config(path)
+    return flow_scheduler_of(read_config(path), path)
+
+
+def flow_scheduler_of(data: Mapping[str, Any], where: str | Path) -> FlowScheduler:
+    """The same of what such a file says."""
     kind = data.get("_class_name")
     if kind not in CLASSES:
         raise SfumatoError(
-            f"{path}: scheduler {kind!r:.60} is not read for a flow model; {', '.join(CLASSES)} are"
+            f"{where}: scheduler {kind!r:.60} is not read for a flow model; "
+            f"{', '.join(CLASSES)} are"
         )
-    config = parse_data(FlowScheduler, data, str(path))
+    config = parse_data(FlowScheduler, own_keys(str(kind), data, where), str(where))
     if config.use_dynamic_shifting and config.base_image_seq_len == config.max_image_seq_len:
-        raise SfumatoError(f"{path}: base_image_seq_len and max_image_seq_len must differ")
+        raise SfumatoError(f"{where}: base_image_seq_len and max_image_seq_len must differ")
     return config
