@@ -1,4 +1,4 @@
-"""Text found in picture files: the recipe and its `parameters` copy, whoever wrote the file."""
+"""Text found in picture files: the recipe, its `parameters` copy, what other programs write."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from sfumato.images.decode import identify, unwarned
 from sfumato.images.inputs import read_bytes
 from sfumato.images.metadata import COMPOSITE, EXIF_IFD, NAMESPACE, USER_COMMENT
 
+FOREIGN = ("parameters", "invokeai_metadata", "prompt", "sd-metadata", "Dream")
+"""Keys of other programs' settings in PNG files; the first is ours too, and in EXIF."""
+
 
 def read_metadata(source: str | Path | bytes) -> dict[str, str]:
-    """`sfumato` (recipe JSON) and `parameters`, where a PNG, JPEG, WebP, AVIF or TIFF has them.
+    """`sfumato` (recipe JSON) and `parameters`, where a PNG, JPEG, WebP, AVIF or TIFF has them, and
+    of a PNG the FOREIGN.
 
     Raises SfumatoError when the file cannot be read or is no picture.
     """
@@ -31,7 +35,7 @@ def read_metadata(source: str | Path | bytes) -> dict[str, str]:
 
 def texts_of(image: PILImage.Image) -> dict[str, str]:
     """What an opened file says, before its pixels are decoded."""
-    texts = {k: v for k in ("sfumato", "parameters") if isinstance(v := image.info.get(k), str)}
+    texts = {k: v for k in ("sfumato", *FOREIGN) if isinstance(v := image.info.get(k), str)}
     packet = image.info.get("xmp")
     if "sfumato" not in texts and packet and (recipe := _recipe_of(packet)):
         texts["sfumato"] = recipe
