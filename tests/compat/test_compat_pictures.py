@@ -79,6 +79,8 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddim noisy": ("DDIMScheduler", {}),
     "ddpm": ("DDPMScheduler", {}),
     "pndm": ("PNDMScheduler", {}),
+    "pndm linspace": ("PNDMScheduler", {"timestep_spacing": "linspace"}),
+    "pndm trailing": ("PNDMScheduler", {"timestep_spacing": "trailing", "set_alpha_to_one": True}),
     "euler": ("EulerDiscreteScheduler", {"timestep_spacing": "linspace"}),
     "euler leading": ("EulerDiscreteScheduler", {"timestep_spacing": "leading"}),
     "euler karras": ("EulerDiscreteScheduler", {"use_karras_sigmas": True}),
@@ -123,7 +125,7 @@ def test_every_family_from_text(made: Any, kind: str) -> None:
 
 
 @pytest.mark.parametrize("strength", [0.3, 0.58, 1.0])
-@pytest.mark.parametrize("name", [name for name in SCHEDULERS if name != "pndm"])
+@pytest.mark.parametrize("name", SCHEDULERS)
 def test_every_scheduler_from_a_picture(made: Any, name: str, strength: float) -> None:
     pair = made("sd1", "image")
     given = {"prompt": PROMPT, "image": photo(41, 37), "strength": strength, **guided("sd1")}
@@ -144,7 +146,9 @@ def test_every_family_from_a_picture(made: Any, kind: str) -> None:
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.6])
-@pytest.mark.parametrize("name", ["ddim", "ddim noisy", "euler", "euler a", "dpm", "dpm sde"])
+@pytest.mark.parametrize(
+    "name", ["ddim", "ddim noisy", "euler", "euler a", "dpm", "dpm sde", "pndm"]
+)
 @pytest.mark.parametrize("kind", ["sd1", "sd1-inpaint"])
 def test_every_scheduler_inpaints(made: Any, kind: str, name: str, strength: float) -> None:
     """A plain network at full strength too, where Inpaint begins otherwise."""
@@ -161,7 +165,7 @@ def test_every_family_inpaints(made: Any, kind: str, strength: float) -> None:
     """Theirs of SD 3 leaves the autoencoder's shift out when it decodes, so its latents count."""
     pair = made(kind, "inpaint")
     more: dict[str, Any] = {"height": 32, "width": 32}
-    more |= {} if kind in FLOWS else with_scheduler(pair, "dpm")
+    more |= {} if kind in FLOWS else with_scheduler(pair, "pndm" if strength < 1 else "dpm")
     more |= {"output_type": "latent"} if kind == "sd3-wide" else {}
     given = {"prompt": PROMPT, "image": photo(), "mask_image": mask_of(CELLS),
              "strength": strength, **guided(kind), **more}  # fmt: skip
@@ -208,7 +212,9 @@ def test_a_generator_that_goes_on_gives_their_next_picture(made: Any, name: str)
     close(pictures[1], pictures[0])
 
 
-@pytest.mark.parametrize(("kind", "name"), [("sd1", "dpm"), ("sd1", "euler"), ("flux-dev", "")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [("sd1", "dpm"), ("sd1", "euler"), ("sd1", "pndm"), ("flux-dev", "")]
+)
 def test_callbacks_see_and_change_what_theirs_do(made: Any, kind: str, name: str) -> None:
     pair = made(kind, "text")
     if name:

@@ -249,7 +249,9 @@ def test_a_folders_scheduler_that_is_not_followed_can_be_exchanged(
 
 
 def test_what_does_not_agree_is_said(pipe: Any, caplog: pytest.LogCaptureFixture) -> None:
-    other = sfumato.compat.StableDiffusionImg2ImgPipeline.from_pipe(pipe)
-    other("cat", image=photo(), num_inference_steps=2, guidance_scale=1.0, negative_prompt="dog")
-    assert "PNDMScheduler: below full strength theirs" in caplog.text
+    other = sfumato.compat.StableDiffusionInpaintPipeline.from_pipe(pipe)
+    given = {"image": photo(), "mask_image": mask_of((8, 8, 24, 24)), "num_inference_steps": 2}
+    other.scheduler = sfumato.compat.HeunDiscreteScheduler.from_config(pipe.scheduler.config)
+    other("cat", guidance_scale=1.0, negative_prompt="dog", **given)
+    assert "HeunDiscreteScheduler: theirs inpaints between" in caplog.text
     assert "negative_prompt: does nothing" in caplog.text

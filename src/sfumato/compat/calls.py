@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from sfumato.compat import drawing, pictures
 from sfumato.compat.families import Family
 from sfumato.compat.parts import Begun, Heard, Kept
+from sfumato.compat.pndm import listed
 from sfumato.compat.schedulers import Scheduler
 from sfumato.core.context import Call
 from sfumato.core.denoiser import Cond, traits
@@ -185,7 +186,8 @@ def _scheduled(asked: Asked) -> tuple[Model, tuple[float, ...]]:
     denoiser = replace(
         model.denoiser, schedule=schedule, kind=KINDS[record.prediction_type], code=code
     )
-    path = times(record, schedule, asked.steps, asked.strength)
+    places = listed if kind == "PNDMScheduler" else times
+    path = places(record, schedule, asked.steps, asked.strength)
     return replace(model, denoiser=denoiser, scheduler=record), path
 
 
@@ -271,14 +273,12 @@ def _check_heard(given: Mapping[str, Any]) -> None:
 def _hearing(asked: Asked, model: Model, hear: Hear) -> Callable[[Tensor, float, Call], Tensor]:
     """Tells the callback of a step, in diffusers' terms, and reads its answer.
 
-    Of PNDM's first step and of Heun's steps the second of their two calls alone is told.
+    Of Heun's steps the second of their two calls alone is told.
     """
     scheduler, denoiser = asked.scheduler, model.denoiser
     flow = isinstance(scheduler.record, FlowScheduler)
 
     def index(call: Call) -> int:
-        if scheduler.kind == "PNDMScheduler":
-            return call.i + 1
         if scheduler.kind == "HeunDiscreteScheduler":
             return min(2 * call.i + 1, 2 * call.n - 2)
         return call.i
@@ -300,14 +300,8 @@ def _hearing(asked: Asked, model: Model, hear: Hear) -> Callable[[Tensor, float,
 
 def _say_what_differs(asked: Asked) -> None:
     """A line where this scheduler's run is not theirs to the bit of rounding."""
-    kind = asked.scheduler.kind
     plain = asked.mask is not None and not traits(asked.model.denoiser.network).inpaint
-    if kind == "PNDMScheduler" and asked.picture is not None and (plain or asked.strength < 1):
-        log.warning(
-            "PNDMScheduler: below full strength theirs asks the network one step late, and it "
-            "inpaints between two evaluations; pictures differ from theirs"
-        )
-    if kind == "HeunDiscreteScheduler" and plain:
+    if asked.scheduler.kind == "HeunDiscreteScheduler" and plain:
         log.warning(
             "HeunDiscreteScheduler: theirs inpaints between the two evaluations of a step too; "
             "pictures differ from theirs"

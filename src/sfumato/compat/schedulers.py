@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from sfumato.compat.pndm import PNDM
 from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.solvers import INSTEAD
 from sfumato.core.synonyms import hinted
@@ -21,7 +22,7 @@ from sfumato.models.files.flow_schedulers import FlowScheduler
 from sfumato.models.files.scheduler_keys import KEYS
 
 Record = schedulers.Scheduler | FlowScheduler
-Solved = str | dict[str, Any]
+Solved = str | dict[str, Any] | PNDM
 
 NO_CLAMP: Mapping[str, tuple[Any, ...]] = {"clip_sample": (False,), "thresholding": (False,)}
 STRIDED: Mapping[str, tuple[Any, ...]] = {"timestep_spacing": (None, "leading", "trailing")}
@@ -45,9 +46,7 @@ ONLY: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "FlowMatchEulerDiscreteScheduler": {},
     "HeunDiscreteScheduler": {**UNFOLLOWED, "clip_sample": (False,)},
     "PNDMScheduler": {
-        **STRIDED,
         "skip_prk_steps": (True,),
-        "set_alpha_to_one": (None, False),
         "prediction_type": ("epsilon", "v_prediction"),
     },
 }
@@ -148,7 +147,9 @@ class Scheduler:
             raise SfumatoError(f"eta = {eta:g}: {self.kind} reads none; leave it out")
         if isinstance(record, FlowScheduler):
             return "ddim"
-        if record.timestep_spacing == "trailing" and meant in ("DDIMScheduler", "PNDMScheduler"):
+        if meant == "PNDMScheduler":
+            return PNDM.of_record(record, n)
+        if record.timestep_spacing == "trailing" and meant == "DDIMScheduler":
             _check_stride(self.kind, record.num_train_timesteps, n)
         return _solver(meant, record, eta)
 
@@ -169,8 +170,6 @@ def _solver(meant: str, record: schedulers.Scheduler, eta: float) -> Solved:
         return {"solver": "ddim", "eta": eta} if eta else "ddim"
     if meant == "DDPMScheduler":
         return {"solver": "ddpm", "variance": "small"}
-    if meant == "PNDMScheduler":
-        return {"solver": "plms", "of": "v" if record.prediction_type == "v_prediction" else "eps"}
     if meant == "DPMSolverMultistepScheduler":
         noisy = record.algorithm_type == "sde-dpmsolver++"
         if record.solver_order == 1:
