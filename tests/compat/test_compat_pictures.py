@@ -79,6 +79,7 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddim noisy": ("DDIMScheduler", {}),
     "ddpm": ("DDPMScheduler", {}),
     "pndm": ("PNDMScheduler", {}),
+    "pndm from 0": ("PNDMScheduler", {"steps_offset": 0}),
     "pndm linspace": ("PNDMScheduler", {"timestep_spacing": "linspace"}),
     "pndm trailing": ("PNDMScheduler", {"timestep_spacing": "trailing", "set_alpha_to_one": True}),
     "euler": ("EulerDiscreteScheduler", {"timestep_spacing": "linspace"}),
