@@ -30,6 +30,11 @@ DPM = (
     "lower_order_final",
 )  # fmt: skip
 DDIM = (*TABLE, *CLAMP, *CLIP, *ZERO, "set_alpha_to_one")
+LCM = (*DDIM, "original_inference_steps", "timestep_scaling")
+EDM = (
+    "sigma_min", "sigma_max", "sigma_data", "sigma_schedule", "num_train_timesteps",
+    "prediction_type", "rho", "final_sigmas_type",
+)  # fmt: skip
 DDPM = (*TABLE, *CLAMP, *CLIP, *ZERO, "variance_type")
 
 KEYS: Mapping[str, tuple[str, ...]] = {
@@ -71,8 +76,15 @@ KEYS: Mapping[str, tuple[str, ...]] = {
         *DYNAMIC,
     ),
     "FlowMatchHeunDiscreteScheduler": ("num_train_timesteps", "shift"),
+    "LCMScheduler": LCM,
+    "TCDScheduler": LCM,
+    "EDMEulerScheduler": EDM,
+    "EDMDPMSolverMultistepScheduler": (
+        *EDM, *CLAMP, "solver_order", "algorithm_type", "solver_type", "lower_order_final",
+        "euler_at_final",
+    ),
 }  # fmt: skip
-"""The arguments of each class that is read here, in diffusers 0.42."""
+"""The arguments of each class that is read here, and of some of their kin, in diffusers 0.42."""
 
 SOLVERS: Mapping[str, Any] = {
     "algorithm_type": ("dpmsolver++", "deis", "data_prediction"),
