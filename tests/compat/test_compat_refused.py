@@ -248,6 +248,13 @@ def test_a_folders_scheduler_that_is_not_followed_can_be_exchanged(
     assert images[0].size == (32, 32)
 
 
+def test_a_folder_says_which_pipeline_it_is(folder: Path) -> None:
+    found = sfumato.compat.DiffusionPipeline.from_pretrained(folder)
+    assert type(found).__name__ == "StableDiffusionPipeline"
+    for name in dir(sfumato.compat):
+        assert getattr(sfumato.compat, name).__name__ == name
+
+
 def test_what_does_not_agree_is_said(pipe: Any, caplog: pytest.LogCaptureFixture) -> None:
     other = sfumato.compat.StableDiffusionInpaintPipeline.from_pipe(pipe)
     given = {"image": photo(), "mask_image": mask_of((8, 8, 24, 24)), "num_inference_steps": 2}

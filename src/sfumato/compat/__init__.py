@@ -12,7 +12,10 @@ from typing import Any
 
 from sfumato.core.errors import SfumatoError
 
-AUTO = ("AutoPipelineForImage2Image", "AutoPipelineForInpainting", "AutoPipelineForText2Image")
+AUTO = (
+    "AutoPipelineForImage2Image", "AutoPipelineForInpainting", "AutoPipelineForText2Image",
+    "DiffusionPipeline",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

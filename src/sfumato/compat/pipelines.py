@@ -311,3 +311,17 @@ class AutoPipelineForImage2Image(Auto):
 
 class AutoPipelineForInpainting(Auto):
     ending = "InpaintPipeline"
+
+
+class DiffusionPipeline(Auto):
+    """The pipeline that a folder names."""
+
+    ending = "Pipeline"
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **options: Any) -> Pipeline:
+        folder = folder_of(str(source))
+        index = None if folder is None else folder / "model_index.json"
+        if index is None or not index.is_file():
+            return super().from_pretrained(source, **options)
+        return named(pipeline_classes(index)["_class_name"]).from_pretrained(source, **options)
