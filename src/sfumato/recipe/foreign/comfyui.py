@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -88,9 +89,9 @@ class Graph:
 
     def back(self, start: str) -> Iterator[str]:
         """Every node that the start's result depends on, itself first, each once."""
-        seen, waiting = {start}, [start]
+        seen, waiting = {start}, deque([start])
         while waiting:
-            own = waiting.pop(0)
+            own = waiting.popleft()
             yield own
             for key in self.nodes[own].inputs:
                 near = self.of(key, self.nodes[own])
@@ -106,11 +107,14 @@ class Graph:
             if near is None:
                 found[key] = value
                 continue
-            plain = self.nodes[near].inputs
-            values = [v for v in plain.values() if isinstance(v, str | int | float)]
-            if len(plain) == 1 and values:
-                found[key] = values[0]
+            if (plain := self.plain(near)) is not None:
+                found[key] = plain
         return found
+
+    def plain(self, own: str) -> Any:
+        """The value of a node that is nothing else; None of others."""
+        values = list(self.nodes[own].inputs.values())
+        return values[0] if len(values) == 1 and isinstance(values[0], str | int | float) else None
 
     def named(self, own: str) -> str:
         return f"{self.nodes[own].class_type:.60} ({own:.20})"
@@ -135,19 +139,11 @@ def read(text: str, where: str) -> Foreign:
     draft.guided(sampling.cfg)
     draft.sampled(sampling.sampler_name, sampling.scheduler)
     known = _known(graph, own, draft, sampling)
-    for near in graph.back(own):
-        kind = kinds[near]
-        if near != own and near not in known and kind not in QUIET:
-            values = [v for v in graph.nodes[near].inputs.values() if not isinstance(v, list)]
-            if not (len(values) == 1 and len(graph.nodes[near].inputs) == 1):
-                draft.leave("node", graph.named(near))
-    after = [
-        own_
-        for own_, kind in kinds.items()
-        if kind not in QUIET and own_ not in set(graph.back(own))
-    ]
-    for near in after:
-        draft.leave("node", graph.named(near))
+    before = list(graph.back(own))
+    for near in (*before, *sorted(set(graph.nodes) - set(before))):
+        said = near == own or near in known or kinds[near] in QUIET
+        if not said and graph.plain(near) is None:
+            draft.leave("node", graph.named(near))
     return draft.done()
 
 

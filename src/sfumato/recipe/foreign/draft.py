@@ -12,6 +12,7 @@ from sfumato.recipe.foreign import samplers
 from sfumato.recipe.names import WEIGHTS
 from sfumato.recipe.value import Recipe
 
+LINES = 50  # of what is left, in detail
 PLAIN_WEIGHT = re.compile(r"\(\(|\[|\bBREAK\b|\bAND\b")
 """Signs of A1111's prompts that are text here."""
 LORA = re.compile(r"<lora:([^:<>]+)(?::([-+]?[0-9.]+))?(?::[^<>]*)?>")
@@ -116,6 +117,8 @@ class Draft:
             "schema": 1, "model": "unknown", **self.fields, "methods": self.methods,
             "adapters": self.adapters,
         }  # fmt: skip
+        if len(self.left) > LINES:
+            self.left[LINES:] = [f"and {len(self.left) - LINES:,} more that are not carried over"]
         self.left.append("noise is drawn otherwise here: the same seed gives another picture")
         recipe = Recipe.from_data(data, self.where)
         return Foreign(self.program, recipe, tuple(self.left), tuple(self.needs))

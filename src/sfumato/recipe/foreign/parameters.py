@@ -20,7 +20,8 @@ from sfumato.recipe.foreign.draft import Draft, Foreign, extras
 from sfumato.recipe.foreign.samplers import is_number
 
 NEGATIVE = "Negative prompt:"
-SETTING = re.compile(r'\s*([\w][\w \-/]*):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
+LONGEST = 20_000  # characters of the line of settings
+SETTING = re.compile(r'\s{0,9}(\w[\w \-/]{0,60}):\s{0,9}("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 FIRST = re.compile(r"(?:^|, )Steps: *\S")
 SIZE = re.compile(r"([0-9]{1,6})x([0-9]{1,6})")
 
@@ -63,6 +64,8 @@ def read(text: str, where: str) -> Foreign:
     at = next((k for k in reversed(range(len(lines))) if FIRST.search(lines[k])), None)
     if at is None:
         raise SfumatoError(f"{where} have no settings: no line begins with Steps")
+    if len(lines[at]) > LONGEST:
+        raise SfumatoError(f"{where}: the line of settings is longer than {LONGEST:,} characters")
     raw = {key.strip(): _unquoted(value.strip()) for key, value in SETTING.findall(lines[at])}
     numbers = ("Steps", "CFG scale", "Distilled CFG Scale", "Seed", "Denoising strength")
     data = {key: _number(value) if key in numbers else value for key, value in raw.items()}
