@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image as PILImage
+from safetensors.torch import save_file
 
 import sfumato.compat
 from helpers import pipelines
 from helpers.pictures import mask_of, photo
+from sfumato.core.errors import SfumatoError
 
 PROMPT, NEGATIVE = "red (cat:1.3)", "a dog"
 FLOWS = {
@@ -267,6 +270,44 @@ def test_pictures_are_taken_in_every_form(made: Any) -> None:
         prompts = [PROMPT, "a dog"]
         theirs, ours = (drawn(pipe, prompt=prompts, image=image, strength=0.5) for pipe in pair)
         close(ours, theirs)
+
+
+def lora_file(net: Any, path: Path, seed: int) -> Path:
+    generator, tensors = torch.Generator().manual_seed(seed), {}
+    for name, module in net.named_modules():
+        if name.endswith(("to_q", "to_v")):
+            rows, columns = module.weight.shape
+            for part, shape in (("A", (2, columns)), ("B", (rows, 2))):
+                tensors[f"unet.{name}.lora_{part}.weight"] = torch.randn(shape, generator=generator)
+    save_file(tensors, path)
+    return path
+
+
+def test_lora_files_act_as_in_diffusers(made: Any, tmp_path: Path) -> None:
+    theirs, ours = made("sd1", "text")
+    with_scheduler((theirs, ours), "ddim")
+    files = [lora_file(theirs.unet, tmp_path / f"{name}.safetensors", ord(name)) for name in "ab"]
+    given = {"prompt": "red cat", "height": 32, "width": 32}
+    before = drawn(ours, **given)
+    for pipe in (theirs, ours):
+        pipe.load_lora_weights(tmp_path, weight_name="a.safetensors", adapter_name="a")
+    close(drawn(ours, **given), drawn(theirs, **given))
+    for pipe in (theirs, ours):
+        pipe.load_lora_weights(files[1], adapter_name="b")
+        pipe.set_adapters(["a", "b"], [0.5, 0.7])
+    close(drawn(ours, **given), drawn(theirs, **given))
+    for pipe in (theirs, ours):
+        pipe.set_adapters("b")
+    close(drawn(ours, **given), drawn(theirs, **given))
+    with pytest.raises(SfumatoError, match="set_adapters: no 'c'; there are a, b"):
+        ours.set_adapters("c")
+    with pytest.raises(SfumatoError, match="'a' is there already"):
+        ours.load_lora_weights(files[0], adapter_name="a")
+    with pytest.raises(SfumatoError, match="1 weights for 2 names"):
+        ours.set_adapters(["a", "b"], [1.0])
+    theirs.unload_lora_weights()
+    ours.unload_lora_weights()
+    assert torch.equal(drawn(ours, **given), before)
 
 
 def test_a_scheduler_of_diffusers_is_taken_as_it_is(made: Any) -> None:

@@ -14,6 +14,7 @@ from sfumato.compat.calls import Asked, run
 from sfumato.compat.families import FAMILIES, Family, Task, family_of, split
 from sfumato.compat.schedulers import Scheduler, adopted, of_folder
 from sfumato.compat.signatures import CALLS, signature
+from sfumato.compat.state import State
 from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.synonyms import hinted
 from sfumato.models.devices import DTYPES, choose
@@ -72,18 +73,6 @@ class Output:
 
     def __getitem__(self, key: int | str) -> Any:
         return self.images if key in (0, "images") else None
-
-
-@dataclass
-class State:
-    """What a pipeline is; model: read when it is first needed."""
-
-    source: str
-    device: str
-    dtype: str
-    scheduler: Scheduler
-    model: Model | None = None
-    interrupt: bool = False
 
 
 class Pipeline:
@@ -187,23 +176,31 @@ class Pipeline:
     @property
     def model(self) -> Model:
         """sfumato's own model, for whatever this face has not."""
-        state = self.state
-        if state.model is None:
-            state.model = load(state.source, device=state.device, dtype=state.dtype)
-        return state.model
+        return self.state.model
 
     def to(self, *where: Any) -> Self:
         """Another device or number format; weights that were read are read again."""
-        state = self.state
-        before = state.device, state.dtype
+        device, dtype = self.state.device, self.state.dtype
         for one in where:
             if isinstance(one, torch.dtype):
-                state.dtype = _dtype(one)
+                dtype = _dtype(one)
             else:
-                state.device = choose(str(one)).device
-        if before != (state.device, state.dtype):
-            state.model = None
+                device = choose(str(one)).device
+        self.state.moved(device, dtype)
         return self
+
+    def load_lora_weights(
+        self, source: str | Path, *, weight_name: str | None = None, adapter_name: str | None = None
+    ) -> None:
+        """A LoRA file, added to those that are there, at strength 1."""
+        self.state.add(source, weight_name, adapter_name)
+
+    def set_adapters(self, adapter_names: str | Sequence[str], adapter_weights: Any = 1.0) -> None:
+        """The LoRA of these names alone, each at its weight."""
+        self.state.weigh(adapter_names, adapter_weights)
+
+    def unload_lora_weights(self) -> None:
+        self.state.drop()
 
     def set_progress_bar_config(self, disable: bool = False) -> None:
         if disable is not True:
