@@ -188,6 +188,25 @@ def test_what_is_wrong_is_said(pipe: Any, given: dict[str, Any], said: str) -> N
         pipe(**{"prompt": "cat", "num_inference_steps": 2, "height": 32, "width": 32, **given})
 
 
+def test_what_is_wrong_with_pictures_is_said(pipe: Any) -> None:
+    edit = sfumato.compat.StableDiffusionInpaintPipeline.from_pipe(pipe)
+    mask = mask_of((8, 8, 24, 24))
+    for given, said in (
+        ({"strength": 0.1}, "strength = 0.1: keeps none of 2 steps"),
+        ({"strength": 0}, "strength = 0: keeps none"),
+        ({"image": photo().convert("RGBA")}, "image: has transparency"),
+        ({"image": [photo(), photo(40, 32)]}, "image: pictures of several sizes"),
+        ({"image": [photo()] * 2}, "image: 2 pictures for 1 results"),
+        ({"image": torch.ones(1, 5, 32, 32)}, "image: has 5 channels"),
+        ({"image": torch.ones(32)}, "image: "),
+        ({"mask_image": [mask] * 2}, "mask_image: 2 for 1 pictures"),
+        ({"mask_image": None}, "mask_image = None: give a PIL picture"),
+    ):
+        with pytest.raises(SfumatoError, match=said):
+            edit(**{"prompt": "cat", "image": photo(), "mask_image": mask,
+                    "num_inference_steps": 2, **given})  # fmt: skip
+
+
 def test_pipelines_that_are_not_here_are_refused(folder: Path, tmp_path: Path) -> None:
     compat: Any = sfumato.compat
     with pytest.raises(SfumatoError, match="KandinskyPipeline is not here"):

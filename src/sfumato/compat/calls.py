@@ -74,12 +74,19 @@ class Asked:
                 f"{type(pipe).__name__}: this network was tuned for inpainting; take "
                 f"{pipe.family.name}InpaintPipeline"
             )
+        strength = real(given.get("strength", 1.0), "strength", Range(0, 1))
+        if (steps * strength if _is_flow(pipe) else int(steps * strength)) == 0:
+            raise SfumatoError(
+                f"strength = {strength:g}: keeps none of {steps} steps; give more of either"
+            )
         own_size = pipe.family.own_size and pipe.task == "image"
         size, picture, mask = pictures.prepared(model, given, own_size)
         if picture is not None and len(picture) > 1 and (each > 1 or n % len(picture)):
             raise SfumatoError(
                 f"image: {len(picture)} pictures for {n} results; give one, or as many"
             )
+        if mask is not None and picture is not None and len(mask) not in (1, len(picture)):
+            raise SfumatoError(f"mask_image: {len(mask)} for {len(picture)} pictures; give as many")
         return cls(
             pipe,
             given,
@@ -87,7 +94,7 @@ class Asked:
             tuple(text for text in prompts for _ in range(each)),
             None if negatives is None else tuple(t for t in negatives for _ in range(each)),
             steps,
-            real(given.get("strength", 1.0), "strength", Range(0, 1)),
+            strength,
             size,
             picture,
             mask,
@@ -131,6 +138,10 @@ def run(asked: Asked) -> Any:
         if asked.given["output_type"] == "latent":
             return pictures.packed(latents, asked.family.packed)
         return pictures.shown(space.decode(latents), asked.given["output_type"])
+
+
+def _is_flow(pipe: Any) -> bool:
+    return isinstance(pipe.scheduler.record, FlowScheduler)
 
 
 def _ends_quietly(asked: Asked, path: tuple[float, ...]) -> bool:
@@ -276,7 +287,7 @@ def _hearing(asked: Asked, model: Model, hear: Hear) -> Callable[[Tensor, float,
     Of Heun's steps the second of their two calls alone is told.
     """
     scheduler, denoiser = asked.scheduler, model.denoiser
-    flow = isinstance(scheduler.record, FlowScheduler)
+    flow = _is_flow(asked.pipe)
 
     def index(call: Call) -> int:
         if scheduler.kind == "HeunDiscreteScheduler":

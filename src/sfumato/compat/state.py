@@ -48,7 +48,7 @@ class State:
             self.plain = self.adapted = None
 
     def add(self, source: Any, weight_name: str | None, name: str | None) -> None:
-        """A LoRA of a file, or of a folder and a file's name in it; one that does not fit is refused."""
+        """A LoRA of a file, or of a folder and a file's name in it; it must fit."""
         if not isinstance(source, str | Path):
             raise SfumatoError(f"load_lora_weights: {source!r:.60}: give a file or a folder")
         file = str(source) if weight_name is None else str(Path(source) / weight_name)
