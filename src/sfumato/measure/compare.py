@@ -157,8 +157,9 @@ def _rows(inputs: Sequence[Any], prompts: Sequence[str]) -> list[Row]:
     for name, values in (("inputs", inputs), ("prompts", prompts)):
         if isinstance(values, str | bytes) or not isinstance(values, Sequence):
             raise SfumatoError(f"{name} = {values!r:.60}: give a list")
-    pictures = [ImageInput.of(value) for value in inputs] or [None]
-    texts = [words(text, "prompt") for text in prompts] or [None]
+    pictures: list[ImageInput | None] = [ImageInput.of(value) for value in inputs]
+    texts: list[str | None] = [words(text, "prompt") for text in prompts]
+    pictures, texts = pictures or [None], texts or [None]
     rows = [Row(image, text) for image in pictures for text in texts]
     whole(len(rows), "inputs and prompts", ROWS)
     return rows

@@ -12,12 +12,13 @@ from typing import Annotated, Any
 
 import typer
 
-from sfumato.cli.fields import AUTO, Wanted, assignments, find
+from sfumato.cli.fields import AUTO, Wanted, assignments
 from sfumato.cli.options import keyword
 from sfumato.cli.verb import Verb
 from sfumato.cli.verbs.generate import RUN
 from sfumato.cli.verbs.shared import COMMON, NO_STORE, storing
 from sfumato.core.errors import SfumatoError, quoted, shortened
+from sfumato.methods import find
 
 BASE = ("steps", "solver", "spacing", "size", "negative", "model", "stages")
 """What a way may say of its run, beside its methods."""
