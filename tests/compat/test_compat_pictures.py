@@ -278,7 +278,8 @@ def lora_file(net: Any, path: Path, seed: int) -> Path:
         if name.endswith(("to_q", "to_v")):
             rows, columns = module.weight.shape
             for part, shape in (("A", (2, columns)), ("B", (rows, 2))):
-                tensors[f"unet.{name}.lora_{part}.weight"] = torch.randn(shape, generator=generator)
+                weight = torch.randn(shape, generator=generator)
+                tensors[f"unet.{name}.lora_{part}.weight"] = weight * 0.2
     save_file(tensors, path)
     return path
 
@@ -305,6 +306,7 @@ def test_lora_files_act_as_in_diffusers(made: Any, tmp_path: Path) -> None:
         ours.load_lora_weights(files[0], adapter_name="a")
     with pytest.raises(SfumatoError, match="1 weights for 2 names"):
         ours.set_adapters(["a", "b"], [1.0])
+    assert float((drawn(ours, **given) - before).abs().max()) > 0.01
     theirs.unload_lora_weights()
     ours.unload_lora_weights()
     assert torch.equal(drawn(ours, **given), before)
