@@ -153,7 +153,7 @@ def of_unets(name: str) -> bool:
     ],
 )
 def test_an_argument_is_read_or_refused_by_its_name(folder: Path, name: str, key: str) -> None:
-    given: dict[str, Any] = {"prompt": "cat", "num_inference_steps": 2}
+    given: dict[str, Any] = {"prompt": "cat", "num_inference_steps": 4}
     known = signatures.signature(name).parameters
     given |= {"image": photo()} if "image" in known else {}
     given |= {"mask_image": mask_of((8, 8, 24, 24))} if "mask_image" in known else {}

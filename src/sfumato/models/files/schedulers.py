@@ -160,14 +160,14 @@ def scheduler_of(data: Mapping[str, Any], where: str | Path) -> Scheduler:
             f"{where}: scheduler {kind!r:.60} has no noise table; a UNet with one of flow "
             "matching, EDM, VE or consistency is not supported"
         )
-    own = own_keys(str(kind), data, where)
-    parsed = parse_data(Scheduler, {**CLASS_DEFAULTS.get(str(kind), {}), **own}, Path(where).name)
-    if parsed.timestep_type == "continuous":
+    own, name = own_keys(str(kind), data, where), Path(where).name
+    whole = parse_data(Scheduler, data, name)  # what no class could follow here is refused of all
+    if whole.timestep_type == "continuous":
         raise SfumatoError(
             f"{where}: timestep_type 'continuous' is not supported, models of EDM's kind read it"
         )
-    if parsed.use_flow_sigmas:
+    if whole.use_flow_sigmas:
         raise SfumatoError(f"{where}: use_flow_sigmas, a UNet of flow matching is not supported")
-    if parsed.variance_type == "learned":
+    if whole.variance_type == "learned":
         raise SfumatoError(f"{where}: variance_type 'learned' is not supported, learned_range is")
-    return parsed
+    return parse_data(Scheduler, {**CLASS_DEFAULTS.get(str(kind), {}), **own}, name)
