@@ -249,6 +249,13 @@ def test_a_picture_is_shown_run_and_gone_on_from(
     assert json.loads(planned.stdout)["times"][0] == 0.5
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("invokeai_metadata", INVOKE), ("prompt", COMFY), ("parameters", FOOOCUS)]
+)
+def test_pictures_of_every_program_are_read(tmp_path: Path, key: str, value: Any) -> None:
+    assert replay.read_recipe(picture(tmp_path, **{key: value})) == read(key, value).recipe
+
+
 def test_a_model_is_found_beside_the_picture_by_its_stem(tmp_path: Path) -> None:
     file = picture(tmp_path, parameters="cat\nSteps: 5, Model: dream")
     assert replay.read_recipe(file).model == "dream"

@@ -84,7 +84,7 @@ def read_recipe(source: str | Path | Recipe, *, whole: bool = False) -> Recipe:
     path = Path(source)
     if path.suffix.lower() == ".json":
         return Recipe.from_json(documents.read_text(path, RECIPE_BYTES), path.name)
-    texts = images.read_metadata(path)
+    texts = images.read_metadata(path, foreign=True)
     if (text := texts.get("sfumato")) is not None:
         return Recipe.from_json(text, path.name)
     found = foreign.read(texts, path.name)
