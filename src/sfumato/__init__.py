@@ -34,6 +34,7 @@ _HOME = {
     "load": "sfumato.models.loaders.library",
     "run": "sfumato.models.replay",
     "sweep": "sfumato.measure.sweep",
+    "compare": "sfumato.measure.compare",
 }
 
 

@@ -19,6 +19,7 @@ from sfumato.images import Picture as Picture
 from sfumato.images import open_image as open_image
 from sfumato.images import sheet as sheet
 from sfumato.images import strokes as strokes
+from sfumato.measure.compare import compare as compare
 from sfumato.measure.sweep import sweep as sweep
 from sfumato.methods.aesthetic import Aesthetic as Aesthetic
 from sfumato.methods.asyrp import Asyrp as Asyrp

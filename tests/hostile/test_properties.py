@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers import foreign as others
 from helpers import pipelines
 from helpers.any_json import altered, json_values, quickly, tried
 from sfumato.models import adapters, card
@@ -21,6 +22,7 @@ from sfumato.models.loaders import library, noise_tables
 from sfumato.nn.classifier import Classifier
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
 from sfumato.nn.unet import UNet, UNetConfig
+from sfumato.recipe import foreign
 
 CARD = json.loads((library.BUNDLED["emoji"] / "card.json").read_text(encoding="utf-8"))
 
@@ -46,6 +48,31 @@ def pipeline(family: str) -> Path:
 
 def good(name: str, family: str = "sdxl") -> Any:
     return json.loads((pipeline(family) / name).read_text(encoding="utf-8"))
+
+
+FOREIGN = {
+    "parameters": others.FOOOCUS,
+    "invokeai_metadata": others.INVOKE,
+    "prompt": {"a": others.COMFY, "b": others.FLUX},
+}
+
+
+@quickly
+@given(st.sampled_from(sorted(FOREIGN)), st.data())
+def test_any_settings_of_other_programs(key: str, data: st.DataObject) -> None:
+    good = FOREIGN[key]
+    good = data.draw(st.sampled_from([good["a"], good["b"]])) if key == "prompt" else good
+    text = json.dumps(data.draw(altered(good) | json_values))
+    tried(lambda: foreign.read({key: text}, "x.png"))
+
+
+@quickly
+@given(st.data())
+def test_any_parameters_of_a1111(data: st.DataObject) -> None:
+    words = others.A1111.split(" ")
+    at = data.draw(st.integers(0, len(words) - 1))
+    words[at] = data.draw(st.text(max_size=20) | st.sampled_from(["Steps:", '"', "-1,", "1e9,"]))
+    tried(lambda: foreign.read({"parameters": " ".join(words)}, "x.png"))
 
 
 @quickly

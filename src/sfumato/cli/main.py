@@ -26,6 +26,7 @@ from sfumato.cli.options import flags
 from sfumato.cli.remote.chosen import SERVER, TOKEN_FILE, Detached, choose, chosen
 from sfumato.cli.verb import Group, Verb
 from sfumato.cli.verbs import batch, generate, sweep
+from sfumato.cli.verbs.compare import COMPARE
 from sfumato.cli.verbs.data import DATA
 from sfumato.cli.verbs.doctor import DOCTOR
 from sfumato.cli.verbs.dreambooth import DREAMBOOTH
@@ -52,7 +53,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 HEADINGS = (
     ("Make pictures", ("generate", "sdedit", "inpaint", "ilvr", "diffstyler", "upscale")),
     ("Edit", ("prompt_to_prompt", "null_text", "sine")),
-    ("Many at once", ("sweep", "batch")),
+    ("Many at once", ("sweep", "batch", "compare")),
     ("What was made", ("run", "info")),
     ("Models", ("models", "doctor", "eval")),
     ("Teach", ("dreambooth", "train", "data")),
@@ -66,6 +67,7 @@ EXAMPLES = (
 FIXED: tuple[Verb | Group, ...] = (
     RUN,
     INFO,
+    COMPARE,
     TRAIN,
     DREAMBOOTH,
     EVAL,

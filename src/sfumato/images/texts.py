@@ -1,7 +1,8 @@
-"""Text found in picture files: the recipe and its `parameters` copy, whoever wrote the file."""
+"""Text found in picture files: the recipe, its `parameters` copy, what other programs write."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,26 +13,33 @@ from sfumato.images.decode import identify, unwarned
 from sfumato.images.inputs import read_bytes
 from sfumato.images.metadata import COMPOSITE, EXIF_IFD, NAMESPACE, USER_COMMENT
 
+OWN = ("sfumato", "parameters")
+FOREIGN = ("invokeai_metadata", "prompt", "sd-metadata", "Dream")
+"""Keys of other programs' settings in PNG files, besides parameters."""
 
-def read_metadata(source: str | Path | bytes) -> dict[str, str]:
+
+def read_metadata(source: str | Path | bytes, *, foreign: bool = False) -> dict[str, str]:
     """`sfumato` (recipe JSON) and `parameters`, where a PNG, JPEG, WebP, AVIF or TIFF has them.
+
+    foreign: of a PNG other programs' keys too.
 
     Raises SfumatoError when the file cannot be read or is no picture.
     """
     name = "picture" if isinstance(source, bytes) else Path(source).name
     data = source if isinstance(source, bytes) else read_bytes(source)
     image = identify(data, name)
-    texts = texts_of(image)
+    keys = (*OWN, *FOREIGN) if foreign else OWN
+    texts = texts_of(image, keys)
     if image.format == "PNG" and "sfumato" not in texts:
         with suppress(Exception):  # some programs put text behind the pixels, even of broken files
             image.load()
-            texts = texts_of(image)
+            texts = texts_of(image, keys)
     return texts
 
 
-def texts_of(image: PILImage.Image) -> dict[str, str]:
+def texts_of(image: PILImage.Image, keys: Sequence[str] = OWN) -> dict[str, str]:
     """What an opened file says, before its pixels are decoded."""
-    texts = {k: v for k in ("sfumato", "parameters") if isinstance(v := image.info.get(k), str)}
+    texts = {k: v for k in keys if isinstance(v := image.info.get(k), str)}
     packet = image.info.get("xmp")
     if "sfumato" not in texts and packet and (recipe := _recipe_of(packet)):
         texts["sfumato"] = recipe

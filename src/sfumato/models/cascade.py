@@ -231,6 +231,7 @@ def refuse_idle_base(base: Process) -> None:
     recipes record all of it."""
     if not upsamples(base.start) or base.source is None:
         return
+    start: object = base.start
     unsaid: dict[str, Any] = {**dict.fromkeys(BASES_OWN), "negative": ""}
     given = base.base or base
     card = base.source.complete(replace(given, **unsaid))
@@ -242,7 +243,7 @@ def refuse_idle_base(base: Process) -> None:
     idle += [
         name_of(method)
         for method in base.methods
-        if method is not base.start
+        if method is not start
         and getattr(method, "stages", "all") == "base"
         and method not in card.methods
     ]

@@ -24,9 +24,9 @@ from sfumato.models.files.hashes import digest_of
 from sfumato.models.loaders.library import folder_of, load
 from sfumato.models.model import Model
 from sfumato.models.result import Result
-from sfumato.recipe import Recipe
+from sfumato.recipe import Recipe, foreign
 from sfumato.recipe.fields import UNKNOWN, Adapter
-from sfumato.recipe.names import unshadowed
+from sfumato.recipe.names import is_weights, unshadowed
 from sfumato.recipe.places import Find, beside, nowhere, offered, placed
 from sfumato.recipe.store import fetch
 from sfumato.recipe.value import RECIPE_BYTES
@@ -67,10 +67,12 @@ class RecordedRun(BaseModel):
     art: Art | None = None
 
 
-def read_recipe(source: str | Path | Recipe) -> Recipe:
-    """The recipe of a JSON file or of a picture saved by this program, or one that is given.
+def read_recipe(source: str | Path | Recipe, *, whole: bool = False) -> Recipe:
+    """The recipe of a JSON file or of a picture, or one that is given.
 
-    Whatever it comes from, it is read as a document.
+    Whatever it comes from, it is read as a document. Of a picture that another program made, what
+    its settings have an equal for here; the rest is said. whole: refuse those that leave out what
+    a run cannot do without.
     """
     if isinstance(source, Recipe):
         try:
@@ -82,10 +84,27 @@ def read_recipe(source: str | Path | Recipe) -> Recipe:
     path = Path(source)
     if path.suffix.lower() == ".json":
         return Recipe.from_json(documents.read_text(path, RECIPE_BYTES), path.name)
-    text = images.read_metadata(path).get("sfumato")
-    if text is None:
-        raise SfumatoError(f"{path.name}: carries no sfumato recipe; was it saved by this program?")
-    return Recipe.from_json(text, path.name)
+    texts = images.read_metadata(path, foreign=True)
+    if (text := texts.get("sfumato")) is not None:
+        return Recipe.from_json(text, path.name)
+    found = foreign.read(texts, path.name)
+    if found is None:
+        raise SfumatoError(
+            f"{path.name}: carries no sfumato recipe, and no settings of A1111, InvokeAI, ComfyUI "
+            "or Fooocus; was it saved by one of them?"
+        )
+    if whole and found.needs:
+        raise SfumatoError(f"{path.name}: of {found.program}; {found.needs[0]}")
+    for line in (*found.left, *found.needs):
+        log.info("%s: of %s: %s", path.name, found.program, line)
+    return replace(found.recipe, model=_file_of(found.recipe.model, path.parent))
+
+
+def _file_of(name: str, folder: Path) -> str:
+    """The name with the ending of a file of weights that lies there, where it has none."""
+    endings = ("", ".safetensors", ".ckpt")
+    files = (name + ending for ending in endings if is_weights(folder / (name + ending)))
+    return next(files, name)
 
 
 def compose(
@@ -217,7 +236,7 @@ class Replay:
         within: Surroundings = HERE,
     ) -> Replay:
         """From a recipe, its file, or a picture; dtype defaults to the one recorded."""
-        recipe = read_recipe(source)
+        recipe = read_recipe(source, whole=True)
         method_weights(recipe.run)  # what cannot be read is said before anything runs
         folders = [*within.folders, Path.cwd()]
         if not isinstance(source, Recipe):
@@ -233,7 +252,7 @@ class Replay:
         """Run the whole batch; of a picture, its own index is returned."""
         result: Result = self.process.sample(self.recipe.seed, progress=progress)
         result = result.descended(self.recipe.parents)
-        _compare_method_weights(self.recipe.run, result.recipe.run)
+        _comparemethod_weights(self.recipe.run, result.recipe.run)
         if "index" not in self.recipe.run:
             return result
         picture = result.images[self.recipe.run["index"]]
@@ -300,7 +319,7 @@ def _ordered(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
-def _compare_method_weights(recorded: Mapping[str, Any], replayed: Mapping[str, Any]) -> None:
+def _comparemethod_weights(recorded: Mapping[str, Any], replayed: Mapping[str, Any]) -> None:
     """The same of the weights that methods brought."""
     current = method_weights(replayed)
     for field, (name, digest) in method_weights(recorded).items():

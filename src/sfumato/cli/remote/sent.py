@@ -169,7 +169,7 @@ def composed(
 def replayed(chosen: Chosen, source: str, values: Mapping[str, Any]) -> Sent:
     """A recipe as it was recorded, to be sent."""
     check_here(values)
-    server, recipe = server_of(chosen), replays.read_recipe(source)
+    server, recipe = server_of(chosen), replays.read_recipe(source, whole=True)
     server.model(recipe.model)
     with replays.inputs_from(recipe, [Path(source).resolve().parent, Path.cwd()]):
         methods = [from_data(entry, "recipe") for entry in recipe.methods]

@@ -13,7 +13,7 @@ from sfumato.methods import Method, to_data
 from sfumato.methods.common.kinds import DENOISER, WORDS
 from sfumato.methods.common.named import weights_fields
 from sfumato.models.files import hub
-from sfumato.models.files.adapter_places import is_adapter, only_file
+from sfumato.models.files.adapter_folders import is_adapter, only_file
 from sfumato.models.files.digests import weights_digest
 from sfumato.recipe.names import Reference
 

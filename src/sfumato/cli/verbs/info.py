@@ -1,4 +1,4 @@
-"""`sfumato info`: a picture's recipe, or a model's card."""
+"""`sfumato info`: a picture's recipe, also of another program's, or a model's card."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def info(source: str, as_json: bool, quiet: bool) -> None:
 INFO = Verb(
     "info",
     info,
-    "Show a picture's recipe or a model's card.",
+    "Show a picture's recipe, also of other programs, or a model's card.",
     (argument("source", "a picture, a recipe, or a model's name"), AS_JSON, QUIET, DEBUG),
     ("apple.png", "emoji"),
     where="machine",

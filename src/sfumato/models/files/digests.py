@@ -6,7 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from sfumato.core.errors import SfumatoError
-from sfumato.models.files.pipeline import files_digest, weight_files
+from sfumato.models.files.hashes import files_digest
+from sfumato.models.files.pipeline import weight_files
 from sfumato.recipe.names import WEIGHTS
 
 

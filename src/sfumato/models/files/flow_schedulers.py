@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -12,6 +13,7 @@ from sfumato.core.ranges import Range
 from sfumato.documents import parse_data
 from sfumato.models.files.configs import read_config
 from sfumato.models.files.network_fields import Foreign
+from sfumato.models.files.scheduler_keys import own_keys
 
 CLASSES = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
 MULTISTEP = "DPMSolverMultistepScheduler"
@@ -58,19 +60,25 @@ class MultistepFlow(Foreign):
 
 def flow_scheduler(path: Path, known: tuple[str, ...] = CLASSES) -> FlowScheduler:
     """A flow's scheduler file, of a class that its family knows."""
-    data = read_config(path)
+    return flow_scheduler_of(read_config(path), path, known)
+
+
+def flow_scheduler_of(
+    data: Mapping[str, Any], where: str | Path, known: tuple[str, ...] = CLASSES
+) -> FlowScheduler:
+    """The same of what such a file says."""
     kind = data.get("_class_name")
     if kind not in known:
         raise SfumatoError(
-            f"{path}: scheduler {kind!r:.60} is not read for this flow model; {', '.join(known)} "
+            f"{where}: scheduler {kind!r:.60} is not read for this flow model; {', '.join(known)} "
             "are"
         )
     if kind == MULTISTEP:
-        said = parse_data(MultistepFlow, data, str(path))
+        said = parse_data(MultistepFlow, own_keys(MULTISTEP, data, where), str(where))
         return FlowScheduler(
             kind=MULTISTEP, num_train_timesteps=said.num_train_timesteps, shift=said.flow_shift
         )
-    config = parse_data(FlowScheduler, data, str(path))
+    config = parse_data(FlowScheduler, own_keys(str(kind), data, where), str(where))
     if config.use_dynamic_shifting and config.base_image_seq_len == config.max_image_seq_len:
-        raise SfumatoError(f"{path}: base_image_seq_len and max_image_seq_len must differ")
+        raise SfumatoError(f"{where}: base_image_seq_len and max_image_seq_len must differ")
     return config

@@ -13,6 +13,7 @@ from sfumato.core.ranges import Range
 from sfumato.documents import parse_data
 from sfumato.models.files.configs import read_config
 from sfumato.models.files.network_fields import Foreign
+from sfumato.models.files.scheduler_keys import own_keys, say_what_is_not_taken
 
 TABLED = (
     "DDIMParallelScheduler",
@@ -60,7 +61,10 @@ CLASS_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 
 
 class Scheduler(Foreign):
-    """What a scheduler's file says of the training, of its times, and of the noise of its steps."""
+    """What a scheduler's file says of the training, of its times, and of its steps.
+
+    Its solver is not taken over by loading a model; `compat` reads what it says of that.
+    """
 
     model_config = ConfigDict(populate_by_name=True)
     kind: str = Field(validation_alias="_class_name")
@@ -80,7 +84,13 @@ class Scheduler(Foreign):
     clip_sample_range: Annotated[float, Range(gt=0)] = 1.0
     thresholding: bool = False
     sample_max_value: Annotated[float, Range(gt=0)] = 1.0
-    variance_type: str | None = None
+    variance_type: (
+        Literal[
+            "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned",
+            "learned_range",
+        ]
+        | None
+    ) = None  # fmt: skip
     timestep_spacing: Literal["leading", "linspace", "trailing"] | None = None
     steps_offset: Annotated[int, Range(0, 100_000)] = 0
     set_alpha_to_one: bool | None = None
@@ -93,11 +103,34 @@ class Scheduler(Foreign):
     use_lu_lambdas: bool | None = False
     sigma_min: Annotated[float, Range(gt=0)] | None = None
     sigma_max: Annotated[float, Range(gt=0)] | None = None
-    interpolation_type: str = "linear"
+    interpolation_type: Literal["linear", "log_linear"] = "linear"
     use_flow_sigmas: bool | None = False
-    timestep_type: str | None = "discrete"
     original_inference_steps: Annotated[int, Range(1, 100_000)] = 50
     timestep_scaling: Annotated[float, Range(ge=0.001, le=1000)] = 10.0
+    flow_shift: Annotated[float, Range(gt=0, le=100)] | None = 1.0
+    use_dynamic_shifting: bool | None = False
+    time_shift_type: Literal["exponential", "linear"] | None = None
+    shift_terminal: Annotated[float, Range(gt=0, lt=1)] | None = None
+    dynamic_thresholding_ratio: Annotated[float, Range(0, 1)] = 0.995
+    algorithm_type: (
+        Literal[
+            "dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++", "deis",
+            "data_prediction", "noise_prediction",
+        ]
+        | None
+    ) = None  # fmt: skip
+    solver_order: Annotated[int, Range(1, 10)] = 2
+    solver_type: Literal["midpoint", "heun", "logrho", "bh1", "bh2"] | None = None
+    lower_order_final: bool = True
+    euler_at_final: bool = False
+    predict_x0: bool = True
+    disable_corrector: tuple[Annotated[int, Range(0)], ...] = ()
+    solver_p: None = None
+    predictor_order: Annotated[int, Range(1, 10)] = 2
+    corrector_order: Annotated[int, Range(0, 10)] = 2
+    tau_func: None = None
+    noise_sampler_seed: Annotated[int, Range(0, 1 << 63)] | None = None
+    timestep_type: Literal["discrete", "continuous"] | None = "discrete"
 
     @property
     def clips(self) -> bool:
@@ -116,24 +149,32 @@ class Scheduler(Foreign):
 def scheduler(path: Path) -> Scheduler:
     """A scheduler's file, of a class that has a noise table."""
     data = read_config(path)
+    parsed = scheduler_of(data, path)
+    say_what_is_not_taken(parsed.kind, data, path)
+    return parsed
+
+
+def scheduler_of(data: Mapping[str, Any], where: str | Path) -> Scheduler:
+    """The same of what such a file says."""
     kind = data.get("_class_name")
     if kind not in TABLED:
         raise SfumatoError(
-            f"{path}: scheduler {kind!r:.60} has no noise table; a UNet with one of flow "
+            f"{where}: scheduler {kind!r:.60} has no noise table; a UNet with one of flow "
             "matching, EDM, VE or consistency is not supported"
         )
-    parsed = parse_data(Scheduler, {**CLASS_DEFAULTS.get(str(kind), {}), **data}, path.name)
-    if parsed.timestep_type == "continuous":
+    own, name = own_keys(str(kind), data, where), Path(where).name
+    whole = parse_data(Scheduler, data, name)  # what no class could follow here is refused of all
+    if whole.timestep_type == "continuous":
         raise SfumatoError(
-            f"{path}: timestep_type 'continuous' is not supported, models of EDM's kind read it"
+            f"{where}: timestep_type 'continuous' is not supported, models of EDM's kind read it"
         )
-    if parsed.use_flow_sigmas:
-        raise SfumatoError(f"{path}: use_flow_sigmas, a UNet of flow matching is not supported")
-    if parsed.original_inference_steps > parsed.num_train_timesteps:
+    if whole.use_flow_sigmas:
+        raise SfumatoError(f"{where}: use_flow_sigmas, a UNet of flow matching is not supported")
+    if whole.original_inference_steps > whole.num_train_timesteps:
         raise SfumatoError(
-            f"{path}: original_inference_steps {parsed.original_inference_steps} is more than "
-            f"num_train_timesteps {parsed.num_train_timesteps}"
+            f"{where}: original_inference_steps {whole.original_inference_steps} is more than "
+            f"num_train_timesteps {whole.num_train_timesteps}"
         )
-    if parsed.variance_type == "learned":
-        raise SfumatoError(f"{path}: variance_type 'learned' is not supported, learned_range is")
-    return parsed
+    if whole.variance_type == "learned":
+        raise SfumatoError(f"{where}: variance_type 'learned' is not supported, learned_range is")
+    return parse_data(Scheduler, {**CLASS_DEFAULTS.get(str(kind), {}), **own}, name)

@@ -25,6 +25,7 @@ from sfumato.models.encoders import Encoder, Encoders
 from sfumato.models.files import configs, edm_schedulers, pipeline, schedulers
 from sfumato.models.files.checkpoint import read_state_dict
 from sfumato.models.files.edm_schedulers import EdmScheduler
+from sfumato.models.files.hashes import files_digest
 from sfumato.models.files.schedulers import Scheduler
 from sfumato.models.latents import Conditional, Latents, Unconditional
 from sfumato.models.loaders import edm, flows, hunyuan, kandinsky, pixart
@@ -86,7 +87,7 @@ def _load_noising(
     if "image_normalizer" not in classes:
         return None
     files = pipeline.weight_files(folder / "image_normalizer")
-    digest.update(pipeline.files_digest(files).encode())
+    digest.update(files_digest(files).encode())
     levels = schedulers.scheduler(folder / "image_noising_scheduler" / "scheduler_config.json")
     weights = read_state_dict(files)
     return noising_of(weights, noise_table(levels), folder / "image_normalizer", choice.device)

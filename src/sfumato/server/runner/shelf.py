@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sfumato.core.errors import SfumatoError
 from sfumato.models.files import hub
-from sfumato.models.files.adapter_places import FILES
+from sfumato.models.files.adapter_folders import FILES
 from sfumato.models.files.digests import files_of, weights_digest
 from sfumato.recipe.names import WEIGHTS, Reference
 from sfumato.recipe.places import Find, called, naming_by
