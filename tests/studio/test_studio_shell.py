@@ -100,7 +100,7 @@ def test_from_a_stroke_to_a_picture_by_keyboard_alone(browser: Browser, tmp_path
             page.keyboard.press("Tab")
             if page.evaluate("document.activeElement?.getAttribute('role')") == "application":
                 break
-        for key in ("Enter", "ArrowRight", "ArrowRight", "ArrowDown", "Enter"):
+        for key in ("ArrowLeft", "Enter", "ArrowRight", "ArrowRight", "ArrowDown", "Enter"):
             page.keyboard.press(key)
         expect(page.get_by_role("button", name="Undo")).to_be_enabled()
         for _ in range(60):
