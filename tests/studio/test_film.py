@@ -76,7 +76,7 @@ def test_choices_are_swept_too(browser: Browser, tmp_path: Path) -> None:
         expect(film.locator("img")).to_have_count(5)
         frames.nth(4).click()
         film.get_by_role("button", name="Use box").click()
-        page.get_by_role("button", name="More", exact=True).click()
+        page.locator(".form .more").click()
         expect(page.locator("select").filter(has_text="lanczos3")).to_have_value("box")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page
@@ -230,8 +231,6 @@ def test_a_bad_file_gets_one_sentence_and_the_painting_stays(page: Page, kind: s
 
 def test_a_photo_of_forty_megabytes_is_taken(page: Page, tmp_path: Path) -> None:
     """As noise it is as heavy as its pixels; the page scales it down, the server never sees it."""
-    import numpy as np
-
     noise = np.random.default_rng(0).integers(0, 256, (3700, 3700, 3), dtype=np.uint8)
     file = tmp_path / "noise.png"
     Image.fromarray(noise).save(file, compress_level=0)
@@ -313,33 +312,42 @@ def test_a_bad_painting_gets_one_sentence_and_the_open_one_stays(
     assert covered(page, "strokes") == painted
 
 
-FILL = """() => {
-    window.put = IDBObjectStore.prototype.put;
-    IDBObjectStore.prototype.put = () => {
-        throw new DOMException("no room", "QuotaExceededError");
-    };
-}"""
+def test_full_storage_is_said_once_and_the_painting_goes_on(
+    browser: Browser, program: Program
+) -> None:
+    """The browser gives a transaction up when its quota is reached; all is kept once it is not.
 
-
-def test_full_storage_is_said_once_and_the_painting_goes_on(page: Page) -> None:
-    """As the browser says it; its limit is not to be had (overrideQuotaForOrigin does nothing)."""
-    stroke(page, 0.3)
-    kept(page)
-    page.evaluate(FILL)
-    stroke(page, 0.5)
-    said(page, "storage is full")
-    stroke(page, 0.6)
-    page.wait_for_timeout(200)
-    assert page.locator(".notice").count() == 1
-    painted = covered(page, "strokes")
-    page.evaluate("() => { IDBObjectStore.prototype.put = window.put; }")
-    stroke(page, 0.7)
-    kept(page)
-    assert covered(page, "strokes") > painted
-    whole = covered(page, "strokes")
-    page.reload()
-    ready(page)
-    until(lambda: covered(page, "strokes") == whole)
+    Its quota is set before anything is kept: what is left of it is remembered for a while.
+    """
+    context = browser.new_context(service_workers="block")  # whose files count as well
+    wire = context.new_cdp_session(context.new_page())
+    quota = {"origin": program.url, "quotaSize": 200_000}
+    wire.send("Storage.overrideQuotaForOrigin", quota)
+    blocked = ("blocked by Playwright",)
+    with studio(browser, program.url, context=context, allowed=blocked) as watched:
+        page = watched.page
+        ready(page)
+        stroke(page, 0.3)
+        kept(page)
+        noise = np.random.default_rng(0).integers(0, 256, (400, 600, 3), dtype=np.uint8)
+        hand_over(page, "drop", encoded(Image.fromarray(noise)), "noise.png", "image/png")
+        page.get_by_role("button", name="The picture to paint on").click()
+        said(page, "storage is full")
+        stroke(page, 0.6)
+        page.wait_for_timeout(200)
+        assert page.locator(".notice", has_text="storage is full").count() == 1
+        assert page.get_by_text("Not kept yet").count() == 1
+        layers = ("picture", "strokes")
+        before = [covered(page, layer) for layer in layers]
+        assert min(before) > 0
+        wire.send("Storage.overrideQuotaForOrigin", {"origin": program.url})
+        page.keyboard.press("Control+z")
+        page.keyboard.press("Control+Shift+Z")
+        kept(page)
+        page.reload()
+        ready(page)
+        until(lambda: [covered(page, layer) for layer in layers] == before)
+    context.close()
 
 
 def test_two_tabs_with_one_painting_lose_no_stroke(browser: Browser, program: Program) -> None:

@@ -76,7 +76,9 @@ def test_a_model_that_is_not_there_any_more(browser: Browser, tmp_path: Path) ->
     options: Any = {"service_workers": "block"}  # so that answers can be changed
     with (
         stub_server(tmp_path) as url,
-        studio(browser, url, allowed=("status of 422",), **options) as watched,
+        studio(
+            browser, url, allowed=("status of 422", "blocked by Playwright"), **options
+        ) as watched,
     ):
         page = watched.page
         answered(page, "/v1/models", with_another)
@@ -114,7 +116,9 @@ def test_a_method_whose_weights_are_not_there(browser: Browser, tmp_path: Path) 
     options: Any = {"service_workers": "block"}
     with (
         stub_server(tmp_path) as url,
-        studio(browser, url, allowed=("status of 422",), **options) as watched,
+        studio(
+            browser, url, allowed=("status of 422", "blocked by Playwright"), **options
+        ) as watched,
     ):
         page = watched.page
         answered(page, "/v1/methods", without)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
 
 from helpers.remote import Program, stub_server
-from helpers.served import StubRunner
+from helpers.served import StubRunner, happenings, picture
 from helpers.studio import DESKTOP, PHONE, scrolls_sideways, studio, violations
+from sfumato.server.runner.protocol import Happening, Made, Task
 
 ROUTES = ("paint", "gallery", "train", "settings")
 
@@ -92,15 +94,22 @@ def test_nothing_moves_for_who_wants_no_motion(browser: Browser, url: str) -> No
         page.get_by_role("button", name="Stop").click()
 
 
+def larger(task: Task) -> list[Happening]:
+    """What a stub tells, with a picture that a painting can hold."""
+    made = picture(1, (64, 64))
+    told = happenings(task)
+    return [replace(one, data=made) if isinstance(one, Made) else one for one in told]
+
+
 def test_from_a_stroke_to_a_picture_by_keyboard_alone(browser: Browser, tmp_path: Path) -> None:
-    with stub_server(tmp_path, StubRunner()) as own, studio(browser, own) as watched:
+    with stub_server(tmp_path, StubRunner(tell=larger)) as own, studio(browser, own) as watched:
         page = watched.page
         page.wait_for_selector(".layer canvas")
         for _ in range(60):
             page.keyboard.press("Tab")
             if page.evaluate("document.activeElement?.getAttribute('role')") == "application":
                 break
-        for key in ("Enter", "ArrowRight", "ArrowRight", "ArrowDown", "Enter"):
+        for key in ("ArrowLeft", "Enter", "ArrowRight", "ArrowRight", "ArrowDown", "Enter"):
             page.keyboard.press(key)
         expect(page.get_by_role("button", name="Undo")).to_be_enabled()
         for _ in range(60):
