@@ -33,7 +33,7 @@ slow: $(STAMP)
 # Ray's own processes take a minute and a GB, so its tests are a group apart, run with the slow ones
 ray: $(STAMP)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .[server,ray]
-	timeout 1200 $(BIN)/python -m pytest -m ray
+	OMP_NUM_THREADS=1 timeout 1200 $(BIN)/python -m pytest -m ray  # as an actor has; recipes tell it
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

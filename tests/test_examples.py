@@ -54,7 +54,12 @@ def test_paintings_are_those_of_their_script(tmp_path: Path) -> None:
         assert abs(gap).max() <= 2
 
 
-SLOW = ("dreambooth", "gradient")  # two minutes of training; half a minute
+SLOW = (
+    "dreambooth", "gradient",  # two minutes of training; half a minute
+    "cfg", "clip_guidance", "diffstyler", "diffuseit", "ilvr_translation", "losses", "null_text",
+    "prompt_to_prompt", "temperature",
+)  # fmt: skip
+"""Examples of about ten seconds and more."""
 
 
 @pytest.mark.parametrize(

@@ -507,6 +507,7 @@ def test_what_is_missing_is_said(
     assert "run.json: names no model; give --model" in fails(app, 1, *few, str(runs))
 
 
+@pytest.mark.slow
 def test_the_bundled_model_is_measured_too(
     app: Any, dataset: Path, words: list[str], tmp_path: Path
 ) -> None:

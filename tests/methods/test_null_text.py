@@ -161,6 +161,7 @@ def test_the_plan_is_an_upper_bound_and_calls_nothing() -> None:
     assert run.before == made.calls - 4
 
 
+@pytest.mark.slow
 def test_it_works_beside_sine_masks_and_a_second_condition() -> None:
     known = picture("emoji")
     art = next(iter(family("emoji").card.adapters))

@@ -22,13 +22,15 @@ import pytest
 pytest.importorskip("fastapi")
 
 from helpers.clusters import NodeWork, add_node, cluster, joined
-from helpers.program import STROKES, call
+from helpers.program import STROKES, call, home
 from helpers.served import StubWork, client_of, picture, recipe_job, served, submitted, task_of
 from sfumato.core.errors import SfumatoError
 from sfumato.server.runner.library import Offer
 from sfumato.server.runner.protocol import Finished, Happening, RunnerLostError, Stepped, Stopped
 from sfumato.server.scale import runner as scale_runner
 from sfumato.server.scale.runners import runners
+
+__all__ = ["home"]  # a fixture
 
 pytestmark = pytest.mark.ray
 
@@ -137,6 +139,15 @@ def test_nodes_without_the_model_or_with_another_are_refused_by_name(nodes: Any)
             nodes.remove_node(node)
 
 
+def alone(app: Any, *words: str) -> Any:
+    """The program as in a process of its own, at whose end Ray is left."""
+    import ray
+
+    result = call(app, *words)
+    ray.shutdown()
+    return result
+
+
 def test_a_batch_is_the_one_that_is_made_here(nodes: Any, app: Any) -> None:
     """Files byte for byte, of pictures that the nodes get as bytes, PNG and others."""
     strokes = sorted(STROKES.glob("*.png"))[:2]
@@ -146,16 +157,13 @@ def test_a_batch_is_the_one_that_is_made_here(nodes: Any, app: Any) -> None:
     for kind in ("png", "jpg"):
         files = {}
         for place, more in (("here", []), ("there", ["--ray", nodes.address])):
-            result = call(app, *words, "-o", f"{place}/{{row}}.{kind}", *more)
+            result = alone(app, *words, "-o", f"{place}/{{row}}.{kind}", *more)
             assert result.exit_code == 1, result.output
             assert "2 made, 0 there already, 1 failed" in result.stderr
             files[place] = {p.name: p.read_bytes() for p in Path(place).glob(f"*.{kind}")}
             assert len(files[place]) == 2
-            import ray
-
-            ray.shutdown()
         assert files["here"] == files["there"]
-    again = call(app, *words, "-o", "there/{row}.png", "--ray", nodes.address)
+    again = alone(app, *words, "-o", "there/{row}.png", "--ray", nodes.address)
     assert "0 made, 2 there already, 1 failed" in again.stderr
 
 

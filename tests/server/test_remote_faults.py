@@ -64,7 +64,9 @@ def test_a_cut_wire_changes_nothing(app: Any, server: Program, wire: Wire) -> No
     assert Path("there.png").read_bytes() == Path("here.png").read_bytes()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_server_that_dies_is_waited_for(
     app: Any, server: Program, wire: Wire, number: signal.Signals
 ) -> None:

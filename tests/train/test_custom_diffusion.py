@@ -32,7 +32,7 @@ def weights(network: Any) -> dict[str, Tensor]:
     return dict(getattr(network, "net", network).state_dict())
 
 
-@pytest.mark.parametrize("kind", ["emoji", "sd1", "sdxl"])
+@pytest.mark.parametrize("kind", [pytest.param("emoji", marks=pytest.mark.slow), "sd1", "sdxl"])
 def test_keys_and_values_of_text_and_a_word_are_learned(
     kind: str, pictures: Path, tmp_path: Path
 ) -> None:

@@ -174,6 +174,7 @@ def test_without_a_prior_there_are_no_class_rows(
     assert "class" not in log[0]
 
 
+@pytest.mark.slow
 def test_the_upsampler_learns_the_subjects_detail(tmp_path: Path) -> None:
     """One run, one file for both networks; the upsampled picture gets nearer to the truth."""
     pictures = tmp_path / "pictures"

@@ -58,7 +58,7 @@ def test_a_patch_has_its_part_of_the_grid() -> None:
     assert positions.strength_of(net) == 0.5
 
 
-@pytest.mark.parametrize("kind", ["emoji", "sd1", "sdxl"])
+@pytest.mark.parametrize("kind", [pytest.param("emoji", marks=pytest.mark.slow), "sd1", "sdxl"])
 def test_its_file_tells_the_network_where_pixels_lie(
     kind: str, picture: Path, tmp_path: Path
 ) -> None:

@@ -44,7 +44,10 @@ ROOT = Path(__file__).parents[2]
 LORA = RECIPE + '[adapter]\nrank = 2\nalpha = 2\ntargets = ["attention", "conv"]\n'
 
 
-@pytest.mark.parametrize("text", [RECIPE, LORA], ids=["base", "lora"])
+@pytest.mark.parametrize(
+    "text",
+    [pytest.param(RECIPE, id="base"), pytest.param(LORA, id="lora", marks=pytest.mark.slow)],
+)
 def test_resume_is_bit_identical_through_five_kills(text: str, data: Path, tmp_path: Path) -> None:
     """SIGKILL at five random moments; what was being written then does not matter."""
     recipe = tmp_path / "tiny.toml"

@@ -126,6 +126,8 @@ RECIPES = {
     "boundary": BOUNDARY + STEPS,
     "ip_adapter": IP_ADAPTER + STEPS.replace("batch = 4", "batch = 2"),
 }
+BUNDLED = ("asyrp", "ip_adapter")
+"""Those that run the bundled model and its CLIP in each step, half a minute of it."""
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +163,10 @@ def test_a_base_redraws_a_share_of_what_an_upsampler_reads(packed: Path, tmp_pat
     assert float(moved[moved < 0.01].max()) == 0
 
 
-@pytest.mark.parametrize("kind", RECIPES)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=pytest.mark.slow if kind in BUNDLED else ()) for kind in RECIPES],
+)
 def test_a_stopped_run_goes_on_to_the_same_bits(
     kind: str, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

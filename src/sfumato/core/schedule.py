@@ -59,6 +59,9 @@ def level(
     return schedule.at(math.sqrt((1 - alpha_bar) / alpha_bar))
 
 
+KEPT = 4096  # times that a table remembers the places of
+
+
 @dataclass(frozen=True, repr=False)
 class Table:
     """A table of alpha_bar = alpha^2, variance preserving (DDPM, arXiv 2006.11239).
@@ -105,8 +108,21 @@ class Table:
     def _log_ratio(self) -> tuple[float, ...]:
         return tuple(0.5 * math.log((1 - a) / a) for a in self.alpha_bar)
 
+    @cached_property
+    def _found(self) -> dict[float, tuple[int, float]]:
+        """Times that were looked up: one evaluation asks for the same two a dozen times."""
+        return {}
+
     def _at_table(self, t: float) -> tuple[int, float]:
         """Index and distance: (k, 0) on a table time, (k, w) with 0 < w < 1 between k - 1 and k."""
+        found = self._found.get(t)
+        if found is None:
+            if len(self._found) >= KEPT:
+                self._found.clear()
+            found = self._found[t] = self._look_up(t)
+        return found
+
+    def _look_up(self, t: float) -> tuple[int, float]:
         times = self._times
         if not 0 <= t <= times[-1] * (1 + 1e-6):  # its end may have been float32
             raise SfumatoError(f"time {t}: this schedule covers [0, {times[-1]:g}]")

@@ -63,7 +63,8 @@ class Steering:
     def __call__(self, x: Tensor, t: float) -> Prediction:
         assert self._moment is not None
         tied = self.mixture.tied_at(t)
-        call = replace(self._moment, t=t, eval=self._evaluations, tied=tied)
+        parts: dict[str, Prediction] = {}
+        call = replace(self._moment, t=t, eval=self._evaluations, tied=tied, parts=parts)
         self._evaluations += 1
         alpha, sigma = call.alpha, call.sigma
         scorers = self._scoring(call, alpha)
@@ -71,12 +72,11 @@ class Steering:
         leaf = x if x.requires_grad or not scorers else x.detach().requires_grad_()
         through = any(g.through == "network" for g in scorers)
         with torch.enable_grad() if through else nullcontext():
-            parts = self.mixture.parts(leaf if through else x, t, call)
+            parts |= self.mixture.parts(leaf if through else x, t, call)
             for name, part in parts.items():
                 if own := [g for g in scorers if g.on == name]:
                     parts[name] = part.shifted(self._score(own, leaf, part, call), alpha, sigma)
             mixed = self.mixture.mix(parts, t)
-        call = replace(call, parts=parts)
         pred = mixed
         if leaf is not x and not self._kept:
             pred = mixed.map(lambda v: v.detach())

@@ -90,9 +90,10 @@ class Queue:
         self.add(entry)
 
     def close(self, entry: Entry) -> None:
-        """It has ended."""
+        """It has ended. One of the same id that waits again meanwhile stays."""
         self.drop(entry)
-        self.open.pop(entry.id, None)
+        if self.open.get(entry.id) is entry:
+            del self.open[entry.id]
 
     def take(self) -> Entry | None:
         """The next one, which is at work from now on; None where none may begin."""

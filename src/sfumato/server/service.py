@@ -217,11 +217,16 @@ class Service:
     async def delete(self, client: str, id: str) -> None:
         """Forget a job that has ended, its children, and the files that only they hold."""
         row = self._row(client, id)
-        if not State(row["state"]).ended or id in self.kept.queue.open:
+        if not State(row["state"]).ended or self._goes_on(id):
             raise RefusedError(f"job {id}: has not ended; cancel it first", "id", 409)
-        if row["parent"] in self.kept.queue.open:
+        if row["parent"] is not None and self._goes_on(row["parent"]):
             raise RefusedError(f"job {id}: its parent has not ended", "id", 409)
         await self.forget([id])
+
+    def _goes_on(self, id: str) -> bool:
+        """Whether it has not ended; one whose end is told at this moment has."""
+        entry = self.kept.queue.open.get(id)
+        return entry is not None and not entry.state.ended
 
     async def forget(self, ids: list[str]) -> None:
         gone = await self.kept.db.write(partial(records.forget, ids=ids))

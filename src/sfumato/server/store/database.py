@@ -31,6 +31,7 @@ SMOOTH = 0.2  # weight of a new sample of what a commit takes
 COMPANY, PATIENCE = 4.0, 0.01
 """How long writes for which nobody waits do, for others to share their sync: so many times what a
 commit takes of late, and at most so many seconds."""
+CACHE = 512  # KiB of pages that a connection keeps; the system keeps the file's anyway
 WRITER_WAITS, READER_WAITS = 5.0, 0.5  # seconds for another program's lock
 APART = 32  # groups between checkpoints, which are made beside the writer
 LONGEST_LOG = 8000  # pages of the log at which the writer makes one itself, as the other is behind
@@ -49,6 +50,7 @@ def connect(path: Path, waits: float) -> sqlite3.Connection:
     connection.create_function("folded", 1, folded, deterministic=True)
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute("PRAGMA synchronous=FULL")
+    connection.execute(f"PRAGMA cache_size=-{CACHE}")
     connection.execute("PRAGMA trusted_schema=OFF")
     return connection
 
