@@ -19,16 +19,24 @@ from torch import Tensor
 import sfumato as sf
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import Table, named
+from sfumato.images import Picture
 from sfumato.measure import auto
+from sfumato.methods.common.weights import opened
 from sfumato.methods.common.words import factors
+from sfumato.models.devices import choose
 from sfumato.models.files.cards import Card
 from sfumato.models.files.configs import check_autoencoder
 from sfumato.models.files.learned_words import words_of
+from sfumato.models.loaders import diffusers
 from sfumato.nn.control import Control
 from sfumato.nn.unet import UNetConfig
+from sfumato.train.config import parse
 from sfumato.train.data.captions import Scene, Thing, Wording, caption
 from sfumato.train.data.store import Concept
 from sfumato.train.networks import described
+from sfumato.train.objective import Objective, check_bound
+from sfumato.train.subject.class_pictures import Wanted
+from sfumato.train.tuners.dreambooth import DreamBooth
 
 PICTURE = PIL.Image.new("RGB", (32, 32), "red")
 
@@ -77,6 +85,14 @@ VALUES: dict[str, tuple[Callable[[], Any], str]] = {
     "a network": (lambda: sf.Denoiser(None, named("linear")), "network None: cannot be called"),
     "a schedule": (lambda: sf.Denoiser(len, "linear"), "schedule 'linear': is none"),
     "a kind": (lambda: sf.Denoiser(len, named("linear"), kind="evil"), "kind 'evil': give one of"),
+    "edm's variance": (
+        lambda: sf.Denoiser(len, named("linear"), kind="edm", learned_range=True),
+        "kind edm: has no learned variance",
+    ),
+    "pnginfo": (
+        lambda: Picture.of(PICTURE, recipe=sf.Recipe("x")).save("a.png", pnginfo=5),
+        "pnginfo 5: give a PngInfo",
+    ),
     "eta": (lambda: sf.DPMpp2M(eta=torch.ones(2)), "eta tensor"),
     "table": (lambda: named("linear", 0), "schedule: steps = 0"),
     "large table": (lambda: named("linear", 10**9), "schedule: steps = 1000000000"),
@@ -191,6 +207,39 @@ def test_an_image_prompt_of_single_numbers_is_one_line(tmp_path: Path) -> None:
     file = written(tensors, tmp_path / "p.safetensors")
     with pytest.raises(SfumatoError, match=r"p\.safetensors: is for Stable Diffusion's"):
         (short() | sf.IPAdapter(PICTURE, file)).sample()
+
+
+def test_small_numbers_of_8_bits_are_looked_at(tmp_path: Path) -> None:
+    file = written({"a": torch.ones(2).to(torch.float8_e4m3fn)}, tmp_path / "a.safetensors")
+    assert opened(str(file))[0]["a"].dtype == torch.float8_e4m3fn
+
+
+def test_what_cannot_be_taught_is_said_before_class_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    PICTURE.save(tmp_path / "a.png")
+    monkeypatch.setattr(Wanted, "pictures", lambda self: pytest.fail("class pictures were made"))
+    adapter = {"rank": 2, "targets": ["conv", "evil"]}
+    tables = {"subject": {"noun": "dog"}, "adapter": adapter}
+    made = parse({"name": "x", "tuner": "dreambooth", **tables})
+    with pytest.raises(SfumatoError, match="no layer ends in evil"):
+        DreamBooth(made, tmp_path, tmp_path / "run", "cpu")
+
+
+def test_a_bound_needs_a_learned_variance() -> None:
+    plain = sf.Denoiser(len, named("linear"))
+    with pytest.raises(SfumatoError, match=r"objective\.vb: weighs a learned variance"):
+        check_bound(Objective(vb=1.0), plain)
+    check_bound(Objective(vb=1.0), sf.Denoiser(len, named("linear"), learned_range=True))
+
+
+def test_a_pipeline_of_no_known_class_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "os.system"}')
+    with caplog.at_level("WARNING", "sfumato"), pytest.raises(SfumatoError, match="not supported"):
+        diffusers.load("x", tmp_path, choose("cpu"))
+    assert "'os.system' is not known" in caplog.text
 
 
 def test_a_caption_may_have_no_words() -> None:

@@ -189,6 +189,8 @@ class Denoiser:
             raise SfumatoError(f"schedule {self.schedule!r:.60}: is none; give one such as named()")
         if self.kind not in get_args(Kind):
             raise SfumatoError(f"kind {self.kind!r:.60}: give one of {', '.join(get_args(Kind))}")
+        if self.kind == "edm" and (self.learned_range or self.learned_log):
+            raise SfumatoError("kind edm: has no learned variance; leave learned_range out")
 
     def prepare(self, cond: Cond) -> Cond:
         """Do once what does not change over the steps of a run (text, its keys and values)."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from PIL import Image as PILImage
 
-from sfumato.core.errors import PictureWarning
+from sfumato.core.errors import PictureWarning, SfumatoError
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 COMPOSITE = "compositeWithTrainedAlgorithmicMedia"
@@ -99,6 +99,8 @@ def _png_text(text: str | None, comment: str, composite: bool, earlier: Any) -> 
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
+    if earlier is not None and not isinstance(earlier, PngInfo):
+        raise SfumatoError(f"pnginfo {earlier!r:.60}: give a PngInfo")
     if earlier is not None:
         info.chunks = list(earlier.chunks)
     if text is not None:

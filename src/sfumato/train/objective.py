@@ -75,10 +75,7 @@ class Objective:
         importance: Sequence[float] | None = None,
     ) -> Loss:
         """The loss at given times, one for each row."""
-        if self.vb and not denoiser.learned_range:
-            raise SfumatoError(
-                "objective.vb: weighs a learned variance, and this model has none; leave it out"
-            )
+        check_bound(self, denoiser)
         schedule = denoiser.schedule
         asked = Target(denoiser.kind, denoiser.sigma_data)
         x, target = pose(denoiser, x0, noise, times)
@@ -100,6 +97,14 @@ class Objective:
         bound = variational_bound(schedule, x0, x, mean_x0, (var + 1) / 2, times)
         rows = rows + self.vb * schedule.steps / 1000 * bound
         return Loss(rows, list(times), mse.detach(), bound.detach())
+
+
+def check_bound(objective: Objective, denoiser: Denoiser) -> None:
+    """Refuse the weight of a bound on a variance that the network does not learn."""
+    if objective.vb and not denoiser.learned_range:
+        raise SfumatoError(
+            "objective.vb: weighs a learned variance, and this model has none; leave it out"
+        )
 
 
 def column(values: Sequence[float], like: Tensor) -> Tensor:

@@ -20,12 +20,31 @@ from sfumato.nn import lora
 from sfumato.nn.unet import UNet
 from sfumato.nn.vdiffusion import VDiffusion
 from sfumato.train.config import Config
-from sfumato.train.objective import check_trainable
+from sfumato.train.objective import check_bound, check_trainable
 
 log = logging.getLogger("sfumato")
 
 TEXT = ("transformer.", "token_embedding", "positional_embedding", "padding_embedding")
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
+
+
+def check(model: Model, config: Config) -> None:
+    """Refuse what a model cannot be taught so, before anything is made for it."""
+    denoiser = model.denoiser
+    check_trainable(denoiser)
+    check_bound(config.objective, denoiser)
+    network: Any = denoiser.network
+    if isinstance(network, VDiffusion):
+        raise SfumatoError(f"{model.name}: v-diffusion's networks cannot be tuned here")
+    own = isinstance(network, UNet)
+    for target in _ends(config.adapter.targets, own) if config.adapter.rank else ():
+        lora.layers(network if own else network.net, (target,))  # each by itself, by its name
+
+
+def _ends(targets: Sequence[str], own: bool) -> tuple[str, ...]:
+    if own:
+        return tuple(targets)
+    return tuple("cross" if target == "attention" else target for target in targets)
 
 
 class Trainable:
@@ -42,9 +61,7 @@ class Trainable:
         self.model, self.config, self.texts = model, config, tuple(texts)
         self.encodes = bool(words) or config.subject.text
         self.own = isinstance(model.denoiser.network, UNet)
-        check_trainable(model.denoiser)
-        if isinstance(model.denoiser.network, VDiffusion):
-            raise SfumatoError(f"{model.name}: v-diffusion's networks cannot be tuned here")
+        check(model, config)
         network: Any = model.denoiser.network
         self.net: nn.Module = network if self.own else network.net
         self.nets: dict[str, nn.Module] = {"unet": self.net}
@@ -73,8 +90,6 @@ class Trainable:
         """Adapters on the layers that the recipe names, or the whole networks."""
         rank, alpha = self.config.adapter.rank, self.config.adapter.alpha
         trained: dict[str, nn.Parameter] = {}
-        for target in self._targets("unet")[0] if rank else ():
-            lora.layers(self.net, (target,))  # one that means nothing is refused by name
         for part, net in self.nets.items():
             if not rank:
                 net.requires_grad_(True)
@@ -91,12 +106,10 @@ class Trainable:
 
     def _targets(self, part: str) -> tuple[Sequence[str], Sequence[str]]:
         """Ends of the adapted layers' names, and beginnings of those left out."""
-        targets = self.config.adapter.targets
         if part in TEXT_ENCODERS:
             return ("text",), ()
-        if self.own:
-            return targets, () if self.config.subject.text else TEXT
-        return tuple("cross" if target == "attention" else target for target in targets), ()
+        spared = TEXT if self.own and not self.config.subject.text else ()
+        return _ends(self.config.adapter.targets, self.own), spared
 
     def condition(self, texts: Sequence[str]) -> Cond:
         """One row for each text. Vectors of frozen encoders are made once."""

@@ -33,7 +33,8 @@ def opened(name: str) -> tuple[dict[str, Tensor], Origin]:
         tensors = load(data)
     except (SafetensorError, ValueError, KeyError) as error:
         raise SfumatoError(f"{file.name}: is no safetensors file ({error!s:.80})") from None
-    if odd := next((key for key, value in tensors.items() if not value.isfinite().all()), None):
+    wide = {key: v if v.is_complex() else v.float() for key, v in tensors.items()}
+    if odd := next((key for key, value in wide.items() if not value.isfinite().all()), None):
         raise SfumatoError(f"{file.name}: {odd} has values that are not finite; make it anew")
     return tensors, Origin(called(str(file)), sha256(data).hexdigest())
 

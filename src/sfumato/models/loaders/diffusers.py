@@ -52,7 +52,13 @@ def is_pipeline(folder: Path) -> bool:
 
 def load(name: str, folder: Path, choice: Choice) -> Model:
     """The model of a pipeline's folder."""
+    import diffusers
+
     classes = configs.pipeline_classes(folder / "model_index.json")
+    if (kind := classes["_class_name"]) not in dir(diffusers):
+        log.warning(
+            "%s: pipeline %.60r is not known; its parts are taken as they are", folder, kind
+        )
     if classes.get("transformer") in TRANSFORMERS:
         return _load_tabled(name, folder, classes, choice)
     if "transformer" in classes:

@@ -45,7 +45,7 @@ from sfumato.train.subject.trials import (
 )
 from sfumato.train.subject.upsampler import SubjectUpsampler
 from sfumato.train.subject.vocabulary import spelled_by, tokens_of, vocabulary_of
-from sfumato.train.trainable import Trainable
+from sfumato.train.trainable import Trainable, check
 from sfumato.train.tuners import Outcome
 from sfumato.train.weighting import Plain
 
@@ -78,6 +78,7 @@ class DreamBooth:
             raise SfumatoError(f"model {model.name}: reads no text, so it cannot learn a name")
         if subject.upsampler and not model.upsamplers:
             raise SfumatoError(f"subject.upsampler: model {model.name} has none; leave it out")
+        check(model, config)  # before class pictures are made
         self.shots = read_shots(Path(subject.pictures) if subject.pictures else data)
         self.name = self.called(model)
         words = vocabulary_of(model) if subject.name else ()
