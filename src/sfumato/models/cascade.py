@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -232,7 +232,7 @@ def refuse_idle_base(base: Process) -> None:
     if not upsamples(base.start) or base.source is None:
         return
     unsaid: dict[str, Any] = {**dict.fromkeys(BASES_OWN), "negative": ""}
-    given = base.base or base
+    given, start = base.base or base, cast(Any, base.start)
     card = base.source.complete(replace(given, **unsaid))
     idle = [
         f"{name} = {getattr(given, field)!r:.60}"
@@ -242,7 +242,7 @@ def refuse_idle_base(base: Process) -> None:
     idle += [
         name_of(method)
         for method in base.methods
-        if method is not base.start
+        if method is not start
         and getattr(method, "stages", "all") == "base"
         and method not in card.methods
     ]
