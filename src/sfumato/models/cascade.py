@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -233,7 +233,7 @@ def refuse_idle_base(base: Process) -> None:
         return
     start: object = base.start
     unsaid: dict[str, Any] = {**dict.fromkeys(BASES_OWN), "negative": ""}
-    given = base.base or base
+    given, start = base.base or base, cast(Any, base.start)
     card = base.source.complete(replace(given, **unsaid))
     idle = [
         f"{name} = {getattr(given, field)!r:.60}"
