@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sfumato.core.process import Process
 from sfumato.core.solvers import DDPM, solver
-from sfumato.core.spacing import MODEL, NAMES
+from sfumato.core.spacing import MODEL, NAMES, Own
 from sfumato.methods import Method, from_data
 from sfumato.models.card import Defaults
 from sfumato.models.files.schedulers import Scheduler
-from sfumato.models.timesteps import index_code
+from sfumato.models.framing import planned_frame
+from sfumato.models.shifts import Shifted
+from sfumato.models.timesteps import index_code, times
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model
@@ -33,6 +36,17 @@ def fill(process: Process, defaults: Defaults) -> Process:
         if method.slot not in slots:
             process = process | method
     return process
+
+
+def grid_of(model: Model, process: Process) -> Own | None:
+    """Times of the spacings "model" and "shifted", as the scheduler's file says; else none."""
+    scheduler = model.scheduler
+    if isinstance(scheduler, Shifted):
+        rule = scheduler.times if process.spacing == MODEL else scheduler.below
+        return partial(rule, planned_frame(model, process, process.place)[1])
+    if scheduler is None or process.spacing != MODEL:
+        return None
+    return partial(times, scheduler, model.denoiser.schedule)
 
 
 def fill_from_scheduler(model: Model, filled: Process) -> Process:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -32,7 +31,7 @@ from sfumato.core.source import (
     Vision,
 )  # fmt: skip
 from sfumato.core.spaces import IDENTITY, Space
-from sfumato.core.spacing import MODEL, Own, Times
+from sfumato.core.spacing import Own, Times
 from sfumato.core.starts import Place
 from sfumato.images import Picture
 from sfumato.models import finishing, memory
@@ -40,7 +39,7 @@ from sfumato.models.card import Card
 from sfumato.models.classifier import classifier_of
 from sfumato.models.clip import CleanClip, Clip, clip_of
 from sfumato.models.controls import control_of
-from sfumato.models.defaults import fill, fill_from_scheduler
+from sfumato.models.defaults import fill, fill_from_scheduler, grid_of
 from sfumato.models.devices import Choice
 from sfumato.models.features import features_of
 from sfumato.models.files.adapter_folders import is_adapter
@@ -58,7 +57,6 @@ from sfumato.models.result import Result
 from sfumato.models.shifts import Shifted
 from sfumato.models.shown import Noising, Vectors, vectors_of
 from sfumato.models.summary import summary
-from sfumato.models.timesteps import times
 from sfumato.models.tiny import tiny_of
 from sfumato.models.vision import vision_of
 from sfumato.recipe import Recipe
@@ -303,13 +301,7 @@ class Model:
 
     def grid(self, process: Process) -> Own | None:
         """Times of the spacings "model" and "shifted", which may go by the picture's size."""
-        scheduler = self.scheduler
-        if isinstance(scheduler, Shifted):
-            rule = scheduler.times if process.spacing == MODEL else scheduler.below
-            return partial(rule, planned_frame(self, process, process.place)[1])
-        if scheduler is None or process.spacing != MODEL:
-            return None
-        return partial(times, scheduler, self.denoiser.schedule)
+        return grid_of(self, process)
 
     def frame(self, process: Process, place: Place) -> tuple[Frame | None, tuple[int, ...]]:
         """Work size by the card's native size, multiple and maximum; an upsampler's is given."""
