@@ -6,7 +6,7 @@ import { met } from "../src/forms/needs";
 import { sourceOf } from "../src/forms/sources";
 
 const METHOD: MethodInfo = {
-  id: "shift", name: "Shift", text: "", verb: true, slot: "start", presets: {},
+  id: "shift", name: "Shift", text: "", verb: true, slot: "start", presets: {}, unavailable: "",
   fields: {
     type: "object", required: ["image"],
     properties: {

@@ -5,7 +5,7 @@ export type Solver = Schemas["Solver"];
 type Name = Schemas["SolverName"];
 
 const KNOWN: Record<Name, true> = { // the server's own, or this does not compile
-  "ddpm": true, "ddim": true, "euler": true, "euler-a": true, "heun": true, "edm": true, "dpmpp-2m": true,
+  "ddpm": true, "ddim": true, "euler": true, "euler-a": true, "heun": true, "edm": true, "dpmpp-2m": true, "lcm": true,
   "dpmpp-2m-sde": true, "plms": true, "plms-prk": true, "plms2": true, "iplms": true, "pie": true, "prk": true,
 };
 
