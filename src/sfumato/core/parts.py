@@ -30,28 +30,33 @@ ROWS: Mapping[str, tuple[str, ...]] = {
     "methods": ("__call__",),
     "within": ("__call__",),
     "prompts": (),
-    "shape": ("__index__",),
+    "shape": (),
 }
 """The same of the parts in its tuples."""
 DEVICE = re.compile(r"[a-z]+(:\d+)?")
 
 
-def check_parts(process: Process) -> None:
-    """Refuse what is no part of a process, before anything asks it."""
-    for name, needed in PARTS.items():
-        part = getattr(process, name)
-        if part is not None or name in ("denoiser", "space"):
-            _check_part(name, part, needed)
-    for name, needed in ROWS.items():
+def check_rows(process: Process) -> None:
+    """Refuse what is no tuple where a process has several of a kind."""
+    for name in ROWS:
         row = getattr(process, name)
         if not isinstance(row, tuple | list):
             raise SfumatoError(f"{name} = {row!r:.60}: give a tuple")
-        for part in row:
-            _check_part(name, part, needed)
+
+
+def check_parts(process: Process) -> None:
+    """Refuse what is no part of a process, before anything asks it."""
     words(process.prompt, "prompt")
     words(process.negative, "negative")
     for text in process.prompts:
         words(text, "prompts")
+    for name, needed in PARTS.items():
+        part = getattr(process, name)
+        if part is not None:
+            _check_part(name, part, needed)
+    for name, needed in ROWS.items():
+        for part in getattr(process, name):
+            _check_part(name, part, needed)
     if not isinstance(process.device, str) or not DEVICE.fullmatch(process.device):
         raise SfumatoError(f"device = {process.device!r:.60}: give one such as cpu or cuda:0")
 

@@ -21,7 +21,7 @@ from sfumato.core.lazy import torch
 from sfumato.core.loop import Loop
 from sfumato.core.mixture import Branch, distinct, one_mixture
 from sfumato.core.noise import Noise
-from sfumato.core.parts import check_parts, tell
+from sfumato.core.parts import check_parts, check_rows, tell
 from sfumato.core.plan import calls as planned
 from sfumato.core.ranges import COUNT, PICTURES, SEEDS, STEPS, Range, real, whole, words
 from sfumato.core.solvers import Solver, solver
@@ -84,7 +84,7 @@ class Process:
 
     def __post_init__(self) -> None:
         """Numbers of numpy and torch become Python's; what cannot run is refused at once."""
-        check_parts(self)
+        check_rows(self)
         keep = partial(object.__setattr__, self)
         keep("n", whole(self.n, "n", PICTURES))
         # 0: a side that the run's size will set, as an upsampler's
@@ -104,6 +104,7 @@ class Process:
         keep("size", sides(self.size))
         if self.solver is not None:
             solver(self.solver)
+        check_parts(self)
 
     def __repr__(self) -> str:
         """What it makes and how, in a few lines; nothing is resolved for it."""
