@@ -42,6 +42,10 @@ PICTURE = PIL.Image.new("RGB", (32, 32), "red")
 
 
 @cache
+def nothing() -> Picture:
+    return Picture.of(PIL.Image.new("RGB", (0, 8)))
+
+
 def loaded() -> sf.Model:
     return sf.load("emoji", dtype="float32")
 
@@ -102,6 +106,8 @@ VALUES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "texts": (lambda: loaded().encode(b"x"), "texts b'x': give a list of texts"),
     "a text": (lambda: loaded().encode("apple"), "texts 'apple': give a list of texts"),
+    "no texts": (lambda: loaded().encode(None), "texts None: give a list of texts"),
+    "no pixels": (lambda: nothing().save("none.png"), "none.png: 0x8 has no pixels to save"),
     "title": (lambda: sf.sheet([PICTURE], title=torch.ones(2)), "sheet: title tensor"),
     "sweep": (lambda: sf.sweep([1], "cfg.scale=1,2", "s"), "process [1]: is none"),
     "between": (lambda: searched(between="x"), "auto: between 'x': give two numbers"),

@@ -120,7 +120,7 @@ async def test_a_secret_is_forgotten_with_its_job_and_its_server(tmp_path: Path)
 async def test_what_is_no_text_is_refused_and_not_shown(tmp_path: Path) -> None:
     """Neither in the answer nor in a request that is kept; a key sends a job once."""
     async with served(tmp_path) as service, client_of(service) as client:
-        for value in (31_415_926, [KEY], {"text": KEY}):
+        for value in (31_415_926, [KEY], {"text": KEY}, {}, [], 0, False):
             entry = {"method": "stego", "message": MESSAGE, "key": value}
             answer = await client.post("/v1/jobs", json=recipe_job(methods=[entry]))
             assert answer.status_code == 422

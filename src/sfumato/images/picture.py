@@ -99,6 +99,8 @@ class Picture(PILImage.Image):
         PILImage.init()
         if kind not in PILImage.SAVE:
             raise SfumatoError(f"{label}: unknown format {format!r}; use PNG, JPEG or WEBP")
+        if 0 in self.size:
+            raise SfumatoError(f"{label}: {self.width}x{self.height} has no pixels to save")
         if self.alpha is not None:
             return self.with_alpha().encode(format, name=name, **params)
         if not keeps_alpha(self, kind):

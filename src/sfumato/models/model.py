@@ -6,7 +6,7 @@ Loading lives in loaders/library.py, the stages of a cascade in cascade.py.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -281,7 +281,8 @@ class Model:
         self, texts: Texts, label: int | None = None, beside: Texts = (), away: bool = False
     ) -> Cond:
         """Tokens or vectors of prompts, or class labels; one row each."""
-        if isinstance(texts, str | bytes) or not all(isinstance(text, str) for text in texts):
+        several = isinstance(texts, Iterable) and not isinstance(texts, str | bytes)
+        if not several or not all(isinstance(text, str) for text in texts):
             raise SfumatoError(f"texts {texts!r:.60}: give a list of texts")
         reader = getattr(self.text, "away", self.text) if away else self.text
         tensors = dict(reader(texts, beside)) if reader else {}

@@ -64,12 +64,14 @@ def _row(row: R, texts: Texts) -> R:
 
 def _entry(entry: Mapping[str, Any], texts: Texts) -> dict[str, Any]:
     cls = methods.registry().get(str(entry.get("method")))
-    secret = {} if cls is None else {n: entry[n] for n in secret_fields(cls) if entry.get(n)}
     told = {}
-    for name, value in secret.items():
+    for name in [] if cls is None else secret_fields(cls):
+        value = entry.get(name)
+        if value is None:
+            continue
         if not isinstance(value, str):
             raise SfumatoError(f"{entry['method']}: {name} must be a text")
-        if RECORDED.fullmatch(value) is None:
+        if value and RECORDED.fullmatch(value) is None:
             told[name] = SecretText.of(value).digest
             texts[told[name]] = value
     return {**entry, **told}
@@ -83,6 +85,7 @@ def untold(request: JobRequest, texts: Mapping[str, str]) -> str | None:
     for entry in (entry for recipe in recipes for entry in recipe.methods):
         cls = methods.registry().get(str(entry.get("method")))
         for name in [] if cls is None else secret_fields(cls):
-            if entry.get(name) is not None and entry[name] not in texts:
+            value = entry.get(name)
+            if value and RECORDED.fullmatch(value) and value not in texts:
                 return f"{entry['method']}.{name}"
     return None
