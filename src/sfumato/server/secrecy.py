@@ -86,6 +86,6 @@ def untold(request: JobRequest, texts: Mapping[str, str]) -> str | None:
         cls = methods.registry().get(str(entry.get("method")))
         for name in [] if cls is None else secret_fields(cls):
             value = entry.get(name)
-            if value and RECORDED.fullmatch(value) and value not in texts:
+            if isinstance(value, str) and RECORDED.fullmatch(value) and value not in texts:
                 return f"{entry['method']}.{name}"
     return None
