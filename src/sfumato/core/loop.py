@@ -1,7 +1,9 @@
 """The loop: a bound run and the one walk along its times.
 
-No other module holds a loop over transitions. The description that is executed is in process.py;
-how it is bound, in binding.py; what solvers, guides and taps do, in their own modules.
+No other module walks a run. What goes the other way or learns of single transitions has a walk of
+its own: `invert` in binding.py, null texts, the tuner of Asyrp. The description that is executed is
+in process.py; how it is bound, in binding.py; what solvers, guides and taps do, in their own
+modules.
 """
 
 from __future__ import annotations

@@ -222,7 +222,8 @@ class Shown(Protocol):
 class Source(Protocol):
     """A model, as processes and methods see it.
 
-    What it lends is None where it has none; a name is a file, a folder or org/name of the user's.
+    What it lends is None where it has none, or refused where it was asked for by name; a name is a
+    file, a folder or org/name of the user's.
     memo: what runs of this model remember for later ones.
     """
 

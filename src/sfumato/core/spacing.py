@@ -130,7 +130,7 @@ RULES: dict[str, Rule] = {
         _crash, "sigma = sin^2 of an even angle, from audio programs on v-diffusion."
     ),
 }
-"""Every named spacing. Those of v-diffusion end below t = 1: a run then starts at their highest."""
+"""Every named spacing. v-spliced, v-ddpm and v-log end below t = 1: runs start at their highest."""
 
 
 MODEL = "model"

@@ -32,10 +32,10 @@ NOTHING = 1e-9  # an alpha that is 0 but for rounding, as at t = 1 of the cosine
 class Solver(Protocol[State]):
     """step(x, t, s, denoise, call, state) -> (x at s, state for the next transition).
 
-    order: of its global error in the step; needs: what it reads of a Prediction; mean_shift: takes
-    a guide's score g as Sigma g on its mean instead of in x0 and eps. State: what it remembers of
-    earlier transitions, None of none. Any class with these will do; of a frozen dataclass a recipe
-    records the fields beside the id.
+    order: of its global error in the step (of prk that of its formula, which on these times has 2);
+    needs: what it reads of a Prediction; mean_shift: takes a guide's score g as Sigma g on its mean
+    instead of in x0 and eps. State: what it remembers of earlier transitions, None of none. Any
+    class with these will do; of a frozen dataclass a recipe records the fields beside the id.
     """
 
     needs: ClassVar[frozenset[str]]

@@ -1,9 +1,10 @@
 """Loader of the diffusers family: a pipeline's folder becomes a Model.
 
 Stable Diffusion 1.x, 2.x, XL and their inpainting variants, unconditional DDPM and latent
-diffusion; flows.py has those of transformers. Scheduler files are read for what they say of the
-training (noise table, what the network predicts); solvers and times are ours. Nothing is
-downloaded, no code of a repository is run.
+diffusion, Stable unCLIP, Kandinsky 2.2's decoder, transformers with a noise table; flows.py has
+those of flows. Scheduler files are read for what they say of the training (noise table, what the
+network predicts); solvers and times are ours. Nothing is downloaded, no code of a repository is
+run.
 """
 
 from __future__ import annotations

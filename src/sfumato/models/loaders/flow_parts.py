@@ -1,4 +1,4 @@
-"""What the families of flow transformers load alike: text encoders, and what makes up a model."""
+"""What the families of transformers load alike: text encoders, and what makes up a model."""
 
 from __future__ import annotations
 
