@@ -41,7 +41,7 @@ def recipe(model: Path, pictures: Path, tuner: str = "dreambooth", **changes: An
     }  # fmt: skip
     for name, table in changes.items():
         made[name] = {**made[name], **table}
-    if not made["adapter"]["rank"]:
+    if not made["adapter"]["rank"] or tuner == "textual_inversion":  # which would read none
         del made["adapter"]["alpha"]
     return config.parse(made, json.dumps(made))
 

@@ -123,7 +123,7 @@ def test_what_it_refuses(model: sf.Model, tmp_path: Path) -> None:
     (tmp_path / "full" / "file").write_text("x")
     for given, said in (
         ({"ways": {}}, "give 1 to 20 ways"),
-        ({"ways": {"a": "sdedit"}}, "processes of a model"),
+        ({"ways": {"a": "sdedit"}}, "is none; give model.process"),
         ({"inputs": "x.png"}, "inputs = 'x.png': give a list"),
         ({"prompts": "rose"}, "prompts = 'rose': give a list"),
         ({"seeds": 0}, "seeds = 0"),

@@ -169,6 +169,7 @@ def _process(asked: Asked) -> tuple[Process, drawing.Drawn, tuple[float, ...]]:
     process = model.process(n=asked.n, solver=solver, spacing=path, size=asked.size, stages=1)
     assert isinstance(process, Process)
     process = replace(process, cond=cond, null=null, start=start, canvas=canvas)
+    process = replace(process, size=None)  # checked above; the start's state has its own
     if asked.hear is not None:
         process = replace(process, guides=(Heard(_hearing(asked, model, asked.hear)),))
     for method in methods:

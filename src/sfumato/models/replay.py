@@ -252,7 +252,7 @@ class Replay:
         """Run the whole batch; of a picture, its own index is returned."""
         result: Result = self.process.sample(self.recipe.seed, progress=progress)
         result = result.descended(self.recipe.parents)
-        _comparemethod_weights(self.recipe.run, result.recipe.run)
+        _compare_method_weights(self.recipe.run, result.recipe.run)
         if "index" not in self.recipe.run:
             return result
         picture = result.images[self.recipe.run["index"]]
@@ -319,7 +319,7 @@ def _ordered(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
-def _comparemethod_weights(recorded: Mapping[str, Any], replayed: Mapping[str, Any]) -> None:
+def _compare_method_weights(recorded: Mapping[str, Any], replayed: Mapping[str, Any]) -> None:
     """The same of the weights that methods brought."""
     current = method_weights(replayed)
     for field, (name, digest) in method_weights(recorded).items():

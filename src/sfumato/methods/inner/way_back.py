@@ -46,7 +46,8 @@ class Back:
         run = self.run
         process = run.process
         read = replace(
-            process, source=None, start=None, canvas=None, guides=(), taps=(), methods=(),
+            process, source=None, prompt="", negative="", label=None, size=None, start=None,
+            canvas=None, guides=(), taps=(), methods=(),
             within=(), n=len(pixels), shape=run.shape, geometry=None, stages=1, prompts=(),
             solver=run.solver, spacing=self.up[::-1], n_steps=None,
             cond=process.condition(None, False),

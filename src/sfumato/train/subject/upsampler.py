@@ -92,10 +92,10 @@ class SubjectUpsampler:
         """The subject's own pictures, from small ones, above the true ones."""
         size, rows = self.examples.states[0].shape[-2:], []
         for x0 in self.examples.states[: 2 * SHOWN]:
-            process: Any = self.trainable.model.upsampler(0)
+            process: Any = replace(self.trainable.model.upsampler(0), source=None, prompt="")
             cond = self.condition(self.small(x0[None]), [self.text])
             shape = tuple(x0.shape)
-            large = replace(process, source=None, cond=cond, shape=shape).sample(seed=0)
+            large = replace(process, cond=cond, shape=shape).sample(seed=0)
             rows.append(F.interpolate(torch.cat([large, x0[None]]), size))
         columns = list(torch.stack(rows, dim=1))
         checkpoint.put_picture(file, tiled(columns, least=int(size[-1]), labels=["made", "yours"]))
