@@ -31,7 +31,6 @@ from helpers.subjects import recipe, trained
 from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError
 from sfumato.models import adapters
-from sfumato.train import config
 from sfumato.train.subject import class_pictures, naming, vocabulary
 from sfumato.train.subject.shots import buckets, fit, read_shots
 from sfumato.train.tuners import dreambooth, textual_inversion
@@ -459,8 +458,8 @@ def test_a_learned_word_is_diffusers_own(
 
 def test_a_learned_word_lowers_its_loss(pipeline: Path, pictures: Path, tmp_path: Path) -> None:
     """And a pixel model, whose tokens are inside its network, says that it has none to learn."""
-    given = recipe(pipeline, pictures, optim={"rate": 0.02, "steps": 40, "weight_decay": 0.0})
-    given = config.parse({**json.loads(given.text), "tuner": "textual_inversion"})
+    rates = {"rate": 0.02, "steps": 40, "weight_decay": 0.0}
+    given = recipe(pipeline, pictures, "textual_inversion", optim=rates)
     tuner = textual_inversion.tuner(given, pictures, tmp_path / "fresh", "cpu")
     with torch.no_grad():
         before = {k: v for k, v in tuner.judge().items() if "subject" in k}

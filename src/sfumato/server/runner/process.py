@@ -143,8 +143,7 @@ class ProcessRunner:
                 if isinstance(message.happening, LAST):
                     return
         finally:
-            self.at_work = None
-            self.known = {}
+            self.at_work = None  # `known` stays until the next: its last lines may still come
 
     async def _anew(self) -> None:
         try:
