@@ -54,18 +54,14 @@ def test_paintings_are_those_of_their_script(tmp_path: Path) -> None:
         assert abs(gap).max() <= 2
 
 
-SLOW = (
-    "dreambooth", "gradient",  # two minutes of training; half a minute
-    "cfg", "clip_guidance", "diffstyler", "diffuseit", "ilvr_translation", "losses", "null_text",
-    "prompt_to_prompt", "temperature",
-)  # fmt: skip
-"""Examples of about ten seconds and more."""
+QUICK = ("classifier", "compose", "dense_diffusion", "sdedit", "sdg", "stego", "sweep")
+"""Examples of a few seconds; the others, whose methods have tests of their own, are slow."""
 
 
 @pytest.mark.parametrize(
     "script",
     [
-        pytest.param(path, marks=pytest.mark.slow if path.stem in SLOW else ())
+        pytest.param(path, marks=() if path.stem in QUICK else pytest.mark.slow)
         for path in gallery.examples()
     ],
     ids=lambda path: path.stem,

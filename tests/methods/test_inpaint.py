@@ -55,6 +55,7 @@ class Gaussian:
         return ((x.flatten(1) - a * x0) / s).view_as(x)
 
 
+@pytest.mark.slow
 def test_resampling_moves_the_replacement_towards_the_conditional() -> None:
     """Two pixels correlated 0.8, one kept at 1: the exact mean of the other is 0.8."""
     denoiser = Denoiser(Gaussian(torch.tensor([[1.0, 0.8], [0.8, 1.0]])), SCHEDULE)

@@ -98,6 +98,7 @@ def test_training_leaves_what_it_leaves_here(app: Any, server: Program, data: Pa
     assert "state.safetensors" in made
 
 
+@pytest.mark.slow
 def test_a_cut_wire_changes_no_training(app: Any, server: Program, wire: Wire, data: Path) -> None:
     words = ("train", small(150), "--data", str(data), "-o", "run")
     program = start("--server", wire.url, *words)
