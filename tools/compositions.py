@@ -98,7 +98,8 @@ class Table:
 
     def walked(self, *names: str) -> torch.Tensor:
         """The last state of the methods together, in this order."""
-        process: Any = self.model.process(PROMPT, steps=2)
+        steps = None if "upscale" in names else 2  # of the base, which that leaves out
+        process: Any = self.model.process(PROMPT, steps=steps)
         for name in names:
             process = process | self.method(name)
         if isinstance(process, Cascade) and "upscale" not in names:
