@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Dialog,
+    Page,
+    sync_playwright,
+)
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = (
@@ -45,26 +52,40 @@ class Watched:
     """A page, and what it did wrong: lines of its console, requests to others than its server.
 
     allowed: patterns of console lines that the test itself provokes, such as of a cut network.
+    stays: what the browser asks of a page that goes with something unsaved is answered by staying.
+    asked: how often it asked.
     """
 
     page: Page
     url: str
     wrong: list[str] = field(default_factory=list)
     allowed: list[str] = field(default_factory=list)
+    stays: bool = False
+    asked: int = 0
 
     def __post_init__(self) -> None:
         self.page.on("console", self._said)
         self.page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
-        self.page.context.on("request", lambda request: self._asked(request.url))
+        self.page.on("dialog", self._leave)
+        self.page.context.on("request", lambda request: self._requested(request.url))
 
     def _said(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
             self.wrong.append(f"console: {message.text}")
 
-    def _asked(self, url: str) -> None:
+    def _requested(self, url: str) -> None:
         parts = urlsplit(url)
         if parts.scheme in ("http", "https") and parts.netloc != urlsplit(self.url).netloc:
             self.wrong.append(f"request to another host: {url}")
+
+    def _leave(self, dialog: Dialog) -> None:
+        self.asked += 1
+        if dialog.type != "beforeunload":
+            self.wrong.append(f"dialog: {dialog.message}")
+        if self.stays:
+            dialog.dismiss()
+        else:
+            dialog.accept()
 
     def faults(self) -> list[str]:
         return [line for line in self.wrong if not any(re.search(p, line) for p in self.allowed)]

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page
 
 from helpers.easel import covered, drag, hand_over, kept, pixel, ready, said, size, until
 from helpers.remote import Program
-from helpers.studio import studio
+from helpers.studio import Watched, studio
 
 Picture = Callable[[], bytes]
 
@@ -98,16 +98,35 @@ def test_a_reload_loses_nothing(page: Page) -> None:
     assert size(page) != (80, 60)
 
 
+def close(watched: Watched, other: Page) -> None:
+    """As a user does, who stays for a moment where the browser asks, as it does of what is unsaved.
+
+    other: a page that stays, on which what happens is waited for.
+    """
+    watched.stays = True
+    watched.page.close(run_before_unload=True)
+    for _ in range(500):
+        if watched.page.is_closed() or watched.asked:
+            break
+        other.wait_for_timeout(20)
+    if not watched.page.is_closed():
+        assert watched.asked
+        kept(watched.page)
+        watched.page.close()
+
+
 def test_a_page_closed_at_once_keeps_its_last_stroke(browser: Browser, program: Program) -> None:
-    context = browser.new_context()
+    context, other = browser.new_context(), browser.new_page()
     with studio(browser, program.url, context=context) as watched:
         ready(watched.page)
         stroke(watched.page)
         painted = covered(watched.page, "strokes")
+        close(watched, other)
     with studio(browser, program.url, context=context) as watched:
         ready(watched.page)
-        assert covered(watched.page, "strokes") == painted
+        until(lambda: covered(watched.page, "strokes") == painted)
     context.close()
+    other.close()
 
 
 def test_several_paintings(page: Page) -> None:

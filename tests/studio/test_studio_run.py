@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
+from helpers.easel import kept
 from helpers.remote import Program, Wire, until
 from helpers.studio import PHONE, paint, quick, studio
 
@@ -133,6 +134,7 @@ def test_what_is_run_without_a_network_is_sent_later(
     with studio(browser, wire.url, allowed=allowed) as watched:
         page = watched.page
         page.locator(".stage .sheet").wait_for()
+        page.evaluate("navigator.serviceWorker.ready.then(() => true)")  # keeps the page's files
         words(page)
         quick(page)
         wire.cut = True
@@ -142,7 +144,8 @@ def test_what_is_run_without_a_network_is_sent_later(
         page.get_by_role("button", name="Run later").click()
         expect(page.get_by_text("Waits for the server")).to_be_visible()
         page.wait_for_timeout(600)  # after which a setting is kept
-        page.reload()  # the page is this browser's own by now
+        kept(page)
+        page.reload()
         expect(page.get_by_text("Waits for the server")).to_be_visible()
         wire.cut = False
         page.get_by_role("button", name="Accept").wait_for(timeout=SLOW)

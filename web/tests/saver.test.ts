@@ -29,13 +29,32 @@ test("each change is kept, and a list's thumbnail writes nothing that is kept al
   const one = tab(storage);
   await one.paint();
   await one.saver.picture();
-  expect((await storage.read(one.state.painting.id))?.revision).toBe(1);
+  expect((await storage.read(one.state.painting.id))?.revision).toBe(2); // strokes first, then a thumbnail
   await one.paint();
   await one.saver.picture();
-  expect((await storage.read(one.state.painting.id))?.revision).toBe(3);
+  expect((await storage.read(one.state.painting.id))?.revision).toBe(5);
   await one.saver.picture();
-  expect((await storage.read(one.state.painting.id))?.revision).toBe(3);
+  expect((await storage.read(one.state.painting.id))?.revision).toBe(5);
   expect(one.told.at(-1)).toBe("kept");
+});
+
+test("strokes are kept before a thumbnail is drawn", async () => {
+  const storage = new Storage(newId());
+  const painting = marked(freshPainting("one", 64, 64).history, "strokes", {
+    kind: "fill", id: newId(), spans: [0, 0, 4], color: "#000000", opacity: 1,
+  });
+  const kept = { ...freshPainting("one", 64, 64), history: painting };
+  const drawn = new Promise<number>((resolve) => {
+    const saver = new Saver(storage, 0, {
+      painting: () => kept, pictures: new Map(), kept: () => undefined, copied: () => undefined, failed: () => undefined,
+      thumbnail: async () => {
+        resolve((await storage.read(kept.id))?.painting.history.content.strokes.length ?? 0);
+        return new Blob(["small"]);
+      },
+    });
+    saver.save();
+  });
+  expect(await drawn).toBe(1);
 });
 
 test("the second of two tabs that paint goes on as another painting", async () => {

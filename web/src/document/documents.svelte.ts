@@ -26,6 +26,9 @@ class Documents {
 
   async #begin(): Promise<void> {
     addEventListener("pagehide", () => void this.current?.flush());
+    addEventListener("beforeunload", (event) => {
+      if (this.current && !this.current.kept) event.preventDefault(); // the browser asks
+    });
     try {
       void this.#storage.sweep().catch(() => undefined); // the next start tries again
       this.list = await this.#storage.list();

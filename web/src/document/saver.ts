@@ -1,5 +1,6 @@
 // Saving one painting: one write at a time, the newest state last. A write that fails is tried again with
-// the next change; until then the painting is in memory alone, and that is said once.
+// the next change; until then the painting is in memory alone, and that is said once. A thumbnail is drawn
+// when the strokes are kept, so that a page that is closed meanwhile has lost none.
 import { newId } from "../api/hash";
 import { imagesOf } from "./content";
 import { contentsOf, marksOf } from "./history";
@@ -53,7 +54,11 @@ export class Saver {
     while (this.#waits) {
       this.#waits = false;
       try {
-        await this.#write();
+        await this.#write(null);
+        if (!this.#waits && Date.now() - this.#pictured > THUMBNAILS) {
+          await this.#write(await this.saved.thumbnail());
+          this.#pictured = Date.now();
+        }
         this.#said = false;
         if (!this.#waits) this.saved.kept(true);
       } catch (error) {
@@ -68,16 +73,13 @@ export class Saver {
     }
   }
 
-  async #write(): Promise<void> {
-    const due = Date.now() - this.#pictured > THUMBNAILS;
-    const thumbnail = due ? await this.saved.thumbnail() : null;
+  async #write(thumbnail: Blob | null): Promise<void> {
     const painting = this.saved.painting();
     const named = new Set(contentsOf(painting.history).flatMap(imagesOf));
     // as they are now: one that comes while this is written is the next write's
     const pictures = new Map([...this.saved.pictures].filter(([hash]) => named.has(hash)));
     this.revision = await this.storage.write(painting, this.revision, pictures, this.#known, thumbnail);
-    if (due) this.#pictured = Date.now();
-    this.#stale = !due;
+    this.#stale = thumbnail === null;
     this.#remember(painting, pictures);
   }
 

@@ -140,6 +140,7 @@ export class Storage {
         future: history.future.map(namedStep), thumbnail: thumbnail ?? kept?.thumbnail ?? null,
       }));
       if (gone.some((id) => HASH.test(id))) asked.push(sweep(transaction));
+      else transaction.commit(); // at once, should the page be closed before its requests are answered
       await Promise.all([...asked, transaction.done]);
     } catch (error) {
       // Requests say only that the transaction was given up; it says why, such as a full disk.
