@@ -27,6 +27,7 @@ VERBS = {
     "sweep": ["sweep", "generate", "--over", "steps=2:40:20", "--seeds", "1", "--stages", "1",
               "-o", "s"],
 }  # fmt: skip
+WHOLE = {"generate": 2, "batch": 60, "sweep": 2}  # pictures of each, when it is done
 
 
 @pytest.fixture(autouse=True)
@@ -166,6 +167,29 @@ def test_a_signal_is_neither_lost_nor_early(body: str, begins: str) -> None:
     assert rest.split() == (["ended"] if body == "shielded" else [])
 
 
+AT_THE_END = """
+import os, signal, sys
+from sfumato.cli import signals
+
+class Late:
+    def __del__(self, kill=os.kill, own=os.getpid(), number=signal.SIGTERM):
+        kill(own, number)
+
+late = Late()  # goes when Python has given its handlers back
+signals.listen()
+with signals.working():
+    pass
+signals.leave()
+sys.exit({code})
+"""
+
+
+@pytest.mark.parametrize("code", [0, 143])
+def test_a_signal_while_python_ends_changes_nothing(code: int) -> None:
+    text = AT_THE_END.replace("{code}", str(code))
+    assert subprocess.run([sys.executable, "-c", text], check=False).returncode == code
+
+
 def test_work_that_must_be_whole_is_not_disturbed() -> None:
     done = []
 
@@ -192,8 +216,15 @@ def test_at_random_moments(seed: int) -> None:
     verb, number = rng.choice(sorted(VERBS)), rng.choice([*CODES, signal.SIGKILL])
     program = start(*VERBS[verb])
     time.sleep(rng.uniform(0.2, 6))  # before that it is Python's own start that is stopped
-    stopped(program, number, CODES.get(number, -number))
-    check_files(killed=number == signal.SIGKILL)
+    program.send_signal(number)
+    _, errors = program.communicate(timeout=120)
+    pictures = check_files(killed=number == signal.SIGKILL)
+    if program.returncode == 0:  # it was done already
+        assert len(pictures) >= WHOLE[verb]
+    else:
+        assert program.returncode == CODES.get(number, -number), errors
+    assert "Traceback" not in errors
+    assert "ignored" not in errors
 
 
 CONSOLES = [

@@ -16,11 +16,10 @@ AGAIN, LATER = 1.0, 0.05  # seconds
 
 
 class _State:
-    """working: a verb runs; patient: it has something to write down; left: it is all over."""
+    """working: a verb runs; patient: it has something to write down."""
 
     working = False
     patient = False
-    left = False
 
 
 def listen() -> None:
@@ -51,13 +50,17 @@ def patient() -> Iterator[None]:
 
 
 def leave() -> None:
-    """From now on signals change nothing: what is left to do is done in a moment."""
-    _State.left = True
+    """From now on signals change nothing: what is left to do is done in a moment.
+
+    Python's own end gives a signal that has a handler back to the system, which would end the
+    process by it; one that is ignored it leaves so.
+    """
+    for number in SIGNALS:
+        if signal.getsignal(number) is _stop:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    if _State.left:
-        return
     if not _State.working:
         early.end(number)
     if importing(frame):
