@@ -5,12 +5,13 @@ export GOMP_SPINCOUNT ?= 10000
 BIN := .venv/bin
 STAMP := .venv/ready
 GENERATORS := .venv-clients/ready
+SITE := .venv/site
 TYPES := clients/typescript/node_modules/ready
 FLET := .venv-flet/ready
 WEB := web/node_modules/ready
 CHROMIUM := /usr/bin/chromium
 
-.PHONY: demo test slow ray lint bench clients studio page clean
+.PHONY: demo test slow ray lint bench clients studio page docs links clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sfumato needs Python 3.11 or newer, this is " + sys.version)'
@@ -79,6 +80,18 @@ studio: $(STAMP) $(WEB)
 # The page that is committed is what web/ builds, its types hold, its modules do what they say
 page: $(STAMP) $(WEB)
 	@if [ -f $(WEB) ]; then set -ex; $(BIN)/python tools/studio.py --check; cd web; npm run --silent check; npm test --silent; fi
+
+$(SITE): $(STAMP)
+	$(BIN)/pip install --quiet --constraint constraints.txt sphinx furo myst-parser sphinx-gallery
+	touch $@
+
+# The documents as a site, in out/docs/html; FIGURES=no runs no example and shows the pictures that are kept
+docs: $(SITE)
+	PYTHONPATH=tools $(BIN)/python -m docsite $(if $(filter no,$(FIGURES)),--no-figures)
+
+# Whether what they link elsewhere is there; needs a network
+links: $(SITE)
+	PYTHONPATH=tools $(BIN)/python -m docsite --links
 
 clean:
 	rm -rf .venv .venv-clients .venv-flet clients/typescript/node_modules web/node_modules out dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -27,6 +27,8 @@ ORDER = (
     "clip_guidance", "classifier", "threshold", "temperature", "upscale", "sweep",
 )  # fmt: skip
 """On the page; what is not listed comes last."""
+QUICK = ("classifier", "compose", "dense_diffusion", "sdedit", "sdg", "stego", "sweep")
+"""Examples of a few seconds, which tests and the site's build run."""
 INTRODUCTION = """# Gallery
 
 Each method is a script of ten lines in [examples/](../examples) (DreamBooth, which teaches first,

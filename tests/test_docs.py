@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import re
 import runpy
-import shlex
 import sys
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from PIL import Image
-from typer.core import TyperCommand
-from typer.testing import CliRunner
 
 import sfumato as sf
-from sfumato.cli.fields import assignments
-from sfumato.cli.main import WITH_VALUE
+from helpers.pages import FENCE, check_sentences, prose, read_commands
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
@@ -31,41 +24,12 @@ PAGES = sorted(
     key=lambda page: str(page.relative_to(ROOT)),
 )
 RUN = [ROOT / "README.md", ROOT / "docs" / "architecture.md"]
-FENCE = re.compile(r"(?ms)^(<!-- not run: .+? -->\n)?```(\w*)\n(.*?)^```$")
 LINK = re.compile(r"\[[^]]*\]\(([^)\s]+)\)")
 NAMED = re.compile(r"(?<![\w./*<{])((?:[\w-]+/)+[\w.-]+\.(?:py|toml|md|csv|ipynb|txt))(?![\w/])")
 
 
 def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
-
-
-def prose(page: Path) -> str:
-    """A page without its blocks of code."""
-    return FENCE.sub("", page.read_text(encoding="utf-8"))
-
-
-def commands(page: Path) -> Iterator[list[str]]:
-    """Every command line of the program in a page's blocks, as a shell splits it."""
-    for _, language, code in FENCE.findall(page.read_text(encoding="utf-8")):
-        if not language:
-            for line in code.replace("\\\n", " ").splitlines():
-                if line.startswith("sfumato "):
-                    yield shlex.split(line, comments=True)[1:]
-
-
-def mentioned(page: Path) -> Iterator[list[str]]:
-    """The words of every `sfumato ...` inside a sentence."""
-    for code in re.findall(r"`(sfumato [^`]+)`", prose(page)):
-        yield code.split()[1:]
-
-
-command_of: Any = cache(typer.main.get_command)  # made once, not for every call
-
-
-def verbs(app: Any) -> dict[str, Any]:
-    """The program's verbs and groups of verbs, by name."""
-    return dict(command_of(app).commands)
 
 
 def test_the_readme_is_short() -> None:
@@ -117,38 +81,18 @@ def test_scripts_and_targets_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_commands_are_read(page: Path, app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[dict[str, Any]] = []
-    monkeypatch.setattr("typer.testing._get_command", command_of)
-    monkeypatch.setattr(TyperCommand, "invoke", lambda self, context: read.append(context.params))
-    alone = "sfumato.cli.main.guarded"  # of groups that do something without a verb
-    monkeypatch.setattr(alone, lambda body, values, debug: read.append(values))
-    groups = {name for name, verb in verbs(app).items() if hasattr(verb, "commands")}
-    for words in commands(page):
-        if len(words) == 1 and words[0] in groups:  # it would list, and there is nothing to read
-            continue
-        done = CliRunner().invoke(app, words)
-        assert done.exit_code == 0, (words, done.output)
-    for values in read:
-        assignments(values.get("extra") or [])
+    read = read_commands(page.read_text(encoding="utf-8"), app, monkeypatch)
     assert name(page) not in ("README.md", "docs/command-line.md") or len(read) > 10
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_commands_in_sentences_exist(page: Path, app: Any) -> None:
-    for words in mentioned(page):
-        known, flags = verbs(app), {"--help", "--help-all", "--version", *WITH_VALUE, "--detach"}
-        for word in words:
-            if word.startswith("--"):
-                assert word.partition("=")[0] in flags, (name(page), words)
-            elif known and word.strip(".").islower():
-                assert word in known, (name(page), words)
-                flags |= {flag for option in known[word].params for flag in option.opts}
-                known = getattr(known[word], "commands", {})
+    check_sentences(page.read_text(encoding="utf-8"), app, name(page))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for link in LINK.findall(prose(page)):
+    for link in LINK.findall(prose(page.read_text(encoding="utf-8"))):
         path, _, section = link.partition("#")
         if ":" in path:
             continue
@@ -164,7 +108,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_files_that_are_named_are_there(page: Path) -> None:
     """By their path from the repository's root, the package, or the page's folder."""
-    text = LINK.sub("", prose(page))
+    text = LINK.sub("", prose(page.read_text(encoding="utf-8")))
     for path in NAMED.findall(text):
         places = (ROOT, ROOT / "src" / "sfumato", page.parent)
         assert any((place / path).exists() for place in places), (name(page), path)

@@ -54,19 +54,16 @@ def test_paintings_are_those_of_their_script(tmp_path: Path) -> None:
         assert abs(gap).max() <= 2
 
 
-QUICK = ("classifier", "compose", "dense_diffusion", "sdedit", "sdg", "stego", "sweep")
-"""Examples of a few seconds; the others, whose methods have tests of their own, are slow."""
-
-
 @pytest.mark.parametrize(
     "script",
     [
-        pytest.param(path, marks=() if path.stem in QUICK else pytest.mark.slow)
+        pytest.param(path, marks=() if path.stem in gallery.QUICK else pytest.mark.slow)
         for path in gallery.examples()
     ],
     ids=lambda path: path.stem,
 )
 def test_example(script: Path, tmp_path: Path) -> None:
+    """The slow ones show methods that have tests of their own."""
     sheet = PIL.Image.open(gallery.run(script, tmp_path))
     assert np.asarray(sheet).std() > 20
     code = [line for line in script.read_text().split('"""', 2)[2].splitlines() if line.strip()]
