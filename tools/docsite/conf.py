@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import sfumato
 from docsite import examples, prose
+
+logging.getLogger("sfumato").setLevel(logging.WARNING)  # what examples notice on their way
 
 project = "sfumato"
 author = "the authors of sfumato"
@@ -62,6 +66,7 @@ linkcheck_timeout = 10
 
 def setup(app: Any) -> None:
     app.connect("autodoc-process-docstring", plain_docstring)
+    app.connect("autodoc-process-signature", readable_signature)
     app.connect("html-page-context", own_language)
 
 
@@ -70,6 +75,13 @@ def plain_docstring(
 ) -> None:
     """Docstrings are plain text."""
     lines[:] = prose.restructured("\n".join(lines))
+
+
+def readable_signature(
+    app: Any, what: str, name: str, of: Any, how: Any, arguments: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Defaults that are no Python, such as <factory>, which Sphinx could not read."""
+    return arguments and re.sub(r"<[^<>]*>", "...", arguments), returns
 
 
 def own_language(app: Any, page: str, template: str, context: dict[str, Any], tree: Any) -> None:

@@ -8,6 +8,7 @@ CONTENTS: dict[str, tuple[str, ...]] = {
     "Begin": (
         "first-picture", "choose", "studio", "command-line", "masks", "coming-from", "compat",
     ),
+    "한국어": ("ko/index", "ko/first-picture", "ko/choose"),
     "Methods": ("methods/index", "examples/index", "compositions", "solvers"),
     "Guides": (
         "diffstyler", "diffuseit", "prompt-to-prompt", "null-text", "dense-diffusion", "sdg",
@@ -17,7 +18,6 @@ CONTENTS: dict[str, tuple[str, ...]] = {
     "Teaching": ("dreambooth", "custom-edit", "training"),
     "Server": ("server", "clients", "deploy", "scale"),
     "Reference": ("api", "architecture", "decisions/README", "benchmarks", "changes"),
-    "한국어": ("ko/index", "ko/first-picture", "ko/choose"),
 }  # fmt: skip
 
 

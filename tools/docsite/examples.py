@@ -21,7 +21,8 @@ HEADER = """Gallery
 =======
 
 Each method is a script of ten lines (DreamBooth, which teaches first, of thirty). Their pictures
-are unselected, of the bundled model, which hardly knows scenes and company.
+are unselected, of the bundled model, which hardly knows scenes and company. What they begin from
+lies in `strokes` and `pictures`, beside the scripts of the repository.
 """
 
 

@@ -21,8 +21,8 @@ FLOWS = "Flow models"
 @dataclass(frozen=True)
 class Family:
     """rows: what its lines in the table of docs/models.md begin with or hold. loaders: modules of
-    models/loaders. sections: of docs/models.md, whole. named: words of which paragraphs of the
-    section on flows speak that tell of it; "" of a family that is none. method: an edit to show."""
+    models/loaders. sections: of docs/models.md, whole. named: what the bullets
+    of the section on flows call it, as patterns. command: an edit to show."""
 
     name: str
     title: str
@@ -60,10 +60,10 @@ FAMILIES = (
     ),
     Family(
         "flux", "Flux.1: dev, schnell, Fill, Kontext", ("Flux.1 dev",), ("flux",),
-        named=("Flux.1", "Flux", "schnell", "Fill", "Kontext"),
+        named=(r"Flux(?!\.2)", "schnell", "Fill", "Kontext"),
         command='flow_edit photo.png --model org/name -p "a dog" --source "a cat"',
     ),
-    Family("flux-2", "Flux.2 Klein", ("Flux.2 Klein",), ("flux2",), named=("Flux.2",)),
+    Family("flux-2", "Flux.2 Klein", ("Flux.2 Klein",), ("flux2",), named=(r"Flux\.2",)),
     Family("z-image", "Z-Image", ("Z-Image",), ("z_image",), named=("Z-Image",)),
     Family("qwen-image", "Qwen-Image", ("Qwen-Image",), ("qwen_image",), named=("Qwen-Image",)),
     Family("sana", "Sana", ("Sana",), ("sana",), named=("Sana",)),
@@ -152,7 +152,7 @@ def rows() -> list[tuple[str, str, str]]:
     lines = SOURCE.read_text(encoding="utf-8").splitlines()
     cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if line.startswith("| ")]
     found = [tuple(cell.strip() for cell in row) for row in cells if len(row) == 3]
-    return [(a, b, c.replace("see below", "see there")) for a, b, c in found if a != "what"]
+    return [(a, b, c) for a, b, c in found if a != "what"]
 
 
 def rows_of(family: Family) -> list[tuple[str, str, str]]:
@@ -163,8 +163,8 @@ def sections(family: Family) -> Iterator[tuple[str, str]]:
     """What docs/models.md says of it."""
     written = by_heading()
     if family.named:
-        told = [p for p in blocks(written[FLOWS]) if mentions(p, family.named)]
-        general = blocks(written[FLOWS])[0]
+        general, *bullets = blocks(written[FLOWS])
+        told = [bullet for bullet in bullets if tells_of(family, bullet)]
         yield FLOWS, "\n\n".join([general, "\n".join(told)])
     for title in family.sections:
         yield title, written[title]
@@ -182,9 +182,14 @@ def blocks(section: str) -> list[str]:
     return [part.strip() for part in re.split(r"\n\n|\n(?=- )", text) if part.strip()]
 
 
-def mentions(block: str, names: tuple[str, ...]) -> bool:
-    """Whether a bullet speaks of a family, or of all."""
-    return block.startswith(("- **Times**", "- Taps")) or any(name in block for name in names)
+def tells_of(family: Family, bullet: str) -> bool:
+    """Whether a bullet speaks of a family, or of all; one that begins with a name is that one's."""
+    head = re.match(r"- \*\*(.+?)\*\*", bullet)
+    owners = [one for one in FAMILIES if head and any(re.match(p, head[1]) for p in one.named)]
+    if owners:
+        return family in owners
+    every = bullet.startswith(("- **Times**", "- Taps"))
+    return every or any(re.search(pattern, bullet) for pattern in family.named)
 
 
 def anchor(title: str) -> str:

@@ -6,6 +6,7 @@ that an example shows where a field's kind says too little.
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from docsite import DOCS, EXAMPLES, prose
+from docsite.examples import gallery
 from sfumato.cli.fields import as_typed, limit, method_parameters, plain, repeated
 from sfumato.core.idle import Needs
 from sfumato.images import ImageInput
@@ -37,7 +39,6 @@ SAMPLES: Mapping[str, Mapping[str, Any]] = {
 NO_MAIN = ("inpaint", "diffuseit")
 """Methods of which an example shows other fields than the main one."""
 GUIDES = {
-    "cfg": ["models.md"],
     "distilled_guidance": ["models.md#flow-models"],
     "flow_edit": ["models.md#flowedit"],
     "inpaint": ["masks.md"],
@@ -62,7 +63,7 @@ def page(cls: type[Method]) -> str:
     parts = [f"# {cls.__name__}", prose.markdown(brief)]
     scripts = examples(cls)
     for script in scripts[:1]:
-        parts.append(f"![{cls.__name__}: an example](gallery/{script}.png)")
+        parts.append(f"![{gallery.caption(EXAMPLES / f'{script}.py')}](gallery/{script}.png)")
     parts.append("\n".join(["```", *commands(cls), "```"]))
     parts.append("\n".join(["```python", in_python(cls), "```"]))
     parts += ["## What it does", prose.markdown(module_text(cls))]
@@ -79,7 +80,7 @@ def page(cls: type[Method]) -> str:
 def index() -> str:
     """All methods, those with a verb of their own first."""
     lines = [
-        "# Methods",
+        "# All methods",
         "",
         "Each is a value with fields: options on the command line, arguments in Python, the",
         "same names in a recipe. [Choose your method](choose.md) goes by what you have and want,",
@@ -109,7 +110,7 @@ def flag(name: str) -> str:
 
 def text_of(cls: type[Method]) -> tuple[str, str, str]:
     """The first paragraph of a class's docstring, "", and the others; as str.partition gives."""
-    return (cls.__doc__ or "").partition("\n\n")
+    return (inspect.getdoc(cls) or "").partition("\n\n")
 
 
 def module_text(cls: type[Method]) -> str:
@@ -147,8 +148,15 @@ def commands(cls: type[Method]) -> list[str]:
 
 
 def typed(value: Any) -> str:
-    text = str(as_typed(value))
+    text = written(value)
     return json.dumps(text) if re.search(r"[^\w./,-]", text) else text
+
+
+def written(value: Any) -> str:
+    """A value as one would type it, numbers without idle digits."""
+    if isinstance(value, tuple):
+        return " ".join(map(written, value))
+    return f"{value:.12g}" if isinstance(value, float) else str(as_typed(value))
 
 
 def in_python(cls: type[Method]) -> str:
@@ -218,7 +226,7 @@ def worded(default: Any) -> str:
     """A default in a cell; nothing where it is none."""
     if default is None or default in ("", ()):
         return ""
-    return f"`{as_typed(default)}`"
+    return f"`{written(default)}`"
 
 
 def values_of(cls: type[Method], name: str) -> str:
@@ -226,7 +234,7 @@ def values_of(cls: type[Method], name: str) -> str:
     info = described(cls)[name]
     kind = plain(info.annotation)
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-    unit = f" {extra['unit']}" if extra.get("unit") else ""
+    unit = f" ({extra['unit']})" if extra.get("unit") else ""
     if repeated(kind):
         return f"any number of: {worded_kind(cls, name, get_args(kind)[0])}"
     if get_origin(kind) is tuple:
@@ -240,11 +248,13 @@ def bounds(info: Any, kind: str) -> str:
     """A number's range in words."""
     least, above, most = (limit(info, name) for name in ("ge", "gt", "le"))
     if least is not None and most is not None:
-        return f"{least:g} to {most:g}"
+        return f"{written(least)} to {written(most)}"
     if above is not None:
-        return f"above {above:g}" + (f", at most {most:g}" if most is not None else "")
+        return f"above {written(above)}" + (
+            f", at most {written(most)}" if most is not None else ""
+        )
     if least is not None or most is not None:
-        return f"at least {least:g}" if most is None else f"at most {most:g}"
+        return f"at least {written(least)}" if most is None else f"at most {written(most)}"
     return kind
 
 
@@ -266,7 +276,7 @@ def presets(cls: type[Method]) -> Iterator[str]:
     yield "| preset | sets |"
     yield "|---|---|"
     for name, values in cls.presets.items():
-        given = ", ".join(f"`{field}` {as_typed(value)}" for field, value in values.items())
+        given = ", ".join(f"`{field}` {written(value)}" for field, value in values.items())
         yield f"| `{name}` | {given} |"
 
 
@@ -282,7 +292,8 @@ def facts(cls: type[Method]) -> Iterator[str]:
     if cls.slot:
         rivals = [o.__name__ for o in registry().values() if o.slot == cls.slot and o is not cls]
         beside = f", so without {', '.join(rivals)}" if rivals else ""
-        yield f"At most one {cls.slot} in a process{beside}."
+        what = "of it" if cls.slot == cls.id else cls.slot
+        yield f"At most one {what} in a process{beside}."
     else:
         yield "Several of it may stand in one process."
     acts = "on all stages" if cls.stages == "all" else "on the base alone"
@@ -291,8 +302,8 @@ def facts(cls: type[Method]) -> Iterator[str]:
         solver = cls.solver if isinstance(cls.solver, str) else json.dumps(cls.solver)
         yield f"Where you choose no solver, it brings `{solver}`."
     for other in cls.defaults:
-        field = main_field(type(other))
-        yield f"Where you say nothing else, it brings `{other.id}` at {getattr(other, field)}."
+        value = written(getattr(other, main_field(type(other))))
+        yield f"Where you say nothing else, it brings `{other.id}` at {value}."
     if cls.needs:
         changed = " and ".join(f"`{part}`" for part in sorted(cls.needs))
         yield f"It changes {changed} apart; solvers that do not read that are refused."
@@ -307,7 +318,8 @@ def more(cls: type[Method], scripts: list[str]) -> Iterator[str]:
     for guide in guides:
         yield f"[{title_of(guide)}]({guide})"
     for script in scripts:
-        yield f"[Example: {script}](../examples/{script}.py)"
+        title = gallery.caption(EXAMPLES / f"{script}.py").partition(":")[0]
+        yield f"Example: [{title}](../examples/{script}.py)"
     yield "[What goes together](compositions.md)"
 
 

@@ -21,7 +21,8 @@ def paragraphs(text: str) -> Iterator[tuple[bool, str]]:
     for part in re.split(r"\n\s*\n", inspect.cleandoc(text)):
         for kept, lines in groupby(part.splitlines(), lambda line: bool(ALIGNED.match(line))):
             joined = "\n".join(lines)
-            yield kept, joined if kept else " ".join(joined.split())
+            if joined.strip():
+                yield kept, joined if kept else " ".join(joined.split())
 
 
 def outside_code(text: str, change: Callable[[str], str], code: Callable[[str], str]) -> str:
