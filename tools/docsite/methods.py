@@ -59,16 +59,15 @@ def pages() -> dict[str, str]:
 
 def page(cls: type[Method]) -> str:
     """A method's page in Markdown; links are as from a page in docs/."""
-    brief, _, rest = text_of(cls)
+    brief, rest = texts(cls)
     parts = [f"# {cls.__name__}", prose.markdown(brief)]
     scripts = examples(cls)
     for script in scripts[:1]:
         parts.append(f"![{gallery.caption(EXAMPLES / f'{script}.py')}](gallery/{script}.png)")
     parts.append("\n".join(["```", *commands(cls), "```"]))
     parts.append("\n".join(["```python", in_python(cls), "```"]))
-    parts += ["## What it does", prose.markdown(module_text(cls))]
     if rest:
-        parts.append(prose.markdown(rest))
+        parts += ["## What it does", prose.markdown(rest)]
     parts += ["## Fields", "\n".join(table(cls))]
     if cls.presets:
         parts += ["## Presets", "\n".join(presets(cls))]
@@ -90,7 +89,7 @@ def index() -> str:
         lines += ["", f"## {title}", "", "| method | on the command line | what |", "|---|---|---|"]
         for name, cls in registry().items():
             if cls.verb == verb:
-                brief = prose.cell(text_of(cls)[0])
+                brief = prose.cell(" ".join(texts(cls)[0].split()))
                 lines.append(f"| [{cls.__name__}](methods/{name}.md) | `{called(cls)}` | {brief} |")
     return "\n".join([*lines, "", toctree(sorted(registry())), ""])
 
@@ -108,19 +107,16 @@ def flag(name: str) -> str:
     return f"--{name}".replace("_", "-")
 
 
-def text_of(cls: type[Method]) -> tuple[str, str, str]:
-    """The first paragraph of a class's docstring, "", and the others; as str.partition gives."""
-    return (inspect.getdoc(cls) or "").partition("\n\n")
-
-
-def module_text(cls: type[Method]) -> str:
-    return sys.modules[cls.__module__].__doc__ or ""
+def texts(cls: type[Method]) -> tuple[str, str]:
+    """The first paragraph of its module's docstring; the others, and those of its own."""
+    told = [inspect.getdoc(sys.modules[cls.__module__]), inspect.getdoc(cls)]
+    brief, _, rest = "\n\n".join(filter(None, told)).partition("\n\n")
+    return brief, rest
 
 
 def papers(cls: type[Method]) -> list[str]:
     """Numbers of the papers that its texts name, the first the method's own."""
-    texts = f"{module_text(cls)} {cls.__doc__}"
-    return list(dict.fromkeys(prose.ARXIV.findall(texts)))
+    return list(dict.fromkeys(prose.ARXIV.findall(" ".join(texts(cls)))))
 
 
 def examples(cls: type[Method]) -> list[str]:
