@@ -118,6 +118,17 @@ def test_every_family_has_a_page() -> None:
         assert all(f"## {title}" in page for title in family.sections)
 
 
+def test_a_familys_page_tells_of_that_family() -> None:
+    flux = next(family for family in families.FAMILIES if family.name == "flux")
+    told = families.page(flux).partition("## Flow models")[2]
+    assert "**Kontext** reads a picture" in told
+    assert "**Times**" in told
+    assert "Flux.2 Klein**" not in told
+    released = {name for name in ("openai", "vdiffusion") for name in families.loader(name).PRESETS}
+    made = "".join(families.pages().values())
+    assert all(made.count(f"| `{name}` |") == 1 for name in released)
+
+
 def test_families_commands_are_read(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for where, page in families.pages().items():
         assert where == "families/index.md" or read_commands(page, app, monkeypatch)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
+from types import ModuleType
 
 from docsite import DOCS, prose
 from docsite.methods import toctree
@@ -16,13 +17,16 @@ from docsite.methods import toctree
 SOURCE = DOCS / "models.md"
 FENCES = re.compile(r"(?ms)^```.*?^```$")
 FLOWS = "Flow models"
+INNER = ("openai", "single_file")
+"""Loaders whose later paragraphs are about their code."""
 
 
 @dataclass(frozen=True)
 class Family:
     """rows: what its lines in the table of docs/models.md begin with or hold. loaders: modules of
     models/loaders. sections: of docs/models.md, whole. named: what the bullets
-    of the section on flows call it, as patterns. command: an edit to show."""
+    of the section on flows call it, as patterns. released: the loader that
+    knows files by their names, and how their titles begin. command: what to show."""
 
     name: str
     title: str
@@ -30,17 +34,18 @@ class Family:
     loaders: tuple[str, ...]
     sections: tuple[str, ...] = ()
     named: tuple[str, ...] = ()
+    released: tuple[str, str] | None = None
     command: str = 'generate --model org/name -p "a harbour at dawn"'
 
 
 FAMILIES = (
     Family(
-        "emoji", "The bundled model", ("the bundled cascade",), ("glide",),
+        "emoji", "The bundled model", ("the bundled cascade",), (),
         command='generate "red apple, 3d render"',
     ),
     Family(
         "stable-diffusion", "Stable Diffusion 1.x, 2.x, XL", ("Stable Diffusion 1.x",),
-        ("single_file", "text_encoders", "unets"), ("Adapters", "Prompts", "Latents"),
+        ("single_file", "text_encoders"), ("Adapters", "Prompts", "Latents"),
         command='sdedit photo.png --model org/name -p "an oil painting" --t0 0.6',
     ),
     Family(
@@ -80,12 +85,16 @@ FAMILIES = (
         command="sdedit strokes.png --model church.ckpt --t0 0.5",
     ),
     Family(
-        "adm", "OpenAI's ADM", ("OpenAI's ADM",), ("openai",),
+        "adm", "OpenAI's ADM", ("OpenAI's ADM",), ("openai",), released=("openai", "ADM"),
         command="sdedit strokes.png --model 256x256_diffusion_uncond.pt --t0 0.5",
     ),
-    Family("glide", "GLIDE", ("GLIDE",), ("glide",), command='generate "a corgi" --model glide/'),
+    Family(
+        "glide", "GLIDE", ("GLIDE",), ("glide",), released=("openai", "GLIDE"),
+        command='generate "a corgi" --model glide/',
+    ),
     Family(
         "v-diffusion", "v-diffusion", ("v-diffusion",), ("vdiffusion",), ("v-diffusion",),
+        released=("vdiffusion", "v-diffusion"),
         command='diffstyler photo.png --model cc12m_1_cfg.pth -p "a watercolour"',
     ),
     Family(
@@ -127,10 +136,10 @@ def page(family: Family) -> str:
         f"| {' | '.join(row)} |" for row in rows_of(family)
     )]  # fmt: skip
     for name in family.loaders:
-        module = importlib.import_module(f"sfumato.models.loaders.{name}")
-        parts.append(prose.markdown(module.__doc__ or ""))
-        if presets := getattr(module, "PRESETS", None):
-            parts += ["### Released files", "\n".join(released(presets))]
+        told = loader(name).__doc__ or ""
+        parts.append(prose.markdown(told.partition("\n\n")[0] if name in INNER else told))
+    if family.released:
+        parts += ["### Released files", "\n".join(released(*family.released))]
     for title, text in sections(family):
         parts += [f"## {title}", text]
     links = [f"- [{title}](models.md#{anchor(title)})" for title in ALWAYS]
@@ -138,13 +147,18 @@ def page(family: Family) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def released(presets: Mapping[str, object]) -> Iterator[str]:
-    """A loader's table of the files that it knows by name."""
+def loader(name: str) -> ModuleType:
+    return importlib.import_module(f"sfumato.models.loaders.{name}")
+
+
+def released(name: str, beginning: str) -> Iterator[str]:
+    """The files that a loader knows by name, of titles that begin so."""
     yield "| file | what |"
     yield "|---|---|"
-    for name, preset in presets.items():
-        size = getattr(preset, "native", None)
-        yield f"| `{name}` | {getattr(preset, 'title', '')}{f', {size} px' if size else ''} |"
+    for file, preset in loader(name).PRESETS.items():
+        if preset.title.startswith(beginning):
+            size = getattr(preset, "native", None)
+            yield f"| `{file}` | {preset.title}{f', {size} px' if size else ''} |"
 
 
 def rows() -> list[tuple[str, str, str]]:
