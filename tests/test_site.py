@@ -19,7 +19,7 @@ from sfumato.models.loaders import diffusers, flows
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 sys.path.insert(0, str(ROOT / "tools"))
-from docsite import api, contents, examples, families, foreign, methods, stage  # noqa: E402
+from docsite import api, contents, examples, families, foreign, methods, search, stage  # noqa: E402
 from docsite import prose as texts  # noqa: E402
 
 KOREAN = sorted((DOCS / "ko").glob("*.md"))
@@ -211,6 +211,12 @@ def test_papers_are_links() -> None:
     assert texts.inline("SDEdit (arXiv 2108.01073)") == (
         "SDEdit ([arXiv 2108.01073](https://arxiv.org/abs/2108.01073))"
     )
+
+
+def test_korean_words_are_found_before_their_endings() -> None:
+    assert search.beginnings(["마스크에서", "mask"]) == [
+        "마스크에서", "mask", "마스", "마스크", "마스크에",
+    ]  # fmt: skip
 
 
 def test_what_a_page_loads_from_elsewhere_is_found(tmp_path: Path) -> None:

@@ -10,8 +10,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from sphinx.search import languages
+from sphinx.search.en import SearchEnglish
+
 import sfumato
-from docsite import examples, prose
+from docsite import examples, prose, search
 
 logging.getLogger("sfumato").setLevel(logging.WARNING)  # what examples notice on their way
 
@@ -62,6 +65,16 @@ sphinx_gallery_conf = {
 
 linkcheck_anchors = False
 linkcheck_timeout = 10
+
+
+class Search(SearchEnglish):
+    """English, and Korean words before their endings."""
+
+    def split(self, text: str) -> list[str]:
+        return search.beginnings(super().split(text))
+
+
+languages["en"] = Search
 
 
 def setup(app: Any) -> None:
