@@ -22,7 +22,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    """A real server with the bundled model, which takes seconds to start; no test wants it empty."""
+    """A real server with the bundled model. It takes seconds to start; no test wants it empty."""
     started = Program(tmp_path_factory.mktemp("server"), "--host-name", "studio.test")
     started.start()
     yield started
