@@ -27,7 +27,7 @@ ORDER = (
     "clip_guidance", "classifier", "threshold", "temperature", "upscale", "sweep",
 )  # fmt: skip
 """On the page; what is not listed comes last."""
-QUICK = ("classifier", "compose", "dense_diffusion", "sdedit", "sdg", "stego", "sweep")
+QUICK = ("classifier", "compose", "sdedit", "sdg", "stego")
 """Examples of a few seconds, which tests and the site's build run."""
 INTRODUCTION = """# Gallery
 
