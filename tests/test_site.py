@@ -143,7 +143,7 @@ def test_staged_pages_lead_to_each_other(tmp_path: Path) -> None:
     """And every page is somewhere in the navigation."""
     source = stage.Stage(tmp_path / "source")
     source.fill()
-    scripts = {f"examples/{path.stem}.rst" for path in examples.gallery.examples()}
+    scripts = {f"examples/{path.stem}.rst" for path in examples.scripts()}
     there = {file.relative_to(source.folder).as_posix() for file in files(source.folder)}
     there |= {"examples/index.rst", *scripts}
     for page in source.folder.rglob("*.md"):
@@ -169,6 +169,18 @@ def test_staging_again_writes_nothing(tmp_path: Path) -> None:
     after = {file: file.stat().st_mtime_ns for file in files(tmp_path)}
     assert before.keys() - after.keys() == {tmp_path / "gone.md"}
     assert all(before[file] == time for file, time in after.items())
+
+
+def test_an_example_that_is_gone_is_forgotten(tmp_path: Path) -> None:
+    """sphinx-gallery would leave its page, which no navigation holds."""
+    kept, gone = tmp_path / "examples" / "sdedit.rst", tmp_path / "examples" / "gone.rst"
+    kept.parent.mkdir()
+    kept.write_text("a page of before")
+    stage.Stage(tmp_path).forget_examples()
+    assert kept.is_file()
+    gone.write_text("a page of before")
+    stage.Stage(tmp_path).forget_examples()
+    assert not kept.is_file()
 
 
 def files(folder: Path) -> Iterator[Path]:

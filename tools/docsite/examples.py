@@ -26,10 +26,19 @@ lies in `strokes` and `pictures`, beside the scripts of the repository.
 """
 
 
+def scripts() -> list[Path]:
+    """The examples, each of which is a page."""
+    return gallery.examples()
+
+
+def caption(name: str) -> str:
+    """What an example shows, in a line."""
+    return gallery.caption(EXAMPLES / f"{name}.py")
+
+
 def staged() -> dict[str, str]:
     """Scripts by their names, as sphinx-gallery wants them, and the text above them."""
-    scripts = {path.name: script(path) for path in gallery.examples()}
-    return {**scripts, "GALLERY_HEADER.rst": HEADER}
+    return {path.name: script(path) for path in scripts()} | {"GALLERY_HEADER.rst": HEADER}
 
 
 def script(path: Path) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from docsite import DOCS, EXAMPLES, prose
-from docsite.examples import gallery
+from docsite.examples import caption
 from sfumato.cli.fields import as_typed, limit, method_parameters, plain, repeated
 from sfumato.core.idle import Needs
 from sfumato.images import ImageInput
@@ -63,7 +63,7 @@ def page(cls: type[Method]) -> str:
     parts = [f"# {cls.__name__}", prose.markdown(brief)]
     scripts = examples(cls)
     for script in scripts[:1]:
-        parts.append(f"![{gallery.caption(EXAMPLES / f'{script}.py')}](gallery/{script}.png)")
+        parts.append(f"![{caption(script)}](gallery/{script}.png)")
     parts.append("\n".join(["```", *commands(cls), "```"]))
     parts.append("\n".join(["```python", in_python(cls), "```"]))
     if rest:
@@ -314,7 +314,7 @@ def more(cls: type[Method], scripts: list[str]) -> Iterator[str]:
     for guide in guides:
         yield f"[{title_of(guide)}]({guide})"
     for script in scripts:
-        title = gallery.caption(EXAMPLES / f"{script}.py").partition(":")[0]
+        title = caption(script).partition(":")[0]
         yield f"Example: [{title}](../examples/{script}.py)"
     yield "[What goes together](compositions.md)"
 

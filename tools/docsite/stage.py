@@ -92,7 +92,7 @@ class Stage:
             return PLACES[target]
         if target.parent == CODE / "methods" and target.stem in registry():
             return f"methods/{target.stem}.md"
-        if target.parent == ROOT / "examples" and target in examples.gallery.examples():
+        if target.parent == ROOT / "examples" and target in examples.scripts():
             return f"examples/{target.stem}.rst"
         if target.is_relative_to(DOCS):
             return target.relative_to(DOCS).as_posix()
@@ -130,7 +130,7 @@ class Stage:
         """Make sphinx-gallery begin anew where an example is no more."""
         folder = self.folder / "examples"
         there = {page.stem for page in folder.glob("*.rst")} - {"index"}
-        if there - {path.stem for path in examples.gallery.examples()}:
+        if there - {path.stem for path in examples.scripts()}:
             shutil.rmtree(folder)
 
 
