@@ -17,7 +17,7 @@ from docsite.methods import toctree
 SOURCE = DOCS / "models.md"
 FENCES = re.compile(r"(?ms)^```.*?^```$")
 FLOWS = "Flow models"
-INNER = ("openai", "single_file")
+INNER = ("single_file",)
 """Loaders whose later paragraphs are about their code."""
 
 
@@ -85,7 +85,7 @@ FAMILIES = (
         command="sdedit strokes.png --model church.ckpt --t0 0.5",
     ),
     Family(
-        "adm", "OpenAI's ADM", ("OpenAI's ADM",), ("openai",), released=("openai", "ADM"),
+        "adm", "OpenAI's ADM", ("OpenAI's ADM",), (), released=("openai", "ADM"),
         command="sdedit strokes.png --model 256x256_diffusion_uncond.pt --t0 0.5",
     ),
     Family(
@@ -143,8 +143,15 @@ def page(family: Family) -> str:
     for title, text in sections(family):
         parts += [f"## {title}", text]
     links = [f"- [{title}](models.md#{anchor(title)})" for title in ALWAYS]
-    parts += ["## For every family", "\n".join([*links, "- [Choose your method](choose.md)"])]
+    links.append("- [Choose your method](choose.md)")
+    parts += ["## For every family", limits(), "\n".join(links)]
     return "\n\n".join(parts) + "\n"
+
+
+def limits() -> str:
+    """What is not supported, of any family."""
+    paragraphs = SOURCE.read_text(encoding="utf-8").split("\n\n")
+    return next(part for part in paragraphs if part.startswith("Methods work on every one"))
 
 
 def loader(name: str) -> ModuleType:
