@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from docsite import DOCS, prose
-from docsite.methods import toctree
+from docsite.methods import slug, toctree
 
 SOURCE = DOCS / "models.md"
 FENCES = re.compile(r"(?ms)^```.*?^```$")
@@ -142,7 +142,7 @@ def page(family: Family) -> str:
         parts += ["### Released files", "\n".join(released(*family.released))]
     for title, text in sections(family):
         parts += [f"## {title}", text]
-    links = [f"- [{title}](models.md#{anchor(title)})" for title in ALWAYS]
+    links = [f"- [{title}](models.md#{slug(title)})" for title in ALWAYS]
     links.append("- [Choose your method](choose.md)")
     parts += ["## For every family", limits(), "\n".join(links)]
     return "\n\n".join(parts) + "\n"
@@ -211,7 +211,3 @@ def tells_of(family: Family, bullet: str) -> bool:
         return family in owners
     every = bullet.startswith(("- **Times**", "- Taps"))
     return every or any(re.search(pattern, bullet) for pattern in family.named)
-
-
-def anchor(title: str) -> str:
-    return re.sub(r"[^\w -]", "", title).lower().replace(" ", "-")
