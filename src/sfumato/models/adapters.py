@@ -321,6 +321,8 @@ def _with_autoencoder(model: Model, folder: Path, kind: str, name: str, scale: f
         raise SfumatoError(f"adapter {name}: an autoencoder has no strength; leave it out")
     digest = sha256()
     space = Latents.of(pipeline.autoencoder(folder, kind, model.choice, digest))
+    if isinstance(model.space, Latents):
+        space = space.lean(model.space.decoding)
     if (space.stride, space.channels) != (model.space.stride, model.space.channels):
         raise SfumatoError(
             f"adapter {name}: latents of {space.channels} channels at stride {space.stride}, model "

@@ -97,9 +97,9 @@ def needs(
     last = runs[-1].shape if runs else ()
     pixels = n * 3 * FLOAT * stride**2 * math.prod(last[1:]) if runs else 0
     if runs and isinstance(process.space, Latents):
-        size = pixels
-        if size + LATENT * math.prod(last[1:]) > enough:
-            size += peak_bytes(decoder_call(process.space, last))
+        size, share = pixels, process.space.decoding.itemsize / FLOAT
+        if size + share * LATENT * math.prod(last[1:]) > enough:
+            size += share * peak_bytes(decoder_call(process.space, last))
         yield Need(size, f"decoding {pixel_size(last, stride)}")
     if frame is not None:
         on_device = torch.device(process.device).type in SHARED

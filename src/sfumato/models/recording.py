@@ -58,6 +58,8 @@ def run_recipe(model: Model, run: Run, calls: list[int]) -> Recipe:
         "threads": torch.get_num_threads(),
         **run.report,
     }
+    if (decoding := getattr(run.space, "decoding", torch.float32)) != torch.float32:
+        figures["decoder"] = str(decoding).removeprefix("torch.")
     if run.answers:
         figures["answers"] = run.answers
     return replace(

@@ -243,6 +243,8 @@ class Replay:
             folders.insert(0, Path(source).resolve().parent)
         name, recorded = resolve_model(recipe.model, folders), recipe.run.get("dtype", "auto")
         model = within.opens(name, device=device, dtype=dtype or recorded)
+        if recipe.versions and dtype is None:  # of a run, in float32 where it says nothing
+            model = model.decoding(recipe.run.get("decoder", "float32"))
         _compare(recipe, model)
         adapted = with_adapters(recipe, model, folders)
         process = compose(recipe, adapted, folders, within.inputs, weights=within.weights)

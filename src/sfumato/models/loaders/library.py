@@ -112,7 +112,8 @@ def load(
         raise SfumatoError(
             f"model {name!r:.200}: not one of {names}, nor a folder or a file; {hint}"
         )
-    model = _load_from(name, path, choice)
+    lean = "bfloat16" if choice.dtype == "bfloat16" else "float32"
+    model = _load_from(name, path, choice).decoding(lean)
     return replace(model, opens=partial(load, device=choice.device, dtype=choice.dtype))
 
 
