@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import pipelines
 
 import sfumato as sf
+from helpers import pipelines
 from sfumato.models.latents import Latents
+from sfumato.models.loaders.decoders import decoding
 
 Z = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -67,7 +68,7 @@ def test_the_type_of_the_model_is_the_decoders_and_a_recipe_replays_it(
     earlier = {name: v for name, v in result.recipe.run.items() if name != "decoder"}
     again = sf.run(replace(result.recipe, run=earlier))
     assert "decoder" not in again.recipe.run
-    whole = lean.decoding("float32").process("a cat", steps=2).sample(3)
+    whole = decoding(lean, "float32").process("a cat", steps=2).sample(3)
     assert again.images[0].tobytes() == whole.images[0].tobytes()
 
 

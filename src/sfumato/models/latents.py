@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from sfumato.core.errors import SfumatoError
 from sfumato.core.spaces import Space
 from sfumato.core.taps import Site, Taps
-from sfumato.models import hooks
+from sfumato.models import deep, hooks
 from sfumato.models.guest import Guest
 
 LEAN = ("AutoencoderKL", "AutoencoderKLFlux2")
@@ -208,14 +208,37 @@ class GuestUNet(Guest, ABC):
     def __call__(
         self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], taps: Taps | None = None, /
     ) -> Tensor:
+        self.check(cond)
         if taps is None:
             return self.output(x, time, cond)
         with hooks.acting(self.net, taps, x):
             return self.output(x, time, cond)
 
+    def check(self, cond: Mapping[str, Tensor]) -> None:
+        """Refuse a condition that it cannot read."""
+
     @abstractmethod
     def output(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         """What it says, whether taps act or not."""
+
+    @cached_property
+    def reusing(self) -> Callable[..., tuple[Tensor, Tensor]] | None:
+        """(x, time, cond, the deep map of an earlier call or None) -> what it says, the map."""
+        if not deep.has_deep(self.net):
+            return None
+        whole, shallow = (replace(self, net=of(self.net)) for of in (deep.noting, deep.shallow))
+
+        def output(
+            x: Tensor, time: Tensor, cond: Mapping[str, Tensor], given: Tensor | None
+        ) -> tuple[Tensor, Tensor]:
+            self.check(cond)
+            network = whole if given is None else shallow
+            with deep.deep_map(given) as here:
+                said = network.output(x, time, cond)
+            assert here.map is not None
+            return said, here.map
+
+        return output
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,14 +257,16 @@ class Conditional(GuestUNet):
     def output(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         if self.config.inpaint:
             x = torch.cat([x, *self.canvas(x, cond)], dim=1)
+        output: Tensor = self.net(x.to(self.dtype), time, **self.told(x, cond)).sample
+        return output
+
+    def check(self, cond: Mapping[str, Tensor]) -> None:
         context = cond["context"]
         if context.ndim == 4 and context.shape[1] != self.layer_count:
             raise SfumatoError(
                 f"condition: contexts for {context.shape[1]} cross-attention layers, the network "
                 f"has {self.layer_count}"
             )
-        output: Tensor = self.net(x.to(self.dtype), time, **self.told(x, cond)).sample
-        return output
 
     def told(self, x: Tensor, cond: Mapping[str, Tensor]) -> dict[str, Any]:
         """What the network is called with besides state and time, by the arguments' names."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -40,7 +40,7 @@ from sfumato.models.classifier import classifier_of
 from sfumato.models.clip import CleanClip, Clip, clip_of
 from sfumato.models.controls import control_of
 from sfumato.models.defaults import fill, fill_from_scheduler, grid_of
-from sfumato.models.devices import DTYPES, Choice
+from sfumato.models.devices import Choice
 from sfumato.models.features import features_of
 from sfumato.models.files.adapter_folders import is_adapter
 from sfumato.models.files.edm_schedulers import EdmScheduler
@@ -50,7 +50,6 @@ from sfumato.models.files.schedulers import Scheduler
 from sfumato.models.files.spans import Reader, Spans
 from sfumato.models.framing import planned_frame
 from sfumato.models.image_prompts import image_prompt_of
-from sfumato.models.latents import Latents
 from sfumato.models.prompts import labels
 from sfumato.models.rating import rating_of
 from sfumato.models.recording import process_recipe, run_recipe
@@ -184,13 +183,6 @@ class Model:
     def decoder(self, which: Literal["full", "tiny"] = "full") -> Decoder | None:
         space = self.space if which == "full" else self.tiny()
         return None if space is None else space.decode
-
-    def decoding(self, dtype: str) -> Model:
-        """The model with its decoder multiplying in "float32" or "bfloat16", where it can."""
-        if not isinstance(self.space, Latents):
-            return self
-        space = self.space.lean(DTYPES[dtype])
-        return self if space is self.space else replace(self, space=space)
 
     def tiny(self) -> Space | None:
         """A small autoencoder of the same latents."""

@@ -20,6 +20,7 @@ from sfumato.models.files import hub, vocabularies
 from sfumato.models.files.checkpoint import read_state_dict
 from sfumato.models.files.hashes import take_in
 from sfumato.models.loaders import diffusers, glide, openai, single_file, vdiffusion
+from sfumato.models.loaders.decoders import decoding
 from sfumato.models.model import Model
 from sfumato.models.prompts import Prompts
 from sfumato.nn.unet import UNetConfig
@@ -113,7 +114,7 @@ def load(
             f"model {name!r:.200}: not one of {names}, nor a folder or a file; {hint}"
         )
     lean = "bfloat16" if choice.dtype == "bfloat16" else "float32"
-    model = _load_from(name, path, choice).decoding(lean)
+    model = decoding(_load_from(name, path, choice), lean)
     return replace(model, opens=partial(load, device=choice.device, dtype=choice.dtype))
 
 
