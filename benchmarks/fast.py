@@ -1,4 +1,4 @@
-"""Claim: `fast` leaves out a quarter to half of the base's operations at 40 to 29 dB.
+"""Claim: `fast` leaves out a quarter to half of the base's operations at 43 to 34 dB.
 
 Bundled base, 30 steps with guidance, `-n` prompts of the protocol with a seed each; each level's
 distance from the exact picture of the same seed, in dB of 255 (median, 95 % interval over the

@@ -47,10 +47,9 @@ class Process:
     batch. shared: all are drawn from the first one's noise, upsampled too. n_steps: downward
     transitions of one pass; spacing: its times. size: pixels, (width, height), "input" or "native".
     geometry: of a picture against the work size, for a process without a source (a cascade's
-    upsampler). rows_max: most rows in one network call, unless a tap couples them. reuse: what
-    steps take from earlier ones. methods: what
-    was composed, in order; within: what they composed themselves, which a recipe makes again by
-    them.
+    upsampler). rows_max: most rows in one network call, unless a tap couples them. reuse: what steps
+    take from earlier ones. methods: what was composed, in order; within: what they composed
+    themselves, which a recipe makes again by them.
     """
 
     denoiser: Denoiser
@@ -307,8 +306,7 @@ class Process:
         """Deterministic path upwards from the clean state x0 (B, C, ...): states from 0 to t, which
         is 1, or the first of explicit times, if not given.
 
-        Takes the process's steps and solver; aways are left out unless `guided`, guides and taps
-        always.
+        Takes the process's steps and solver; aways are left out unless `guided`, others always.
         """
         check_state(self, x0, "x0")
         process = replace(self.resolved(), start=None, guides=(), taps=())
