@@ -214,7 +214,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--one", nargs=5, metavar=("FOLDER", "FAMILY", "WAY", "SIDE", "STEPS"))
     parser.add_argument("--family", choices=FAMILIES, action="append")
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int)
     parser.add_argument("--quick", action="store_true")
     asked = parser.parse_args()
     if asked.one:
@@ -225,7 +225,7 @@ def main() -> None:
     families = asked.family or (FAMILIES[:1] if asked.quick else FAMILIES)
     for family in families:
         side = 128 if asked.quick else 256
-        compare(family, 3 if asked.quick else asked.rounds, side, 4, asked.quick)
+        compare(family, asked.rounds or (3 if asked.quick else 8), side, 4, asked.quick)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,10 @@ import torch
 
 import sfumato as sf
 from helpers import pipelines
+from sfumato.models import tiles
 from sfumato.models.latents import Latents
 from sfumato.models.loaders.decoders import decoding
+from sfumato.models.tiles import begins, in_tiles
 
 Z = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -77,3 +79,38 @@ def test_another_autoencoder_decodes_as_the_model_did(folder: Path, tmp_path: Pa
     adapted = sf.load(str(folder), dtype="bfloat16").adapt(tmp_path / "vae")
     assert isinstance(adapted.space, Latents)
     assert adapted.space.decoding == torch.bfloat16
+
+
+def test_tiles_of_a_flat_state_are_flat_and_seams_fade() -> None:
+    def decode(state: torch.Tensor) -> torch.Tensor:
+        return state[:, :3].repeat_interleave(4, -1).repeat_interleave(4, -2)
+
+    state = torch.randn(1, 4, 40, 23, generator=torch.Generator().manual_seed(0))
+    for tile in (8, 16, 39):
+        assert torch.allclose(in_tiles(state, tile, 4, decode), decode(state), atol=1e-5)
+    assert torch.equal(in_tiles(state, 40, 4, decode), decode(state))
+    assert begins(40, 16) == [0, 12, 24]
+    assert begins(16, 16) == [0]
+
+
+def test_a_picture_beyond_half_of_the_memory_is_decoded_in_tiles_and_replayed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    model = sf.load(folder.name, dtype="float32")
+    process = model.process("a cat", steps=1, size=(320, 64), solver="ddim")
+    whole = process.sample(1)
+    with monkeypatch.context() as small:
+        small.setattr(tiles, "capacity", lambda device: 1 << 20)
+        small.setattr(tiles, "TILE", 8)
+        tiled = process.sample(1)
+    assert "tile" not in whole.recipe.run
+    assert tiled.recipe.run["tile"] == 8
+    one, other = (
+        torch.tensor(list(result.images[0].convert("RGB").tobytes())).float() / 127.5 - 1
+        for result in (whole, tiled)
+    )
+    assert not torch.equal(one, other)
+    assert decibels(other, one) > 20
+    (path,) = tiled.save(tmp_path / "a.png")
+    assert sf.run(path).images[0].tobytes() == tiled.images[0].tobytes()

@@ -47,9 +47,9 @@ class Process:
     batch. shared: all are drawn from the first one's noise, upsampled too. n_steps: downward
     transitions of one pass; spacing: its times. size: pixels, (width, height), "input" or "native".
     geometry: of a picture against the work size, for a process without a source (a cascade's
-    upsampler). rows_max: most rows in one network call, unless a tap couples them. reuse: what steps
-    take from earlier ones. methods: what was composed, in order; within: what they composed
-    themselves, which a recipe makes again by them.
+    upsampler). rows_max: most rows in one call, unless a tap couples them. reuse: what steps take
+    from earlier ones. methods: what was composed, in order; within: what they composed themselves,
+    which a recipe makes again by them.
     """
 
     denoiser: Denoiser

@@ -17,11 +17,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sfumato.core.context import Run
 from sfumato.core.errors import SfumatoError
 from sfumato.core.spaces import Space
 from sfumato.core.taps import Site, Taps
 from sfumato.models import deep, hooks
 from sfumato.models.guest import Guest
+from sfumato.models.tiles import in_tiles, needed_tile
 
 LEAN = ("AutoencoderKL", "AutoencoderKLFlux2")
 """Autoencoders that are convolutions and group norms, which bfloat16 leaves at 50 dB and more."""
@@ -32,7 +34,8 @@ class Latents:
     """state = (latent - mean) / std * scale, of an AutoencoderKL, DC, Tiny or VQModel, or of
     a video's autoencoder, to which a picture is one frame. patch: a state's cell is patch x patch
     of the autoencoder's, side by side in its channels. rounded: whether a VQModel's states
-    are brought to its codes when they are decoded.
+    are brought to its codes when they are decoded. tile: cells of the side of tiles in which a
+    larger state is decoded, None where it fits whole.
 
     Encoding takes the mode of the posterior, so the same picture has always the same latent. It is
     done in float32 whatever the network's type, and so is decoding through which a gradient goes;
@@ -49,6 +52,7 @@ class Latents:
     patch: int = 1
     rounded: bool = True
     decoding: torch.dtype = torch.float32
+    tile: int | None = None
 
     @classmethod
     def of(cls, autoencoder: Any) -> Latents:
@@ -97,8 +101,20 @@ class Latents:
 
     def decode(self, state: Tensor) -> Tensor:
         with self._multiplying(state):
-            rows = [self._decode(row) for row in torch.split(state.float(), 1)]
+            rows = [self._decode_row(row) for row in torch.split(state.float(), 1)]
         return torch.cat(rows).float()
+
+    def bind_space(self, run: Run) -> Latents:
+        """The space of one run: in tiles where the machine could not decode its picture whole."""
+        if self.tile is not None:
+            return self
+        tile = needed_tile(run.shape, self.stride, self.decoding.itemsize, str(run.device))
+        return self if tile is None else replace(self, tile=tile)
+
+    def _decode_row(self, state: Tensor) -> Tensor:
+        if self.tile is None:
+            return self._decode(state)
+        return in_tiles(state, self.tile, self.stride, self._decode)
 
     def lean(self, dtype: torch.dtype) -> Latents:
         """The same, decoding in this type where that is known to leave 45 dB and more."""

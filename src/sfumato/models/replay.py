@@ -245,7 +245,8 @@ class Replay:
         name, recorded = resolve_model(recipe.model, folders), recipe.run.get("dtype", "auto")
         model = within.opens(name, device=device, dtype=dtype or recorded)
         if recipe.versions and dtype is None:  # of a run, in float32 where it says nothing
-            model = decoding(model, recipe.run.get("decoder", "float32"))
+            decoder, tile = recipe.run.get("decoder", "float32"), recipe.run.get("tile")
+            model = decoding(model, decoder, tile)
         _compare(recipe, model)
         adapted = with_adapters(recipe, model, folders)
         process = compose(recipe, adapted, folders, within.inputs, weights=within.weights)

@@ -97,6 +97,7 @@ class Ran(TypedDict, total=False):
 
     dtype: Short
     decoder: Literal["float32", "bfloat16"]
+    tile: Annotated[int, Range(1, 1 << 15)]
     device: Short
     batch: Annotated[int, PICTURES]
     index: Annotated[int, Range(0, PICTURES.le)]
