@@ -9,7 +9,7 @@ import copy
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from statistics import median
 from typing import Any
@@ -183,6 +183,23 @@ def of_base(denoiser: Denoiser) -> Any:
 def parameter_count(denoiser: Denoiser) -> int:
     """How many weights a network has."""
     return sum(weight.numel() for weight in module(denoiser).parameters())
+
+
+def weight_bytes(value: object) -> int:
+    """Bytes of all weights within a model or a part of it, each once; not those of `plain`, the
+    model without adapters."""
+    tensors: dict[int, int] = {}
+    waiting: list[Any] = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, nn.Module):
+            for tensor in (*one.parameters(), *one.buffers()):
+                tensors[id(tensor)] = tensor.nbytes
+        elif isinstance(one, tuple):
+            waiting += one
+        elif is_dataclass(one):
+            waiting += [getattr(one, f.name) for f in fields(one) if f.name != "plain"]
+    return sum(tensors.values())
 
 
 def cond_of(process: Process) -> Cond:

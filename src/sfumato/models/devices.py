@@ -13,7 +13,12 @@ import torch
 
 from sfumato.core.errors import SfumatoError
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {
+    "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16,
+    "int8": torch.bfloat16, "int4": torch.bfloat16,
+}  # fmt: skip
+"""What is multiplied in; weights of the last two are kept in fewer bits."""
+BITS = {"int8": 8, "int4": 4}
 SHARED = ("cpu", "mps")  # that have the memory in which pictures are
 
 

@@ -35,6 +35,7 @@ def plan_data(process: Process | Cascade, seed: int) -> dict[str, Any]:
         "edited": None if edit is None else images.edit_share(edit),
         "seconds": cost.seconds(process, source.choice),
         "work": cost.work(resolved),
+        "weights": cost.weight_bytes(source),
         "memory": memory.least_bytes(resolved, frame, shape, process.times),
         "methods": [to_data(method) for method in resolved.methods],
         "recipe": source.asked(base, seed).to_data(),
@@ -75,8 +76,9 @@ def sentences(process: Process | Cascade, seed: int, plan: Mapping[str, Any]) ->
         width, height = plan["size"]
         lines.append(f"{n} picture{'s' if n > 1 else ''} of {width}x{height} pixels will be saved.")
     if plan["seconds"]:
-        gib = plan["memory"] / memory.GIB
-        held = f" and at least {gib:.2g} GiB of memory" if gib >= 1 else ""
+        gib, held = (plan["memory"] + plan["weights"]) / memory.GIB, ""
+        if gib >= 1:
+            held = f" and at least {gib:.2g} GiB of memory, its weights with it,"
         lines.append(f"That takes about {lasting(plan['seconds'])}{held} on {choice.device}"
                      f" in {choice.dtype}, loading apart.")  # fmt: skip
     return lines

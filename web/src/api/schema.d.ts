@@ -621,7 +621,7 @@ export interface components {
              * @default auto
              * @enum {string}
              */
-            dtype?: "auto" | "float32" | "bfloat16" | "float16";
+            dtype?: "auto" | "float32" | "bfloat16" | "float16" | "int8" | "int4";
             /**
              * Pictures
              * @default false
@@ -3249,6 +3249,8 @@ export interface components {
              * @enum {string}
              */
             decoder?: "float32" | "bfloat16";
+            /** Tile */
+            tile?: number;
             /** Device */
             device?: string;
             /** Batch */
