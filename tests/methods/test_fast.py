@@ -12,10 +12,11 @@ import torch
 
 import sfumato as sf
 from helpers import pipelines
-from sfumato.core.denoiser import Cond
+from sfumato.core.denoiser import Cond, Traits
 from sfumato.core.plan import asked
 from sfumato.core.reuse import Reuse
 from sfumato.models import cost
+from sfumato.models.latents import Unconditional
 
 STEPS = 6
 
@@ -144,3 +145,32 @@ def test_refusals_are_one_line(models: dict[str, sf.Model], made: Any, message: 
     with pytest.raises(sf.SfumatoError, match=message) as raised:
         made(models).plan()
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("widths", [(8, 16), (8, 16, 16)])
+def test_networks_without_text_can_do_without_their_deep_blocks(widths: tuple[int, ...]) -> None:
+    from diffusers import UNet2DModel
+
+    count = len(widths) - 1
+    net = pipelines.scrambled(
+        UNet2DModel(
+            sample_size=16, in_channels=3, out_channels=3, block_out_channels=widths,
+            down_block_types=("DownBlock2D",) + ("AttnDownBlock2D",) * count,
+            up_block_types=("AttnUpBlock2D",) * count + ("UpBlock2D",),
+            layers_per_block=1, norm_num_groups=4, attention_head_dim=4,
+        ),
+        3,
+    )  # fmt: skip
+    network = Unconditional(net, Traits())
+    x, time = torch.randn(2, 3, 16, 16), torch.tensor([3.0, 500.0])
+    assert network.reusing is not None
+    with torch.no_grad():
+        noted, deep = network.reusing(x, time, {}, None)
+        assert torch.equal(noted, network(x, time, {}))
+        assert torch.equal(network.reusing(x, time, {}, deep)[0], noted)
+        assert not torch.allclose(network.reusing(x, time, {}, deep + 1)[0], noted, atol=1e-3)
+    one_level = UNet2DModel(
+        sample_size=8, block_out_channels=(8,), down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",), norm_num_groups=4,
+    )  # fmt: skip
+    assert Unconditional(one_level, Traits()).reusing is None
