@@ -147,6 +147,7 @@ SETTINGS: dict[str, Callable[[Table], Mapping[str, Any]]] = {
     "diffstyler": lambda t: {**start(t), "art": str(t.adapter)},
     "diffuseit": lambda t: {**start(t), "text": "ink drawing", "repeats": 1, "limit": 0},
     "gradient": lambda t: {"fraction": 0.2},
+    "fast": lambda t: {},
     "ilvr": lambda t: {**start(t), "factor": 4},
     "inpaint": lambda t: {**start(t), "mask": str(t.mask)},
     "instruction": lambda t: {"weight": 10.0, "cutouts": 1},

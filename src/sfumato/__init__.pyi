@@ -32,6 +32,7 @@ from sfumato.methods.dense_diffusion import DenseDiffusion as DenseDiffusion
 from sfumato.methods.diffstyler import DiffStyler as DiffStyler
 from sfumato.methods.diffuseit import DiffuseIT as DiffuseIT
 from sfumato.methods.distilled_guidance import DistilledGuidance as DistilledGuidance
+from sfumato.methods.fast import Fast as Fast
 from sfumato.methods.flow_edit import FlowEdit as FlowEdit
 from sfumato.methods.gradient import Gradient as Gradient
 from sfumato.methods.ilvr import ILVR as ILVR

@@ -19,6 +19,7 @@ from sfumato.core.loop import Loop
 from sfumato.core.mixture import Branch, Mixture, Term, distinct
 from sfumato.core.noise import Noise, Seeded, Shared
 from sfumato.core.plan import evaluations
+from sfumato.core.reuse import ASK_ALL, check_reuse
 from sfumato.core.solvers import solver
 from sfumato.core.spaces import Outline, SpaceBinder
 from sfumato.core.spacing import Times, repeated
@@ -82,7 +83,7 @@ def bind(process: Process, seed: int, noise: Noise | None = None, planned: bool 
     distinct((*positives, *process.aways))
     terms = [_term(loop, branch, False) for branch in positives]
     terms += [_term(loop, branch, True) for branch in process.aways]
-    mixture = Mixture(terms, run.schedule, run.n, process.rows_max, run.taps)
+    mixture = Mixture(terms, run.schedule, run.n, process.rows_max, run.taps, process.reuse)
     run.tied = mixture.tied
     guides = [guide.bind_guide(run) for guide in process.guides]
     guides.sort(key=lambda guide: guide.name)  # typing order changes no bit of their sum
@@ -90,8 +91,11 @@ def bind(process: Process, seed: int, noise: Noise | None = None, planned: bool 
     if not planned:
         for line in loop.steering.idle("" if process.source is None else process.negative):
             log.warning(line)
+    guided = False
     for moment in evaluations(run, loop.steering):
         mixture.check(moment.t)
+        guided = guided or any(term.away and mixture.acts(term, moment.t) for term in terms)
+    check_reuse(process.reuse, run.taps, guided, [term.denoiser.network for term in terms])
     return loop
 
 
@@ -169,7 +173,7 @@ def invert(process: Process, x0: Tensor, times: Times) -> tuple[list[Tensor], in
     assert process.solver is not None
     if solver(process.solver).stochastic:
         raise SfumatoError(f"invert: solver {process.solver} is stochastic; take ddim or dpmpp-2m")
-    loop = bind(replace(process, n=len(x0)), 0)
+    loop = bind(replace(process, n=len(x0), reuse=ASK_ALL), 0)
     run, steering = loop.run, loop.steering
     assert steering is not None
     run.times = times

@@ -16,6 +16,7 @@ from sfumato.core.context import Call
 from sfumato.core.denoiser import Cond, Denoiser, Prediction
 from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.lazy import torch
+from sfumato.core.reuse import ASK_ALL, Memory, Reuse
 from sfumato.core.schedule import Schedule, ratio
 from sfumato.core.source import Source
 from sfumato.core.taps import Tap, Taps, check_sites
@@ -98,8 +99,10 @@ class Mixture:
         n: int,
         rows_max: int | None = None,
         taps: Sequence[Tap] = (),
+        reuse: Reuse = ASK_ALL,
     ) -> None:
         self.terms = tuple(terms)
+        self.memory = Memory(reuse)
         self.taps = [(tap, _branches(tap, self.terms)) for tap in taps]
         self.schedule = schedule
         self.n = n
@@ -119,6 +122,10 @@ class Mixture:
             cond = self._cond(group, fresh)
             owns = {term.branch.name: slice(k * n, (k + 1) * n) for k, term in enumerate(group)}
             taps = Taps.of(self.taps, owns, call) if self.taps else None
+            if self.memory.layered(denoiser):
+                kept = self.memory.keeps_deep(denoiser, tuple(owns), call)
+                denoiser = self.memory.denoiser(denoiser, owns, kept)
+                call.count("shallow", int(kept))
             self.calls += 1  # in pieces or not
             whole = self.rows_max is None or len(rows) <= self.rows_max
             if self.rows_max is None or whole or (taps is not None and taps.couples):
@@ -129,11 +136,34 @@ class Mixture:
                 predictions[name] = (
                     pred if len(group) == 1 else pred.map(lambda v, own=own: v[own])  # type: ignore[misc]
                 )
+        if self.memory.reuse.guidance > 1:
+            self._beside(predictions, t, call)
         return predictions
+
+    def _beside(self, predictions: dict[str, Prediction], t: float, call: Call) -> None:
+        """Keep how aways that were asked differ, and add those that were not."""
+        positive = self._positive(t)
+        for term in self.terms:
+            if term.away and self.acts(term, t):
+                name, kind = term.branch.name, term.denoiser.kind
+                if name in predictions:
+                    self.memory.note(positive, name, predictions, call, kind)
+                else:
+                    pred = predictions[positive]
+                    predictions[name] = self.memory.away(positive, name, pred, call, kind)
+                    call.count("guidance kept")
+
+    def _positive(self, t: float) -> str:
+        """The branch that aways are told by: the one that leads, else the first that acts."""
+        if self.lead is not None:
+            return self.lead.name
+        return next(b.branch.name for b in self.terms if not b.away and b.active(t))
 
     def groups(self, t: float, call: Call) -> tuple[list[list[Term]], dict[str, Cond]]:
         """Active terms by the network call that they share, and what callable conditions gave."""
-        active = [term for term in self.terms if self.acts(term, t)]
+        active = [
+            term for term in self.terms if self.acts(term, t) and not self._kept(term, t, call)
+        ]
         fresh = {
             term.branch.name: term.denoiser.prepare(term.cond(call)).rows(self.n)
             for term in active
@@ -145,6 +175,12 @@ class Mixture:
             assert isinstance(cond, Cond)
             groups.setdefault((id(term.denoiser), cond.shapes()), []).append(term)
         return list(groups.values()), fresh
+
+    def _kept(self, term: Term, t: float, call: Call) -> bool:
+        """Whether a term is an away that is taken from an earlier step."""
+        if not term.away or self.memory.reuse.guidance == 1:
+            return False
+        return self.memory.keeps_guidance(term.branch.name, self._positive(t), call)
 
     def check(self, t: float) -> None:
         """Refuse a moment at which no positive branch says what x0 or eps is."""

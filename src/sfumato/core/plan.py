@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sfumato.core.context import Call, Run
@@ -35,11 +35,29 @@ def evaluations(run: Run, steering: Steering) -> Iterator[Call]:
 
 def calls(loop: Loop) -> int:
     """Network calls of a run, those made to find its start included."""
+    return loop.run.before + len(asked(loop))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A network call: its rows, and whether it takes the deep maps of an earlier one."""
+
+    rows: int
+    shallow: bool
+
+
+def asked(loop: Loop) -> list[Asked]:
+    """The network calls along the times of a bound run, in order."""
     run, steering = loop.run, loop.steering
     if steering is None:
-        return run.before
-    moments = evaluations(run, steering)
-    return run.before + sum(len(steering.mixture.groups(at.t, at)[0]) for at in moments)
+        return []
+    mixture, listed = steering.mixture, []
+    for at in evaluations(run, steering):
+        for group in mixture.groups(at.t, at)[0]:
+            names = [term.branch.name for term in group]
+            shallow = mixture.memory.keeps_deep(group[0].denoiser, names, at)
+            listed.append(Asked(run.n * len(group), shallow))
+    return listed
 
 
 def calls_along(solver: Solver[Any], times: tuple[float, ...], schedule: Schedule) -> int:

@@ -24,6 +24,7 @@ from sfumato.core.noise import Noise
 from sfumato.core.parts import check_parts, check_rows, tell
 from sfumato.core.plan import calls as planned
 from sfumato.core.ranges import COUNT, PICTURES, SEEDS, STEPS, Range, real, whole, words
+from sfumato.core.reuse import ASK_ALL, Reuse
 from sfumato.core.solvers import Solver, solver
 from sfumato.core.source import Source
 from sfumato.core.spaces import IDENTITY, Space
@@ -46,9 +47,9 @@ class Process:
     batch. shared: all are drawn from the first one's noise, upsampled too. n_steps: downward
     transitions of one pass; spacing: its times. size: pixels, (width, height), "input" or "native".
     geometry: of a picture against the work size, for a process without a source (a cascade's
-    upsampler). rows_max: most rows in one network call, unless a tap couples them. methods: what
-    was composed, in order; within: what they composed themselves, which a recipe makes again by
-    them.
+    upsampler). rows_max: most rows in one call, unless a tap couples them. reuse: what steps take
+    from earlier ones. methods: what was composed, in order; within: what they composed themselves,
+    which a recipe makes again by them.
     """
 
     denoiser: Denoiser
@@ -71,6 +72,7 @@ class Process:
     stages: int = 1
     device: str = "cpu"
     rows_max: int | None = None
+    reuse: Reuse = ASK_ALL
     start: Start | None = None
     canvas: Canvas | None = None
     geometry: Frame | None = None
@@ -304,8 +306,7 @@ class Process:
         """Deterministic path upwards from the clean state x0 (B, C, ...): states from 0 to t, which
         is 1, or the first of explicit times, if not given.
 
-        Takes the process's steps and solver; aways are left out unless `guided`, guides and taps
-        always.
+        Takes the process's steps and solver; aways are left out unless `guided`, others always.
         """
         check_state(self, x0, "x0")
         process = replace(self.resolved(), start=None, guides=(), taps=())

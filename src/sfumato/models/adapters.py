@@ -25,6 +25,7 @@ from sfumato.core.denoiser import Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.documents import parse_json, read_text
 from sfumato.models.added_words import with_words
+from sfumato.models.devices import BITS
 from sfumato.models.encoders import Encoders
 from sfumato.models.files import hub, key_names, pipeline
 from sfumato.models.files.adapter_files import Full, LowRank, changes, check_tensor, read_adapter
@@ -69,6 +70,11 @@ def adapt(model: Model, adapter: str | Path, scale: float = 1.0) -> Model:
         changed = _with_trained(model, file, tensors, header, scale)
     elif words := words_of(tensors, file):
         changed = with_words(model, file, words, scale)
+    elif model.choice.dtype in BITS:
+        raise SfumatoError(
+            f"adapter {file.name}: weights in {BITS[model.choice.dtype]} bits take none; load the "
+            "model in bfloat16"
+        )
     else:
         changed = _with_lora(model, file, tensors, header, scale)
     entry = {
@@ -321,6 +327,8 @@ def _with_autoencoder(model: Model, folder: Path, kind: str, name: str, scale: f
         raise SfumatoError(f"adapter {name}: an autoencoder has no strength; leave it out")
     digest = sha256()
     space = Latents.of(pipeline.autoencoder(folder, kind, model.choice, digest))
+    if isinstance(model.space, Latents):
+        space = space.lean(model.space.decoding)
     if (space.stride, space.channels) != (model.space.stride, model.space.channels):
         raise SfumatoError(
             f"adapter {name}: latents of {space.channels} channels at stride {space.stride}, model "

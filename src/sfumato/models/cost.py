@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import copy
 import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from statistics import median
 from typing import Any
@@ -19,7 +20,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sfumato.core.denoiser import Cond, Denoiser, traits
 from sfumato.core.frame import Frame
+from sfumato.core.plan import asked
 from sfumato.core.process import Process
+from sfumato.core.reuse import ASK_ALL
 from sfumato.methods.common.handed_over import HandedOver
 from sfumato.models.cascade import Cascade, base_of, max_rows
 from sfumato.models.devices import DTYPES, Choice
@@ -74,8 +77,27 @@ def seconds(process: Process | Cascade, choice: Choice) -> float | None:
         if flops is None:
             return None
         modules = len(list(module(stage.denoiser).modules()))
-        total += count * (flops * SLOWDOWN / speed + modules * MODULE_SECONDS)
+        share = (work(resolved) or 1.0) if stage.denoiser is resolved.denoiser else 1.0
+        total += share * count * (flops * SLOWDOWN / speed + modules * MODULE_SECONDS)
     return total
+
+
+def work(process: Process) -> float | None:
+    """The share of its base's operations that a resolved process does not leave out; None where
+    that cannot be told."""
+    if not process.reuse.acts:
+        return 1.0
+    every = Counter(asked(replace(process, reuse=ASK_ALL).plan()))
+    left = Counter(asked(process.plan()))
+    base = stages(process, *process.frame(process.place))[0]
+    costs = {}
+    for call in every | left:
+        flops = operations(base.denoiser, base.shape, base.cond(), call.rows, call.shallow)
+        if flops is None:
+            return None
+        costs[call] = flops
+    whole = sum(costs[call] * n for call, n in every.items())
+    return sum(costs[call] * n for call, n in left.items()) / whole if whole else 1.0
 
 
 def shares(process: Process | Cascade) -> list[float]:
@@ -92,18 +114,28 @@ def shares(process: Process | Cascade) -> list[float]:
     return [cost / max(*costs, 1) for cost in costs]
 
 
-def operations(denoiser: Denoiser, shape: tuple[int, ...], cond: Cond, rows: int) -> int | None:
-    """Of one call of `rows` pictures; None of a network that needs values to be walked through."""
+def operations(
+    denoiser: Denoiser, shape: tuple[int, ...], cond: Cond, rows: int, shallow: bool = False
+) -> int | None:
+    """Of one call of `rows` pictures; None of a network that needs values to be walked through.
+
+    shallow: it is given its deep maps.
+    """
     call = meta_call(denoiser, shape, cond, rows)
+    if shallow:
+        network: Any = call.func
+        deep: list[Any] = []
+        reusing = partial(network.reusing, *call.args)
+        if not runs_on_meta(lambda: deep.append(reusing(None)[1])):
+            return None
+        call = partial(reusing, *deep)
     with FlopCounterMode(display=False) as counter:
         walked = runs_on_meta(call)
     total: int = counter.get_total_flops()
     return total if walked else None
 
 
-def meta_call(
-    denoiser: Denoiser, shape: tuple[int, ...], cond: Cond, rows: int
-) -> Callable[[], Any]:
+def meta_call(denoiser: Denoiser, shape: tuple[int, ...], cond: Cond, rows: int) -> partial[Any]:
     """One call of a network of `rows` pictures, with shapes alone."""
     network, net = of_base(denoiser), module(denoiser)
     x, times = (torch.empty(size, device="meta") for size in ((rows, *shape), (rows,)))
@@ -151,6 +183,23 @@ def of_base(denoiser: Denoiser) -> Any:
 def parameter_count(denoiser: Denoiser) -> int:
     """How many weights a network has."""
     return sum(weight.numel() for weight in module(denoiser).parameters())
+
+
+def weight_bytes(value: object) -> int:
+    """Bytes of all weights within a model or a part of it, each once; not those of `plain`, the
+    model without adapters."""
+    tensors: dict[int, int] = {}
+    waiting: list[Any] = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, nn.Module):
+            for tensor in (*one.parameters(), *one.buffers()):
+                tensors[id(tensor)] = tensor.nbytes
+        elif isinstance(one, tuple):
+            waiting += one
+        elif is_dataclass(one):
+            waiting += [getattr(one, f.name) for f in fields(one) if f.name != "plain"]
+    return sum(tensors.values())
 
 
 def cond_of(process: Process) -> Cond:

@@ -1,14 +1,25 @@
-"""Which device and number format to run on, and why."""
+"""Which device and number format to run on, and why; how much memory a device has."""
 
 from __future__ import annotations
 
+import math
+import os
+import re
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from sfumato.core.errors import SfumatoError
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {
+    "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16,
+    "int8": torch.bfloat16, "int4": torch.bfloat16,
+}  # fmt: skip
+"""What is multiplied in; weights of the last two are kept in fewer bits."""
+BITS = {"int8": 8, "int4": 4}
+SHARED = ("cpu", "mps")  # that have the memory in which pictures are
 
 
 @dataclass(frozen=True)
@@ -68,3 +79,18 @@ def _dtype(device: str) -> tuple[str, str]:
                 return "bfloat16", f"the processor has {flag}"
         return "float32", "the processor has no fast bfloat16"
     return "float32", f"bfloat16 on {kind} is not measured"
+
+
+def capacity(device: str) -> float:
+    """All the bytes of a device, of the processor's with what is swapped; infinite if unknown."""
+    kind = torch.device(device).type
+    if kind not in SHARED:
+        module: Any = getattr(torch, kind)
+        return float(module.get_device_properties(device).total_memory)
+    try:
+        installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        text = Path("/proc/meminfo").read_text()
+    except (OSError, ValueError, AttributeError):  # elsewhere swap grows with the disk
+        return math.inf
+    swap = re.search(r"^SwapTotal: *([0-9]+) kB$", text, re.MULTILINE)
+    return float(installed + (int(swap[1]) << 10 if swap else 0))

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,11 +17,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sfumato.core.context import Run
 from sfumato.core.errors import SfumatoError
 from sfumato.core.spaces import Space
 from sfumato.core.taps import Site, Taps
-from sfumato.models import hooks
+from sfumato.models import deep, hooks
 from sfumato.models.guest import Guest
+from sfumato.models.tiles import in_tiles, needed_tile
+
+LEAN = ("AutoencoderKL", "AutoencoderKLFlux2")
+"""Autoencoders that are convolutions and group norms, which bfloat16 leaves at 50 dB and more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +34,14 @@ class Latents:
     """state = (latent - mean) / std * scale, of an AutoencoderKL, DC, Tiny or VQModel, or of
     a video's autoencoder, to which a picture is one frame. patch: a state's cell is patch x patch
     of the autoencoder's, side by side in its channels. rounded: whether a VQModel's states
-    are brought to its codes when they are decoded.
+    are brought to its codes when they are decoded. tile: cells of the side of tiles in which a
+    larger state is decoded, None where it fits whole.
 
-    Encoding takes the mode of the posterior, so the same picture has always the same latent. The
-    autoencoder works in float32 whatever the network's type: in float16 that of SDXL overflows,
-    which is where black pictures come from. Pictures are coded one by one, so that their bits do
-    not depend on the batch.
+    Encoding takes the mode of the posterior, so the same picture has always the same latent. It is
+    done in float32 whatever the network's type, and so is decoding through which a gradient goes;
+    other decoding multiplies in `decoding`, float32 or bfloat16 (`lean`). Never in float16: there
+    that of SDXL overflows, which is where black pictures come from. Pictures are coded one by one,
+    so that their bits do not depend on the batch.
     """
 
     autoencoder: Any
@@ -43,6 +51,8 @@ class Latents:
     std: Tensor | None = None
     patch: int = 1
     rounded: bool = True
+    decoding: torch.dtype = torch.float32
+    tile: int | None = None
 
     @classmethod
     def of(cls, autoencoder: Any) -> Latents:
@@ -90,7 +100,34 @@ class Latents:
         return torch.cat([self._encode(row) for row in torch.split(pixels.float(), 1)])
 
     def decode(self, state: Tensor) -> Tensor:
-        return torch.cat([self._decode(row) for row in torch.split(state.float(), 1)])
+        with self._multiplying(state):
+            rows = [self._decode_row(row) for row in torch.split(state.float(), 1)]
+        return torch.cat(rows).float()
+
+    def bind_space(self, run: Run) -> Latents:
+        """The space of one run: in tiles where the machine could not decode its picture whole."""
+        if self.tile is not None:
+            return self
+        tile = needed_tile(run.shape, self.stride, self.decoding.itemsize, str(run.device))
+        return self if tile is None else replace(self, tile=tile)
+
+    def _decode_row(self, state: Tensor) -> Tensor:
+        if self.tile is None:
+            return self._decode(state)
+        return in_tiles(state, self.tile, self.stride, self._decode)
+
+    def lean(self, dtype: torch.dtype) -> Latents:
+        """The same, decoding in this type where that is known to leave 45 dB and more."""
+        if type(self.autoencoder).__name__ not in LEAN:
+            dtype = torch.float32
+        return self if dtype == self.decoding else replace(self, decoding=dtype)
+
+    def _multiplying(self, state: Tensor) -> AbstractContextManager[Any]:
+        """Convolutions and matrix products in `decoding`, the weights as they are."""
+        differentiated = torch.is_grad_enabled() and state.requires_grad
+        if self.decoding == torch.float32 or differentiated:
+            return nullcontext()
+        return torch.autocast(state.device.type, self.decoding)
 
     def _encode(self, pixels: Tensor) -> Tensor:
         encoded = self.autoencoder.encode(pixels[:, :, None] if self.of_video else pixels)
@@ -111,6 +148,8 @@ class Latents:
         if self.mean is not None and self.std is not None:
             latent = latent * self.std + self.mean
         latent = F.pixel_shuffle(latent + self.shift, self.patch)
+        if torch.is_autocast_enabled(latent.device.type):  # quicker with channels last
+            latent = latent.contiguous(memory_format=torch.channels_last)
         if self.of_video:
             frames: Tensor = self.autoencoder.decode(latent[:, :, None]).sample
             return frames[:, :, 0]
@@ -185,14 +224,37 @@ class GuestUNet(Guest, ABC):
     def __call__(
         self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], taps: Taps | None = None, /
     ) -> Tensor:
+        self.check(cond)
         if taps is None:
             return self.output(x, time, cond)
         with hooks.acting(self.net, taps, x):
             return self.output(x, time, cond)
 
+    def check(self, cond: Mapping[str, Tensor]) -> None:
+        """Refuse a condition that it cannot read."""
+
     @abstractmethod
     def output(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         """What it says, whether taps act or not."""
+
+    @cached_property
+    def reusing(self) -> Callable[..., tuple[Tensor, Tensor]] | None:
+        """(x, time, cond, the deep map of an earlier call or None) -> what it says, the map."""
+        if not deep.has_deep(self.net):
+            return None
+        whole, shallow = (replace(self, net=of(self.net)) for of in (deep.noting, deep.shallow))
+
+        def output(
+            x: Tensor, time: Tensor, cond: Mapping[str, Tensor], given: Tensor | None
+        ) -> tuple[Tensor, Tensor]:
+            self.check(cond)
+            network = whole if given is None else shallow
+            with deep.deep_map(given) as here:
+                said = network.output(x, time, cond)
+            assert here.map is not None
+            return said, here.map
+
+        return output
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,14 +273,16 @@ class Conditional(GuestUNet):
     def output(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         if self.config.inpaint:
             x = torch.cat([x, *self.canvas(x, cond)], dim=1)
+        output: Tensor = self.net(x.to(self.dtype), time, **self.told(x, cond)).sample
+        return output
+
+    def check(self, cond: Mapping[str, Tensor]) -> None:
         context = cond["context"]
         if context.ndim == 4 and context.shape[1] != self.layer_count:
             raise SfumatoError(
                 f"condition: contexts for {context.shape[1]} cross-attention layers, the network "
                 f"has {self.layer_count}"
             )
-        output: Tensor = self.net(x.to(self.dtype), time, **self.told(x, cond)).sample
-        return output
 
     def told(self, x: Tensor, cond: Mapping[str, Tensor]) -> dict[str, Any]:
         """What the network is called with besides state and time, by the arguments' names."""

@@ -7,13 +7,10 @@ encoders, gradients and what the kernels need for themselves. So nothing that wo
 from __future__ import annotations
 
 import math
-import os
-import re
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,7 +26,9 @@ from sfumato.core.process import Process
 from sfumato.core.spacing import Times
 from sfumato.models.cascade import upsamples
 from sfumato.models.cost import Stage, meta_call, meta_copy, module, runs_on_meta, stages
+from sfumato.models.devices import SHARED, capacity
 from sfumato.models.latents import Latents
+from sfumato.models.tiles import needed_tile
 
 GIB = 1 << 30
 FLOAT = 4  # bytes of a value of a state, whatever the network's type
@@ -37,7 +36,6 @@ PIXEL = 4  # bytes of a pixel in a PIL image, of RGB too
 MAPS = 64  # at once of a network, each as its first: Stable Diffusion's has 26, the bundled one 5
 LATENT = 1 << 19  # bytes of a cell in an autoencoder: Stable Diffusion's takes 192 KiB
 STATES = 3  # of a step: x, x0 and eps
-SHARED = ("cpu", "mps")  # that have the memory in which pictures are
 
 
 @dataclass(frozen=True)
@@ -97,9 +95,12 @@ def needs(
     last = runs[-1].shape if runs else ()
     pixels = n * 3 * FLOAT * stride**2 * math.prod(last[1:]) if runs else 0
     if runs and isinstance(process.space, Latents):
-        size = pixels
-        if size + LATENT * math.prod(last[1:]) > enough:
-            size += peak_bytes(decoder_call(process.space, last))
+        space = process.space
+        size, share = pixels, space.decoding.itemsize / FLOAT
+        tile = needed_tile(last, stride, space.decoding.itemsize, str(process.device))
+        decoded = last if tile is None else (last[0], *(min(side, tile) for side in last[1:]))
+        if size + share * LATENT * math.prod(decoded[1:]) > enough:
+            size += share * peak_bytes(decoder_call(space, decoded))
         yield Need(size, f"decoding {pixel_size(last, stride)}")
     if frame is not None:
         on_device = torch.device(process.device).type in SHARED
@@ -183,21 +184,6 @@ class Fused(TorchFunctionMode):
             query, value = arguments["query"], arguments["value"]
             return query.new_empty((*query.shape[:-1], value.shape[-1]))
         return func(*args, **kwargs)
-
-
-def capacity(device: str) -> float:
-    """All the bytes of a device, of the processor's with what is swapped; infinite if unknown."""
-    kind = torch.device(device).type
-    if kind not in SHARED:
-        module: Any = getattr(torch, kind)
-        return float(module.get_device_properties(device).total_memory)
-    try:
-        installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        text = Path("/proc/meminfo").read_text()
-    except (OSError, ValueError, AttributeError):  # elsewhere swap grows with the disk
-        return math.inf
-    swap = re.search(r"^SwapTotal: *([0-9]+) kB$", text, re.MULTILINE)
-    return float(installed + (int(swap[1]) << 10 if swap else 0))
 
 
 def plural(n: int, noun: str) -> str:

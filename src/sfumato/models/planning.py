@@ -34,6 +34,8 @@ def plan_data(process: Process | Cascade, seed: int) -> dict[str, Any]:
         "size": list(frame.target) if frame else None,
         "edited": None if edit is None else images.edit_share(edit),
         "seconds": cost.seconds(process, source.choice),
+        "work": cost.work(resolved),
+        "weights": cost.weight_bytes(source),
         "memory": memory.least_bytes(resolved, frame, shape, process.times),
         "methods": [to_data(method) for method in resolved.methods],
         "recipe": source.asked(base, seed).to_data(),
@@ -62,7 +64,7 @@ def sentences(process: Process | Cascade, seed: int, plan: Mapping[str, Any]) ->
         lines.append(f"Away from “{resolved.negative}”.")
     if resolved.methods:
         lines.append(f"Methods: {'; '.join(told(method) for method in resolved.methods)}.")
-    lines += [walked(plan), *grown(plan, source.card)]
+    lines += [walked(plan), *left_out(resolved, plan), *grown(plan, source.card)]
     if plan["edited"] == 1:
         lines.append("All of the picture's pixels may change.")
     elif plan["edited"] is not None:
@@ -74,8 +76,9 @@ def sentences(process: Process | Cascade, seed: int, plan: Mapping[str, Any]) ->
         width, height = plan["size"]
         lines.append(f"{n} picture{'s' if n > 1 else ''} of {width}x{height} pixels will be saved.")
     if plan["seconds"]:
-        gib = plan["memory"] / memory.GIB
-        held = f" and at least {gib:.2g} GiB of memory" if gib >= 1 else ""
+        gib, held = (plan["memory"] + plan["weights"]) / memory.GIB, ""
+        if gib >= 1:
+            held = f" and at least {gib:.2g} GiB of memory, its weights with it,"
         lines.append(f"That takes about {lasting(plan['seconds'])}{held} on {choice.device}"
                      f" in {choice.dtype}, loading apart.")  # fmt: skip
     return lines
@@ -99,6 +102,23 @@ def walked(plan: Mapping[str, Any]) -> str:
         f"{len(times) - 1} steps of {chosen} from t = {times[0]:.3g} to "
         f"{times[-1]:.3g} at {width}x{height}: {first} network calls."
     )
+
+
+def left_out(process: Process, plan: Mapping[str, Any]) -> list[str]:
+    """What steps take from earlier ones, and what of the base's work that leaves."""
+    reuse = process.reuse
+    if not reuse.acts:
+        return []
+    kept = [f"{what} at every {nth(every)}" for what, every in (("guidance", reuse.guidance),
+            ("deep maps", reuse.deep)) if every > 1]  # fmt: skip
+    share = "" if plan["work"] is None else f": {plan['work']:.0%} of their operations"
+    return [f"Of these steps {' and '.join(kept)} alone{share}; the picture is not the exact one."]
+
+
+def nth(every: int) -> str:
+    """An ordinal."""
+    ends = {1: "st", 2: "nd", 3: "rd"}
+    return f"{every}{'th' if every // 10 % 10 == 1 else ends.get(every % 10, 'th')}"
 
 
 def grown(plan: Mapping[str, Any], card: Any) -> list[str]:

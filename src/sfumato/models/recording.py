@@ -58,6 +58,10 @@ def run_recipe(model: Model, run: Run, calls: list[int]) -> Recipe:
         "threads": torch.get_num_threads(),
         **run.report,
     }
+    if (decoding := getattr(run.space, "decoding", torch.float32)) != torch.float32:
+        figures["decoder"] = str(decoding).removeprefix("torch.")
+    if (tile := getattr(run.space, "tile", None)) is not None:
+        figures["tile"] = tile
     if run.answers:
         figures["answers"] = run.answers
     return replace(

@@ -21,6 +21,7 @@ from sfumato.methods import Method, from_data
 from sfumato.models.cascade import Cascade, base_of, upsamples
 from sfumato.models.files import hub
 from sfumato.models.files.hashes import digest_of
+from sfumato.models.loaders.decoders import decoding
 from sfumato.models.loaders.library import folder_of, load
 from sfumato.models.model import Model
 from sfumato.models.result import Result
@@ -243,6 +244,9 @@ class Replay:
             folders.insert(0, Path(source).resolve().parent)
         name, recorded = resolve_model(recipe.model, folders), recipe.run.get("dtype", "auto")
         model = within.opens(name, device=device, dtype=dtype or recorded)
+        if recipe.versions and dtype is None:  # of a run, in float32 where it says nothing
+            decoder, tile = recipe.run.get("decoder", "float32"), recipe.run.get("tile")
+            model = decoding(model, decoder, tile)
         _compare(recipe, model)
         adapted = with_adapters(recipe, model, folders)
         process = compose(recipe, adapted, folders, within.inputs, weights=within.weights)

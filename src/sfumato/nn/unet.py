@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from itertools import repeat
+from itertools import islice, repeat
 
 import torch
 from torch import Tensor, nn
@@ -138,6 +138,40 @@ class UNet(nn.Module):
             skip = _tapped(taps, skips.pop(), "skip", len(skips))
             h = run_entry(entry, torch.cat([h, skip], dim=1), emb, text, taps)
             h = _tapped(taps, h, "up", k)
+        return self._said(h, x, time)
+
+    def reusing(
+        self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], deep: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The same, and the map that the highest level reads on its way up; with such a map of an
+        earlier call all below that level is left out (arXiv 2312.00858)."""
+        h, emb, text = self.enter(x, time, cond)
+        level = self.config.num_res_blocks + 1  # the stem, or the block that enlarges, with them
+        skips = []
+        for k, entry in enumerate(self.input_blocks):
+            if k == level and deep is not None:
+                break
+            h = run_entry(entry, h, emb, text)
+            skips.append(h)
+        below = [*self.input_blocks[level:], self.middle_block, *self.output_blocks[:-level]]
+        if deep is None:
+            h = run_entry(self.middle_block, h, emb, text)
+        else:
+            count = sum(isinstance(m, Attention) for part in below for m in part.modules())
+            text = islice(text, count, None)
+        for k, entry in enumerate(self.output_blocks):
+            if k < len(self.output_blocks) - level:
+                if deep is None:
+                    h = run_entry(entry, torch.cat([h, skips.pop()], dim=1), emb, text)
+                continue
+            if k == len(self.output_blocks) - level:
+                deep = h = h if deep is None else deep
+            h = run_entry(entry, torch.cat([h, skips.pop()], dim=1), emb, text)
+        assert deep is not None
+        return self._said(h, x, time), deep
+
+    def _said(self, h: Tensor, x: Tensor, time: Tensor) -> Tensor:
+        """What the network says, of its last map."""
         out: Tensor = self.out(h.float())
         out = out.to(torch.float32, memory_format=torch.contiguous_format)
         return out if self.bands is None else self.bands.write(out, x, time)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -96,6 +96,8 @@ class Ran(TypedDict, total=False):
     """What ran: parts of a run may add reports of their own."""
 
     dtype: Short
+    decoder: Literal["float32", "bfloat16"]
+    tile: Annotated[int, Range(1, 1 << 15)]
     device: Short
     batch: Annotated[int, PICTURES]
     index: Annotated[int, Range(0, PICTURES.le)]

@@ -168,7 +168,7 @@ class EvalJob(Body):
     scales: Annotated[tuple[float | None, ...], Field(min_length=1, max_length=100)] = (None,)
     n: Annotated[int, Field(ge=1, le=10_000)] = 200
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8", "int4"] = "auto"
     pictures: bool = False
     name: Name = ""
     priority: Priority = 0

@@ -621,7 +621,7 @@ export interface components {
              * @default auto
              * @enum {string}
              */
-            dtype?: "auto" | "float32" | "bfloat16" | "float16";
+            dtype?: "auto" | "float32" | "bfloat16" | "float16" | "int8" | "int4";
             /**
              * Pictures
              * @default false
@@ -2428,6 +2428,36 @@ export interface components {
             scale?: number;
         };
         /**
+         * FastMethod
+         * @description Guidance and deep maps are found at every 2nd or 3rd step, and kept between.
+         */
+        FastMethod: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            method: "fast";
+            /**
+             * Level
+             * @description how much is kept: guidance (low), also the network's deep maps (mid, high)
+             * @default mid
+             * @enum {string}
+             */
+            level?: "low" | "mid" | "high";
+            /**
+             * Guidance
+             * @description guidance is found at every so manieth step (1: at all)
+             * @default null
+             */
+            guidance?: number | null;
+            /**
+             * Deep
+             * @description deep maps are made at every so manieth step (1: at all)
+             * @default null
+             */
+            deep?: number | null;
+        };
+        /**
          * FlowEditMethod
          * @description The prompt says what the picture shall show, `source` what it shows now; for flow models.
          */
@@ -3214,6 +3244,13 @@ export interface components {
         Ran: {
             /** Dtype */
             dtype?: string;
+            /**
+             * Decoder
+             * @enum {string}
+             */
+            decoder?: "float32" | "bfloat16";
+            /** Tile */
+            tile?: number;
             /** Device */
             device?: string;
             /** Batch */
@@ -3749,7 +3786,7 @@ export interface components {
          * Method
          * @description A method of a recipe, by `method`.
          */
-        Method: components["schemas"]["AestheticMethod"] | components["schemas"]["AsyrpMethod"] | components["schemas"]["BoundaryDiffusionMethod"] | components["schemas"]["CFGMethod"] | components["schemas"]["ClassifierMethod"] | components["schemas"]["CLIPGuidanceMethod"] | components["schemas"]["ControlNetMethod"] | components["schemas"]["DenseDiffusionMethod"] | components["schemas"]["DiffStylerMethod"] | components["schemas"]["DiffuseITMethod"] | components["schemas"]["DistilledGuidanceMethod"] | components["schemas"]["FlowEditMethod"] | components["schemas"]["GradientMethod"] | components["schemas"]["ILVRMethod"] | components["schemas"]["InpaintMethod"] | components["schemas"]["InstructionMethod"] | components["schemas"]["IPAdapterMethod"] | components["schemas"]["LowPassMethod"] | components["schemas"]["NullTextMethod"] | components["schemas"]["PatchNCEMethod"] | components["schemas"]["PerceptualMethod"] | components["schemas"]["PromptToPromptMethod"] | components["schemas"]["ReferenceMethod"] | components["schemas"]["RefineMethod"] | components["schemas"]["RFInversionMethod"] | components["schemas"]["SDEditMethod"] | components["schemas"]["SDGMethod"] | components["schemas"]["SINEMethod"] | components["schemas"]["StegoMethod"] | components["schemas"]["TemperatureMethod"] | components["schemas"]["ThresholdMethod"] | components["schemas"]["TotalVariationMethod"] | components["schemas"]["UpscaleMethod"] | components["schemas"]["VariationMethod"];
+        Method: components["schemas"]["AestheticMethod"] | components["schemas"]["AsyrpMethod"] | components["schemas"]["BoundaryDiffusionMethod"] | components["schemas"]["CFGMethod"] | components["schemas"]["ClassifierMethod"] | components["schemas"]["CLIPGuidanceMethod"] | components["schemas"]["ControlNetMethod"] | components["schemas"]["DenseDiffusionMethod"] | components["schemas"]["DiffStylerMethod"] | components["schemas"]["DiffuseITMethod"] | components["schemas"]["DistilledGuidanceMethod"] | components["schemas"]["FastMethod"] | components["schemas"]["FlowEditMethod"] | components["schemas"]["GradientMethod"] | components["schemas"]["ILVRMethod"] | components["schemas"]["InpaintMethod"] | components["schemas"]["InstructionMethod"] | components["schemas"]["IPAdapterMethod"] | components["schemas"]["LowPassMethod"] | components["schemas"]["NullTextMethod"] | components["schemas"]["PatchNCEMethod"] | components["schemas"]["PerceptualMethod"] | components["schemas"]["PromptToPromptMethod"] | components["schemas"]["ReferenceMethod"] | components["schemas"]["RefineMethod"] | components["schemas"]["RFInversionMethod"] | components["schemas"]["SDEditMethod"] | components["schemas"]["SDGMethod"] | components["schemas"]["SINEMethod"] | components["schemas"]["StegoMethod"] | components["schemas"]["TemperatureMethod"] | components["schemas"]["ThresholdMethod"] | components["schemas"]["TotalVariationMethod"] | components["schemas"]["UpscaleMethod"] | components["schemas"]["VariationMethod"];
         /**
          * Recipe
          * @description What a user asked for, and under `run` and `versions` what ran.

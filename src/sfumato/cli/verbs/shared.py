@@ -25,7 +25,10 @@ NO_STORE = keyword(
 )
 PLAN = keyword("plan", bool, False, "--plan", text="say what would run, and stop")
 DEVICE = keyword("device", str, "auto", "--device", text="auto, cuda, mps, xpu, cpu")
-DTYPE = keyword("dtype", str, "auto", "--dtype", text="auto, float32, bfloat16, float16")
+DTYPE = keyword(
+    "dtype", str, "auto", "--dtype",
+    text="auto, float32, bfloat16, float16; int8, int4: weights in fewer bits",
+)  # fmt: skip
 AS_JSON = keyword("as_json", bool, False, "--json", text="results as one JSON object")
 QUIET = keyword("quiet", bool, False, "--quiet", "-q", text="no progress, no notices")
 DEBUG = keyword("debug", bool, False, "--debug", text="show where an error came from")

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from sfumato.core.errors import SfumatoError
-from sfumato.models.devices import DTYPES, Choice
+from sfumato.models.devices import BITS, DTYPES, Choice
 from sfumato.models.files import configs, hub
 from sfumato.models.files.checkpoint import READ_ERRORS
 from sfumato.models.files.hashes import file_digest
@@ -25,6 +25,7 @@ from sfumato.models.files.language_models import (
     qwen3_config,
     t5_config,
 )
+from sfumato.nn.quantised import quantise
 
 log = logging.getLogger("sfumato")
 
@@ -51,7 +52,7 @@ def autoencoder(folder: Path, kind: str, choice: Choice, digest: Any = None) -> 
         raise SfumatoError(f"{folder}: {kind} is not supported; {', '.join(AUTOENCODERS)} are")
     weight_files(folder)  # first says what is missing
     configs.check_autoencoder(folder / "config.json", kind)
-    return load_part(getattr(diffusers, kind), folder, torch.float32, choice.device, digest)
+    return load_part(getattr(diffusers, kind), folder, torch.float32, choice.device, None, digest)
 
 
 def network(
@@ -62,15 +63,14 @@ def network(
 
     weight_files(folder)  # first says what is missing
     configs.check_unet(folder / "config.json", kind, given)
-    dtype = DTYPES[choice.dtype]
-    return load_part(getattr(diffusers, kind), folder, dtype, choice.device, digest)
+    return load_part(getattr(diffusers, kind), folder, *of(choice), digest)
 
 
 def transformer(folder: Path, kind: str, choice: Choice, digest: Any) -> Any:
     """A transformer whose configuration its family has checked."""
     import diffusers
 
-    return load_part(getattr(diffusers, kind), folder, DTYPES[choice.dtype], choice.device, digest)
+    return load_part(getattr(diffusers, kind), folder, *of(choice), digest)
 
 
 def t5(folder: Path, choice: Choice, digest: Any) -> Any:
@@ -79,7 +79,7 @@ def t5(folder: Path, choice: Choice, digest: Any) -> Any:
 
     weight_files(folder)  # first says what is missing
     config = t5_config(folder / "config.json")
-    return load_part(T5EncoderModel, folder, DTYPES[choice.dtype], choice.device, digest, config)
+    return load_part(T5EncoderModel, folder, *of(choice), digest, config)
 
 
 def qwen3(folder: Path, choice: Choice, digest: Any) -> Any:
@@ -88,7 +88,7 @@ def qwen3(folder: Path, choice: Choice, digest: Any) -> Any:
 
     weight_files(folder)  # first says what is missing
     config = qwen3_config(folder / "config.json")
-    return load_part(Qwen3Model, folder, DTYPES[choice.dtype], choice.device, digest, config)
+    return load_part(Qwen3Model, folder, *of(choice), digest, config)
 
 
 def qwen2(folder: Path, choice: Choice, digest: Any) -> Any:
@@ -101,7 +101,7 @@ def qwen2(folder: Path, choice: Choice, digest: Any) -> Any:
     weight_files(folder)  # first says what is missing
     config = qwen2_config(folder / "config.json")
     return load_part(
-        Qwen2Model, folder, DTYPES[choice.dtype], choice.device, digest, config,
+        Qwen2Model, folder, *of(choice), digest, config,
         beside=("visual.", "model.visual.", "lm_head."),
         key_mapping={r"^(model\.)?language_model\.": ""},
     )  # fmt: skip
@@ -113,7 +113,7 @@ def bert(folder: Path, choice: Choice, digest: Any) -> Any:
 
     weight_files(folder)  # first says what is missing
     config = bert_config(folder / "config.json")
-    return load_part(BertModel, folder, DTYPES[choice.dtype], choice.device, digest, config)
+    return load_part(BertModel, folder, *of(choice), digest, config)
 
 
 def gemma2(folder: Path, choice: Choice, digest: Any) -> Any:
@@ -123,7 +123,7 @@ def gemma2(folder: Path, choice: Choice, digest: Any) -> Any:
     weight_files(folder)  # first says what is missing
     config = gemma2_config(folder / "config.json")
     return load_part(
-        Gemma2Model, folder, DTYPES[choice.dtype], choice.device, digest, config,
+        Gemma2Model, folder, *of(choice), digest, config,
         beside=("lm_head.",),
     )  # fmt: skip
 
@@ -133,6 +133,7 @@ def load_part(
     folder: Path,
     dtype: torch.dtype,
     device: str,
+    bits: int | None = None,
     digest: Any = None,
     config: Any = None,
     beside: tuple[str, ...] = (),
@@ -140,7 +141,8 @@ def load_part(
 ) -> Any:
     """A part of the pipeline, frozen, from its safetensors or (weights only) its pickle.
 
-    config: in place of the file's, where the class takes one. beside: how names of weights begin
+    bits: that inner layers' weights are kept in, before they go to the device. config: in place of
+    the file's, where the class takes one. beside: how names of weights begin
     that are in the files and not in the part. more: what the class is told beside.
     """
     if (folder / "adapter_config.json").exists():  # transformers would follow the path in it
@@ -163,7 +165,15 @@ def load_part(
     if digest is not None:
         for file in files:
             digest.update(file_digest(file).encode())
-    return net.to(device).eval().requires_grad_(False)
+    net = net.eval().requires_grad_(False)
+    if bits is not None:
+        quantise(net, bits)
+    return net.to(device)
+
+
+def of(choice: Choice) -> tuple[torch.dtype, str, int | None]:
+    """Type, device and bits of a part's weights."""
+    return DTYPES[choice.dtype], choice.device, BITS.get(choice.dtype)
 
 
 def _reason(error: Exception) -> str:
@@ -270,8 +280,7 @@ def encoder(folder: Path, kind: str, choice: Choice, digest: Any) -> Any:
     import transformers
 
     config = configs.text_encoder_config(folder / "config.json")
-    cls, dtype = getattr(transformers, kind), DTYPES[choice.dtype]
-    return load_part(cls, folder, dtype, choice.device, digest, config)
+    return load_part(getattr(transformers, kind), folder, *of(choice), digest, config)
 
 
 def stamped(name: str | None) -> tuple[Any, ...]:

@@ -9,17 +9,20 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+
 from sfumato.core.denoiser import Denoiser, Kind
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import named
 from sfumato.home import home
 from sfumato.models import notebook
 from sfumato.models.card import Card, Defaults, StageCard, read_card
-from sfumato.models.devices import DTYPES, Choice, choose
+from sfumato.models.devices import BITS, DTYPES, Choice, choose
 from sfumato.models.files import hub, vocabularies
 from sfumato.models.files.checkpoint import read_state_dict
 from sfumato.models.files.hashes import take_in
 from sfumato.models.loaders import diffusers, glide, openai, single_file, vdiffusion
+from sfumato.models.loaders.decoders import decoding
 from sfumato.models.model import Model
 from sfumato.models.prompts import Prompts
 from sfumato.nn.unet import UNetConfig
@@ -112,7 +115,13 @@ def load(
         raise SfumatoError(
             f"model {name!r:.200}: not one of {names}, nor a folder or a file; {hint}"
         )
-    model = _load_from(name, path, choice)
+    if choice.dtype in BITS and not (path.is_dir() and diffusers.is_pipeline(path)):
+        raise SfumatoError(
+            f"dtype {choice.dtype}: keeps weights of folders in the layout of diffusers in fewer "
+            f"bits, {name} is none; take bfloat16"
+        )
+    lean = "bfloat16" if DTYPES[choice.dtype] == torch.bfloat16 else "float32"
+    model = decoding(_load_from(name, path, choice), lean)
     return replace(model, opens=partial(load, device=choice.device, dtype=choice.dtype))
 
 
