@@ -13,22 +13,32 @@ from sfumato.core.ranges import Range
 from sfumato.documents import parse_data, read_json, read_text
 from sfumato.models.files import vocabularies
 from sfumato.models.files.configs import read_config
-from sfumato.models.files.network_fields import Foreign, Heads, Theta, Width
+from sfumato.models.files.network_fields import (
+    Blocks,
+    Epsilon,
+    Foreign,
+    HeadCount,
+    Heads,
+    Inner,
+    Rows,
+    Theta,
+    Width,
+)
 from sfumato.models.files.sentencepieces import unigram_tokenizer
 
 
 class T5Encoder(Foreign):
     """The shape of T5's encoder: all that its file may decide."""
 
-    vocab_size: Annotated[int, Range(3, 1 << 20)] = 32128
+    vocab_size: Rows = 32128
     d_model: Width = 512
     d_kv: Width = 64
-    d_ff: Annotated[int, Range(1, 1 << 17)] = 2048
-    num_layers: Annotated[int, Range(1, 256)] = 6
-    num_heads: Annotated[int, Range(1, 1024)] = 8
+    d_ff: Inner = 2048
+    num_layers: Blocks = 6
+    num_heads: HeadCount = 8
     relative_attention_num_buckets: Annotated[int, Range(2, 4096)] = 32
     relative_attention_max_distance: Annotated[int, Range(2, 1 << 20)] = 128
-    layer_norm_epsilon: Annotated[float, Range(gt=0, lt=1)] = 1e-6
+    layer_norm_epsilon: Epsilon = 1e-6
     feed_forward_proj: Literal["relu", "gated-gelu", "gated-silu", "gelu"] = "relu"
     tie_word_embeddings: bool = True
     pad_token_id: int | None = 0
@@ -46,15 +56,15 @@ def t5_config(path: Path) -> Any:
 class Bert(Foreign):
     """The shape of a BERT: all that its file may decide."""
 
-    vocab_size: Annotated[int, Range(3, 1 << 20)] = 30522
+    vocab_size: Rows = 30522
     hidden_size: Width = 768
-    num_hidden_layers: Annotated[int, Range(1, 256)] = 12
-    num_attention_heads: Annotated[int, Range(1, 1024)] = 12
-    intermediate_size: Annotated[int, Range(1, 1 << 17)] = 3072
+    num_hidden_layers: Blocks = 12
+    num_attention_heads: HeadCount = 12
+    intermediate_size: Inner = 3072
     hidden_act: Literal["gelu", "gelu_new", "relu"] = "gelu"
-    max_position_embeddings: Annotated[int, Range(3, 1 << 20)] = 512
+    max_position_embeddings: Rows = 512
     type_vocab_size: Annotated[int, Range(1, 1024)] = 2
-    layer_norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-12
+    layer_norm_eps: Epsilon = 1e-12
     position_embedding_type: Literal["absolute"] = "absolute"
 
 
@@ -101,16 +111,16 @@ class Rope(Foreign):
 class Qwen3(Foreign):
     """The shape of a Qwen3: all that its file may decide."""
 
-    vocab_size: Annotated[int, Range(3, 1 << 20)] = 151936
+    vocab_size: Rows = 151936
     hidden_size: Width = 4096
-    intermediate_size: Annotated[int, Range(1, 1 << 17)] = 22016
-    num_hidden_layers: Annotated[int, Range(1, 256)] = 32
-    num_attention_heads: Annotated[int, Range(1, 1024)] = 32
-    num_key_value_heads: Annotated[int, Range(1, 1024)] = 32
+    intermediate_size: Inner = 22016
+    num_hidden_layers: Blocks = 32
+    num_attention_heads: HeadCount = 32
+    num_key_value_heads: HeadCount = 32
     head_dim: Heads = 128
     hidden_act: Literal["silu"] = "silu"
-    max_position_embeddings: Annotated[int, Range(3, 1 << 20)] = 32768
-    rms_norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-6
+    max_position_embeddings: Rows = 32768
+    rms_norm_eps: Epsilon = 1e-6
     rope_theta: Theta | None = None
     rope_parameters: Rope | None = None
     attention_bias: bool = False
@@ -123,12 +133,16 @@ def qwen3_config(path: Path) -> Any:
 
     read_config(path)
     sizes = read_json(Qwen3, path)
-    theta = sizes.rope_theta or (sizes.rope_parameters or Rope()).rope_theta
-    rope: dict[str, Any] = {"rope_theta": theta}
-    if "rope_parameters" in signature(Qwen3Config).parameters:  # transformers 5
+    return _with_rope(Qwen3Config, sizes, (sizes.rope_parameters or Rope()).rope_theta)
+
+
+def _with_rope(cls: Any, sizes: Qwen3 | Qwen2 | Gemma2, theta: float) -> Any:
+    """A configuration of the sizes. theta: of the rotary places, where no field of its own says."""
+    rope: dict[str, Any] = {"rope_theta": sizes.rope_theta or theta}
+    if "rope_parameters" in signature(cls).parameters:  # transformers 5
         rope = {"rope_parameters": {"rope_type": "default", **rope}}
-    plain = sizes.model_dump(exclude={"rope_theta", "rope_parameters"})
-    return Qwen3Config(**plain, **rope, use_cache=False)
+    plain = sizes.model_dump(exclude={"rope_theta", "rope_parameters", "rope_scaling"})
+    return cls(**plain, **rope, use_cache=False)
 
 
 class Rotary(Foreign):
@@ -142,15 +156,15 @@ class Rotary(Foreign):
 class Qwen2(Foreign):
     """The shape of a Qwen2.5-VL's words: all that its file may decide."""
 
-    vocab_size: Annotated[int, Range(3, 1 << 20)] = 152064
+    vocab_size: Rows = 152064
     hidden_size: Width = 8192
-    intermediate_size: Annotated[int, Range(1, 1 << 17)] = 29568
-    num_hidden_layers: Annotated[int, Range(1, 256)] = 80
-    num_attention_heads: Annotated[int, Range(1, 1024)] = 64
-    num_key_value_heads: Annotated[int, Range(1, 1024)] = 8
+    intermediate_size: Inner = 29568
+    num_hidden_layers: Blocks = 80
+    num_attention_heads: HeadCount = 64
+    num_key_value_heads: HeadCount = 8
     hidden_act: Literal["silu"] = "silu"
-    max_position_embeddings: Annotated[int, Range(3, 1 << 20)] = 32768
-    rms_norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-5
+    max_position_embeddings: Rows = 32768
+    rms_norm_eps: Epsilon = 1e-5
     rope_theta: Theta | None = None
     rope_parameters: Rotary | None = None
     rope_scaling: Rotary | None = None
@@ -165,26 +179,22 @@ def qwen2_config(path: Path) -> Any:
     words = data.get("text_config")
     sizes = parse_data(Qwen2, words if isinstance(words, dict) else data, str(path))
     inner = (sizes.rope_parameters or sizes.rope_scaling or Rotary()).rope_theta
-    rope: dict[str, Any] = {"rope_theta": sizes.rope_theta or inner or 1e6}
-    if "rope_parameters" in signature(Qwen2Config).parameters:  # transformers 5
-        rope = {"rope_parameters": {"rope_type": "default", **rope}}
-    plain = sizes.model_dump(exclude={"rope_theta", "rope_parameters", "rope_scaling"})
-    return Qwen2Config(**plain, **rope, use_cache=False)
+    return _with_rope(Qwen2Config, sizes, inner or 1e6)
 
 
 class Gemma2(Foreign):
     """The shape of a Gemma 2: all that its file may decide."""
 
-    vocab_size: Annotated[int, Range(3, 1 << 20)] = 256000
+    vocab_size: Rows = 256000
     hidden_size: Width = 2304
-    intermediate_size: Annotated[int, Range(1, 1 << 17)] = 9216
-    num_hidden_layers: Annotated[int, Range(1, 256)] = 26
-    num_attention_heads: Annotated[int, Range(1, 1024)] = 8
-    num_key_value_heads: Annotated[int, Range(1, 1024)] = 4
+    intermediate_size: Inner = 9216
+    num_hidden_layers: Blocks = 26
+    num_attention_heads: HeadCount = 8
+    num_key_value_heads: HeadCount = 4
     head_dim: Heads = 256
     hidden_activation: Literal["gelu_pytorch_tanh"] = "gelu_pytorch_tanh"
-    max_position_embeddings: Annotated[int, Range(3, 1 << 20)] = 8192
-    rms_norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-6
+    max_position_embeddings: Rows = 8192
+    rms_norm_eps: Epsilon = 1e-6
     attention_bias: bool = False
     query_pre_attn_scalar: Annotated[int, Range(1, 1 << 20)] = 256
     sliding_window: Annotated[int, Range(1, 1 << 20)] | None = 4096
@@ -198,12 +208,7 @@ def gemma2_config(path: Path) -> Any:
     from transformers import Gemma2Config
 
     sizes = parse_data(Gemma2, read_config(path), str(path))
-    theta = sizes.rope_theta or (sizes.rope_parameters or Rope()).rope_theta
-    rope: dict[str, Any] = {"rope_theta": theta}
-    if "rope_parameters" in signature(Gemma2Config).parameters:  # transformers 5
-        rope = {"rope_parameters": {"rope_type": "default", **rope}}
-    plain = sizes.model_dump(exclude={"rope_theta", "rope_parameters"})
-    return Gemma2Config(**plain, **rope, use_cache=False)
+    return _with_rope(Gemma2Config, sizes, (sizes.rope_parameters or Rope()).rope_theta)
 
 
 def t5_tokenizer(folder: Path) -> Tokenizer:
