@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from tokenizers import Tokenizer
 
@@ -108,20 +109,50 @@ class Rope(Foreign):
     rope_type: Literal["default"] = "default"
 
 
-class Qwen3(Foreign):
-    """The shape of a Qwen3: all that its file may decide."""
+class Decoder(Foreign):
+    """The shape of a language model: what the files of all of them may decide.
 
-    vocab_size: Rows = 151936
-    hidden_size: Width = 4096
-    intermediate_size: Inner = 22016
-    num_hidden_layers: Blocks = 32
-    num_attention_heads: HeadCount = 32
-    num_key_value_heads: HeadCount = 32
+    usual: a family's own sizes, where its file says none.
+    """
+
+    usual: ClassVar[Mapping[str, float]]
+
+    vocab_size: Rows
+    hidden_size: Width
+    intermediate_size: Inner
+    num_hidden_layers: Blocks
+    num_attention_heads: HeadCount
+    num_key_value_heads: HeadCount
+    max_position_embeddings: Rows
+    rms_norm_eps: Epsilon
+    rope_theta: Theta | None = None
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any], where: str) -> Self:
+        """Read from a file's data; `where` is what an error calls it."""
+        return parse_data(cls, {**cls.usual, **data}, where)
+
+    def config(self, kind: Any, theta: float) -> Any:
+        """As transformers' class of a configuration. theta: of the rotary places, where no field of
+        its own says it."""
+        rope: dict[str, Any] = {"rope_theta": self.rope_theta or theta}
+        if "rope_parameters" in signature(kind).parameters:  # transformers 5
+            rope = {"rope_parameters": {"rope_type": "default", **rope}}
+        plain = self.model_dump(exclude={"rope_theta", "rope_parameters", "rope_scaling"})
+        return kind(**plain, **rope, use_cache=False)
+
+
+class Qwen3(Decoder):
+    """What it has besides."""
+
+    usual: ClassVar[Mapping[str, float]] = {
+        "vocab_size": 151936, "hidden_size": 4096, "intermediate_size": 22016,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32,
+        "max_position_embeddings": 32768, "rms_norm_eps": 1e-6,
+    }  # fmt: skip
+
     head_dim: Heads = 128
     hidden_act: Literal["silu"] = "silu"
-    max_position_embeddings: Rows = 32768
-    rms_norm_eps: Epsilon = 1e-6
-    rope_theta: Theta | None = None
     rope_parameters: Rope | None = None
     attention_bias: bool = False
     tie_word_embeddings: bool = False
@@ -131,18 +162,8 @@ def qwen3_config(path: Path) -> Any:
     """A Qwen3Config of the file's sizes alone."""
     from transformers import Qwen3Config
 
-    read_config(path)
-    sizes = read_json(Qwen3, path)
-    return _with_rope(Qwen3Config, sizes, (sizes.rope_parameters or Rope()).rope_theta)
-
-
-def _with_rope(cls: Any, sizes: Qwen3 | Qwen2 | Gemma2, theta: float) -> Any:
-    """A configuration of the sizes. theta: of the rotary places, where no field of its own says."""
-    rope: dict[str, Any] = {"rope_theta": sizes.rope_theta or theta}
-    if "rope_parameters" in signature(cls).parameters:  # transformers 5
-        rope = {"rope_parameters": {"rope_type": "default", **rope}}
-    plain = sizes.model_dump(exclude={"rope_theta", "rope_parameters", "rope_scaling"})
-    return cls(**plain, **rope, use_cache=False)
+    sizes = Qwen3.of(read_config(path), path.name)
+    return sizes.config(Qwen3Config, (sizes.rope_parameters or Rope()).rope_theta)
 
 
 class Rotary(Foreign):
@@ -153,19 +174,16 @@ class Rotary(Foreign):
     type: Literal["default", "mrope"] | None = None
 
 
-class Qwen2(Foreign):
-    """The shape of a Qwen2.5-VL's words: all that its file may decide."""
+class Qwen2(Decoder):
+    """Of a Qwen2.5-VL the words' side."""
 
-    vocab_size: Rows = 152064
-    hidden_size: Width = 8192
-    intermediate_size: Inner = 29568
-    num_hidden_layers: Blocks = 80
-    num_attention_heads: HeadCount = 64
-    num_key_value_heads: HeadCount = 8
+    usual: ClassVar[Mapping[str, float]] = {
+        "vocab_size": 152064, "hidden_size": 8192, "intermediate_size": 29568,
+        "num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8,
+        "max_position_embeddings": 32768, "rms_norm_eps": 1e-5,
+    }  # fmt: skip
+
     hidden_act: Literal["silu"] = "silu"
-    max_position_embeddings: Rows = 32768
-    rms_norm_eps: Epsilon = 1e-5
-    rope_theta: Theta | None = None
     rope_parameters: Rotary | None = None
     rope_scaling: Rotary | None = None
     use_sliding_window: Literal[False] = False
@@ -177,38 +195,35 @@ def qwen2_config(path: Path) -> Any:
 
     data = read_config(path)
     words = data.get("text_config")
-    sizes = parse_data(Qwen2, words if isinstance(words, dict) else data, str(path))
+    sizes = Qwen2.of(words if isinstance(words, dict) else data, str(path))
     inner = (sizes.rope_parameters or sizes.rope_scaling or Rotary()).rope_theta
-    return _with_rope(Qwen2Config, sizes, inner or 1e6)
+    return sizes.config(Qwen2Config, inner or 1e6)
 
 
-class Gemma2(Foreign):
-    """The shape of a Gemma 2: all that its file may decide."""
+class Gemma2(Decoder):
+    """What it has besides."""
 
-    vocab_size: Rows = 256000
-    hidden_size: Width = 2304
-    intermediate_size: Inner = 9216
-    num_hidden_layers: Blocks = 26
-    num_attention_heads: HeadCount = 8
-    num_key_value_heads: HeadCount = 4
+    usual: ClassVar[Mapping[str, float]] = {
+        "vocab_size": 256000, "hidden_size": 2304, "intermediate_size": 9216,
+        "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4,
+        "max_position_embeddings": 8192, "rms_norm_eps": 1e-6,
+    }  # fmt: skip
+
     head_dim: Heads = 256
     hidden_activation: Literal["gelu_pytorch_tanh"] = "gelu_pytorch_tanh"
-    max_position_embeddings: Rows = 8192
-    rms_norm_eps: Epsilon = 1e-6
+    rope_parameters: Rope | None = None
     attention_bias: bool = False
     query_pre_attn_scalar: Annotated[int, Range(1, 1 << 20)] = 256
     sliding_window: Annotated[int, Range(1, 1 << 20)] | None = 4096
     attn_logit_softcapping: Annotated[float, Range(gt=0, le=1e6)] | None = 50.0
-    rope_theta: Theta | None = None
-    rope_parameters: Rope | None = None
 
 
 def gemma2_config(path: Path) -> Any:
     """A Gemma2Config of the file's sizes alone."""
     from transformers import Gemma2Config
 
-    sizes = parse_data(Gemma2, read_config(path), str(path))
-    return _with_rope(Gemma2Config, sizes, (sizes.rope_parameters or Rope()).rope_theta)
+    sizes = Gemma2.of(read_config(path), str(path))
+    return sizes.config(Gemma2Config, (sizes.rope_parameters or Rope()).rope_theta)
 
 
 def t5_tokenizer(folder: Path) -> Tokenizer:
