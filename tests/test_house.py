@@ -21,8 +21,10 @@ from helpers.installed import installed
 from helpers.program import call
 from sfumato import methods
 from sfumato.core.context import Call, Restart
+from sfumato.core.denoiser import Denoiser
 from sfumato.core.guides import Guide
 from sfumato.core.process import Process
+from sfumato.core.schedule import linear
 from sfumato.core.solvers import SOLVERS
 from sfumato.core.taps import Site, Tap
 from sfumato.models.cascade import Cascade
@@ -50,6 +52,10 @@ class Watched:
             names.append(frame.f_code.co_name if frame else "")
         self.depths.append(len(names) - 1)  # between the two
         return x.new_zeros(len(x), self.out, *x.shape[2:])
+
+
+WRAPPER = 1
+"""The frame between a Denoiser and a network of diffusers."""
 
 
 class Inside(Tap):
@@ -89,10 +95,12 @@ def test_an_evaluation_is_at_most_seven_frames_from_sample_to_the_network(solver
     base, seen = watched(cascade.base)
     upsampler, more = watched(cascade.upsamplers[0])
     pieces = replace(base, rows_max=1)
-    walked = [base, pieces, Cascade(pieces, (upsampler,))]
-    for process in walked:
+    for process in (base, pieces, Cascade(pieces, (upsampler,))):
         (process | Inside() | Once()).sample()
-    assert max(seen.depths + more.depths) <= 7
+    scaled = Watched(None, 3)
+    Process(Denoiser(scaled, linear(), "edm"), (3, 8, 8), n_steps=3, solver=solver).sample()
+    deepest = max(seen.depths + more.depths + scaled.depths)
+    assert deepest + WRAPPER <= 7
 
 
 def lines(file: Path) -> int:

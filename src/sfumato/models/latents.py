@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -185,14 +186,14 @@ class GuestUNet(Guest, ABC):
     def __call__(
         self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], taps: Taps | None = None, /
     ) -> Tensor:
-        if taps is None:
-            return self.output(x, time, cond)
-        with hooks.acting(self.net, taps, x):
-            return self.output(x, time, cond)
+        state, told = self.read(x, cond)
+        with nullcontext() if taps is None else hooks.acting(self.net, taps, x):
+            output: Tensor = self.net(state.to(self.dtype), time, **told).sample
+        return output
 
     @abstractmethod
-    def output(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
-        """What it says, whether taps act or not."""
+    def read(self, x: Tensor, cond: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Any]]:
+        """The state as the network reads it, and what it is called with besides."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +209,7 @@ class Conditional(GuestUNet):
     space: Space
     blanks: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)
 
-    def output(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
+    def read(self, x: Tensor, cond: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Any]]:
         if self.config.inpaint:
             x = torch.cat([x, *self.canvas(x, cond)], dim=1)
         context = cond["context"]
@@ -217,8 +218,7 @@ class Conditional(GuestUNet):
                 f"condition: contexts for {context.shape[1]} cross-attention layers, the network "
                 f"has {self.layer_count}"
             )
-        output: Tensor = self.net(x.to(self.dtype), time, **self.told(x, cond)).sample
-        return output
+        return x, self.told(x, cond)
 
     def told(self, x: Tensor, cond: Mapping[str, Tensor]) -> dict[str, Any]:
         """What the network is called with besides state and time, by the arguments' names."""
@@ -281,6 +281,5 @@ class Conditional(GuestUNet):
 class Unconditional(GuestUNet):
     """A UNet2DModel, maybe with class labels; of pixels or of latents."""
 
-    def output(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
-        output: Tensor = self.net(x.to(self.dtype), time, class_labels=cond.get("label")).sample
-        return output
+    def read(self, x: Tensor, cond: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Any]]:
+        return x, {"class_labels": cond.get("label")}

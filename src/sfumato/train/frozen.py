@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -59,7 +60,9 @@ class Tapped:
 
     def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor:
         entry = Entry(self.tap, slice(0, len(x)), self.call)
-        return Taps((entry,)).run(self.network, x, time, Cond(cond))
+        taps, network = Taps((entry,)), cast(Any, self.network)
+        x, cond, inside = taps.begun(x, time, Cond(cond))
+        return taps.ended(network(x, time, cond, *inside))
 
 
 @dataclass(eq=False)
