@@ -224,6 +224,12 @@ class Taps:
         """Whether the rows must stay in one call."""
         return any(entry.tap.couples for entry in self.entries)
 
+    def run(self, network: Network, x: Tensor, time: Tensor, cond: Cond) -> Tensor:
+        """The network's output, with the taps at its boundary and inside it."""
+        x, cond, acting = self.begun(x, time, cond)
+        letting: Any = network
+        return self.ended(letting(x, time, cond, *acting))
+
     def begun(self, x: Tensor, time: Tensor, cond: Cond) -> tuple[Tensor, Cond, tuple[Taps, ...]]:
         """State and condition as the taps let the network read them, and the call's fourth
         argument, which there is where some act inside."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -60,9 +59,7 @@ class Tapped:
 
     def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor:
         entry = Entry(self.tap, slice(0, len(x)), self.call)
-        taps, network = Taps((entry,)), cast(Any, self.network)
-        x, cond, inside = taps.begun(x, time, Cond(cond))
-        return taps.ended(network(x, time, cond, *inside))
+        return Taps((entry,)).run(self.network, x, time, Cond(cond))
 
 
 @dataclass(eq=False)
