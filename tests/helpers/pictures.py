@@ -43,3 +43,15 @@ def mask_of(box: tuple[int, int, int, int], size: tuple[int, int] = (32, 32)) ->
     mask = PILImage.new("L", size, 0)
     mask.paste(255, box)
     return mask
+
+
+def latents(generator: torch.Generator, *shape: int) -> torch.Tensor:
+    """Noise of a tiny pipeline's state, of one picture of 32 px."""
+    return torch.randn(*shape or (1, 4, 8, 8), generator=generator)
+
+
+def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+    """That two programs drew the same picture, on which there is something."""
+    assert ours.shape == theirs.shape
+    assert float((ours - theirs).abs().max()) < 1e-4
+    assert float(theirs.std()) > 0.02, "a picture of one colour would prove nothing"

@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
+import sfumato as sf
+
 STRIDE = 4  # of the tiny autoencoder
+
+
+def each_once(
+    factory: pytest.TempPathFactory, build: Callable[[Path, str], Any], name: str = "pipeline"
+) -> Callable[[str], tuple[Any, sf.Model]]:
+    """kind -> (pipeline, our model of its folder), each built when it is first asked for.
+
+    build: writes the pipeline of a kind into the folder `name` of a folder.
+    """
+
+    @cache
+    def built(kind: str) -> tuple[Any, sf.Model]:
+        folder = factory.mktemp(kind)
+        pipe = build(folder, kind)
+        return pipe, sf.load(str(folder / name), dtype="float32")
+
+    return built
 
 
 def words(folder: Path) -> Path:
@@ -512,3 +534,14 @@ def single(folder: Path, kind: str) -> Any:
         pipe = diffusers.StableDiffusionPipeline(**parts, requires_safety_checker=False)
     pipe.save_pretrained(folder / "pipeline")
     return pipe
+
+
+def refiner(base: Any, unet: Any) -> Any:
+    """SDXL's refiner with the other parts of a base."""
+    import diffusers
+
+    return diffusers.StableDiffusionXLImg2ImgPipeline(
+        vae=base.vae, text_encoder=None, tokenizer=None, text_encoder_2=base.text_encoder_2,
+        tokenizer_2=base.tokenizer_2, unet=unet, scheduler=base.scheduler,
+        requires_aesthetics_score=True, force_zeros_for_empty_prompt=False,
+    )  # fmt: skip

@@ -216,7 +216,8 @@ def test_a_network_that_cannot_be_is_one_line(
 def test_a_classifier_reads_pictures_alone(
     change: dict[str, Any], data: Path, tmp_path: Path
 ) -> None:
-    of_diffusion = ("learned_range = true\n", "[objective]\nvb = 0.1\n")
+    prompts = 'prompts = ["red disc", "blue box"]\n'
+    of_diffusion = ("learned_range = true\n", "[objective]\nvb = 0.1\n", prompts)
     text = RECIPE.replace('"diffusion"', '"classifier"')
     for line in of_diffusion:
         text = text.replace(line, "")

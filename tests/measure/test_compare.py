@@ -23,15 +23,7 @@ STROKES = Path(__file__).parents[2] / "examples" / "strokes"
 ROSE, APPLE = STROKES / "rose.png", STROKES / "red-apple.png"
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SFUMATO_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def model() -> sf.Model:
-    return sf.load("emoji")
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def plain(model: sf.Model) -> Any:

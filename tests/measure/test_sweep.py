@@ -26,15 +26,7 @@ from sfumato.models.replay import read_recipe
 STROKES = Path(__file__).parents[2] / "examples" / "strokes"
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SFUMATO_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def model() -> sf.Model:
-    return sf.load("emoji")
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def rose(model: sf.Model) -> Any:

@@ -25,17 +25,7 @@ KINDS = ("sd1", "sd2-v", "sdxl")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """kind -> (pipeline, our model of its folder), each made once."""
-    found: dict[str, Any] = {}
-
-    def get(kind: str) -> tuple[Any, sf.Model]:
-        if kind not in found:
-            folder = tmp_path_factory.mktemp(kind)
-            pipe = pipelines.stable(folder, kind)
-            found[kind] = pipe, sf.load(str(folder / "pipeline"), dtype="float32")
-        return found[kind]  # type: ignore[no-any-return]
-
-    return get
+    return pipelines.each_once(tmp_path_factory, pipelines.stable)
 
 
 def schedulers(pipe: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 
 import sfumato as sf
 from helpers import pipelines
-from helpers.pictures import mask_of, photo, pixels_of
+from helpers.pictures import close, latents, mask_of, photo, pixels_of
 from sfumato.core.errors import SfumatoError
 from sfumato.core.ladder import Ladder
 from sfumato.core.schedule import ratio
@@ -23,52 +23,38 @@ KINDS = ("playground", "cosxl")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """kind -> (pipeline, our model of its folder), each made once."""
+    return pipelines.each_once(tmp_path_factory, build, "edm")
+
+
+def build(folder: Path, kind: str) -> Any:
+    """XL's with the scheduler and the autoencoder's numbers of a kind."""
     import diffusers
 
-    kept: dict[str, Any] = {}
-
-    def get(kind: str) -> tuple[Any, sf.Model]:
-        if kind not in kept:
-            folder = tmp_path_factory.mktemp(kind)
-            pipe = pipelines.stable(folder, "sdxl")
-            if kind == "playground":
-                pipe.scheduler = diffusers.EDMDPMSolverMultistepScheduler()
-                pipe.vae.register_to_config(
-                    latents_mean=[-1.6, 0.1, 1.0, -0.5], latents_std=[8.4, 5.9, 5.2, 4.1],
-                    scaling_factor=0.5,
-                )  # fmt: skip
-            else:
-                pipe.scheduler = diffusers.EDMEulerScheduler(
-                    sigma_min=0.002, sigma_max=120.0, sigma_data=1.0,
-                    prediction_type="v_prediction", sigma_schedule="exponential",
-                )  # fmt: skip
-            pipe.save_pretrained(folder / "edm")
-            kept[kind] = pipe, sf.load(str(folder / "edm"), dtype="float32")
-        return kept[kind]  # type: ignore[no-any-return]
-
-    return get
+    pipe = pipelines.stable(folder, "sdxl")
+    if kind == "playground":
+        pipe.scheduler = diffusers.EDMDPMSolverMultistepScheduler()
+        pipe.vae.register_to_config(
+            latents_mean=[-1.6, 0.1, 1.0, -0.5], latents_std=[8.4, 5.9, 5.2, 4.1],
+            scaling_factor=0.5,
+        )  # fmt: skip
+    else:
+        pipe.scheduler = diffusers.EDMEulerScheduler(
+            sigma_min=0.002, sigma_max=120.0, sigma_data=1.0,
+            prediction_type="v_prediction", sigma_schedule="exponential",
+        )  # fmt: skip
+    pipe.save_pretrained(folder / "edm")
+    return pipe
 
 
 def solver(kind: str) -> str:
     return "dpmpp-2m" if kind == "playground" else "ddim"
 
 
-def drawn(generator: torch.Generator) -> torch.Tensor:
-    return torch.randn(1, 4, 8, 8, generator=generator)
-
-
-def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
-    assert ours.shape == theirs.shape
-    assert float((ours - theirs).abs().max()) < 1e-4
-    assert float(theirs.std()) > 0.02, "a picture of one colour would prove nothing"
-
-
 @pytest.mark.parametrize("spacing", [None, "model"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_text_to_image_is_the_pipelines(made: Any, kind: str, spacing: str | None) -> None:
     pipe, model = made(kind)
-    noise = drawn(torch.Generator().manual_seed(5))
+    noise = latents(torch.Generator().manual_seed(5))
     theirs = pipe(
         PROMPT, negative_prompt=NEGATIVE, latents=noise, height=32, width=32,
         num_inference_steps=6, guidance_scale=3.0, output_type="pt",
@@ -91,11 +77,11 @@ def test_image_to_image_is_the_pipelines(made: Any, kind: str) -> None:
         num_inference_steps=8, generator=torch.Generator().manual_seed(3), output_type="pt",
     ).images  # fmt: skip
     generator = torch.Generator().manual_seed(3)
-    drawn(generator)  # their sample of the posterior, which is its mode
+    latents(generator)  # their sample of the posterior, which is its mode
     process = model.process(
         PROMPT, negative=NEGATIVE, steps=8, spacing="model", solver=solver(kind)
     ) | sf.CFG(3.0) | sf.SDEdit(photo(), t0=0.5)  # fmt: skip
-    close(pixels_of(process, drawn(generator)), theirs)
+    close(pixels_of(process, latents(generator)), theirs)
 
 
 def test_inpainting_is_the_pipelines(made: Any) -> None:
@@ -113,10 +99,10 @@ def test_inpainting_is_the_pipelines(made: Any) -> None:
         output_type="pt",
     ).images  # fmt: skip
     generator = torch.Generator().manual_seed(3)
-    drawn(generator)  # their sample of the posterior, which is its mode
+    latents(generator)  # their sample of the posterior, which is its mode
     process = model.process(PROMPT, steps=8, spacing="model", solver="ddim") | sf.CFG(3.0)
     process = process | sf.SDEdit(photo(), t0=0.5) | sf.Inpaint(photo(), mask=mask_of(cells))
-    close(pixels_of(process, drawn(generator)), theirs)
+    close(pixels_of(process, latents(generator)), theirs)
 
 
 def test_defaults_are_the_families(made: Any) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import sfumato as sf
 from helpers import pipelines
-from helpers.pictures import photo, pixels_of
+from helpers.pictures import close, latents, photo, pixels_of
 from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import Tape
 from sfumato.core.solvers import LCM
@@ -38,10 +38,6 @@ def lcm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, sf.Model]:
     return pipe, sf.load(str(folder / "lcm"), dtype="float32")
 
 
-def drawn(generator: torch.Generator) -> Tensor:
-    return torch.randn(1, 4, 8, 8, generator=generator)
-
-
 def pixels(process: Any, first: Tensor, later: list[Tensor]) -> Tensor:
     """Decoded pixels of a run whose start and whose steps have this noise."""
     tape: dict[tuple[str, int], Tensor] = {("prior", 0): first, ("start", 0): first}
@@ -50,12 +46,6 @@ def pixels(process: Any, first: Tensor, later: list[Tensor]) -> Tensor:
         loop = process.begin(noise=Tape(tape))
         *_, last = loop.steps()
         return (loop.run.decode(last.x) / 2 + 0.5).clamp(0, 1)
-
-
-def close(ours: Tensor, theirs: Tensor) -> None:
-    assert ours.shape == theirs.shape
-    assert float((ours - theirs).abs().max()) < 1e-4
-    assert float(theirs.std()) > 0.02, "a picture of one colour would prove nothing"
 
 
 @pytest.mark.parametrize("scale", [8.5, 2.0])
@@ -70,7 +60,7 @@ def test_lcms_text_to_image_is_the_pipelines(lcm: Any, scale: float) -> None:
     process = model.process(PROMPT, size=32)
     if scale != 8.5:  # what its authors take
         process = process | sf.DistilledGuidance(scale)
-    close(pixels(process, first, [drawn(generator) for _ in range(3)]), theirs)
+    close(pixels(process, first, [latents(generator) for _ in range(3)]), theirs)
 
 
 def test_lcms_image_to_image_is_the_pipelines(lcm: Any) -> None:
@@ -84,9 +74,9 @@ def test_lcms_image_to_image_is_the_pipelines(lcm: Any) -> None:
         generator=torch.Generator().manual_seed(3), output_type="pt",
     ).images  # fmt: skip
     generator = torch.Generator().manual_seed(3)
-    drawn(generator)  # their sample of the posterior, which is its mode
+    latents(generator)  # their sample of the posterior, which is its mode
     process = model.process(PROMPT, steps=3) | sf.SDEdit(photo(), t0=0.7)
-    close(pixels(process, drawn(generator), [drawn(generator) for _ in range(2)]), theirs)
+    close(pixels(process, latents(generator), [latents(generator) for _ in range(2)]), theirs)
 
 
 def test_the_xls_read_the_scale_too(tmp_path: Path) -> None:
@@ -107,7 +97,7 @@ def test_the_xls_read_the_scale_too(tmp_path: Path) -> None:
         generator=torch.Generator().manual_seed(3), output_type="pt",
     ).images  # fmt: skip
     ours = pixels(
-        model.process(PROMPT, size=32, steps=2), first, [drawn(torch.Generator().manual_seed(3))]
+        model.process(PROMPT, size=32, steps=2), first, [latents(torch.Generator().manual_seed(3))]
     )
     close(ours, theirs)
 
@@ -151,7 +141,7 @@ def test_the_turbos_begin_at_the_very_end_without_guidance(
     sigma = float(pipe.scheduler.sigmas[0])
     start = first * float(pipe.scheduler.init_noise_sigma) / math.hypot(1, sigma)
     process = model.process(PROMPT, size=32, steps=steps)
-    ours = pixels(process, start, [drawn(generator) for _ in range(steps)])
+    ours = pixels(process, start, [latents(generator) for _ in range(steps)])
     close(ours, theirs)
 
 
@@ -172,6 +162,6 @@ def test_a_turbo_edits_a_picture_as_in_the_pipeline(tmp_path: Path) -> None:
         generator=torch.Generator().manual_seed(3), output_type="pt",
     ).images  # fmt: skip
     generator = torch.Generator().manual_seed(3)
-    drawn(generator)  # their sample of the posterior, which is its mode
+    latents(generator)  # their sample of the posterior, which is its mode
     process = model.process(PROMPT, steps=1) | sf.SDEdit(photo(), t0=0.5)
-    close(pixels_of(process, drawn(generator)), theirs)
+    close(pixels_of(process, latents(generator)), theirs)

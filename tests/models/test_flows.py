@@ -26,17 +26,7 @@ FAMILIES = {"sd3": "StableDiffusion3", "flux": "Flux", "zimage": "ZImage", "qwen
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """kind -> (pipeline, our model of its folder), each made once."""
-    kept: dict[str, Any] = {}
-
-    def get(kind: str) -> tuple[Any, sf.Model]:
-        if kind not in kept:
-            folder = tmp_path_factory.mktemp(kind)
-            pipe = pipelines.flow(folder, kind)
-            kept[kind] = pipe, sf.load(str(folder / "pipeline"), dtype="float32")
-        return kept[kind]  # type: ignore[no-any-return]
-
-    return get
+    return pipelines.each_once(tmp_path_factory, pipelines.flow)
 
 
 def given(kind: str) -> tuple[dict[str, Any], Any]:

@@ -10,7 +10,7 @@ import torch
 
 import sfumato as sf
 from helpers import pipelines
-from helpers.pictures import photo, pixels_of
+from helpers.pictures import close, latents, photo, pixels_of
 from sfumato.core.errors import SfumatoError
 
 PROMPT, NEGATIVE = "red cat", "a dog"
@@ -30,11 +30,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
         transformer_layers_per_block=1, projection_class_embeddings_input_dim=48 + 5 * 8,
         attention_head_dim=(2, 4),
     )  # fmt: skip
-    refiner = diffusers.StableDiffusionXLImg2ImgPipeline(
-        vae=base.vae, text_encoder=None, tokenizer=None, text_encoder_2=base.text_encoder_2,
-        tokenizer_2=base.tokenizer_2, unet=unet, scheduler=base.scheduler,
-        requires_aesthetics_score=True, force_zeros_for_empty_prompt=False,
-    )  # fmt: skip
+    refiner = pipelines.refiner(base, unet)
     refiner.save_pretrained(folder / "refiner")
     for pipe in (base, refiner):
         pipe.set_progress_bar_config(disable=True)
@@ -42,16 +38,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
         (pipe, sf.load(str(folder / name), dtype="float32"))
         for pipe, name in ((base, "base"), (refiner, "refiner"))
     ]
-
-
-def drawn(generator: torch.Generator) -> torch.Tensor:
-    return torch.randn(1, 4, 8, 8, generator=generator)
-
-
-def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
-    assert ours.shape == theirs.shape
-    assert float((ours - theirs).abs().max()) < 1e-4
-    assert float(theirs.std()) > 0.02, "a picture of one colour would prove nothing"
 
 
 @pytest.mark.parametrize("scores", [None, (9.0, 1.0)])
@@ -63,19 +49,19 @@ def test_a_refiner_edits_a_picture_as_in_the_pipeline(made: Any, scores: Any) ->
         num_inference_steps=8, generator=torch.Generator().manual_seed(3), output_type="pt", **told,
     ).images  # fmt: skip
     generator = torch.Generator().manual_seed(3)
-    drawn(generator)  # their sample of the posterior, which is its mode
+    latents(generator)  # their sample of the posterior, which is its mode
     process = model.process(
         PROMPT, negative=NEGATIVE, steps=8, solver="ddim", spacing="model"
     ) | sf.SDEdit(photo(), t0=0.5) | sf.CFG(3.0)  # fmt: skip
     if scores:
         process = process | sf.Refine(score=scores[0], away_score=scores[1])
-    close(pixels_of(process, drawn(generator)), theirs)
+    close(pixels_of(process, latents(generator)), theirs)
 
 
 @pytest.mark.parametrize("share", [0.8, 0.5])
 def test_the_base_hands_over_at_a_share_of_the_way(made: Any, share: float) -> None:
     (base, model), (refiner, second) = made
-    noise = drawn(torch.Generator().manual_seed(5))
+    noise = latents(torch.Generator().manual_seed(5))
     told = {"negative_prompt": NEGATIVE, "guidance_scale": 3.0, "num_inference_steps": 10}
     half = base(
         PROMPT, latents=noise, height=32, width=32, denoising_end=share, output_type="latent",

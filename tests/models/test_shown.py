@@ -13,7 +13,7 @@ import torch
 
 import sfumato as sf
 from helpers import pipelines
-from helpers.pictures import photo
+from helpers.pictures import close, latents, photo
 from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import Tape
 
@@ -40,10 +40,6 @@ def processor() -> Any:
     return CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
 
 
-def drawn(generator: torch.Generator, *shape: int) -> torch.Tensor:
-    return torch.randn(*shape or (1, 4, 8, 8), generator=generator)
-
-
 def pixels(process: Any, first: torch.Tensor, vector: torch.Tensor | None = None) -> torch.Tensor:
     tape = {("prior", 0): first, ("start", 0): first}
     if vector is not None:
@@ -52,12 +48,6 @@ def pixels(process: Any, first: torch.Tensor, vector: torch.Tensor | None = None
         loop = process.begin(noise=Tape(tape))
         *_, last = loop.steps()
         return (loop.run.decode(last.x) / 2 + 0.5).clamp(0, 1)
-
-
-def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
-    assert ours.shape == theirs.shape
-    assert float((ours - theirs).abs().max()) < 1e-4
-    assert float(theirs.std()) > 0.02, "a picture of one colour would prove nothing"
 
 
 @pytest.fixture(scope="module")
@@ -94,13 +84,13 @@ def unclip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, sf.Model]:
 @pytest.mark.parametrize("level", [0, 600])
 def test_stable_unclip_reads_a_picture_as_in_the_pipeline(unclip: Any, level: int) -> None:
     pipe, model = unclip
-    first = drawn(torch.Generator().manual_seed(5))
+    first = latents(torch.Generator().manual_seed(5))
     theirs = pipe(
         photo(), PROMPT, negative_prompt=NEGATIVE, latents=first, height=32, width=32,
         num_inference_steps=5, guidance_scale=3.0, noise_level=level,
         generator=torch.Generator().manual_seed(3), output_type="pt",
     ).images  # fmt: skip
-    noise = drawn(torch.Generator().manual_seed(3), 1, WIDTH)
+    noise = latents(torch.Generator().manual_seed(3), 1, WIDTH)
     process = model.process(
         PROMPT, negative=NEGATIVE, size=32, steps=5, solver="ddim", spacing="model"
     ) | sf.CFG(3.0)
@@ -171,7 +161,7 @@ def embeds() -> dict[str, torch.Tensor]:
 
 def test_kandinskys_decoder_reads_a_picture_as_in_the_pipeline(kandinsky: Any) -> None:
     pipe, model, prior = kandinsky
-    first = drawn(torch.Generator().manual_seed(5))
+    first = latents(torch.Generator().manual_seed(5))
     pipe.movq_scale_factor = 4  # of this tiny one; theirs counts on cells in blocks of as many
     theirs = pipe(
         **embeds(), latents=first, height=32, width=32, num_inference_steps=5, guidance_scale=3.0,
@@ -197,7 +187,7 @@ def test_kandinskys_image_to_image_is_the_pipelines(kandinsky: Any) -> None:
     ).images  # fmt: skip
     process = model.process(steps=8, solver="ddim", spacing="model") | sf.CFG(3.0)
     process = process | sf.SDEdit(photo(), t0=0.5) | sf.Variation(photo(), encoder=str(prior))
-    noise = drawn(torch.Generator().manual_seed(3))
+    noise = latents(torch.Generator().manual_seed(3))
     close(pixels(process, noise), theirs)
 
 

@@ -151,7 +151,6 @@ def test_files_of_edms_kind_are_read_by_their_marks(tmp_path: Path) -> None:
 
 
 def test_xls_refiner_is_its_folders(tmp_path: Path) -> None:
-    import diffusers
 
     base = pipelines.single(tmp_path, "sdxl")
     unet = pipelines.unet(
@@ -160,11 +159,7 @@ def test_xls_refiner_is_its_folders(tmp_path: Path) -> None:
         transformer_layers_per_block=(2, 3), norm_num_groups=32, layers_per_block=2,
         widths=(32, 64),
     )  # fmt: skip
-    pipe = diffusers.StableDiffusionXLImg2ImgPipeline(
-        vae=base.vae, text_encoder=None, tokenizer=None, text_encoder_2=base.text_encoder_2,
-        tokenizer_2=base.tokenizer_2, unet=unet, scheduler=base.scheduler,
-        requires_aesthetics_score=True, force_zeros_for_empty_prompt=False,
-    )  # fmt: skip
+    pipe = pipelines.refiner(base, unet)
     pipe.save_pretrained(tmp_path / "refiner")
     folder = sf.load(str(tmp_path / "refiner"), dtype="float32")
     file = sf.load(str(single_file(pipe, "refiner", tmp_path / "r.safetensors")), dtype="float32")

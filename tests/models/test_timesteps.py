@@ -15,7 +15,9 @@ import pytest
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import ratio
 from sfumato.models.files import schedulers
+from sfumato.models.files.flow_schedulers import FlowScheduler
 from sfumato.models.loaders.noise_tables import noise_table
+from sfumato.models.shifts import Shifted
 from sfumato.models.timesteps import times
 
 SHAPED = ("DDIM", "PNDM", "DDPM", "DEISMultistep", "DPMSolverMultistep", "EulerAncestralDiscrete",
@@ -174,3 +176,16 @@ def test_a_share_that_keeps_no_step_says_what_to_give() -> None:
     with pytest.raises(SfumatoError, match=r"t0 0\.05: of 10 steps .* give at least 0\.1, or more"):
         times(config, noise_table(config), 10, 0.05)
     assert len(times(config, noise_table(config), 10, 0.1)) == 2
+
+
+def test_a_shift_beyond_what_numbers_hold_is_refused() -> None:
+    """Dynamic shifts grow with the picture, as fast as a file says."""
+    config = FlowScheduler.model_validate(
+        {"kind": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": True,
+         "base_image_seq_len": 4, "max_image_seq_len": 64}
+    )  # fmt: skip
+    shifted = Shifted(config, "even", 2)
+    assert shifted.below((4, 8, 8), 2, 1.0)[0] == 1
+    for side in (128, 1024):
+        with pytest.raises(SfumatoError, match=r"size: the scheduler's shift is beyond 1e\+09"):
+            shifted.below((4, side, side), 2, 1.0)

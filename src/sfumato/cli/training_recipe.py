@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.core.errors import SfumatoError
-from sfumato.train.subject_tuners import CLASSED
 
 if TYPE_CHECKING:
     from sfumato.train.config import Config
@@ -126,6 +125,7 @@ def tables(
 ) -> dict[str, Any]:
     """The recipe as tables."""
     from sfumato.models.loaders.library import is_own
+    from sfumato.train.reads import reads_of
 
     name = options["model"] or "emoji"
     kind = OWN if (own or is_own)(name) else LATENT
@@ -170,9 +170,10 @@ def tables(
     rate = chosen("rate", kind["rate" if rank else "whole"])
     prior = float(chosen("prior", 1.0))
     classes: dict[str, Any] = {}
-    if kind["tuner"] in CLASSED and options["class_folder"]:
+    classed = reads_of(kind["tuner"]).classes
+    if classed and options["class_folder"]:
         classes["class_folder"] = _whole(options["class_folder"])
-    elif kind["tuner"] in CLASSED and prior:
+    elif classed and prior:
         classes["class_pictures"] = chosen("class_pictures", 64)
     adapter: dict[str, Any] = {}
     if not options["word"]:

@@ -217,10 +217,17 @@ class Denoiser:
         """
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
         time = torch.full((len(x),), self.time(t), dtype=torch.float32, device=x.device)
-        if self.kind == "edm":
-            return self._edm(x, time, cond, alpha, sigma, taps)
-        net = self.network
-        out = (net(x, time, cond) if taps is None else taps.run(net, x, time, cond)).to(x.dtype)
+        edm = self.kind == "edm"
+        seen = x / (alpha * math.hypot(sigma / alpha, self.sigma_data)) if edm else x
+        network: Any = self.network
+        if taps is None:
+            out = network(seen, time, cond)
+        else:
+            seen, cond, inside = taps.begun(seen, time, cond)
+            out = taps.ended(network(seen, time, cond, *inside))
+        out = out.to(x.dtype)
+        if edm:
+            return self._edm(x, out, alpha, sigma)
         frac = log = None
         if self.learned_range or self.learned_log:
             out, var = out.chunk(2, dim=1)
@@ -241,14 +248,10 @@ class Denoiser:
             out = self._unfolded(x, out, t, s)
         return Prediction(out, self._eps(x, out, t), frac, log_variance=log)
 
-    def _edm(
-        self, x: Tensor, time: Tensor, cond: Cond, alpha: float, sigma: float, taps: Taps | None
-    ) -> Prediction:
+    def _edm(self, x: Tensor, out: Tensor, alpha: float, sigma: float) -> Prediction:
+        """Of F, whose x0 is c_skip x + c_out F."""
         r, data = sigma / alpha, self.sigma_data
         scale = math.hypot(r, data)
-        net, seen = self.network, x / (alpha * scale)
-        out = net(seen, time, cond) if taps is None else taps.run(net, seen, time, cond)
-        out = out.to(x.dtype)
         x0 = (data / scale) ** 2 * x / alpha + (r * data / scale) * out
         # (x / alpha - x0) / r, written so that it is finite at r = 0
         eps = (r * x / alpha - data * scale * out) / scale**2

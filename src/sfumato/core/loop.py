@@ -50,29 +50,31 @@ class Loop:
             if run.paste is None:
                 yield self._step(self.first() if x is None else x, run.call(-1, 0.0, 0.0))
             return
-        times, state, last_up, bound, begun = run.times, None, 0, dict(run.memo), x
-        try:
-            call = run.call(-1, times[0], times[0])
-            steering.begin(call)
-            x = steering.arrive(self.first() if x is None else x, call)
-            yield self._step(x, call)
-            for i, (t, s) in enumerate(itertools.pairwise(times)):
-                if detach:
-                    x = x.detach()
-                last_up = i + 1 if s > t else last_up
-                call = run.call(i, t, s, last_up)
-                denoise = steering.begin(call)
-                if s > t:
-                    x, state = renoise(x, call), run.solver.jumped(state, call)
-                else:
-                    x, state = run.solver.step(x, t, s, denoise, call, state)
-                arrived = steering.arrive(x, call)
-                if arrived is not x:
-                    x, state = arrived, run.solver.jumped(state, call)
+        bound, given = dict(run.memo), x
+        while True:
+            times, state, last_up = run.times, None, 0
+            try:
+                call = run.call(-1, times[0], times[0])
+                steering.begin(call)
+                x = steering.arrive(self.first() if given is None else given, call)
                 yield self._step(x, call)
-        except Restart as restart:
-            run.restarted(restart.loss, bound)
-            yield from self.steps(begun, detach=detach)
+                for i, (t, s) in enumerate(itertools.pairwise(times)):
+                    if detach:
+                        x = x.detach()
+                    last_up = i + 1 if s > t else last_up
+                    call = run.call(i, t, s, last_up)
+                    denoise = steering.begin(call)
+                    if s > t:
+                        x, state = renoise(x, call), run.solver.jumped(state, call)
+                    else:
+                        x, state = run.solver.step(x, t, s, denoise, call, state)
+                    arrived = steering.arrive(x, call)
+                    if arrived is not x:
+                        x, state = arrived, run.solver.jumped(state, call)
+                    yield self._step(x, call)
+                return
+            except Restart as restart:
+                run.restarted(restart.loss, bound)
 
     def walk(self) -> Tensor | None:
         """The last state; None where a picture stays untouched."""

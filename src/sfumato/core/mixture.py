@@ -127,11 +127,17 @@ class Mixture:
                 denoiser = self.memory.denoiser(denoiser, owns, kept)
                 call.count("shallow", int(kept))
             self.calls += 1  # in pieces or not
-            whole = self.rows_max is None or len(rows) <= self.rows_max
-            if self.rows_max is None or whole or (taps is not None and taps.couples):
+            most = self.rows_max
+            if most is None or len(rows) <= most or (taps is not None and taps.couples):
                 pred = denoiser(rows, at, cond, to, taps)
             else:
-                pred = _in_pieces(denoiser, rows, at, cond, to, self.rows_max, taps)
+                pieces = []
+                for k in range(0, len(rows), most):
+                    cut = slice(k, k + most)
+                    some = cond.map(lambda v, cut=cut: v[cut])  # type: ignore[misc]
+                    acting = None if taps is None else taps.piece(k, k + most)
+                    pieces.append(denoiser(rows[cut], at, some, to, acting))
+                pred = _joined(pieces)
             for name, own in owns.items():
                 predictions[name] = (
                     pred if len(group) == 1 else pred.map(lambda v, own=own: v[own])  # type: ignore[misc]
@@ -274,21 +280,8 @@ def _branches(tap: Tap, terms: Sequence[Term]) -> frozenset[str]:
     return frozenset(term.branch.name for term in on)
 
 
-def _in_pieces(
-    denoiser: Denoiser,
-    x: Tensor,
-    t: float,
-    cond: Cond,
-    s: float,
-    rows: int,
-    taps: Taps | None,
-) -> Prediction:
-    """One evaluation in calls of at most so many rows."""
-    pieces = []
-    for k in range(0, len(x), rows):
-        part = cond.map(lambda v, k=k: v[k : k + rows])  # type: ignore[misc]
-        own = None if taps is None else taps.piece(k, k + rows)
-        pieces.append(denoiser(x[k : k + rows], t, part, s, own))
+def _joined(pieces: Sequence[Prediction]) -> Prediction:
+    """One evaluation that was made in several calls."""
     return Prediction(
         torch.cat([p.x0 for p in pieces]),
         torch.cat([p.eps for p in pieces]),

@@ -226,13 +226,20 @@ class Taps:
 
     def run(self, network: Network, x: Tensor, time: Tensor, cond: Cond) -> Tensor:
         """The network's output, with the taps at its boundary and inside it."""
+        x, cond, acting = self.begun(x, time, cond)
+        letting: Any = network
+        return self.ended(letting(x, time, cond, *acting))
+
+    def begun(self, x: Tensor, time: Tensor, cond: Cond) -> tuple[Tensor, Cond, tuple[Taps, ...]]:
+        """State and condition as the taps let the network read them, and the call's fourth
+        argument, which there is where some act inside."""
         x = self._through("reads", x)
         taps, cond = self.entered(x, time, cond)
-        if any(inside(entry.tap) for entry in taps.entries):
-            letting: Any = network
-            out = letting(x, time, cond, taps)
-        else:
-            out = network(x, time, cond)
+        acting = any(inside(entry.tap) for entry in taps.entries)
+        return x, cond, (taps,) if acting else ()
+
+    def ended(self, out: Tensor) -> Tensor:
+        """The network's output, after the taps that change it."""
         return self._through("says", out)
 
     def entered(self, x: Tensor, time: Tensor, cond: Cond) -> tuple[Taps, Cond]:

@@ -155,13 +155,15 @@ class Cascade:
         with torch.no_grad():
             walk = Walk(self, seed, noise)
             trace: list[dict[str, Any]] = []
-            for step in walk.steps():
-                if step.stage == 0:
-                    if step.i < 0:
-                        trace.clear()  # of an attempt that was given up
-                    else:
-                        trace.append(step.scalars)
-                tell(progress, step)
+            for loop in walk.stages():
+                for step in loop.steps():
+                    if step.stage == 0:
+                        if step.i < 0:
+                            trace.clear()  # of an attempt that was given up
+                        else:
+                            trace.append(step.scalars)
+                    tell(progress, step)
+                walk.pixels = loop.run.decode(step.x)
             calls = [loop.calls for loop in walk.loops]
             calls += [0] * (1 + len(self.upsamplers) - len(calls))
             result: Result = self.source.finish(walk.pixels, walk.loops[0].run, trace, calls)
@@ -183,9 +185,16 @@ class Walk:
         self.pixels: Tensor | None = None
 
     def steps(self, x: Tensor | None = None, *, detach: bool = False) -> Iterator[Step]:
+        for loop in self.stages():
+            for step in loop.steps(x, detach=detach):
+                yield step
+            self.pixels, x = loop.run.decode(step.x), None
+
+    def stages(self) -> Iterator[Loop]:
+        """The loops that are to be walked, each with its picture in `pixels` before the next."""
         base = self.loops[0]
         if not base.run.untouched:
-            yield from self._run_loop(base, x, detach)
+            yield base
         elif upsamples(base.run.process.start):
             self.pixels = base.run.decode(base.first())
         else:
@@ -194,12 +203,7 @@ class Walk:
             assert self.pixels is not None
             upsampling = self.cascade.stage_process(process, base.run, quantise(self.pixels))
             self.loops.append(upsampling.begin(self.seed, self.noise))
-            yield from self._run_loop(self.loops[-1], None, detach)
-
-    def _run_loop(self, loop: Loop, x: Tensor | None, detach: bool) -> Iterator[Step]:
-        for step in loop.steps(x, detach=detach):
-            yield step
-        self.pixels = loop.run.decode(step.x)
+            yield self.loops[-1]
 
 
 def max_rows(rows_max: int | None, shape: tuple[int, ...], device: Any) -> int | None:

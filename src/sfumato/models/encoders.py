@@ -34,6 +34,7 @@ ESCAPED = re.compile(r"\\(?=[()])")
 MAX_WEIGHT = 5.0
 SCORE = 6.0
 """Of beauty, where nobody says one."""
+Layer = Literal["last", "second"]
 LOCK = threading.Lock()
 """Held while encoding: added words stand in the network's own table for the length of a pass."""
 
@@ -94,7 +95,7 @@ class Encoder:
 
     tokenizer: Any
     network: Any
-    layer: Literal["last", "second"] = "last"
+    layer: Layer = "last"
     words: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property

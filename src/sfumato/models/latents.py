@@ -224,33 +224,29 @@ class GuestUNet(Guest, ABC):
     def __call__(
         self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], taps: Taps | None = None, /
     ) -> Tensor:
-        self.check(cond)
-        if taps is None:
-            return self.output(x, time, cond)
-        with hooks.acting(self.net, taps, x):
-            return self.output(x, time, cond)
-
-    def check(self, cond: Mapping[str, Tensor]) -> None:
-        """Refuse a condition that it cannot read."""
+        state, told = self.read(x, cond)
+        with nullcontext() if taps is None else hooks.acting(self.net, taps, x):
+            output: Tensor = self.net(state.to(self.dtype), time, **told).sample
+        return output
 
     @abstractmethod
-    def output(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
-        """What it says, whether taps act or not."""
+    def read(self, x: Tensor, cond: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Any]]:
+        """The state as the network reads it, and what it is called with besides."""
 
     @cached_property
     def reusing(self) -> Callable[..., tuple[Tensor, Tensor]] | None:
         """(x, time, cond, the deep map of an earlier call or None) -> what it says, the map."""
         if not deep.has_deep(self.net):
             return None
-        whole, shallow = (replace(self, net=of(self.net)) for of in (deep.noting, deep.shallow))
+        whole, shallow = deep.noting(self.net), deep.shallow(self.net)
 
         def output(
             x: Tensor, time: Tensor, cond: Mapping[str, Tensor], given: Tensor | None
         ) -> tuple[Tensor, Tensor]:
-            self.check(cond)
+            state, told = self.read(x, cond)
             network = whole if given is None else shallow
             with deep.deep_map(given) as here:
-                said = network.output(x, time, cond)
+                said: Tensor = network(state.to(self.dtype), time, **told).sample
             assert here.map is not None
             return said, here.map
 
@@ -270,19 +266,16 @@ class Conditional(GuestUNet):
     space: Space
     blanks: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)
 
-    def output(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
+    def read(self, x: Tensor, cond: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Any]]:
         if self.config.inpaint:
             x = torch.cat([x, *self.canvas(x, cond)], dim=1)
-        output: Tensor = self.net(x.to(self.dtype), time, **self.told(x, cond)).sample
-        return output
-
-    def check(self, cond: Mapping[str, Tensor]) -> None:
         context = cond["context"]
         if context.ndim == 4 and context.shape[1] != self.layer_count:
             raise SfumatoError(
                 f"condition: contexts for {context.shape[1]} cross-attention layers, the network "
                 f"has {self.layer_count}"
             )
+        return x, self.told(x, cond)
 
     def told(self, x: Tensor, cond: Mapping[str, Tensor]) -> dict[str, Any]:
         """What the network is called with besides state and time, by the arguments' names."""
@@ -345,6 +338,5 @@ class Conditional(GuestUNet):
 class Unconditional(GuestUNet):
     """A UNet2DModel, maybe with class labels; of pixels or of latents."""
 
-    def output(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
-        output: Tensor = self.net(x.to(self.dtype), time, class_labels=cond.get("label")).sample
-        return output
+    def read(self, x: Tensor, cond: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Any]]:
+        return x, {"class_labels": cond.get("label")}

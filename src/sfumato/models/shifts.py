@@ -17,6 +17,9 @@ from sfumato.models.files.flow_schedulers import FlowScheduler
 
 Ramp = Literal["even", "table", "measured", "inner"]
 
+LARGEST = 1e9
+"""Of a shift; of a few million times that no time below 1 is told from 1."""
+
 
 @dataclass(frozen=True)
 class Shifted:
@@ -73,6 +76,12 @@ class Shifted:
             return config.shift
         tokens = math.prod(side // self.patch for side in shape[-2:])
         mu = measured(tokens, n) if self.ramp == "measured" else self._line(tokens)
+        largest = math.log(LARGEST) if config.time_shift_type == "exponential" else LARGEST
+        if mu > largest:
+            raise SfumatoError(
+                f"size: the scheduler's shift is beyond {LARGEST:g} at {tokens} tokens; give a "
+                "smaller one"
+            )
         factor = math.exp(mu) if config.time_shift_type == "exponential" else mu
         if factor <= 0:
             raise SfumatoError(f"size: the scheduler's shift is {factor:g} at {tokens} tokens")

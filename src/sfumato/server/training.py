@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from sfumato.core.errors import SfumatoError
 from sfumato.server.requests import TrainJob
-from sfumato.train.subject_tuners import SUBJECT
 
 if TYPE_CHECKING:
     from sfumato.train.config import Config
@@ -23,13 +22,15 @@ OWN_NAMES = (CAPTIONS, "captions.csv")
 
 def config_of(job: TrainJob, folder: Path = Path()) -> Config:
     """The recipe as the trainer takes it, its pictures in `folder`."""
-    from sfumato.train.config import TUNERS, parse
+    from sfumato.train import reads
+    from sfumato.train.config import parse
     from sfumato.train.tables import toml
 
     tables: dict[str, Any] = dict(job.config)
-    if tables.get("tuner") not in TUNERS:
-        raise SfumatoError(f"config: tuner {tables.get('tuner')!r:.60}: give {', '.join(TUNERS)}")
-    if tables["tuner"] in SUBJECT:
+    tuner, known = tables.get("tuner"), reads.names()
+    if tuner not in known:
+        raise SfumatoError(f"config: tuner {tuner!r:.60}: give {', '.join(known)}")
+    if reads.reads_of(tuner).subject:
         tables = _of_subject(job, tables, folder)
     else:
         _check_captions(job)
@@ -66,7 +67,7 @@ def _check_captions(job: TrainJob) -> None:
 def model_names(config: Config) -> dict[str, str]:
     """Fields of a recipe that name a model, with what they name."""
     named = {
-        "model.start": config.model.start or ("emoji" if config.tuner in SUBJECT else ""),
+        "model.start": config.model.start or ("emoji" if config.reads.subject else ""),
         "model.tokenizer": config.model.tokenizer,
         "data.base": config.data.base,
     }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -14,12 +14,13 @@ from sfumato import documents
 from sfumato.core.errors import SfumatoError
 from sfumato.core.idle import Needs, idle, needs_of, refuse_idle, unread
 from sfumato.core.schedule import SCHEDULES
-from sfumato.train import subject_tuners
+from sfumato.train import reads
 from sfumato.train.data.captions import Wording
 from sfumato.train.data.compose import Mix
 from sfumato.train.data.store import STYLES
 from sfumato.train.objective import Objective
 from sfumato.train.prior import Convention
+from sfumato.train.reads import Reads
 from sfumato.train.values import LONGEST, FileName, NotNegative, Positive, Share, Steps, part
 
 T = TypeVar("T")
@@ -42,18 +43,12 @@ def _wording(text: str) -> str:
     return text
 
 
-PACKED = Needs("tuner=diffusion,classifier,contrastive,judge,controlnet,ip_adapter,asyrp,boundary")
-FRESH = Needs("tuner=diffusion,classifier,contrastive,judge")
-"""Fields of tuners that learn from a packed set or a folder with captions; FRESH: whose network is
-the recipe's, and not a model's that stays as it is."""
-LEVELS = Needs("tuner=diffusion,classifier,contrastive")
-DIFFUSION = Needs("tuner=diffusion")
-SUBJECT = Needs(f"tuner={','.join(subject_tuners.SUBJECT)}")
-ADAPTED = Needs("tuner=diffusion,dreambooth,sine,custom_diffusion")
-WORD = Needs("tuner=custom_diffusion,textual_inversion,p_plus")
-DREAMBOOTH = Needs("tuner=dreambooth")
-CLASSED = Needs(f"tuner={','.join(subject_tuners.CLASSED)}")
-"""Fields of tuners that may keep a class what it was."""
+PACKED, NETWORK, LEVELS = Needs("reads.packed"), Needs("reads.network"), Needs("reads.levels")
+SUBJECT, CLASSES, WORD = Needs("reads.subject"), Needs("reads.classes"), Needs("reads.word")
+ADAPTER = Needs("reads.adapter")
+"""Fields of tuners that say they read them (train.reads)."""
+DIFFUSION, DREAMBOOTH = Needs("tuner=diffusion"), Needs("tuner=dreambooth")
+"""Fields of one tuner alone."""
 
 Side = Annotated[int, Field(ge=1, le=8192)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -70,14 +65,14 @@ class ModelPart:
     Korean added up to that number. factor: how much larger than its low_res input.
     """
 
-    network: Annotated[Mapping[str, JsonValue], FRESH] = field(default_factory=dict)
+    network: Annotated[Mapping[str, JsonValue], NETWORK] = field(default_factory=dict)
     schedule: Annotated[str, Field(min_length=1), one_of(SCHEDULES), LEVELS] = "squaredcos_cap_v2"
     table: Annotated[int, Field(ge=2, le=100_000), LEVELS] = 1000
     kind: Annotated[Literal["eps", "v", "x0", "edm"], DIFFUSION] = "v"
     learned_range: Annotated[bool, DIFFUSION] = False
     start: str = ""
-    vocabulary: Annotated[int, Field(ge=257, le=1_000_000), FRESH] = 4096
-    tokenizer: Annotated[str, FRESH] = ""
+    vocabulary: Annotated[int, Field(ge=257, le=1_000_000), NETWORK] = 4096
+    tokenizer: Annotated[str, NETWORK] = ""
     factor: Annotated[int, Field(ge=1, le=64), DIFFUSION] = 1
 
 
@@ -111,12 +106,12 @@ class DataPart:
 class AdapterPart:
     """Train a low-rank adapter instead of the weights; rank 0: the weights."""
 
-    rank: Annotated[int, Field(ge=0, le=4096), ADAPTED] = 0
-    alpha: Annotated[Positive, ADAPTED, Needs("rank>0")] = 8.0
+    rank: Annotated[int, Field(ge=0, le=4096), ADAPTER] = 0
+    alpha: Annotated[Positive, ADAPTER, Needs("rank>0")] = 8.0
     targets: Annotated[
         tuple[Annotated[str, Field(min_length=1)], ...],
         Field(min_length=1),
-        ADAPTED,
+        ADAPTER,
         Needs("rank>0"),
     ] = ("attention",)
 
@@ -142,18 +137,18 @@ class SubjectPart:
     pictures: str = ""
     noun: Annotated[str, Field(max_length=200)] = ""
     name: FileName = ""
-    wording: Annotated[str, AfterValidator(_wording), CLASSED] = "a {}"
-    prior: Annotated[float, Field(ge=0, le=1000), CLASSED] = 1.0
+    wording: Annotated[str, AfterValidator(_wording), CLASSES] = "a {}"
+    prior: Annotated[float, Field(ge=0, le=1000), CLASSES] = 1.0
     class_pictures: Annotated[
-        int, Field(ge=1, le=100_000), CLASSED, Needs("prior>0", "!class_folder")
+        int, Field(ge=1, le=100_000), CLASSES, Needs("prior>0", "!class_folder")
     ] = 100
-    class_folder: Annotated[str, CLASSED, Needs("prior>0")] = ""
-    convention: Annotated[Convention, CLASSED, Needs("prior>0")] = "sum"
-    weigh_prior: Annotated[bool, CLASSED, Needs("prior>0")] = True
+    class_folder: Annotated[str, CLASSES, Needs("prior>0")] = ""
+    convention: Annotated[Convention, CLASSES, Needs("prior>0")] = "sum"
+    weigh_prior: Annotated[bool, CLASSES, Needs("prior>0")] = True
     text: Annotated[bool, DREAMBOOTH] = False
     vectors: Annotated[int, Field(ge=1, le=64), WORD] = 1
-    drop: Annotated[Share, CLASSED] = 0.1
-    checkpoint: Annotated[bool, CLASSED] = False
+    drop: Annotated[Share, CLASSES] = 0.1
+    checkpoint: Annotated[bool, CLASSES] = False
     upsampler: Annotated[bool, DREAMBOOTH] = False
     crop: Annotated[Side, Needs("upsampler")] = 64
     low_noise: Annotated[float, Field(ge=0, le=10), Needs("upsampler")] = 1e-3
@@ -200,7 +195,6 @@ class RunPart:
     prompts: Annotated[tuple[str, ...], DIFFUSION] = ()
 
 
-TUNERS = tuple(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent / "tuners")]))
 TABLES = ("model", "data", "objective", "adapter", "subject", "optim", "run")
 """Tables with fields that do nothing beside others."""
 CARRIED = ("subject.class_pictures", "subject.class_folder", "adapter.rank", "adapter.targets")
@@ -219,13 +213,10 @@ class Config:
     data: Annotated[DataPart, PACKED] = field(default_factory=DataPart)
     mix: Annotated[Mix, PACKED] = field(default_factory=Mix)
     wording: Annotated[Wording, PACKED] = field(default_factory=Wording)
-    objective: Annotated[Objective, Needs("tuner!=judge,asyrp,boundary")] = field(
-        default_factory=Objective
+    objective: Annotated[Objective, Needs("reads.times")] = field(default_factory=Objective)
+    adapter: Annotated[AdapterPart, Needs("reads.adapter|reads.subject")] = field(
+        default_factory=AdapterPart
     )
-    adapter: Annotated[
-        AdapterPart,
-        Needs("tuner=diffusion,dreambooth,sine,custom_diffusion,textual_inversion,p_plus"),
-    ] = field(default_factory=AdapterPart)
     subject: Annotated[SubjectPart, SUBJECT] = field(default_factory=SubjectPart)
     optim: OptimPart = field(default_factory=OptimPart)
     run: RunPart = field(default_factory=RunPart)
@@ -235,10 +226,10 @@ class Config:
     @model_validator(mode="after")
     def _fitting(self) -> Config:
         """What no field can say alone."""
-        if self.tuner in TUNERS:
-            refuse_idle("", idle(self, needs_of(Config)))
+        if self.tuner in reads.names():
+            _refuse_idle("", idle(self, needs_of(Config)))
         for name, table in self._of_tables(idle).items():
-            refuse_idle(name, {f: n for f, n in table.items() if f"{name}.{f}" not in CARRIED})
+            _refuse_idle(name, {f: n for f, n in table.items() if f"{name}.{f}" not in CARRIED})
         if self.mix.pair + self.mix.small > 1:
             raise ValueError(
                 f"mix.pair {self.mix.pair:g} and mix.small {self.mix.small:g}: are more than 1 "
@@ -264,7 +255,7 @@ class Config:
 
     def _of_tables(self, look: Callable[..., dict[str, str]]) -> dict[str, dict[str, str]]:
         """Table -> its fields that do nothing and what they need."""
-        if self.tuner not in TUNERS:  # what another one reads is not known here
+        if self.tuner not in reads.names():  # what another one reads is not known here
             return {}
         tables = ((name, getattr(self, name)) for name in TABLES)
         return {name: look(table, needs_of(type(table)), self) for name, table in tables}
@@ -278,6 +269,11 @@ class Config:
         given = [f"{name}.{f}" for name, table in self._of_tables(idle).items() for f in table]
         return [f"{name}: does nothing in this recipe; leave it out" for name in given]
 
+    @cached_property
+    def reads(self) -> Reads:
+        """What its tuner reads."""
+        return reads.reads_of(self.tuner)
+
     def part_of(self, kind: type[T]) -> T:
         """The tuner's own table as a strict value."""
         return documents.parse_data(kind, dict(self.own), f"[{self.tuner}]")
@@ -289,6 +285,11 @@ class Config:
         if not 1 <= steps <= LONGEST:
             raise SfumatoError(f"--steps {steps}: must be 1 to {LONGEST:,}")
         return replace(self, optim=replace(self.optim, steps=steps))
+
+
+def _refuse_idle(where: str, found: Mapping[str, str]) -> None:
+    """What tuners say that they read is named by the tuners."""
+    refuse_idle(where, {name: reads.said_by_tuners(need) for name, need in found.items()})
 
 
 NAMES = tuple(one.name for one in fields(Config))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -24,9 +24,11 @@ from sfumato.train.batches import Batches, TestSet
 from sfumato.train.config import Config
 from sfumato.train.data.compose import Plan
 from sfumato.train.objective import Loss, check_trainable
-from sfumato.train.subject.trials import guidance_of
+from sfumato.train.subject.trials import LEVELS, guidance_of
 
 STEPS = 12
+JUDGED = 32
+"""Pictures of a test whose errors are measured."""
 RARE = 200
 """Captions that are looked through for each one that says a word."""
 
@@ -103,6 +105,7 @@ class Frozen:
         self.batches = Batches(config, data, folder, device)
         schedule = self.denoiser.schedule
         self.call = Call(1.0, 0.0, 0, (1.0, 0.0), schedule, 0, Seeded(config.run.seed), {})
+        self._alone: dict[str, float] = {}
 
     def digests(self) -> dict[str, str]:
         """Of the pictures and of the model."""
@@ -183,6 +186,17 @@ class Frozen:
         noise = self.batches.randn(tuple(x0.shape), "judge", 0)
         batch = Batch(pixels, x0, noise, test.texts[rows], [t] * len(x0))
         return float(self.loss(batch, tap).mse.mean())
+
+    def judged(self, tap_of: Callable[[Tensor], Tap]) -> dict[str, float]:
+        """Errors at four levels, with the tap of the tests' pictures and with none."""
+        rows, errors = slice(0, JUDGED), {}
+        for who, test in self.tests():
+            tap = tap_of(test.pixels[rows])
+            for t in LEVELS:
+                errors[f"{who} {t:g}"] = self.error(test, t, tap, rows)
+                if len(self._alone) < len(errors):  # the model stays as it is
+                    self._alone[f"{who} alone {t:g}"] = self.error(test, t, Tap(), rows)
+        return errors | self._alone
 
     def drawn(self, texts: Sequence[str], *taps: Tap) -> Tensor:
         """Pictures (B, 3, S, S) of texts, with the card's guidance, always the same seed."""

@@ -24,9 +24,7 @@ from sfumato.train.timesteps import TIMES, Stratified, TimeSampler
 from sfumato.train.values import Chosen, NotNegative, part
 from sfumato.train.weighting import WEIGHTINGS, MinSNR, Norm, Target, Weighting, weights
 
-DENOISER = Needs(
-    "tuner=diffusion,dreambooth,sine,custom_diffusion,textual_inversion,p_plus,controlnet,ip_adapter"
-)
+DENOISER = Needs("reads.denoiser")
 
 
 @dataclass(frozen=True)

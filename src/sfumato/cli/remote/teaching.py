@@ -23,7 +23,6 @@ from sfumato.server.events import AnyEvent, ChildEnded, Step
 from sfumato.server.jobs import Job, State
 from sfumato.server.training import RUN_FOLDER
 from sfumato.train import origin, run_folder, run_note
-from sfumato.train.subject_tuners import SUBJECT
 
 if TYPE_CHECKING:
     from sfumato.train.config import Config
@@ -58,7 +57,7 @@ class Teaching:
                 tables[table][field] = bare(named)
                 self.server.model(bare(named))
         asked: dict[str, Any] = {"kind": "train", "config": tables, "name": name[:200]}
-        if self.config.tuner in SUBJECT:
+        if self.config.reads.subject:
             subject = tables.get("subject", {})
             classes = subject.pop("class_folder", "")
             pictures = Path(subject.pop("pictures", "") or self.data or "")

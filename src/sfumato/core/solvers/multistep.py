@@ -94,17 +94,29 @@ class PLMS:
         call: Call,
         state: tuple[Tensor, ...] | None,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        pred = denoise(x, t)
+        pred, schedule = denoise(x, t), call.schedule
         history = state or ()
-        if faint(call.schedule, t, s, self.faintest):
-            return first(pred, s, call.schedule), ()
-        if self.start == "fork" and call.schedule.sigma(s) == 0:
-            return call.schedule.alpha(s) * pred.x0, ()
-        recent = (self._told(pred, t, call.schedule), *history)[: self.order]
-        eps, kept = self._combined(x, recent, t, s, denoise, call)
+        if faint(schedule, t, s, self.faintest):
+            return first(pred, s, schedule), ()
+        if self.start == "fork" and schedule.sigma(s) == 0:
+            return schedule.alpha(s) * pred.x0, ()
+        here = kept = self._told(pred, t, schedule)
+        recent = (here, *history)[: self.order]
+        alone = len(recent) == 1 and self.order > 1 and self.start in ("fork", "improved")
+        if alone and self.of == "v":
+            along = torch.add(schedule.alpha(t) * here, x, alpha=schedule.sigma(t))
+            there = denoise(transfer(x, along, t, s, schedule), s)
+            eps = (here + self._told(there, s, schedule)) / 2
+        elif alone:
+            eps = improved(x, here, t, s, denoise, call)
+        elif len(recent) < self.order and self.start in ("prk", "pie"):
+            way = fourth if self.start == "prk" else improved
+            eps = kept = way(x, here, t, s, denoise, call)
+        else:
+            eps = _extrapolated(recent)
         if self.of == "v":
-            eps = torch.add(call.schedule.alpha(t) * eps, x, alpha=call.schedule.sigma(t))
-        return transfer(x, eps, t, s, call.schedule), (kept, *history)[: self.order - 1]
+            eps = torch.add(schedule.alpha(t) * eps, x, alpha=schedule.sigma(t))
+        return transfer(x, eps, t, s, schedule), (kept, *history)[: self.order - 1]
 
     def _told(self, pred: Prediction, t: float, schedule: Schedule) -> Tensor:
         """eps, or v = alpha eps - sigma x0."""
@@ -112,28 +124,9 @@ class PLMS:
             return pred.eps
         return torch.add(schedule.alpha(t) * pred.eps, pred.x0, alpha=-schedule.sigma(t))
 
-    def _combined(
-        self,
-        x: Tensor,
-        recent: tuple[Tensor, ...],
-        t: float,
-        s: float,
-        denoise: Denoise,
-        call: Call,
-    ) -> tuple[Tensor, Tensor]:
-        """eps of this step, and what the history keeps of it."""
-        here, alone = recent[0], len(recent) == 1 and self.order > 1
-        if alone and self.start in ("fork", "improved"):
-            if self.of == "eps":
-                return improved(x, here, t, s, denoise, call), here
-            schedule = call.schedule
-            eps = torch.add(schedule.alpha(t) * here, x, alpha=schedule.sigma(t))
-            there = denoise(transfer(x, eps, t, s, schedule), s)
-            return (here + self._told(there, s, schedule)) / 2, here
-        if len(recent) < self.order and self.start in ("prk", "pie"):
-            way = fourth if self.start == "prk" else improved
-            eps = way(x, here, t, s, denoise, call)
-            return eps, eps
-        weights = ADAMS_BASHFORTH[len(recent) - 1]
-        total: Tensor = sum(w * e for w, e in zip(weights, recent, strict=True))  # type: ignore[assignment]
-        return total, here
+
+def _extrapolated(recent: tuple[Tensor, ...]) -> Tensor:
+    """Adams and Bashforth's eps of the last ones, the newest first."""
+    weights = ADAMS_BASHFORTH[len(recent) - 1]
+    total: Tensor = sum(w * e for w, e in zip(weights, recent, strict=True))  # type: ignore[assignment]
+    return total

@@ -19,9 +19,14 @@ from sfumato.models.files import vocabularies
 from sfumato.models.files.inside import Name
 from sfumato.models.files.network_fields import (
     Autoencoder,
+    Blocks,
     Compressed,
+    Epsilon,
     Foreign,
     Frames,
+    HeadCount,
+    Inner,
+    Rows,
     UNet,
     Width,
 )
@@ -167,21 +172,22 @@ def read_config(path: Path) -> Json:
     return data
 
 
+Pixels = Annotated[int, Range(1, 4096)]
 Activation = Literal["quick_gelu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu"]
 
 
 class TextEncoder(Foreign):
     """The shape of a CLIP text encoder: all that its file may decide."""
 
-    vocab_size: Annotated[int, Range(3, 1 << 20)] = 49408
-    hidden_size: Annotated[int, Range(1, 16384)] = 512
-    intermediate_size: Annotated[int, Range(1, 1 << 17)] = 2048
-    projection_dim: Annotated[int, Range(1, 16384)] = 512
-    num_hidden_layers: Annotated[int, Range(1, 256)] = 12
-    num_attention_heads: Annotated[int, Range(1, 1024)] = 8
+    vocab_size: Rows = 49408
+    hidden_size: Width = 512
+    intermediate_size: Inner = 2048
+    projection_dim: Width = 512
+    num_hidden_layers: Blocks = 12
+    num_attention_heads: HeadCount = 8
     max_position_embeddings: Annotated[int, Range(3, 4096)] = 77
     hidden_act: Activation = "quick_gelu"
-    layer_norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-5
+    layer_norm_eps: Epsilon = 1e-5
     pad_token_id: int | None = 1
     bos_token_id: int | None = 49406
     eos_token_id: int | list[int] | None = 49407
@@ -201,15 +207,15 @@ class VisionEncoder(Foreign):
     """The shape of a CLIP's picture side."""
 
     hidden_size: Width = 768
-    intermediate_size: Annotated[int, Range(1, 1 << 17)] = 3072
+    intermediate_size: Inner = 3072
     projection_dim: Width = 512
-    num_hidden_layers: Annotated[int, Range(1, 256)] = 12
-    num_attention_heads: Annotated[int, Range(1, 1024)] = 12
+    num_hidden_layers: Blocks = 12
+    num_attention_heads: HeadCount = 12
     num_channels: Literal[3] = 3
-    image_size: Annotated[int, Range(1, 4096)] = 224
-    patch_size: Annotated[int, Range(1, 4096)] = 32
+    image_size: Pixels = 224
+    patch_size: Pixels = 32
     hidden_act: Activation = "quick_gelu"
-    layer_norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-5
+    layer_norm_eps: Epsilon = 1e-5
 
 
 def vision_config(path: Path) -> Any:
@@ -260,15 +266,15 @@ class Transformer(Foreign):
 
     model_type: Literal["vit", "dinov2"]
     hidden_size: Width = 768
-    intermediate_size: Annotated[int, Range(1, 1 << 17)] = 3072
+    intermediate_size: Inner = 3072
     mlp_ratio: Annotated[int, Range(1, 64)] = 4
-    num_hidden_layers: Annotated[int, Range(1, 256)] = 12
-    num_attention_heads: Annotated[int, Range(1, 1024)] = 12
+    num_hidden_layers: Blocks = 12
+    num_attention_heads: HeadCount = 12
     num_channels: Literal[3] = 3
-    image_size: Annotated[int, Range(1, 4096)] = 224
-    patch_size: Annotated[int, Range(1, 4096)] = 16
+    image_size: Pixels = 224
+    patch_size: Pixels = 16
     hidden_act: Activation = "gelu"
-    layer_norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-12
+    layer_norm_eps: Epsilon = 1e-12
     qkv_bias: bool = True
     use_swiglu_ffn: bool = False
 

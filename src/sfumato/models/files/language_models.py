@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from tokenizers import Tokenizer
 
@@ -13,22 +14,32 @@ from sfumato.core.ranges import Range
 from sfumato.documents import parse_data, read_json, read_text
 from sfumato.models.files import vocabularies
 from sfumato.models.files.configs import read_config
-from sfumato.models.files.network_fields import Foreign, Heads, Theta, Width
+from sfumato.models.files.network_fields import (
+    Blocks,
+    Epsilon,
+    Foreign,
+    HeadCount,
+    Heads,
+    Inner,
+    Rows,
+    Theta,
+    Width,
+)
 from sfumato.models.files.sentencepieces import unigram_tokenizer
 
 
 class T5Encoder(Foreign):
     """The shape of T5's encoder: all that its file may decide."""
 
-    vocab_size: Annotated[int, Range(3, 1 << 20)] = 32128
+    vocab_size: Rows = 32128
     d_model: Width = 512
     d_kv: Width = 64
-    d_ff: Annotated[int, Range(1, 1 << 17)] = 2048
-    num_layers: Annotated[int, Range(1, 256)] = 6
-    num_heads: Annotated[int, Range(1, 1024)] = 8
+    d_ff: Inner = 2048
+    num_layers: Blocks = 6
+    num_heads: HeadCount = 8
     relative_attention_num_buckets: Annotated[int, Range(2, 4096)] = 32
     relative_attention_max_distance: Annotated[int, Range(2, 1 << 20)] = 128
-    layer_norm_epsilon: Annotated[float, Range(gt=0, lt=1)] = 1e-6
+    layer_norm_epsilon: Epsilon = 1e-6
     feed_forward_proj: Literal["relu", "gated-gelu", "gated-silu", "gelu"] = "relu"
     tie_word_embeddings: bool = True
     pad_token_id: int | None = 0
@@ -46,15 +57,15 @@ def t5_config(path: Path) -> Any:
 class Bert(Foreign):
     """The shape of a BERT: all that its file may decide."""
 
-    vocab_size: Annotated[int, Range(3, 1 << 20)] = 30522
+    vocab_size: Rows = 30522
     hidden_size: Width = 768
-    num_hidden_layers: Annotated[int, Range(1, 256)] = 12
-    num_attention_heads: Annotated[int, Range(1, 1024)] = 12
-    intermediate_size: Annotated[int, Range(1, 1 << 17)] = 3072
+    num_hidden_layers: Blocks = 12
+    num_attention_heads: HeadCount = 12
+    intermediate_size: Inner = 3072
     hidden_act: Literal["gelu", "gelu_new", "relu"] = "gelu"
-    max_position_embeddings: Annotated[int, Range(3, 1 << 20)] = 512
+    max_position_embeddings: Rows = 512
     type_vocab_size: Annotated[int, Range(1, 1024)] = 2
-    layer_norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-12
+    layer_norm_eps: Epsilon = 1e-12
     position_embedding_type: Literal["absolute"] = "absolute"
 
 
@@ -98,20 +109,50 @@ class Rope(Foreign):
     rope_type: Literal["default"] = "default"
 
 
-class Qwen3(Foreign):
-    """The shape of a Qwen3: all that its file may decide."""
+class Decoder(Foreign):
+    """The shape of a language model: what the files of all of them may decide.
 
-    vocab_size: Annotated[int, Range(3, 1 << 20)] = 151936
-    hidden_size: Width = 4096
-    intermediate_size: Annotated[int, Range(1, 1 << 17)] = 22016
-    num_hidden_layers: Annotated[int, Range(1, 256)] = 32
-    num_attention_heads: Annotated[int, Range(1, 1024)] = 32
-    num_key_value_heads: Annotated[int, Range(1, 1024)] = 32
+    usual: a family's own sizes, where its file says none.
+    """
+
+    usual: ClassVar[Mapping[str, float]]
+
+    vocab_size: Rows
+    hidden_size: Width
+    intermediate_size: Inner
+    num_hidden_layers: Blocks
+    num_attention_heads: HeadCount
+    num_key_value_heads: HeadCount
+    max_position_embeddings: Rows
+    rms_norm_eps: Epsilon
+    rope_theta: Theta | None = None
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any], where: str) -> Self:
+        """Read from a file's data; `where` is what an error calls it."""
+        return parse_data(cls, {**cls.usual, **data}, where)
+
+    def config(self, kind: Any, theta: float) -> Any:
+        """As transformers' class of a configuration. theta: of the rotary places, where no field of
+        its own says it."""
+        rope: dict[str, Any] = {"rope_theta": self.rope_theta or theta}
+        if "rope_parameters" in signature(kind).parameters:  # transformers 5
+            rope = {"rope_parameters": {"rope_type": "default", **rope}}
+        plain = self.model_dump(exclude={"rope_theta", "rope_parameters", "rope_scaling"})
+        return kind(**plain, **rope, use_cache=False)
+
+
+class Qwen3(Decoder):
+    """What it has besides."""
+
+    usual: ClassVar[Mapping[str, float]] = {
+        "vocab_size": 151936, "hidden_size": 4096, "intermediate_size": 22016,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32,
+        "max_position_embeddings": 32768, "rms_norm_eps": 1e-6,
+    }  # fmt: skip
+
     head_dim: Heads = 128
     hidden_act: Literal["silu"] = "silu"
-    max_position_embeddings: Annotated[int, Range(3, 1 << 20)] = 32768
-    rms_norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-6
-    rope_theta: Theta | None = None
     rope_parameters: Rope | None = None
     attention_bias: bool = False
     tie_word_embeddings: bool = False
@@ -121,14 +162,8 @@ def qwen3_config(path: Path) -> Any:
     """A Qwen3Config of the file's sizes alone."""
     from transformers import Qwen3Config
 
-    read_config(path)
-    sizes = read_json(Qwen3, path)
-    theta = sizes.rope_theta or (sizes.rope_parameters or Rope()).rope_theta
-    rope: dict[str, Any] = {"rope_theta": theta}
-    if "rope_parameters" in signature(Qwen3Config).parameters:  # transformers 5
-        rope = {"rope_parameters": {"rope_type": "default", **rope}}
-    plain = sizes.model_dump(exclude={"rope_theta", "rope_parameters"})
-    return Qwen3Config(**plain, **rope, use_cache=False)
+    sizes = Qwen3.of(read_config(path), path.name)
+    return sizes.config(Qwen3Config, (sizes.rope_parameters or Rope()).rope_theta)
 
 
 class Rotary(Foreign):
@@ -139,19 +174,16 @@ class Rotary(Foreign):
     type: Literal["default", "mrope"] | None = None
 
 
-class Qwen2(Foreign):
-    """The shape of a Qwen2.5-VL's words: all that its file may decide."""
+class Qwen2(Decoder):
+    """Of a Qwen2.5-VL the words' side."""
 
-    vocab_size: Annotated[int, Range(3, 1 << 20)] = 152064
-    hidden_size: Width = 8192
-    intermediate_size: Annotated[int, Range(1, 1 << 17)] = 29568
-    num_hidden_layers: Annotated[int, Range(1, 256)] = 80
-    num_attention_heads: Annotated[int, Range(1, 1024)] = 64
-    num_key_value_heads: Annotated[int, Range(1, 1024)] = 8
+    usual: ClassVar[Mapping[str, float]] = {
+        "vocab_size": 152064, "hidden_size": 8192, "intermediate_size": 29568,
+        "num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8,
+        "max_position_embeddings": 32768, "rms_norm_eps": 1e-5,
+    }  # fmt: skip
+
     hidden_act: Literal["silu"] = "silu"
-    max_position_embeddings: Annotated[int, Range(3, 1 << 20)] = 32768
-    rms_norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-5
-    rope_theta: Theta | None = None
     rope_parameters: Rotary | None = None
     rope_scaling: Rotary | None = None
     use_sliding_window: Literal[False] = False
@@ -163,47 +195,35 @@ def qwen2_config(path: Path) -> Any:
 
     data = read_config(path)
     words = data.get("text_config")
-    sizes = parse_data(Qwen2, words if isinstance(words, dict) else data, str(path))
+    sizes = Qwen2.of(words if isinstance(words, dict) else data, str(path))
     inner = (sizes.rope_parameters or sizes.rope_scaling or Rotary()).rope_theta
-    rope: dict[str, Any] = {"rope_theta": sizes.rope_theta or inner or 1e6}
-    if "rope_parameters" in signature(Qwen2Config).parameters:  # transformers 5
-        rope = {"rope_parameters": {"rope_type": "default", **rope}}
-    plain = sizes.model_dump(exclude={"rope_theta", "rope_parameters", "rope_scaling"})
-    return Qwen2Config(**plain, **rope, use_cache=False)
+    return sizes.config(Qwen2Config, inner or 1e6)
 
 
-class Gemma2(Foreign):
-    """The shape of a Gemma 2: all that its file may decide."""
+class Gemma2(Decoder):
+    """What it has besides."""
 
-    vocab_size: Annotated[int, Range(3, 1 << 20)] = 256000
-    hidden_size: Width = 2304
-    intermediate_size: Annotated[int, Range(1, 1 << 17)] = 9216
-    num_hidden_layers: Annotated[int, Range(1, 256)] = 26
-    num_attention_heads: Annotated[int, Range(1, 1024)] = 8
-    num_key_value_heads: Annotated[int, Range(1, 1024)] = 4
+    usual: ClassVar[Mapping[str, float]] = {
+        "vocab_size": 256000, "hidden_size": 2304, "intermediate_size": 9216,
+        "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4,
+        "max_position_embeddings": 8192, "rms_norm_eps": 1e-6,
+    }  # fmt: skip
+
     head_dim: Heads = 256
     hidden_activation: Literal["gelu_pytorch_tanh"] = "gelu_pytorch_tanh"
-    max_position_embeddings: Annotated[int, Range(3, 1 << 20)] = 8192
-    rms_norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-6
+    rope_parameters: Rope | None = None
     attention_bias: bool = False
     query_pre_attn_scalar: Annotated[int, Range(1, 1 << 20)] = 256
     sliding_window: Annotated[int, Range(1, 1 << 20)] | None = 4096
     attn_logit_softcapping: Annotated[float, Range(gt=0, le=1e6)] | None = 50.0
-    rope_theta: Theta | None = None
-    rope_parameters: Rope | None = None
 
 
 def gemma2_config(path: Path) -> Any:
     """A Gemma2Config of the file's sizes alone."""
     from transformers import Gemma2Config
 
-    sizes = parse_data(Gemma2, read_config(path), str(path))
-    theta = sizes.rope_theta or (sizes.rope_parameters or Rope()).rope_theta
-    rope: dict[str, Any] = {"rope_theta": theta}
-    if "rope_parameters" in signature(Gemma2Config).parameters:  # transformers 5
-        rope = {"rope_parameters": {"rope_type": "default", **rope}}
-    plain = sizes.model_dump(exclude={"rope_theta", "rope_parameters"})
-    return Gemma2Config(**plain, **rope, use_cache=False)
+    sizes = Gemma2.of(read_config(path), str(path))
+    return sizes.config(Gemma2Config, (sizes.rope_parameters or Rope()).rope_theta)
 
 
 def t5_tokenizer(folder: Path) -> Tokenizer:

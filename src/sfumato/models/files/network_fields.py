@@ -20,6 +20,11 @@ Channels = Annotated[int, Range(1, 64)]
 Width = Annotated[int, Range(1, 16384)]
 Layers = Annotated[int, Range(1, 32)]
 Heads = Annotated[int, Range(1, 16384)]
+HeadCount = Annotated[int, Range(1, 1024)]
+Blocks = Annotated[int, Range(1, 256)]
+Inner = Annotated[int, Range(1, 1 << 17)]
+Rows = Annotated[int, Range(3, 1 << 20)]  # of a table of tokens or places
+Epsilon = Annotated[float, Range(gt=0, lt=1)]
 Side = Annotated[int, Range(1, 1 << 15)]
 Levels = Field(min_length=1, max_length=12)
 Depth = Annotated[int, Range(1, 32)]
@@ -47,7 +52,7 @@ class UNet(Foreign):
     attention_head_dim: Heads | Annotated[list[Heads], Levels] | None = None
     num_attention_heads: Heads | Annotated[list[Heads], Levels] | None = None
     norm_num_groups: Width | None = None
-    norm_eps: Annotated[float, Range(gt=0, lt=1)] = 1e-5
+    norm_eps: Epsilon = 1e-5
     dropout: Annotated[float, Range(0, 1)] = 0
     cross_attention_dim: Width | None = None
     addition_time_embed_dim: Width | None = None
@@ -103,7 +108,7 @@ class Autoencoder(Foreign):
     num_vq_embeddings: Annotated[int, Range(1, 1 << 20)] | None = None
     vq_embed_dim: Width | None = None
     act_fn: Word | None = None
-    batch_norm_eps: Annotated[float, Range(gt=0, lt=1)] | None = None
+    batch_norm_eps: Epsilon | None = None
     batch_norm_momentum: Annotated[float, Range(0, 1)] | None = None
     patch_size: tuple[Literal[2], Literal[2]] | None = None
     force_upcast: bool | None = None

@@ -6,7 +6,7 @@ Models are put together from them elsewhere.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -75,20 +75,12 @@ def transformer(folder: Path, kind: str, choice: Choice, digest: Any) -> Any:
 
 def t5(folder: Path, choice: Choice, digest: Any) -> Any:
     """T5's encoder."""
-    from transformers import T5EncoderModel
-
-    weight_files(folder)  # first says what is missing
-    config = t5_config(folder / "config.json")
-    return load_part(T5EncoderModel, folder, *of(choice), digest, config)
+    return _reader_of_prompts("T5EncoderModel", t5_config, folder, choice, digest)
 
 
 def qwen3(folder: Path, choice: Choice, digest: Any) -> Any:
     """Qwen3 without its head."""
-    from transformers import Qwen3Model
-
-    weight_files(folder)  # first says what is missing
-    config = qwen3_config(folder / "config.json")
-    return load_part(Qwen3Model, folder, *of(choice), digest, config)
+    return _reader_of_prompts("Qwen3Model", qwen3_config, folder, choice, digest)
 
 
 def qwen2(folder: Path, choice: Choice, digest: Any) -> Any:
@@ -96,12 +88,8 @@ def qwen2(folder: Path, choice: Choice, digest: Any) -> Any:
 
     Of words alone its places in three directions are the same, and it is a Qwen2.
     """
-    from transformers import Qwen2Model
-
-    weight_files(folder)  # first says what is missing
-    config = qwen2_config(folder / "config.json")
-    return load_part(
-        Qwen2Model, folder, *of(choice), digest, config,
+    return _reader_of_prompts(
+        "Qwen2Model", qwen2_config, folder, choice, digest,
         beside=("visual.", "model.visual.", "lm_head."),
         key_mapping={r"^(model\.)?language_model\.": ""},
     )  # fmt: skip
@@ -109,23 +97,33 @@ def qwen2(folder: Path, choice: Choice, digest: Any) -> Any:
 
 def bert(folder: Path, choice: Choice, digest: Any) -> Any:
     """BERT without its head."""
-    from transformers import BertModel
-
-    weight_files(folder)  # first says what is missing
-    config = bert_config(folder / "config.json")
-    return load_part(BertModel, folder, *of(choice), digest, config)
+    return _reader_of_prompts("BertModel", bert_config, folder, choice, digest)
 
 
 def gemma2(folder: Path, choice: Choice, digest: Any) -> Any:
     """Gemma 2 without its head."""
-    from transformers import Gemma2Model
+    return _reader_of_prompts(
+        "Gemma2Model", gemma2_config, folder, choice, digest, beside=("lm_head.",)
+    )
+
+
+def _reader_of_prompts(
+    kind: str,
+    config_of: Callable[[Path], Any],
+    folder: Path,
+    choice: Choice,
+    digest: Any,
+    beside: tuple[str, ...] = (),
+    **more: Any,
+) -> Any:
+    """A network of transformers by its class; beside, more: as of `load_part`."""
+    import transformers
 
     weight_files(folder)  # first says what is missing
-    config = gemma2_config(folder / "config.json")
+    config = config_of(folder / "config.json")
     return load_part(
-        Gemma2Model, folder, *of(choice), digest, config,
-        beside=("lm_head.",),
-    )  # fmt: skip
+        getattr(transformers, kind), folder, *of(choice), digest, config, beside, **more
+    )
 
 
 def load_part(

@@ -19,10 +19,10 @@ from typing import Any
 from sfumato.core.denoiser import Denoiser, Traits
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import Table
-from sfumato.core.spaces import IDENTITY, Space
+from sfumato.core.spaces import Space
 from sfumato.models.card import Card, Defaults, StageCard
 from sfumato.models.devices import Choice
-from sfumato.models.encoders import Encoder, Encoders
+from sfumato.models.encoders import Encoders
 from sfumato.models.files import configs, edm_schedulers, pipeline, schedulers
 from sfumato.models.files.checkpoint import read_state_dict
 from sfumato.models.files.edm_schedulers import EdmScheduler
@@ -31,6 +31,7 @@ from sfumato.models.files.schedulers import Scheduler
 from sfumato.models.latents import Conditional, Latents, Unconditional
 from sfumato.models.loaders import edm, flows, hunyuan, kandinsky, pixart
 from sfumato.models.loaders.noise_tables import noise_table
+from sfumato.models.loaders.pipeline_parts import CLIPS, PipelineParts
 from sfumato.models.loaders.tabled import Tabled
 from sfumato.models.loaders.unets import KINDS, defaults_of, learns_range, network_traits, title_of
 from sfumato.models.model import Model
@@ -39,7 +40,7 @@ from sfumato.models.shown import Noising, noising_of
 log = logging.getLogger("sfumato")
 
 
-TRANSFORMERS: Mapping[str, Callable[[Path, Mapping[str, str], Choice, Any], Tabled]] = {
+TRANSFORMERS: Mapping[str, Callable[[PipelineParts], Tabled]] = {
     hunyuan.CLASS: hunyuan.load,
     pixart.CLASS: pixart.load,
 }
@@ -72,32 +73,32 @@ def load(name: str, folder: Path, choice: Choice) -> Model:
     if kandinsky.PART in classes:
         return _load_kandinsky(name, folder, classes, choice)
     scheduler = _scheduler(folder / "scheduler" / "scheduler_config.json")
-    digest = sha256()
-    space: Space = IDENTITY
     vae = next((part for part in ("vae", "vqvae") if part in classes), None)
+    parts = PipelineParts(folder, classes, choice)
     if vae is not None:
-        space = Latents.of(pipeline.autoencoder(folder / vae, classes[vae], choice, digest))
+        parts = PipelineParts.of(folder, classes, choice, vae)
     shown = {"class_embed_type": "projection"} if "image_normalizer" in classes else None
-    net = pipeline.network(folder / "unet", unet, choice, digest, shown)
-    encoders = None if unet == "UNet2DModel" else _load_encoders(folder, classes, choice, digest)
-    noising = _load_noising(folder, classes, choice, digest)
+    net = pipeline.network(folder / "unet", unet, choice, parts.digest, shown)
+    encoders = None if unet == "UNet2DModel" else _load_encoders(parts)
+    noising = _load_noising(parts)
     return assemble(
-        name, net, scheduler, space, encoders, choice, digest.hexdigest(), folder=folder,
-        noising=noising,
+        name, net, scheduler, parts.space, encoders, choice, parts.digest.hexdigest(),
+        folder=folder, noising=noising,
     )  # fmt: skip
 
 
-def _load_noising(
-    folder: Path, classes: Mapping[str, str], choice: Choice, digest: Any
-) -> Noising | None:
+def _load_noising(parts: PipelineParts) -> Noising | None:
     """How Stable unCLIP noises the vectors that it reads; of others none."""
-    if "image_normalizer" not in classes:
+    if "image_normalizer" not in parts.classes:
         return None
+    folder = parts.folder
     files = pipeline.weight_files(folder / "image_normalizer")
-    digest.update(files_digest(files).encode())
+    parts.digest.update(files_digest(files).encode())
     levels = schedulers.scheduler(folder / "image_noising_scheduler" / "scheduler_config.json")
     weights = read_state_dict(files)
-    return noising_of(weights, noise_table(levels), folder / "image_normalizer", choice.device)
+    return noising_of(
+        weights, noise_table(levels), folder / "image_normalizer", parts.choice.device
+    )
 
 
 def _load_kandinsky(name: str, folder: Path, classes: Mapping[str, str], choice: Choice) -> Model:
@@ -133,11 +134,8 @@ def _scheduler(path: Path) -> Scheduler | EdmScheduler:
 def _load_tabled(name: str, folder: Path, classes: Mapping[str, str], choice: Choice) -> Model:
     """A transformer that is no flow."""
     published = schedulers.scheduler(folder / "scheduler" / "scheduler_config.json")
-    digest = sha256()
-    if "vae" not in classes:
-        raise SfumatoError(f"{folder}: the pipeline has no vae")
-    space = Latents.of(pipeline.autoencoder(folder / "vae", classes["vae"], choice, digest))
-    family = TRANSFORMERS[classes["transformer"]](folder, classes, choice, digest)
+    parts = PipelineParts.of(folder, classes, choice)
+    family, space = TRANSFORMERS[classes["transformer"]](parts), parts.space
     network: Any = family.network
     learned = learns_range(family.outputs, space, published, "transformer")
     kind, schedule = KINDS[published.prediction_type], noise_table(published)
@@ -154,7 +152,7 @@ def _load_tabled(name: str, folder: Path, classes: Mapping[str, str], choice: Ch
     )
     denoiser = Denoiser(network, schedule, kind, learned)
     return Model(
-        name, card, denoiser, (), family.text, choice, digest.hexdigest(), space, folder,
+        name, card, denoiser, (), family.text, choice, parts.digest.hexdigest(), space, folder,
         scheduler=published,
     )  # fmt: skip
 
@@ -240,24 +238,18 @@ def _level_count(net: Any) -> int:
     return len(net.config.block_out_channels)
 
 
-def _load_encoders(
-    folder: Path, classes: Mapping[str, str], choice: Choice, digest: Any
-) -> Encoders:
+def _load_encoders(parts: PipelineParts) -> Encoders:
     """The text encoders that a pipeline names."""
+    folder, classes = parts.folder, parts.classes
     names = [name for name in ("text_encoder", "text_encoder_2") if name in classes]
     if not names:
         raise SfumatoError(f"{folder}: the pipeline has no text encoder")
     encoders = []
     for name in names:
-        if classes[name] not in ("CLIPTextModel", "CLIPTextModelWithProjection"):
+        if classes[name] not in CLIPS:
             raise SfumatoError(
                 f"{folder}: {name} {classes[name]:.60} is not supported, CLIP's text encoders are"
             )
-        vocabulary = folder / name.replace("text_encoder", "tokenizer")
-        tokenizer = pipeline.tokenizer(vocabulary)
-        net = pipeline.encoder(folder / name, classes[name], choice, digest)
-        pipeline.check_tokens(tokenizer, int(net.config.vocab_size), vocabulary)
-        layer: Any = "second" if "text_encoder_2" in classes else "last"
-        encoders.append(Encoder(tokenizer, net, layer))
+        encoders.append(parts.clip(name, "second" if "text_encoder_2" in classes else "last"))
     zeros = configs.empty_prompt_is_zeros(folder / "model_index.json", "text_encoder_2" in classes)
     return Encoders(tuple(encoders), zeros)

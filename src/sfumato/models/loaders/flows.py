@@ -6,7 +6,6 @@ What differs from family to family is in a file of its own, found by the transfo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,15 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import Flow as Schedule
 from sfumato.models.card import Card, StageCard
 from sfumato.models.devices import Choice
-from sfumato.models.files import configs, pipeline
+from sfumato.models.files import configs
 from sfumato.models.files.flow_schedulers import CLASSES, FlowScheduler, flow_scheduler
-from sfumato.models.latents import Latents
 from sfumato.models.loaders import flux, flux2, qwen_image, sana, sd3, z_image
 from sfumato.models.loaders.flow_parts import Flow
+from sfumato.models.loaders.pipeline_parts import PipelineParts
 from sfumato.models.model import Model
 from sfumato.models.shifts import Shifted
 
-Load = Callable[[Path, Mapping[str, str], Choice, Any, FlowScheduler, Latents], Flow]
-FAMILIES: Mapping[str, Load] = {
+FAMILIES: Mapping[str, Callable[[PipelineParts, FlowScheduler], Flow]] = {
     "Flux2Transformer2DModel": flux2.load,
     "FluxTransformer2DModel": flux.load,
     "QwenImageTransformer2DModel": qwen_image.load,
@@ -48,12 +46,8 @@ def load(name: str, folder: Path, classes: Mapping[str, str], choice: Choice) ->
     published = flow_scheduler(
         folder / "scheduler" / "scheduler_config.json", SCHEDULERS.get(kind, CLASSES)
     )
-    digest = sha256()
-    if "vae" not in classes:
-        raise SfumatoError(f"{folder}: the pipeline has no vae")
-    vae = pipeline.autoencoder(folder / "vae", classes["vae"], choice, digest)
-    space = Latents.of(vae)
-    family = FAMILIES[kind](folder, classes, choice, digest, published, space)
+    parts = PipelineParts.of(folder, classes, choice)
+    family, space = FAMILIES[kind](parts, published), parts.space
     network: Any = family.network
     table = published.num_train_timesteps
     native, multiple = family.cells * space.stride, family.patch * space.stride
@@ -69,6 +63,6 @@ def load(name: str, folder: Path, classes: Mapping[str, str], choice: Choice) ->
     denoiser = Denoiser(network, Schedule(table), "flow", code=family.code, t_min=0.0)
     times = Shifted(published, family.ramp, family.patch)
     return Model(
-        name, card, denoiser, (), family.text, choice, digest.hexdigest(), space, folder,
+        name, card, denoiser, (), family.text, choice, parts.digest.hexdigest(), space, folder,
         scheduler=times,
     )  # fmt: skip

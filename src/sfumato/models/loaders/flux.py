@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,21 +17,14 @@ from sfumato.core.denoiser import Cond, Traits
 from sfumato.core.errors import SfumatoError
 from sfumato.core.spaces import Space
 from sfumato.models.card import Defaults
-from sfumato.models.devices import Choice
 from sfumato.models.encoders import LOCK, Encoder
-from sfumato.models.files import pipeline, transformers
+from sfumato.models.files import transformers
 from sfumato.models.files.flow_schedulers import FlowScheduler
 from sfumato.models.files.spans import Spans
 from sfumato.models.guest import Guest
-from sfumato.models.latents import Latents, canvas
-from sfumato.models.loaders.flow_parts import (
-    Flow,
-    clip_encoder,
-    packed,
-    renamed,
-    t5_encoder,
-    unpacked,
-)
+from sfumato.models.latents import canvas
+from sfumato.models.loaders.flow_parts import Flow, packed, renamed, unpacked
+from sfumato.models.loaders.pipeline_parts import PipelineParts
 from sfumato.models.t5 import T5
 
 ROWS = 512
@@ -130,26 +122,19 @@ class Prompts:
         return self.t5.spans(text, self.t5.rows_of((text, *beside)))
 
 
-def load(
-    folder: Path,
-    classes: Mapping[str, str],
-    choice: Choice,
-    digest: Any,
-    scheduler: FlowScheduler,
-    space: Latents,
-) -> Flow:
+def load(parts: PipelineParts, scheduler: FlowScheduler) -> Flow:
     """The parts of a pipeline's folder."""
-    config = transformers.transformer(transformers.Flux, folder / "transformer" / "config.json")
+    config = parts.sizes(transformers.Flux)
     said = config.out_channels or config.in_channels
-    fill = config.in_channels == 2 * said + (PATCH * space.stride) ** 2
+    fill = config.in_channels == 2 * said + (PATCH * parts.space.stride) ** 2
     if config.in_channels != said and not fill:
         raise SfumatoError(
-            f"{folder}: reads {config.in_channels} channels and says {said}; Flux's control "
+            f"{parts.folder}: reads {config.in_channels} channels and says {said}; Flux's control "
             "networks are not supported, dev, schnell, Fill and Kontext are"
         )
-    net = pipeline.transformer(folder / "transformer", classes["transformer"], choice, digest)
+    net = parts.transformer()
     distilled = config.guidance_embeds
-    reads = classes["_class_name"].startswith("FluxKontext")
+    reads = parts.classes["_class_name"].startswith("FluxKontext")
     variant = "Fill" if fill else "Kontext" if reads else "dev" if distilled else "schnell"
     guidance: tuple[dict[str, Any], ...] = ()
     if distilled:
@@ -158,13 +143,9 @@ def load(
         Network(
             net,
             Traits(distilled=distilled, inpaint=fill, reference=reads),
-            space if fill else None,
+            parts.space if fill else None,
         ),
-        Prompts(
-            clip_encoder(folder, "text_encoder", classes, choice, digest),
-            t5_encoder(folder, "text_encoder_2", classes, choice, digest, ROWS),
-            distilled,
-        ),
+        Prompts(parts.clip("text_encoder"), parts.t5("text_encoder_2", ROWS), distilled),
         title=f"Flux.1 {variant}",
         patch=PATCH,
         ramp="even",

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,13 +15,12 @@ from torch import Tensor
 from sfumato.core.denoiser import Traits
 from sfumato.core.errors import SfumatoError
 from sfumato.models.card import Defaults
-from sfumato.models.devices import Choice
-from sfumato.models.files import configs, pipeline, transformers
+from sfumato.models.files import configs, transformers
 from sfumato.models.files.flow_schedulers import FlowScheduler
 from sfumato.models.guest import Guest
-from sfumato.models.latents import Latents
 from sfumato.models.llm import LayeredPrompts
-from sfumato.models.loaders.flow_parts import Flow, packed, qwen3, renamed, unpacked
+from sfumato.models.loaders.flow_parts import Flow, packed, renamed, unpacked
+from sfumato.models.loaders.pipeline_parts import PipelineParts
 
 BEFORE = "<|im_start|>user\n"
 AFTER = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
@@ -74,34 +71,27 @@ def positions(height: int, width: int, plane: int = 0) -> Tensor:
     return torch.cartesian_prod(*axes)
 
 
-def load(
-    folder: Path,
-    classes: Mapping[str, str],
-    choice: Choice,
-    digest: Any,
-    scheduler: FlowScheduler,
-    space: Latents,
-) -> Flow:
+def load(parts: PipelineParts, scheduler: FlowScheduler) -> Flow:
     """The parts of a pipeline's folder."""
-    config = transformers.transformer(transformers.Flux2, folder / "transformer" / "config.json")
-    if config.guidance_embeds or classes["_class_name"] not in CLASSES:
+    config = parts.sizes(transformers.Flux2)
+    if config.guidance_embeds or parts.classes["_class_name"] not in CLASSES:
         raise SfumatoError(
-            f"{folder}: Flux.2's large networks, and those that keep a reference's keys, are not "
-            "supported; Flux.2 Klein is"
+            f"{parts.folder}: Flux.2's large networks, and those that keep a reference's keys, "
+            "are not supported; Flux.2 Klein is"
         )
-    if config.in_channels != space.channels:
+    if config.in_channels != parts.space.channels:
         raise SfumatoError(
-            f"{folder}: the transformer reads {config.in_channels} channels, the vae has "
-            f"{space.channels}"
+            f"{parts.folder}: the transformer reads {config.in_channels} channels, the vae has "
+            f"{parts.space.channels}"
         )
-    net = pipeline.transformer(folder / "transformer", classes["transformer"], choice, digest)
-    tokenizer, encoder = qwen3(folder, classes, choice, digest)
+    net = parts.transformer()
+    tokenizer, encoder = parts.qwen3()
     if encoder.config.num_hidden_layers < max(LAYERS):
         raise SfumatoError(
-            f"{folder}: its text encoder has {encoder.config.num_hidden_layers} layers, Flux.2 "
-            f"Klein reads layer {max(LAYERS)}"
+            f"{parts.folder}: its text encoder has {encoder.config.num_hidden_layers} layers, "
+            f"Flux.2 Klein reads layer {max(LAYERS)}"
         )
-    distilled = configs.flag(folder / "model_index.json", "is_distilled")
+    distilled = configs.flag(parts.folder / "model_index.json", "is_distilled")
     guidance = () if distilled else ({"method": "cfg", "scale": 4.0},)
     return Flow(
         Network(net, Traits(reference=True)),

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,11 +16,11 @@ from sfumato.core.denoiser import Cond, Traits
 from sfumato.core.errors import SfumatoError, quoted
 from sfumato.models.bert import Bert
 from sfumato.models.card import Defaults
-from sfumato.models.devices import Choice
 from sfumato.models.encoders import LOCK
-from sfumato.models.files import language_models, pipeline, transformers
+from sfumato.models.files import transformers
 from sfumato.models.files.spans import Spans
-from sfumato.models.loaders.flow_parts import class_of, t5_encoder
+from sfumato.models.guest import Guest
+from sfumato.models.loaders.pipeline_parts import PipelineParts
 from sfumato.models.loaders.tabled import Tabled
 from sfumato.models.t5 import T5
 
@@ -33,18 +31,11 @@ THETA = 1e4
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class Network(Guest):
     """HunyuanDiT2DModel. Conditions: "context" (B, L, D) of BERT, "rows" (B, M, E) of mT5, "mask"
     (B, L + M): rows of words. Its first versions are told sizes, too."""
 
-    net: Any
-    config: Traits
     told: transformers.Hunyuan
-
-    @property
-    def dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self.net.dtype
-        return dtype
 
     def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor:
         context, mask = cond["context"].to(self.dtype), cond["mask"]
@@ -122,22 +113,18 @@ class Prompts:
         return (*[None] * self.bert.rows, *self.t5.spans(text, self.t5.length))
 
 
-def load(folder: Path, classes: Mapping[str, str], choice: Choice, digest: Any) -> Tabled:
+def load(parts: PipelineParts) -> Tabled:
     """The parts of a pipeline's folder."""
-    config = transformers.transformer(transformers.Hunyuan, folder / "transformer" / "config.json")
+    config = parts.sizes(transformers.Hunyuan)
     if config.attention_head_dim % 4:
         raise SfumatoError(
-            f"{folder}: attention_head_dim {config.attention_head_dim} is no multiple of 4"
+            f"{parts.folder}: attention_head_dim {config.attention_head_dim} is no multiple of 4"
         )
     if config.num_layers % 2:
-        raise SfumatoError(f"{folder}: num_layers {config.num_layers} must be even")
-    net = pipeline.transformer(folder / "transformer", classes["transformer"], choice, digest)
-    class_of(folder, "text_encoder", classes, ("BertModel",))
-    tokenizer = language_models.bert_tokenizer(folder / "tokenizer")
-    bert = Bert(tokenizer, pipeline.bert(folder / "text_encoder", choice, digest), config.text_len)
-    t5 = t5_encoder(
-        folder, "text_encoder_2", classes, choice, digest, config.text_len_t5, masked=True
-    )
+        raise SfumatoError(f"{parts.folder}: num_layers {config.num_layers} must be even")
+    net = parts.transformer()
+    bert = parts.bert(config.text_len)
+    t5 = parts.t5("text_encoder_2", config.text_len_t5, masked=True)
     stride = 8 if config.use_style_cond_and_image_meta_size else None
     return Tabled(
         Network(net, Traits(stride=stride), config),

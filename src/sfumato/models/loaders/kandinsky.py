@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
-from sfumato.core.denoiser import Traits
 from sfumato.core.errors import SfumatoError
 from sfumato.models.files.configs import read_config
+from sfumato.models.guest import Guest
 
 PART = "movq"
 """Its autoencoder, by which its pipelines are told."""
@@ -34,20 +32,13 @@ def check(path: Path, channels: int) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class Network(Guest):
     """A UNet2DConditionModel. Conditions: "shown" (B, W), a picture's vector.
 
     channels: of its output that are read; the others are of a variance that was not learned.
     """
 
-    net: Any
-    config: Traits
     channels: int
-
-    @property
-    def dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self.net.dtype
-        return dtype
 
     def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor:
         if "shown" not in cond:

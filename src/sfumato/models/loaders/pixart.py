@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,12 +14,11 @@ from torch import Tensor
 from sfumato.core.denoiser import Cond, Traits
 from sfumato.core.errors import SfumatoError
 from sfumato.models.card import Defaults
-from sfumato.models.devices import Choice
 from sfumato.models.encoders import LOCK
-from sfumato.models.files import pipeline, transformers
+from sfumato.models.files import transformers
 from sfumato.models.files.spans import Spans
 from sfumato.models.guest import Guest
-from sfumato.models.loaders.flow_parts import t5_encoder
+from sfumato.models.loaders.pipeline_parts import PipelineParts
 from sfumato.models.loaders.tabled import Tabled
 from sfumato.models.t5 import T5
 
@@ -65,16 +62,16 @@ class Prompts:
         return self.t5.spans(texts[0], self.t5.rows_of(texts))
 
 
-def load(folder: Path, classes: Mapping[str, str], choice: Choice, digest: Any) -> Tabled:
+def load(parts: PipelineParts) -> Tabled:
     """The parts of a pipeline's folder."""
-    config = transformers.transformer(transformers.PixArt, folder / "transformer" / "config.json")
+    config = parts.sizes(transformers.PixArt)
     if config.reads_sizes:
         raise SfumatoError(
-            f"{folder}: use_additional_conditions: PixArt-Alpha's networks that read sizes are not "
-            "supported, PixArt-Sigma is"
+            f"{parts.folder}: use_additional_conditions: PixArt-Alpha's networks that read sizes "
+            "are not supported, PixArt-Sigma is"
         )
-    net = pipeline.transformer(folder / "transformer", classes["transformer"], choice, digest)
-    t5 = t5_encoder(folder, "text_encoder", classes, choice, digest, ROWS, masked=True)
+    net = parts.transformer()
+    t5 = parts.t5("text_encoder", ROWS, masked=True)
     return Tabled(
         Network(net, Traits()),
         Prompts(t5),

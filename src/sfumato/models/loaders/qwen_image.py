@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from sfumato.core.denoiser import Traits
 from sfumato.core.errors import SfumatoError
 from sfumato.models.card import Defaults
-from sfumato.models.devices import Choice
-from sfumato.models.files import pipeline, transformers
+from sfumato.models.files import transformers
 from sfumato.models.files.flow_schedulers import FlowScheduler
 from sfumato.models.guest import Guest
-from sfumato.models.latents import Latents
 from sfumato.models.llm import ChatPrompts
-from sfumato.models.loaders.flow_parts import Flow, are_renamed, packed, qwen2, renamed, unpacked
+from sfumato.models.loaders.flow_parts import Flow, are_renamed, packed, renamed, unpacked
+from sfumato.models.loaders.pipeline_parts import PipelineParts
 
 PATCH = 2
 BEFORE = (
@@ -55,30 +52,21 @@ class Network(Guest):
         return tensors
 
 
-def load(
-    folder: Path,
-    classes: Mapping[str, str],
-    choice: Choice,
-    digest: Any,
-    scheduler: FlowScheduler,
-    space: Latents,
-) -> Flow:
+def load(parts: PipelineParts, scheduler: FlowScheduler) -> Flow:
     """The parts of a pipeline's folder."""
-    config = transformers.transformer(
-        transformers.QwenImage, folder / "transformer" / "config.json"
-    )
+    config = parts.sizes(transformers.QwenImage)
     if config.guidance_embeds:
         raise SfumatoError(
-            f"{folder}: guidance_embeds: Qwen-Image's distilled networks are not supported, "
+            f"{parts.folder}: guidance_embeds: Qwen-Image's distilled networks are not supported, "
             "Qwen-Image is"
         )
     if config.zero_cond_t or config.use_additional_t_cond or config.use_layer3d_rope:
         raise SfumatoError(
-            f"{folder}: Qwen-Image's edit and layered networks read pictures, and are not "
+            f"{parts.folder}: Qwen-Image's edit and layered networks read pictures, and are not "
             "supported; Qwen-Image is"
         )
-    net = pipeline.transformer(folder / "transformer", classes["transformer"], choice, digest)
-    tokenizer, encoder = qwen2(folder, classes, choice, digest)
+    net = parts.transformer()
+    tokenizer, encoder = parts.qwen2()
     return Flow(
         Network(net, Traits()),
         ChatPrompts(tokenizer, encoder, BEFORE, AFTER, dropped=DROPPED, most=MOST),

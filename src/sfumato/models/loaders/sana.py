@@ -9,21 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from sfumato.core.denoiser import Traits
 from sfumato.core.errors import SfumatoError
 from sfumato.models.card import Defaults
-from sfumato.models.devices import Choice
-from sfumato.models.files import pipeline, transformers
+from sfumato.models.files import transformers
 from sfumato.models.files.flow_schedulers import CLASSES, MULTISTEP, FlowScheduler
-from sfumato.models.latents import Latents
+from sfumato.models.guest import Guest
 from sfumato.models.llm import InstructedPrompts
-from sfumato.models.loaders.flow_parts import Flow, gemma2
+from sfumato.models.loaders.flow_parts import Flow
+from sfumato.models.loaders.pipeline_parts import PipelineParts
 
 SCHEDULERS = (*CLASSES, MULTISTEP)
 ROWS = 300
@@ -48,16 +45,8 @@ User Prompt: """
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class Network(Guest):
     """SanaTransformer2DModel. Conditions: "context" (B, L, D), "mask" (B, L): rows of words."""
-
-    net: Any
-    config: Traits
-
-    @property
-    def dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self.net.dtype
-        return dtype
 
     def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor:
         output: Tensor = self.net(
@@ -69,27 +58,20 @@ class Network:
         return output
 
 
-def load(
-    folder: Path,
-    classes: Mapping[str, str],
-    choice: Choice,
-    digest: Any,
-    scheduler: FlowScheduler,
-    space: Latents,
-) -> Flow:
+def load(parts: PipelineParts, scheduler: FlowScheduler) -> Flow:
     """The parts of a pipeline's folder."""
-    config = transformers.transformer(transformers.Sana, folder / "transformer" / "config.json")
+    config = parts.sizes(transformers.Sana)
     if config.guidance_embeds:
         raise SfumatoError(
-            f"{folder}: guidance_embeds: Sana Sprint's networks are not supported, Sana is"
+            f"{parts.folder}: guidance_embeds: Sana Sprint's networks are not supported, Sana is"
         )
     if config.out_channels not in (None, config.in_channels):
         raise SfumatoError(
-            f"{folder}: reads {config.in_channels} channels and says {config.out_channels}; "
+            f"{parts.folder}: reads {config.in_channels} channels and says {config.out_channels}; "
             "networks that learn a variance are not supported"
         )
-    net = pipeline.transformer(folder / "transformer", classes["transformer"], choice, digest)
-    tokenizer, encoder = gemma2(folder, classes, choice, digest)
+    net = parts.transformer()
+    tokenizer, encoder = parts.gemma2()
     multistep, table = scheduler.kind == MULTISTEP, scheduler.num_train_timesteps
 
     def code(t: float) -> float:

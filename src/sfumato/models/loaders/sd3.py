@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,14 +14,13 @@ from torch.nn import functional as F
 
 from sfumato.core.denoiser import Cond, Traits
 from sfumato.models.card import Defaults
-from sfumato.models.devices import Choice
 from sfumato.models.encoders import LOCK, Encoder
-from sfumato.models.files import pipeline, transformers
+from sfumato.models.files import transformers
 from sfumato.models.files.flow_schedulers import FlowScheduler
 from sfumato.models.files.spans import Spans
 from sfumato.models.guest import Guest
-from sfumato.models.latents import Latents
-from sfumato.models.loaders.flow_parts import Flow, clip_encoder, t5_encoder
+from sfumato.models.loaders.flow_parts import Flow
+from sfumato.models.loaders.pipeline_parts import PipelineParts
 from sfumato.models.t5 import T5
 
 ROWS = 256
@@ -79,24 +76,12 @@ class Prompts:
         return torch.cat([wide, behind]), torch.cat(pooled)
 
 
-def load(
-    folder: Path,
-    classes: Mapping[str, str],
-    choice: Choice,
-    digest: Any,
-    scheduler: FlowScheduler,
-    space: Latents,
-) -> Flow:
+def load(parts: PipelineParts, scheduler: FlowScheduler) -> Flow:
     """The parts of a pipeline's folder."""
-    config = transformers.transformer(transformers.SD3, folder / "transformer" / "config.json")
-    net = pipeline.transformer(folder / "transformer", classes["transformer"], choice, digest)
-    clips = (
-        clip_encoder(folder, "text_encoder", classes, choice, digest),
-        clip_encoder(folder, "text_encoder_2", classes, choice, digest),
-    )
-    t5 = None
-    if "text_encoder_3" in classes:
-        t5 = t5_encoder(folder, "text_encoder_3", classes, choice, digest, ROWS)
+    config = parts.sizes(transformers.SD3)
+    net = parts.transformer()
+    clips = parts.clip("text_encoder"), parts.clip("text_encoder_2")
+    t5 = parts.t5("text_encoder_3", ROWS) if "text_encoder_3" in parts.classes else None
     later = config.qk_norm is not None
     guidance = {"method": "cfg", "scale": 4.5 if later else 7.0}
     return Flow(

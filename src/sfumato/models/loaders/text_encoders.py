@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
 from sfumato.models.devices import DTYPES, Choice
-from sfumato.models.encoders import Encoder, Encoders
+from sfumato.models.encoders import Encoder, Encoders, Layer
 from sfumato.models.files import hub, key_names, pipeline
 from sfumato.models.files.checkpoint import meta_network
 from sfumato.models.loaders.networks import build_network, count, sides, weights_under
@@ -34,7 +34,7 @@ def load_encoders(
 ) -> Encoders:
     """The text encoders of a family."""
     device, dtype = choice.device, DTYPES[choice.dtype]
-    layer: Any = "second" if xl else "last"
+    layer: Layer = "second" if xl else "last"
     encoders = []
     refines = is_refiner(weights)
     if not sd2 and not refines:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,13 +14,12 @@ from torch import Tensor
 from sfumato.core.denoiser import Traits
 from sfumato.core.errors import SfumatoError
 from sfumato.models.card import Defaults
-from sfumato.models.devices import Choice
-from sfumato.models.files import pipeline, transformers
+from sfumato.models.files import transformers
 from sfumato.models.files.flow_schedulers import FlowScheduler
 from sfumato.models.guest import Guest
-from sfumato.models.latents import Latents
 from sfumato.models.llm import ChatPrompts
-from sfumato.models.loaders.flow_parts import Flow, are_renamed, qwen3, renamed
+from sfumato.models.loaders.flow_parts import Flow, are_renamed, renamed
+from sfumato.models.loaders.pipeline_parts import PipelineParts
 
 PATCH = 2
 BEFORE, AFTER = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
@@ -51,23 +48,16 @@ class Network(Guest):
         return tensors
 
 
-def load(
-    folder: Path,
-    classes: Mapping[str, str],
-    choice: Choice,
-    digest: Any,
-    scheduler: FlowScheduler,
-    space: Latents,
-) -> Flow:
+def load(parts: PipelineParts, scheduler: FlowScheduler) -> Flow:
     """The parts of a pipeline's folder."""
-    config = transformers.transformer(transformers.ZImage, folder / "transformer" / "config.json")
+    config = parts.sizes(transformers.ZImage)
     if config.siglip_feat_dim is not None:
         raise SfumatoError(
-            f"{folder}: siglip_feat_dim: Z-Image's omni networks read pictures, and are not "
+            f"{parts.folder}: siglip_feat_dim: Z-Image's omni networks read pictures, and are not "
             "supported; Z-Image and its turbo are"
         )
-    net = pipeline.transformer(folder / "transformer", classes["transformer"], choice, digest)
-    tokenizer, encoder = qwen3(folder, classes, choice, digest)
+    net = parts.transformer()
+    tokenizer, encoder = parts.qwen3()
     turbo = scheduler.shift == TURBO_SHIFT
     guidance = () if turbo else ({"method": "cfg", "scale": 5.0},)
     return Flow(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from sfumato.server.runner.meanwhile import meanwhile
 from sfumato.server.runner.protocol import Made
 from sfumato.server.runner.replaying import Tell
 
@@ -18,9 +19,8 @@ SLOWER = 1.02  # as often as that longer, since each look that finds something k
 @contextmanager
 def shown(run: Path, tell: Tell) -> Iterator[None]:
     """While active, files of a run that have changed are told again under their names."""
-    ended = threading.Event()
 
-    def watch() -> None:
+    def watch(ended: threading.Event) -> None:
         told: dict[Path, tuple[int, int]] = {}
         wait = LOOKED_AT
         while not ended.wait(wait):
@@ -31,13 +31,8 @@ def shown(run: Path, tell: Tell) -> Iterator[None]:
                     with suppress(OSError):  # put in its place anew just now
                         tell(Made(file.name, file.read_bytes()))
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with meanwhile(watch):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def states(run: Path) -> dict[Path, tuple[int, int]]:

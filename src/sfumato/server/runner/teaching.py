@@ -21,12 +21,12 @@ from sfumato.core.errors import SfumatoError
 from sfumato.server import training
 from sfumato.server.requests import Input, TrainJob
 from sfumato.server.runner import classes, stops
+from sfumato.server.runner.meanwhile import meanwhile
 from sfumato.server.runner.picturing import let_go
 from sfumato.server.runner.protocol import Made, Said, Stepped, Task
 from sfumato.server.runner.replaying import Tell
 from sfumato.server.runner.showing import shown
 from sfumato.server.runner.warm import Warm
-from sfumato.train.subject_tuners import CLASSED, SUBJECT
 
 if TYPE_CHECKING:
     from sfumato.train.config import Config
@@ -98,7 +98,7 @@ def plan(job: TrainJob, inputs: Mapping[str, Path], warm: Warm) -> dict[str, Any
     with tempfile.TemporaryDirectory(prefix="sfumato-plan-") as folder:
         config, data = prepared(job, inputs, Path(folder), warm)
         config = training.with_models(config, warm.offer)  # a task may be at work beside this
-        if config.tuner not in SUBJECT:
+        if not config.reads.subject:
             optim = config.optim
             line = f"training: {optim.steps} steps of {optim.batch} pictures, rate {optim.rate:g}"
             return {"sentences": [line]}
@@ -126,11 +126,11 @@ def prepared(
     config = training.config_of(job, place)
     training.model_places(config, warm.offer)
     data = place / training.PICTURES
-    if job.pictures or config.tuner in SUBJECT:
+    if job.pictures or config.reads.subject:
         _put(job.pictures, inputs, data)
     if job.class_pictures:
         _put(job.class_pictures, inputs, place / training.CLASS_PICTURES)
-    if config.tuner in SUBJECT:
+    if config.reads.subject:
         return config, data
     if not job.pictures:
         return config, _packed(job, warm)
@@ -156,7 +156,7 @@ def _class_pictures(config: Config, warm: Warm) -> Any:
     from sfumato.train.subject.class_pictures import wanted_of
 
     subject = config.subject
-    if config.tuner not in CLASSED or not subject.prior or subject.class_folder:
+    if not config.reads.classes or not subject.prior or subject.class_folder:
         return None  # before a model is loaded
     return wanted_of(config, _model(config, warm))
 
@@ -216,10 +216,9 @@ def _put(pictures: Sequence[Input], inputs: Mapping[str, Path], folder: Path) ->
 @contextmanager
 def watched(trainer: Any, steps: int, tell: Tell) -> Iterator[None]:
     """While active, its steps are told as they are done."""
-    ended = threading.Event()
     began, first = time.monotonic(), trainer.step
 
-    def watch() -> None:
+    def watch(ended: threading.Event) -> None:
         told = -1
         while not ended.wait(LOOKED_AT):
             if (step := trainer.step) != told:
@@ -229,10 +228,5 @@ def watched(trainer: Any, steps: int, tell: Tell) -> Iterator[None]:
                 left = taken / made * (steps - step) if made > 1 else None
                 tell(Stepped(step, steps, 0, step, steps, left))
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with meanwhile(watch):
         yield
-    finally:
-        ended.set()
-        thread.join()

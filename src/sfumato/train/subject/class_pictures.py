@@ -31,7 +31,6 @@ from sfumato.models.files.hashes import file_digest
 from sfumato.models.model import Model
 from sfumato.train import checkpoint
 from sfumato.train.config import Config
-from sfumato.train.subject_tuners import CLASSED
 
 log = logging.getLogger("sfumato")
 
@@ -159,7 +158,7 @@ class Wanted:
 def wanted_of(config: Config, model: Model) -> Wanted | None:
     """What a recipe's training makes; None where it has none, or is given some."""
     subject = config.subject
-    if not subject.prior or subject.class_folder or config.tuner not in CLASSED:
+    if not subject.prior or subject.class_folder or not config.reads.classes:
         return None
     text = model.phrase(subject.wording.format(subject.noun))
     return Wanted(model, text, subject.class_pictures, config.run.seed, config.optim.batch)

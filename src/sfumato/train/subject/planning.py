@@ -11,7 +11,6 @@ from sfumato.train.config import Config
 from sfumato.train.subject import class_pictures, naming
 from sfumato.train.subject.shots import fit, read_shots
 from sfumato.train.subject.vocabulary import spelled_by, tokens_of, vocabulary_of
-from sfumato.train.subject_tuners import CLASSED
 
 
 def sentences(config: Config, model: Model) -> list[str]:
@@ -24,7 +23,7 @@ def sentences(config: Config, model: Model) -> list[str]:
     count = len(naming.inspected(tokens, name, known, spelled_by(model)))
     text = model.phrase(subject.wording.format(subject.noun))
     phrase = model.phrase(subject.wording.format(f"{name} {subject.noun}"))
-    if config.tuner not in CLASSED:
+    if not config.reads.classes:
         apart = f" for each of {layer_count(model)} layers" if config.tuner == "p_plus" else ""
         return [
             f"pictures: {', '.join(shot.name for shot in shots)}",

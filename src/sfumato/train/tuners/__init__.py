@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from sfumato.core.errors import SfumatoError, quoted
 from sfumato.train.config import Config
+from sfumato.train.reads import names
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,12 @@ class Tuner(Protocol):
 def make(config: Config, data: Path, folder: Path, device: str) -> Tuner:
     """The tuner that a recipe names. data: its pictures; folder: of the run.
 
-    A tuner with a table of its own in the recipe has a strict class Options for it.
+    A tuner says what it reads of a recipe's tables as READS (train.reads); one with a table of its
+    own has a strict class Options for it.
     """
-    names = [module.name for module in pkgutil.iter_modules(__path__)]
-    if config.tuner not in names:
-        raise SfumatoError(f"tuner {quoted(config.tuner)}: unknown; known are {', '.join(names)}")
+    if config.tuner not in names():
+        known = ", ".join(names())
+        raise SfumatoError(f"tuner {quoted(config.tuner)}: unknown; known are {known}")
     module = importlib.import_module(f"{__name__}.{config.tuner}")
     options: type[Any] | None = getattr(module, "Options", None)
     if options is not None:

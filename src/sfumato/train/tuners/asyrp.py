@@ -32,9 +32,11 @@ from sfumato.train import checkpoint, networks
 from sfumato.train.config import Config
 from sfumato.train.frozen import Frozen, Tapped, bottleneck
 from sfumato.train.grids import tiled
+from sfumato.train.reads import Reads
 from sfumato.train.tuners import Outcome
 from sfumato.train.values import NotNegative, part
 
+READS = Reads(packed=True)
 FILE = "shift.safetensors"
 SHOWN, JUDGED = 8, 16
 SOFT = 0.05

@@ -23,9 +23,11 @@ from sfumato.train import checkpoint
 from sfumato.train.config import Config
 from sfumato.train.frozen import Frozen, bottleneck
 from sfumato.train.grids import tiled
+from sfumato.train.reads import Reads
 from sfumato.train.tuners import Outcome
 from sfumato.train.values import Positive, part
 
+READS = Reads(packed=True)
 FILE = "boundary.safetensors"
 SHOWN, ROWS = 8, 16
 

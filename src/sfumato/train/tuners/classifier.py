@@ -23,8 +23,10 @@ from sfumato.train.batches import Batches, TestSet
 from sfumato.train.config import Config
 from sfumato.train.grids import listed
 from sfumato.train.noisy import LEVELS, Noisy, NoisyPictures
+from sfumato.train.reads import Reads
 from sfumato.train.tuners import Outcome
 
+READS = Reads(packed=True, network=True, levels=True, times=True)
 UNREAD = ("low_res", "inpaint", "num_classes", "xf_width")
 """Fields of a denoiser's network that say what it reads beside the picture."""
 

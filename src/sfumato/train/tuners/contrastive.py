@@ -21,7 +21,10 @@ from sfumato.train.batches import Batches, TestSet
 from sfumato.train.config import Config
 from sfumato.train.grids import listed
 from sfumato.train.noisy import LEVELS, Noisy, NoisyPictures
+from sfumato.train.reads import Reads
 from sfumato.train.tuners import Outcome
+
+READS = Reads(packed=True, network=True, levels=True, times=True)
 
 
 @dataclass(frozen=True)

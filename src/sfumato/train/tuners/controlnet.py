@@ -24,12 +24,13 @@ from sfumato.train import checkpoint, networks
 from sfumato.train.config import Config
 from sfumato.train.frozen import Batch, Frozen
 from sfumato.train.grids import tiled
-from sfumato.train.subject.trials import LEVELS
+from sfumato.train.reads import Reads
 from sfumato.train.tuners import Outcome
 from sfumato.train.values import Share, part
 
+READS = Reads(packed=True, times=True, denoiser=True)
 FILE = "control.safetensors"
-SHOWN, JUDGED = 8, 32
+SHOWN = 8
 NAMELESS = Origin("in training", "")
 
 
@@ -55,7 +56,6 @@ class ControlNet:
             )
         build = networks.initialised(lambda: Control.copy_of(network), config.run.seed)
         self.control = build.to(device).train()
-        self._alone: dict[str, float] = {}
 
     def digests(self) -> dict[str, str]:
         return self.base.digests()
@@ -78,15 +78,9 @@ class ControlNet:
     def judge(self) -> dict[str, float]:
         """Error at four levels with and without the copy."""
         self.control.eval()
-        rows, errors = slice(0, JUDGED), {}
-        for who, test in self.base.tests():
-            tap = self.tap(test.pixels[rows])
-            for t in LEVELS:
-                errors[f"{who} {t:g}"] = self.base.error(test, t, tap, rows)
-                if len(self._alone) < len(errors):  # the base stays as it is
-                    self._alone[f"{who} alone {t:g}"] = self.base.error(test, t, Tap(), rows)
+        errors = self.base.judged(self.tap)
         self.control.train()
-        return errors | self._alone
+        return errors
 
     def show(self, file: Path) -> None:
         """Held-out pictures, their hints, what is drawn with the hint, and without."""

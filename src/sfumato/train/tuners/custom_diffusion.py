@@ -22,9 +22,13 @@ from sfumato.models.model import Model
 from sfumato.nn import lora
 from sfumato.train import checkpoint, exports
 from sfumato.train.config import Config
+from sfumato.train.reads import Reads
 from sfumato.train.subject import naming, new_word
 from sfumato.train.trainable import Trainable
 from sfumato.train.tuners.dreambooth import DreamBooth
+
+READS = Reads(times=True, denoiser=True, adapter=True, subject=True, classes=True, word=True)
+
 
 log = logging.getLogger("sfumato")
 

@@ -30,8 +30,10 @@ from sfumato.train.batches import Batches
 from sfumato.train.config import Config
 from sfumato.train.data.erasing import erased
 from sfumato.train.grids import tiled
+from sfumato.train.reads import Reads
 from sfumato.train.tuners import Outcome
 
+READS = Reads(packed=True, network=True, levels=True, times=True, denoiser=True, adapter=True)
 QUARTERS = ("0-250", "250-500", "500-750", "750-1000")
 """Parts of the time axis in thousandths, for the log's columns."""
 

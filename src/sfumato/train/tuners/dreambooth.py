@@ -31,6 +31,7 @@ from sfumato.train.config import Config
 from sfumato.train.grids import tiled
 from sfumato.train.objective import Objective
 from sfumato.train.prior import preserved
+from sfumato.train.reads import Reads
 from sfumato.train.subject import class_pictures, naming
 from sfumato.train.subject.examples import Examples, Rows
 from sfumato.train.subject.shots import buckets, digests, fit, read_shots
@@ -48,6 +49,9 @@ from sfumato.train.subject.vocabulary import spelled_by, tokens_of, vocabulary_o
 from sfumato.train.trainable import Trainable, check
 from sfumato.train.tuners import Outcome
 from sfumato.train.weighting import Plain
+
+READS = Reads(times=True, denoiser=True, adapter=True, subject=True, classes=True)
+
 
 log = logging.getLogger("sfumato")
 

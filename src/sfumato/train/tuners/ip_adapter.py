@@ -27,12 +27,13 @@ from sfumato.train import checkpoint, networks
 from sfumato.train.config import Config
 from sfumato.train.frozen import Batch, Frozen
 from sfumato.train.grids import tiled
-from sfumato.train.subject.trials import LEVELS
+from sfumato.train.reads import Reads
 from sfumato.train.tuners import Outcome
 from sfumato.train.values import Share, part
 
+READS = Reads(packed=True, times=True, denoiser=True)
 FILE = "adapter.safetensors"
-SHOWN, JUDGED = 8, 32
+SHOWN = 8
 
 
 @part
@@ -81,7 +82,6 @@ class IPAdapter:
         self.prompter = Prompter(
             self.prompt, self.encoder, own_spots(network), Origin("in training", "")
         )
-        self._alone: dict[str, float] = {}
 
     def digests(self) -> dict[str, str]:
         return self.base.digests()
@@ -123,15 +123,9 @@ class IPAdapter:
     def judge(self) -> dict[str, float]:
         """Error at four levels with and without the pictures."""
         self.prompt.eval()
-        rows, errors = slice(0, JUDGED), {}
-        for who, test in self.base.tests():
-            tap = self.tap(self.vectors(test.pixels[rows]))
-            for t in LEVELS:
-                errors[f"{who} {t:g}"] = self.base.error(test, t, tap, rows)
-                if len(self._alone) < len(errors):  # the base stays as it is
-                    self._alone[f"{who} alone {t:g}"] = self.base.error(test, t, Tap(), rows)
+        errors = self.base.judged(lambda pixels: self.tap(self.vectors(pixels)))
         self.prompt.train()
-        return errors | self._alone
+        return errors
 
     def show(self, file: Path) -> None:
         """Held-out pictures, another one's words drawn like each of them, the words alone."""

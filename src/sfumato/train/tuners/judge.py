@@ -24,8 +24,10 @@ from sfumato.train.data import store
 from sfumato.train.data.captions import Wording
 from sfumato.train.data.compose import Composer, Mix
 from sfumato.train.grids import listed
+from sfumato.train.reads import Reads
 from sfumato.train.tuners import Outcome
 
+READS = Reads(packed=True, network=True)
 TWIN = 0.045
 """Mean absolute difference, in [0, 1], below which two pictures of one style are twins."""
 

@@ -14,7 +14,10 @@ from torch import Tensor
 from sfumato.models import added_words, encoders
 from sfumato.models.model import Model
 from sfumato.train.config import Config
+from sfumato.train.reads import Reads
 from sfumato.train.tuners.textual_inversion import TextualInversion
+
+READS = Reads(times=True, denoiser=True, subject=True, word=True)
 
 
 class PPlus(TextualInversion):

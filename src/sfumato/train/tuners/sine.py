@@ -23,11 +23,13 @@ from sfumato.models.adapters import GRID
 from sfumato.nn import positions
 from sfumato.train.config import Config
 from sfumato.train.objective import Objective
+from sfumato.train.reads import Reads
 from sfumato.train.subject.examples import Rows
 from sfumato.train.subject.shots import fit
 from sfumato.train.tuners.dreambooth import Batch, DreamBooth
 from sfumato.train.values import part
 
+READS = Reads(times=True, denoiser=True, adapter=True, subject=True, classes=True)
 PATCHES = Needs("patches")
 
 

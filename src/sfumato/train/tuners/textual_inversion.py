@@ -26,11 +26,15 @@ from sfumato.models.model import Model
 from sfumato.train import checkpoint
 from sfumato.train.config import Config
 from sfumato.train.grids import tiled
+from sfumato.train.reads import Reads
 from sfumato.train.subject import new_word
 from sfumato.train.subject.examples import Examples, Rows
 from sfumato.train.subject.shots import buckets, digests, fit, read_shots
 from sfumato.train.subject.trials import LEVELS, SHOWN, STEPS, guidance_of, mean_error
 from sfumato.train.tuners import Outcome
+
+READS = Reads(times=True, denoiser=True, subject=True, word=True)
+
 
 log = logging.getLogger("sfumato")
 
