@@ -24,6 +24,8 @@ export interface FormField {
   choices: readonly string[];
   /** Names of weights that the server has for it; none: it takes no weights, or the server does not say. */
   offered: readonly string[] | null;
+  /** Its weights may be a model, or an adapter of one. */
+  denoiser: boolean;
   /** How many numbers, of "numbers". */
   length: number;
   /** Only whole numbers. */
@@ -113,6 +115,7 @@ function fieldOf(name: string, whole: Schema, required: boolean, shared: unknown
     span: low !== null && high !== null ? [low, high] : null,
     choices: list(schema["enum"]).map(String),
     offered: Array.isArray(schema["offered"]) ? schema["offered"].map(String) : null,
+    denoiser: schema["format"] === "denoiser",
     length: list(schema["prefixItems"]).length,
     whole: [schema, ...list(schema["prefixItems"])].some((one) => isSchema(one) && one["type"] === "integer"),
     parts,

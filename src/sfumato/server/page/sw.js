@@ -1,7 +1,7 @@
 // The service worker: the page's own files are kept, so that it opens without a network. What the
 // server says (v1/) is never kept here. offline.ts puts in the files and their digest.
-const FILES = ["./","./assets/index-DKcxJ5kv.css","./assets/index-dWVIa6R0.js","./assets/sha2-B6xCAIQP.js","./icon-192.png","./icon-512.png","./icon-apple.png","./icon-maskable.png","./icon.svg","./manifest.webmanifest"];
-const CACHE = "sfumato-e6a93fe2e45d51f8";
+const FILES = ["./","./assets/index-Cd16tfKI.js","./assets/index-CnSXLFkg.css","./assets/sha2-B6xCAIQP.js","./icon-192.png","./icon-512.png","./icon-apple.png","./icon-maskable.png","./icon.svg","./manifest.webmanifest"];
+const CACHE = "sfumato-db164f019804dab4";
 const PATIENCE = 3000; // milliseconds in which the network may answer for the page itself
 
 self.addEventListener("install", (event) => {
