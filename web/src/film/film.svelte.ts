@@ -181,10 +181,14 @@ class Film {
 /** The job of a film. */
 async function filmed(desk: Desk, range: Range): Promise<JobRequest> {
   const seed = desk.settings.seed ?? anySeed();
-  const recipes = (measured(range) ? [desk.settings] : values(range).map((value) => at(desk.settings, range.field, value)))
-    .map((settings) => recipeOf({ ...desk, settings }, settings.seed ?? seed));
+  const all = measured(range) ? [null] : values(range);
+  const recipes: Recipe[] = [];
+  for (const value of all) { // one after the other, so that a picture is sent once
+    const settings = value === null && measured(range) ? desk.settings : at(desk.settings, range.field, value);
+    recipes.push(await recipeOf({ ...desk, settings }, settings.seed ?? seed));
+  }
   const name = desk.settings.prompt.trim().slice(0, 80);
-  const [recipe, ...others] = await Promise.all(recipes);
+  const [recipe] = recipes;
   if (recipe === undefined) throw new Error(t("film.few"));
   if (measured(range)) {
     return {
@@ -192,8 +196,7 @@ async function filmed(desk: Desk, range: Range): Promise<JobRequest> {
       search: [], target: "rms", name, priority: 0,
     };
   }
-  const all = values(range);
-  const rows = [recipe, ...others].map((one, k) => ({
+  const rows = recipes.map((one, k) => ({
     recipe: one, search: [], target: "rms", name: rowName(k, range.field, all[k] ?? null),
   }));
   return { kind: "batch", rows, name, priority: 0 };
