@@ -86,7 +86,7 @@ def test_what_over_means(text: str, values: tuple[Any, ...]) -> None:
         ("controlnet.file=/etc/passwd|b.safetensors", "names weights; a batch"),
         ("asyrp.also=a|b", "names weights; a batch"),
         ("sine.tuned=a|b", "names weights; a batch"),
-        ("stego.key=a|b", "is a secret; a batch"),
+        ("stego.key=a|b", "^--over stego.key: stego.key is a secret; a batch"),
         ("dense_diffusion.regions=a|b", "has parts of its own; a batch"),
         ("cfg.window=[[0, NaN], [0, 1]]", "not finite"),
         ("solver=ddim,dimm", "solver 'dimm': unknown"),

@@ -105,7 +105,7 @@ def axis(text: str, method: str = "") -> Axis:
         raise SfumatoError(f"{where}: prompts are swept beside a field; give them by --prompts")
     elif name not in OWN:
         raise SfumatoError(f"{where}: write METHOD.FIELD=…, or {'=…, '.join(OWN)}=…")
-    kind = _kind(owner, field, where)
+    kind = _kind(owner, field, f"--over {shortened(name)}")  # values may be secrets
     values = _values(kind, spread, where)
     if len(values) < 2:
         raise SfumatoError(

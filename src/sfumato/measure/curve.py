@@ -140,15 +140,18 @@ def _trade(axes: Any, curve: Curve) -> None:
 
 def _single(axes: Any, curve: Curve, name: str) -> None:
     rows = [(p.value, p.measures[name]) for p in curve.points if name in p.measures]
-    named = not all(is_number(value) for value, _ in rows)
-    x: list[Any] = [k if named else value for k, (value, _) in enumerate(rows)]
-    axes.fill_between(x, [e.low for _, e in rows], [e.high for _, e in rows], alpha=0.18)
-    axes.plot(x, [e.value for _, e in rows], "-o", markersize=4)
-    if named:
-        axes.set_xticks(x, [_short(value) for value, _ in rows], fontsize=8)
-    if (
-        at := next((k for k, (v, _) in zip(x, rows, strict=True) if v == curve.chosen), None)
-    ) is not None:
-        axes.axvline(at, color="#d1495b", linewidth=1)
+    if all(is_number(value) for value, _ in rows):
+        x: list[Any] = [value for value, _ in rows]
+        axes.fill_between(x, [e.low for _, e in rows], [e.high for _, e in rows], alpha=0.18)
+        axes.plot(x, [e.value for _, e in rows], "-o", markersize=4)
+        if curve.chosen is not None:
+            axes.axvline(curve.chosen, color="#d1495b", linewidth=1)
+    else:
+        for k, (value, e) in enumerate(rows):  # nothing lies between two of them
+            colour = "#d1495b" if value == curve.chosen else "#1f77b4"
+            axes.plot([k, k], [e.low, e.high], color=colour, alpha=0.4)
+            axes.plot([k], [e.value], "o", color=colour, markersize=5)
+        axes.set_xticks(range(len(rows)), [_short(v) for v, _ in rows], fontsize=8, rotation=20)
+        axes.margins(x=0.2)
     axes.set(xlabel=curve.axis, title=LABELS[name])
     axes.grid(alpha=0.3)
