@@ -1,9 +1,10 @@
-"""The studio's page, built of web/ into the package: types of the API, then the page itself.
+"""The studio's page, built of web/ into the package: types of the API and the names of other
+programs' samplers, then the page itself.
 
     python tools/studio.py [--types | --check]
 
---types writes the types alone. --check builds anew elsewhere and says which of the committed files
-differ. Needs node, and `npm ci` in web/, which `make studio` sees to.
+--types writes types and names alone. --check builds anew elsewhere and says which of the
+committed files differ. Needs node, and `npm ci` in web/, which `make studio` sees to.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ import sys
 import tempfile
 from pathlib import Path
 
+from sfumato.core.spacing import RULES
+from sfumato.recipe.foreign import samplers
 from sfumato.server.api.app import routed
 
 ROOT = Path(__file__).parents[1]
 WEB = ROOT / "web"
 PAGE = ROOT / "src" / "sfumato" / "server" / "page"
 TYPES = WEB / "src" / "api" / "schema.d.ts"
+NAMES = WEB / "src" / "png" / "samplers.json"
 
 
 def main() -> None:
@@ -34,17 +38,19 @@ def main() -> None:
         sys.exit("studio: vite is missing in web/node_modules; `npm ci --prefix web` installs it")
     with tempfile.TemporaryDirectory() as folder:
         page, types = (Path(folder) / "page", Path(folder) / "schema.d.ts")
+        names = Path(folder) / "samplers.json"
         write_types(types if given.check else TYPES, Path(folder))
+        write_names(names if given.check else NAMES)
         if given.types:
             return
         build(page if given.check else PAGE)
         if given.check:
             other = [*differing(page, PAGE)]
-            if not filecmp.cmp(types, TYPES, shallow=False):
-                other.append(TYPES.relative_to(ROOT))
+            pairs = ((types, TYPES), (names, NAMES))
+            other += [old.relative_to(ROOT) for new, old in pairs if differ(new, old)]
             if other:
-                names = ", ".join(map(str, other))
-                sys.exit(f"studio: not as built: {names}; `make studio`, and commit them")
+                which = ", ".join(map(str, other))
+                sys.exit(f"studio: not as built: {which}; `make studio`, and commit them")
 
 
 def write_types(target: Path, folder: Path) -> None:
@@ -52,6 +58,19 @@ def write_types(target: Path, folder: Path) -> None:
     document = folder / "openapi.json"
     document.write_text(json.dumps(routed().openapi()))
     call("openapi-typescript", document, "--output", target, "--default-non-nullable", "false")
+
+
+def write_names(target: Path) -> None:
+    """What other programs call solvers and spacings, as the library reads them."""
+    tables = {
+        "samplers": samplers.SAMPLERS, "spacings": samplers.SPACINGS,
+        "automatic": samplers.AUTOMATIC, "rules": [*RULES],
+    }  # fmt: skip
+    target.write_text(json.dumps(tables, indent=2) + "\n", encoding="utf-8")
+
+
+def differ(new: Path, old: Path) -> bool:
+    return not (old.is_file() and filecmp.cmp(new, old, shallow=False))
 
 
 def build(target: Path) -> None:

@@ -16,6 +16,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.models import replay
 from sfumato.recipe import foreign
 from sfumato.recipe.fields import UNKNOWN
+from sfumato.recipe.foreign import samplers
 
 
 def picture(folder: Path, **texts: Any) -> Path:
@@ -35,6 +36,8 @@ def read(key: str, value: Any) -> foreign.Foreign:
     return found
 
 
+WEB = Path(__file__).parents[2] / "web"
+CASES, NAMES = WEB / "tests" / "samplers.json", WEB / "src" / "png" / "samplers.json"
 NOISE = "noise is drawn otherwise here: the same seed gives another picture"
 
 
@@ -65,6 +68,7 @@ def test_a1111() -> None:
         ("DPM++ 3M SDE", None, None, "sampler DPM++ 3M SDE is not here"),
         ("Restart", None, None, "sampler Restart is not here; the model's own"),
         ("dpmpp-2m", "dpmpp-2m", None, None),
+        ("LCM", "lcm", None, None),
     ],
 )
 def test_samplers(sampler: str, solver: str | None, spacing: str | None, said: str | None) -> None:
@@ -74,6 +78,23 @@ def test_samplers(sampler: str, solver: str | None, spacing: str | None, said: s
     assert len(lines) == (said is not None)
     if said is not None:
         assert said in lines[0]
+
+
+def test_the_studio_reads_samplers_alike() -> None:
+    """What is expected of its reader is what this one says, of every name and schedule known."""
+    rows: list[dict[str, Any]] = json.loads(CASES.read_text(encoding="utf-8"))
+    for row in rows:
+        solver, spacing, lines = samplers.meant(row["sampler"], row["schedule"])
+        words = {"sampler": "Sampler", "schedule": "Schedule type"}
+        left = [words[line.partition(" ")[0]] for line in lines]
+        assert (solver, spacing, left) == (row["solver"], row["spacing"], row["left"]), row
+    read = {samplers.letters(row["sampler"]) for row in rows}
+    assert set(samplers.SAMPLERS) <= read
+    schedules = {samplers.letters(row["schedule"] or "") for row in rows}
+    assert set(samplers.SPACINGS) <= schedules
+    names = json.loads(NAMES.read_text(encoding="utf-8"))
+    assert names["samplers"] == samplers.SAMPLERS
+    assert names["spacings"] == samplers.SPACINGS
 
 
 def test_a1111_s_other_words() -> None:

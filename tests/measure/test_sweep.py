@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import sfumato as sf
 from sfumato import images
 from sfumato.core.errors import SfumatoError
 from sfumato.measure import auto
-from sfumato.measure.axis import Axis, axis
+from sfumato.measure.axis import Axis, axis, said, written
 from sfumato.measure.curve import Curve, Point, knee
 from sfumato.measure.faithful import Reference
 from sfumato.measure.points import judge_of
@@ -41,10 +42,25 @@ def rose(model: sf.Model) -> Any:
         ("t0=0.5,0.25", (0.25, 0.5)),
         ("ilvr.factor=2:8:3", (2, 5, 8)),
         ("steps=4,8", (4, 8)),
+        ("cfg.window=0,1|0.25,0.75", ((0, 1), (0.25, 0.75))),
+        ("cfg.window=[[0, 1], [0.25, 0.75]]", ((0, 1), (0.25, 0.75))),
+        ("inpaint.extend=0,0,0,0|8,0,8,0", ((0, 0, 0, 0), (8, 0, 8, 0))),
+        ("ilvr.kernel=lanczos3,box", ("lanczos3", "box")),
+        ("invert=no,yes", (False, True)),
+        ("diffstyler.caption=a rose, oil|ink|ink", ("a rose, oil", "ink")),
+        ('diffstyler.caption=["[a|b]", "c"]', ("[a|b]", "c")),
+        ("diffstyler.caption=[a|b]", ("[a", "b]")),
+        ("prompt_to_prompt.edited=a|b", (("a",), ("b",))),
+        ('prompt_to_prompt.edited=[["a", "b"], ["c"]]', (("a", "b"), ("c",))),
+        ("negative=blurry, dull|text", ("blurry, dull", "text")),
+        ("solver=heun,ddim", ("heun", "ddim")),
+        ("spacing=karras,uniform", ("karras", "uniform")),
     ],
 )
-def test_what_over_means(text: str, values: tuple[float, ...]) -> None:
-    assert axis(text, "sdedit").values == values
+def test_what_over_means(text: str, values: tuple[Any, ...]) -> None:
+    over = axis(text, "sdedit")
+    assert over.values == values
+    assert axis(written(over)) == over, "as it is sent to a server"
 
 
 @pytest.mark.parametrize(
@@ -57,6 +73,18 @@ def test_what_over_means(text: str, values: tuple[float, ...]) -> None:
         ("sdedit.t0=0.5,0.5", "at least 2"),
         ("sdedit.t0=nan,0.5", "not finite"),
         ("nothing.t0=1,2", "unknown"),
+        ("diffstyler.caption=a rose, oil", r"gives 1 value; .* caption=A\|B\|C"),
+        ("sdedit.image=a.png|b.png", "is a picture; a batch"),
+        ("controlnet.file=/etc/passwd|b.safetensors", "names weights; a batch"),
+        ("asyrp.also=a|b", "names weights; a batch"),
+        ("sine.tuned=a|b", "names weights; a batch"),
+        ("stego.key=a|b", "^--over stego.key: stego.key is a secret; a batch"),
+        ("dense_diffusion.regions=a|b", "has parts of its own; a batch"),
+        ("cfg.window=[[0, NaN], [0, 1]]", "not finite"),
+        ("solver=ddim,dimm", "solver 'dimm': unknown"),
+        ("spacing=karras,dense", "spacing 'dense'"),
+        ("prompt=a|b", "give them by --prompts"),
+        ("size=1,2", "write METHOD.FIELD=…, or steps=…, negative=…"),
     ],
 )
 def test_what_over_refuses(text: str, message: str) -> None:
@@ -101,6 +129,38 @@ def test_a_sweep_writes_pictures_that_name_their_parent_and_goes_on(
     assert again.curve == done.curve
     with pytest.raises(SfumatoError, match="holds a sweep of another over"):
         sweep(rose(model), "sdedit.t0=0.2,0.8", folder, seeds=2, seed=5)
+
+
+def test_windows_and_words_are_swept(model: sf.Model, tmp_path: Path) -> None:
+    """Each is what its recipe says; tables and page name the values, which cannot be HTML."""
+    process = model.process("rose", steps=1, stages=1, size="native")
+    overs: dict[str, tuple[Any, ...]] = {
+        "cfg.window": ((0.0, 1.0), (0.0, 0.1)),
+        "negative": ("<b>blur</b>", "text"),
+    }
+    for name, values in overs.items():
+        method, _, field = name.rpartition(".")
+        folder = tmp_path / field
+        over = Axis(method, field, values)
+        done = sweep(process | sf.CFG(4.0), over, folder, seeds=1)
+        assert not [cell.error for cell in done.cells if cell.error]
+        pictures = sorted((folder / "pictures").iterdir())
+        recipes: list[Any] = [read_recipe(file) for file in pictures]
+        entries = [next(m for m in recipe.methods if m["method"] == "cfg") for recipe in recipes]
+        told = {
+            "cfg.window": [tuple(entry["window"]) for entry in entries],
+            "negative": [recipe.negative for recipe in recipes],
+        }
+        assert told[name] == list(values)
+        assert pictures[0].read_bytes() != pictures[1].read_bytes()
+        with (folder / "curve.csv").open() as stream:
+            rows = list(csv.reader(stream))
+        assert [row[0] for row in rows] == [name, *map(said, values)]
+        page = (folder / "index.html").read_text()
+        assert "<b>blur" not in page
+        assert all(escape(said(value)) in page for value in values)
+        again = sweep(process | sf.CFG(4.0), written(over), folder, seeds=1)
+        assert again.curve == done.curve
 
 
 def test_a_sweeps_sheet_begins_with_what_its_methods_follow(

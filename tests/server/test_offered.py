@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import importlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +17,7 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
 
+import httpx
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -24,26 +28,43 @@ from helpers.served import (
     client_of,
     happenings,
     in_loop,
+    picture,
     recipe_job,
     served,
     submitted,
     task_of,
     until_ended,
 )
+from sfumato import methods
 from sfumato.cli.remote.weights import referred
 from sfumato.cli.scaled import shipping
 from sfumato.core.errors import SfumatoError
 from sfumato.methods import to_data
 from sfumato.methods.asyrp import Asyrp
+from sfumato.methods.common.named import weights_fields
 from sfumato.methods.controlnet import ControlNet
 from sfumato.recipe import Recipe
+from sfumato.server.jobs import Kind, State
 from sfumato.server.offering import Offering, offerings
 from sfumato.server.requests import RecipeJob, Row, SweepJob
 from sfumato.server.runner.library import Offer
-from sfumato.server.runner.protocol import Finished, Happening, Made, Ready, Task, WeightsInfo
+from sfumato.server.runner.protocol import (
+    Failed,
+    Finished,
+    Happening,
+    Made,
+    Ready,
+    Task,
+    WeightsInfo,
+)
 from sfumato.server.runner.replaying import replayed
 from sfumato.server.runner.shelf import Shelf
 from sfumato.server.runner.sweeping import cells
+from sfumato.server.service import Service
+from sfumato.server.states import new_id
+from sfumato.server.store.records import New
+from sfumato.server.trained import MADE
+from sfumato.train.config import TUNERS
 
 A, B = "a" * 64, "b" * 64
 SHIFT = WeightsInfo("smile.safetensors", A, 10, ("asyrp.file", "asyrp.also"))
@@ -161,6 +182,108 @@ async def test_recipes_name_weights_by_name_or_hash(tmp_path: Path) -> None:
         answer = await theirs.post("/v1/jobs", json=job(file=named))
         assert answer.status_code == 422, "another's training"
         assert (await theirs.post("/v1/jobs", json=job(file=f"sha256:{A}"))).status_code == 202
+
+
+LEFT: dict[str, tuple[str, ...]] = {
+    "controlnet": ("model/control.safetensors", "state.safetensors"),
+    "ip_adapter": ("model/adapter.safetensors",),
+    "boundary": ("model/boundary.safetensors",),
+    "dreambooth": ("best/adapter.safetensors", "model/adapter.safetensors", "state.safetensors"),
+    "classifier": ("model/classifier.safetensors",),
+}
+
+
+@in_loop
+async def test_methods_may_name_what_ones_own_trainings_have_made(tmp_path: Path) -> None:
+    """Of finished ones the best file by name and hash; a method is there by it, for that client."""
+    told = {tuner: [Made(name, f"{tuner} {name}".encode()) for name in names]
+            for tuner, names in LEFT.items()}  # fmt: skip
+
+    def made(task: Task) -> Sequence[Happening]:
+        request = json.loads(task.request)
+        if request["kind"] != "train":
+            return happenings(task)
+        end = Failed("no more") if "fails" in request["name"] else Finished()
+        return [*told[request["config"]["tuner"]], end]
+
+    tokens = {"mine": "a-token-of-some-length", "theirs": "b-token-of-some-length"}
+    async with (
+        served(tmp_path, Offers(tell=made), tokens=tokens) as service,
+        client_of(service, tokens["mine"]) as mine,
+        client_of(service, tokens["theirs"]) as theirs,
+    ):
+
+        async def lacking(client: httpx.AsyncClient) -> set[str]:
+            methods = (await client.get("/v1/methods")).json()["methods"]
+            return {one["id"] for one in methods if one["unavailable"]}
+
+        async def offered(client: httpx.AsyncClient, field: str) -> list[str]:
+            methods = (await client.get("/v1/methods")).json()["methods"]
+            id, _, name = field.partition(".")
+            (fields,) = (one["fields"]["properties"] for one in methods if one["id"] == id)
+            names: list[str] = fields[name]["offered"]
+            return names
+
+        before = await lacking(mine)
+        assert before == {"boundary_diffusion", "controlnet", "ip_adapter"}
+        await trained_by(service, "mine", "controlnet", "fails")
+        assert await lacking(mine) == before, "what has failed is not offered"
+        for tuner in LEFT:
+            await trained_by(service, "mine", tuner, f"my {tuner}: 시험/1")
+        assert await lacking(mine) == set()
+        assert await lacking(theirs) == before
+        (control,) = await offered(mine, "controlnet.file")
+        sha256 = hashlib.sha256(b"controlnet model/control.safetensors").hexdigest()
+        assert control == f"my-controlnet-시험-1.safetensors@sha256:{sha256}"
+        (adapter,) = await offered(mine, "ip_adapter.file")
+        assert adapter.startswith("my-ip_adapter-시험-1.safetensors@sha256:")
+        for field in ("sine.tuned", "diffstyler.art"):
+            (best,) = [name for name in await offered(mine, field) if "@" in name]
+            digest = hashlib.sha256(b"dreambooth best/adapter.safetensors").hexdigest()
+            assert best == f"my-dreambooth-시험-1.safetensors@sha256:{digest}"
+        listed = (await mine.get("/v1/models")).json()["weights"]
+        assert control in [one["name"] for one in listed]
+        assert len((await theirs.get("/v1/models")).json()["weights"]) == 2
+        hint = await uploaded(mine)
+        entry = {"method": "controlnet", "hint": {"sha256": hint}, "file": control}
+        ended = await until_ended(mine, await submitted(mine, recipe_job(methods=[entry])))
+        assert ended["state"] == "done"
+        entry["hint"] = {"sha256": await uploaded(theirs)}
+        answer = await theirs.post("/v1/jobs", json=recipe_job(methods=[entry]))
+        assert (answer.status_code, "not offered" in answer.json()["detail"]) == (422, True)
+
+
+async def trained_by(service: Service, client: str, tuner: str, name: str) -> None:
+    """A training that has ended, whose recipe nobody has read."""
+    text = json.dumps({"kind": "train", "config": {"tuner": tuner, "model": {"start": "emoji"}},
+                       "pictures": [], "name": name})  # fmt: skip
+    job = New(new_id(), client, Kind.TRAIN, text, name=name)
+    await service.dispatcher.states.insert([job])
+    while not State(service.job(client, job.id).state).ended:
+        await asyncio.sleep(0.01)
+
+
+async def uploaded(client: httpx.AsyncClient) -> str:
+    answer = await client.post("/v1/images", files={"file": ("hint.png", picture(1))})
+    sha256: str = answer.json()["sha256"]
+    return sha256
+
+
+def test_files_of_trainings_are_those_that_tuners_leave() -> None:
+    """By their own names; every field is one of weights, and every method that needs a file of a
+    tuner's is among them."""
+    tuners = {tuner: importlib.import_module(f"sfumato.train.tuners.{tuner}") for tuner in MADE}
+    assert {tuner: module.FILE for tuner, module in tuners.items()} == {
+        tuner: file for tuner, (file, _) in MADE.items()
+    }
+    fields = {
+        f"{id}.{name}" for id, cls in methods.registry().items() for name in weights_fields(cls)
+    }
+    named = {field for _, of in MADE.values() for field in of}
+    assert named <= fields
+    with_file = [name for name in TUNERS if hasattr(importlib.import_module(
+        f"sfumato.train.tuners.{name}"), "FILE")]  # fmt: skip
+    assert set(with_file) == set(MADE)
 
 
 @pytest.fixture(scope="module")

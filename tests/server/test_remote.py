@@ -50,6 +50,8 @@ VERBS = {
                "-o", "out/a.webp"),
     "inpaint": ("inpaint", "small.png", "--mask", "mask.png", "-p", "rose", *FAST, "-o", "out/"),
     "ilvr": ("ilvr", "small.png", "-p", "rose", *FAST, "--with", "cfg.window=0.2,1", "-o", "out/"),
+    "sweep of windows": ("sweep", "generate", "rose", "--over", "cfg.window=0,1|0,0.4", *FAST,
+                         "--seeds", "1", "-o", "out/s"),
     "sweep": ("sweep", "sdedit", "small.png", "-p", "rose", "--over", "t0=0.4,0.6", *FAST,
               "--seeds", "1", "--json", "-o", "out/s"),
     "failing sweep": ("sweep", "sdedit", "small.png", "-p", "rose", "--over",

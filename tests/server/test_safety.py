@@ -259,6 +259,11 @@ BAD: dict[str, Any] = {
     "sweep one": {"kind": "sweep", **recipe_job(), "over": "steps=1"},
     "sweep many": {"kind": "sweep", **recipe_job(), "over": "cfg.scale=0:9:1000",
                    "prompts": ["a", "b", "c"]},
+    "sweep weights": {
+        "kind": "sweep", **recipe_job(), "over": "controlnet.file=/etc/passwd|/etc/hosts",
+    },
+    "sweep pictures": {"kind": "sweep", **recipe_job(), "over": "sdedit.image=/etc/passwd|b"},
+    "sweep secrets": {"kind": "sweep", **recipe_job(), "over": "stego.key=one|two"},
     "sweep seeds": {"kind": "sweep", **recipe_job(), "over": "steps=1,2", "seeds": 1000},
     "sweep choose": {"kind": "sweep", **recipe_job(), "over": "steps=1,2", "choose": 7},
     "batch empty": {"kind": "batch", "rows": []},

@@ -157,6 +157,7 @@ def test_settings_of_another_program_are_taken(browser: Browser, stubbed: str) -
         expect(page.locator("#prompt")).to_have_value("a fox")
         expect(page.locator("#steps")).to_have_value("7")
         expect(page.locator("#solver")).to_have_value("dpmpp-2m")
+        expect(page.locator("#spacing")).to_have_value("karras")
 
 
 def test_a_dropped_picture_is_made_again_bit_for_bit(browser: Browser, program: Program) -> None:

@@ -111,6 +111,7 @@ def test_a_method_whose_weights_are_not_there(browser: Browser, tmp_path: Path) 
     def without(body: Any) -> None:
         (method,) = [one for one in body["methods"] if one["id"] == "controlnet"]
         method["fields"]["properties"]["file"] |= {"format": "weights", "offered": offered}
+        method["unavailable"] = "" if offered else method["unavailable"]
 
     offered = ["lines.safetensors"]
     options: Any = {"service_workers": "block"}
@@ -133,12 +134,14 @@ def test_a_method_whose_weights_are_not_there(browser: Browser, tmp_path: Path) 
         offered.clear()
         page.reload()
         ready(page)
-        expect(card.get_by_text("needs weights that this server does not offer")).to_be_visible()
+        why = "controlnet: needs weights (file) that this server does not offer; start it with"
+        expect(card.get_by_text(why)).to_be_visible()
         run(page)
-        refused(page, "needs weights that this server does not offer", before)
+        refused(page, why, before)
         card.get_by_role("button", name="Remove").click()
         expect(choice.locator("option[value=controlnet]")).to_be_disabled()
-        expect(page.get_by_text("Not at this server, which offers no weights")).to_be_visible()
+        page.get_by_text("Not to be had at this server").click()
+        expect(page.get_by_role("listitem").filter(has_text=why)).to_be_visible()
         assert violations(page) == []
 
 

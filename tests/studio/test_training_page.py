@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -20,8 +21,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from helpers.program import STROKES
-from helpers.remote import Program, stub_server
-from helpers.served import StubRunner
+from helpers.remote import Program, stub_server, until
+from helpers.served import StubRunner, happenings
 from helpers.studio import PHONE, scrolls_sideways, studio, violations
 from sfumato.server.runner.protocol import Finished, Happening, Made, Said, Stepped, Task
 
@@ -105,6 +106,44 @@ def test_a_training_shows_what_it_learns_and_is_used(
         expect(trained.get_by_text("0.50")).to_be_visible()
         trained.get_by_role("button", name="Remove").click()
         expect(trained).to_have_count(0)
+
+
+def controlled(task: Task) -> list[Happening]:
+    """A training of a ControlNet, and pictures by it."""
+    if json.loads(task.request)["kind"] != "train":
+        return happenings(task)
+    return [Made("model/control.safetensors", b"control"), Finished()]
+
+
+def test_a_method_is_there_by_ones_own_training(browser: Browser, tmp_path: Path) -> None:
+    """As soon as it has ended, without a reload; its weights are those of the form."""
+    body = {
+        "kind": "train", "name": "my edges", "pictures": [],
+        "config": {"name": "edges", "tuner": "controlnet", "model": {"start": "emoji"},
+                   "controlnet": {"hint": "mask"}, "optim": {"steps": 2}},
+    }  # fmt: skip
+    runner = StubRunner(tell=controlled)
+    with stub_server(tmp_path, runner) as url, studio(browser, url) as watched:
+        page = watched.page
+        page.locator(".stage .sheet").wait_for()
+        add = page.get_by_label("Add another method")
+        expect(add.locator("option[value=controlnet]")).to_be_disabled()
+        answer = httpx.post(f"{url}/v1/jobs", json=body, trust_env=False)
+        assert answer.status_code == 202, answer.text
+        expect(add.locator("option[value=controlnet]")).to_be_enabled()
+        page.goto(f"{url}/#/train")
+        page.get_by_role("button", name="my edges").click()
+        page.get_by_role("button", name="Use it now").click()
+        file = page.locator("select").filter(has_text="my-edges.safetensors · ")
+        named = f"my-edges.safetensors@sha256:{hashlib.sha256(b'control').hexdigest()}"
+        expect(file).to_have_value(named)
+        page.locator("#prompt").fill("red apple")
+        page.get_by_role("button", name="Run", exact=False).last.click()
+        jobs = until(
+            lambda: httpx.get(f"{url}/v1/jobs?kind=recipe", trust_env=False).json()["jobs"]
+        )
+        (entry,) = jobs[0]["recipe"]["methods"]
+        assert (entry["method"], entry["file"]) == ("controlnet", named)
 
 
 def test_a_training_is_stopped_from_a_phone(browser: Browser, tmp_path: Path) -> None:

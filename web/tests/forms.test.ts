@@ -1,10 +1,12 @@
 // Forms are made of schemas: what a field is, when it acts, what is sent.
 import { describe, expect, test } from "vitest";
 import type { MethodInfo } from "../src/api/client";
-import { acting, ends, fieldsOf, lacking, stepOf } from "../src/forms/fields";
+import { acting, ends, fieldsOf, stepOf, weightsLabel } from "../src/forms/fields";
 import { met } from "../src/forms/needs";
 import { sourceOf } from "../src/forms/sources";
+import { obstacle } from "../src/run/offered";
 
+const TIME = { type: "number", minimum: 0, maximum: 1 };
 const METHOD: MethodInfo = {
   id: "shift", name: "Shift", text: "", verb: true, slot: "start", presets: {}, unavailable: "",
   fields: {
@@ -15,7 +17,7 @@ const METHOD: MethodInfo = {
       by: { type: "number", default: 1, minimum: 0, maximum: 9, main: true, unit: "px", description: "how far" },
       t0: { anyOf: [{ type: "number", minimum: 0, maximum: 1 }, { type: "null" }], default: null, auto: [0.05, 1] },
       weight: { type: "number", default: 10, minimum: 0, maximum: 1_000_000 },
-      window: { type: "array", unit: "t", default: [0, 1], prefixItems: [{ type: "number" }, { type: "number" }] },
+      window: { type: "array", unit: "t", default: [0, 1], prefixItems: [TIME, TIME] },
       extend: { type: "array", unit: "px", default: [0, 0, 0, 0], prefixItems: [{}, {}, {}, {}] },
       words: { type: "array", items: { type: "string" }, default: [] },
       mode: { type: "string", enum: ["a", "b"], default: "a" },
@@ -104,12 +106,16 @@ describe("weights", () => {
 
   const names = (method: MethodInfo) => acting(fieldsOf(method), {}).map((one) => one.name);
 
-  test("that the server does not have and the method needs make it one that cannot run", () => {
-    expect(lacking(of([], ["file"]))).toBe(true);
-    expect(lacking(of(["a.safetensors"], ["file"]))).toBe(false);
-    expect(lacking(of([], []))).toBe(false);
-    expect(lacking(of(undefined, ["file"]))).toBe(false); // a server that does not say
-    expect(lacking(METHOD)).toBe(false);
+  test("that are not there make a method one that cannot run, for the reason that the server gives", () => {
+    const why = "controlnet: needs weights (file) that this server does not offer";
+    expect(obstacle("shift", { ...of([], ["file"]), unavailable: why })).toBe(why);
+    expect(obstacle("shift", of([], ["file"]))).toBeNull();
+    expect(obstacle("gone", undefined)).toContain("gone");
+  });
+
+  test("of one's own trainings are read without the whole of their hash", () => {
+    expect(weightsLabel(`my-edges.safetensors@sha256:${"ab".repeat(32)}`)).toBe("my-edges.safetensors · ababab");
+    expect(["edges.safetensors", "org/name", "auto"].map(weightsLabel)).toEqual(["edges.safetensors", "org/name", "auto"]);
   });
 
   test("are chosen of what there is; where there is nothing, only what has another word is asked for", () => {

@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { textsOf } from "../src/png/chunks";
 import { parameters } from "../src/png/parameters";
 import { asked, carried, inputsOf, placeOf } from "../src/png/recipe";
+import SAMPLERS from "./samplers.json";
 
 const utf8 = (text: string) => new TextEncoder().encode(text);
 const latin = (text: string) => Uint8Array.from(text, (sign) => sign.charCodeAt(0));
@@ -62,15 +63,33 @@ describe("settings of a picture", () => {
   test("of other programs are read as far as we have the like", () => {
     const words = 'a "cat", (red:1.2)\nsecond line\nNegative prompt: dog,\nblurry\nSteps: 20, Sampler: DPM++ 2M Karras, '
       + 'CFG scale: 7.5, Seed: 42, Size: 512x768, Model: dreamy, Denoising strength: 0.45, Lora hashes: "a: 1, b: 2", Version: v1.9';
-    const found = carried(png(text("parameters", words)), ["dpmpp-2m"]);
+    const found = carried(png(text("parameters", words)));
     expect(found).toEqual({
       kind: "parameters", model: "dreamy", left: ["Lora hashes", "Version"],
       recipe: {
-        prompt: 'a "cat", (red:1.2)\nsecond line', negative: "dog,\nblurry", steps: 20, seed: 42, solver: "dpmpp-2m",
+        prompt: 'a "cat", (red:1.2)\nsecond line', negative: "dog,\nblurry", steps: 20, seed: 42, solver: "dpmpp-2m", spacing: "karras",
         methods: [{ method: "cfg", scale: 7.5 }, { method: "sdedit", t0: 0.45 }],
       },
     });
     expect(parameters(words)?.settings.get("Lora hashes")).toBe("a: 1, b: 2");
+  });
+
+  test("name samplers and schedules as the library reads them", () => {
+    for (const { sampler, schedule, solver, spacing, left } of SAMPLERS) {
+      const named = `Sampler: ${sampler}${schedule === null ? "" : `, Schedule type: ${schedule}`}`;
+      const found = carried(png(text("parameters", `cat\nSteps: 5, ${named}`)));
+      if (found.kind !== "parameters") throw new Error(found.kind);
+      const said = [found.recipe["solver"] ?? null, found.recipe["spacing"] ?? null, found.left];
+      expect(said, named).toEqual([solver, spacing, left]);
+    }
+    const lcm = carried(png(text("parameters", "cat\nSteps: 4, Sampler: LCM")));
+    expect(lcm).toMatchObject({ recipe: { solver: "lcm" }, left: [] });
+  });
+
+  test("of an enlarged pass, and adapters named in a prompt, are not taken for a picture's", () => {
+    const found = carried(png(text("parameters", "<lora:dog:0.8>, a cat\nSteps: 5, Denoising strength: 0.5, Hires upscale: 2")));
+    expect(found).toMatchObject({ recipe: { prompt: "a cat", steps: 5 }, left: ["Denoising strength", "Hires upscale", "<lora:dog:0.8>"] });
+    expect(found).not.toHaveProperty("recipe.methods");
   });
 
   test("that no program wrote are none", () => {

@@ -15,6 +15,7 @@ from sfumato.core.errors import SfumatoError, quoted, shortened
 from sfumato.core.ranges import real
 from sfumato.core.spacing import NAMES
 from sfumato.images.photos import photographic
+from sfumato.measure.axis import Axis
 from sfumato.methods import find
 from sfumato.models import replay as replays
 from sfumato.models.loaders import library
@@ -97,21 +98,26 @@ BASES_OWN = ("negative", "stages", "steps", "solver", "spacing", "size")
 
 
 def check_base(
-    methods: Sequence[Wanted], values: Mapping[str, Any], axis: str | None = None
+    methods: Sequence[Wanted], values: Mapping[str, Any], over: Axis | None = None
 ) -> None:
     """Refuse what is typed for a base that the verb leaves out.
 
-    axis: the method that is swept, "" for the steps.
+    over: what is swept.
     """
     verb = next((m.cls.id for m in methods if getattr(m.cls, "upsamples", False)), None)
     if verb is None:
         return
     idle = [f"--{name}" for name in BASES_OWN if values[name] is not None]
     idle += [m.cls.id for m in methods if m.cls.id != verb and m.cls.stages == "base"]
-    if axis is not None and (not axis or (axis != verb and find(axis).stages == "base")):
-        idle.append(f"--over {axis or 'steps'}")
+    if over is not None and _of_base(over.method, verb):
+        idle.append(f"--over {over.method or over.field}")
     if idle:
         raise SfumatoError(f"{verb}: leaves the base out, where {idle[0]} acts; leave that out too")
+
+
+def _of_base(method: str, verb: str) -> bool:
+    """Whether a method that is swept, or the process itself, acts in the base alone."""
+    return not method or (method != verb and find(method).stages == "base")
 
 
 def check_target(asked: Asked, values: Mapping[str, Any]) -> None:

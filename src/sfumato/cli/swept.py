@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sfumato.measure.axis import Axis
+from sfumato.measure.axis import Axis, Value
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Swept:
 
     folder: Path
     curve: str
-    chosen: float | None
+    chosen: Value | None
     rule: str
     cells: int
     failed: tuple[str, ...]

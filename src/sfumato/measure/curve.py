@@ -13,6 +13,7 @@ from typing import Any
 
 from sfumato.home import home
 from sfumato.images.writing import write_whole
+from sfumato.measure.axis import Value, is_number, said
 from sfumato.metrics.kernel import Estimate
 
 LABELS = {
@@ -30,7 +31,7 @@ LABELS = {
 class Point:
     """One value of the field, how many pictures, and each measure with its 95 % interval."""
 
-    value: float
+    value: Value
     pictures: int
     measures: Mapping[str, Estimate]
 
@@ -42,7 +43,7 @@ class Curve:
     axis: str
     parent: str
     points: tuple[Point, ...]
-    chosen: float | None = None
+    chosen: Value | None = None
     rule: str = ""
 
     @property
@@ -68,7 +69,7 @@ class Curve:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([self.axis, "pictures", *columns, "chosen"])
         for point in self.points:
-            row: list[Any] = [f"{point.value:g}", point.pictures]
+            row: list[Any] = [said(point.value), point.pictures]
             for name in self.names():
                 estimate = point.measures.get(name)
                 ends = (estimate.value, estimate.low, estimate.high) if estimate else ("", "", "")
@@ -77,11 +78,12 @@ class Curve:
         return stream.getvalue()
 
 
+SHORT = 16  # letters
 KNEE = "nearest to the most real and the most faithful, each scaled to [0, 1]"
 GIVEN = "given"
 
 
-def knee(points: Sequence[Point]) -> tuple[float, str] | None:
+def knee(points: Sequence[Point]) -> tuple[Value, str] | None:
     """The value nearest to being both as real and as faithful as any: both scaled to [0, 1]."""
     rows = [p for p in points if {"kernel", "rms"} <= set(p.measures)]
     if len(rows) < 3:
@@ -115,13 +117,21 @@ def plot(curve: Curve, target: Path) -> None:
     write_whole(target, buffer.getvalue())
 
 
+def _short(value: Value) -> str:
+    """As it stands in a figure."""
+    text = said(value)
+    return text if len(text) <= SHORT else f"{text[: SHORT - 1]}…"
+
+
 def _trade(axes: Any, curve: Curve) -> None:
     rows = [p for p in curve.points if {"kernel", "rms"} <= set(p.measures)]
     x = [p.measures["rms"].value for p in rows]
     y = [p.measures["kernel"].value for p in rows]
     axes.plot(x, y, "-o", color="#1b6ca8", markersize=4)
     for p, a, b in zip(rows, x, y, strict=True):
-        axes.annotate(f"{p.value:g}", (a, b), textcoords="offset points", xytext=(5, 4), fontsize=8)
+        axes.annotate(
+            _short(p.value), (a, b), textcoords="offset points", xytext=(5, 4), fontsize=8
+        )
         if p.value == curve.chosen:
             axes.plot([a], [b], "o", color="#d1495b", markersize=9, fillstyle="none", mew=2)
     axes.set(xlabel=LABELS["rms"], ylabel=LABELS["kernel"], title=f"by {curve.axis}")
@@ -130,10 +140,18 @@ def _trade(axes: Any, curve: Curve) -> None:
 
 def _single(axes: Any, curve: Curve, name: str) -> None:
     rows = [(p.value, p.measures[name]) for p in curve.points if name in p.measures]
-    x = [value for value, _ in rows]
-    axes.fill_between(x, [e.low for _, e in rows], [e.high for _, e in rows], alpha=0.18)
-    axes.plot(x, [e.value for _, e in rows], "-o", markersize=4)
-    if curve.chosen is not None:
-        axes.axvline(curve.chosen, color="#d1495b", linewidth=1)
+    if all(is_number(value) for value, _ in rows):
+        x: list[Any] = [value for value, _ in rows]
+        axes.fill_between(x, [e.low for _, e in rows], [e.high for _, e in rows], alpha=0.18)
+        axes.plot(x, [e.value for _, e in rows], "-o", markersize=4)
+        if curve.chosen is not None:
+            axes.axvline(curve.chosen, color="#d1495b", linewidth=1)
+    else:
+        for k, (value, e) in enumerate(rows):  # nothing lies between two of them
+            colour = "#d1495b" if value == curve.chosen else "#1f77b4"
+            axes.plot([k, k], [e.low, e.high], color=colour, alpha=0.4)
+            axes.plot([k], [e.value], "o", color=colour, markersize=5)
+        axes.set_xticks(range(len(rows)), [_short(v) for v, _ in rows], fontsize=8, rotation=20)
+        axes.margins(x=0.2)
     axes.set(xlabel=curve.axis, title=LABELS[name])
     axes.grid(alpha=0.3)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sfumato import images
 from sfumato.images.writing import write_whole
+from sfumato.measure.axis import said
 from sfumato.models import replay
 from sfumato.models.result import data_url
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from sfumato.measure.sweep import Sweep
 
 LARGEST = 4096  # of a sheet's side, in pixels
+CAPTION = 40  # letters of a value
 
 
 def rows(sweep: Sweep) -> list[tuple[str, list[tuple[Cell, Path | None]]]]:
@@ -46,7 +48,9 @@ def sheet(sweep: Sweep) -> None:
     first: list[Any] = list(sweep.guides.values())  # in the first row; those below stay empty
     columns = len(first) + len(values)
     side = max(64, min(256, LARGEST // columns, LARGEST // len(lines)))
-    captions = [f"{v:g}{' (marked)' if v == sweep.curve.chosen else ''}" for v in values]
+    captions = [
+        f"{said(v)[:CAPTION]}{' (marked)' if v == sweep.curve.chosen else ''}" for v in values
+    ]
     cells, below = [], []
     for k, (_, places) in enumerate(lines):
         cells += [*(first if k == 0 else [None] * len(first)), *(file for _, file in places)]
@@ -93,7 +97,7 @@ def html(sweep: Sweep) -> None:
     """index.html: the curve, the grid, and every picture's measures and recipe on a click."""
     measures = _measures(sweep.folder / "pictures.csv")
     head = "".join(
-        f"<th{' class=chosen' if v == sweep.curve.chosen else ''}>{v:g}</th>"
+        f"<th{' class=chosen' if v == sweep.curve.chosen else ''}>{escape(said(v))}</th>"
         for v in sweep.axis.values
     )
     body = "".join(
@@ -103,7 +107,9 @@ def html(sweep: Sweep) -> None:
     curve = sweep.folder / "curve.png"
     drawn = f'<p><img class="curve" src="{_data(curve)}" alt="curve"></p>' if curve.exists() else ""
     mark = sweep.curve.chosen
-    chosen = "" if mark is None else f"<p>Marked: {mark:g} ({escape(sweep.curve.rule)}).</p>"
+    chosen = (
+        "" if mark is None else f"<p>Marked: {escape(said(mark))} ({escape(sweep.curve.rule)}).</p>"
+    )
     name = escape(sweep.axis.name)
     guides = "".join(
         f'<figure class=guide><img src="{data_url(_small(picture))}" alt="{escape(caption)}">'
@@ -134,7 +140,7 @@ def _place(sweep: Sweep, cell: Cell, file: Path | None, measures: dict[str, Any]
     own = measures.get(file.relative_to(sweep.folder).as_posix(), {})
     recipe = replay.read_recipe(file).to_data()
     more = json.dumps({"measures": own, "recipe": recipe}, indent=1, ensure_ascii=False)
-    alt = f"{sweep.axis.name} = {cell.value:g}, {cell.prompt}"
+    alt = f"{sweep.axis.name} = {said(cell.value)}, {cell.prompt}"
     return (
         f'<td><img loading=lazy src="{_data(file)}" alt="{escape(alt)}" '
         f'data-more="{escape(more)}"></td>'

@@ -14,7 +14,7 @@ import torch
 from sfumato import images
 from sfumato.images.writing import write_whole
 from sfumato.measure import evaluate, heldout
-from sfumato.measure.axis import Axis
+from sfumato.measure.axis import Axis, Value, is_number, said
 from sfumato.measure.curve import Point
 from sfumato.measure.faithful import Reference, diversity
 from sfumato.metrics import kernel
@@ -27,7 +27,7 @@ from sfumato.models.cascade import base_of
 class Cell:
     """A value and a prompt with its pictures, one a seed; error: why there are none."""
 
-    value: float
+    value: Value
     prompt: str
     files: tuple[Path, ...]
     error: str = ""
@@ -54,7 +54,8 @@ def measured(process: Any, axis_: Axis, cells: Sequence[Cell], folder: Path) -> 
                     scores["clip"] = float(score)
                 for name, number in scores.items():
                     singles.setdefault(name, []).append(number)
-                rows.append({"value": value, "prompt": cell.prompt,
+                rows.append({"value": value if is_number(value) else said(value),
+                             "prompt": cell.prompt,
                              "seed": picture.recipe.seed + picture.recipe.run.get("index", 0),
                              "file": file.relative_to(folder).as_posix(), **scores})  # fmt: skip
         if not pictures_of:

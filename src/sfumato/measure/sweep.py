@@ -1,4 +1,4 @@
-"""A sweep: one numeric field over values, times seeds, times prompts; pictures and their curve.
+"""A sweep: one field over values, times seeds, times prompts; pictures and their curve.
 
 Every picture is an ordinary result whose recipe names the sweep's as its parent. What is there
 already is not made again, so a sweep that was stopped goes on. The field is in axis.py, what is
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sfumato import documents, images
 from sfumato.claims import FILE as CLAIM
@@ -24,7 +24,7 @@ from sfumato.core.interrupts import undisturbed
 from sfumato.core.ranges import SEEDS, Range, real, whole, words
 from sfumato.images.destination import check_file
 from sfumato.images.writing import write_new, write_whole
-from sfumato.measure.axis import Axis, axis
+from sfumato.measure.axis import Axis, Value, axis, is_number, said, takes_numbers
 from sfumato.measure.curve import GIVEN, Curve, knee, plot
 from sfumato.measure.points import Cell, measured
 from sfumato.models.cascade import base_of
@@ -68,7 +68,7 @@ def sweep(
     progress: Callable[[int, int], None] | None = None,
     made: Mapping[str, Path] | None = None,
 ) -> Sweep:
-    """Vary one numeric field of a process (or Cascade) of a model.
+    """Vary one field of a process (or Cascade) of a model.
 
     over: an Axis, or "sdedit.t0=0.1:0.9:9". seeds: pictures of each value and prompt. choose: the
     value to mark; else the knee of realism and faithfulness. parents: ids of what the process was
@@ -91,7 +91,7 @@ def sweep(
     seeds, seed = whole(seeds, "seeds", BATCH), whole(seed, "seed", SEEDS)
     choose = None if choose is None else real(choose, "choose", Range())
     if choose is not None and choose not in axis_.values:
-        known = ", ".join(f"{value:g}" for value in axis_.values)
+        known = ", ".join(map(said, axis_.values))
         raise SfumatoError(f"choose = {choose:g}: not among the values {known}")
     asked = prompts_of(process, prompts)
     total = len(asked) * len(axis_.values)
@@ -117,7 +117,7 @@ def sweep(
             if progress is not None:
                 progress(k + 1, total)
         points = tuple(measured(process, axis_, cells, folder=place))
-        mark: tuple[float | None, str] = knee(points) or (None, "")
+        mark: tuple[Value | None, str] = knee(points) or (None, "")
         curve = Curve(axis_.name, parent.id, points, *(mark if choose is None else (choose, GIVEN)))
         guides = images.guides_of(base.methods)
         done = Sweep(place, parent, axis_, asked, tuple(cells), curve, guides)
@@ -140,7 +140,7 @@ def prompts_of(process: Any, prompts: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(model.phrase, prompts))) or (base.prompt,)
 
 
-def grid(prompts: Sequence[str], axis_: Axis) -> Iterator[tuple[int, int, str, float]]:
+def grid(prompts: Sequence[str], axis_: Axis) -> Iterator[tuple[int, int, str, Value]]:
     """Places and what stands there: prompt by prompt, value by value."""
     for p, text in enumerate(prompts):
         for v, value in enumerate(axis_.values):
@@ -186,7 +186,17 @@ class Over(BaseModel):
 
     method: Annotated[str, Field(max_length=200)]
     field: Annotated[str, Field(max_length=200)]
-    values: Annotated[tuple[float, ...], Field(min_length=2, max_length=LARGEST)]
+    values: Annotated[tuple[Value, ...], Field(min_length=2, max_length=LARGEST)]
+
+    @model_validator(mode="after")
+    def _of_its_field(self) -> Over:
+        try:
+            numbers = takes_numbers(self.method, self.field)
+        except SfumatoError as error:
+            raise ValueError(str(error)) from None
+        if numbers and not all(map(is_number, self.values)):
+            raise ValueError("values: must be numbers")
+        return self
 
 
 class Held(BaseModel):
@@ -239,7 +249,7 @@ def hold(folder: Path, mine: Held, text: bytes) -> None:
 def _cell(
     process: Any,
     axis_: Axis,
-    value: float,
+    value: Value,
     text: str,
     files: tuple[Path, ...],
     parent: Recipe,
@@ -251,7 +261,7 @@ def _cell(
         at_value = axis_.at(process, value).based(prompt=text, n=len(files))
         result = at_value.sample(seed).descended([parent.id])
     except Exception as error:  # whatever it is, it is this cell's alone
-        log.warning("%s = %g, %s: %s", axis_.name, value, text, error_line(error))
+        log.warning("%s = %s, %s: %s", axis_.name, said(value), text, error_line(error))
         return Cell(value, text, (), error_line(error))
     trouble = []
     with undisturbed():

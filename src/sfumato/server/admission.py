@@ -205,7 +205,7 @@ class Admission:
         return seen
 
     def _sweep(self, job: requests.SweepJob) -> None:
-        from sfumato.measure.axis import axis
+        from sfumato.measure.axis import axis, said
 
         try:
             over = axis(job.over)
@@ -222,7 +222,7 @@ class Admission:
                 "seeds",
             )
         if job.choose is not None and job.choose not in over.values:
-            known = ", ".join(f"{value:g}" for value in over.values)
+            known = ", ".join(map(said, over.values))
             raise RefusedError(f"choose = {job.choose:g}: not among the values {known}", "choose")
 
     def _training(self, client: str, job: requests.TrainJob) -> list[str]:

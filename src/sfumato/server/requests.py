@@ -93,7 +93,8 @@ class RecipeJob(Row):
 
 
 class SweepJob(Row):
-    """Vary one number of a recipe: METHOD.FIELD=LOW:HIGH:COUNT, or =A,B,C.
+    """Vary one field of a recipe: METHOD.FIELD=LOW:HIGH:COUNT, or =A,B,C; words =A|B, windows
+    =A,B|C,D, or a JSON list of values; steps, negative, solver and spacing are the recipe's own.
 
     search: as of a recipe's job. seeds: pictures of each value and prompt, from the recipe's seed
     on; choose: the value to mark.

@@ -25,6 +25,7 @@ from sfumato.server.settings import Settings
 from sfumato.server.states import new_id
 from sfumato.server.store import reading, records
 from sfumato.server.store.records import New
+from sfumato.server.trained import trained
 from sfumato.server.uploads import inspect
 
 PAGE = 200  # jobs of a page at most
@@ -54,6 +55,13 @@ class Service:
         files = offers[0].files if offers else ()
         alike = tuple(one for one in files if all(one in other.files for other in offers))
         return Catalogue(self.models(), alike)
+
+    def catalogue_of(self, client: str) -> Catalogue:
+        """The same with what a client's own trainings have made."""
+        offered = self.catalogue()
+        known = {one.sha256 for one in offered.files}
+        own = (one for one in trained(self.kept.db, client) if one.sha256 not in known)
+        return replace(offered, files=(*offered.files, *own))
 
     def has(self, client: str, sha256: str) -> bool:
         return reading.picture_of(self.kept.db, client, sha256) is not None

@@ -935,7 +935,7 @@ export interface components {
         /**
          * Models
          * @description All models that are offered, the first one the default. weights: files and folders that
-         *     methods may name, by name or hash.
+         *     methods may name, by name or hash; those of the client's own trainings by both.
          */
         Models: {
             /** Models */
@@ -1185,7 +1185,8 @@ export interface components {
         State: "queued" | "running" | "done" | "failed" | "cancelled" | "interrupted";
         /**
          * SweepJob
-         * @description Vary one number of a recipe: METHOD.FIELD=LOW:HIGH:COUNT, or =A,B,C.
+         * @description Vary one field of a recipe: METHOD.FIELD=LOW:HIGH:COUNT, or =A,B,C; words =A|B, windows
+         *     =A,B|C,D, or a JSON list of values; steps, negative, solver and spacing are the recipe's own.
          *
          *     search: as of a recipe's job. seeds: pictures of each value and prompt, from the recipe's seed
          *     on; choose: the value to mark.

@@ -4,7 +4,7 @@ import { strFromU8, strToU8, unzipSync, zipSync, type Zippable } from "fflate";
 import { newId, sha256 } from "../api/hash";
 import { HEX } from "../canvas/colour";
 import type { Settings } from "../run/settings";
-import { isSolver, type Solver } from "../run/solvers";
+import { isSolver, isSpacing, type Solver, type Spacing } from "../run/solvers";
 import { imagesOf, LARGEST, SMALLEST, type Content, type LayerKind, type Shown } from "./content";
 import { begun } from "./history";
 import type { Mark } from "./marks";
@@ -152,6 +152,11 @@ function colour(found: Record<string, unknown>, at: string): string {
   return text(found["color"], `${at}.color`, HEX);
 }
 
+function spacing(value: unknown): Spacing {
+  if (!isSpacing(value)) throw new Fault("settings.spacing: neither a name nor times");
+  return value;
+}
+
 function solver(value: unknown): Solver {
   if (!isSolver(value)) throw new Fault("settings.solver: none that is known");
   return value;
@@ -159,8 +164,8 @@ function solver(value: unknown): Solver {
 
 /** A method's fields are checked by the server, whose schemas they are of. */
 function settings(data: unknown): Settings {
-  const names = ["method", "fields", "preset", "cards", "model", "prompt", "negative", "seed", "steps", "solver", "count", "live", "adapters"];
-  const given = typeof data === "object" && !Array.isArray(data) && data !== null ? { solver: null, ...data } : data; // older ones have none
+  const names = ["method", "fields", "preset", "cards", "model", "prompt", "negative", "seed", "steps", "solver", "spacing", "count", "live", "adapters"];
+  const given = typeof data === "object" && !Array.isArray(data) && data !== null ? { solver: null, spacing: null, ...data } : data; // older ones have none
   const found = fields(given, "settings", names);
   const values = (value: unknown, at: string) => {
     if (typeof value !== "object" || value === null || Array.isArray(value)) throw new Fault(`${at}: no object`);
@@ -178,7 +183,7 @@ function settings(data: unknown): Settings {
     negative: text(found["negative"], "settings.negative"),
     seed: optional(found["seed"], () => count("seed", Number.MAX_SAFE_INTEGER)),
     steps: optional(found["steps"], () => count("steps", 10_000)),
-    solver: optional(found["solver"], solver), count: count("count", 10_000), live: flag(found["live"], "settings.live"),
+    solver: optional(found["solver"], solver), spacing: optional(found["spacing"], spacing), count: count("count", 10_000), live: flag(found["live"], "settings.live"),
     adapters: list(found["adapters"], "settings.adapters", (value, at) => {
       const adapter = fields(value, at, ["file", "sha256", "scale"]);
       return {

@@ -5,44 +5,49 @@ import { catalogue } from "../forms/methods.svelte";
 import { maybe, number, t } from "../i18n/index.svelte";
 import type { StudioJob } from "../jobs/job.svelte";
 import { jobs } from "../jobs/jobs.svelte";
-import { change } from "../run/change";
 import type { Desk } from "../run/desk";
 import { modelOf } from "../run/offered";
 import { anySeed, frozen, requestOf } from "../run/request";
 import { keep, kept } from "../shell/kept";
 import { notify } from "../shell/notices.svelte";
+import { weightsLabel } from "../forms/fields";
+import { sourceText } from "../forms/sources";
 import { curveOf, type Curve } from "./curve";
-import { filmOf, frames, over, rowName, sweepable, values, type Range, type Sweepable, type Value } from "./sweep";
+import { FEWEST, frames, measured, over, rowName, sweepableOf, values, type Range, type Sweepable, type Value } from "./sweep";
+import { at, fieldsIn } from "./varied";
 
 type Recipe = Extract<JobRequest, { kind: "recipe" }>["recipe"];
 
-const STEPS: Sweepable = { field: "steps", title: "Steps", low: 2, high: 30, whole: true, choices: null };
+const T0 = "sdedit.t0";
+const LOW = 0.2; // of t0, where there is anything to choose
+const HIGH = 0.9;
 const COUNT = 7;
+const SAID = 120; // letters of words
+const FIRST = sweepableOf(T0, "t0", { shape: "numbers", low: [LOW], high: [HIGH] });
+
+/** What a film is of, as this browser keeps it beside the painting. */
+interface Kept {
+  job: string;
+  field: string;
+  pictures: boolean;
+  values: readonly Value[];
+}
 
 class Film {
   desk = $state.raw<Desk | null>(null);
   job = $state.raw<StudioJob | null>(null);
-  range = $state<Range>({ field: "sdedit.t0", low: 0.2, high: 0.9, count: COUNT, whole: false, choices: null });
+  range = $state<Range>(ranged(FIRST, COUNT));
   curve = $state.raw<Curve | null>(null);
   /** Which frame is looked at. */
   place = $state<number | null>(null);
   sending = $state(false);
   /** What the film that is there is of. */
   field = $state("");
+  pictures = $state(false);
   #values = $state.raw<readonly Value[]>([]);
 
-  /** Fields that the document's methods have, and steps. */
-  readonly fields = $derived.by((): Sweepable[] => {
-    const { settings } = this.desk ?? {};
-    const ids = settings ? [settings.method, ...settings.cards.map((card) => card.method)] : [];
-    const found = ids.flatMap((id) => {
-      const method = catalogue.method(id);
-      const properties = method?.fields["properties"];
-      return method && isSchemas(properties) ? sweepable(method.id, properties) : [];
-    });
-    return [...found, STEPS];
-  });
-  readonly frames = $derived(frames(this.field, this.#values, this.job ? jobs.children(this.job.id).map(childOf) : []));
+  readonly fields = $derived(this.desk === null ? [] : fieldsIn(this.desk));
+  readonly frames = $derived(frames(this.#values, this.job ? jobs.children(this.job.id).map(childOf) : []));
   readonly busy = $derived(this.sending || (this.job !== null && !this.job.ended));
   readonly picked = $derived(this.place === null ? null : (this.frames[this.place] ?? null));
 
@@ -55,20 +60,24 @@ class Film {
     if (this.desk?.id === desk.id) return;
     this.desk = desk;
     this.#forget();
-    const id = kept(`film.${desk.id}`);
-    if (!id) return;
+    const before = keptOf(kept(`film.${desk.id}`));
+    if (before === null) return;
     try {
-      const request = await api.get("/v1/jobs/{id}/request", { path: { id } });
-      const asked = filmOf(request);
-      if (this.desk !== desk || asked === null) return;
-      this.field = asked.field;
-      this.#values = asked.values;
-      this.job = jobs.find(id);
-      await this.#children(id);
-      if (request.kind === "sweep") await this.#curve(id);
+      const job = await api.get("/v1/jobs/{id}", { path: { id: before.job } });
+      if (this.desk !== desk) return;
+      this.#show(before, jobs.take(job));
+      await this.#children(before.job);
+      if (job.kind === "sweep") await this.#curve(before.job);
     } catch {
       this.#forget(); // the server has forgotten it
     }
+  }
+
+  #show(of: Kept, job: StudioJob): void {
+    this.field = of.field;
+    this.pictures = of.pictures;
+    this.#values = of.values;
+    this.job = job;
   }
 
   #forget(): void {
@@ -76,6 +85,7 @@ class Film {
     this.curve = null;
     this.place = null;
     this.field = "";
+    this.pictures = false;
     this.#values = [];
   }
 
@@ -83,32 +93,43 @@ class Film {
   choose(field: string): void {
     const found = this.fields.find((one) => one.field === field);
     if (!found) return;
-    const t0 = field === "sdedit.t0";
-    const { low, high, whole, choices } = found;
-    this.range = { field, low: t0 ? 0.2 : low, high: t0 ? 0.9 : high, whole, choices, count: this.range.count };
+    this.range = ranged(field === T0 ? { ...found, low: [LOW], high: [HIGH] } : found, this.range.count);
+  }
+
+  /** A choice is one of the frames, or is not. */
+  toggle(choice: Value): void {
+    const all = this.fields.find((one) => one.field === this.range.field)?.choices ?? [];
+    const on = new Set(this.range.choices);
+    if (!on.delete(choice)) on.add(choice);
+    this.range.choices = all.filter((one) => on.has(one));
   }
 
   async make(): Promise<void> {
     const { desk, range } = this;
     if (!desk || this.busy) return;
+    const all = values(range);
+    if (all.length < FEWEST) {
+      notify(t("film.few"), "bad");
+      return;
+    }
     this.sending = true;
     try {
-      const model = modelOf(desk.settings);
-      const seed = desk.settings.seed ?? anySeed();
-      const find = (id: string | null) => catalogue.method(id);
-      const request = await requestOf(await frozen(desk), find, model.name, { seed });
-      if (request.kind !== "recipe") return;
-      const job = await jobs.submit(filmed({ ...request.recipe, n: 1 }, request.name ?? "", range));
+      const { field, pictures } = range;
+      const job = await jobs.submit(await filmed(await frozen(desk), range));
       this.#forget();
-      this.field = range.field;
-      this.#values = values(range);
-      this.job = job;
-      keep(`film.${desk.id}`, job.id);
+      const of = { job: job.id, field, pictures, values: all };
+      this.#show(of, job);
+      keep(`film.${desk.id}`, JSON.stringify(of));
     } catch (error) {
       notify(sentence(error), "bad");
     } finally {
       this.sending = false;
     }
+  }
+
+  /** A value of the film that is there, in words. */
+  said(value: Value): string {
+    return said(value, this.pictures);
   }
 
   async stop(): Promise<void> {
@@ -140,18 +161,8 @@ class Film {
   take(): void {
     const { desk, picked, job } = this;
     if (!desk || !picked || !job) return;
-    const { field } = this;
-    const [owner = "", name = ""] = field.split(".");
-    const { settings } = desk;
-    if (field === "steps") change(desk, { steps: Number(picked.value) });
-    else if (owner === settings.method) change(desk, { fields: { ...settings.fields, [name]: picked.value } });
-    else {
-      const cards = settings.cards.map((card) =>
-        card.method === owner ? { ...card, fields: { ...card.fields, [name]: picked.value } } : card,
-      );
-      change(desk, { cards });
-    }
-    notify(t("film.taken", { value: said(picked.value) }), "good");
+    desk.settings = at(desk.settings, this.field, picked.value);
+    notify(t("film.taken", { value: this.said(picked.value) }), "good");
   }
 
   /** The frame that is looked at becomes the document's picture. */
@@ -168,38 +179,65 @@ class Film {
 }
 
 /** The job of a film. */
-function filmed(recipe: Recipe, name: string, range: Range): JobRequest {
-  if (range.choices === null) {
+async function filmed(desk: Desk, range: Range): Promise<JobRequest> {
+  const seed = desk.settings.seed ?? anySeed();
+  const all = measured(range) ? [null] : values(range);
+  const recipes: Recipe[] = [];
+  for (const value of all) { // one after the other, so that a picture is sent once
+    const settings = value === null && measured(range) ? desk.settings : at(desk.settings, range.field, value);
+    recipes.push(await recipeOf({ ...desk, settings }, settings.seed ?? seed));
+  }
+  const name = desk.settings.prompt.trim().slice(0, 80);
+  const [recipe] = recipes;
+  if (recipe === undefined) throw new Error(t("film.few"));
+  if (measured(range)) {
     return {
       kind: "sweep", recipe, over: over(range), seeds: 1, prompts: [], choose: null,
       search: [], target: "rms", name, priority: 0,
     };
   }
-  const rows = values(range).map((value) => ({
-    recipe: having(recipe, range.field, value), search: [], target: "rms", name: rowName(range.field, value),
+  const rows = recipes.map((one, k) => ({
+    recipe: one, search: [], target: "rms", name: rowName(k, range.field, all[k] ?? null),
   }));
   return { kind: "batch", rows, name, priority: 0 };
 }
 
-/** A recipe with METHOD.FIELD at a value. */
-function having(recipe: Recipe, field: string, value: Value): Recipe {
-  const [owner = "", name = ""] = field.split(".");
-  const methods = (recipe.methods ?? []).map((entry) => (entry.method === owner ? { ...entry, [name]: value } : entry));
-  return JSON.parse(JSON.stringify({ ...recipe, methods })); // the server checks its fields
+/** What makes a frame's picture. */
+async function recipeOf(desk: Desk, seed: number): Promise<Recipe> {
+  const model = modelOf(desk.settings);
+  const request = await requestOf(desk, (id) => catalogue.method(id), model.name, { seed });
+  if (request.kind !== "recipe") throw new Error(request.kind);
+  return { ...request.recipe, n: 1 };
 }
 
-/** A value in words. */
-export function said(value: Value): string {
-  if (typeof value === "number") return number(value);
-  return typeof value === "string" ? maybe(`choice.${value}`, value) : t(value ? "film.on" : "film.off");
+function ranged(field: Sweepable, count: number): Range {
+  const low = [...field.low];
+  const high = [...field.high];
+  return { ...field, low, high, count, lines: field.now === "" ? "" : `${field.now}\n` };
 }
 
-function isSchemas(value: unknown): value is Record<string, Record<string, unknown>> {
-  return typeof value === "object" && value !== null;
+function keptOf(text: string | undefined): Kept | null {
+  if (!text?.startsWith("{")) return null; // none, or an earlier version's
+  const value: unknown = JSON.parse(text);
+  return isKept(value) ? value : null;
+}
+
+function isKept(value: unknown): value is Kept {
+  return typeof value === "object" && value !== null && "job" in value && "field" in value && "values" in value && Array.isArray(value.values);
 }
 
 function childOf(job: StudioJob) {
   return { id: job.id, state: job.state, name: job.name, results: job.pictures };
+}
+
+/** A value in words. pictures: it is one of the painting's. */
+export function said(value: Value, pictures = false): string {
+  if (pictures) return sourceText(value);
+  if (value === null) return t("form.optional");
+  if (typeof value === "number") return number(value);
+  if (typeof value === "boolean") return t(value ? "film.on" : "film.off");
+  if (typeof value === "string") return maybe(`choice.${value}`, weightsLabel(value)).slice(0, SAID);
+  return Array.isArray(value) ? value.map((one) => said(one)).join(" – ") : sourceText(value);
 }
 
 export const film = new Film();

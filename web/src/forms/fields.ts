@@ -17,13 +17,19 @@ export interface FormField {
   default: unknown;
   min: number | null;
   max: number | null;
+  /** Whether min and max themselves are outside. */
+  outside: readonly [boolean, boolean];
   /** Bounds between which the server can look for a value itself. */
   span: readonly [number, number] | null;
   choices: readonly string[];
   /** Names of weights that the server has for it; none: it takes no weights, or the server does not say. */
   offered: readonly string[] | null;
+  /** Its weights may be a model, or an adapter of one. */
+  denoiser: boolean;
   /** How many numbers, of "numbers". */
   length: number;
+  /** Only whole numbers. */
+  whole: boolean;
   /** What each has, of "rows". */
   parts: readonly FormField[];
   needs: readonly string[];
@@ -49,6 +55,11 @@ function isOfWeights(schema: Schema): boolean {
   return schema["format"] === "weights" || schema["format"] === "denoiser";
 }
 
+/** Of a number from 0 to 1, such as a time. */
+function isTime(schema: unknown): boolean {
+  return isSchema(schema) && schema["minimum"] === 0 && schema["maximum"] === 1;
+}
+
 function kindOf(schema: Schema): Kind {
   if (schema["format"] === "image") return "image";
   if (isOfWeights(schema)) return "weights";
@@ -60,7 +71,7 @@ function kindOf(schema: Schema): Kind {
     case "string": return "text";
     case "array": {
       const parts = list(schema["prefixItems"]);
-      if (parts.length === 2 && schema["unit"] === "t") return "window";
+      if (parts.length === 2 && parts.every(isTime)) return "window";
       if (parts.length) return "numbers";
       return isSchema(schema["items"]) && schema["items"]["type"] === "string" ? "texts" : "other";
     }
@@ -100,10 +111,13 @@ function fieldOf(name: string, whole: Schema, required: boolean, shared: unknown
     default: schema["default"],
     min: numeric(schema["minimum"]) ?? numeric(schema["exclusiveMinimum"]),
     max: numeric(schema["maximum"]) ?? numeric(schema["exclusiveMaximum"]),
+    outside: [numeric(schema["minimum"]) === null, numeric(schema["maximum"]) === null],
     span: low !== null && high !== null ? [low, high] : null,
     choices: list(schema["enum"]).map(String),
     offered: Array.isArray(schema["offered"]) ? schema["offered"].map(String) : null,
+    denoiser: schema["format"] === "denoiser",
     length: list(schema["prefixItems"]).length,
+    whole: [schema, ...list(schema["prefixItems"])].some((one) => isSchema(one) && one["type"] === "integer"),
     parts,
     needs: list(schema["needs"]).map(String),
     secret: schema["format"] === "password",
@@ -138,11 +152,6 @@ function idle(field: FormField): boolean {
   return field.offered?.length === 0 && !field.required && typeof field.default !== "string";
 }
 
-/** Whether a method needs weights of which the server has none. */
-export function lacking(method: MethodInfo): boolean {
-  return fieldsOf(method).some((field) => field.required && field.offered?.length === 0);
-}
-
 /** A slider's ends: the field's own, or where the server would look, or around its default. */
 export function ends(field: FormField): [number, number] {
   if (field.span) return [field.span[0], field.span[1]];
@@ -157,4 +166,9 @@ export function stepOf(field: FormField): number {
   const [low, high] = ends(field);
   const span = high - low;
   return span <= 2 ? 0.01 : span <= 20 ? 0.1 : 1;
+}
+
+/** Weights as one reads them: of those that are named by their hash its beginning. */
+export function weightsLabel(name: string): string {
+  return name.replace(/^(.+)@sha256:(.{6}).*$/, "$1 · $2");
 }

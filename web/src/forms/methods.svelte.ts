@@ -1,6 +1,7 @@
 // The methods and models of the server, as it lists them.
 import { api, type MethodInfo, type ModelView } from "../api/client";
 import { connection } from "../api/connection.svelte";
+import { jobs } from "../jobs/jobs.svelte";
 
 const FIRST = ["sdedit", "inpaint", "ilvr", "diffstyler", "upscale"]; // any other comes behind
 
@@ -30,11 +31,14 @@ class Catalogue {
     this.models = models.models;
   }
 
-  /** Load now, and again whenever the server is back. */
+  /** Load now, and again whenever the server is back or has more to offer. */
   start(): void {
     const load = () => void this.load().catch(() => undefined); // said by the connection
     load();
     connection.onBack(load);
+    jobs.onEnd((job) => {
+      if (job.kind === "train" && job.state === "done") load(); // methods may name what was trained
+    });
   }
 }
 

@@ -3,7 +3,6 @@ import { api, imageUrl, send } from "../api/client";
 import { sha256 } from "../api/hash";
 import { Refusal } from "../api/problem";
 import { t } from "../i18n/index.svelte";
-import { SOLVERS } from "../run/solvers";
 import { carried, inputsOf, type Carried, type Recipe } from "./recipe";
 
 const LARGEST = 256 << 20; // bytes; a recipe may have its pictures in it
@@ -20,7 +19,7 @@ export interface Dropped {
 /** What the file carries; an Error with a sentence where that is nothing. */
 export async function dropped(file: File): Promise<Dropped> {
   if (file.size > LARGEST) throw new Error(t("drop.large", { name: file.name }));
-  const found = carried(new Uint8Array(await file.arrayBuffer()), SOLVERS);
+  const found = carried(new Uint8Array(await file.arrayBuffer()));
   if (found.kind === "none") {
     throw new Error(t(found.png ? "drop.nothing" : "drop.other", { name: file.name }));
   }

@@ -54,14 +54,11 @@ export function numberOf(
   return value >= low && value <= high ? value : null;
 }
 
-const SAMPLERS: Record<string, string> = {
-  ddim: "ddim", euler: "ddim", "euler a": "euler-a", heun: "heun", "dpm++ 2m": "dpmpp-2m",
-  "dpm++ 2m sde": "dpmpp-2m-sde",
-};
+const LORA = /<(?:lora|hypernet|lyco):[^<>]*>/g;
 
-/** The solver of ours that is meant; null where we have none that is the same. */
-export function solverOf({ settings }: Parameters, known: readonly string[]): string | null {
-  const name = (settings.get("Sampler") ?? "").toLowerCase().replace(/ karras$/, "");
-  const ours = SAMPLERS[name] ?? name;
-  return known.includes(ours) ? ours : null;
+/** A prompt without the adapters that it names, which are no words for the model, and these. */
+export function withoutLoras(prompt: string): { words: string; loras: string[] } {
+  const loras = prompt.match(LORA) ?? [];
+  const words = loras.length ? prompt.replace(LORA, "").trim().replace(/^,+|,+$/g, "").trim() : prompt;
+  return { words, loras };
 }

@@ -1,6 +1,7 @@
 // The settings that a picture file carries: our recipe, or another program's parameters.
 import { isPng, textsOf } from "./chunks";
-import { numberOf, parameters, solverOf } from "./parameters";
+import { numberOf, parameters, withoutLoras } from "./parameters";
+import { meant } from "./samplers";
 
 /** A recipe as the server takes it; its fields are the server's business. */
 export type Recipe = Record<string, unknown> & { model: string; prompt: string };
@@ -10,10 +11,10 @@ export type Carried =
   | { kind: "parameters"; recipe: Partial<Recipe>; model: string | null; left: string[] }
   | { kind: "none"; png: boolean };
 
-const TAKEN = ["Steps", "Seed", "CFG scale", "Denoising strength", "Model", "Sampler", "Size"];
+const TAKEN = ["Steps", "Seed", "CFG scale", "Denoising strength", "Model", "Sampler", "Schedule type", "Scheduler", "Size"];
 
-/** What a dropped file says. solvers: those that the server knows. */
-export function carried(bytes: Uint8Array, solvers: readonly string[] = []): Carried {
+/** What a dropped file says. */
+export function carried(bytes: Uint8Array): Carried {
   const texts = textsOf(bytes);
   const own = texts.get("sfumato");
   const recipe = own === undefined ? null : recipeOf(own);
@@ -21,23 +22,25 @@ export function carried(bytes: Uint8Array, solvers: readonly string[] = []): Car
   const text = texts.get("parameters");
   const found = text === undefined ? null : parameters(text);
   if (!found) return { kind: "none", png: isPng(bytes) };
-  const taken: Partial<Recipe> = { prompt: found.prompt };
+  const { words, loras } = withoutLoras(found.prompt);
+  const taken: Partial<Recipe> = { prompt: words };
   if (found.negative) taken["negative"] = found.negative;
   const steps = numberOf(found, "Steps", 1, 1000);
   const seed = numberOf(found, "Seed", 0, Number.MAX_SAFE_INTEGER);
   const scale = numberOf(found, "CFG scale", 0, 100);
   const t0 = numberOf(found, "Denoising strength", 0, 1);
-  const solver = solverOf(found, solvers);
+  const { solver, spacing, left } = meant(found.settings.get("Sampler"), found.settings.get("Schedule type") ?? found.settings.get("Scheduler"));
+  const enlarged = [...found.settings.keys()].some((name) => name.startsWith("Hires")); // whose strength it is then
   if (steps !== null) taken["steps"] = steps;
   if (seed !== null) taken["seed"] = seed;
   if (solver !== null) taken["solver"] = solver;
+  if (spacing !== null) taken["spacing"] = spacing;
   const methods: Record<string, unknown>[] = [];
   if (scale !== null) methods.push({ method: "cfg", scale });
-  if (t0 !== null && t0 < 1) methods.push({ method: "sdedit", t0 });
+  if (t0 !== null && t0 < 1 && !enlarged) methods.push({ method: "sdedit", t0 });
   if (methods.length) taken["methods"] = methods;
-  const left = [...found.settings.keys()].filter((name) => !TAKEN.includes(name));
-  if (solver === null && found.settings.has("Sampler")) left.unshift("Sampler");
-  return { kind: "parameters", recipe: taken, model: found.settings.get("Model") ?? null, left };
+  const others = [...found.settings.keys()].filter((name) => !TAKEN.includes(name) || (enlarged && name === "Denoising strength"));
+  return { kind: "parameters", recipe: taken, model: found.settings.get("Model") ?? null, left: [...left, ...others, ...loras] };
 }
 
 function recipeOf(text: string): Recipe | null {

@@ -1,7 +1,6 @@
 // What a run names and its server may not have: the model, methods, weights of methods.
 import type { MethodInfo, ModelView } from "../api/client";
 import { Unreachable } from "../api/problem";
-import { lacking } from "../forms/fields";
 import { catalogue } from "../forms/methods.svelte";
 import { maybe, t } from "../i18n/index.svelte";
 
@@ -18,8 +17,8 @@ export function modelOf({ model: name }: { model: string | null }): ModelView {
   throw new Missing(name === null ? t("run.no-models") : t("run.no-model", { name }));
 }
 
-/** Why this server cannot run a method; none: it can. */
+/** Why this server cannot run a method, in its own words; none: it can. */
 export function obstacle(id: string, method: MethodInfo | undefined): string | null {
   if (!method) return t("run.no-method", { name: maybe(`method.${id}`, id) });
-  return lacking(method) ? t("run.lacks", { name: maybe(`method.${id}`, method.name) }) : null;
+  return method.unavailable || null;
 }

@@ -6,6 +6,7 @@ import { sourceOf } from "../forms/sources";
 import type { Desk } from "./desk";
 import { Missing, obstacle } from "./offered";
 import type { Card, Source } from "./settings";
+import { SPACINGS } from "./solvers";
 
 type Recipe = Extract<JobRequest, { kind: "recipe" }>["recipe"];
 type Entry = Record<string, unknown>;
@@ -87,6 +88,8 @@ export async function requestOf(
   if (!wanted.live && settings.count > 1) recipe["n"] = settings.count;
   if (settings.steps !== null) recipe["steps"] = settings.steps;
   if (settings.solver !== null) recipe["solver"] = settings.solver;
+  const named = typeof settings.spacing === "string" && SPACINGS.includes(settings.spacing);
+  if (settings.spacing !== null && (named || !wanted.live)) recipe["spacing"] = settings.spacing; // others fix the steps
   if (wanted.live) {
     recipe["steps"] = Math.min(settings.steps ?? LIVE.steps, LIVE.steps);
     recipe["stages"] = LIVE.stages; // of a cascade its base alone, as large as the painting all the same

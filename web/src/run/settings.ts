@@ -1,5 +1,5 @@
 // What a document's run needs besides its pictures; the form edits it, the request is made of it.
-import type { Solver } from "./solvers";
+import type { Solver, Spacing } from "./solvers";
 
 /** A method and the values of its fields that are not the defaults. */
 export interface Card {
@@ -23,6 +23,8 @@ export interface Settings {
   steps: number | null;
   /** None: the method's own. */
   solver: Solver | null;
+  /** Where its times lie; none: the method's own. */
+  spacing: Spacing | null;
   /** Pictures of one run. */
   count: number;
   live: boolean;
@@ -39,7 +41,7 @@ export interface Adapter {
 export function freshSettings(): Settings {
   return {
     method: "sdedit", fields: {}, preset: "strokes", cards: [], model: null, prompt: "",
-    negative: "", seed: null, steps: null, solver: null, count: 1, live: false, adapters: [],
+    negative: "", seed: null, steps: null, solver: null, spacing: null, count: 1, live: false, adapters: [],
   };
 }
 

@@ -1,8 +1,11 @@
-// Solvers that a run may name: a name alone, or with its numbers, as a recipe has it.
+// Solvers and spacings of their times that a run may name, as a recipe has them: a name alone, a
+// solver with its numbers, times themselves.
 import type { Schemas } from "../api/client";
 
 export type Solver = Schemas["Solver"];
+export type Spacing = Schemas["Spacing"];
 type Name = Schemas["SolverName"];
+type SpacingName = Schemas["SpacingName"];
 
 const KNOWN: Record<Name, true> = { // the server's own, or this does not compile
   "ddpm": true, "ddim": true, "euler": true, "euler-a": true, "heun": true, "edm": true, "dpmpp-2m": true, "lcm": true,
@@ -17,6 +20,18 @@ function isName(value: unknown): value is Name {
 
 export function isSolver(value: unknown): value is Solver {
   return isName(value) || (typeof value === "object" && value !== null && "solver" in value && isName(value.solver));
+}
+
+const TIMES: Record<SpacingName, true> = { // of the server's own too
+  "uniform": true, "leading": true, "trailing": true, "karras": true, "logsnr": true, "v-spliced": true, "v-ddpm": true,
+  "v-log": true, "v-crash": true, "model": true, "shifted": true,
+};
+
+/** Those that are placed for any number of steps. */
+export const SPACINGS = Object.keys(TIMES);
+
+export function isSpacing(value: unknown): value is Spacing {
+  return typeof value === "string" || (Array.isArray(value) && value.every((time) => typeof time === "number"));
 }
 
 /** Its name, and its numbers where it has some. */

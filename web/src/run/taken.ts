@@ -4,7 +4,7 @@
 import { fieldsOf } from "../forms/fields";
 import { catalogue } from "../forms/methods.svelte";
 import type { Adapter, Card, Settings } from "./settings";
-import { isSolver } from "./solvers";
+import { isSolver, isSpacing } from "./solvers";
 
 type Entry = Record<string, unknown>;
 
@@ -50,12 +50,13 @@ export function taken(recipe: Entry, now: Settings): Settings {
     seed: whole(recipe["seed"]) ?? now.seed,
     steps: whole(recipe["steps"]) ?? now.steps,
     solver: isSolver(recipe["solver"]) ? recipe["solver"] : now.solver,
+    spacing: isSpacing(recipe["spacing"]) ? recipe["spacing"] : now.spacing,
     count: whole(recipe["n"]) ?? now.count,
     adapters: Array.isArray(recipe["adapters"]) ? recipe["adapters"].filter(isAdapter) : now.adapters,
   };
 }
 
-const ELSEWHERE = ["spacing", "size", "stages", "label"]; // settings of a recipe that a document has none of
+const ELSEWHERE = ["size", "stages", "label"]; // settings of a recipe that a document has none of
 
 /** What a recipe says that is not taken. */
 export function leftOf(recipe: Entry): string[] {

@@ -1,6 +1,7 @@
 // Trainings: what the next one learns from, those of the server, and what each shows of itself.
-import { address, api, send, type File as Kept, type JobRequest } from "../api/client";
+import { address, api, send, type File as Kept, type JobRequest, type MethodInfo } from "../api/client";
 import { sentence } from "../api/problem";
+import { fieldsOf } from "../forms/fields";
 import { t } from "../i18n/index.svelte";
 import type { StudioJob } from "../jobs/job.svelte";
 import { jobs } from "../jobs/jobs.svelte";
@@ -135,6 +136,28 @@ class Training {
 function nameOf(name: string, number: number): string {
   const own = name.replace(/^.*[/\\]/, "").slice(-100);
   return ENDING.test(own) ? `${number}-${own}` : `${number}.png`;
+}
+
+/** A method that needs what a training has made, such as a ControlNet. */
+export interface Reader {
+  file: Kept;
+  method: string;
+  field: string;
+  /** What the field names it. */
+  value: string;
+}
+
+export function readerOf(job: StudioJob, methods: readonly MethodInfo[]): Reader | undefined {
+  for (const method of methods) {
+    for (const field of fieldsOf(method)) {
+      if (!field.required || field.denoiser) continue;
+      for (const value of field.offered ?? []) {
+        const file = job.pictures.find((one) => value.endsWith(`@sha256:${one.sha256}`));
+        if (file) return { file, method: method.id, field: field.name, value };
+      }
+    }
+  }
+  return undefined;
 }
 
 /** The adapter that a training has made: the best that was seen, else the last. */

@@ -14,13 +14,13 @@ from sfumato.cli.remote.server import Server, done
 from sfumato.cli.swept import Swept
 from sfumato.core.interrupts import undisturbed
 from sfumato.images.writing import write_whole
-from sfumato.measure.axis import Axis
+from sfumato.measure.axis import Axis, Value, said
 from sfumato.measure.curve import GIVEN, KNEE
 from sfumato.measure.sweep import HELD, PICTURES, RECIPE, Held, check_free, hold
 from sfumato.server.events import AnyEvent, ChildEnded, Note
 from sfumato.server.jobs import File, State
 
-Cells = Sequence[tuple[str, float]]
+Cells = Sequence[tuple[str, Value]]
 
 
 def swept(
@@ -109,12 +109,12 @@ class Taken:
 
 def failure_of(note: str, over: Axis, cells: Cells) -> list[str]:
     """The error of a cell, where a note tells one, as measure.sweep says it."""
-    heads = (f"{over.name} = {value:g}, {text}: " for text, value in cells)
+    heads = (f"{over.name} = {said(value)}, {text}: " for text, value in cells)
     return [note[len(head) :] for head in heads if note.startswith(head)][:1]
 
 
-def marked(curve: str, over: Axis) -> float | None:
+def marked(curve: str, over: Axis) -> Value | None:
     """The value that curve.csv marks."""
     rows = list(csv.reader(io.StringIO(curve)))[1:]
     names = {row[0] for row in rows if row and row[-1] == "x"}
-    return next((value for value in over.values if f"{value:g}" in names), None)
+    return next((value for value in over.values if said(value) in names), None)

@@ -17,7 +17,13 @@ from sfumato.core.errors import SfumatoError
 from sfumato.methods import Method
 
 OPTIONS = (
-    keyword("over", str, ..., "--over", text="FIELD=LOW:HIGH:COUNT or FIELD=A,B,C; any method's"),
+    keyword(
+        "over",
+        str,
+        ...,
+        "--over",
+        text="FIELD=LOW:HIGH:COUNT or FIELD=A,B,C; words FIELD=A|B; any method's",
+    ),
     keyword("seeds", int, 3, "--seeds", text="pictures of each value and prompt"),
     keyword("prompts", list[str], [], "--prompts", text="sweep these too; repeatable"),
     keyword("choose", float | None, None, "--choose", text="value to mark; else the knee"),
@@ -62,10 +68,10 @@ def sweep(cls: type[Method] | None, methods: list[Wanted], values: dict[str, Any
     from sfumato.cli import show
     from sfumato.cli.asked import check_base
     from sfumato.cli.compose import composed
-    from sfumato.measure.axis import axis
+    from sfumato.measure.axis import axis, said
 
     over = axis(values["over"], cls.id if cls else "")
-    check_base(methods, values, over.method)
+    check_base(methods, values, over)
     run = composed(methods, values).with_numbers(values)
     total = len(over.values) * max(1, len(values["prompts"]))
     with storing(values), show.counted(over.name, total, values["quiet"]) as update:
@@ -77,7 +83,7 @@ def sweep(cls: type[Method] | None, methods: list[Wanted], values: dict[str, Any
     else:
         print(done.folder / "index.html")
         if done.chosen is not None:
-            show.errors.print(f"marked: {over.name} = {done.chosen:g} ({done.rule})")
+            show.errors.print(f"marked: {over.name} = {said(done.chosen)} ({done.rule})")
     if done.failed:
         raise SfumatoError(
             f"{len(done.failed)} of {done.cells} cells failed, the first: {done.failed[0]}"

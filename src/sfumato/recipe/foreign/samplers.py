@@ -8,20 +8,6 @@ from collections.abc import Mapping
 from sfumato.core.solvers import ALIASES, INSTEAD, SOLVERS
 from sfumato.core.spacing import RULES
 
-SAMPLERS: Mapping[str, str] = {
-    "ddim": "ddim",
-    "ddpm": "ddpm",
-    "dpmpp2m": "dpmpp-2m",
-    "dpmpp2msde": "dpmpp-2m-sde",
-    "euler": "ddim",
-    "eulera": "euler-a",
-    "eulerancestral": "euler-a",
-    "heun": "heun",
-    "plms": "plms",
-    "pndm": "plms",
-}
-"""By their letters and figures alone; "++" is pp."""
-
 SPACINGS: Mapping[str, str | None] = {
     "automatic": None,
     "ddim": None,
@@ -52,14 +38,22 @@ def letters(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", plain)
 
 
+SAMPLERS: Mapping[str, str] = {
+    **{letters(name): name for name in SOLVERS},
+    **{letters(name): own for name, own in ALIASES.items()},
+    "eulerancestral": "euler-a",
+    "pndm": "plms",
+}
+"""By their letters and figures alone; "++" is pp."""
+
+
 def meant(sampler: str, schedule: str | None = None) -> tuple[str | None, str | None, list[str]]:
     """Solver, spacing, and lines of what has no equal here."""
     lines: list[str] = []
     behind = re.fullmatch(r"(.+?)[ _](karras|exponential|k)", sampler, re.IGNORECASE)
     if behind and not schedule:  # as older programs write it
         sampler, schedule = behind[1], "karras" if behind[2].lower() == "k" else behind[2]
-    own = ALIASES.get(sampler, sampler)
-    solver = own if own in SOLVERS else SAMPLERS.get(letters(sampler))
+    solver = SAMPLERS.get(letters(sampler))
     if solver is None:
         word = letters(sampler)
         near = next((near for name, near in INSTEAD.items() if word.startswith(name)), None)

@@ -42,7 +42,7 @@ class Methods(View):
 
 class Models(View):
     """All models that are offered, the first one the default. weights: files and folders that
-    methods may name, by name or hash."""
+    methods may name, by name or hash; those of the client's own trainings by both."""
 
     models: tuple[ModelInfo, ...]
     weights: tuple[WeightsInfo, ...]
@@ -76,7 +76,7 @@ class Plan(View):
 @router.get("/methods", operation_id="listMethods")
 async def listed(service: TheService, client: Client) -> Methods:
     """Every installed method with the schema of its fields, and whether it can be used here."""
-    catalogue = service.catalogue()
+    catalogue = service.catalogue_of(client)
     return Methods(methods=tuple(info(cls, catalogue) for cls in methods.registry().values()))
 
 
@@ -92,7 +92,7 @@ def info(cls: type[methods.Method], catalogue: Catalogue) -> MethodInfo:
 @router.get("/models", operation_id="listModels")
 async def offered(service: TheService, client: Client) -> Models:
     """The models that jobs may name, and weights that their methods may."""
-    catalogue = service.catalogue()
+    catalogue = service.catalogue_of(client)
     return Models(models=tuple(catalogue.models.values()), weights=catalogue.files)
 
 

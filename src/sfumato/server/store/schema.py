@@ -142,7 +142,12 @@ CREATE TABLE shown (
 {SHOWN};
 """
 
-MIGRATIONS = (FIRST, COSTS, DURATIONS, GALLERY)
+TRAININGS = """
+CREATE INDEX jobs_trained ON jobs (client, number) WHERE kind = 'train';
+"""
+"""Few among many jobs, and looked up whenever a page asks what methods may name."""
+
+MIGRATIONS = (FIRST, COSTS, DURATIONS, GALLERY, TRAININGS)
 """What leads from each version to the next; the last is this one's."""
 VERSION = len(MIGRATIONS)
 
