@@ -49,7 +49,7 @@ class Shifted:
     def below(self, shape: tuple[int, ...], n: int, level: float) -> Times:
         """Falling times of n steps from a level, those of `times` where that is 1."""
         factor = self._factor(shape, n)
-        u = level / (factor - (factor - 1) * level)
+        u = level / (level + factor * (1 - level))
         first, *rest = self._levels(n, u, factor)
         return self._falling([min(level, first) if self.ramp == "inner" else level, *rest], n)
 
