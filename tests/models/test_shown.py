@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import sfumato as sf
 from helpers import decoders
@@ -148,6 +149,45 @@ def test_kandinskys_inpainting_network_reads_the_known_part_as_in_the_pipeline(t
     result = (process | sf.Inpaint(photo(), mask=cells)).sample(1).images[0]
     kept = np.asarray(cells) == 0
     assert np.array_equal(np.asarray(result)[kept], np.asarray(photo())[kept])
+
+
+@pytest.mark.parametrize("names", ["peft", "processors"])
+def test_a_lora_file_changes_the_decoder_as_in_diffusers(
+    kandinsky: Any, tmp_path: Path, names: str
+) -> None:
+    """In peft's names, and in those that diffusers' training of this decoder wrote."""
+    pipe, model, prior = kandinsky
+    first = drawn(torch.Generator().manual_seed(5))
+    ends = ("to_q", "to_k", "to_v", "add_k_proj", "add_v_proj", "to_out.0")
+    tensors, released = {}, {}
+    generator = torch.Generator().manual_seed(9)
+    for name, module in pipe.unet.named_modules():
+        if not name.endswith(ends):
+            continue
+        rows, columns = module.weight.shape
+        stem, _, layer = name.removesuffix(".0").rpartition(".")
+        for part, old, shape in (("A", "down", (2, columns)), ("B", "up", (rows, 2))):
+            value = torch.randn(shape, generator=generator) * 0.3
+            tensors[f"unet.{name}.lora_{part}.weight"] = value
+            released[f"{stem}.processor.{layer}_lora.{old}.weight"] = value
+    file = tmp_path / "lora.safetensors"
+    save_file(tensors if names == "peft" else released, file)
+    pipe.unet.load_lora_adapter(tensors, prefix="unet", adapter_name="one")
+    try:
+        theirs = pipe(
+            **embeds(photo()), latents=first, height=32, width=32, num_inference_steps=5,
+            guidance_scale=3.0, output_type="pt",
+        ).images  # fmt: skip
+    finally:
+        pipe.unet.unload_lora()
+    theirs = (theirs / 2 + 0.5).clamp(0, 1)
+
+    def ours(one: sf.Model) -> torch.Tensor:
+        process = one.process(size=32, steps=5, solver="ddim", spacing="model") | sf.CFG(3.0)
+        return pixels(process | sf.Variation(photo(), encoder=str(prior)), first)
+
+    close(ours(model.adapt(file)), theirs)
+    assert float((ours(model) - theirs).abs().max()) > 0.02, "an adapter that does nothing"
 
 
 def test_what_lacks_a_picture_or_reads_none_is_refused(kandinsky: Any, unclip: Any) -> None:
