@@ -137,6 +137,7 @@ READ = {
     "output_type": "jpg", "callback_on_step_end": 3,
     "callback_on_step_end_tensor_inputs": ["prompt_embeds"], "strength": 1.5, "image": 3,
     "mask_image": 3, "true_cfg_scale": -1, "image_embeds": 3, "negative_image_embeds": 3,
+    "aesthetic_score": 7.0, "negative_aesthetic_score": 7.0,
     "noise_level": -1, "max_area": 0, "_auto_resize": 3, "clean_caption": 3,
     "use_resolution_binning": 3, "intermediate_timesteps": 2.0,
 }  # fmt: skip

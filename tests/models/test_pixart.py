@@ -39,10 +39,8 @@ def test_a_lora_file_in_pefts_names_changes_the_picture(tmp_path: Path) -> None:
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(5))
     generator, tensors = torch.Generator().manual_seed(9), {}
     for name, module in pipe.transformer.named_modules():
-        if name.endswith(("to_q", "to_k", "to_v", "to_out.0", "linear_1", "proj")):
-            rows, columns = module.weight.shape[0], module.weight[0].numel()
-            if module.weight.ndim > 2:  # of patches, which peft's convolutions have otherwise
-                continue
+        if name.endswith(("to_q", "to_k", "to_v", "to_out.0", "linear_1", "net.0.proj")):
+            rows, columns = module.weight.shape
             down = torch.randn(2, columns, generator=generator) * 0.2
             up = torch.randn(rows, 2, generator=generator)
             module.weight.data += up @ down

@@ -29,8 +29,9 @@ READ = frozenset(
         "guidance_scale", "height", "image", "latents", "mask_image", "negative_prompt",
         "num_images_per_prompt", "num_inference_steps", "output_type", "prompt", "return_dict",
         "strength", "true_cfg_scale", "width",
-        "_auto_resize", "clean_caption", "image_embeds", "intermediate_timesteps", "max_area",
-        "negative_image_embeds", "noise_level", "use_resolution_binning",
+        "_auto_resize", "aesthetic_score", "clean_caption", "image_embeds",
+        "intermediate_timesteps", "max_area", "negative_aesthetic_score", "negative_image_embeds",
+        "noise_level", "use_resolution_binning",
     }
 )  # fmt: skip
 """Arguments of a call that are followed; others must be what they are by themselves."""
@@ -42,8 +43,8 @@ VECTORS = ("image_embeds", "negative_image_embeds")
 INSTEAD = {
     "callback": "callback_on_step_end is called where a pipeline has it",
     "clip_skip": "the layer is the one that the model was trained with",
-    "denoising_end": "XL's refiner is not supported",
-    "denoising_start": "XL's refiner is not supported",
+    "denoising_end": "sf.Refine lets a refiner take over",
+    "denoising_start": "sf.Refine lets a refiner take over",
     "guidance_rescale": "sf.CFG(scale, rescale=...) does it, on x0",
     "ip_adapter_image": "sf.IPAdapter does it",
     "padding_mask_crop": "sf.Inpaint works so by itself",

@@ -21,6 +21,7 @@ from sfumato.core.denoiser import Cond, traits
 from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
 from sfumato.core.ranges import Range, real
+from sfumato.methods.refine import Refine
 from sfumato.models.files.configs import flag
 from sfumato.models.files.flow_schedulers import MULTISTEP, TRIGONOMETRIC, FlowScheduler
 from sfumato.models.files.schedulers import CONSISTENCY
@@ -95,10 +96,24 @@ def _process(asked: Asked) -> tuple[Process, drawing.Drawn, tuple[float, ...]]:
     process = replace(process, size=None)  # checked above; the start's state has its own
     if asked.hear is not None:
         process = replace(process, guides=(Heard(_hearing(asked, model, asked.hear)),))
-    for method in methods:
+    for method in (*methods, *_scores(asked, model)):
         process = process | method
     _say_what_differs(asked)
     return process, drawn, path
+
+
+def _scores(asked: Asked, model: Model) -> list[Refine]:
+    """How beautiful the picture is to be, which XL's refiner alone reads."""
+    names, usual = ("aesthetic_score", "negative_aesthetic_score"), (6.0, 2.5)
+    if names[0] not in asked.given:
+        return []
+    told = tuple(real(asked.given[name], name, Range(0, 10)) for name in names)
+    if traits(model.denoiser.network).scored:
+        return [Refine(score=told[0], away_score=told[1])]
+    for name, value, own in zip(names, told, usual, strict=True):
+        if value != own:
+            raise SfumatoError(f"{name} = {value:g}: XL's refiner alone reads it; leave it out")
+    return []
 
 
 def _without_guidance(asked: Asked) -> bool:
