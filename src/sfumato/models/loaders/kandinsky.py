@@ -39,7 +39,7 @@ def check(path: Path, channels: int) -> bool:
             f"and says {outputs!r:.20}; of Kandinsky 2.2 its decoder is supported, also that for "
             "inpainting, but not that for hints"
         )
-    return inputs != channels
+    return bool(inputs != channels)
 
 
 def grown(mask: Tensor) -> Tensor:
