@@ -21,8 +21,8 @@ from sfumato.nn.control import Control
 from sfumato.nn.image_prompt import ImagePrompt
 from sfumato.nn.vgg import VGG19
 
-FAMILIES = ("sd3", "flux-dev", "flux-schnell", "flux-fill", "flux-kontext", "flux2", "flux2-base",
-            "zimage", "zimage-turbo", "qwen", "sana", "sana-euler", "sana-sprint")  # fmt: skip
+FAMILIES = ("sd3", "flux-dev", "flux-schnell", "flux-fill", "flux-kontext", "flux2", "zimage",
+            "qwen", "sana", "sana-sprint")  # fmt: skip
 BOX = (8, 8, 24, 32)
 INSIDE = "lets nothing act inside it"
 
