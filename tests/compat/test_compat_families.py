@@ -101,7 +101,11 @@ def test_flux_kontext_reads_a_picture_beside_the_state(made: Any, given: dict[st
 
 
 @pytest.mark.parametrize("kind", ["flux2", "flux2-base"])
-@pytest.mark.parametrize("given", [{}, {"image": photo(70, 66), "height": None, "width": None}])
+@pytest.mark.parametrize("given", [
+    {},
+    {"image": photo(70, 66), "height": None, "width": None},
+    {"image": [photo(64, 80), photo(72, 64), photo(64, 64).rotate(90)]},
+])  # fmt: skip
 def test_flux2_klein_reads_a_picture_beside_the_state(
     made: Any, kind: str, given: dict[str, Any]
 ) -> None:
@@ -217,7 +221,7 @@ def test_latent_consistency_models_draw_as_theirs(made: Any) -> None:
         ("flux-kontext", {"max_area": 0}, "max_area = 0: must be 1 to"),
         ("flux-kontext", {"_auto_resize": "no"}, "_auto_resize = 'no': give True or False"),
         ("flux-kontext", {"image": [photo()] * 2}, "image: 2 pictures for 1 results"),
-        ("flux2", {"image": [photo(64, 64)] * 2}, "one PIL picture is read"),
+        ("flux2", {"image": [photo(64, 64)] * 11}, "1 to 10 PIL pictures are read"),
         ("flux2", {"image": photo()}, "image: Image too small"),
         ("flux-fill", {"latents": torch.ones(1)}, "latents: are not supported beside"),
         ("sana", {"use_resolution_binning": None}, "use_resolution_binning = None: give True"),

@@ -15,10 +15,13 @@ from safetensors.torch import save_file
 
 import sfumato.compat
 from helpers import pipelines
+from sfumato.compat.drawing import Drawn
+from sfumato.compat.families import FAMILIES
 from sfumato.compat.refused import why_not
 from sfumato.compat.signatures import CALLS
 from sfumato.compat.switches import SAID
 from sfumato.core.errors import SfumatoError
+from sfumato.models.devices import Choice
 from sfumato.models.loaders import diffusers as loader
 from sfumato.models.loaders import flows
 
@@ -195,6 +198,17 @@ def test_learned_words_are_read_as_there(pair: Any, tmp_path: Path) -> None:
     assert torch.equal(drawn(ours, prompt="red <hat>"), plain)
     with pytest.raises(SfumatoError, match="the file's own name counts"):
         ours.load_textual_inversion(tmp_path / "hat.safetensors", token="<x>")
+
+
+def test_noise_is_drawn_in_float32_where_theirs_is() -> None:
+    """Of Sana and Z-Image, whatever the network's type."""
+    for family in FAMILIES.values():
+        noise = Drawn(
+            torch.Generator().manual_seed(1), (1, 4, 8, 8), Choice("cpu", "bfloat16"), family.full
+        ).next()
+        dtype = torch.float32 if "Sana" in family.name or "ZI" in family.name else torch.bfloat16
+        theirs = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1), dtype=dtype)
+        assert torch.equal(noise, theirs.float()), family.name
 
 
 def test_a_distilled_network_reads_its_scale_under_stable_diffusions_names(

@@ -74,7 +74,7 @@ class Asked:
                 f"strength = {strength:g}: keeps none of {steps} steps; give more of either"
             )
         found = pictures.prepared(model, pipe.family, pipe.task, given)
-        for pixels in (found.picture, found.beside):
+        for pixels in (found.picture, *found.beside):
             if pixels is not None and len(pixels) > 1 and (each > 1 or n % len(pixels)):
                 raise SfumatoError(
                     f"image: {len(pixels)} pictures for {n} results; give one, or as many"

@@ -42,11 +42,15 @@ def beside(asked: Asked, model: Model) -> Beside:
     if asked.family.reads == "shown":
         prompt = _shown(asked, model)
         return Beside(Cond({"shown": prompt}), Cond({"shown": torch.zeros_like(prompt)}))
-    if asked.pictures.beside is None:
-        return Beside(Cond(), Cond())
-    state = model.space.encode(asked.pictures.beside.to(model.choice.device))
-    reference = Cond({"reference": state.repeat(asked.n // len(state), 1, 1, 1)})
-    return Beside(reference, reference)
+    states = [model.space.encode(one.to(model.choice.device)) for one in asked.pictures.beside]
+    names = ("reference", *(f"reference {k + 1:02d}" for k in range(1, len(states))))
+    references = Cond(
+        {
+            name: state.repeat(asked.n // len(state), 1, 1, 1)
+            for name, state in zip(names, states, strict=False)
+        }
+    )
+    return Beside(references, references)
 
 
 def _rows(asked: Asked, rows: Tensor, name: str) -> Tensor:

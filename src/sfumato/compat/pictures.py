@@ -21,17 +21,18 @@ from sfumato.models.model import Model
 OUTPUTS = ("pil", "np", "pt", "latent")
 KINDS = (PILImage.Image, np.ndarray, torch.Tensor)
 LARGEST = 1024**2  # pixels of a reference that Flux.2 reads
+MOST = 10  # of them
 
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
     """Of a call: what size is worked at, the picture (B, 3, h, w) in [-1, 1], its mask (B, 1, h, w)
-    of 0 and 1; beside: pixels of what a network reads beside its state."""
+    of 0 and 1; beside: pixels of what a network reads beside its state, one after the other."""
 
     size: Size
     picture: Tensor | None = None
     mask: Tensor | None = None
-    beside: Tensor | None = None
+    beside: tuple[Tensor, ...] = ()
 
 
 def prepared(model: Model, family: Family, task: Task, given: Mapping[str, Any]) -> Pictures:
@@ -84,14 +85,14 @@ def _with_reference(model: Model, family: Family, given: Mapping[str, Any]) -> P
     """A picture that is read beside the state, of a size of its own."""
     if given["image"] is None:
         return Pictures(size_of(model, family.sides, given))
-    image = _checked(given["image"], "image")
+    image = _checked(given["image"], "image", family.sides == "kontext")
     if family.sides == "kontext":
         pixels = _processed(model, image, _preferred(model, image[0], given["_auto_resize"]))
-        return Pictures(size_of(model, family.sides, given), beside=pixels)
-    if len(image) > 1 or not isinstance(image[0], PILImage.Image):
-        raise SfumatoError("image: one PIL picture is read beside the state; give one")
-    pixels = _reference(model, image[0])
-    usual = int(pixels.shape[-1]), int(pixels.shape[-2])
+        return Pictures(size_of(model, family.sides, given), beside=(pixels,))
+    if not all(isinstance(one, PILImage.Image) for one in image) or len(image) > MOST:
+        raise SfumatoError(f"image: 1 to {MOST} PIL pictures are read beside the state; give those")
+    pixels = tuple(_reference(model, one) for one in image)
+    usual = int(pixels[0].shape[-1]), int(pixels[0].shape[-2])
     return Pictures(size_of(model, family.sides, given, usual), beside=pixels)
 
 
@@ -124,8 +125,9 @@ def _reference(model: Model, image: PILImage.Image) -> Tensor:
     return pixels.float()
 
 
-def _checked(value: Any, name: str) -> Any:
-    """A picture, or a list of them, of one kind; PIL pictures in colours without transparency."""
+def _checked(value: Any, name: str, alike: bool = True) -> Any:
+    """A picture, or a list of them, of one kind; PIL pictures in colours without transparency, and
+    alike in size."""
     listed = value if isinstance(value, list | tuple) else [value]
     if not listed or not all(isinstance(one, KINDS) for one in listed):
         raise SfumatoError(
@@ -135,7 +137,7 @@ def _checked(value: Any, name: str) -> Any:
         raise SfumatoError(f"{name}: pictures of several kinds; give one kind")
     if not isinstance(listed[0], PILImage.Image):
         return list(listed)
-    if len({one.size for one in listed}) > 1:
+    if alike and len({one.size for one in listed}) > 1:
         raise SfumatoError(f"{name}: pictures of several sizes; give one size")
     if name == "image" and any(one.mode in ("RGBA", "LA", "PA") for one in listed):
         raise SfumatoError('image: has transparency; give convert("RGB")')
