@@ -117,6 +117,8 @@ def test_what_is_switched_is_switched(pair: Any, caplog: pytest.LogCaptureFixtur
         autoencoder.tile_sample_min_size, autoencoder.tile_latent_min_size = 16, 4
     close(pair)
     assert float((drawn(ours) - plain).abs().max()) > 1e-4
+    ours.to(torch.bfloat16).to(torch.float32)
+    assert ours.model.space.autoencoder.use_tiling, "weights that are read again work so too"
     ours.disable_vae_tiling()
     ours.vae.disable_slicing()
     assert torch.equal(drawn(ours), plain)
@@ -203,9 +205,8 @@ def test_learned_words_are_read_as_there(pair: Any, tmp_path: Path) -> None:
 def test_noise_is_drawn_in_float32_where_theirs_is() -> None:
     """Of Sana and Z-Image, whatever the network's type."""
     for family in FAMILIES.values():
-        noise = Drawn(
-            torch.Generator().manual_seed(1), (1, 4, 8, 8), Choice("cpu", "bfloat16"), family.full
-        ).next()
+        generator, choice = torch.Generator().manual_seed(1), Choice("cpu", "bfloat16", "", "")
+        noise = Drawn(generator, (1, 4, 8, 8), choice, family.full).next()
         dtype = torch.float32 if "Sana" in family.name or "ZI" in family.name else torch.bfloat16
         theirs = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1), dtype=dtype)
         assert torch.equal(noise, theirs.float()), family.name

@@ -19,8 +19,8 @@ from sfumato.recipe.fields import STRENGTH
 @dataclass
 class State:
     """loras: name -> file and strength, those of strength 0 are not there; fused: the same of those
-    that stay when they are unloaded. learned: files of words. enabled: whether LoRA act.
-    Weights are read when they are first needed."""
+    that stay when they are unloaded. learned: files of words. enabled: whether LoRA act; tiled:
+    whether the autoencoder works by tiles. Weights are read when they are first needed."""
 
     source: str
     device: str
@@ -31,6 +31,7 @@ class State:
     fused: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     learned: tuple[str, ...] = ()
     enabled: bool = True
+    tiled: bool = False
     plain: Model | None = None
     adapted: Model | None = None
 
@@ -39,6 +40,8 @@ class State:
         """With its LoRA and learned words."""
         if self.plain is None:
             self.plain = load(self.source, device=self.device, dtype=self.dtype)
+            if self.tiled:
+                self.tile(True)
         if self.adapted is None:
             model = self.plain
             free = self.loras if self.enabled else {}
@@ -48,6 +51,15 @@ class State:
                 model = model.adapt(file)
             self.adapted = model
         return self.adapted
+
+    def tile(self, tiled: bool) -> None:
+        """Whether the autoencoder works by tiles, now and when it is read again."""
+        plain = self.plain or self.model
+        net: Any = getattr(plain.space, "autoencoder", None)
+        if not hasattr(net, "enable_tiling"):
+            raise SfumatoError(f"{type(net).__name__}: works on whole pictures alone; leave it out")
+        self.tiled = tiled
+        (net.enable_tiling if tiled else net.disable_tiling)()
 
     def moved(self, device: str, dtype: str) -> None:
         """To another device or number format; what was read is read again."""
@@ -136,19 +148,13 @@ class Autoencoder:
 
     def enable_tiling(self) -> None:
         """A large picture by parts that overlap, which differ from the whole at their edges."""
-        self._switch(True)
+        self.state.tile(True)
 
     def disable_tiling(self) -> None:
-        self._switch(False)
+        self.state.tile(False)
 
     def enable_slicing(self) -> None:
         """Pictures go through it one by one anyway."""
 
     def disable_slicing(self) -> None:
         """Pictures go through it one by one whatever was said."""
-
-    def _switch(self, tiled: bool) -> None:
-        net: Any = getattr(self.state.model.space, "autoencoder", None)
-        if not hasattr(net, "enable_tiling"):
-            raise SfumatoError(f"{type(net).__name__}: works on whole pictures alone; leave it out")
-        (net.enable_tiling if tiled else net.disable_tiling)()
