@@ -91,9 +91,9 @@ def _with_reference(model: Model, family: Family, given: Mapping[str, Any]) -> P
         return Pictures(size_of(model, family.sides, given), beside=(pixels,))
     if not all(isinstance(one, PILImage.Image) for one in image) or len(image) > MOST:
         raise SfumatoError(f"image: 1 to {MOST} PIL pictures are read beside the state; give those")
-    pixels = tuple(_reference(model, one) for one in image)
-    usual = int(pixels[0].shape[-1]), int(pixels[0].shape[-2])
-    return Pictures(size_of(model, family.sides, given, usual), beside=pixels)
+    several = tuple(_reference(model, one) for one in image)
+    usual = int(several[0].shape[-1]), int(several[0].shape[-2])
+    return Pictures(size_of(model, family.sides, given, usual), beside=several)
 
 
 def _preferred(model: Model, image: Any, preferred: Any) -> tuple[int, int]:
