@@ -72,7 +72,7 @@ class Network:
         return dtype
 
     def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor:
-        guidance = None
+        told: dict[str, Tensor] = {}  # which older versions of diffusers do not know
         if self.config.distilled:
             if "guidance" not in cond:
                 raise SfumatoError(
@@ -80,13 +80,13 @@ class Network:
                     "compose distilled_guidance"
                 )
             scale = float(self.net.config.guidance_embeds_scale)
-            guidance = (scale * cond["guidance"].to(x.device)).to(self.dtype).expand(len(x))
+            told["guidance"] = (scale * cond["guidance"].to(x.device)).to(self.dtype).expand(len(x))
         output: Tensor = self.net(
             x.to(self.dtype),
             encoder_hidden_states=cond["context"].to(self.dtype),
             encoder_attention_mask=cond["mask"].to(self.dtype),
             timestep=time,
-            guidance=guidance,
+            **told,
         ).sample
         return output
 
