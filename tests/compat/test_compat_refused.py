@@ -40,12 +40,14 @@ FOLLOWED = {
     "max_image_seq_len", "max_shift", "num_train_timesteps", "prediction_type",
     "rescale_betas_zero_snr", "set_alpha_to_one", "shift", "shift_terminal", "sigma_max",
     "sigma_min", "steps_offset", "time_shift_type", "timestep_spacing", "trained_betas",
+    "original_inference_steps", "timestep_scaling",
     "use_dynamic_shifting", "use_exponential_sigmas", "use_karras_sigmas", "use_lu_lambdas",
 }  # fmt: skip
 """Keys that move times or noise, which are theirs (test_compat_pictures, test_timesteps)."""
 IDLE = {
     "clip_sample_range": "clip_sample", "dynamic_thresholding_ratio": "thresholding",
     "sample_max_value": "thresholding", "flow_shift": "use_flow_sigmas",
+    "sigma_data": "prediction_type",
 }  # fmt: skip
 """Keys that do nothing unless another asks for it."""
 OTHERWISE: dict[str, Any] = {
@@ -134,7 +136,10 @@ READ = {
     "negative_prompt": 3, "num_images_per_prompt": 0, "eta": 2.0, "generator": 3, "latents": 3,
     "output_type": "jpg", "callback_on_step_end": 3,
     "callback_on_step_end_tensor_inputs": ["prompt_embeds"], "strength": 1.5, "image": 3,
-    "mask_image": 3, "true_cfg_scale": -1,
+    "mask_image": 3, "true_cfg_scale": -1, "image_embeds": 3, "negative_image_embeds": 3,
+    "aesthetic_score": 7.0, "negative_aesthetic_score": 7.0,
+    "noise_level": -1, "max_area": 0, "_auto_resize": 3, "clean_caption": 3,
+    "use_resolution_binning": 3, "intermediate_timesteps": 2.0,
 }  # fmt: skip
 """Arguments that are read, with a value that is refused."""
 

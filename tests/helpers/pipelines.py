@@ -271,12 +271,12 @@ def frames_autoencoder() -> Any:
 
 FLOWS = (
     "sd3", "sd3-without-t5", "sd3-wide", "flux-dev", "flux-schnell", "zimage", "zimage-turbo",
-    "qwen", "flux2", "flux2-base", "sana", "sana-euler",
+    "qwen", "flux2", "flux2-base", "sana", "sana-euler", "sana-sprint",
 )  # fmt: skip
 
 
-def pixart(folder: Path) -> Any:
-    """PixArt-Sigma's pipeline, saved to the folder."""
+def pixart(folder: Path, side: int = 8) -> Any:
+    """PixArt-Sigma's pipeline, saved to the folder; side: cells that it was trained on."""
     import diffusers
 
     text, tokens = t5(folder / "pieces", 80)
@@ -284,7 +284,7 @@ def pixart(folder: Path) -> Any:
         vae=autoencoder(), text_encoder=text, tokenizer=tokens,
         scheduler=diffusers.DPMSolverMultistepScheduler(beta_schedule="linear"),
         transformer=scrambled(diffusers.PixArtTransformer2DModel(
-            sample_size=8, num_layers=2, attention_head_dim=8, num_attention_heads=2,
+            sample_size=side, num_layers=2, attention_head_dim=8, num_attention_heads=2,
             in_channels=4, out_channels=8, cross_attention_dim=16, caption_channels=80,
         ), 3),
     )  # fmt: skip
@@ -415,7 +415,8 @@ def flow(folder: Path, kind: str) -> Any:
                 **{f"{side}_{k}": v for side in ("encoder", "decoder") for k, v in levels.items()},
             ), 1),
             "text_encoder": text, "tokenizer": tokens,
-            "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0) if variant
+            "scheduler": diffusers.SCMScheduler() if variant == "sprint"
+            else diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0) if variant
             else diffusers.DPMSolverMultistepScheduler(
                 prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
             ),
@@ -423,9 +424,12 @@ def flow(folder: Path, kind: str) -> Any:
                 in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=8,
                 num_layers=2, num_cross_attention_heads=2, cross_attention_head_dim=8,
                 cross_attention_dim=16, caption_channels=24, sample_size=8,
+                **({"guidance_embeds": True, "qk_norm": "rms_norm_across_heads"}
+                   if variant == "sprint" else {}),
             ), 3),
         }  # fmt: skip
-        pipe = diffusers.SanaPipeline(**parts)
+        kind = diffusers.SanaSprintPipeline if variant == "sprint" else diffusers.SanaPipeline
+        pipe = kind(**parts)
     elif family == "qwen":
         _, tokens = qwen3(folder / "letters", 24)
         parts = {

@@ -10,7 +10,7 @@ import torch
 
 import sfumato as sf
 from helpers.families import family
-from helpers.pictures import photo
+from helpers.pictures import mask_of, photo
 from sfumato.core.noise import Seeded
 
 KINDS = ("sd3", "flux-dev", "zimage")
@@ -55,6 +55,26 @@ def test_the_state_moves_as_the_paper_says(kind: str) -> None:
             z = z + (s - t) * (there - network(noised, time, source))
             assert float((z - states[i + 1]).abs().max()) < 1e-4
     assert float((z - x).abs().max()) > 0.05
+
+
+@pytest.mark.parametrize(
+    ("kind", "beside"),
+    [
+        ("flux-kontext", sf.Reference(photo())),
+        ("flux2", sf.Reference(photo())),
+        ("flux-fill", sf.Inpaint(photo(), mask=mask_of((8, 8, 24, 24)))),
+    ],
+)
+def test_what_a_network_reads_beside_words_it_reads_of_the_source_too(
+    kind: str, beside: Any
+) -> None:
+    """Else equal prompts and scales would change the picture."""
+    distilled = kind.startswith("flux-")
+    guide = sf.DistilledGuidance(2.0) if distilled else sf.CFG(2.0)
+    method = sf.FlowEdit(photo(), source="red cat", source_scale=2.0)
+    process = edited(family(kind), "red cat", method, beside, guide)
+    clean, *_, last = [step.x for step in process.steps(seed=3)]
+    assert float((last - clean).abs().max()) < 2e-5
 
 
 def test_it_says_what_it_needs(tmp_path: Path) -> None:

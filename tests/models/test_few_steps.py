@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import sfumato as sf
-from helpers import pipelines
+from helpers import decoders, pipelines
 from helpers.pictures import close, latents, photo, pixels_of
 from sfumato.core.errors import SfumatoError
 from sfumato.core.noise import Tape
@@ -23,18 +23,8 @@ PROMPT = "red cat"
 @pytest.fixture(scope="module")
 def lcm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, sf.Model]:
     """A latent consistency model's pipeline, and our model of its folder."""
-    from diffusers import LatentConsistencyModelPipeline, LCMScheduler
-
     folder = tmp_path_factory.mktemp("lcm")
-    base = pipelines.stable(folder, "sd1")
-    parts = dict(base.components) | {
-        "unet": pipelines.unet(32, time_cond_proj_dim=33),
-        "scheduler": LCMScheduler(original_inference_steps=50),
-    }
-    parts.pop("image_encoder", None)
-    pipe = LatentConsistencyModelPipeline(**parts, requires_safety_checker=False)
-    pipe.set_progress_bar_config(disable=True)
-    pipe.save_pretrained(folder / "lcm")
+    pipe = decoders.lcm(folder)
     return pipe, sf.load(str(folder / "lcm"), dtype="float32")
 
 

@@ -16,9 +16,10 @@ import sfumato as sf
 from helpers import pipelines
 from helpers.pictures import mask_of, photo, pixels_of
 from sfumato.core.errors import SfumatoError
+from sfumato.core.noise import Tape
 
 PROMPT, NEGATIVE = "red cat", "a dog"
-KINDS = pipelines.FLOWS
+KINDS = tuple(kind for kind in pipelines.FLOWS if kind != "sana-sprint")  # which draws noise
 
 
 FAMILIES = {"sd3": "StableDiffusion3", "flux": "Flux", "zimage": "ZImage", "qwen": "QwenImage"}
@@ -261,6 +262,28 @@ def test_pictures_are_edited_on_sana(made: Any, kind: str) -> None:
     process = model.process(PROMPT, steps=2) | sf.SDEdit(photo(), t0=0.5, mask=mask_of(CELLS))
     assert process.begin().run.times[0] == 0.5
     assert process.sample(1).images[0].size == (32, 32)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+@pytest.mark.parametrize("spacing", ["shifted", "model"])
+def test_sana_sprints_text_to_image_is_the_pipelines(made: Any, spacing: str, steps: int) -> None:
+    pipe, model = made("sana-sprint")
+    first = noise_of("sana-sprint")
+    theirs = pipe(
+        PROMPT, latents=first, height=32, width=32, num_inference_steps=steps, output_type="pt",
+        guidance_scale=3.0, generator=torch.Generator().manual_seed(3),
+        intermediate_timesteps=1.3 if steps == 2 else None, use_resolution_binning=False,
+    ).images  # fmt: skip
+    generator = torch.Generator().manual_seed(3)
+    tape: dict[tuple[str, int], torch.Tensor] = {("prior", 0): first}
+    tape |= {("step", k + 1): normal("sana-sprint", generator) for k in range(steps - 1)}
+    process = model.process(PROMPT, size=32, steps=steps, spacing=spacing)
+    with torch.no_grad():
+        loop = (process | sf.DistilledGuidance(3.0)).begin(noise=Tape(tape))
+        *_, last = loop.steps()
+        ours = (loop.run.decode(last.x) / 2 + 0.5).clamp(0, 1)
+    close(ours, theirs)
+    assert model.process(PROMPT).resolved().n_steps == 2
 
 
 RANK = 2

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
+from safetensors.torch import save_file
 
 import sfumato as sf
 from helpers import pipelines
@@ -17,8 +19,6 @@ from sfumato.models.loaders.hunyuan import rotary
 
 @pytest.mark.parametrize("told_sizes", [False, True])
 def test_text_to_image_is_the_pipelines(tmp_path: Path, told_sizes: bool) -> None:
-    from diffusers import DDIMScheduler
-
     pipe = pipelines.hunyuan(tmp_path, told_sizes)
     pipe.scheduler = DDIMScheduler.from_config(  # the pipeline's own draws noise
         pipe.scheduler.config, timestep_spacing="trailing", clip_sample=False
@@ -38,6 +38,73 @@ def test_text_to_image_is_the_pipelines(tmp_path: Path, told_sizes: bool) -> Non
     ours = pixels_of(process, noise)
     assert float((ours - theirs).abs().max()) < 1e-4
     assert float(theirs.std()) > 0.02
+
+
+OWN = {
+    "attn1.Wqkv": ("attn1.to_q", "attn1.to_k", "attn1.to_v"),
+    "attn1.out_proj": ("attn1.to_out.0",), "attn2.q_proj": ("attn2.to_q",),
+    "attn2.kv_proj": ("attn2.to_k", "attn2.to_v"), "attn2.out_proj": ("attn2.to_out.0",),
+}  # fmt: skip
+"""Layers of its authors' LoRA, by those of diffusers that they are in."""
+
+
+def released(net: torch.nn.Module, scale: float, program: str) -> dict[str, torch.Tensor]:
+    """A LoRA file's tensors as its authors' program or kohya's scripts write them; the same is
+    added to the network, as its authors do it for diffusers."""
+    generator, tensors = torch.Generator().manual_seed(9), {}
+    layers = [
+        (f"blocks.{i}.{own}", [f"blocks.{i}.{one}" for one in theirs])
+        for i in range(4)
+        for own, theirs in OWN.items()
+    ]
+    layers.append(("pooler.q_proj", ["time_extra_emb.pooler.q_proj"]))
+    for own, theirs in layers:
+        modules = [net.get_submodule(name) for name in theirs]
+        rows = [module.weight.shape[0] for module in modules]
+        down = torch.randn(2, modules[0].weight.shape[1], generator=generator) * 0.2
+        up = torch.randn(sum(rows), 2, generator=generator)
+        for module, part in zip(modules, (up @ down).split(rows), strict=True):
+            module.weight.data += scale * part
+        kohya = program == "kohya"
+        stem = f"lora_unet_{own.replace('.', '_')}" if kohya else f"base_model.model.{own}"
+        for (authors, scripts), value in ((("A", "down"), down), (("B", "up"), up)):
+            tensors[f"{stem}.lora_{scripts if kohya else authors}.weight"] = value
+        if kohya:
+            tensors[f"{stem}.alpha"] = torch.tensor(2 * scale)
+    return tensors
+
+
+@pytest.mark.parametrize("program", ["authors", "kohya"])
+def test_a_released_lora_file_changes_the_picture_as_its_authors_say(
+    tmp_path: Path, program: str
+) -> None:
+    pipe = pipelines.hunyuan(tmp_path, False)
+    pipe.scheduler = DDIMScheduler.from_config(
+        pipe.scheduler.config, timestep_spacing="trailing", clip_sample=False
+    )
+    pipe.scheduler.save_pretrained(tmp_path / "pipeline" / "scheduler")
+    model = sf.load(str(tmp_path / "pipeline"), dtype="float32")
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(5))
+    pipe.vae_scale_factor = 8
+    folder = tmp_path / "jade"
+    folder.mkdir()
+    tensors = released(pipe.transformer, 0.5, program)
+    file = folder / ("kohya.safetensors" if program == "kohya" else "adapter_model.safetensors")
+    save_file(tensors, file)
+    if program == "authors":
+        told = {"peft_type": "LORA", "r": 2, "lora_alpha": 1}
+        (folder / "adapter_config.json").write_text(json.dumps(told))
+    theirs = pipe(
+        "red cat", latents=noise, height=64, width=64, num_inference_steps=4, guidance_scale=1.0,
+        use_resolution_binning=False, output_type="pt",
+    ).images  # fmt: skip
+    given = {"size": 32, "steps": 4, "spacing": "model", "solver": "ddim"}
+    plain, adapted = (
+        pixels_of(one.process("red cat", **given) | sf.CFG(1.0), noise)
+        for one in (model, model.adapt(file if program == "kohya" else folder))
+    )
+    assert float((adapted - theirs).abs().max()) < 1e-4
+    assert float((plain - theirs).abs().max()) > 0.02, "an adapter that does nothing"
 
 
 def test_methods_run_on_it(tmp_path: Path) -> None:

@@ -58,6 +58,23 @@ def test_a_refiner_edits_a_picture_as_in_the_pipeline(made: Any, scores: Any) ->
     close(pixels_of(process, latents(generator)), theirs)
 
 
+def test_compat_tells_the_refiner_the_scores_as_the_pipeline(made: Any) -> None:
+    import sfumato.compat
+
+    _, (pipe, model) = made
+    ours = sfumato.compat.StableDiffusionXLImg2ImgPipeline.from_pretrained(model.folder)
+
+    def drawn_by(one: Any, **given: Any) -> torch.Tensor:
+        images: torch.Tensor = one(
+            prompt=PROMPT, image=photo(), strength=0.5, num_inference_steps=6, output_type="pt",
+            generator=torch.Generator().manual_seed(3), **given,
+        ).images  # fmt: skip
+        return images
+
+    for given in ({}, {"aesthetic_score": 9.0, "negative_aesthetic_score": 1.0}):
+        close(drawn_by(ours, **given), drawn_by(pipe, **given))
+
+
 @pytest.mark.parametrize("share", [0.8, 0.5])
 def test_the_base_hands_over_at_a_share_of_the_way(made: Any, share: float) -> None:
     (base, model), (refiner, second) = made

@@ -179,6 +179,13 @@ BAD: dict[str, Bad] = {
         "config": {"tuner": "diffusion", "name": "x", "model": {"tokenizer": "/etc"}}}),
     "evaluation of what is not offered": Bad(422, "model", "offers", body={
         "kind": "eval", "model": "../x"}),
+    "comparison of what is not offered": Bad(422, "ways.0.recipe.model", "offers", body={
+        "kind": "compare",
+        "ways": [{"name": "a", "recipe": {**recipe_job()["recipe"], "model": "other"}}]}),
+    "comparison of a picture of another": Bad(422, "inputs.0", "upload it", body={
+        "kind": "compare", "ways": [{"name": "a", "recipe": recipe_job()["recipe"]}],
+        "inputs": [{"sha256": "{theirs}"}]}),
+    "comparison of no ways": Bad(422, "ways", "ways", body={"kind": "compare", "ways": []}),
     "plan of a secret": Bad(422, "search", "search", body={
         "kind": "plan", **recipe_job(), "search": ["__class__.x"]}),
     # ids, pages, headers

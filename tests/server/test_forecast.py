@@ -132,6 +132,9 @@ def test_how_much_a_job_is() -> None:
     rows = {"kind": "eval", "model": "emoji", "styles": ["a"], "scales": [1, 2], "n": 50,
             "dtype": "auto"}  # fmt: skip
     assert work_of(json.dumps(rows)).steps == 100
+    ways = {"kind": "compare", "ways": [{"name": name, "recipe": recipe} for name in "ab"],
+            "inputs": [{}, {}], "prompts": [], "seeds": 3}  # fmt: skip
+    assert work_of(json.dumps(ways)).steps == 2 * 2 * plain.steps
 
 
 def test_what_comes_is_what_will_be_taken() -> None:

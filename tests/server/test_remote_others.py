@@ -201,3 +201,34 @@ def test_evaluation_says_what_it_says_here(app: Any, server: Program) -> None:
     assert Path("there.json").read_bytes() == Path("here.json").read_bytes()
     assert "leave --server out" in fails(app, 1, "--server", server.url, "eval", "--protocol",
                                          "dreambooth")  # fmt: skip
+
+
+def test_a_comparison_leaves_what_it_leaves_here(app: Any, server: Program) -> None:
+    """Pictures, sheet, tables but for their seconds, and it goes on in its folder."""
+    words = ("compare", "far: sdedit t0=0.9", "sdedit t0=0.2", "generate cfg.scale=2",
+             "--input", str(STROKES / "hamburger.png"), "-p", "rose", "--steps", "1", "--stages",
+             "1", "--size", "native", "--seeds", "2", "-o")  # fmt: skip
+    here = call(app, *words, "here")
+    there = call(app, "--server", server.url, *words, "there")
+    assert here.exit_code == 0, here.output
+    assert there.exit_code == 0, there.output
+    known, found = files(Path("here")), files(Path("there"))
+    assert list(found) == list(known)
+    assert len([name for name in known if name.startswith("pictures/")]) == 6
+    assert [n for n in known if found[n] != known[n]] in ([], ["table.csv"])
+    untimed = [line for line in known["table.csv"].decode().splitlines() if ",seconds," not in line]
+    assert len(untimed) > 10
+    assert untimed == [
+        line for line in found["table.csv"].decode().splitlines() if ",seconds," not in line
+    ]
+    picture = Path("there/pictures/1-1-1.png")
+    picture.unlink()
+    again = call(app, "--server", server.url, *words, "there")
+    assert again.exit_code == 0, again.output
+    assert picture.read_bytes() == known["pictures/1-1-1.png"]
+    other = (*words[:-2], "1", *words[-1:])
+    assert "of other seeds" in fails(app, 1, "--server", server.url, *other, "there")
+    assert "leave it out" in fails(app, 1, "--server", server.url, *words, "new", "--device", "cpu")
+    (job,) = server.ask("/v1/jobs?kind=compare&limit=1")["jobs"]
+    fetched = call(app, "--server", server.url, "jobs", "fetch", job["id"], "-o", "fetched")
+    assert fetched.stdout == "fetched/sheet.png\n", fetched.output

@@ -26,9 +26,9 @@ def __getattr__(name: str) -> Any:
 
         return named(name)
     if "Pipeline" in name:
-        from sfumato.compat import pipelines
+        from sfumato.compat import auto, pipelines
 
-        return getattr(pipelines, name) if name in AUTO else pipelines.named(name)
+        return getattr(auto, name) if name in AUTO else pipelines.named(name)
     raise SfumatoError(
         f"sfumato.compat: {name:.60} is not here; pipelines and schedulers by diffusers' names are"
     )

@@ -1,10 +1,10 @@
-"""One call of a pipeline: its arguments, its run in diffusers' order of draws, its pictures."""
+"""One call of a pipeline: its run in diffusers' order of draws, its pictures."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,16 +12,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sfumato.compat import drawing, pictures
-from sfumato.compat.families import Family
+from sfumato.compat.asked import Asked, Hear
+from sfumato.compat.beside import Beside, beside
 from sfumato.compat.parts import Begun, Heard, Kept
 from sfumato.compat.pndm import listed
-from sfumato.compat.schedulers import Scheduler
 from sfumato.core.context import Call
 from sfumato.core.denoiser import Cond, traits
 from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
-from sfumato.core.ranges import PICTURES, STEPS, Range, real, whole, words
-from sfumato.models.files.flow_schedulers import FlowScheduler
+from sfumato.core.ranges import Range, real
+from sfumato.methods.refine import Refine
+from sfumato.models.files.configs import flag
+from sfumato.models.files.flow_schedulers import MULTISTEP, TRIGONOMETRIC, FlowScheduler
+from sfumato.models.files.schedulers import CONSISTENCY
+from sfumato.models.loaders import kandinsky
 from sfumato.models.loaders.noise_tables import noise_table
 from sfumato.models.loaders.unets import KINDS
 from sfumato.models.model import Model
@@ -29,97 +33,6 @@ from sfumato.models.shifts import Shifted
 from sfumato.models.timesteps import index_code, times
 
 log = logging.getLogger("sfumato")
-
-Hear = Callable[..., Mapping[str, Any]]
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """What a call asks for.
-
-    pipe: whom callbacks are told of. prompts, negatives: one a picture. picture: (B, 3, h, w) in
-    [-1, 1]; mask: (1 or B, 1, h, w) of 0 and 1. hear: callback_on_step_end.
-    """
-
-    pipe: Any
-    given: Mapping[str, Any]
-    model: Model
-    prompts: tuple[str, ...]
-    negatives: tuple[str, ...] | None
-    steps: int
-    strength: float
-    size: tuple[int, int]
-    picture: Tensor | None
-    mask: Tensor | None
-    generator: Any
-    hear: Hear | None
-
-    @classmethod
-    def of(cls, pipe: Any, given: Mapping[str, Any]) -> Asked:
-        prompts = _texts(given["prompt"], "prompt")
-        each = whole(given["num_images_per_prompt"], "num_images_per_prompt", PICTURES)
-        negative = given["negative_prompt"]
-        negatives = None if negative is None else _texts(negative, "negative_prompt")
-        if negatives is not None and len(negatives) not in (1, len(prompts)):
-            raise SfumatoError(
-                f"negative_prompt: {len(negatives)} for {len(prompts)} prompts; give as many"
-            )
-        if negatives is not None and len(negatives) == 1:
-            negatives *= len(prompts)
-        n = whole(len(prompts) * each, "num_images_per_prompt", PICTURES)
-        steps = whole(given["num_inference_steps"], "num_inference_steps", STEPS)
-        _check_heard(given)
-        model = pipe.model
-        if traits(model.denoiser.network).inpaint and pipe.task != "inpaint":
-            raise SfumatoError(
-                f"{type(pipe).__name__}: this network was tuned for inpainting; take "
-                f"{pipe.family.name}InpaintPipeline"
-            )
-        strength = real(given.get("strength", 1.0), "strength", Range(0, 1))
-        if (steps * strength if _is_flow(pipe) else int(steps * strength)) == 0:
-            raise SfumatoError(
-                f"strength = {strength:g}: keeps none of {steps} steps; give more of either"
-            )
-        own_size = pipe.family.own_size and pipe.task == "image"
-        size, picture, mask = pictures.prepared(model, given, own_size)
-        if picture is not None and len(picture) > 1 and (each > 1 or n % len(picture)):
-            raise SfumatoError(
-                f"image: {len(picture)} pictures for {n} results; give one, or as many"
-            )
-        if mask is not None and picture is not None and len(mask) not in (1, len(picture)):
-            raise SfumatoError(f"mask_image: {len(mask)} for {len(picture)} pictures; give as many")
-        return cls(
-            pipe,
-            given,
-            model,
-            tuple(text for text in prompts for _ in range(each)),
-            None if negatives is None else tuple(t for t in negatives for _ in range(each)),
-            steps,
-            strength,
-            size,
-            picture,
-            mask,
-            drawing.checked(given["generator"], n),
-            given["callback_on_step_end"],
-        )
-
-    @property
-    def family(self) -> Family:
-        family: Family = self.pipe.family
-        return family
-
-    @property
-    def scheduler(self) -> Scheduler:
-        scheduler: Scheduler = self.pipe.scheduler
-        return scheduler
-
-    @property
-    def n(self) -> int:
-        return len(self.prompts)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.n, *self.model.shape(self.size))
 
 
 def run(asked: Asked) -> Any:
@@ -136,18 +49,27 @@ def run(asked: Asked) -> Any:
             if loop.run.solver.stochastic:
                 drawn.finish(len(path) - 1 - _ends_quietly(asked, path))
         latents = x / process.denoiser.schedule.alpha(t) if scheduler.in_sigma_space else x
-        if asked.given["output_type"] == "latent":
-            return pictures.packed(latents, asked.family.packed)
-        return pictures.shown(space.decode(latents), asked.given["output_type"])
+        return _delivered(asked, space, latents)
 
 
-def _is_flow(pipe: Any) -> bool:
-    return isinstance(pipe.scheduler.record, FlowScheduler)
+def _delivered(asked: Asked, space: Any, latents: Tensor) -> Any:
+    """In the form that was asked for."""
+    form, family = asked.given["output_type"], asked.family
+    if form == "latent":
+        if family.sides == "klein":
+            return space.plain(latents)
+        return pictures.packed(latents, family.packed)
+    pixels = space.decode(latents)
+    if form == "pt" and family.reads == "vectors" and asked.pipe.task != "image":
+        return pixels  # which theirs leave in [-1, 1]
+    return pictures.shown(pixels, form, asked.pictures.size)
 
 
 def _ends_quietly(asked: Asked, path: tuple[float, ...]) -> bool:
-    """Whether theirs draws nothing at the last step: DDPM's, from the table's first entry."""
+    """Whether theirs draws nothing at the last step: LCM's; DDPM's, from a table's first entry."""
     record = asked.scheduler.record
+    if asked.scheduler.kind == CONSISTENCY:
+        return True
     first = 1 / record.num_train_timesteps
     return asked.scheduler.kind.startswith("DDPM") and abs(path[-2] - first) < 1e-9
 
@@ -156,26 +78,50 @@ def _process(asked: Asked) -> tuple[Process, drawing.Drawn, tuple[float, ...]]:
     """The process of a call, what draws its noise, its times."""
     model, path = _scheduled(asked)
     guided = asked.negatives is not None
-    distilled = traits(model.denoiser.network).distilled
+    distilled = traits(model.denoiser.network).distilled or _without_guidance(asked)
     methods, reads = asked.family.guidance(asked.given, guided, distilled)
-    if guided and not reads:
+    if any(asked.negatives or ()) and not reads:
         log.warning("negative_prompt: does nothing, since nothing guides at this scale")
     solver = asked.scheduler.solver(
         real(asked.given.get("eta", 0.0), "eta", Range(0, 1)), asked.steps
     )
-    drawn = drawing.Drawn(asked.generator, asked.shape, model.choice)
+    drawn = drawing.Drawn(asked.generator, asked.shape, model.choice, asked.family.full)
+    added = beside(asked, model)
     start, canvas = _beginning(asked, model, drawn)
-    cond, null = _conditions(asked, model, reads)
-    process = model.process(n=asked.n, solver=solver, spacing=path, size=asked.size, stages=1)
+    cond, null = _conditions(asked, model, reads, added)
+    size = asked.pictures.size.work
+    process = model.process(n=asked.n, solver=solver, spacing=path, size=size, stages=1)
     assert isinstance(process, Process)
     process = replace(process, cond=cond, null=null, start=start, canvas=canvas)
     process = replace(process, size=None)  # checked above; the start's state has its own
     if asked.hear is not None:
         process = replace(process, guides=(Heard(_hearing(asked, model, asked.hear)),))
-    for method in methods:
+    for method in (*methods, *_scores(asked, model)):
         process = process | method
     _say_what_differs(asked)
     return process, drawn, path
+
+
+def _scores(asked: Asked, model: Model) -> list[Refine]:
+    """How beautiful the picture is to be, which XL's refiner alone reads."""
+    names, usual = ("aesthetic_score", "negative_aesthetic_score"), (6.0, 2.5)
+    if names[0] not in asked.given:
+        return []
+    told = tuple(real(asked.given[name], name, Range(0, 10)) for name in names)
+    if traits(model.denoiser.network).scored:
+        return [Refine(score=told[0], away_score=told[1])]
+    for name, value, own in zip(names, told, usual, strict=True):
+        if value != own:
+            raise SfumatoError(f"{name} = {value:g}: XL's refiner alone reads it; leave it out")
+    return []
+
+
+def _without_guidance(asked: Asked) -> bool:
+    """Whether the network was distilled to need no guidance: Flux.2 Klein says so of itself."""
+    folder = asked.model.folder
+    if asked.family.sides != "klein" or folder is None:
+        return False
+    return flag(folder / "model_index.json", "is_distilled")
 
 
 def _scheduled(asked: Asked) -> tuple[Model, tuple[float, ...]]:
@@ -191,6 +137,10 @@ def _scheduled(asked: Asked) -> tuple[Model, tuple[float, ...]]:
         raise SfumatoError(f"{kind}: {model.name} is {what}")
     if isinstance(record, FlowScheduler):
         assert isinstance(model.scheduler, Shifted)
+        own = model.scheduler.config.kind
+        others = (MULTISTEP, TRIGONOMETRIC)  # which count their levels otherwise
+        if kind != own and (kind in others or own in others):
+            raise SfumatoError(f"{kind}: {model.name} was loaded with {own}; give that")
         shifts = replace(model.scheduler, config=record)
         path = shifts.times(asked.shape[1:], asked.steps, asked.strength)
         return replace(model, scheduler=shifts), path
@@ -206,19 +156,23 @@ def _scheduled(asked: Asked) -> tuple[Model, tuple[float, ...]]:
 
 def _beginning(asked: Asked, model: Model, drawn: drawing.Drawn) -> tuple[Begun, Kept | None]:
     """Start and canvas, with theirs order of draws: picture, noise, masked picture."""
-    at_sigma, picture, mask = asked.scheduler.starts_at_sigma, asked.picture, asked.mask
-    given = asked.given.get("latents")
-    if picture is None:
-        noise = (
-            drawn.next()
-            if given is None
-            else pictures.unpacked(given, asked.shape, asked.family.packed)
-        )
-        return Begun(noise, None, at_sigma), None
+    at_sigma, picture, mask = (
+        asked.scheduler.starts_at_sigma, asked.pictures.picture, asked.pictures.mask,
+    )  # fmt: skip
+    given, family = asked.given.get("latents"), asked.family
+    blocks = family.sides == "kandinsky" and mask is not None
+    noise = None
     if given is not None:
-        raise SfumatoError("latents: are not supported beside a picture; leave them out")
+        if picture is not None and not blocks:
+            raise SfumatoError("latents: are not supported beside a picture; leave them out")
+        tokens = 0 if family.sides == "klein" else family.packed
+        noise = pictures.unpacked(given, asked.shape, tokens)
+    if picture is None:
+        return Begun(drawn.next() if noise is None else noise, None, at_sigma), None
     picture = picture.to(model.choice.device)
-    pure = mask is not None and asked.strength == 1 and asked.family.own_size
+    if blocks:
+        return _within_blocks(asked, model, drawn.next() if noise is None else noise)
+    pure = mask is not None and asked.strength == 1 and family.own_size
     tuned = traits(model.denoiser.network).inpaint
     clean = None if pure and tuned else _repeated(_encoded(asked, model, picture), asked.n)
     noise = drawn.next()
@@ -230,12 +184,33 @@ def _beginning(asked: Asked, model: Model, drawn: drawing.Drawn) -> tuple[Begun,
         drawing.encoded(model.space, picture * (mask < 0.5), asked.generator), asked.n
     )
     cells = _repeated(F.interpolate(mask, size=asked.shape[-2:]), asked.n)
-    return start, Kept(visible if clean is None else clean, visible, cells, noise)
+    pixels = _repeated(mask, asked.n) if family.name == "FluxFill" else None
+    return start, Kept(visible if clean is None else clean, visible, cells, noise, pixels)
+
+
+def _within_blocks(asked: Asked, model: Model, noise: Tensor) -> tuple[Begun, Kept]:
+    """Kandinsky's inpainting: from noise alone, and what is kept is put back after every step."""
+    picture, mask = asked.pictures.picture, asked.pictures.mask
+    assert picture is not None
+    assert mask is not None
+    if len(picture) > 1 or not traits(model.denoiser.network).inpaint:
+        raise SfumatoError(
+            "image: one picture is inpainted; give one"
+            if len(picture) > 1
+            else f"{type(asked.pipe).__name__}: this network was not tuned for inpainting; take "
+            "KandinskyV22Pipeline"
+        )
+    clean = _repeated(model.space.encode(picture.to(noise.device)), asked.n)
+    cells = _repeated(F.interpolate(mask.to(noise), size=asked.shape[-2:]), asked.n)
+    kept = Kept(clean, clean, cells, noise, drawn=kandinsky.grown(cells))
+    return Begun(noise, None, asked.scheduler.starts_at_sigma), kept
 
 
 def _encoded(asked: Asked, model: Model, picture: Tensor) -> Tensor:
     """The picture's state; theirs has one for each generator of a list, image to image alone."""
-    listed = isinstance(asked.generator, list) and asked.mask is None and asked.family.own_size
+    listed = (
+        isinstance(asked.generator, list) and asked.pictures.mask is None and asked.family.own_size
+    )
     picture = _repeated(picture, asked.n) if listed else picture
     return drawing.encoded(model.space, picture, asked.generator)
 
@@ -244,15 +219,22 @@ def _repeated(rows: Tensor, n: int) -> Tensor:
     return rows.repeat(n // len(rows), *[1] * (rows.ndim - 1))
 
 
-def _conditions(asked: Asked, model: Model, reads: bool) -> tuple[Cond, Cond]:
+def _conditions(asked: Asked, model: Model, reads: bool, added: Beside) -> tuple[Cond, Cond]:
     """Of the prompts and, where it is read, of what guides away from them: a row a picture, or one
     for all."""
     prompts, negatives = asked.prompts, (asked.negatives or ("",)) if reads else ()
     if asked.family.bracketed:
         prompts, negatives = (tuple(map(_escaped, texts)) for texts in (prompts, negatives))
+    if model.text is None:
+        return added.prompt, added.away
     conds = [
-        model.encode(texts[:1] if len(set(texts)) == 1 else texts, None, (*prompts, *negatives))
-        for texts in (prompts, negatives)
+        added.of(
+            model.encode(
+                texts[:1] if len(set(texts)) == 1 else texts, None, (*prompts, *negatives), away
+            ),
+            away,
+        )
+        for texts, away in ((prompts, False), (negatives, True))
         if texts
     ]
     return conds[0], conds[-1]
@@ -263,33 +245,13 @@ def _escaped(text: str) -> str:
     return text.replace("(", r"\(").replace(")", r"\)")
 
 
-def _texts(value: Any, name: str) -> tuple[str, ...]:
-    texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list | tuple) or not texts:
-        raise SfumatoError(f"{name} = {value!r:.60}: give a text or a list of texts")
-    return tuple(words(text, name) for text in texts)
-
-
-def _check_heard(given: Mapping[str, Any]) -> None:
-    callback = given["callback_on_step_end"]
-    if callback is None:
-        return
-    if not callable(callback):
-        raise SfumatoError(f"callback_on_step_end = {callback!r:.60}: must be callable")
-    wanted = getattr(callback, "tensor_inputs", given["callback_on_step_end_tensor_inputs"])
-    if other := [name for name in wanted if name != "latents"]:
-        raise SfumatoError(
-            f"callback_on_step_end_tensor_inputs: {other[0]!r:.60} is not supported, latents are"
-        )
-
-
 def _hearing(asked: Asked, model: Model, hear: Hear) -> Callable[[Tensor, float, Call], Tensor]:
     """Tells the callback of a step, in diffusers' terms, and reads its answer.
 
     Of Heun's steps the second of their two calls alone is told.
     """
     scheduler, denoiser = asked.scheduler, model.denoiser
-    flow = _is_flow(asked.pipe)
+    flow = asked.flows
 
     def index(call: Call) -> int:
         if scheduler.kind == "HeunDiscreteScheduler":
@@ -313,7 +275,7 @@ def _hearing(asked: Asked, model: Model, hear: Hear) -> Callable[[Tensor, float,
 
 def _say_what_differs(asked: Asked) -> None:
     """A line where this scheduler's run is not theirs to the bit of rounding."""
-    plain = asked.mask is not None and not traits(asked.model.denoiser.network).inpaint
+    plain = asked.pictures.mask is not None and not traits(asked.model.denoiser.network).inpaint
     if asked.scheduler.kind == "HeunDiscreteScheduler" and plain:
         log.warning(
             "HeunDiscreteScheduler: theirs inpaints between the two evaluations of a step too; "

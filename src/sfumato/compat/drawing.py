@@ -20,17 +20,19 @@ Generators = torch.Generator | Sequence[torch.Generator] | None
 @dataclass(eq=False)
 class Drawn:
     """A Noise: tensors (n, C, h, w), one after the other, from one generator, one a picture, or
-    torch's own."""
+    torch's own. full: in float32 whatever the network's type."""
 
     generator: Any
     shape: tuple[int, ...]
     choice: Choice
+    full: bool = False
     kept: dict[int, Tensor] = field(default_factory=dict)
 
     def next(self) -> Tensor:
         from diffusers.utils.torch_utils import randn_tensor
 
-        device, dtype = torch.device(self.choice.device), DTYPES[self.choice.dtype]
+        device = torch.device(self.choice.device)
+        dtype = torch.float32 if self.full else DTYPES[self.choice.dtype]
         drawn: Tensor = randn_tensor(
             self.shape, generator=self.generator, device=device, dtype=dtype
         )

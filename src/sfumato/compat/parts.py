@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from sfumato.core.context import Call, Run
-from sfumato.core.denoiser import Denoiser, traits
+from sfumato.core.denoiser import Cond, Denoiser, traits
 from sfumato.core.guides import PASTE, Guide
 from sfumato.core.starts import BoundCanvas, Place
 from sfumato.methods.inpaint import KnownPart
@@ -54,13 +54,16 @@ class Kept:
     """A Canvas: the clean state (n, C, h, w) and its mask, 1 = may change, of whole cells.
 
     visible: the state of the masked picture, for networks that read it. noise: of the kept part at
-    every level.
+    every level. pixels: the mask of pixels (n, 1, h, w), for networks that read that. drawn: a mask
+    outside which states are put back, of a network that reads one too.
     """
 
     clean: Tensor
     visible: Tensor
     mask: Tensor
     noise: Tensor
+    pixels: Tensor | None = None
+    drawn: Tensor | None = None
 
     def place(self) -> Place:
         return Place(shape=tuple(self.clean.shape[1:]))
@@ -69,12 +72,27 @@ class Kept:
         return times
 
     def bind_canvas(self, run: Run) -> BoundCanvas:
-        if not self.reads(run.denoiser):
-            run.guides.append(Blended(self.clean, self.mask, self.noise))
-        return KnownPart(self.visible, self.mask, self.reads)
+        drawn = self.mask if self.drawn is None else self.drawn
+        if self.drawn is not None or not self.reads(run.denoiser):
+            run.guides.append(Blended(self.clean, drawn, self.noise))
+        known = KnownPart(self.visible, self.mask, self.reads)
+        return known if self.pixels is None else OfPixels(known, self.pixels)
 
     def reads(self, denoiser: Denoiser) -> bool:
         return traits(denoiser.network).inpaint
+
+
+@dataclass(frozen=True, eq=False)
+class OfPixels:
+    """A BoundCanvas: the known part, and which pixels (n, 1, h, w) may change."""
+
+    known: KnownPart
+    pixels: Tensor
+
+    def condition(self, cond: Cond, denoiser: Denoiser) -> Cond:
+        told = {**self.known.condition(cond, denoiser), "inpaint_pixels": self.pixels}
+        rows = max(len(value) for value in told.values())
+        return type(cond)({k: v.expand(rows, *v.shape[1:]) for k, v in told.items()})
 
 
 @dataclass(frozen=True, eq=False)

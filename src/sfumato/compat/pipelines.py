@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -10,58 +10,20 @@ from typing import Any, ClassVar, Self
 
 import torch
 
-from sfumato.compat.calls import Asked, run
-from sfumato.compat.families import FAMILIES, Family, Task, family_of, split
+from sfumato.compat import switches
+from sfumato.compat.arguments import bound, check_options
+from sfumato.compat.asked import Asked
+from sfumato.compat.calls import run
+from sfumato.compat.families import FAMILIES, Family, Task, family_of, pipeline_of, split
+from sfumato.compat.refused import why_not
 from sfumato.compat.schedulers import Scheduler, adopted, of_folder
 from sfumato.compat.signatures import CALLS, signature
-from sfumato.compat.state import State
+from sfumato.compat.state import Autoencoder, State
 from sfumato.core.errors import SfumatoError, quoted
-from sfumato.core.synonyms import hinted
 from sfumato.models.devices import DTYPES, choose
 from sfumato.models.files.configs import pipeline_classes
 from sfumato.models.loaders.library import folder_of, load
 from sfumato.models.model import Model
-
-FROM: Mapping[str, tuple[Any, ...]] = {
-    "add_watermarker": (None, False),
-    "device_map": (None,),
-    "feature_extractor": (None,),
-    "image_encoder": (None,),
-    "local_files_only": (None, True, False),
-    "low_cpu_mem_usage": (None, True),
-    "requires_safety_checker": (None, False),
-    "safety_checker": (None,),
-    "use_safetensors": (None, True),
-    "variant": (None,),
-}
-"""What from_pretrained takes besides, with the values that say what is done here anyway."""
-
-READ = frozenset(
-    {
-        "callback_on_step_end", "callback_on_step_end_tensor_inputs", "eta", "generator",
-        "guidance_scale", "height", "image", "latents", "mask_image", "negative_prompt",
-        "num_images_per_prompt", "num_inference_steps", "output_type", "prompt", "return_dict",
-        "strength", "true_cfg_scale", "width",
-    }
-)  # fmt: skip
-"""Arguments of a call that are followed; others must be what they are by themselves."""
-
-INSTEAD = {
-    "clip_skip": "the layer is the one that the model was trained with",
-    "denoising_end": "XL's refiner is not supported",
-    "denoising_start": "XL's refiner is not supported",
-    "guidance_rescale": "sf.CFG(scale, rescale=...) does it, on x0",
-    "ip_adapter_image": "sf.IPAdapter does it",
-    "padding_mask_crop": "sf.Inpaint works so by itself",
-    "prompt_embeds": "sfumato's own prompts weigh words: (words:1.3)",
-    "sigmas": "Model.process(spacing=(0.9, 0.6, 0.3, 0.0)) takes times",
-    "timesteps": "Model.process(spacing=(0.9, 0.6, 0.3, 0.0)) takes times",
-}
-"""What does that here which a refused argument asks for."""
-
-
-class MissingError(SfumatoError, AttributeError):
-    """What a pipeline of diffusers has, and ours has not."""
 
 
 @dataclass(frozen=True)
@@ -98,16 +60,7 @@ class Pipeline:
         revision = options.pop("revision", None)
         dtype = options.pop("dtype", None) or options.pop("torch_dtype", None) or torch.float32
         given = options.pop("scheduler", None)
-        for key, value in options.items():
-            if key not in FROM:
-                raise SfumatoError(
-                    f"{cls.__name__}.from_pretrained: {quoted(key)} is not supported; leave it out"
-                )
-            if value not in FROM[key]:
-                raise SfumatoError(
-                    f"{cls.__name__}.from_pretrained: {key} = {value!r:.60} is not supported; "
-                    "leave it out"
-                )
+        check_options(cls.__name__, options)
         source = str(name) if revision is None else f"{name}@{revision}"
         folder = folder_of(source)
         if folder is None or not (folder / "model_index.json").is_file():
@@ -118,7 +71,12 @@ class Pipeline:
         classes = pipeline_classes(folder / "model_index.json")
         found = family_of(classes)
         if found != cls.family.name:
-            own = f"take {found}Pipeline" if found else "sf.load says what can be loaded"
+            other = pipeline_of(found, "Pipeline") if found else None
+            own = (
+                f"take {other or pipeline_of(found, 'InpaintPipeline')}"
+                if found
+                else "sf.load says what can be loaded"
+            )
             raise SfumatoError(
                 f"{cls.__name__}: {source} is of {classes['_class_name']:.60}; {own}"
             )
@@ -148,13 +106,13 @@ class Pipeline:
             self.state.scheduler = adopted(value)
         elif name == "_interrupt":
             self.state.interrupt = bool(value)
+        elif name == "safety_checker" and value is None:
+            pass  # there is none
         else:
             raise SfumatoError(f"{type(self).__name__}: {quoted(name)} cannot be set here")
 
     def __getattr__(self, name: str) -> Any:
-        raise MissingError(
-            f"{type(self).__name__}.{name:.60}: is not here; docs/compat.md says what is"
-        )
+        return switches.other(type(self).__name__, name)
 
     @property
     def scheduler(self) -> Scheduler:
@@ -178,10 +136,13 @@ class Pipeline:
         """sfumato's own model, for whatever this face has not."""
         return self.state.model
 
-    def to(self, *where: Any) -> Self:
+    def to(self, *where: Any, silence_dtype_warnings: bool = False, **named_: Any) -> Self:
         """Another device or number format; weights that were read are read again."""
+        for key in named_:
+            if key not in ("device", "dtype", "torch_device", "torch_dtype"):
+                raise SfumatoError(f"to: takes no {quoted(key)}; give device and dtype")
         device, dtype = self.state.device, self.state.dtype
-        for one in where:
+        for one in (*where, *(value for value in named_.values() if value is not None)):
             if isinstance(one, torch.dtype):
                 dtype = _dtype(one)
             else:
@@ -189,59 +150,97 @@ class Pipeline:
         self.state.moved(device, dtype)
         return self
 
+    def enable_model_cpu_offload(self, gpu_id: int | None = None, device: Any = None) -> None:
+        """On the device that it would be moved to by parts; here it stays there whole."""
+        where = choose("auto" if device is None else str(device)).device
+        self.to(where if gpu_id is None else f"{torch.device(where).type}:{gpu_id}")
+        switches.say("enable_model_cpu_offload", f"all weights stay on {self.device}, by no parts")
+
+    @property
+    def vae(self) -> Autoencoder:
+        """What scripts switch of the autoencoder; the network itself is pipe.model.space."""
+        return Autoencoder(self.state)
+
+    def enable_vae_tiling(self) -> None:
+        self.vae.enable_tiling()
+
+    def disable_vae_tiling(self) -> None:
+        self.vae.disable_tiling()
+
     def load_lora_weights(
-        self, source: str | Path, *, weight_name: str | None = None, adapter_name: str | None = None
+        self,
+        source: str | Path,
+        adapter_name: str | None = None,
+        *,
+        weight_name: str | None = None,
+        **other: Any,
     ) -> None:
         """A LoRA file, added to those that are there, at strength 1."""
+        for key, value in other.items():
+            if value not in (None, False) and (key, value) != ("local_files_only", True):
+                raise SfumatoError(
+                    f"load_lora_weights: {quoted(key)} is not supported; leave it out"
+                )
         self.state.add(source, weight_name, adapter_name)
 
     def set_adapters(self, adapter_names: str | Sequence[str], adapter_weights: Any = 1.0) -> None:
         """The LoRA of these names alone, each at its weight."""
         self.state.weigh(adapter_names, adapter_weights)
 
+    def get_active_adapters(self) -> list[str]:
+        """Names of the LoRA that act."""
+        return self.state.active
+
+    def delete_adapters(self, adapter_names: str | Sequence[str]) -> None:
+        self.state.delete(adapter_names)
+
+    def disable_lora(self) -> None:
+        self.state.enable(False)
+
+    def enable_lora(self) -> None:
+        self.state.enable(True)
+
+    def fuse_lora(self, components: Any = None, lora_scale: float = 1.0, **other: Any) -> None:
+        """LoRA at lora_scale times their weights, which stay when their files are unloaded."""
+        for key, value in other.items():
+            if value not in (None, False):
+                raise SfumatoError(f"fuse_lora: {quoted(key)} is not supported; leave it out")
+        self.state.fuse(lora_scale)
+
+    def unfuse_lora(self, components: Any = None) -> None:
+        self.state.unfuse()
+
     def unload_lora_weights(self) -> None:
         self.state.drop()
+
+    def load_textual_inversion(self, source: str | Path, token: str | None = None) -> None:
+        """Learned words of a file, which names them."""
+        if token is not None:
+            raise SfumatoError("load_textual_inversion: token: the file's own name counts")
+        self.state.learn(source)
+
+    def unload_textual_inversion(self) -> None:
+        self.state.forget()
+
+    @classmethod
+    def from_single_file(cls, source: str | Path, **_: Any) -> Self:
+        """Refused: such a file names no scheduler, which theirs look up in the network."""
+        raise SfumatoError(
+            f"{cls.__name__}.from_single_file: {source}: is not supported, since a single file "
+            "names no scheduler; sf.load reads it"
+        )
 
     def set_progress_bar_config(self, disable: bool = False) -> None:
         if disable is not True:
             raise SfumatoError("set_progress_bar_config: there is no bar here; give disable=True")
 
     def __call__(self, *args: Any, **named_: Any) -> Any:
-        given = self._bound(args, named_)
+        given = bound(self, args, named_)
         self.state.interrupt = False
         images = run(Asked.of(self, given))
         if given["return_dict"]:
             return Output(images)
-        return (images, None) if self.family.name == "StableDiffusion" else (images,)
-
-    def _bound(self, args: Sequence[Any], named_: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments of a call by name; what is not supported is refused."""
-        name = type(self).__name__
-        known = signature(name)
-        names = list(known.parameters)[1:]
-        for word in named_:
-            if word not in names:
-                raise SfumatoError(f"{name}: takes no {quoted(word)}{hinted(word, names)}")
-        try:
-            bound = known.bind(self, *args, **named_)
-        except TypeError as error:
-            raise SfumatoError(f"{name}: {error}") from None
-        bound.apply_defaults()
-        given = {key: bound.arguments[key] for key in names}
-        for key in names:
-            usual = known.parameters[key].default
-            if key in READ or _same(given[key], usual):
-                continue
-            base = key.rpartition("_")[0] if key[-1:].isdigit() else ""
-            if base in given and _same(given[key], given[base]):
-                continue  # prompt_2 is the prompt by itself
-            hint = next((say for word, say in INSTEAD.items() if word in key), "leave it out")
-            raise SfumatoError(f"{name}: {key} is not supported; {hint}")
-        return given
-
-
-def _same(value: Any, usual: Any) -> bool:
-    return type(value) is type(usual) and bool(value == usual)
+        return (images, None) if self.family.pair else (images,)
 
 
 def _dtype(value: Any) -> str:
@@ -256,7 +255,8 @@ def named(name: str) -> type[Pipeline]:
     """The class of a pipeline by its name."""
     if name not in CALLS:
         raise SfumatoError(
-            f"{name:.60} is not here; sf.load reads more models than these: {', '.join(CALLS)}"
+            f"{name:.60} is not here{why_not(name)}; sf.load reads more models than these: "
+            f"{', '.join(CALLS)}"
         )
     family, task = split(name)
 
@@ -267,58 +267,3 @@ def named(name: str) -> type[Pipeline]:
     body = {"family": FAMILIES[family], "task": task, "__call__": call,
             "__doc__": f"{name} of diffusers, by its call."}  # fmt: skip
     return type(name, (Pipeline,), body)
-
-
-class Auto:
-    """The pipeline of a task for whatever family a folder has."""
-
-    ending: ClassVar[str]
-
-    @classmethod
-    def from_pretrained(cls, source: str | Path, **options: Any) -> Pipeline:
-        folder = folder_of(str(source))
-        index = None if folder is None else folder / "model_index.json"
-        if index is None or not index.is_file():
-            return named(f"StableDiffusion{cls.ending}").from_pretrained(source, **options)
-        classes = pipeline_classes(index)
-        family = family_of(classes)
-        if family is None:
-            raise SfumatoError(
-                f"{cls.__name__}: {source} is of {classes['_class_name']:.60}, which is not here; "
-                f"known are {', '.join(FAMILIES)}"
-            )
-        return named(family + cls.ending).from_pretrained(source, **options)
-
-    @classmethod
-    def from_pipe(cls, pipe: Any, **options: Any) -> Pipeline:
-        if not isinstance(pipe, Pipeline):
-            raise SfumatoError(
-                f"{cls.__name__}.from_pipe: {pipe!r:.60} is none of sfumato.compat's"
-            )
-        return named(pipe.family.name + cls.ending).from_pipe(pipe, **options)
-
-
-class AutoPipelineForText2Image(Auto):
-    ending = "Pipeline"
-
-
-class AutoPipelineForImage2Image(Auto):
-    ending = "Img2ImgPipeline"
-
-
-class AutoPipelineForInpainting(Auto):
-    ending = "InpaintPipeline"
-
-
-class DiffusionPipeline(Auto):
-    """The pipeline that a folder names."""
-
-    ending = "Pipeline"
-
-    @classmethod
-    def from_pretrained(cls, source: str | Path, **options: Any) -> Pipeline:
-        folder = folder_of(str(source))
-        index = None if folder is None else folder / "model_index.json"
-        if index is None or not index.is_file():
-            return super().from_pretrained(source, **options)
-        return named(pipeline_classes(index)["_class_name"]).from_pretrained(source, **options)

@@ -14,12 +14,12 @@ from typing import Any, ClassVar, Self
 
 from sfumato.compat.pndm import PNDM
 from sfumato.core.errors import SfumatoError, quoted
-from sfumato.core.solvers import INSTEAD
 from sfumato.core.synonyms import hinted
 from sfumato.models.files import flow_schedulers, schedulers
 from sfumato.models.files.configs import read_config
-from sfumato.models.files.flow_schedulers import FlowScheduler
+from sfumato.models.files.flow_schedulers import MULTISTEP, TRIGONOMETRIC, FlowScheduler
 from sfumato.models.files.scheduler_keys import KEYS
+from sfumato.models.loaders.sana import CONSISTENT
 
 Record = schedulers.Scheduler | FlowScheduler
 Solved = str | dict[str, Any] | PNDM
@@ -45,6 +45,8 @@ ONLY: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "EulerDiscreteScheduler": {**UNFOLLOWED, "interpolation_type": ("linear",)},
     "FlowMatchEulerDiscreteScheduler": {},
     "HeunDiscreteScheduler": {**UNFOLLOWED, "clip_sample": (False,)},
+    "LCMScheduler": NO_CLAMP,
+    TRIGONOMETRIC: {},
     "PNDMScheduler": {
         "skip_prk_steps": (True,),
         "prediction_type": ("epsilon", "v_prediction"),
@@ -57,6 +59,7 @@ USUAL: Mapping[str, Mapping[str, Any]] = {
     "DDIMScheduler": {"clip_sample": True},
     "DDPMScheduler": {"clip_sample": True, "variance_type": "fixed_small"},
     "HeunDiscreteScheduler": {"clip_sample": False},
+    "LCMScheduler": {"clip_sample": False},
 }
 """What a class takes for absent keys, where the reader leaves that open."""
 
@@ -146,7 +149,8 @@ class Scheduler:
         if eta and meant != "DDIMScheduler":
             raise SfumatoError(f"eta = {eta:g}: {self.kind} reads none; leave it out")
         if isinstance(record, FlowScheduler):
-            return "ddim"
+            own: Mapping[str, Solved] = {MULTISTEP: "dpmpp-2m", TRIGONOMETRIC: dict(CONSISTENT)}
+            return own.get(record.kind, "ddim")
         if meant == "PNDMScheduler":
             return PNDM.of_record(record, n)
         if record.timestep_spacing == "trailing" and meant == "DDIMScheduler":
@@ -168,6 +172,8 @@ class Unsupported(Scheduler):
 def _solver(meant: str, record: schedulers.Scheduler, eta: float) -> Solved:
     if meant == "DDIMScheduler":
         return {"solver": "ddim", "eta": eta} if eta else "ddim"
+    if meant == "LCMScheduler":
+        return {"solver": "lcm", "scaling": record.timestep_scaling}
     if meant == "DDPMScheduler":
         return {"solver": "ddpm", "variance": "small"}
     if meant == "DPMSolverMultistepScheduler":
@@ -192,9 +198,13 @@ def record_of(data: Mapping[str, Any]) -> Record:
     kind = str(data.get("_class_name"))
     if kind not in MEANT:
         raise SfumatoError(f"{refusal(kind)}")
-    if kind in flow_schedulers.CLASSES:
-        return flow_schedulers.flow_scheduler_of(data, kind)
-    record = schedulers.scheduler_of(data, kind)
+    if kind in (*flow_schedulers.CLASSES, TRIGONOMETRIC):
+        return flow_schedulers.flow_scheduler_of(data, kind, (kind,))
+    flows = kind == MULTISTEP and data.get("use_flow_sigmas") is True
+    if flows and data.get("prediction_type") != "flow_prediction":
+        raise SfumatoError(f"{kind}: use_flow_sigmas asks for prediction_type='flow_prediction'")
+    plain = {**data, "use_flow_sigmas": False, "prediction_type": "epsilon"} if flows else data
+    record = schedulers.scheduler_of(plain, kind)
     meant = MEANT[kind]
     for key, allowed in ONLY[meant].items():
         value = getattr(record, key)
@@ -206,6 +216,13 @@ def record_of(data: Mapping[str, Any]) -> Record:
         raise SfumatoError(
             f"{kind}: solver_order 1 with 'sde-dpmsolver++' is not supported; give 2"
         )
+    if flows:
+        if record.solver_order != 2 or record.algorithm_type == "sde-dpmsolver++":
+            raise SfumatoError(
+                f"{kind}: of a flow solver_order 2 and 'dpmsolver++' are supported, not "
+                f"{record.solver_order} and {record.algorithm_type!r}"
+            )
+        return flow_schedulers.flow_scheduler_of(data, kind, (MULTISTEP,))
     return record
 
 
@@ -214,10 +231,10 @@ def refusal(kind: str) -> str:
     word = kind.removesuffix("Scheduler").lower()
     nearest = {
         "unipc": "DPMSolverMultistepScheduler", "deis": "DPMSolverMultistepScheduler",
-        "lms": "EulerDiscreteScheduler", "tcd": "DDIMScheduler with eta", "lcm": "DDIMScheduler",
+        "lms": "EulerDiscreteScheduler", "tcd": "DDIMScheduler with eta",
         "dpm": "DPMSolverMultistepScheduler", "ddpm-ancestral": "DDPMScheduler",
     }  # fmt: skip
-    near = next((nearest[own] for own in INSTEAD if word.startswith(own)), None)
+    near = next((nearest[own] for own in nearest if word.startswith(own)), None)
     hint = "" if near is None else f"the nearest is {near}; "
     return f"scheduler {kind:.60} is not supported; {hint}known are {', '.join(sorted(MEANT))}"
 

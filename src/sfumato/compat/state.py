@@ -10,6 +10,7 @@ from typing import Any
 from sfumato.compat.schedulers import Scheduler
 from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.ranges import real
+from sfumato.models.files import hub
 from sfumato.models.loaders.library import load
 from sfumato.models.model import Model
 from sfumato.recipe.fields import STRENGTH
@@ -17,8 +18,9 @@ from sfumato.recipe.fields import STRENGTH
 
 @dataclass
 class State:
-    """loras: name -> file and strength, those of strength 0 are not there. Weights are read when
-    they are first needed."""
+    """loras: name -> file and strength, those of strength 0 are not there; fused: the same of those
+    that stay when they are unloaded. learned: files of words. enabled: whether LoRA act; tiled:
+    whether the autoencoder works by tiles. Weights are read when they are first needed."""
 
     source: str
     device: str
@@ -26,20 +28,38 @@ class State:
     scheduler: Scheduler
     interrupt: bool = False
     loras: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    fused: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    learned: tuple[str, ...] = ()
+    enabled: bool = True
+    tiled: bool = False
     plain: Model | None = None
     adapted: Model | None = None
 
     @property
     def model(self) -> Model:
-        """With its LoRA."""
+        """With its LoRA and learned words."""
         if self.plain is None:
             self.plain = load(self.source, device=self.device, dtype=self.dtype)
+            if self.tiled:
+                self.tile(True)
         if self.adapted is None:
             model = self.plain
-            for file, scale in self.loras.values():
-                model = model.adapt(file, scale) if scale else model
+            free = self.loras if self.enabled else {}
+            for name, (file, scale) in {**free, **self.fused}.items():
+                model = model.adapt(file, scale) if scale and name else model
+            for file in self.learned:
+                model = model.adapt(file)
             self.adapted = model
         return self.adapted
+
+    def tile(self, tiled: bool) -> None:
+        """Whether the autoencoder works by tiles, now and when it is read again."""
+        plain = self.plain or self.model
+        net: Any = getattr(plain.space, "autoencoder", None)
+        if not hasattr(net, "enable_tiling"):
+            raise SfumatoError(f"{type(net).__name__}: works on whole pictures alone; leave it out")
+        self.tiled = tiled
+        (net.enable_tiling if tiled else net.disable_tiling)()
 
     def moved(self, device: str, dtype: str) -> None:
         """To another device or number format; what was read is read again."""
@@ -48,27 +68,20 @@ class State:
             self.plain = self.adapted = None
 
     def add(self, source: Any, weight_name: str | None, name: str | None) -> None:
-        """A LoRA of a file, or of a folder and a file's name in it; it must fit."""
-        if not isinstance(source, str | Path):
-            raise SfumatoError(f"load_lora_weights: {source!r:.60}: give a file or a folder")
-        file = str(source) if weight_name is None else str(Path(source) / weight_name)
+        """A LoRA of a file, or of a folder or org/name and a file's name in it; it must fit."""
+        file = _file(source, weight_name, "load_lora_weights")
         own = f"default_{len(self.loras)}" if name is None else str(name)
-        if own in self.loras:
+        if own in {**self.loras, **self.fused}:
             raise SfumatoError(f"load_lora_weights: {quoted(own)} is there already")
-        before = self.model
-        self.adapted = before.adapt(file)
-        self.loras = {**self.loras, own: (file, 1.0)}
+        self.model.adapt(file)
+        self.loras, self.adapted = {**self.loras, own: (file, 1.0)}, None
 
     def weigh(self, names: Any, weights: Any) -> None:
         """The strengths of some; all others have none."""
-        chosen = [names] if isinstance(names, str) else list(names)
+        chosen = self._known(names, "set_adapters")
         given = list(weights) if isinstance(weights, list | tuple) else [weights] * len(chosen)
         if len(given) != len(chosen):
             raise SfumatoError(f"set_adapters: {len(given)} weights for {len(chosen)} names")
-        for name in chosen:
-            if name not in self.loras:
-                known = ", ".join(self.loras) or "none"
-                raise SfumatoError(f"set_adapters: no {quoted(str(name))}; there are {known}")
         scales = {
             name: real(1.0 if scale is None else scale, "set_adapters: weight", STRENGTH)
             for name, scale in zip(chosen, given, strict=True)
@@ -76,6 +89,72 @@ class State:
         self.loras = {name: (file, scales.get(name, 0.0)) for name, (file, _) in self.loras.items()}
         self.adapted = None
 
+    def _known(self, names: Any, asked: str) -> list[str]:
+        chosen = [names] if isinstance(names, str) else list(names)
+        for name in chosen:
+            if name not in self.loras:
+                known = ", ".join(self.loras) or "none"
+                raise SfumatoError(f"{asked}: no {quoted(str(name))}; there are {known}")
+        return chosen
+
+    @property
+    def active(self) -> list[str]:
+        return [name for name, (_, scale) in self.loras.items() if scale]
+
+    def delete(self, names: Any) -> None:
+        gone = self._known(names, "delete_adapters")
+        self.loras = {name: one for name, one in self.loras.items() if name not in gone}
+        self.adapted = None
+
+    def enable(self, enabled: bool) -> None:
+        """Whether LoRA act; those that were fused do."""
+        self.enabled, self.adapted = enabled, None
+
+    def fuse(self, scale: Any) -> None:
+        """Keep those that are there, at so many times their strengths."""
+        times = real(scale, "fuse_lora: lora_scale", STRENGTH)
+        fused = {name: (file, own * times) for name, (file, own) in self.loras.items()}
+        self.fused, self.adapted = {**self.fused, **fused}, None
+
+    def unfuse(self) -> None:
+        self.fused, self.adapted = {}, None
+
     def drop(self) -> None:
-        """Without any."""
-        self.loras, self.adapted = {}, self.plain
+        """Without any but those that were fused."""
+        self.loras, self.adapted = {}, None
+
+    def learn(self, source: Any) -> None:
+        """Words of a file."""
+        file = _file(source, None, "load_textual_inversion")
+        self.model.adapt(file)
+        self.learned, self.adapted = (*self.learned, file), None
+
+    def forget(self) -> None:
+        self.learned, self.adapted = (), None
+
+
+def _file(source: Any, weight_name: str | None, asked: str) -> str:
+    if not isinstance(source, str | Path):
+        raise SfumatoError(f"{asked}: {source!r:.60}: give a file or a folder")
+    place = source if Path(source).exists() else hub.find(str(source)) or source
+    return str(place) if weight_name is None else str(Path(place) / weight_name)
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """What scripts switch of a pipeline's autoencoder."""
+
+    state: State
+
+    def enable_tiling(self) -> None:
+        """A large picture by parts that overlap, which differ from the whole at their edges."""
+        self.state.tile(True)
+
+    def disable_tiling(self) -> None:
+        self.state.tile(False)
+
+    def enable_slicing(self) -> None:
+        """Pictures go through it one by one anyway."""
+
+    def disable_slicing(self) -> None:
+        """Pictures go through it one by one whatever was said."""

@@ -117,9 +117,9 @@ def compare(
     rows = _rows(inputs, prompts)
     place = Path(folder)
     held = _held(named, rows, seeds, seed)
-    _check_free(place)
+    check_free(place)
     with claimed(place):
-        _hold(place, held)
+        hold(place, documents.parse_data(Held, dict(held), "compare"), _text(held))
         cells, total = [], len(rows) * len(named)
         for done, (cell, process) in enumerate(_grid(named, rows, place, seeds, seed)):
             cells.append(_made(cell, process, seed))
@@ -285,7 +285,7 @@ def _held(ways: Mapping[str, Way], rows: Sequence[Row], seeds: int, seed: int) -
     }
 
 
-def _check_free(folder: Path) -> None:
+def check_free(folder: Path) -> None:
     """Make the folder, or take one that is empty or holds a comparison."""
     try:
         new = not folder.exists() or (folder / HELD).exists()
@@ -299,12 +299,16 @@ def _check_free(folder: Path) -> None:
         raise SfumatoError(f"{folder}: cannot be made ({reason}); choose another folder") from None
 
 
-def _hold(folder: Path, held: Mapping[str, Any]) -> None:
-    """Make the folder this comparison's; another one's is refused."""
-    file, mine = folder / HELD, documents.parse_data(Held, dict(held), "compare")
+def _text(held: Mapping[str, Any]) -> bytes:
+    return json.dumps(held, indent=1, ensure_ascii=False).encode()
+
+
+def hold(folder: Path, mine: Held, text: bytes) -> None:
+    """Make the folder this comparison's, by the text of its file; another one's is refused."""
+    file = folder / HELD
     if not file.exists():
         check_file(file)
-        write_new(file, json.dumps(held, indent=1, ensure_ascii=False).encode())
+        write_new(file, text)
     kept = documents.read_json(Held, file, 64 << 20)
     if kept != mine:
         what = next(n for n in Held.model_fields if getattr(kept, n) != getattr(mine, n))

@@ -7,7 +7,7 @@ v(z_src, source)) dt. Equal prompts and scales leave it as it is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from sfumato.core.context import Call, Run
@@ -83,15 +83,21 @@ class FlowEdit(FromPicture):
 @dataclass(eq=False)
 class Difference(Tap):
     """What the network says of the edited picture less what it says of the source, both noised
-    alike. conds: of the source's prompt, and the empty one where that is guided."""
+    alike. conds: of the source's prompt, and the empty one where that is guided; beside: what the
+    prompt's has that is of no words (a reference, a known part), which both read."""
 
     known: Tensor
     denoiser: Denoiser
     conds: tuple[Cond, ...]
     scale: float
+    beside: dict[str, Tensor] = field(default_factory=dict)
 
     couples = True
     name = "flow_edit"
+
+    def prepared(self, cond: Cond, call: Call) -> Cond:
+        self.beside = {name: value for name, value in cond.items() if name not in self.conds[0]}
+        return cond
 
     def reads(self, x: Tensor, call: Call) -> Tensor:
         return x - self.known.to(x) + self._noised(x, call)
@@ -105,7 +111,8 @@ class Difference(Tap):
         if call.memo.get("flow_edit", (None,))[0] != moment:
             state = self._noised(like, call)
             time = torch.full((len(state),), self.denoiser.time(call.t), device=state.device)
-            outs = [self.denoiser.network(state, time, own).to(like) for own in self.conds]
+            conds = [Cond({**own, **self.beside}) for own in self.conds]
+            outs = [self.denoiser.network(state, time, own).to(like) for own in conds]
             call.count("source calls", len(outs))
             kept = outs[0] if len(outs) == 1 else torch.lerp(outs[1], outs[0], self.scale)
             call.memo["flow_edit"] = (moment, kept)

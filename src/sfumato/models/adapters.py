@@ -37,7 +37,7 @@ from sfumato.models.files.adapter_folders import (
 )
 from sfumato.models.files.hashes import file_digest
 from sfumato.models.files.learned_words import words_of
-from sfumato.models.latents import Conditional, Latents
+from sfumato.models.latents import Latents
 from sfumato.nn import lora, positions
 from sfumato.nn.unet import UNet
 from sfumato.nn.vdiffusion import VDiffusion
@@ -210,7 +210,7 @@ def _with_lora(
     if isinstance(network, key_names.Renamed):
         tensors = key_names.renamed(network, tensors, file)
     layers = changes(tensors, header, file)
-    own = "unet" if isinstance(network, Conditional) else "transformer"
+    own = "unet" if type(network.net).__name__.startswith("UNet") else "transformer"
     nets = {own: network.net}
     text = model.text
     if isinstance(text, Encoders):

@@ -143,11 +143,15 @@ class Latents:
             latent = (latent - self.mean) / self.std
         return latent * self.scale
 
-    def _decode(self, state: Tensor) -> Tensor:
+    def plain(self, state: Tensor) -> Tensor:
+        """The autoencoder's own latents of a state."""
         latent = state / self.scale
         if self.mean is not None and self.std is not None:
             latent = latent * self.std + self.mean
-        latent = F.pixel_shuffle(latent + self.shift, self.patch)
+        return F.pixel_shuffle(latent + self.shift, self.patch)
+
+    def _decode(self, state: Tensor) -> Tensor:
+        latent = self.plain(state)
         if torch.is_autocast_enabled(latent.device.type):  # quicker with channels last
             latent = latent.contiguous(memory_format=torch.channels_last)
         if self.of_video:

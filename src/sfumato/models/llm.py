@@ -96,11 +96,18 @@ class InstructedPrompts(ChatPrompts):
     """Prompts in small letters behind an instruction, of whose rows the first alone is kept.
 
     begin: the token before everything. The empty prompt is read without the instruction, and so is
-    every text that guidance leads away from.
+    every text that guidance leads away from. distilled: the network also reads a scale, here that
+    of no guidance.
     """
 
     begin: str = "<bos>"
     plain: bool = False
+    distilled: bool = False
+
+    def __call__(self, texts: Sequence[str], beside: Sequence[str] = ()) -> Cond:
+        cond = super().__call__(texts, beside)
+        told = {"guidance": torch.ones(len(texts))} if self.distilled else {}
+        return Cond({**cond, **told})
 
     @property
     def away(self) -> InstructedPrompts:

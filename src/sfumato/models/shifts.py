@@ -15,7 +15,9 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.spacing import Times
 from sfumato.models.files.flow_schedulers import FlowScheduler
 
-Ramp = Literal["even", "table", "measured", "inner"]
+Ramp = Literal["even", "table", "measured", "inner", "angles"]
+MIDDLE = 1.3
+"""The second angle of two, as Sana Sprint was tuned for it."""
 
 LARGEST = 1e9
 """Of a shift; of a few million times that no time below 1 is told from 1."""
@@ -28,8 +30,8 @@ class Shifted:
     ramp: before the shift, "even" from 1 to 1/n, or "table" from 1 to the table's first entry, as
     the scheduler places them by itself; "measured": even, and dynamic shifts are those that
     Flux.2's authors found for a size and a number of steps; "inner": n of n + 1 even ones from one
-    entry below the table's last, as multistep schedulers place them. patch: cells of a state to a
-    token's side.
+    entry below the table's last, as multistep schedulers place them; "angles": even angles, whose
+    tangent is noise over picture. patch: cells of a state to a token's side.
     """
 
     config: FlowScheduler
@@ -50,12 +52,17 @@ class Shifted:
     def below(self, shape: tuple[int, ...], n: int, level: float) -> Times:
         """Falling times of n steps from a level, those of `times` where that is 1."""
         factor = self._factor(shape, n)
-        u = level / (factor - (factor - 1) * level)
+        u = level / (level + factor * (1 - level))
         first, *rest = self._levels(n, u, factor)
         return self._falling([min(level, first) if self.ramp == "inner" else level, *rest], n)
 
     def _levels(self, n: int, u: float, factor: float) -> list[float]:
         """Of an even ramp from u, before the last time, 0."""
+        if self.ramp == "angles":
+            top = math.atan2(u, 1 - u)
+            angles = [top * (n - k) / n for k in range(n)]
+            angles = [top, MIDDLE] if n == 2 and u == 1 else angles
+            return [math.sin(one) / (math.sin(one) + math.cos(one)) for one in angles]
         if self.ramp == "inner":
             top = min(u, 1 - 1 / self.config.num_train_timesteps)
             return [shifted(top * (n - k) / n, factor) for k in range(n)]

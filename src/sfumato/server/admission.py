@@ -62,6 +62,8 @@ class Admission:
         if isinstance(job, requests.EvalJob):
             self._model(job.model, "model")
             return []
+        if isinstance(job, requests.CompareJob):
+            return self._comparison(client, job)
         rows = job.rows if isinstance(job, requests.BatchJob) else (job,)
         found: dict[str, None] = {}
         for k, row in enumerate(rows):
@@ -216,14 +218,33 @@ class Admission:
             raise RefusedError(
                 f"sweep: has {cells:,} cells; at most {requests.LARGEST_SWEEP:,} here", "over"
             )
-        if job.seeds > self.limits.pictures:
-            raise RefusedError(
-                f"seeds = {job.seeds}: at most {self.limits.pictures} pictures of one recipe here",
-                "seeds",
-            )
+        self._seeds(job.seeds)
         if job.choose is not None and job.choose not in over.values:
             known = ", ".join(map(said, over.values))
             raise RefusedError(f"choose = {job.choose:g}: not among the values {known}", "choose")
+
+    def _comparison(self, client: str, job: requests.CompareJob) -> list[str]:
+        found: dict[str, None] = {}
+        for k, way in enumerate(job.ways):
+            found |= dict.fromkeys(self.recipe(client, way.recipe, f"ways.{k}.recipe"))
+        for k, picture in enumerate(job.inputs):
+            self._own(client, picture.sha256, f"inputs.{k}")
+            found[picture.sha256] = None
+        self._seeds(job.seeds)
+        cells = len(job.ways) * max(1, len(job.inputs)) * max(1, len(job.prompts))
+        if cells > requests.LARGEST_SWEEP:
+            raise RefusedError(
+                f"compare: has {cells:,} ways and rows; at most {requests.LARGEST_SWEEP:,} here",
+                "ways",
+            )
+        return list(found)
+
+    def _seeds(self, seeds: int) -> None:
+        if seeds > self.limits.pictures:
+            raise RefusedError(
+                f"seeds = {seeds}: at most {self.limits.pictures} pictures of one recipe here",
+                "seeds",
+            )
 
     def _training(self, client: str, job: requests.TrainJob) -> list[str]:
         from sfumato.server import training

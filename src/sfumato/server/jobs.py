@@ -21,6 +21,7 @@ class Kind(StrEnum):
     BATCH = "batch"
     TRAIN = "train"
     EVAL = "eval"
+    COMPARE = "compare"
     PLAN = "plan"
 
     @property
@@ -58,7 +59,7 @@ class View(BaseModel):
 
 
 class File(View):
-    """What a job has made: a picture, or another file of a sweep or a training.
+    """What a job has made: a picture, or another file of a sweep, a comparison or a training.
 
     name: as a local run would call it, below its folder; place: order among the job's files.
     """

@@ -175,6 +175,34 @@ class EvalJob(Body):
     priority: Priority = 0
 
 
+class ComparedWay(Body):
+    """A way of a comparison, by its name in the table.
+
+    fills: ids of the methods whose `image` is the input; null: the first that has one.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    recipe: RecipeBody
+    fills: Annotated[tuple[Name, ...], Field(max_length=20)] | None = None
+
+
+class CompareJob(Body):
+    """Make pictures in several ways on the same inputs, prompts and seeds, and measure them.
+
+    inputs: pictures that every way gets; prompts: in place of each way's own; seeds: pictures of
+    each way, input and prompt, the first from `seed`.
+    """
+
+    kind: Literal[Kind.COMPARE]
+    ways: Annotated[tuple[ComparedWay, ...], Field(min_length=1, max_length=20)]
+    inputs: Annotated[tuple[Input, ...], Field(max_length=1000)] = ()
+    prompts: Annotated[tuple[Prompt, ...], Field(max_length=1000)] = ()
+    seeds: Annotated[int, Field(ge=1, le=1000)] = 3
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    name: Name = ""
+    priority: Priority = 0
+
+
 class PlanJob(Row):
     """Say what a recipe would do, in plan.json, once the numbers of `search` are found."""
 
@@ -182,13 +210,14 @@ class PlanJob(Row):
     priority: Priority = 0
 
 
-AnyJob = RecipeJob | SweepJob | BatchJob | TrainJob | EvalJob | PlanJob
+AnyJob = RecipeJob | SweepJob | BatchJob | TrainJob | EvalJob | CompareJob | PlanJob
 KINDS: dict[str, type[Body]] = {
     "recipe": RecipeJob,
     "sweep": SweepJob,
     "batch": BatchJob,
     "train": TrainJob,
     "eval": EvalJob,
+    "compare": CompareJob,
     "plan": PlanJob,
 }
 """What a body is, by its kind."""
@@ -209,11 +238,12 @@ class JobRequest(
             | Annotated[BatchJob, Tag("batch")]
             | Annotated[TrainJob, Tag("train")]
             | Annotated[EvalJob, Tag("eval")]
+            | Annotated[CompareJob, Tag("compare")]
             | Annotated[PlanJob, Tag("plan")],
             Discriminator(
                 _kind,
                 custom_error_type="kind",
-                custom_error_message="kind must be recipe, sweep, batch, train, eval or plan",
+                custom_error_message=f"kind must be {', '.join([*KINDS][:-1])} or plan",
             ),
         ]
     ]

@@ -36,6 +36,11 @@ def work_of(request: str) -> Workload:
     if kind == Kind.EVAL:
         rows = len(asked["styles"]) * len(asked["scales"])
         return Workload(f"eval {asked['model']}", asked["dtype"], rows * asked["n"])
+    if kind == Kind.COMPARE:
+        each = max(1, len(asked["inputs"])) * max(1, len(asked["prompts"]))
+        ways = [_picture({**way["recipe"], "n": asked["seeds"]}, (), kind) for way in asked["ways"]]
+        sizes = json.dumps([one.size for one in ways])
+        return Workload(ways[0].model, sizes, each * sum(one.steps for one in ways))
     if kind == Kind.BATCH:
         return Workload("batch", "", 0)
     if kind == Kind.SWEEP:

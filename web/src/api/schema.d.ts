@@ -578,6 +578,68 @@ export interface components {
             interrupted?: number;
         };
         /**
+         * CompareJob
+         * @description Make pictures in several ways on the same inputs, prompts and seeds, and measure them.
+         *
+         *     inputs: pictures that every way gets; prompts: in place of each way's own; seeds: pictures of
+         *     each way, input and prompt, the first from `seed`.
+         */
+        CompareJob: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "compare";
+            /** Ways */
+            ways: components["schemas"]["ComparedWay"][];
+            /**
+             * Inputs
+             * @default []
+             */
+            inputs?: components["schemas"]["Input"][];
+            /**
+             * Prompts
+             * @default []
+             */
+            prompts?: string[];
+            /**
+             * Seeds
+             * @default 3
+             */
+            seeds?: number;
+            /**
+             * Seed
+             * @default 0
+             */
+            seed?: number;
+            /**
+             * Name
+             * @default
+             */
+            name?: string;
+            /**
+             * Priority
+             * @default 0
+             */
+            priority?: number;
+        };
+        /**
+         * ComparedWay
+         * @description A way of a comparison, by its name in the table.
+         *
+         *     fills: ids of the methods whose `image` is the input; null: the first that has one.
+         */
+        ComparedWay: {
+            /** Name */
+            name: string;
+            recipe: components["schemas"]["Recipe"];
+            /**
+             * Fills
+             * @default null
+             */
+            fills?: string[] | null;
+        };
+        /**
          * EvalJob
          * @description Measure a model by the packed set's words: a file for each row, then report.json.
          *
@@ -648,7 +710,7 @@ export interface components {
         };
         /**
          * File
-         * @description What a job has made: a picture, or another file of a sweep or a training.
+         * @description What a job has made: a picture, or another file of a sweep, a comparison or a training.
          *
          *     name: as a local run would call it, below its folder; place: order among the job's files.
          */
@@ -806,7 +868,7 @@ export interface components {
          * JobRequest
          * @description A job to be done, by `kind`; one without is a recipe's.
          */
-        JobRequest: components["schemas"]["RecipeJob"] | components["schemas"]["SweepJob"] | components["schemas"]["BatchJob"] | components["schemas"]["TrainJob"] | components["schemas"]["EvalJob"] | components["schemas"]["PlanJob"];
+        JobRequest: components["schemas"]["RecipeJob"] | components["schemas"]["SweepJob"] | components["schemas"]["BatchJob"] | components["schemas"]["TrainJob"] | components["schemas"]["EvalJob"] | components["schemas"]["CompareJob"] | components["schemas"]["PlanJob"];
         /** JsonValue */
         JsonValue: unknown;
         /**
@@ -815,7 +877,7 @@ export interface components {
          *     those of its class) their children make.
          * @enum {string}
          */
-        Kind: "recipe" | "sweep" | "batch" | "train" | "eval" | "plan";
+        Kind: "recipe" | "sweep" | "batch" | "train" | "eval" | "compare" | "plan";
         /**
          * Lineage
          * @description What a picture came from and what it became. whole: no relative was left out.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.cli import show
+from sfumato.cli.remote.comparing import Taken as Compared
 from sfumato.cli.remote.results import result_of
 from sfumato.cli.remote.server import Server, done
 from sfumato.cli.remote.sweeping import Taken
@@ -15,6 +16,7 @@ from sfumato.cli.remote.teaching import take
 from sfumato.core.errors import SfumatoError
 from sfumato.images.destination import Destination, check_file
 from sfumato.images.writing import write_safely
+from sfumato.measure.compare import check_free as check_free_for_comparison
 from sfumato.measure.sweep import check_free
 from sfumato.models.result import Result
 from sfumato.server.jobs import Job, Kind, State
@@ -29,6 +31,10 @@ def fetched(server: Server, job: Job, output: str | None, as_json: bool) -> None
         folder = Path(output or ("sweep" if job.kind is Kind.SWEEP else job.name or job.id))
         _folder(server, job, folder)
         print(folder / "index.html" if job.kind is Kind.SWEEP else folder)
+    elif job.kind is Kind.COMPARE:
+        folder = Path(output or "compare")
+        check_free_for_comparison(folder)
+        print(Compared(server, job.id, folder).all(done(job)).folder / "sheet.png")
     elif job.kind in (Kind.EVAL, Kind.PLAN):
         print(_report(server, done(job), output))
     elif job.kind is Kind.BATCH:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from inspect import Parameter
 from pathlib import Path
@@ -14,6 +14,7 @@ import typer
 
 from sfumato.cli.fields import AUTO, Wanted, assignments
 from sfumato.cli.options import keyword
+from sfumato.cli.remote.chosen import chosen
 from sfumato.cli.verb import Verb
 from sfumato.cli.verbs.generate import RUN
 from sfumato.cli.verbs.shared import COMMON, NO_STORE, storing
@@ -54,7 +55,6 @@ FIRST = frozenset(
 def compare(ways: list[str], **values: Any) -> None:
     """Compose every way, run them all, say where the sheet is and what the table says."""
     from sfumato.cli import show
-    from sfumato.measure.compare import compare as compared
 
     composed_ways: dict[str, Any] = {}
     models: dict[str, Any] = {}
@@ -66,15 +66,7 @@ def compare(ways: list[str], **values: Any) -> None:
     rows = max(1, len(values["inputs"])) * max(1, len(values["prompts"]))
     total = rows * len(composed_ways)
     with storing(values), show.counted("ways", total, values["quiet"]) as update:
-        done = compared(
-            composed_ways,
-            values["folder"],
-            inputs=values["inputs"],
-            prompts=values["prompts"],
-            seeds=values["seeds"],
-            seed=values["seed"],
-            progress=lambda k, n: update(k),
-        )
+        done = _compared(composed_ways, values, update)
     if values["as_json"]:
         lines = [asdict(line) for line in done.table.lines]
         print(json.dumps({"folder": str(done.folder), "ways": done.table.ways, "lines": lines}))
@@ -85,12 +77,37 @@ def compare(ways: list[str], **values: Any) -> None:
         raise SfumatoError(f"{len(done.failed)} of {total} failed, the first: {done.failed[0]}")
 
 
+def _compared(ways: dict[str, Any], values: dict[str, Any], update: Callable[[int], None]) -> Any:
+    """Here, or by the server that the command line names."""
+    given = {name: values[name] for name in ("inputs", "prompts", "seeds", "seed")}
+    if chosen() is None:
+        from sfumato.measure.compare import compare as compared
+
+        return compared(ways, values["folder"], progress=lambda k, n: update(k), **given)
+    from sfumato.cli.remote.comparing import compared as sent
+
+    return sent(ways, values["folder"], update=update, **given)
+
+
+def _way(wanted: Any, run: dict[str, Any], models: dict[str, Any], fills: Any) -> Any:
+    """What makes a way's pictures, here or there."""
+    server = chosen()
+    if server is None:
+        from sfumato.cli.compose import composed_here
+        from sfumato.measure.compare import Way
+
+        return Way(composed_here(wanted, run, models).process, fills)
+    from sfumato.cli.remote.comparing import SentWay
+    from sfumato.cli.remote.sent import composed
+
+    return SentWay(composed(server, wanted, run, {}), fills)
+
+
 def _composed(text: str, values: dict[str, Any], models: dict[str, Any]) -> tuple[str, Any]:
     """The name of a way, and what makes its pictures."""
     from sfumato.cli.asked import asked
-    from sfumato.cli.compose import composed_here
     from sfumato.images import ImageInput
-    from sfumato.measure.compare import Way, takes_image
+    from sfumato.measure.compare import takes_image
 
     head, colon, rest = text.partition(": ")
     name, spec = (head.strip(), rest) if colon else (text.strip(), text)
@@ -101,10 +118,10 @@ def _composed(text: str, values: dict[str, Any], models: dict[str, Any]) -> tupl
     if not words or not name:
         raise SfumatoError(f"{quoted(text)}: is empty; give a recipe, or methods")
     recipe = words.pop(0) if Path(words[0]).is_file() else None
-    base, chosen = _read(words, text)
+    base, methods = _read(words, text)
     fills: list[str] = []
     wanted = []
-    for method, given in chosen.items():
+    for method, given in methods.items():
         cls = find(method)
         if takes_image(cls) and "image" not in given and recipe is None:
             if not values["inputs"]:
@@ -119,21 +136,21 @@ def _composed(text: str, values: dict[str, Any], models: dict[str, Any]) -> tupl
     name = Path(recipe).stem if recipe is not None and not colon and not words else name
     key = f"{run['model']}"  # ways of one model share its weights
     own = models if recipe is None else {}
-    composed = composed_here(asked(wanted, run), run, own.setdefault(key, {}))
-    return name, Way(composed.process, None if recipe is not None else tuple(fills))
+    filled = None if recipe is not None else tuple(fills)
+    return name, _way(asked(wanted, run), run, own.setdefault(key, {}), filled)
 
 
 def _read(words: Sequence[str], text: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """What a way says of its run, and its methods with their fields."""
     base: dict[str, Any] = {}
-    chosen: dict[str, dict[str, Any]] = {}
+    methods: dict[str, dict[str, Any]] = {}
     last = None
     for word in words:
         target, equals, value = word.partition("=")
         if not equals:
             if word != "generate":
                 find(word)
-                chosen.setdefault(word, {})
+                methods.setdefault(word, {})
             last = word
         elif target in BASE:
             base[target] = _number(target, value) if target in ("steps", "stages") else value
@@ -143,15 +160,15 @@ def _read(words: Sequence[str], text: str) -> tuple[dict[str, Any], dict[str, di
                 raise SfumatoError(
                     f"{quoted(text)}: {shortened(target)} is no METHOD.FIELD, nor {known}"
                 )
-            _add(chosen, word)
+            _add(methods, word)
         else:
-            _add(chosen, f"{last}.{word}")
-    return base, chosen
+            _add(methods, f"{last}.{word}")
+    return base, methods
 
 
-def _add(chosen: dict[str, dict[str, Any]], word: str) -> None:
+def _add(methods: dict[str, dict[str, Any]], word: str) -> None:
     for method, fields in assignments([word]).items():
-        chosen[method] = {**chosen.get(method, {}), **fields}
+        methods[method] = {**methods.get(method, {}), **fields}
 
 
 def _number(name: str, value: str) -> int:
@@ -171,5 +188,4 @@ COMPARE = Verb(
         'ours.json "plain: generate cfg.scale=4" -p "red apple" -p "rose" --seeds 8 -o table/',
     ),
     FIRST,
-    where="machine",
 )

@@ -18,6 +18,8 @@ from sfumato.models.files.scheduler_keys import own_keys
 CLASSES = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
 MULTISTEP = "DPMSolverMultistepScheduler"
 """Which also walks flows, where its file says use_flow_sigmas; Sana's is."""
+TRIGONOMETRIC = "SCMScheduler"
+"""Whose times are angles, of sines and cosines of a picture and noise; Sana Sprint's is."""
 Shift = Annotated[float, Range(gt=0, le=100)]
 
 
@@ -58,6 +60,14 @@ class MultistepFlow(Foreign):
     thresholding: Literal[False] = False
 
 
+class TrigonometricFlow(Foreign):
+    """What the file of a scheduler of angles says; its deviation of data cancels here."""
+
+    num_train_timesteps: Annotated[int, Range(2, 100_000)] = 1000
+    prediction_type: Literal["trigflow"] = "trigflow"
+    sigma_data: Annotated[float, Range(gt=0, le=100)] = 0.5
+
+
 def flow_scheduler(path: Path, known: tuple[str, ...] = CLASSES) -> FlowScheduler:
     """A flow's scheduler file, of a class that its family knows."""
     return flow_scheduler_of(read_config(path), path, known)
@@ -78,6 +88,9 @@ def flow_scheduler_of(
         return FlowScheduler(
             kind=MULTISTEP, num_train_timesteps=said.num_train_timesteps, shift=said.flow_shift
         )
+    if kind == TRIGONOMETRIC:
+        table = parse_data(TrigonometricFlow, own_keys(TRIGONOMETRIC, data, where), str(where))
+        return FlowScheduler(kind=TRIGONOMETRIC, num_train_timesteps=table.num_train_timesteps)
     config = parse_data(FlowScheduler, own_keys(str(kind), data, where), str(where))
     if config.use_dynamic_shifting and config.base_image_seq_len == config.max_image_seq_len:
         raise SfumatoError(f"{where}: base_image_seq_len and max_image_seq_len must differ")

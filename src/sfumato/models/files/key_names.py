@@ -176,7 +176,8 @@ def flat_name(name: str) -> str:
     name = re.sub(r"self_attn\.to_([qkv])(_lora)?$", r"self_attn.\1_proj", name)
     name = re.sub(r"self_attn\.to_out(_lora)?$", "self_attn.out_proj", name)
     name = name.replace(".processor.", ".").replace("to_out_lora", "to_out.0")
-    name = re.sub(r"\.to_out$", ".to_out.0", re.sub(r"(to_[qkv])_lora", r"\1", name))
+    name = re.sub(r"(to_[qkv]|add_[kqv]_proj)_lora", r"\1", name)
+    name = re.sub(r"\.to_out$", ".to_out.0", name)
     return name.replace(".", "_").removeprefix("text_model_")
 
 

@@ -76,6 +76,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
         *DYNAMIC,
     ),
     "FlowMatchHeunDiscreteScheduler": ("num_train_timesteps", "shift"),
+    "SCMScheduler": ("num_train_timesteps", "prediction_type", "sigma_data"),
     "LCMScheduler": LCM,
     "TCDScheduler": LCM,
     "EDMEulerScheduler": EDM,

@@ -118,6 +118,7 @@ class Sana(Transformer):
     mlp_ratio: Annotated[float, Range(gt=0, le=64)] = 2.5
     interpolation_scale: Annotated[float, Range(gt=0, le=64)] | None = None
     guidance_embeds: bool = False
+    guidance_embeds_scale: Annotated[float, Range(gt=0, le=1e6)] = 0.1
     qk_norm: Literal["rms_norm_across_heads"] | None = None
     timestep_scale: Annotated[float, Range(gt=0, le=1e6)] = 1.0
 

@@ -107,19 +107,20 @@ def _load_kandinsky(name: str, folder: Path, classes: Mapping[str, str], choice:
     digest = sha256()
     vae = pipeline.autoencoder(folder / kandinsky.PART, classes[kandinsky.PART], choice, digest)
     space = Latents(vae, rounded=False)
-    kandinsky.check(folder / "unet" / "config.json", space.channels)
+    tuned = kandinsky.check(folder / "unet" / "config.json", space.channels)
     net = pipeline.network(folder / "unet", "UNet2DConditionModel", choice, digest, kandinsky.READS)
     both = net.config.out_channels == 2 * space.channels
     learned = both and published.variance_type in (None, "learned_range")
     width = space.channels * (2 if learned else 1)
     denoiser = Denoiser(
-        kandinsky.Network(net, Traits(shown=True), width),
+        kandinsky.Network(net, Traits(shown=True, inpaint=tuned), width, space if tuned else None),
         noise_table(published),
         KINDS[published.prediction_type],
         learned,
     )
+    title = f"Kandinsky 2.2's {'inpainting ' if tuned else ''}decoder ({denoiser.kind})"
     return _model(
-        name, f"Kandinsky 2.2's decoder ({denoiser.kind})", denoiser, published.beta_schedule,
+        name, title, denoiser, published.beta_schedule,
         space, None, Defaults(25, "dpmpp-2m", methods=({"method": "cfg", "scale": 4.0},)),
         choice, digest.hexdigest(), folder, published,
     )  # fmt: skip

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sfumato.core.denoiser import Cond, Traits
 from sfumato.core.errors import SfumatoError
@@ -41,7 +42,8 @@ class Network(Guest):
     (B,), the scale that a distilled network is told, maybe "reference" (B, C, H, W), a picture.
 
     It reads tokens of 2x2 cells, and t itself. Fill reads beside them the known part of a picture
-    and a mask of its pixels, of which all in a cell are alike here; without a canvas grey.
+    and a mask of its pixels: "inpaint_pixels" (B, 1, h, w), without which all in a cell are alike;
+    without a canvas grey.
     """
 
     space: Space | None = None
@@ -62,6 +64,8 @@ class Network(Guest):
         if self.space is not None:
             mask, known = canvas(x, cond, self.space, self.blanks)
             pixels = mask.expand(-1, self.space.stride**2, -1, -1)
+            if "inpaint_pixels" in cond:
+                pixels = F.pixel_unshuffle(cond["inpaint_pixels"].to(x), self.space.stride)
             parts = (known, pixels.expand(len(x), -1, -1, -1))
             tokens = torch.cat([tokens, *(packed(part, PATCH) for part in parts)], dim=-1)
         at = positions(height, width)

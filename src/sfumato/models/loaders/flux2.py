@@ -26,22 +26,23 @@ BEFORE = "<|im_start|>user\n"
 AFTER = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 LAYERS, ROWS = (9, 18, 27), 512
 CLASSES = ("Flux2KleinPipeline", "Flux2KleinInpaintPipeline")
-PLANE = 10  # of a reference's tokens
+PLANE = 10  # of the first reference's tokens; of the next as many more
 
 
 @dataclass(frozen=True, eq=False)
 class Network(Guest):
-    """Flux2Transformer2DModel. Conditions: "context" (B, L, D), maybe "reference" (B, C, H, W)."""
+    """Flux2Transformer2DModel. Conditions: "context" (B, L, D), maybe "reference" (B, C, H, W), and
+    others whose names begin so, in their order."""
 
     def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor:
         context = cond["context"].to(self.dtype)
         height, width = x.shape[-2:]
         tokens, at = packed(x, 1), positions(height, width)
-        if "reference" in cond:
-            picture = cond["reference"].to(x)
+        for k, name in enumerate(sorted(name for name in cond if name.startswith("reference"))):
+            picture = cond[name].to(x)
             tokens = torch.cat([tokens, packed(picture, 1)], dim=1)
             rows, columns = picture.shape[-2:]
-            at = torch.cat([at, positions(rows, columns, plane=PLANE)])
+            at = torch.cat([at, positions(rows, columns, plane=PLANE * (k + 1))])
         words = torch.zeros(context.shape[1], 4)
         words[:, 3] = torch.arange(len(words))
         output: Tensor = self.net(

@@ -6,6 +6,7 @@ pipeline of its authors.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,34 @@ CLASS = "HunyuanDiT2DModel"
 SIDE = 64  # cells of the square that its places were first trained on
 ORIGINAL = (1024, 1024)  # height and width that its first versions are told of their pictures
 THETA = 1e4
+OWN = re.compile(
+    r"^(?:base_model\.model\.|lora_unet_)?(?:blocks[._](?P<block>\d+)[._])?(?P<layer>[\w.]+?)"
+    r"(?P<end>\.(?:lora_|alpha).*)$"
+)
+DOWN = (".lora_A", ".lora_down")
+LAYERS: Mapping[str, tuple[str, ...]] = {
+    "attn1_Wqkv": ("attn1.to_q", "attn1.to_k", "attn1.to_v"),
+    "attn1_out_proj": ("attn1.to_out.0",),
+    "attn2_q_proj": ("attn2.to_q",),
+    "attn2_kv_proj": ("attn2.to_k", "attn2.to_v"),
+    "attn2_out_proj": ("attn2.to_out.0",),
+    "mlp_fc1": ("ff.net.0.proj",),
+    "mlp_fc2": ("ff.net.2",),
+    "default_modulation_1": ("norm1.linear",),
+    "pooler_q_proj": ("time_extra_emb.pooler.q_proj",),
+    "pooler_k_proj": ("time_extra_emb.pooler.k_proj",),
+    "pooler_v_proj": ("time_extra_emb.pooler.v_proj",),
+    "pooler_c_proj": ("time_extra_emb.pooler.c_proj",),
+    "x_embedder_proj": ("pos_embed.proj",),
+    "mlp_t5_0": ("text_embedder.linear_1",),
+    "mlp_t5_2": ("text_embedder.linear_2",),
+    "t_embedder_mlp_0": ("time_extra_emb.timestep_embedder.linear_1",),
+    "t_embedder_mlp_2": ("time_extra_emb.timestep_embedder.linear_2",),
+    "extra_embedder_0": ("time_extra_emb.extra_embedder.linear_1",),
+    "extra_embedder_2": ("time_extra_emb.extra_embedder.linear_2",),
+    "final_layer_linear": ("proj_out",),
+}
+"""Layers of its authors' program, dots as underscores, by those of diffusers'."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +93,22 @@ class Network(Guest):
             ),
         ).sample
         return output[:, : x.shape[1]]
+
+    def lora_names(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Files of its authors' program, and of kohya's scripts, have its own layers' names."""
+        found: dict[str, Tensor] = {}
+        for name, value in tensors.items():
+            matched = OWN.match(name)
+            targets = LAYERS.get(matched["layer"].replace(".", "_")) if matched else None
+            if matched is None or targets is None:
+                found[name] = value
+                continue
+            place = "" if matched["block"] is None else f"blocks.{matched['block']}."
+            whole = name.endswith(".alpha") or any(part in matched["end"] for part in DOWN)
+            parts = [value] * len(targets) if whole else value.chunk(len(targets))
+            for target, part in zip(targets, parts, strict=True):
+                found[f"{place}{target}{matched['end']}"] = part
+        return found
 
 
 def rotary(

@@ -1,4 +1,5 @@
-"""Sana (arXiv 2410.10629): its transformer as a network; Gemma 2 reads the prompts.
+"""Sana (arXiv 2410.10629) and Sprint (2503.09641), distilled of it to few steps: a transformer as
+a network; Gemma 2 reads the prompts.
 
 Its autoencoder makes one cell of 32x32 pixels. Prompts stand behind an instruction that the network
 was trained with; the empty one, and what guidance leads away from, stand alone.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -16,13 +18,20 @@ from sfumato.core.denoiser import Traits
 from sfumato.core.errors import SfumatoError
 from sfumato.models.card import Defaults
 from sfumato.models.files import transformers
-from sfumato.models.files.flow_schedulers import CLASSES, MULTISTEP, FlowScheduler
+from sfumato.models.files.flow_schedulers import (
+    CLASSES,
+    MULTISTEP,
+    TRIGONOMETRIC,
+    FlowScheduler,
+)
 from sfumato.models.guest import Guest
 from sfumato.models.llm import InstructedPrompts
 from sfumato.models.loaders.flow_parts import Flow
 from sfumato.models.loaders.pipeline_parts import PipelineParts
 
-SCHEDULERS = (*CLASSES, MULTISTEP)
+SCHEDULERS = (*CLASSES, MULTISTEP, TRIGONOMETRIC)
+CONSISTENT: Mapping[str, Any] = {"solver": "lcm", "scaling": 1000.0}
+"""Sprint's solver, which takes what the network says of the picture and nothing of the state."""
 ROWS = 300
 """A prompt's at most."""
 INSTRUCTION = """\
@@ -46,14 +55,28 @@ User Prompt: """
 
 @dataclass(frozen=True, eq=False)
 class Network(Guest):
-    """SanaTransformer2DModel. Conditions: "context" (B, L, D), "mask" (B, L): rows of words."""
+    """SanaTransformer2DModel. Conditions: "context" (B, L, D), "mask" (B, L): rows of words; of
+    Sprint "guidance" (B,), the scale that it was distilled at.
+
+    What Sprint is given and says in angles is the flow's own state and velocity.
+    """
 
     def __call__(self, x: Tensor, time: Tensor, cond: Mapping[str, Tensor], /) -> Tensor:
+        told: dict[str, Tensor] = {}  # which older versions of diffusers do not know
+        if self.config.distilled:
+            if "guidance" not in cond:
+                raise SfumatoError(
+                    'condition: this network reads "guidance", the scale it was distilled at; '
+                    "compose distilled_guidance"
+                )
+            scale = float(self.net.config.guidance_embeds_scale)
+            told["guidance"] = (scale * cond["guidance"].to(x.device)).to(self.dtype).expand(len(x))
         output: Tensor = self.net(
             x.to(self.dtype),
             encoder_hidden_states=cond["context"].to(self.dtype),
             encoder_attention_mask=cond["mask"].to(self.dtype),
             timestep=time,
+            **told,
         ).sample
         return output
 
@@ -61,9 +84,11 @@ class Network(Guest):
 def load(parts: PipelineParts, scheduler: FlowScheduler) -> Flow:
     """The parts of a pipeline's folder."""
     config = parts.sizes(transformers.Sana)
-    if config.guidance_embeds:
+    sprint = config.guidance_embeds
+    if sprint != (scheduler.kind == TRIGONOMETRIC):
         raise SfumatoError(
-            f"{parts.folder}: guidance_embeds: Sana Sprint's networks are not supported, Sana is"
+            f"{parts.folder}: guidance_embeds {sprint} with {scheduler.kind}: networks of Sana "
+            f"Sprint read a scale and come with {TRIGONOMETRIC}, Sana's do neither"
         )
     if config.out_channels not in (None, config.in_channels):
         raise SfumatoError(
@@ -77,17 +102,23 @@ def load(parts: PipelineParts, scheduler: FlowScheduler) -> Flow:
     def code(t: float) -> float:
         """Multistep schedulers keep whole indices beside their levels."""
         index = t * table
+        if sprint:
+            return t
         return (math.floor(index + 1e-6) if multistep else index) * config.timestep_scale
 
     return Flow(
-        Network(net, Traits()),
-        InstructedPrompts(tokenizer, encoder, INSTRUCTION, "", most=ROWS),
-        title="Sana",
+        Network(net, Traits(distilled=sprint)),
+        InstructedPrompts(tokenizer, encoder, INSTRUCTION, "", most=ROWS, distilled=sprint),
+        title="Sana Sprint" if sprint else "Sana",
         patch=config.patch_size,
-        ramp="inner" if multistep else "table",
+        ramp="angles" if sprint else "inner" if multistep else "table",
         cells=config.sample_size,
         most_cells=4 * config.sample_size,
         defaults=Defaults(
+            2, CONSISTENT, "shifted", ({"method": "distilled_guidance", "scale": 4.5},)
+        )
+        if sprint
+        else Defaults(
             20, "dpmpp-2m" if multistep else "ddim", "shifted", ({"method": "cfg", "scale": 4.5},)
         ),
         code=code,

@@ -133,7 +133,7 @@ def explained(error: Any) -> tuple[str, str]:
     """What is wrong with a body, and where; kinds of the union are no part of that."""
     first = error.errors(include_url=False)[0]
     place = [str(part) for part in first["loc"]]
-    if place and place[0] in ("recipe", "sweep", "batch", "train"):
+    if place and place[0] in ("recipe", "sweep", "batch", "train", "compare"):
         place = place[1:]
     text = documents.explained(error)
     if first["type"] == "json_invalid":
@@ -141,6 +141,6 @@ def explained(error: Any) -> tuple[str, str]:
     if first["type"] == "kind":
         return text, "kind"
     tag = str(first["loc"][0]) if first["loc"] else ""
-    if tag in ("recipe", "sweep", "batch", "train"):
+    if tag in ("recipe", "sweep", "batch", "train", "compare"):
         text = text.replace(f"{tag}.", "", 1)
     return text, ".".join(place)

@@ -19,7 +19,7 @@ from sfumato.core.interrupts import Stopped as Interrupt
 from sfumato.home import unstored
 from sfumato.methods.common.secret import secrets_known
 from sfumato.server import requests
-from sfumato.server.runner import evaluating, sweeping, teaching
+from sfumato.server.runner import comparing, evaluating, sweeping, teaching
 from sfumato.server.runner.picturing import let_go, pictures
 from sfumato.server.runner.protocol import (
     Failed,
@@ -72,6 +72,9 @@ def _do(task: Task, tell: Tell, warm: Warm) -> float | None:
     if isinstance(job, requests.EvalJob):
         evaluating.evaluate(job, tell, warm)
         return None
+    if isinstance(job, requests.CompareJob):
+        comparing.compare(job, task, tell, warm)
+        return None
     if isinstance(job, requests.PlanJob):
         planned = of_recipe(searched(replayed(job, task.inputs, warm), job, tell))
         tell(Made(PLAN, json.dumps(planned).encode()))
@@ -88,6 +91,8 @@ def plan(request: str, inputs: Mapping[str, Path], warm: Warm) -> dict[str, Any]
             return sweeping.plan(job, inputs, warm)
         if isinstance(job, requests.EvalJob):
             return evaluating.plan(job)
+        if isinstance(job, requests.CompareJob):
+            return comparing.plan(job, inputs, warm)
         if isinstance(job, requests.TrainJob):
             planned = teaching.plan(job, inputs, warm)
             return planned | {"notes": [said.text for said in said_ if isinstance(said, Said)]}
