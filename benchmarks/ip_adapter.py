@@ -5,7 +5,8 @@ same seeds; method off: the words alone. Colour: overlap of histograms of hue am
 Manner: how often the model's classifier finds the reference's style. Likeness: 100 cos with the
 reference by the model's CLIP. Agreement: 100 cos with the words. Then the strength swept.
 95 % bootstrap intervals over pictures; the differences are paired.
-`python benchmarks/ip_adapter.py ADAPTER [--model emoji] [-n 48] [-o SHEET.png]`.
+`python benchmarks/ip_adapter.py RUN [--model emoji] [-n 48] [-o SHEET.png]`; the run, or its file:
+`sfumato train recipes/ip-adapter-64.toml -o RUN`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 
 import sfumato as sf
 from controlnet import pictures
-from edits import THINGS, agreement, drawn, masks, sheet
+from edits import THINGS, agreement, drawn, masks, sheet, trained
 from sfumato.images import from_tensor
 from sfumato.metrics.kernel import mean
 
@@ -65,13 +66,13 @@ def styled(model: sf.Model, x: Tensor, y: Tensor) -> Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("adapter")
+    parser.add_argument("run", type=Path)
     parser.add_argument("--model", default="emoji")
     parser.add_argument("-n", type=int, default=48)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("-o", "--output", type=Path, default=Path("ip_adapter.png"))
     given = parser.parse_args()
-    model = sf.load(given.model)
+    model, adapter = sf.load(given.model), trained(given.run, "adapter.safetensors")
     side = model.card.native[0]
     parts = [pictures(given.n, side, style)[0] for style in ("fluent", "flat", "ink")]
     known = torch.stack(parts, dim=1).flatten(0, 1)[: given.n]  # the manners in turn
@@ -84,7 +85,7 @@ def main() -> None:
             process: Any = model.process(f"{text}, 3d render", stages=1, size=side,
                                          steps=given.steps)  # fmt: skip
             if scale:
-                process = process | sf.IPAdapter(from_tensor(known[k]), given.adapter, scale=scale)
+                process = process | sf.IPAdapter(from_tensor(known[k]), adapter, scale=scale)
             made.append(drawn(process, k))
         x = torch.cat(made)
         words = torch.cat([agreement(model, x[k : k + 1], text) for k, text in enumerate(texts)])

@@ -152,6 +152,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     found["unet/diffusion_pytorch_model.fp16.safetensors"] = weights
     found["v1-5-pruned.safetensors"] = weights
     found["safety_checker/model.safetensors"] = weights
+    found["feature_extractor/preprocessor_config.json"] = b"{}"
+    found["image_encoder/config.json"] = b"{}"
+    found["image_encoder/model.safetensors"] = b"weights of an image encoder"
+    found["image_encoder/pytorch_model.bin"] = b"the same once more"
     found["README.md"] = b"# a model"
     return found
 
@@ -190,8 +194,10 @@ def test_pull_fetches_what_loads_and_then_needs_no_network(
     assert made.returncode == 0, made.stderr
     folder = Path(made.stdout.strip())
     names = {str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()}
-    assert {UNET, "model_index.json", "tokenizer/vocab.json"} <= names or UNET in names
+    assert {UNET, "model_index.json", "scheduler/scheduler_config.json"} <= names
     assert not any("fp16" in n or n.endswith(".bin") or "safety" in n for n in names)
+    assert not any(n.startswith("feature_extractor") for n in names)
+    assert {"image_encoder/config.json", "image_encoder/model.safetensors"} <= names
     assert "v1-5-pruned.safetensors" not in names
     info = call(tmp_path, NOWHERE, "info", "some/pipeline", "--json", HF_HUB_OFFLINE="1")
     assert json.loads(info.stdout)["title"] == "Stable Diffusion (eps)", info.stderr

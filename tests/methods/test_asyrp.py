@@ -15,7 +15,7 @@ from torch import Tensor
 
 import sfumato as sf
 from helpers import pipelines
-from helpers.families import FAMILIES, bundled, family, last
+from helpers.families import FAMILIES, bundled, family, last, picture
 from helpers.pictures import photo
 from helpers.taps import Look, taps
 from sfumato.core.errors import SfumatoError
@@ -48,6 +48,10 @@ def test_no_shift_is_its_reconstruction(kind: str, tmp_path: Path) -> None:
     chosen = family(kind)
     file, none = shift(chosen, tmp_path / "a"), shift(chosen, tmp_path / "b", 0.0)
     plain = last(process(chosen) | Asyrp(file, photo(), strength=0, **BARE))
+    x0 = picture(kind)
+    bare: Any = process(chosen, solver="ddim") | sf.CFG(1.0)
+    *_, found = bare.steps(bare.invert(x0[None])[-1])
+    assert torch.equal(last(process(chosen) | Asyrp(file, x0, strength=0, **BARE)), found.x)
     late = Asyrp(file, photo(), t_edit=0.9, t0=0.8, **BARE)
     early = Asyrp(file, photo(), strength=0, t0=0.8, **BARE)
     assert torch.equal(last(process(chosen) | late), last(process(chosen) | early))

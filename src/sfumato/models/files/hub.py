@@ -21,7 +21,7 @@ from sfumato.recipe.names import HUB
 log = logging.getLogger("sfumato")
 
 WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt")
-UNUSED_PARTS = ("safety_checker/", "feature_extractor/", "image_encoder/")
+UNUSED_PARTS = ("safety_checker/", "feature_extractor/")
 FOREIGN_FORMATS = ("flax", "tf_model", "openvino", "onnx", "rust_model")
 
 
@@ -169,15 +169,13 @@ def files_to_pull(files: Sequence[Remote]) -> list[Remote]:
     and none of the parts that sfumato does not use.
     """
     pipeline = any(file.path == "model_index.json" for file in files)
-    looks = any(file.path.startswith(("image_normalizer/", "prior/")) for file in files)
-    unused = tuple(part for part in UNUSED_PARTS if not (looks and part == "image_encoder/"))
     needed = []
     by_folder: dict[str, list[Remote]] = {}
     for file in files:
         folder, _, name = file.path.rpartition("/")
         if any(mark in file.path for mark in FOREIGN_FORMATS):
             continue
-        if pipeline and file.path.startswith(unused):
+        if pipeline and file.path.startswith(UNUSED_PARTS):
             continue
         if name.endswith(WEIGHTS):
             if folder or not pipeline:
