@@ -281,6 +281,21 @@ def test_one_set_of_weights_for_each_part() -> None:
     assert [f.path for f in hub.files_to_pull(plain)] == ["pytorch_lora_weights.safetensors"]
 
 
+def test_what_is_no_pipeline_is_pulled_once() -> None:
+    """Adapters of many kinds are all wanted, but not each as a pickle and in half precision too."""
+    names = [
+        "models/a.bin", "models/a.safetensors", "models/b.bin", "models/image_encoder/model.bin",
+        "model.fp16.safetensors", "model.safetensors", "pytorch_model.bin", "v1.0.safetensors",
+        "v1.5.safetensors", "lora.fp16.safetensors", "c-00001-of-00002.safetensors",
+        "c.fp16-00001-of-00002.safetensors", "c-00002-of-00002.safetensors", "d.ckpt",
+    ]  # fmt: skip
+    kept = {f.path for f in hub.files_to_pull([hub.Remote(name, 1) for name in names])}
+    assert set(names) - kept == {
+        "models/a.bin", "model.fp16.safetensors", "pytorch_model.bin",
+        "c.fp16-00001-of-00002.safetensors",
+    }  # fmt: skip
+
+
 def test_everything_local_loads_with_the_network_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
