@@ -54,7 +54,7 @@ def test_paintings_are_those_of_their_script(tmp_path: Path) -> None:
         assert abs(gap).max() <= 2
 
 
-QUICK = ("classifier", "compose", "dense_diffusion", "sdedit", "sdg", "stego", "sweep")
+QUICK = ("classifier", "compose", "sdedit", "sdg", "stego")
 """Examples of a few seconds; the others, whose methods have tests of their own, are slow."""
 
 

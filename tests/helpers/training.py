@@ -50,6 +50,7 @@ log = 1
 grid = 1000
 judge = 1000
 save_minutes = 0
+prompts = ["red disc", "blue box"]
 """
 
 

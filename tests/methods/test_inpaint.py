@@ -246,20 +246,21 @@ def test_guides_without_their_networks_say_so() -> None:
 
 def test_upscale_makes_any_picture_four_times_as_large(photo: Path) -> None:
     """Box-averaged back it is the picture, and the calls are those that were planned."""
+    Image.open(photo).resize((48, 40), Image.Resampling.BOX).save(photo)
     model = sf.load("emoji", dtype="float32")
     process = model.process(n=2) | sf.Upscale(photo)
     assert process.calls == [0, 6]
     made = process.sample(seed=1)
     assert made.calls == [0, 6]
-    assert [picture.size for picture in made.images] == [(384, 320)] * 2
-    small = made.images[0].resize((96, 80), Image.Resampling.BOX)
+    assert [picture.size for picture in made.images] == [(192, 160)] * 2
+    small = made.images[0].resize((48, 40), Image.Resampling.BOX)
     gap = np.abs(np.asarray(small, dtype=float) - np.asarray(sf.open_image(photo), dtype=float))
     assert gap.mean() < 3
     assert made.images[0].tobytes() != made.images[1].tobytes()
     again = model.process(n=2) | sf.Upscale(photo, factor=8)
     assert again.calls == [0, 6, 3]
     frame, _ = again.base.frame(again.base.start.place())
-    assert frame.target == (768, 640)
+    assert frame.target == (384, 320)
     with pytest.raises(SfumatoError, match="factor 3: this model makes 4 or 8"):
         model.process() | sf.Upscale(photo, factor=3)
     with pytest.raises(SfumatoError, match="needs an upsampler"):

@@ -65,10 +65,12 @@ async def test_what_waits_has_a_place_and_an_eta(tmp_path: Path) -> None:
             last = await submitted(client, job(9))  # it came since the forecast was made
             (eta,) = await etas(client, [last])
             assert eta == pytest.approx(150 if count == 1 else 90, abs=5)
+            entry = service.kept.queue.open[last]
             for runner in runners:
                 assert runner.hold is not None
                 runner.hold.set()
             await until_ended(client, last)
+            service.kept.queue.open[last] = entry  # a moment longer there than its row is open
             assert await etas(client, [last]) == [None]
 
 

@@ -1,4 +1,4 @@
-"""A browser for each module of the studio's tests, and servers for them."""
+"""A browser for each module of the studio's tests, and a server for all of them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def browser() -> Iterator[Browser]:
         yield found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    """A real server with the bundled model."""
+    """A real server with the bundled model. It takes seconds to start; no test wants it empty."""
     started = Program(tmp_path_factory.mktemp("server"), "--host-name", "studio.test")
     started.start()
     yield started

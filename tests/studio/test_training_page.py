@@ -66,23 +66,32 @@ def begun(page: Page) -> Iterator[None]:
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> Iterator[str]:
+def runner() -> StubRunner:
+    return StubRunner(pause=0.05, tell=taught)
+
+
+@pytest.fixture
+def url(tmp_path: Path, runner: StubRunner) -> Iterator[str]:
     import_module("sfumato.train.config")  # which takes seconds, at the first training of a server
-    with stub_server(tmp_path, StubRunner(pause=0.05, tell=taught)) as found:
+    with stub_server(tmp_path, runner) as found:
         yield found
 
 
 ALLOWED = ("422",)  # a stub has no plan of trainings, which the page says
 
 
-def test_a_training_shows_what_it_learns_and_is_used(browser: Browser, url: str) -> None:
+def test_a_training_shows_what_it_learns_and_is_used(
+    browser: Browser, url: str, runner: StubRunner
+) -> None:
     """Grids and curves come while it is at work; in the end its best adapter is the canvas's."""
+    runner.pause = 0.5
     with studio(browser, url, "train", allowed=ALLOWED) as watched:
         page = watched.page
         with begun(page):
             run = page.get_by_role("article")
             expect(run.get_by_role("img", name="after 1 steps")).to_be_visible()
             expect(run.get_by_role("heading", name="Loss")).to_be_visible()
+            runner.pause = 0.01
         expect(run.get_by_role("img", name=f"after {STEPS} steps")).to_be_visible()
         expect(run.get_by_text("likeness to the pictures")).to_be_visible()
         run.get_by_label("Grids by step").fill("1")

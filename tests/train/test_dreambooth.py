@@ -264,13 +264,8 @@ def rows(folder: Path) -> list[str]:
         return []
 
 
-SLOW = pytest.mark.slow
-
-
-@pytest.mark.parametrize(
-    ("rank", "kills"),
-    [(2, 1), pytest.param(2, 5, marks=SLOW), pytest.param(0, 5, marks=SLOW)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("rank", "kills"), [(2, 1), (2, 5), (0, 5)])
 def test_killed_and_resumed_is_bit_identical(
     pipeline: Path, pictures: Path, tmp_path: Path, rank: int, kills: int
 ) -> None:

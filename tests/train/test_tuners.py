@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from helpers.training import RECIPE, config, trained
 from sfumato.train import frozen
 from sfumato.train.data import build
+from sfumato.train.tuners import controlnet
 from sfumato.train.tuners.diffusion import Diffusion
 
 STEPS = """
@@ -171,6 +172,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
     kind: str, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(frozen, "STEPS", 2)
+    monkeypatch.setattr(controlnet, "JUDGED", 4)
     made = config(RECIPES[kind])
     whole = trained(made, packed, tmp_path / "whole")
     assert trained(made, packed, tmp_path / "broken", until=2).step == 2

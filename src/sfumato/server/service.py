@@ -168,8 +168,10 @@ class Service:
         return entry
 
     def _shown(self, row: sqlite3.Row) -> Job:
-        entry = self.kept.queue.open.get(row["id"])
-        waits = entry is not None and row["state"] == State.QUEUED
+        state = State(row["state"])
+        # one that has ended is a moment longer in the queue, where it is forgotten after its row
+        entry = None if state.ended else self.kept.queue.open.get(row["id"])
+        waits = state == State.QUEUED
         return reading.job_of(
             self.kept.db, row,
             progress=None if entry is None else entry.progress,
