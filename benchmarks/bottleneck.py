@@ -86,15 +86,17 @@ def main() -> None:
         ]
         found[name] = [torch.cat(made)]
         print(f"{name}: drawn", flush=True)
-    print("way              blue                 red                  shape                kept")
+    print(
+        "way                   blue                 red                  shape               kept"
+    )
     for name, (x,) in found.items():
         measures = [hue(x, "blue"), hue(x, "red"), overlap(x, known), gap(grey(x), grey(known))]
         found[name] += measures
         told = [str(mean(v)) for v in measures]
-        print("{:16} {:20} {:20} {:20} {}".format(name, *told), flush=True)
+        print("{:21} {:20} {:20} {:19} {}".format(name, *told), flush=True)
     for name, (_, *on) in list(found.items())[1:]:
         told = [str(mean(a - b)) for a, b in zip(on, found["the pictures"][1:], strict=True)]
-        print("{:16} {:20} {:20} {:20} {}".format(f"{name} - off"[:16], *told))
+        print("{:21} {:20} {:20} {:19} {}".format(f"{name} - off", *told))
     sheet(given.output, [x for x, *_ in found.values()])
     print(f"{given.output}: {', '.join(found)}")
 
