@@ -123,13 +123,13 @@ def test_several_add_up_over_the_root_of_their_number(tmp_path: Path) -> None:
 
 
 def test_the_networks_shift_and_files_of_it(tmp_path: Path) -> None:
-    f = Shift(8, 32)
-    h = torch.randn(2, 8, 3, 3)
+    f = Shift(8, 64)
+    h = torch.randn(2, 8, 3, 3, generator=torch.Generator().manual_seed(1))
     assert torch.equal(f(h, 0.7), torch.zeros_like(h))
     pipelines.scrambled(f, 1)
     read = shift_of(f.state_dict(), "file")
     assert torch.equal(read(h, 0.7), f(h, 0.7))
-    assert not torch.allclose(f(h, 0.7), f(h, 0.3))
+    assert not torch.allclose(f(h, 0.7), f(h, 0.3), atol=1e-2)
     steps = torch.arange(11.0).view(11, 1, 1, 1).expand(11, 8, 1, 1)
     timed = shift_of({"shift": steps}, "file")
     assert float(timed(h, 0.3).mean()) == 3
