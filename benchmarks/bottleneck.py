@@ -3,7 +3,8 @@
 Held-out 3D renders recoloured red, walked up and down again; method off: found again. Blue, red:
 share of the drawn colour that is that. Shape: overlap with what was drawn in the picture. Kept: the
 root mean square difference of grey levels. 95 % bootstrap intervals; differences are paired.
-`python benchmarks/bottleneck.py [--shift FILE] [--planes FILE] [--model emoji] [-n 32] [-o PNG]`.
+`python benchmarks/bottleneck.py [--shift RUN] [--planes RUN] [--model emoji] [-n 32] [-o PNG]`; the
+runs, or their files: `sfumato train recipes/asyrp-64.toml` and `boundary-64.toml`, `-o RUN`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 import sfumato as sf
-from edits import drawn, gap, hue, overlap, sheet
+from edits import drawn, gap, hue, overlap, sheet, trained
 from sfumato.images import from_tensor
 from sfumato.measure import heldout
 from sfumato.metrics.kernel import mean
@@ -53,8 +54,8 @@ def grey(x: Tensor) -> Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--shift")
-    parser.add_argument("--planes")
+    parser.add_argument("--shift", type=Path)
+    parser.add_argument("--planes", type=Path)
     parser.add_argument("--model", default="emoji")
     parser.add_argument("-n", type=int, default=32)
     parser.add_argument("--steps", type=int, default=20)
@@ -66,13 +67,15 @@ def main() -> None:
     pictures = [from_tensor(x) for x in known]
     ways: dict[str, Any] = {}
     if given.shift:
+        shift = trained(given.shift, "shift.safetensors")
         ways |= {
-            name: lambda image, fields=fields: sf.Asyrp(given.shift, image, t_boost=0.0, **fields)
+            name: lambda image, fields=fields: sf.Asyrp(shift, image, t_boost=0.0, **fields)
             for name, fields in SHIFTED.items()
         }
     if given.planes:
+        planes = trained(given.planes, "boundary.safetensors")
         ways |= {
-            name: lambda image, fields=fields: sf.BoundaryDiffusion(given.planes, image, **fields)
+            name: lambda image, fields=fields: sf.BoundaryDiffusion(planes, image, **fields)
             for name, fields in PUSHED.items()
         }
     found: dict[str, list[Tensor]] = {"the pictures": [known]}
@@ -83,15 +86,17 @@ def main() -> None:
         ]
         found[name] = [torch.cat(made)]
         print(f"{name}: drawn", flush=True)
-    print("way              blue                 red                  shape                kept")
+    print(
+        "way                   blue                 red                  shape               kept"
+    )
     for name, (x,) in found.items():
         measures = [hue(x, "blue"), hue(x, "red"), overlap(x, known), gap(grey(x), grey(known))]
         found[name] += measures
         told = [str(mean(v)) for v in measures]
-        print("{:16} {:20} {:20} {:20} {}".format(name, *told), flush=True)
+        print("{:21} {:20} {:20} {:19} {}".format(name, *told), flush=True)
     for name, (_, *on) in list(found.items())[1:]:
         told = [str(mean(a - b)) for a, b in zip(on, found["the pictures"][1:], strict=True)]
-        print("{:16} {:20} {:20} {:20} {}".format(f"{name} - off"[:16], *told))
+        print("{:21} {:20} {:20} {:19} {}".format(f"{name} - off", *told))
     sheet(given.output, [x for x, *_ in found.values()])
     print(f"{given.output}: {', '.join(found)}")
 

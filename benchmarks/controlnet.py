@@ -5,7 +5,8 @@ the same seeds; method off: the caption alone. Edges: overlap of edges, of the h
 drawn, each widened by a pixel. Shape: overlap of what is drawn. Agreement: 100 cos with the caption
 by the model's own CLIP. Then the strength swept, and the control for the prompt's branch alone.
 95 % bootstrap intervals over pictures; the differences are paired.
-`python benchmarks/controlnet.py CONTROL [--model emoji] [-n 48] [-o SHEET.png]`.
+`python benchmarks/controlnet.py RUN [--model emoji] [-n 48] [-o SHEET.png]`; the run, or its file:
+`sfumato train recipes/controlnet-64.toml -o RUN`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import sfumato as sf
-from edits import agreement, drawn, overlap, sheet
+from edits import agreement, drawn, overlap, sheet, trained
 from sfumato.images import from_tensor
 from sfumato.measure import heldout
 from sfumato.metrics.kernel import mean
@@ -54,14 +55,14 @@ def near(x: Tensor, y: Tensor) -> Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("control")
+    parser.add_argument("run", type=Path)
     parser.add_argument("--model", default="emoji")
     parser.add_argument("-n", type=int, default=48)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("-o", "--output", type=Path, default=Path("controlnet.png"))
     parser.add_argument("--ways", default=",".join(WAYS))
     given = parser.parse_args()
-    model = sf.load(given.model)
+    model, control = sf.load(given.model), trained(given.run, "control.safetensors")
     side = model.card.native[0]
     known, labels = pictures(given.n, side)
     hints = [from_tensor(x) for x in known]
@@ -75,7 +76,7 @@ def main() -> None:
             for k, text in enumerate(texts):
                 process: Any = model.process(text, stages=1, size=side, steps=given.steps)
                 if fields is not None:
-                    hint = sf.ControlNet(hints[k], given.control, make="edges", **fields)
+                    hint = sf.ControlNet(hints[k], control, make="edges", **fields)
                     process = process | hint
                 made.append(drawn(process, k))
             x = torch.cat(made)

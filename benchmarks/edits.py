@@ -52,6 +52,11 @@ def pairs(n: int) -> list[Pair]:
     return chosen
 
 
+def trained(run: Path, name: str) -> str:
+    """The file that a training exported to its folder, or the file itself."""
+    return str(run / "model" / name if run.is_dir() else run)
+
+
 def drawn(process: Any, seed: int) -> Tensor:
     """All pictures of a run."""
     with torch.no_grad():

@@ -2,10 +2,11 @@
 
 Held-out pictures of three manners, coloured, are references for the words of other things, from the
 same seeds; method off: the words alone. Colour: overlap of histograms of hue among what is drawn.
-Manner: how often the model's classifier finds the reference's style. Likeness: 100 cos with the
-reference by the model's CLIP. Agreement: 100 cos with the words. Then the strength swept.
-95 % bootstrap intervals over pictures; the differences are paired.
-`python benchmarks/ip_adapter.py ADAPTER [--model emoji] [-n 48] [-o SHEET.png]`.
+Manner: the bundled classifier's probability of the style that it finds in the reference. Likeness:
+100 cos with the reference by the model's CLIP. Agreement: 100 cos with the words. Then the strength
+swept. 95 % bootstrap intervals over pictures; the differences are paired.
+`python benchmarks/ip_adapter.py RUN [--model emoji] [-n 48] [-o SHEET.png]`; the run, or its file:
+`sfumato train recipes/ip-adapter-64.toml -o RUN`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from torch.nn import functional as F
 
 import sfumato as sf
 from controlnet import pictures
-from edits import THINGS, agreement, drawn, masks, sheet
+from edits import THINGS, agreement, drawn, masks, sheet, trained
+from evidence import Judges
 from sfumato.images import from_tensor
 from sfumato.metrics.kernel import mean
 
@@ -54,25 +56,30 @@ def likeness(model: sf.Model, x: Tensor, y: Tensor) -> Tensor:
     return cosines
 
 
-def styled(model: sf.Model, x: Tensor, y: Tensor) -> Tensor:
+def styled(judges: Judges, x: Tensor, y: Tensor) -> Tensor:
     """Probability of the style that the classifier finds in y, in x, (N,)."""
-    classifier: Any = model.classifier()
+    classifier: Any = judges.bundled.classifier()
     with torch.no_grad():
-        logs = [classifier.log_probabilities(z, torch.zeros(len(z)))["style"] for z in (x, y)]
+        logs = [
+            classifier.log_probabilities(judges.small(z), torch.zeros(len(z)))["style"]
+            for z in (x, y)
+        ]
     found: Tensor = logs[0].exp().gather(1, logs[1].argmax(1, keepdim=True))[:, 0]
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("adapter")
+    parser.add_argument("run", type=Path)
     parser.add_argument("--model", default="emoji")
     parser.add_argument("-n", type=int, default=48)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("-o", "--output", type=Path, default=Path("ip_adapter.png"))
     given = parser.parse_args()
-    model = sf.load(given.model)
-    side = model.card.native[0]
+    model, adapter = sf.load(given.model), trained(given.run, "adapter.safetensors")
+    if model.clip() is None:
+        raise SystemExit(f"{model.name} has no CLIP")
+    side, judges = model.card.native[0], Judges()
     parts = [pictures(given.n, side, style)[0] for style in ("fluent", "flat", "ink")]
     known = torch.stack(parts, dim=1).flatten(0, 1)[: given.n]  # the manners in turn
     texts = [THINGS[k % len(THINGS)] for k in range(given.n)]
@@ -84,12 +91,12 @@ def main() -> None:
             process: Any = model.process(f"{text}, 3d render", stages=1, size=side,
                                          steps=given.steps)  # fmt: skip
             if scale:
-                process = process | sf.IPAdapter(from_tensor(known[k]), given.adapter, scale=scale)
+                process = process | sf.IPAdapter(from_tensor(known[k]), adapter, scale=scale)
             made.append(drawn(process, k))
         x = torch.cat(made)
         words = torch.cat([agreement(model, x[k : k + 1], text) for k, text in enumerate(texts)])
         colour = torch.minimum(hues(x), hues(known)).sum(1)
-        measures = [colour, styled(model, x, known), likeness(model, x, known), words]
+        measures = [colour, styled(judges, x, known), likeness(model, x, known), words]
         name = f"scale {scale:g}" if scale else "words alone"
         found[name] = (measures, x)
         told = [str(mean(v)) for v in measures]

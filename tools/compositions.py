@@ -21,9 +21,13 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import sfumato as sf
+from sfumato.core.context import Call
 from sfumato.core.errors import SfumatoError
+from sfumato.core.taps import Site, Tap
 from sfumato.methods import Method, find, registry
 from sfumato.models.cascade import Cascade
+from sfumato.nn.control import Control
+from sfumato.nn.image_prompt import ImagePrompt
 from sfumato.nn.unet import UNet
 
 FILE = Path(__file__).parents[1] / "docs" / "compositions.md"
@@ -40,12 +44,27 @@ def tiny(denoiser: Any, seed: int) -> Any:
     fields = {**SMALL, "attention_resolutions": config.attention_resolutions[:1]}
     if not config.xf_width:
         fields = {k: v for k, v in fields.items() if not k.startswith("xf")}
-    net = UNet(replace(config, **fields)).eval().requires_grad_(False)
+    return replace(denoiser, network=noised(UNet(replace(config, **fields)), seed))
+
+
+def noised(net: Any, seed: int) -> Any:
+    """With random weights everywhere, also where a network begins with zeros."""
     generator = torch.Generator().manual_seed(seed)
-    for parameter in net.parameters():
+    for parameter in net.eval().requires_grad_(False).parameters():
         noise = torch.randn(parameter.shape, generator=generator) * parameter[0].numel() ** -0.5
         parameter.copy_(noise if parameter.dim() > 1 else 1 + 0.1 * noise)
-    return replace(denoiser, network=net)
+    return net
+
+
+class Middle(Tap):
+    """Notes the shape (C, h, w) of the bottleneck."""
+
+    shape: tuple[int, ...] = ()
+
+    def feature(self, h: torch.Tensor, site: Site, call: Call) -> torch.Tensor:
+        if site.kind == "middle":
+            self.shape = tuple(h.shape[1:])
+        return h
 
 
 @dataclass(frozen=True)
@@ -91,21 +110,77 @@ class Table:
         save_file(tensors, file, {"note": '{"alpha": 1.0, "rank": 1}'})
         return file
 
+    @cached_property
+    def control(self) -> Path:
+        """A second network, as its tuner writes it."""
+        return self.saved("control", noised(Control.copy_of(self.network), 2))
+
+    @cached_property
+    def prompted(self) -> Path:
+        """An adapter that reads pictures."""
+        return self.saved("prompted", noised(ImagePrompt.beside(self.network, self.seen), 3))
+
+    @cached_property
+    def shift(self) -> Path:
+        """Of the bottleneck."""
+        return self.saved("shift", {"shift": torch.full((self.bottleneck[0], 1, 1), 0.5)})
+
+    @cached_property
+    def planes(self) -> Path:
+        """In the state and in the bottleneck, at half of the way."""
+        planes = {"t": torch.tensor(0.5)}
+        for space, shape in (("x", (3, 32, 32)), ("h", self.bottleneck)):
+            planes[f"{space}.normal"] = torch.ones(shape)
+            planes |= {f"{space}.offset": torch.tensor(0.5), f"{space}.spread": torch.tensor(2.0)}
+        return self.saved("planes", planes)
+
+    @cached_property
+    def head(self) -> Path:
+        """Of ratings."""
+        weights = {"weight": torch.ones(1, self.seen), "bias": torch.zeros(1)}
+        return self.saved("head", weights)
+
+    @property
+    def network(self) -> Any:
+        return self.model.denoiser.network
+
+    @cached_property
+    def seen(self) -> int:
+        """Width of what the CLIP says of a picture."""
+        clip: Any = self.model.clip()
+        return int(clip.text(["a"]).shape[-1])
+
+    @cached_property
+    def bottleneck(self) -> tuple[int, ...]:
+        middle = Middle()
+        process = replace(self.model.process(PROMPT, steps=1, stages=1), taps=(middle,))
+        with torch.no_grad():
+            *_, _ = process.steps(seed=0)
+        return middle.shape
+
+    def saved(self, name: str, weights: Any) -> Path:
+        file = self.folder / f"{name}.safetensors"
+        tensors = weights if isinstance(weights, dict) else weights.state_dict()
+        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, file)
+        return file
+
     def method(self, name: str) -> Method:
         """The method as it acts on a short run."""
         made = SETTINGS[name](self)
         return find(name)(**made)  # type: ignore[no-any-return, call-arg]
 
-    def walked(self, *names: str) -> torch.Tensor:
-        """The last state of the methods together, in this order."""
+    def walked(self, *names: str, n: int = 1, seed: int = 0) -> torch.Tensor:
+        """The last state of the methods together, in this order; n: pictures, but where a method
+        says how many there are."""
         steps = None if "upscale" in names else 2  # of the base, which that leaves out
-        process: Any = self.model.process(PROMPT, steps=steps)
+        number = 1 if "prompt_to_prompt" in names else n
+        process: Any = self.model.process(PROMPT, steps=steps, n=number)
         for name in names:
             process = process | self.method(name)
         if isinstance(process, Cascade) and "upscale" not in names:
             process = process.base
         with torch.no_grad():
-            *_, last = process.steps(seed=0)
+            *_, last = process.steps(seed=seed)
         return last.x  # type: ignore[no-any-return]
 
     def why_not(self, one: str, other: str) -> str:
@@ -140,9 +215,13 @@ def start(table: Table) -> Mapping[str, Any]:
 
 
 SETTINGS: dict[str, Callable[[Table], Mapping[str, Any]]] = {
+    "aesthetic": lambda t: {"head": str(t.head), "cutouts": 1},
+    "asyrp": lambda t: {"file": str(t.shift), "t_boost": 0.0},
+    "boundary_diffusion": lambda t: {"file": str(t.planes)},
     "cfg": lambda t: {"scale": 2.0},
     "classifier": lambda t: {"target": "flat"},
     "clip_guidance": lambda t: {},
+    "controlnet": lambda t: {"hint": str(t.picture), "file": str(t.control), "make": "edges"},
     "dense_diffusion": lambda t: {"regions": ("red apple=0,0,0.5,1",)},
     "diffstyler": lambda t: {**start(t), "art": str(t.adapter)},
     "diffuseit": lambda t: {**start(t), "text": "ink drawing", "repeats": 1, "limit": 0},
@@ -151,6 +230,7 @@ SETTINGS: dict[str, Callable[[Table], Mapping[str, Any]]] = {
     "ilvr": lambda t: {**start(t), "factor": 4},
     "inpaint": lambda t: {**start(t), "mask": str(t.mask)},
     "instruction": lambda t: {"weight": 10.0, "cutouts": 1},
+    "ip_adapter": lambda t: {**start(t), "file": str(t.prompted)},
     "low_pass": start,
     "null_text": lambda t: {**start(t), "inner": 1},
     "patch_nce": start,
@@ -166,13 +246,9 @@ SETTINGS: dict[str, Callable[[Table], Mapping[str, Any]]] = {
     "total_variation": lambda t: {},
     "upscale": start,
 }
-"""Methods of which a run needs nothing that is not here; the others are said to be left out."""
+"""Methods that the bundled model's networks can run; the others are said to be left out. What
+their tuners teach is random here."""
 LEFT_OUT = {
-    "aesthetic": "a file of weights that is not bundled",
-    "asyrp": "a shift that its tuner learned",
-    "boundary_diffusion": "a plane that its tuner fitted",
-    "controlnet": "a second network that its tuner taught",
-    "ip_adapter": "an adapter that its tuner taught",
     "distilled_guidance": "a network that was distilled",
     "flow_edit": "a flow model",
     "reference": "a network that reads a picture",
@@ -206,8 +282,10 @@ def text(refused: Mapping[tuple[str, str], str], names: list[str]) -> str:
 HEAD = """# What goes together
 
 Made by `python tools/compositions.py`, and compared by a test: {count} methods, {pairs} pairs, each
-composed in both orders and walked for two steps on tiny networks. All run, and give the same bits
-in either order, except
+composed in both orders and walked for two steps on tiny networks; what a tuner teaches is random.
+Each alone gives the same bits in several threads, and in a batch but for the kernels' rounding.
+`asyrp` and `boundary_diffusion` act here on what the run begins from; with a picture they are its
+start. All pairs run, and give the same bits in either order, except
 
 """
 

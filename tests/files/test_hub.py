@@ -152,6 +152,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     found["unet/diffusion_pytorch_model.fp16.safetensors"] = weights
     found["v1-5-pruned.safetensors"] = weights
     found["safety_checker/model.safetensors"] = weights
+    found["feature_extractor/preprocessor_config.json"] = b"{}"
+    found["image_encoder/config.json"] = b"{}"
+    found["image_encoder/model.safetensors"] = b"weights of an image encoder"
+    found["image_encoder/pytorch_model.bin"] = b"the same once more"
     found["README.md"] = b"# a model"
     return found
 
@@ -190,8 +194,10 @@ def test_pull_fetches_what_loads_and_then_needs_no_network(
     assert made.returncode == 0, made.stderr
     folder = Path(made.stdout.strip())
     names = {str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()}
-    assert {UNET, "model_index.json", "tokenizer/vocab.json"} <= names or UNET in names
+    assert {UNET, "model_index.json", "scheduler/scheduler_config.json"} <= names
     assert not any("fp16" in n or n.endswith(".bin") or "safety" in n for n in names)
+    assert not any(n.startswith("feature_extractor") for n in names)
+    assert {"image_encoder/config.json", "image_encoder/model.safetensors"} <= names
     assert "v1-5-pruned.safetensors" not in names
     info = call(tmp_path, NOWHERE, "info", "some/pipeline", "--json", HF_HUB_OFFLINE="1")
     assert json.loads(info.stdout)["title"] == "Stable Diffusion (eps)", info.stderr
@@ -273,6 +279,21 @@ def test_one_set_of_weights_for_each_part() -> None:
     }  # fmt: skip
     plain = [hub.Remote("pytorch_lora_weights.safetensors", 1), hub.Remote("x.png", 1)]
     assert [f.path for f in hub.files_to_pull(plain)] == ["pytorch_lora_weights.safetensors"]
+
+
+def test_what_is_no_pipeline_is_pulled_once() -> None:
+    """Adapters of many kinds are all wanted, but not each as a pickle and in half precision too."""
+    names = [
+        "models/a.bin", "models/a.safetensors", "models/b.bin", "models/image_encoder/model.bin",
+        "model.fp16.safetensors", "model.safetensors", "pytorch_model.bin", "v1.0.safetensors",
+        "v1.5.safetensors", "lora.fp16.safetensors", "c-00001-of-00002.safetensors",
+        "c.fp16-00001-of-00002.safetensors", "c-00002-of-00002.safetensors", "d.ckpt",
+    ]  # fmt: skip
+    kept = {f.path for f in hub.files_to_pull([hub.Remote(name, 1) for name in names])}
+    assert set(names) - kept == {
+        "models/a.bin", "model.fp16.safetensors", "pytorch_model.bin",
+        "c.fp16-00001-of-00002.safetensors",
+    }  # fmt: skip
 
 
 def test_everything_local_loads_with_the_network_cut(

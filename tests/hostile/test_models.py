@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from helpers import pipelines
 from sfumato.core.errors import SfumatoError
 from sfumato.models import card
-from sfumato.models.files import configs, hub, schedulers
+from sfumato.models.files import configs, hub, pipeline, schedulers
 from sfumato.models.loaders import export, library
 from sfumato.train import run_note, warm_start
 
@@ -309,6 +310,42 @@ def test_a_tokenizer_is_clips_and_reads_its_own_files(tmp_path: Path, data: Any)
     written(tmp_path, {"a": 0}, "vocab.json")
     with pytest.raises(SfumatoError, match="tokenizer_config"):
         configs.check_tokenizer(written(tmp_path, data, "tokenizer_config.json"))
+
+
+@pytest.mark.parametrize("beside", ["vocab.json", "tokenizer.json"])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"", "holds no merges; the model is incomplete"),
+        (b"#version: 0.2\n", "holds no merges; the model is incomplete"),
+        (b"#version: 0.2\nr e\nre", r"merges.txt, line 3: 're' is no pair of pieces"),
+        (b"#version: 0.2\nr e d\n", r"merges.txt, line 2: 'r e d' is no pair of pieces"),
+        (b"#version: 0.2\nr \xff\n", r"merges.txt: is not UTF-8"),
+        (b"<html>\n<body>not found</body>\n", r"merges.txt, line 1"),
+    ],
+)
+def test_merges_are_pairs_whichever_vocabulary_is_beside_them(
+    tmp_path: Path, text: bytes, said: str, beside: str
+) -> None:
+    """A tokenizer.json has merges of its own, but a release of transformers reads the others."""
+    pieces: dict[str, Any] = {"r": 0, "e": 1, "re": 2}
+    whole = {"model": {"type": "BPE", "vocab": pieces, "merges": ["r e"]}}
+    written(tmp_path, pieces if beside == "vocab.json" else whole, beside)
+    (tmp_path / "merges.txt").write_bytes(b"#version: 0.2\nr e\n\n")
+    configs.check_tokenizer(tmp_path)
+    (tmp_path / "merges.txt").write_bytes(text)
+    with pytest.raises(SfumatoError, match=said) as raised:
+        configs.check_tokenizer(tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+def test_merges_of_another_vocabulary_are_refused(tmp_path: Path) -> None:
+    folder = pipelines.words(tmp_path)
+    pipeline.tokenizer(folder)
+    (folder / "merges.txt").write_text("#version: 0.2\nq0 zz9\n")
+    with pytest.raises(SfumatoError, match="cannot be loaded") as raised:
+        pipeline.tokenizer(folder)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_text_encoders_file_gives_sizes_and_nothing_else(tmp_path: Path) -> None:

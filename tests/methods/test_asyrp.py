@@ -15,7 +15,7 @@ from torch import Tensor
 
 import sfumato as sf
 from helpers import pipelines
-from helpers.families import FAMILIES, bundled, family, last
+from helpers.families import FAMILIES, bundled, family, last, picture
 from helpers.pictures import photo
 from helpers.taps import Look, taps
 from sfumato.core.errors import SfumatoError
@@ -48,6 +48,12 @@ def test_no_shift_is_its_reconstruction(kind: str, tmp_path: Path) -> None:
     chosen = family(kind)
     file, none = shift(chosen, tmp_path / "a"), shift(chosen, tmp_path / "b", 0.0)
     plain = last(process(chosen) | Asyrp(file, photo(), strength=0, **BARE))
+    x0 = picture(kind)
+    bare: Any = process(chosen, size=None, solver="ddim") | sf.CFG(1.0)
+    with torch.no_grad():
+        *_, found = bare.steps(bare.invert(x0[None])[-1])
+    none_of_it = process(chosen, size=None) | Asyrp(file, x0, strength=0, **BARE)
+    assert torch.equal(last(none_of_it), found.x)
     late = Asyrp(file, photo(), t_edit=0.9, t0=0.8, **BARE)
     early = Asyrp(file, photo(), strength=0, t0=0.8, **BARE)
     assert torch.equal(last(process(chosen) | late), last(process(chosen) | early))
@@ -117,13 +123,13 @@ def test_several_add_up_over_the_root_of_their_number(tmp_path: Path) -> None:
 
 
 def test_the_networks_shift_and_files_of_it(tmp_path: Path) -> None:
-    f = Shift(8, 32)
-    h = torch.randn(2, 8, 3, 3)
+    f = Shift(8, 64)
+    h = torch.randn(2, 8, 3, 3, generator=torch.Generator().manual_seed(1))
     assert torch.equal(f(h, 0.7), torch.zeros_like(h))
     pipelines.scrambled(f, 1)
     read = shift_of(f.state_dict(), "file")
     assert torch.equal(read(h, 0.7), f(h, 0.7))
-    assert not torch.allclose(f(h, 0.7), f(h, 0.3))
+    assert not torch.allclose(f(h, 0.7), f(h, 0.3), atol=1e-2)
     steps = torch.arange(11.0).view(11, 1, 1, 1).expand(11, 8, 1, 1)
     timed = shift_of({"shift": steps}, "file")
     assert float(timed(h, 0.3).mean()) == 3

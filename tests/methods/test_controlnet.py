@@ -83,7 +83,7 @@ def test_a_fresh_copy_changes_no_bit(kind: str, tmp_path: Path) -> None:
     assert torch.equal(drawn(model, ControlNet(photo(), file)), drawn(model))
 
 
-@pytest.mark.parametrize("kind", ["emoji", "sd1"])
+@pytest.mark.parametrize("kind", ["emoji", *KINDS])
 def test_strength_0_and_times_outside_its_window_change_no_bit(kind: str, tmp_path: Path) -> None:
     if kind == "emoji":
         model, file = bundled(), own(tmp_path / "control.safetensors", 1)

@@ -186,6 +186,19 @@ def test_released_files_draw_the_pipelines_own_picture(
     assert float((plain - theirs).abs().max()) > 1e-2, "without it there must be another picture"
 
 
+def test_the_encoder_is_the_models_own_or_named_by_its_folder_or_its_pipelines(
+    tmp_path: Path, pipeline: Callable[[str], Path]
+) -> None:
+    folder = pipeline("sd1")
+    model = loaded(folder)
+    file = saved(released(folder, "linear", CONTEXT["sd1"]), tmp_path / "adapter.safetensors")
+    own = drawn(model, IPAdapter(photo(), file))
+    for named in (folder, folder / "image_encoder"):
+        assert torch.equal(drawn(model, IPAdapter(photo(), file, encoder=str(named))), own)
+    with pytest.raises(SfumatoError, match=r"tokenizer.*config\.json"):
+        drawn(model, IPAdapter(photo(), file, encoder=str(folder / "tokenizer")))
+
+
 @pytest.mark.parametrize("size", [(32, 32), (50, 40), (33, 97), (20, 31)])
 def test_the_middle_square_is_looked_at_as_clips_programs_do(size: tuple[int, int]) -> None:
     from transformers import CLIPImageProcessor

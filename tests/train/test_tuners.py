@@ -100,7 +100,7 @@ tuner = "asyrp"
 source = "red"
 target = "blue"
 steps = 4
-width = 32
+width = 64
 """
 BOUNDARY = """
 name = "plane"

@@ -220,7 +220,7 @@ def _encoder_folder(model: Model, file: Path, encoder: str | None) -> Path:
         folder = Path(encoder) if Path(encoder).is_dir() else hub.find(encoder)
         if folder is None:
             raise SfumatoError(f"encoder {encoder}: no such folder")
-        return folder
+        return encoder_in(folder) or folder  # of which the reader then says what it lacks
     beside = [file.resolve().parent, file.parent]
     beside += [] if model.folder is None else [model.folder]
     for folder in beside:
@@ -230,6 +230,12 @@ def _encoder_folder(model: Model, file: Path, encoder: str | None) -> Path:
         f"{file.name}: no folder image_encoder beside it; give encoder, the CLIP image encoder "
         "that the adapter was trained with"
     )
+
+
+def encoder_in(place: Path) -> Path | None:
+    """The folder of a CLIP image encoder: image_encoder in a pipeline's, else the place itself."""
+    folders = (place / "image_encoder", place)
+    return next((folder for folder in folders if (folder / "config.json").is_file()), None)
 
 
 def vision_encoder(folder: Path, device: str, patches: bool) -> Encoder:

@@ -16,7 +16,7 @@ from sfumato.core.schedule import Table
 from sfumato.core.source import Origin
 from sfumato.models.clip import CLIP_MEAN
 from sfumato.models.files import hub
-from sfumato.models.image_prompts import Encoder, vision_encoder
+from sfumato.models.image_prompts import Encoder, encoder_in, vision_encoder
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model
@@ -97,9 +97,8 @@ def _encoder_folder(model: Model, encoder: str | None) -> Path:
         given = hub.find(encoder)
     places = [given, hub.find(PRIOR) if encoder is None else None]
     for place in filter(None, places):
-        for folder in (place / "image_encoder", place):
-            if (folder / "config.json").is_file():
-                return folder
+        if (folder := encoder_in(place)) is not None:
+            return folder
     raise SfumatoError(
         f"variation: encoder {encoder}: no CLIP image encoder there; give its folder"
         if encoder is not None

@@ -16,7 +16,10 @@ TABLE = 1000  # what t is counted in
 
 
 class Shift(nn.Module):
-    """f(h, t): 1x1 convolution, the time added, group norm, SiLU, 1x1 convolution; 0 at first."""
+    """f(h, t): 1x1 convolution, the time added, group norm, SiLU, 1x1 convolution; 0 at first.
+
+    width: a multiple of 32; at 32 itself each channel is a group, whose norm takes the time out.
+    """
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()

@@ -323,6 +323,8 @@ def check_tokenizer(folder: Path) -> None:
     for name, kind in TOKENIZER_FILES:
         if (folder / name).exists():
             read_json(kind, folder / name, vocabularies.LIMIT)
+    if (folder / "merges.txt").exists():  # also where a tokenizer.json has merges of its own
+        vocabularies.check_merges(folder / "merges.txt")
     for name in ("vocab.json", "merges.txt"):
         if not (folder / name).is_file() and not (folder / "tokenizer.json").is_file():
             raise SfumatoError(f"{folder}: {name} is missing; the model is incomplete")

@@ -21,7 +21,9 @@ from sfumato.recipe.names import HUB
 log = logging.getLogger("sfumato")
 
 WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt")
-UNUSED_PARTS = ("safety_checker/", "feature_extractor/", "image_encoder/")
+UNUSED_PARTS = ("safety_checker/", "feature_extractor/")
+VARIANTS = (None, "fp16", "fp32", "bf16")
+"""Number formats in names of weights' files, the best first."""
 FOREIGN_FORMATS = ("flax", "tf_model", "openvino", "onnx", "rust_model")
 
 
@@ -169,15 +171,13 @@ def files_to_pull(files: Sequence[Remote]) -> list[Remote]:
     and none of the parts that sfumato does not use.
     """
     pipeline = any(file.path == "model_index.json" for file in files)
-    looks = any(file.path.startswith(("image_normalizer/", "prior/")) for file in files)
-    unused = tuple(part for part in UNUSED_PARTS if not (looks and part == "image_encoder/"))
     needed = []
     by_folder: dict[str, list[Remote]] = {}
     for file in files:
         folder, _, name = file.path.rpartition("/")
         if any(mark in file.path for mark in FOREIGN_FORMATS):
             continue
-        if pipeline and file.path.startswith(unused):
+        if pipeline and file.path.startswith(UNUSED_PARTS):
             continue
         if name.endswith(WEIGHTS):
             if folder or not pipeline:
@@ -185,15 +185,35 @@ def files_to_pull(files: Sequence[Remote]) -> list[Remote]:
         elif name.endswith((".json", ".txt", ".gz", ".bpe", "spiece.model")):
             needed.append(file)
     for group in by_folder.values():
-        needed += weight_set(group) if pipeline else group
+        needed += weight_set(group) if pipeline else without_twins(group)
     return needed
+
+
+def without_twins(files: Sequence[Remote]) -> list[Remote]:
+    """Weights of many kinds, each once: no pickle and no variant of what is there in a better way.
+
+    transformers calls its pickles pytorch_model and the same as safetensors model.
+    """
+    best: dict[str, tuple[int, int, Remote]] = {}
+    for file in files:
+        name = Path(file.path).name
+        ending = next(k for k, ending in enumerate(WEIGHTS) if name.endswith(ending))
+        variant = variant_of(name)
+        stem = name.removesuffix(WEIGHTS[ending]).removeprefix("pytorch_")
+        order = VARIANTS.index(variant) if variant in VARIANTS else 0
+        if order:
+            stem = stem.replace(f".{variant}", "", 1)
+        rank = (ending, order, file)
+        if stem not in best or rank[:2] < best[stem][:2]:
+            best[stem] = rank
+    return [file for *_, file in best.values()]
 
 
 def weight_set(files: Sequence[Remote]) -> list[Remote]:
     """One set of a part's weights."""
     for ending in WEIGHTS:
         candidates = [f for f in files if f.path.endswith(ending) and "non_ema" not in f.path]
-        for variant in (None, "fp16", "fp32", "bf16"):
+        for variant in VARIANTS:
             if group := [f for f in candidates if variant_of(Path(f.path).name) == variant]:
                 return group
     return []

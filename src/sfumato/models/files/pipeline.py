@@ -238,7 +238,7 @@ def weight_files(folder: Path) -> list[Path]:
             for file in sorted(folder.glob(f"*.{ending}"))
             if file.name.startswith(stems) and "non_ema" not in file.name
         ]
-        for variant in (None, "fp16", "fp32", "bf16"):
+        for variant in hub.VARIANTS:
             group = [file for file in files if hub.variant_of(file.name) == variant]
             if group:
                 return group

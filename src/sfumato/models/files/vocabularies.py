@@ -175,10 +175,18 @@ def clip_tokenizer(merges: Path) -> Tokenizer:
     return tokenizer
 
 
-def _merge_pairs(lines: Sequence[str], file: Path) -> list[tuple[str, str]]:
-    """Merges, two pieces a line."""
+def check_merges(file: Path) -> None:
+    """Refuse a merges.txt that is cut off or holds something else than pairs of pieces."""
+    lines = read_text(file, LIMIT).splitlines()
+    headed = lines[:1] != [] and lines[0].startswith("#version")
+    if not _merge_pairs(lines[headed:], file, 1 + headed):
+        raise SfumatoError(f"{file}: holds no merges; the model is incomplete")
+
+
+def _merge_pairs(lines: Sequence[str], file: Path, first: int = 2) -> list[tuple[str, str]]:
+    """Merges, two pieces a line. first: number of the first one in the file."""
     pairs = []
-    for number, line in enumerate(lines, 2):
+    for number, line in enumerate(lines, first):
         pieces = line.split()
         if len(pieces) == 2:
             pairs.append((pieces[0], pieces[1]))

@@ -47,14 +47,14 @@ SOFT = 0.05
 class Options:
     """source, target: texts of before and after. word: pictures are those whose captions say it;
     "" any. steps: of the walk; t_edit: where it ends; width:
-    of f, a multiple of 32; clip, keep: weights of the loss."""
+    of f, a multiple of 32 from 64 on; clip, keep: weights of the loss."""
 
     source: Annotated[str, Field(min_length=1, max_length=1000)]
     target: Annotated[str, Field(min_length=1, max_length=1000)]
     word: Annotated[str, Field(max_length=200)] = ""
     steps: Annotated[int, Field(ge=2, le=1000)] = 20
     t_edit: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    width: Annotated[int, Field(ge=GROUPS, le=4096, multiple_of=GROUPS)] = 256
+    width: Annotated[int, Field(ge=2 * GROUPS, le=4096, multiple_of=GROUPS)] = 256
     clip: NotNegative = 1.0
     keep: NotNegative = 3.0
 
