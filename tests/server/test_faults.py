@@ -180,8 +180,8 @@ async def test_jobs_survive_a_runner_that_is_killed(tmp_path: Path) -> None:
         chance = random.Random(0)
         for _ in range(4):
             await asyncio.sleep(chance.uniform(0, 0.15))
-            while not runner.alive:
-                await asyncio.sleep(0.01)
+            while not (runner.alive and list(service.kept.queue.running())):
+                await asyncio.sleep(0.001)
             runner.process.kill()
         jobs = [await until_ended(client, id, 50) for id in ids]
         assert {job["state"] for job in jobs} == {"done"}
