@@ -14,7 +14,7 @@ CONTENTS: dict[str, tuple[str, ...]] = {
         "diffstyler", "diffuseit", "prompt-to-prompt", "null-text", "dense-diffusion", "sdg",
         "sine", "controlnet", "ip-adapter", "asyrp", "stego",
     ),
-    "Models": ("models", "families/index"),
+    "Models": ("models", "families/index", "speed"),
     "Teaching": ("dreambooth", "custom-edit", "training"),
     "Server": ("server", "clients", "deploy", "scale"),
     "Reference": ("api", "architecture", "decisions/README", "benchmarks", "changes"),
