@@ -146,7 +146,7 @@ def words() -> dict[str, Any]:
         ({"vocab.json": {"a": 0}}, "merges.txt is missing"),
         ({"vocab.json": {"a": -1}, "merges.txt": ""}, "vocab.json: a = -1"),
         ({"vocab.json": [1], "merges.txt": ""}, "vocab.json"),
-        ({"vocab.json": {"a": 0}, "merges.txt": "x\nzz qq\n"}, "cannot be loaded"),
+        ({"vocab.json": {"a": 0}, "merges.txt": "x\nzz qq\n"}, "line 1: 'x' is no pair"),
         ({"tokenizer.json": "{"}, "is not JSON"),
         ({"tokenizer.json": {"model": {"type": "Unigram", "vocab": []}}}, "model.type"),
         ({"tokenizer.json": {"model": {"vocab": {}, "merges": ["a b"]}}}, "cannot be loaded"),

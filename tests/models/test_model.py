@@ -401,7 +401,9 @@ def test_models_by_name_and_those_that_cannot_be_loaded(tmp_path: Path, home: Pa
     shard.unlink()
     with pytest.raises(SfumatoError, match="missing"):
         sf.load(str(folder))
-    with pytest.raises(SfumatoError, match="float32"):
+    with pytest.raises(SfumatoError, match="must be auto, float32"):
+        sf.load("emoji", dtype="float8")
+    with pytest.raises(SfumatoError, match="emoji is none; take bfloat16"):
         sf.load("emoji", dtype="int8")
     with pytest.raises(SfumatoError, match="cuda"):
         sf.load("emoji", device="quantum")

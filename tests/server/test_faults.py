@@ -178,10 +178,12 @@ async def test_jobs_survive_a_runner_that_is_killed(tmp_path: Path) -> None:
     async with served(tmp_path, runner) as service, client_of(service) as client:
         ids = [await submitted(client, recipe_job(seed)) for seed in range(50)]
         chance = random.Random(0)
-        for _ in range(4):
+        for k in range(4):
             await asyncio.sleep(chance.uniform(0, 0.15))
-            while not (runner.alive and list(service.kept.queue.running())):
-                await asyncio.sleep(0.001)
+            while not runner.alive:
+                await asyncio.sleep(0.01)
+            while not (k or list(service.kept.queue.running())):
+                await asyncio.sleep(0.001)  # the first kill falls while a job runs
             runner.process.kill()
         jobs = [await until_ended(client, id, 50) for id in ids]
         assert {job["state"] for job in jobs} == {"done"}

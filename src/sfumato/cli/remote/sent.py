@@ -38,8 +38,8 @@ from sfumato.recipe.names import bare
 from sfumato.server.events import AnyEvent, Step
 
 ADAPTER_BYTES = 16 << 30
-PLAN = ("prompt", "calls", "times", "solver", "work_size", "size", "edited", "seconds", "memory",
-        "methods", "recipe")  # fmt: skip
+PLAN = ("prompt", "calls", "times", "solver", "work_size", "size", "edited", "seconds", "work",
+        "weights", "memory", "methods", "recipe")  # fmt: skip
 """What a plan here says."""
 
 

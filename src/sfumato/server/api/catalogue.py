@@ -50,7 +50,8 @@ class Models(View):
 
 class Plan(View):
     """What a job would do. calls: network calls, of a cascade those of each stage; seconds: about
-    how long they take; memory: bytes at least; sentences: the same as one would say it; notes:
+    how long they take; work: share of the operations that is left; weights, memory: bytes of the
+    weights, and at least what comes on top of them; sentences: the same as one would say it; notes:
     lines that a run says before it begins; children: jobs of a sweep or a batch, of
     which `first` is the first one's plan; nouns: what a training's pictures show, where its recipe
     does not say."""
@@ -63,6 +64,8 @@ class Plan(View):
     size: tuple[int, int] | None = None
     edited: float | None = None
     seconds: float | None = None
+    work: float | None = None
+    weights: int | None = None
     memory: int | None = None
     methods: tuple[dict[str, JsonValue], ...] | None = None
     recipe: dict[str, JsonValue] | None = None
