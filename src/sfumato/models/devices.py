@@ -61,6 +61,8 @@ def _device(device: str) -> tuple[str, str]:
         kind = torch.device(device).type
     except RuntimeError:
         raise SfumatoError(f"device {device!r}: must be auto, {', '.join(kinds)}") from None
+    if kind not in kinds:
+        raise SfumatoError(f"device {device!r}: must be auto, {', '.join(kinds)}")
     if not _available(kind):
         raise SfumatoError(f"device {device!r}: not available here; use auto or cpu")
     return device, "asked for"

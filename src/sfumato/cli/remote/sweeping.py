@@ -13,7 +13,7 @@ from sfumato.claims import claimed
 from sfumato.cli.remote.server import Server, done
 from sfumato.cli.swept import Swept
 from sfumato.core.interrupts import undisturbed
-from sfumato.images.writing import write_whole
+from sfumato.images.writing import make_folder, write_whole
 from sfumato.measure.axis import Axis, Value, said
 from sfumato.measure.curve import GIVEN, KNEE
 from sfumato.measure.sweep import HELD, PICTURES, RECIPE, Held, check_free, hold
@@ -73,7 +73,7 @@ class Taken:
             return
         text = self.server.fetch(self.id, known[HELD])
         hold(self.folder, documents.parse_json(Held, text, HELD), text)
-        (self.folder / PICTURES).mkdir(exist_ok=True)
+        make_folder(self.folder / PICTURES)
         if RECIPE in known:
             self.write(known[RECIPE], self.id)
         self.begun = True
@@ -99,11 +99,11 @@ class Taken:
         name = name or file.name
         path = self.folder / name
         kept = name == RECIPE or name.startswith(f"{PICTURES}/")
-        if ".." in Path(name).parts or Path(name).is_absolute() or (kept and path.exists()):
+        if kept and path.exists():
             return
         data = self.server.fetch(id, file)
         with undisturbed():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             write_whole(path, data)
 
 
