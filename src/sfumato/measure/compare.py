@@ -30,6 +30,7 @@ from sfumato.measure import evaluate, tables
 from sfumato.measure.faithful import Reference, diversity
 from sfumato.measure.filled import check_fills, takes_image
 from sfumato.measure.points import judge_of, realism
+from sfumato.measure.sweep import check_batch
 from sfumato.measure.tables import Score, Table
 from sfumato.models.cascade import base_of
 from sfumato.models.replay import read_recipe
@@ -195,6 +196,7 @@ def _made(cell: Cell, process: Any, seed: int) -> Cell:
         return cell
     begun = time.perf_counter()
     try:
+        check_batch(process, len(cell.files))
         result = process.sample(seed)
     except Exception as error:  # whatever it is, it is this cell's alone
         line = f"{cell.way}: {error_line(error)}"
@@ -276,6 +278,7 @@ class Held(BaseModel):
 
     ways: Annotated[dict[str, Recipe], Field(min_length=1, max_length=20)]
     weights: dict[str, str]
+    dtype: dict[str, str]
     fills: dict[str, tuple[str, ...]]
     rows: Annotated[tuple[tuple[str | None, str | None], ...], Field(min_length=1)]
     seeds: int
@@ -283,15 +286,17 @@ class Held(BaseModel):
 
 
 def _held(ways: Mapping[str, Way], rows: Sequence[Row], seeds: int, seed: int) -> dict[str, Any]:
-    recipes, weights = {}, {}
+    recipes, weights, dtype = {}, {}, {}
     for name, way in ways.items():
         base = base_of(way.process)
         model: Any = base.source
         recipes[name] = model.asked(base.based(n=1)).to_data()
         weights[name] = model.weights
+        dtype[name] = model.choice.dtype
     return {
         "ways": recipes,
         "weights": weights,
+        "dtype": dtype,
         "fills": {name: way.filled for name, way in ways.items()},
         "rows": [(None if r.image is None else r.image.sha256, r.prompt) for r in rows],
         "seeds": seeds,

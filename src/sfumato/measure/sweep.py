@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sfumato import documents, images
 from sfumato.claims import FILE as CLAIM
 from sfumato.claims import claimed
+from sfumato.core.composition import name_of
 from sfumato.core.errors import SfumatoError, error_line
 from sfumato.core.interrupts import undisturbed
 from sfumato.core.ranges import SEEDS, Range, check_heard, real, whole, words
@@ -107,6 +108,7 @@ def sweep(
             f"{total * seeds:,} pictures; take {LARGEST:,} at most"
         )
     parent = parent_of(process, seeds, seed, parents)
+    check_batch(process, seeds)
     resolved = base.based(n=seeds).resolved()  # a batch that no cell has room for is refused
     model.fits(resolved, *resolved.frame(resolved.place), resolved.times)
     place = documents.expanded(folder)  # as pictures in it are read
@@ -129,6 +131,16 @@ def sweep(
         done = Sweep(place, parent, axis_, asked, tuple(cells), curve, guides)
         _report(done)
     return done
+
+
+def check_batch(process: Any, n: int) -> None:
+    """Refuse what makes other pictures than one a seed, such as a picture and its edits at once."""
+    base = base_of(process).based(n=n)
+    if (made := base.resolved().n) != n:
+        names = ", ".join(map(name_of, base.methods))
+        raise SfumatoError(
+            f"{names}: makes {made} pictures at once where each seed makes one; leave it out here"
+        )
 
 
 def parent_of(process: Any, seeds: int, seed: int, parents: Sequence[str]) -> Recipe:
@@ -158,6 +170,7 @@ def begun(
     parents: Sequence[str],
 ) -> dict[str, bytes]:  # fmt: skip
     """What a sweep's folder begins with: sweep.json, which says whose it is, and the recipe."""
+    check_batch(process, seeds)
     parent = parent_of(process, seeds, seed, parents)
     model: Any = base_of(process).source
     data = _held(parent, axis_, prompts, model)
@@ -260,6 +273,7 @@ def _cell(
         return Cell(value, text, files)
     try:
         at_value = axis_.at(process, value).based(prompt=text, n=len(files))
+        check_batch(at_value, len(files))
         result = at_value.sample(seed).descended([parent.id])
     except Exception as error:  # whatever it is, it is this cell's alone
         log.warning("%s = %s, %s: %s", axis_.name, said(value), text, error_line(error))

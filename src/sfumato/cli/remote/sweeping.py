@@ -12,6 +12,7 @@ from sfumato import documents
 from sfumato.claims import claimed
 from sfumato.cli.remote.server import Server, done
 from sfumato.cli.swept import Swept
+from sfumato.core.errors import SfumatoError
 from sfumato.core.interrupts import undisturbed
 from sfumato.images.writing import make_folder, write_whole
 from sfumato.measure.axis import Axis, Value, said
@@ -115,6 +116,9 @@ def failure_of(note: str, over: Axis, cells: Cells) -> list[str]:
 
 def marked(curve: str, over: Axis) -> Value | None:
     """The value that curve.csv marks."""
-    rows = list(csv.reader(io.StringIO(curve)))[1:]
+    try:
+        rows = list(csv.reader(io.StringIO(curve)))[1:]
+    except csv.Error as error:
+        raise SfumatoError(f"curve.csv: is no table ({error}); sweep again") from None
     names = {row[0] for row in rows if row and row[-1] == "x"}
     return next((value for value in over.values if said(value) in names), None)
