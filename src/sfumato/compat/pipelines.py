@@ -94,7 +94,7 @@ class Pipeline:
                 f"{cls.__name__}: {source} is of {classes['_class_name']:.60}; {own}"
             )
         scheduler = of_folder(folder) if given is None else adopted(given)
-        return cls._of(State(source, "cpu", *formats, scheduler))
+        return cls._of(State(source, "cpu", formats.pop(), scheduler))
 
     @classmethod
     @lined
