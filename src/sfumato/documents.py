@@ -29,6 +29,14 @@ LIMIT = 4 << 20
 _AT_ONCE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
+def expanded(text: str | Path) -> Path:
+    """The path, of which ~ is a home; SfumatoError where nobody has it."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise SfumatoError(f"{text}: cannot be read ({error}); check the path") from None
+
+
 def is_folder(path: Path) -> bool:
     """Whether it is a folder; no, and no error, of a name that none can have."""
     return stat.S_ISDIR(_mode(path))
@@ -39,10 +47,15 @@ def is_file(path: Path) -> bool:
     return stat.S_ISREG(_mode(path))
 
 
+def is_there(path: Path) -> bool:
+    """The same of anything."""
+    return _mode(path) != 0
+
+
 def _mode(path: Path) -> int:
     try:
         return path.stat().st_mode
-    except (OSError, ValueError):  # ValueError: a null byte in the name
+    except (OSError, ValueError):  # a name that is too long; ValueError: a null byte in it
         return 0
 
 

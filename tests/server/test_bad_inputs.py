@@ -185,6 +185,14 @@ BAD: dict[str, Bad] = {
     "comparison of a picture of another": Bad(422, "inputs.0", "upload it", body={
         "kind": "compare", "ways": [{"name": "a", "recipe": recipe_job()["recipe"]}],
         "inputs": [{"sha256": "{theirs}"}]}),
+    "comparison of a name twice": Bad(422, "ways.1.name", "is there twice", body={
+        "kind": "compare", "ways": [{"name": "a", "recipe": recipe_job()["recipe"]}] * 2}),
+    "comparison of a name of lines": Bad(422, "ways.0.name", "is no name", body={
+        "kind": "compare", "ways": [{"name": "a\nb", "recipe": recipe_job()["recipe"]}]}),
+    "comparison that fills nothing": Bad(422, "ways.0.fills", "takes no picture", body={
+        "kind": "compare",
+        "ways": [{"name": "a", "recipe": recipe_job()["recipe"], "fills": ["cfg"]}]}),
+    "sweep as wide as numbers": sweep("wider", "over", over="cfg.scale=-1e308:1e308:3"),
     "comparison of no ways": Bad(422, "ways", "ways", body={"kind": "compare", "ways": []}),
     "plan of a secret": Bad(422, "search", "search", body={
         "kind": "plan", **recipe_job(), "search": ["__class__.x"]}),

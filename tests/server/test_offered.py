@@ -64,7 +64,7 @@ from sfumato.server.service import Service
 from sfumato.server.states import new_id
 from sfumato.server.store.records import New
 from sfumato.server.trained import MADE
-from sfumato.train.reads import names
+from sfumato.train.reads import names as known_tuners
 
 A, B = "a" * 64, "b" * 64
 SHIFT = WeightsInfo("smile.safetensors", A, 10, ("asyrp.file", "asyrp.also"))
@@ -281,7 +281,7 @@ def test_files_of_trainings_are_those_that_tuners_leave() -> None:
     }
     named = {field for _, of in MADE.values() for field in of}
     assert named <= fields
-    with_file = [name for name in names() if hasattr(importlib.import_module(
+    with_file = [name for name in known_tuners() if hasattr(importlib.import_module(
         f"sfumato.train.tuners.{name}"), "FILE")]  # fmt: skip
     assert set(with_file) == set(MADE)
 

@@ -15,6 +15,7 @@ from sfumato import images
 from sfumato.cli.asked import parse_adapter
 from sfumato.cli.rows import CommandLine
 from sfumato.core.errors import SfumatoError
+from sfumato.documents import expanded, is_file
 from sfumato.images.decode import identify
 from sfumato.images.texts import texts_of
 from sfumato.methods.common.secret import secret_texts
@@ -128,8 +129,8 @@ def shipping() -> Iterator[dict[str, Path]]:
     files: dict[str, Path] = {}
 
     def named(text: str) -> str:
-        path = Path(text).expanduser()
-        if not path.is_file():
+        path = expanded(text)
+        if not is_file(path):
             return called(text)
         sha256 = weights_digest(path)
         files[sha256] = path

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from sfumato.compat.signatures import signature
 from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.synonyms import hinted
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 FROM: Mapping[str, tuple[Any, ...]] = {
     "add_watermarker": (None, False),
@@ -62,7 +67,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
             raise SfumatoError(
                 f"{name}.from_pretrained: {quoted(key)} is not supported; leave it out"
             )
-        if value not in FROM[key]:
+        if not any(_same(value, one) for one in FROM[key]):
             raise SfumatoError(
                 f"{name}.from_pretrained: {key} = {value!r:.60} is not supported; leave it out"
             )
@@ -86,6 +91,8 @@ def bound(pipe: Any, args: Sequence[Any], named: Mapping[str, Any]) -> dict[str,
         usual = known.parameters[key].default
         if key in FLAGS and not isinstance(given[key], bool):
             raise SfumatoError(f"{name}: {key} = {given[key]!r:.60}: give True or False")
+        if key == "return_dict" and not isinstance(given[key], bool):
+            raise SfumatoError(f"{name}: {key} = {given[key]!r:.60}: give True or False")
         read = key in READ and (key not in VECTORS or pipe.family.reads == "vectors")
         if read or _same(given[key], usual):
             continue
@@ -95,6 +102,29 @@ def bound(pipe: Any, args: Sequence[Any], named: Mapping[str, Any]) -> dict[str,
         hint = next((say for word, say in INSTEAD.items() if word in key), "leave it out")
         raise SfumatoError(f"{name}: {key} is not supported; {hint}")
     return given
+
+
+def lined(function: Callable[P, T]) -> Callable[P, T]:
+    """The function, of which a wrong call is one line."""
+    known = inspect.signature(function)
+
+    @wraps(function)
+    def call(*args: P.args, **named: P.kwargs) -> T:
+        try:
+            known.bind(*args, **named)
+        except TypeError as error:
+            raise SfumatoError(f"{function.__name__}: {error}; give what diffusers does") from None
+        return function(*args, **named)
+
+    return call
+
+
+def refuse_others(method: str, others: Mapping[str, Any]) -> None:
+    """Refuse options that ask for what a method does not do."""
+    for key, value in others.items():
+        if value is None or value is False or (key == "local_files_only" and value is True):
+            continue
+        raise SfumatoError(f"{method}: {quoted(key)} is not supported; leave it out")
 
 
 def _same(value: Any, usual: Any) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 
 from sfumato.compat import drawing, pictures
 from sfumato.compat.families import Family
-from sfumato.compat.pictures import Pictures
+from sfumato.compat.pictures import Pictures, check_numbers
 from sfumato.compat.schedulers import Scheduler
 from sfumato.core.denoiser import traits
 from sfumato.core.errors import SfumatoError
@@ -140,6 +142,10 @@ def vectors(value: Any, name: str) -> torch.Tensor:
         raise SfumatoError(
             f"{name} = {value!r:.60}: give the prior's tensor (pictures, width), or a list of them"
         )
+    if len({row.shape[1] for row in rows}) > 1:
+        raise SfumatoError(f"{name}: rows of several widths; give those of one prior")
+    for row in rows:
+        check_numbers(row, name)
     return torch.cat(rows)
 
 
@@ -153,18 +159,30 @@ def _texts(value: Any, name: str) -> tuple[str, ...]:
 def _check_middle(given: Mapping[str, Any], steps: int) -> None:
     """Sana Sprint's second angle of two."""
     wanted = MIDDLE if steps == 2 else None
-    if given.get("intermediate_timesteps", wanted) != wanted:
+    middle = given.get("intermediate_timesteps", wanted)
+    if middle is not None:
+        middle = real(middle, "intermediate_timesteps", Range(0, 2))
+    if middle != wanted:
         raise SfumatoError(f"intermediate_timesteps: give {wanted} with {steps} steps, as theirs")
 
 
 def _check_heard(given: Mapping[str, Any]) -> None:
     callback = given.get("callback_on_step_end")
-    if callback is None:
-        return
-    if not callable(callback):
+    if callback is not None and not callable(callback):
         raise SfumatoError(f"callback_on_step_end = {callback!r:.60}: must be callable")
-    wanted = getattr(callback, "tensor_inputs", given["callback_on_step_end_tensor_inputs"])
-    if other := [name for name in wanted if name != "latents"]:
+    with suppress(ValueError):  # of what is built in, nothing is known
+        try:
+            if callback is not None:
+                inspect.signature(callback).bind(None, 0, 0, {})
+        except TypeError as error:
+            raise SfumatoError(
+                f"callback_on_step_end: {error}; it is called with pipe, i, t, kwargs"
+            ) from None
+    wanted = given.get("callback_on_step_end_tensor_inputs", [])
+    wanted = getattr(callback, "tensor_inputs", wanted)
+    if not isinstance(wanted, list | tuple):
+        raise SfumatoError(f"callback_on_step_end_tensor_inputs = {wanted!r:.60}: give ['latents']")
+    if other := [name for name in wanted if not isinstance(name, str) or name != "latents"]:
         raise SfumatoError(
             f"callback_on_step_end_tensor_inputs: {other[0]!r:.60} is not supported, latents are"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
+from sfumato.compat.arguments import lined
 from sfumato.compat.families import FAMILIES, family_of, pipeline_of
 from sfumato.compat.pipelines import Pipeline, named
 from sfumato.core.errors import SfumatoError
@@ -12,13 +13,25 @@ from sfumato.models.files.configs import pipeline_classes
 from sfumato.models.loaders.library import folder_of
 
 
+def _checked(name: str, source: Any) -> str | Path:
+    if not isinstance(source, str | Path):
+        raise SfumatoError(f"{name}.from_pretrained: {source!r:.60}: give a folder")
+    return source
+
+
 class Auto:
     """The pipeline of a task for whatever family a folder has."""
 
     ending: ClassVar[str]
 
+    def __init__(self, *_: Any, **__: Any) -> None:
+        name = type(self).__name__
+        raise SfumatoError(f"{name}: is made by {name}.from_pretrained(folder), or from_pipe(pipe)")
+
     @classmethod
-    def from_pretrained(cls, source: str | Path, **options: Any) -> Pipeline:
+    @lined
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Pipeline:
+        source = _checked(cls.__name__, pretrained_model_name_or_path)
         folder = folder_of(str(source))
         index = None if folder is None else folder / "model_index.json"
         if index is None or not index.is_file():
@@ -33,6 +46,14 @@ class Auto:
         return cls._named(family).from_pretrained(source, **options)
 
     @classmethod
+    def from_single_file(cls, *_: Any, **__: Any) -> Pipeline:
+        """Refused, as every pipeline does."""
+        raise SfumatoError(
+            f"{cls.__name__}.from_single_file: is not supported, since a single file names no "
+            "scheduler; sf.load reads it"
+        )
+
+    @classmethod
     def _named(cls, family: str) -> type[Pipeline]:
         own = pipeline_of(family, cls.ending)
         if own is None:
@@ -40,12 +61,13 @@ class Auto:
         return named(own)
 
     @classmethod
-    def from_pipe(cls, pipe: Any, **options: Any) -> Pipeline:
-        if not isinstance(pipe, Pipeline):
+    @lined
+    def from_pipe(cls, pipeline: Any, **options: Any) -> Pipeline:
+        if not isinstance(pipeline, Pipeline):
             raise SfumatoError(
-                f"{cls.__name__}.from_pipe: {pipe!r:.60} is none of sfumato.compat's"
+                f"{cls.__name__}.from_pipe: {pipeline!r:.60} is none of sfumato.compat's"
             )
-        return cls._named(pipe.family.name).from_pipe(pipe, **options)
+        return cls._named(pipeline.family.name).from_pipe(pipeline, **options)
 
 
 class AutoPipelineForText2Image(Auto):
@@ -66,7 +88,9 @@ class DiffusionPipeline(Auto):
     ending = "Pipeline"
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, **options: Any) -> Pipeline:
+    @lined
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Pipeline:
+        source = _checked(cls.__name__, pretrained_model_name_or_path)
         folder = folder_of(str(source))
         index = None if folder is None else folder / "model_index.json"
         if index is None or not index.is_file():

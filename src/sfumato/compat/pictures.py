@@ -22,6 +22,9 @@ OUTPUTS = ("pil", "np", "pt", "latent")
 KINDS = (PILImage.Image, np.ndarray, torch.Tensor)
 LARGEST = 1024**2  # pixels of a reference that Flux.2 reads
 MOST = 10  # of them
+MODES = ("1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV", "RGBA", "LA", "PA")
+"""Of PIL pictures, whose levels are those of bytes."""
+BRIGHTEST = 2  # of levels in [-1, 1], which resizing may overshoot
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +44,7 @@ def prepared(model: Model, family: Family, task: Task, given: Mapping[str, Any])
     Worked on at the picture's own size, brought down to whole cells, where a family does so; else
     width and height, or the model's own.
     """
-    if given["output_type"] not in OUTPUTS:
+    if not isinstance(given["output_type"], str) or given["output_type"] not in OUTPUTS:
         raise SfumatoError(f"output_type = {given['output_type']!r:.60}: give one of {OUTPUTS}")
     if family.reads == "reference":
         return _with_reference(model, family, given)
@@ -136,12 +139,31 @@ def _checked(value: Any, name: str, alike: bool = True) -> Any:
     if len({isinstance(one, PILImage.Image) + 2 * isinstance(one, Tensor) for one in listed}) > 1:
         raise SfumatoError(f"{name}: pictures of several kinds; give one kind")
     if not isinstance(listed[0], PILImage.Image):
+        for one in listed:
+            check_numbers(one, name)
         return list(listed)
+    if odd := [one.mode for one in listed if one.mode not in MODES]:
+        raise SfumatoError(f'{name}: is a picture of mode {odd[0]}; give convert("RGB") of it')
+    if any(0 in one.size for one in listed):
+        raise SfumatoError(f"{name}: is a picture without pixels; give another")
     if alike and len({one.size for one in listed}) > 1:
         raise SfumatoError(f"{name}: pictures of several sizes; give one size")
-    if name == "image" and any(one.mode in ("RGBA", "LA", "PA") for one in listed):
+    clear = (one.mode in ("RGBA", "LA", "PA") or "transparency" in one.info for one in listed)
+    if name == "image" and any(clear):
         raise SfumatoError('image: has transparency; give convert("RGB")')
     return [one.convert("RGB" if name == "image" else "L") for one in listed]
+
+
+def check_numbers(values: Any, name: str) -> None:
+    """Refuse an array or a tensor that holds anything but finite real numbers."""
+    if isinstance(values, Tensor):
+        plain = values.layout is torch.strided and not values.is_complex()
+        known = plain and values.device.type != "meta"
+        values = values.detach().cpu().float().numpy() if known else None
+    if values is None or values.dtype.kind not in "fiub" or not values.size:
+        raise SfumatoError(f"{name}: holds no real numbers; give floats in [0, 1]")
+    if not np.isfinite(values).all():
+        raise SfumatoError(f"{name}: has values that are not finite; give floats in [0, 1]")
 
 
 def _processor(model: Model, **options: Any) -> Any:
@@ -160,8 +182,12 @@ def _processed(
     width, height = size or (None, None)
     try:
         tensor: Tensor = processor.preprocess(value, height=height, width=width)
-    except (ValueError, RuntimeError, IndexError) as error:  # of arrays and tensors of other shapes
+    except (ValueError, RuntimeError, IndexError, TypeError) as error:  # of other shapes
         raise SfumatoError(f"{'mask_image' if mask else 'image'}: {error}") from None
+    if mask and tensor.shape[1] != 1:
+        raise SfumatoError(f"mask_image: has {tensor.shape[1]} channels; give one")
+    if float(tensor.abs().max()) > BRIGHTEST:
+        raise SfumatoError("image: has levels far beyond 1; give floats in [0, 1]")
     return tensor.float()
 
 
@@ -193,6 +219,10 @@ def unpacked(latents: Any, shape: tuple[int, ...], patch: int) -> Tensor:
     wanted = (n, height * width // patch**2, channels * patch**2) if patch else shape
     if tuple(latents.shape) != wanted:
         raise SfumatoError(f"latents: have shape {tuple(latents.shape)}; this call takes {wanted}")
+    if latents.layout is not torch.strided or latents.device.type == "meta":
+        raise SfumatoError("latents: hold no numbers; give a plain tensor")
+    if not latents.isfinite().all():
+        raise SfumatoError("latents: have values that are not finite")
     if patch:
         return states_of(latents.float(), height // patch, width // patch, patch)
     return latents.float()

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import torch
 
 from sfumato.compat import switches
-from sfumato.compat.arguments import bound, check_options
+from sfumato.compat.arguments import bound, check_options, lined, refuse_others
 from sfumato.compat.asked import Asked
 from sfumato.compat.calls import run
 from sfumato.compat.families import FAMILIES, Family, Task, family_of, pipeline_of, split
@@ -34,7 +34,11 @@ class Output:
     nsfw_content_detected: None = None
 
     def __getitem__(self, key: int | str) -> Any:
-        return self.images if key in (0, "images") else None
+        parts = {0: self.images, "images": self.images}
+        parts |= dict.fromkeys((1, "nsfw_content_detected"), self.nsfw_content_detected)
+        if key not in parts:  # IndexError ends whoever counts through them
+            raise (IndexError if isinstance(key, int) else KeyError)(f"{key!r:.60}: is not here")
+        return parts[key]
 
 
 class Pipeline:
@@ -52,13 +56,22 @@ class Pipeline:
         raise SfumatoError(f"{name}: is made by {name}.from_pretrained(folder), or from_pipe(pipe)")
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, **options: Any) -> Self:
+    @lined
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
         """Of a folder in the layout of diffusers, or org/name in the hub's cache.
 
         torch_dtype (float32 if not given), scheduler, revision; nothing is downloaded.
         """
+        name = pretrained_model_name_or_path
+        if not isinstance(name, str | Path):
+            raise SfumatoError(f"{cls.__name__}.from_pretrained: {name!r:.60}: give a folder")
         revision = options.pop("revision", None)
-        dtype = options.pop("dtype", None) or options.pop("torch_dtype", None) or torch.float32
+        if revision is not None and not isinstance(revision, str):
+            raise SfumatoError(f"revision = {revision!r:.60}: give a text")
+        named_ = [options.pop(key, None) for key in ("dtype", "torch_dtype")]
+        formats = {_dtype(one) for one in named_ if one is not None} or {"float32"}
+        if len(formats) > 1:
+            raise SfumatoError("dtype and torch_dtype: differ; give one of them")
         given = options.pop("scheduler", None)
         check_options(cls.__name__, options)
         source = str(name) if revision is None else f"{name}@{revision}"
@@ -81,16 +94,17 @@ class Pipeline:
                 f"{cls.__name__}: {source} is of {classes['_class_name']:.60}; {own}"
             )
         scheduler = of_folder(folder) if given is None else adopted(given)
-        return cls._of(State(source, "cpu", _dtype(dtype), scheduler))
+        return cls._of(State(source, "cpu", formats.pop(), scheduler))
 
     @classmethod
-    def from_pipe(cls, pipe: Any, **options: Any) -> Self:
+    @lined
+    def from_pipe(cls, pipeline: Any, **options: Any) -> Self:
         """With the model and the scheduler of another pipeline of the family."""
         if options:
             raise SfumatoError(f"{cls.__name__}.from_pipe: {next(iter(options))} is not supported")
-        if not isinstance(pipe, Pipeline) or pipe.family is not cls.family:
-            raise SfumatoError(f"{cls.__name__}.from_pipe: {pipe!r:.60} is of another family")
-        return cls._of(replace(pipe.state, interrupt=False))
+        if not isinstance(pipeline, Pipeline) or pipeline.family is not cls.family:
+            raise SfumatoError(f"{cls.__name__}.from_pipe: {pipeline!r:.60} is of another family")
+        return cls._of(replace(pipeline.state, interrupt=False))
 
     @classmethod
     def _of(cls, state: State) -> Self:
@@ -150,6 +164,7 @@ class Pipeline:
         self.state.moved(device, dtype)
         return self
 
+    @lined
     def enable_model_cpu_offload(self, gpu_id: int | None = None, device: Any = None) -> None:
         """On the device that it would be moved to by parts; here it stays there whole."""
         where = choose("auto" if device is None else str(device)).device
@@ -167,22 +182,20 @@ class Pipeline:
     def disable_vae_tiling(self) -> None:
         self.vae.disable_tiling()
 
+    @lined
     def load_lora_weights(
         self,
-        source: str | Path,
+        pretrained_model_name_or_path_or_dict: str | Path,
         adapter_name: str | None = None,
         *,
         weight_name: str | None = None,
         **other: Any,
     ) -> None:
         """A LoRA file, added to those that are there, at strength 1."""
-        for key, value in other.items():
-            if value not in (None, False) and (key, value) != ("local_files_only", True):
-                raise SfumatoError(
-                    f"load_lora_weights: {quoted(key)} is not supported; leave it out"
-                )
-        self.state.add(source, weight_name, adapter_name)
+        refuse_others("load_lora_weights", other)
+        self.state.add(pretrained_model_name_or_path_or_dict, weight_name, adapter_name)
 
+    @lined
     def set_adapters(self, adapter_names: str | Sequence[str], adapter_weights: Any = 1.0) -> None:
         """The LoRA of these names alone, each at its weight."""
         self.state.weigh(adapter_names, adapter_weights)
@@ -191,6 +204,7 @@ class Pipeline:
         """Names of the LoRA that act."""
         return self.state.active
 
+    @lined
     def delete_adapters(self, adapter_names: str | Sequence[str]) -> None:
         self.state.delete(adapter_names)
 
@@ -200,37 +214,53 @@ class Pipeline:
     def enable_lora(self) -> None:
         self.state.enable(True)
 
+    @lined
     def fuse_lora(self, components: Any = None, lora_scale: float = 1.0, **other: Any) -> None:
         """LoRA at lora_scale times their weights, which stay when their files are unloaded."""
-        for key, value in other.items():
-            if value not in (None, False):
-                raise SfumatoError(f"fuse_lora: {quoted(key)} is not supported; leave it out")
+        refuse_others("fuse_lora", other)
+        _check_parts("fuse_lora", components)
         self.state.fuse(lora_scale)
 
-    def unfuse_lora(self, components: Any = None) -> None:
+    @lined
+    def unfuse_lora(self, components: Any = None, **other: Any) -> None:
+        refuse_others("unfuse_lora", other)
+        _check_parts("unfuse_lora", components)
         self.state.unfuse()
 
     def unload_lora_weights(self) -> None:
         self.state.drop()
 
-    def load_textual_inversion(self, source: str | Path, token: str | None = None) -> None:
+    @lined
+    def load_textual_inversion(
+        self,
+        pretrained_model_name_or_path: str | Path,
+        token: str | None = None,
+        *,
+        weight_name: str | None = None,
+        **other: Any,
+    ) -> None:
         """Learned words of a file, which names them."""
         if token is not None:
             raise SfumatoError("load_textual_inversion: token: the file's own name counts")
-        self.state.learn(source)
+        refuse_others("load_textual_inversion", other)
+        self.state.learn(pretrained_model_name_or_path, weight_name)
 
-    def unload_textual_inversion(self) -> None:
+    @lined
+    def unload_textual_inversion(self, tokens: Any = None, **other: Any) -> None:
+        refuse_others("unload_textual_inversion", {"tokens": tokens, **other})
         self.state.forget()
 
     @classmethod
-    def from_single_file(cls, source: str | Path, **_: Any) -> Self:
+    @lined
+    def from_single_file(cls, pretrained_model_link_or_path: str | Path, **_: Any) -> Self:
         """Refused: such a file names no scheduler, which theirs look up in the network."""
         raise SfumatoError(
-            f"{cls.__name__}.from_single_file: {source}: is not supported, since a single file "
-            "names no scheduler; sf.load reads it"
+            f"{cls.__name__}.from_single_file: {pretrained_model_link_or_path}: is not supported, "
+            "since a single file names no scheduler; sf.load reads it"
         )
 
-    def set_progress_bar_config(self, disable: bool = False) -> None:
+    @lined
+    def set_progress_bar_config(self, disable: bool = False, **_: Any) -> None:
         if disable is not True:
             raise SfumatoError("set_progress_bar_config: there is no bar here; give disable=True")
 
@@ -243,8 +273,26 @@ class Pipeline:
         return (images, None) if self.family.pair else (images,)
 
 
+NETWORKS = {"unet", "transformer"}
+
+
+def _check_parts(method: str, components: Any) -> None:
+    """A LoRA is fused whole: parts that leave the network out are refused."""
+    parts = [components] if isinstance(components, str) else components
+    listed = isinstance(parts, list | tuple) and all(isinstance(one, str) for one in parts)
+    if components is not None and not (listed and NETWORKS & set(parts)):
+        raise SfumatoError(
+            f"{method}: components = {components!r:.60}: a LoRA is fused whole here; leave it out"
+        )
+
+
+def _is_text(value: Any, text: str) -> bool:
+    return isinstance(value, str) and value == text
+
+
 def _dtype(value: Any) -> str:
-    found = next((name for name, one in DTYPES.items() if value in (name, one)), None)
+    names = (name for name, one in DTYPES.items() if value is one or _is_text(value, name))
+    found = next(names, None)
     if found is None:
         raise SfumatoError(f"torch_dtype {value!r:.60}: give one of torch's {', '.join(DTYPES)}")
     return found

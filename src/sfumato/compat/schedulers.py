@@ -12,7 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from sfumato.compat.arguments import lined
 from sfumato.compat.pndm import PNDM
+from sfumato.compat.switches import MissingError
 from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.synonyms import hinted
 from sfumato.models.files import flow_schedulers, schedulers
@@ -96,6 +98,7 @@ class Scheduler:
 
     kind: ClassVar[str] = ""
 
+    @lined
     def __init__(self, **config: Any) -> None:
         self._check(config)
         self._hold(config)
@@ -114,25 +117,39 @@ class Scheduler:
         self.config = Config({**config, "_class_name": self.kind}, usual)
 
     @classmethod
+    @lined
     def from_config(cls, config: Mapping[str, Any], **changed: Any) -> Self:
         """From another scheduler's configuration; keys of that one's class alone are left out."""
         if not isinstance(config, Mapping):
             raise SfumatoError(f"{cls.kind}: config {config!r:.60}: give pipe.scheduler.config")
         cls._check(changed)
+        if odd := [key for key in config if not isinstance(key, str)]:
+            raise SfumatoError(f"{cls.kind}: config has a key {odd[0]!r:.60}; keys are texts")
         usual = config.get("_use_default_values", ())  # of another class, which has its own
+        if not isinstance(usual, list | tuple):
+            raise SfumatoError(f"{cls.kind}: _use_default_values = {usual!r:.60}: must be a list")
         given = {key: value for key, value in config.items() if key not in usual}
         made = object.__new__(cls)
         made._hold({**given, **changed})
         return made
 
     @classmethod
+    @lined
     def from_pretrained(cls, folder: str | Path, subfolder: str | None = None) -> Self:
         """From the scheduler_config.json of a folder."""
-        place = Path(folder) / (subfolder or "")
+        for one in (folder, "" if subfolder is None else subfolder):
+            if not isinstance(one, str | Path):
+                raise SfumatoError(f"{cls.kind}.from_pretrained: {one!r:.60}: give a folder")
+        place = Path(folder) / ("" if subfolder is None else subfolder)
         return cls.from_config(read_config(place / "scheduler_config.json"))
 
     def __repr__(self) -> str:
         return f"{self.kind} {json.dumps(self.config, default=repr)}"
+
+    def __getattr__(self, name: str) -> Any:
+        raise MissingError(
+            f"{self.kind}.{name:.60}: is not here; pipelines walk their steps by themselves"
+        )
 
     @property
     def in_sigma_space(self) -> bool:

@@ -10,7 +10,12 @@ from typing import Any
 from sfumato.compat.schedulers import Scheduler
 from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.ranges import real
+from sfumato.documents import is_there
+from sfumato.models.adapters import locate
 from sfumato.models.files import hub
+from sfumato.models.files.adapter_files import read_adapter
+from sfumato.models.files.adapter_folders import only_file
+from sfumato.models.files.learned_words import words_of
 from sfumato.models.loaders.library import load
 from sfumato.models.model import Model
 from sfumato.recipe.fields import STRENGTH
@@ -45,8 +50,8 @@ class State:
         if self.adapted is None:
             model = self.plain
             free = self.loras if self.enabled else {}
-            for name, (file, scale) in {**free, **self.fused}.items():
-                model = model.adapt(file, scale) if scale and name else model
+            for file, scale in {**free, **self.fused}.values():
+                model = model.adapt(file, scale) if scale else model
             for file in self.learned:
                 model = model.adapt(file)
             self.adapted = model
@@ -70,11 +75,24 @@ class State:
     def add(self, source: Any, weight_name: str | None, name: str | None) -> None:
         """A LoRA of a file, or of a folder or org/name and a file's name in it; it must fit."""
         file = _file(source, weight_name, "load_lora_weights")
-        own = f"default_{len(self.loras)}" if name is None else str(name)
-        if own in {**self.loras, **self.fused}:
+        there = {**self.loras, **self.fused}
+        free = (f"default_{k}" for k in range(len(self.loras), len(self.loras) + len(there) + 1))
+        own = next(one for one in free if one not in there) if name is None else name
+        if not isinstance(own, str) or not own:
+            raise SfumatoError(f"load_lora_weights: adapter_name = {own!r:.60}: give a text")
+        if own in there:
             raise SfumatoError(f"load_lora_weights: {quoted(own)} is there already")
+        if self._words(file):
+            raise SfumatoError(f"load_lora_weights: {file}: holds words; load_textual_inversion "
+                               "reads them")  # fmt: skip
         self.model.adapt(file)
         self.loras, self.adapted = {**self.loras, own: (file, 1.0)}, None
+
+    def _words(self, file: str) -> bool:
+        """Whether a file is one of learned words."""
+        path = locate(self.model, file)
+        path = only_file(path) if path.is_dir() else path
+        return bool(words_of(read_adapter(path)[0], path))
 
     def weigh(self, names: Any, weights: Any) -> None:
         """The strengths of some; all others have none."""
@@ -90,12 +108,16 @@ class State:
         self.adapted = None
 
     def _known(self, names: Any, asked: str) -> list[str]:
-        chosen = [names] if isinstance(names, str) else list(names)
+        chosen = [names] if isinstance(names, str) else names
+        if not isinstance(chosen, list | tuple) or not all(isinstance(n, str) for n in chosen):
+            raise SfumatoError(f"{asked}: {names!r:.60}: give a name, or a list of names")
         for name in chosen:
             if name not in self.loras:
                 known = ", ".join(self.loras) or "none"
                 raise SfumatoError(f"{asked}: no {quoted(str(name))}; there are {known}")
-        return chosen
+        if len({*chosen}) < len(chosen):
+            raise SfumatoError(f"{asked}: {names!r:.60}: has a name twice; give each once")
+        return [*chosen]
 
     @property
     def active(self) -> list[str]:
@@ -113,7 +135,10 @@ class State:
     def fuse(self, scale: Any) -> None:
         """Keep those that are there, at so many times their strengths."""
         times = real(scale, "fuse_lora: lora_scale", STRENGTH)
-        fused = {name: (file, own * times) for name, (file, own) in self.loras.items()}
+        fused = {
+            name: (file, real(own * times, "fuse_lora: strength", STRENGTH))
+            for name, (file, own) in self.loras.items()
+        }
         self.fused, self.adapted = {**self.fused, **fused}, None
 
     def unfuse(self) -> None:
@@ -123,9 +148,11 @@ class State:
         """Without any but those that were fused."""
         self.loras, self.adapted = {}, None
 
-    def learn(self, source: Any) -> None:
+    def learn(self, source: Any, weight_name: str | None) -> None:
         """Words of a file."""
-        file = _file(source, None, "load_textual_inversion")
+        file = _file(source, weight_name, "load_textual_inversion")
+        if not self._words(file):
+            raise SfumatoError(f"load_textual_inversion: {file}: holds no learned words")
         self.model.adapt(file)
         self.learned, self.adapted = (*self.learned, file), None
 
@@ -136,7 +163,9 @@ class State:
 def _file(source: Any, weight_name: str | None, asked: str) -> str:
     if not isinstance(source, str | Path):
         raise SfumatoError(f"{asked}: {source!r:.60}: give a file or a folder")
-    place = source if Path(source).exists() else hub.find(str(source)) or source
+    if weight_name is not None and not isinstance(weight_name, str):
+        raise SfumatoError(f"{asked}: weight_name = {weight_name!r:.60}: give a file's name")
+    place = source if is_there(Path(source)) else hub.find(str(source)) or source
     return str(place) if weight_name is None else str(Path(place) / weight_name)
 
 

@@ -82,6 +82,12 @@ def words(value: Any, name: str) -> str:
     return value
 
 
+def check_heard(progress: Any) -> None:
+    """Refuse what is told of progress and cannot be called."""
+    if progress is not None and not callable(progress):
+        raise SfumatoError(f"progress = {progress!r:.60}: give a function, or leave it out")
+
+
 def fit(holder: Any, where: str) -> None:
     """Hold a frozen dataclass to its annotations: numbers, bools and literals, in their ranges.
 

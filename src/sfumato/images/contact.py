@@ -263,6 +263,11 @@ def _wrapped(
 def _cut(text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
     if font.getlength(text) <= width:
         return text
-    while text and font.getlength(f"{text.rstrip()}…") > width:
-        text = text[:-1]
-    return f"{text.rstrip()}…"
+    fits, longer = 0, len(text)  # by halves: a text may have thousands of letters
+    while fits + 1 < longer:
+        middle = (fits + longer) // 2
+        if font.getlength(f"{text[:middle].rstrip()}…") <= width:
+            fits = middle
+        else:
+            longer = middle
+    return f"{text[:fits].rstrip()}…"

@@ -249,10 +249,7 @@ def inputs_of(value: Any) -> list[ImageInput]:
 
 def read_bytes(path: str | Path) -> bytes:
     """A regular file's bytes; errors are one clear line."""
-    try:
-        return documents.read_bytes(Path(path).expanduser(), MAX_BYTES)
-    except RuntimeError as error:  # no home of that name
-        raise SfumatoError(f"{path}: cannot be read ({error})") from None
+    return documents.read_bytes(documents.expanded(path), MAX_BYTES)
 
 
 def _validated(value: Any, info: Any) -> ImageInput:

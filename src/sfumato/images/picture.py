@@ -211,4 +211,5 @@ def name_of(image: PILImage.Image) -> str:
 
 def file_name(text: str) -> str:
     """The last part of a path of any system; folders are nobody else's business."""
-    return re.split(r"[/\\]", text)[-1] or "image"
+    last = re.split(r"[/\\]", text)[-1]
+    return "image" if last in ("", ".", "..") else last

@@ -89,6 +89,18 @@ def write_whole(path: Path, data: bytes) -> None:
         ) from None
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder with those above it, or take what is there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise SfumatoError(f"{path}: is a file where a folder is needed; move it away") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise SfumatoError(
+            f"{path}: cannot be made ({_reason(error)}); free some space or choose another folder"
+        ) from None
+
+
 def try_folder(folder: Path) -> None:
     """Raises the OSError that making a file in the folder would; leaves nothing there."""
     if hasattr(os, "O_TMPFILE") and _OPENED.is_dir():

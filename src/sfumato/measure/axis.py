@@ -55,6 +55,15 @@ class Axis:
     field: str
     values: tuple[Value, ...]
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.method, str) or not isinstance(self.field, str):
+            raise SfumatoError(f"axis {self.method!r:.60}.{self.field!r:.60}: give texts")
+        values: Any = self.values
+        if not isinstance(values, list | tuple):
+            raise SfumatoError(f"axis {self.name}: values = {values!r:.60}: give a tuple")
+        whole = tuple(tuple(one) if isinstance(one, list) else one for one in values)
+        object.__setattr__(self, "values", whole)
+
     @property
     def name(self) -> str:
         return f"{self.method}.{self.field}" if self.method else self.field
@@ -133,6 +142,8 @@ def takes_numbers(method: str, field: str) -> bool:
 def _kind(owner: str, field: str, where: str) -> Kind:
     """Of a field's schema; SfumatoError where it is not to be swept."""
     if not owner:
+        if field not in OWN:
+            raise SfumatoError(f"{where}: {field:.60} is not swept; {', '.join(OWN)} are")
         return {"steps": Kind.NUMBER, "negative": Kind.WORDS}.get(field, Kind.CHOICE)
     cls: Any = find(owner)
     whole: Mapping[str, Any] = _properties(cls).get(field, {})
@@ -249,6 +260,8 @@ def _numbers(spread: str, where: str) -> list[float]:
     if len(numbers) != 3 or not 2 <= numbers[2] <= 1000 or numbers[2] % 1:
         raise SfumatoError(f"{where}: write LOW:HIGH:COUNT, such as 0.1:0.9:9")
     low, high, count = numbers[0], numbers[1], int(numbers[2])
+    if not math.isfinite((high - low) * count):
+        raise SfumatoError(f"{where}: {quoted(spread)} is wider than numbers are")
     return [round(low + (high - low) * k / (count - 1), 6) for k in range(count)]
 
 

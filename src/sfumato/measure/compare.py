@@ -22,15 +22,16 @@ from sfumato.claims import claimed
 from sfumato.core.composition import name_of
 from sfumato.core.errors import SfumatoError, error_line
 from sfumato.core.interrupts import undisturbed
-from sfumato.core.ranges import SEEDS, Range, whole, words
+from sfumato.core.ranges import SEEDS, Range, check_heard, whole, words
 from sfumato.images import ImageInput
 from sfumato.images.destination import check_file
-from sfumato.images.writing import write_new, write_whole
+from sfumato.images.writing import make_folder, write_new, write_whole
 from sfumato.measure import evaluate, tables
 from sfumato.measure.faithful import Reference, diversity
+from sfumato.measure.filled import check_fills, takes_image
 from sfumato.measure.points import judge_of, realism
+from sfumato.measure.sweep import check_batch
 from sfumato.measure.tables import Score, Table
-from sfumato.methods import Method, described
 from sfumato.models.cascade import base_of
 from sfumato.models.replay import read_recipe
 from sfumato.models.result import save_new
@@ -38,6 +39,8 @@ from sfumato.recipe import Recipe
 
 HELD, PICTURES = "compare.json", "pictures"
 WAYS, ROWS, BATCH = Range(1, 20), Range(1, 1000), Range(1, 1000)
+NAME = 200  # letters of a way's
+LARGEST = 20_000  # pictures of a comparison, whose sheet holds them all
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,6 @@ class Way:
         for method in () if image is None else self.filled:
             process = process.revised(method, image=image)
         return process.based(n=n) if prompt is None else process.based(n=n, prompt=prompt)
-
-
-def takes_image(cls: Any) -> bool:
-    """Whether a method needs a picture by the name of image."""
-    info = described(cls).get("image") if issubclass(cls, Method) else None
-    return info is not None and info.is_required()
 
 
 @dataclass(frozen=True)
@@ -112,10 +109,18 @@ def compare(
     """
     if not isinstance(ways, Mapping) or len(ways) not in WAYS:
         raise SfumatoError(f"compare: give {WAYS} ways by their names")
-    named = {words(name, "way"): _way(way) for name, way in ways.items()}
+    check_heard(progress)
+    if not isinstance(folder, str | Path):
+        raise SfumatoError(f"folder = {folder!r:.60}: give a path")
+    named = {_name(name): _way(way) for name, way in ways.items()}
     seeds, seed = whole(seeds, "seeds", BATCH), whole(seed, "seed", SEEDS)
     rows = _rows(inputs, prompts)
-    place = Path(folder)
+    if len(rows) * len(named) * seeds > LARGEST:
+        raise SfumatoError(
+            f"compare: {len(named)} ways, {len(rows)} inputs and prompts and {seeds} seeds are "
+            f"{len(rows) * len(named) * seeds:,} pictures; take {LARGEST:,} at most"
+        )
+    place = documents.expanded(folder)  # as pictures in it are read
     held = _held(named, rows, seeds, seed)
     check_free(place)
     with claimed(place):
@@ -146,10 +151,20 @@ class Cell:
     error: str = ""
 
 
+def _name(name: Any) -> str:
+    text = words(name, "way")
+    if not text.strip() or not text.isprintable() or len(text) > NAME:
+        raise SfumatoError(f"way {text!r:.60}: is no name; give a line of up to {NAME} letters")
+    return text
+
+
 def _way(way: Any) -> Way:
     own = way if isinstance(way, Way) else Way(way)
-    if getattr(base_of(own.process), "source", None) is None:
+    base = base_of(own.process)
+    if getattr(base, "source", None) is None:
         raise SfumatoError("compare: needs processes of a model, which keep recipes")
+    if own.fills is not None:
+        check_fills(own.fills, {name_of(m): type(m) for m in base.methods})
     return own
 
 
@@ -181,6 +196,7 @@ def _made(cell: Cell, process: Any, seed: int) -> Cell:
         return cell
     begun = time.perf_counter()
     try:
+        check_batch(process, len(cell.files))
         result = process.sample(seed)
     except Exception as error:  # whatever it is, it is this cell's alone
         line = f"{cell.way}: {error_line(error)}"
@@ -262,6 +278,7 @@ class Held(BaseModel):
 
     ways: Annotated[dict[str, Recipe], Field(min_length=1, max_length=20)]
     weights: dict[str, str]
+    dtype: dict[str, str]
     fills: dict[str, tuple[str, ...]]
     rows: Annotated[tuple[tuple[str | None, str | None], ...], Field(min_length=1)]
     seeds: int
@@ -269,15 +286,17 @@ class Held(BaseModel):
 
 
 def _held(ways: Mapping[str, Way], rows: Sequence[Row], seeds: int, seed: int) -> dict[str, Any]:
-    recipes, weights = {}, {}
+    recipes, weights, dtype = {}, {}, {}
     for name, way in ways.items():
         base = base_of(way.process)
         model: Any = base.source
         recipes[name] = model.asked(base.based(n=1)).to_data()
         weights[name] = model.weights
+        dtype[name] = model.choice.dtype
     return {
         "ways": recipes,
         "weights": weights,
+        "dtype": dtype,
         "fills": {name: way.filled for name, way in ways.items()},
         "rows": [(None if r.image is None else r.image.sha256, r.prompt) for r in rows],
         "seeds": seeds,
@@ -308,11 +327,16 @@ def hold(folder: Path, mine: Held, text: bytes) -> None:
     file = folder / HELD
     if not file.exists():
         check_file(file)
-        write_new(file, text)
+        try:
+            write_new(file, text)
+        except OSError as error:
+            raise SfumatoError(
+                f"{file}: could not be written ({error.strerror}); free some space"
+            ) from None
     kept = documents.read_json(Held, file, 64 << 20)
     if kept != mine:
         what = next(n for n in Held.model_fields if getattr(kept, n) != getattr(mine, n))
         raise SfumatoError(
             f"{folder}: holds a comparison of other {what}; choose another folder, or remove it"
         )
-    (folder / PICTURES).mkdir(exist_ok=True)
+    make_folder(folder / PICTURES)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sfumato.core.errors import SfumatoError
+from sfumato.documents import expanded, is_file
 from sfumato.models.clip import clean_clip
 from sfumato.models.files import pipeline
 
@@ -30,10 +31,10 @@ def load(source: str | Path, device: str = "cpu", *, token: bool = False) -> Fea
 
     token: of a folder's transformer its class token, as DINO is used, whatever pools it.
     """
-    path = Path(source).expanduser()
-    if (path / "config.json").is_file():
+    path = expanded(source)
+    if is_file(path / "config.json"):
         return batched(_folder(path, device, token))
-    if path.is_file():
+    if is_file(path):
         return batched(_script(path, device, {"return_features": True}))
     raise SfumatoError(
         f"features {source}: no such file or folder; give a TorchScript file, or a folder with "
@@ -46,8 +47,8 @@ def lpips(file: str | Path, device: str = "cpu") -> Features:
 
     Of a TorchScript file that gives them by return_lpips, such as StyleGAN's VGG16.
     """
-    path = Path(file).expanduser()
-    if not path.is_file():
+    path = expanded(file)
+    if not is_file(path):
         raise SfumatoError(f"lpips {file}: no such file; give a TorchScript file")
     options = {"return_lpips": True, "resize_images": False}
     return batched(_script(path, device, options, needed="return_lpips"))
@@ -60,7 +61,7 @@ def clip(
 
     Pictures are prepared as its own were: bicubic until the short side fits, then the middle.
     """
-    network = clean_clip(Path(folder).expanduser(), device)
+    network = clean_clip(expanded(folder), device)
     network.network.float()
     side = network.size
 

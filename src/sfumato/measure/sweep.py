@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -19,11 +20,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sfumato import documents, images
 from sfumato.claims import FILE as CLAIM
 from sfumato.claims import claimed
+from sfumato.core.composition import name_of
 from sfumato.core.errors import SfumatoError, error_line
 from sfumato.core.interrupts import undisturbed
-from sfumato.core.ranges import SEEDS, Range, real, whole, words
+from sfumato.core.ranges import SEEDS, Range, check_heard, real, whole, words
 from sfumato.images.destination import check_file
-from sfumato.images.writing import write_new, write_whole
+from sfumato.images.writing import make_folder, write_new, write_whole
 from sfumato.measure.axis import Axis, Value, axis, is_number, said, takes_numbers
 from sfumato.measure.curve import GIVEN, Curve, knee, plot
 from sfumato.measure.points import Cell, measured
@@ -66,7 +68,7 @@ def sweep(
     choose: float | None = None,
     parents: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
-    made: Mapping[str, Path] | None = None,
+    made: Mapping[str, Path] = MappingProxyType({}),
 ) -> Sweep:
     """Vary one field of a process (or Cascade) of a model.
 
@@ -88,6 +90,11 @@ def sweep(
     model: Any = base.source
     if model is None:
         raise SfumatoError("sweep: needs a process of a model, which keeps recipes")
+    if not isinstance(parents, list | tuple):
+        raise SfumatoError(f"parents = {parents!r:.60}: give a list of ids")
+    if not isinstance(made, Mapping):
+        raise SfumatoError(f"made = {made!r:.60}: give files by the names of their pictures")
+    check_heard(progress)
     seeds, seed = whole(seeds, "seeds", BATCH), whole(seed, "seed", SEEDS)
     choose = None if choose is None else real(choose, "choose", Range())
     if choose is not None and choose not in axis_.values:
@@ -101,13 +108,14 @@ def sweep(
             f"{total * seeds:,} pictures; take {LARGEST:,} at most"
         )
     parent = parent_of(process, seeds, seed, parents)
+    check_batch(process, seeds)
     resolved = base.based(n=seeds).resolved()  # a batch that no cell has room for is refused
     model.fits(resolved, *resolved.frame(resolved.place), resolved.times)
-    place = Path(folder)
+    place = documents.expanded(folder)  # as pictures in it are read
     check_free(place)
     with claimed(place):
         _claim(place, parent, axis_, asked, model)
-        for name, file in (made or {}).items():
+        for name, file in made.items():
             write_whole(place / "pictures" / name, documents.read_bytes(file, PICTURE_BYTES))
         cells = []
         for k, (p, v, text, value) in enumerate(grid(asked, axis_)):
@@ -123,6 +131,16 @@ def sweep(
         done = Sweep(place, parent, axis_, asked, tuple(cells), curve, guides)
         _report(done)
     return done
+
+
+def check_batch(process: Any, n: int) -> None:
+    """Refuse what makes other pictures than one a seed, such as a picture and its edits at once."""
+    base = base_of(process).based(n=n)
+    if (made := base.resolved().n) != n:
+        names = ", ".join(map(name_of, base.methods))
+        raise SfumatoError(
+            f"{names}: makes {made} pictures at once where each seed makes one; leave it out here"
+        )
 
 
 def parent_of(process: Any, seeds: int, seed: int, parents: Sequence[str]) -> Recipe:
@@ -152,6 +170,7 @@ def begun(
     parents: Sequence[str],
 ) -> dict[str, bytes]:  # fmt: skip
     """What a sweep's folder begins with: sweep.json, which says whose it is, and the recipe."""
+    check_batch(process, seeds)
     parent = parent_of(process, seeds, seed, parents)
     model: Any = base_of(process).source
     data = _held(parent, axis_, prompts, model)
@@ -215,12 +234,7 @@ def _claim(folder: Path, parent: Recipe, axis_: Axis, prompts: Sequence[str], mo
     """Make the folder this sweep's, or go on with it; another sweep's is refused."""
     data = _held(parent, axis_, prompts, model)
     hold(folder, documents.parse_data(Held, data, "sweep"), _written(data))
-    try:
-        (folder / PICTURES).mkdir(exist_ok=True)
-    except OSError as error:
-        raise SfumatoError(
-            f"{folder}: cannot be made ({error.strerror}); free some space"
-        ) from None
+    make_folder(folder / PICTURES)
     if not (folder / RECIPE).exists():
         write_whole(folder / RECIPE, parent.to_json(indent=1).encode())
 
@@ -259,6 +273,7 @@ def _cell(
         return Cell(value, text, files)
     try:
         at_value = axis_.at(process, value).based(prompt=text, n=len(files))
+        check_batch(at_value, len(files))
         result = at_value.sample(seed).descended([parent.id])
     except Exception as error:  # whatever it is, it is this cell's alone
         log.warning("%s = %s, %s: %s", axis_.name, said(value), text, error_line(error))

@@ -14,6 +14,7 @@ from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import Schedule, named
 from sfumato.core.source import Origin
+from sfumato.documents import is_folder
 from sfumato.models.card import CleanClipCard, ClipCard
 from sfumato.models.files import configs, hub, pipeline, vocabularies
 from sfumato.models.files.checkpoint import load_network
@@ -159,7 +160,7 @@ def clip_of(model: Model, name: str | None) -> Clip | CleanClip | None:
     """By name a clean one, else the card's."""
     device = model.choice.device
     if name is not None:
-        folder = Path(name) if Path(name).is_dir() else hub.find(name)
+        folder = Path(name) if is_folder(Path(name)) else hub.find(name)
         if folder is None:
             hint = f"; `sfumato models pull {name}` fetches it" if hub.is_name(name) else ""
             raise SfumatoError(f"clip {name}: no such folder{hint}")

@@ -13,6 +13,7 @@ from sfumato.core.denoiser import Cond, Traits, traits
 from sfumato.core.errors import SfumatoError
 from sfumato.core.source import Origin, Spot
 from sfumato.core.spaces import IDENTITY
+from sfumato.documents import expanded, is_file, is_folder
 from sfumato.models import hooks
 from sfumato.models.devices import DTYPES
 from sfumato.models.files import hub, pipeline
@@ -108,10 +109,10 @@ def _channels(pixels: Tensor, count: int) -> Tensor:
 
 def control_of(model: Model, name: str) -> OwnControl | GuestControl | GuestAdapter:
     """By a file of our own, or a folder or org/name as diffusers writes it."""
-    path = Path(name).expanduser()
-    if path.is_file():
+    path = expanded(name)
+    if is_file(path):
         return own_control(model, path)
-    folder = path if path.is_dir() else hub.find(name)
+    folder = path if is_folder(path) else hub.find(name)
     if folder is None:
         hint = f"; `sfumato models pull {name}` fetches it" if hub.is_name(name) else ""
         raise SfumatoError(f"control {name}: no such file or folder{hint}")

@@ -57,10 +57,13 @@ def _device(device: str) -> tuple[str, str]:
         return next(
             (k, "first of cuda, mps, xpu, cpu that is here") for k in kinds if _available(k)
         )
+    kind = device.partition(":")[0]
     try:
-        kind = torch.device(device).type
+        known = kind in kinds and torch.device(device).type == kind
     except RuntimeError:
-        raise SfumatoError(f"device {device!r}: must be auto, {', '.join(kinds)}") from None
+        known = False
+    if not known:
+        raise SfumatoError(f"device {device!r:.60}: must be auto, {', '.join(kinds)}")
     if not _available(kind):
         raise SfumatoError(f"device {device!r}: not available here; use auto or cpu")
     return device, "asked for"

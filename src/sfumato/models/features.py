@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.source import Origin
+from sfumato.documents import expanded
 from sfumato.home import home
 from sfumato.models.files.checkpoint import fit_weights, read_state_dict
 from sfumato.models.files.hashes import file_digest
@@ -65,7 +66,7 @@ def features_of(model: Model, name: str | None) -> Features | None:
         file = next((str(path) for path in sorted(home().glob("vgg19*"))), None)
     if file is None or file == "model":
         return denoiser_features(model)
-    path = Path(file).expanduser()
+    path = expanded(file)
     key = ("vgg19", *stamped(str(path)))
     cached = model.memo.get(key)
     if cached is None:

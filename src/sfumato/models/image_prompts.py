@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.source import Origin, Spot
+from sfumato.documents import expanded, is_file, is_folder
 from sfumato.models import hooks
 from sfumato.models.clip import CLIP_MEAN, CLIP_STD
 from sfumato.models.devices import DTYPES
@@ -89,8 +90,8 @@ class Prompter:
 
 def image_prompt_of(model: Model, name: str, encoder: str | None) -> Prompter:
     """By a file; encoder: a folder, else image_encoder beside the file or in the model's folder."""
-    file = Path(name).expanduser()
-    if not file.is_file():
+    file = expanded(name)
+    if not is_file(file):
         raise SfumatoError(f"image prompt {name}: no such file; give an IP-Adapter's own file")
     weights = dict(_flat(read_adapter(file)[0], ""))
     if not any(key.startswith("image_proj.") for key in weights):
@@ -217,7 +218,7 @@ def _renamed(key: str, numbered: Mapping[str, str]) -> str:
 
 def _encoder_folder(model: Model, file: Path, encoder: str | None) -> Path:
     if encoder is not None:
-        folder = Path(encoder) if Path(encoder).is_dir() else hub.find(encoder)
+        folder = Path(encoder) if is_folder(Path(encoder)) else hub.find(encoder)
         if folder is None:
             raise SfumatoError(f"encoder {encoder}: no such folder")
         return encoder_in(folder) or folder  # of which the reader then says what it lacks

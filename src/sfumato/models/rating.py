@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.source import Origin
+from sfumato.documents import expanded
 from sfumato.home import home
 from sfumato.models.files.checkpoint import read_state_dict
 from sfumato.models.files.hashes import file_digest
@@ -57,7 +57,7 @@ def head_of(tensors: Mapping[str, Tensor], name: str, device: str = "cpu") -> He
 def rating_of(model: Model, name: str | None) -> Head | None:
     """By a file, else the last of SFUMATO_HOME."""
     candidates = sorted([*home().glob("sac_*"), *home().glob("ava_*")])
-    file = Path(name).expanduser() if name else candidates[-1] if candidates else None
+    file = expanded(name) if name else candidates[-1] if candidates else None
     if file is None:
         return None
     head = head_of(read_state_dict(file), file.name, model.choice.device)

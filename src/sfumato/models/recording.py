@@ -45,8 +45,12 @@ def process_recipe(model: Model, process: Process, seed: int = 0) -> Recipe:
 
 def run_recipe(model: Model, run: Run, calls: list[int]) -> Recipe:
     """What was asked for and what ran."""
-    figures: Any = {
+    decoding = getattr(run.space, "decoding", torch.float32)
+    tile = getattr(run.space, "tile", None)
+    figures: Any = {  # in the order in which a reader gives them back
         "dtype": model.choice.dtype,
+        **({} if decoding == torch.float32 else {"decoder": str(decoding).removeprefix("torch.")}),
+        **({} if tile is None else {"tile": tile}),
         "device": model.choice.device,
         "batch": run.n,
         "index": 0,
@@ -58,10 +62,6 @@ def run_recipe(model: Model, run: Run, calls: list[int]) -> Recipe:
         "threads": torch.get_num_threads(),
         **run.report,
     }
-    if (decoding := getattr(run.space, "decoding", torch.float32)) != torch.float32:
-        figures["decoder"] = str(decoding).removeprefix("torch.")
-    if (tile := getattr(run.space, "tile", None)) is not None:
-        figures["tile"] = tile
     if run.answers:
         figures["answers"] = run.answers
     return replace(

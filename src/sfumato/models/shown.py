@@ -14,6 +14,7 @@ from torch import Tensor
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import Table
 from sfumato.core.source import Origin
+from sfumato.documents import expanded, is_folder
 from sfumato.models.clip import CLIP_MEAN
 from sfumato.models.files import hub
 from sfumato.models.image_prompts import Encoder, encoder_in, vision_encoder
@@ -92,8 +93,8 @@ def vectors_of(model: Model, encoder: str | None) -> Vectors:
 
 
 def _encoder_folder(model: Model, encoder: str | None) -> Path:
-    given = model.folder if encoder is None else Path(encoder).expanduser()
-    if encoder is not None and not Path(encoder).expanduser().is_dir():
+    given = model.folder if encoder is None else expanded(encoder)
+    if encoder is not None and not is_folder(expanded(encoder)):
         given = hub.find(encoder)
     places = [given, hub.find(PRIOR) if encoder is None else None]
     for place in filter(None, places):

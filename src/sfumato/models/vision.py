@@ -91,7 +91,7 @@ def vision_of(model: Model, name: str | None) -> NoisedClip | Transformer | None
         if clip is None:
             return None
         return NoisedClip(clip) if isinstance(clip, Clip) else of_clip(clip)
-    folder = Path(name) if Path(name).is_dir() else hub.find(name)
+    folder = Path(name) if documents.is_folder(Path(name)) else hub.find(name)
     if folder is None:
         hint = f"; `sfumato models pull {name}` fetches it" if hub.is_name(name) else ""
         raise SfumatoError(f"vit {name}: no such folder{hint}")

@@ -14,6 +14,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from sfumato.core.errors import SfumatoError
+from sfumato.documents import is_file, is_folder
 
 HUB = re.compile(
     r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)*)?", re.ASCII
@@ -79,7 +80,7 @@ def unshadowed(name: str) -> str:
             f"{name!r:.80} is the hub's name in a recipe, and a path in the working folder too; "
             "run it from another folder"
         )
-    if Path(name).is_file() and not is_weights(Path(name)):
+    if is_file(Path(name)) and not is_weights(Path(name)):
         raise SfumatoError(
             f"{name!r:.80}: a recipe names weights, whose files end in {', '.join(WEIGHTS)}"
         )
@@ -88,4 +89,4 @@ def unshadowed(name: str) -> str:
 
 def is_weights(path: Path) -> bool:
     """A folder, or a file called like weights: no recipe has other files opened."""
-    return path.is_dir() or (path.is_file() and path.suffix.lower() in WEIGHTS)
+    return is_folder(path) or (is_file(path) and path.suffix.lower() in WEIGHTS)

@@ -13,6 +13,7 @@ from typing import Any
 
 from sfumato import images, methods
 from sfumato.core.errors import SfumatoError
+from sfumato.measure.filled import check_fills
 from sfumato.methods import Method
 from sfumato.methods.common.named import named_weights, weights_fields
 from sfumato.recipe import Recipe
@@ -225,8 +226,21 @@ class Admission:
 
     def _comparison(self, client: str, job: requests.CompareJob) -> list[str]:
         found: dict[str, None] = {}
+        names = [way.name for way in job.ways]
         for k, way in enumerate(job.ways):
+            if way.name in names[:k] or not way.name.strip() or not way.name.isprintable():
+                why = "is there twice" if way.name in names[:k] else "is no name"
+                raise RefusedError(
+                    f"ways: {way.name!r:.60} {why}; give each way a name of its own",
+                    f"ways.{k}.name",
+                )
             found |= dict.fromkeys(self.recipe(client, way.recipe, f"ways.{k}.recipe"))
+            if way.fills is not None:
+                used = (str(entry["method"]) for entry in way.recipe.methods)
+                try:
+                    check_fills(way.fills, {name: methods.find(name) for name in used})
+                except SfumatoError as error:
+                    raise RefusedError(str(error), f"ways.{k}.fills") from None
         for k, picture in enumerate(job.inputs):
             self._own(client, picture.sha256, f"inputs.{k}")
             found[picture.sha256] = None

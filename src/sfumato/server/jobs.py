@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from enum import StrEnum
+from pathlib import PurePath
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 JobId = Annotated[str, Field(pattern="^[0-9a-f]{20}$")]
@@ -58,6 +60,12 @@ class View(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+def _below(name: str) -> str:
+    if {"", ".", ".."} & {*re.split(r"[/\\]", name)} or PurePath(name).is_absolute():
+        raise ValueError("leads out of the folder that it is for")
+    return name
+
+
 class File(View):
     """What a job has made: a picture, or another file of a sweep, a comparison or a training.
 
@@ -65,7 +73,7 @@ class File(View):
     """
 
     sha256: Sha256
-    name: str
+    name: Annotated[str, AfterValidator(_below)]
     media_type: str
     bytes: int
     place: int

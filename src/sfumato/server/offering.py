@@ -9,6 +9,7 @@ from pathlib import Path
 from sfumato import methods
 from sfumato.core.errors import SfumatoError
 from sfumato.core.synonyms import hinted
+from sfumato.documents import expanded, is_there
 from sfumato.methods.common.kinds import DENOISER
 from sfumato.methods.common.named import weights_fields
 from sfumato.recipe.names import HUB, WEIGHTS, is_weights
@@ -25,7 +26,7 @@ class Offering:
     @property
     def name(self) -> str:
         """What recipes call it."""
-        return Path(self.source).name if Path(self.source).exists() else self.source
+        return Path(self.source).name if is_there(Path(self.source)) else self.source
 
     @classmethod
     def of(cls, text: str) -> Offering:
@@ -36,8 +37,8 @@ class Offering:
                 f"--weights {text}: write METHOD=FILE, such as controlnet=edges.safetensors"
             )
         fields = tuple(field for part in given.split(",") for field in _fields(part, text))
-        path = Path(source).expanduser()
-        if path.exists():
+        path = expanded(source)
+        if is_there(path):
             if not is_weights(path):
                 raise SfumatoError(f"--weights {text}: files end in {', '.join(WEIGHTS)}")
             source = str(path.parent.resolve() / path.name)

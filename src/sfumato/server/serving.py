@@ -87,7 +87,7 @@ def serve(settings: Settings, address: Address, offered: Offered, *, resume: boo
     if (address.certfile is None) != (address.keyfile is None):
         raise SfumatoError("--certfile and --keyfile: go together; give both")
     for file in (address.certfile, address.keyfile):
-        if file is not None and not Path(file).is_file():
+        if file is not None and not documents.is_file(Path(file)):
             raise SfumatoError(f"{file}: no such file; check the path")
     if address.certfile is not None:
         check_certificate(address.certfile, address.keyfile)

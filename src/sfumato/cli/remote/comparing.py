@@ -16,9 +16,10 @@ from sfumato import documents
 from sfumato.claims import claimed
 from sfumato.cli.remote.sent import Sent
 from sfumato.cli.remote.server import Server, done
+from sfumato.core.errors import SfumatoError
 from sfumato.core.interrupts import undisturbed
 from sfumato.images import ImageInput
-from sfumato.images.writing import write_whole
+from sfumato.images.writing import make_folder, write_whole
 from sfumato.measure.compare import HELD, PICTURES, Comparison, Held, check_free, hold
 from sfumato.measure.tables import Line, Table
 from sfumato.metrics.kernel import Estimate
@@ -35,8 +36,8 @@ class Measured(BaseModel):
 
     way: str
     measure: str
-    estimate: dict[str, Any]
-    difference: dict[str, Any] | None
+    estimate: Estimate
+    difference: Estimate | None
 
 
 class Report(BaseModel):
@@ -109,14 +110,19 @@ class Taken:
         """Those that are not there yet, and what they come to."""
         for file in sorted(job.results, key=lambda file: file.name != HELD):
             self.file(file)
-        report = next(file for file in job.results if file.name == REPORT)
+        report = next((file for file in job.results if file.name == REPORT), None)
+        if report is None or not self.begun:
+            raise SfumatoError(
+                f"{self.server.connection.url}: sent no {REPORT if self.begun else HELD} of job "
+                f"{self.id}; try again, or update it"
+            )
         said = documents.parse_json(Report, self.server.fetch(self.id, report), REPORT)
         return Comparison(self.folder, table_of(said), said.failed)
 
     def file(self, file: File) -> None:
         """A file under its name; first of all compare.json, which says whose folder it is."""
         name = Path(file.name)
-        if file.name == REPORT or ".." in name.parts or name.is_absolute():
+        if file.name == REPORT:
             return
         if file.name == HELD:
             if not self.begun:
@@ -129,16 +135,10 @@ class Taken:
             return
         data = self.server.fetch(self.id, file)
         with undisturbed():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             write_whole(path, data)
 
 
 def table_of(said: Report) -> Table:
-    lines = (
-        Line(
-            one.way, one.measure, Estimate(**one.estimate),
-            None if one.difference is None else Estimate(**one.difference),
-        )
-        for one in said.lines
-    )  # fmt: skip
+    lines = (Line(one.way, one.measure, one.estimate, one.difference) for one in said.lines)
     return Table(said.ways, tuple(lines))

@@ -208,10 +208,11 @@ def loopback(url: str) -> bool:
 
 def read_token(path: Path) -> str:
     """The token of a file, which nobody else may read."""
-    token = documents.read_text(path.expanduser(), TOKEN_BYTES).strip()
+    file = documents.expanded(path)
+    token = documents.read_text(file, TOKEN_BYTES).strip()
     if not token or not (token.isascii() and token.isprintable()) or " " in token:
         raise SfumatoError(f"{path}: holds no token; it must be one word alone")
-    if os.name == "posix" and path.expanduser().stat().st_mode & 0o077:
+    if os.name == "posix" and file.stat().st_mode & 0o077:
         raise SfumatoError(f"{path}: others may read it; chmod 600 {path}")
     return token
 

@@ -10,7 +10,7 @@ from typing import Any
 from sfumato.cli import show
 from sfumato.cli.remote.comparing import Taken as Compared
 from sfumato.cli.remote.results import result_of
-from sfumato.cli.remote.server import Server, done
+from sfumato.cli.remote.server import Server, again, done
 from sfumato.cli.remote.sweeping import Taken
 from sfumato.cli.remote.teaching import take
 from sfumato.core.errors import SfumatoError
@@ -57,6 +57,8 @@ def fetched(server: Server, job: Job, output: str | None, as_json: bool) -> None
 
 def _report(server: Server, job: Job, output: str | None) -> Path:
     """What was measured or planned, as JSON."""
+    if not job.results:
+        raise SfumatoError(f"job {job.id}: has left no report; {again(job.id)}")
     file = job.results[-1]
     target = Path(output or file.name)
     check_file(target)

@@ -12,8 +12,9 @@ from sfumato import documents
 from sfumato.claims import claimed
 from sfumato.cli.remote.server import Server, done
 from sfumato.cli.swept import Swept
+from sfumato.core.errors import SfumatoError
 from sfumato.core.interrupts import undisturbed
-from sfumato.images.writing import write_whole
+from sfumato.images.writing import make_folder, write_whole
 from sfumato.measure.axis import Axis, Value, said
 from sfumato.measure.curve import GIVEN, KNEE
 from sfumato.measure.sweep import HELD, PICTURES, RECIPE, Held, check_free, hold
@@ -73,7 +74,7 @@ class Taken:
             return
         text = self.server.fetch(self.id, known[HELD])
         hold(self.folder, documents.parse_json(Held, text, HELD), text)
-        (self.folder / PICTURES).mkdir(exist_ok=True)
+        make_folder(self.folder / PICTURES)
         if RECIPE in known:
             self.write(known[RECIPE], self.id)
         self.begun = True
@@ -99,11 +100,11 @@ class Taken:
         name = name or file.name
         path = self.folder / name
         kept = name == RECIPE or name.startswith(f"{PICTURES}/")
-        if ".." in Path(name).parts or Path(name).is_absolute() or (kept and path.exists()):
+        if kept and path.exists():
             return
         data = self.server.fetch(id, file)
         with undisturbed():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             write_whole(path, data)
 
 
@@ -115,6 +116,9 @@ def failure_of(note: str, over: Axis, cells: Cells) -> list[str]:
 
 def marked(curve: str, over: Axis) -> Value | None:
     """The value that curve.csv marks."""
-    rows = list(csv.reader(io.StringIO(curve)))[1:]
+    try:
+        rows = list(csv.reader(io.StringIO(curve)))[1:]
+    except csv.Error as error:
+        raise SfumatoError(f"curve.csv: is no table ({error}); sweep again") from None
     names = {row[0] for row in rows if row and row[-1] == "x"}
     return next((value for value in over.values if said(value) in names), None)

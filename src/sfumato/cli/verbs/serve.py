@@ -11,6 +11,7 @@ from sfumato.cli.options import argument, keyword
 from sfumato.cli.verb import Group, Verb
 from sfumato.cli.verbs.shared import DEBUG, QUIET
 from sfumato.core.errors import SfumatoError
+from sfumato.documents import is_folder
 from sfumato.server.settings import Address, Limits, Retention, Settings
 
 GIB = 1 << 30
@@ -187,7 +188,7 @@ def files_of(values: dict[str, Any]) -> tuple[Path, ...]:
     for file in files:
         if not file.exists():
             raise SfumatoError(f"--adapter {file}: no such file; check the path")
-    if values["data"] is not None and not Path(values["data"]).is_dir():
+    if values["data"] is not None and not is_folder(Path(values["data"])):
         raise SfumatoError(f"--data {values['data']}: no such folder; check the path")
     return files
 

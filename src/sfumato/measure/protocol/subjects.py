@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sfumato.core.errors import SfumatoError, quoted
+from sfumato.documents import expanded, is_folder
 
 log = logging.getLogger("sfumato")
 
@@ -36,9 +37,9 @@ class Subject:
 
 def subjects(data: str | Path, omitted: list[str]) -> list[Subject]:
     """The subjects of a folder in the public layout; what is left out goes to `omitted`."""
-    root = Path(data).expanduser()
-    folder = root / "dataset" if (root / "dataset").is_dir() else root
-    if not folder.is_dir():
+    root = expanded(data)
+    folder = root / "dataset" if is_folder(root / "dataset") else root
+    if not is_folder(folder):
         raise SfumatoError(f"data {data}: no such folder; give the public data set's `dataset`")
     near = [folder / FILE, folder.resolve().parent / FILE]
     file = next((place for place in near if place.is_file()), None)

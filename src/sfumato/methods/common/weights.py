@@ -6,7 +6,6 @@ No file here imports torch when it is loaded.
 from __future__ import annotations
 
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sfumato import documents
@@ -27,7 +26,7 @@ def opened(name: str) -> tuple[dict[str, Tensor], Origin]:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    file = Path(name).expanduser()
+    file = documents.expanded(name)
     data = documents.read_bytes(file, SMALL)
     try:
         tensors = load(data)

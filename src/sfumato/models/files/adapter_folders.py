@@ -7,6 +7,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from sfumato.core.errors import SfumatoError
+from sfumato.documents import is_there
 from sfumato.models.files import hub
 from sfumato.recipe.places import called
 
@@ -32,7 +33,7 @@ FILES = (
 def recorded_name(adapter: str | Path, file: Path) -> str:
     """How a recipe calls it: org/name, else the file's own name without its folders."""
     text = str(adapter)
-    return text if hub.is_name(text) and not Path(text).exists() else called(str(file))
+    return text if hub.is_name(text) and not is_there(Path(text)) else called(str(file))
 
 
 def is_adapter(path: Path) -> bool:

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.ranges import Range
-from sfumato.documents import parse_data, read_json
+from sfumato.documents import is_there, parse_data, read_json
 from sfumato.models.files import vocabularies
 from sfumato.models.files.inside import Name
 from sfumato.models.files.network_fields import (
@@ -162,7 +162,7 @@ def own(config: Mapping[str, Any]) -> Json:
 
 def read_config(path: Path) -> Json:
     """Any configuration; quantised weights are refused, whose readers are other programs'."""
-    if not path.exists():
+    if not is_there(path):
         raise SfumatoError(
             f"{path}: missing; the model is incomplete, `sfumato models pull` completes it"
         )

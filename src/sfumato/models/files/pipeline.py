@@ -285,9 +285,9 @@ def stamped(name: str | None) -> tuple[Any, ...]:
     """A name, and what tells whether its file, or the files of its folder, have changed."""
     if name is None:
         return (None,)
-    path = Path(name).expanduser()
     stamps: list[tuple[Any, ...]] = []
-    with suppress(OSError, ValueError):  # a name that is no path has no stamp
+    with suppress(OSError, ValueError, RuntimeError):  # a name that is no path has no stamp
+        path = Path(name).expanduser()
         for file in sorted(path.iterdir()) if path.is_dir() else [path]:
             status = file.stat()
             stamps.append((file.name, status.st_size, status.st_mtime_ns, status.st_ino))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sfumato import documents
 from sfumato.core.errors import SfumatoError
 from sfumato.server.offering import Offering
 from sfumato.server.runner import work
@@ -53,8 +54,9 @@ def named_models(models: Sequence[str]) -> dict[str, str]:
     """Models by what recipes call them: a folder or a file by its own name."""
     named: dict[str, str] = {}
     for model in models:
-        path = Path(model).expanduser()
-        name = path.name if path.exists() else model
-        if named.setdefault(name, str(path.resolve()) if path.exists() else model) and not model:
+        path = documents.expanded(model)
+        there = documents.is_there(path)
+        name = path.name if there else model
+        if named.setdefault(name, str(path.resolve()) if there else model) and not model:
             raise SfumatoError("--model: is empty; say which")
     return named

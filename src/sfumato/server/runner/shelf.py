@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from sfumato.core.errors import SfumatoError
+from sfumato.documents import is_there
 from sfumato.models.files import hub
 from sfumato.models.files.adapter_folders import FILES
 from sfumato.models.files.digests import files_of, weights_digest
@@ -86,7 +87,7 @@ class Shelf:
 
 def path_of(source: str) -> Path:
     """Where an offering lies. SfumatoError where it does not."""
-    path = Path(source) if Path(source).exists() else hub.find(source)
+    path = Path(source) if is_there(Path(source)) else hub.find(source)
     if path is None:
         hint = f"`sfumato models pull {source}`" if hub.is_name(source) else "put it there"
         raise SfumatoError(f"weights {source}: not here; {hint}")
