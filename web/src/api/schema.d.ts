@@ -1008,7 +1008,8 @@ export interface components {
         /**
          * Plan
          * @description What a job would do. calls: network calls, of a cascade those of each stage; seconds: about
-         *     how long they take; memory: bytes at least; sentences: the same as one would say it; notes:
+         *     how long they take; work: share of the operations that is left; weights, memory: bytes of the
+         *     weights, and at least what comes on top of them; sentences: the same as one would say it; notes:
          *     lines that a run says before it begins; children: jobs of a sweep or a batch, of
          *     which `first` is the first one's plan; nouns: what a training's pictures show, where its recipe
          *     does not say.
@@ -1032,6 +1033,10 @@ export interface components {
             edited?: number | null;
             /** Seconds */
             seconds?: number | null;
+            /** Work */
+            work?: number | null;
+            /** Weights */
+            weights?: number | null;
             /** Memory */
             memory?: number | null;
             /** Methods */
