@@ -112,6 +112,7 @@ def test_a_cut_wire_changes_no_training(app: Any, server: Program, wire: Wire, d
     assert files(Path("run")) == there
 
 
+@pytest.mark.slow
 def test_a_training_that_was_stopped_goes_on(
     app: Any, server: Program, wire: Wire, data: Path
 ) -> None:

@@ -269,7 +269,7 @@ def test_painting_by_keys_alone(page: Page) -> None:
     assert covered(page, "strokes") == painted
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_panels_are_named_seen_and_within_the_screen(
     browser: Browser, program: Program, scheme: str
 ) -> None:

@@ -207,8 +207,15 @@ def test_thousands_of_pictures_have_elements_for_what_is_seen(
             page.locator('[data-key$="-999"]').wait_for()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("locale", ["en-GB", "ko-KR"])
+@pytest.mark.parametrize(
+    ("locale", "scheme"),
+    [
+        ("en-GB", "light"),
+        ("ko-KR", "dark"),
+        pytest.param("en-GB", "dark", marks=pytest.mark.slow),
+        pytest.param("ko-KR", "light", marks=pytest.mark.slow),
+    ],
+)
 def test_everybody_can_use_it(browser: Browser, stubbed: str, scheme: Any, locale: str) -> None:
     """axe-core finds nothing serious on wall, page and dialog; nothing scrolls sideways."""
     options = {"color_scheme": scheme, "locale": locale}

@@ -173,6 +173,7 @@ def test_a_nan_stops_the_run_and_keeps_the_last_good_state(data: Path, tmp_path:
     assert all(torch.isfinite(v).all() for v in load_file(tmp_path / "state.safetensors").values())
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_batch_of_one(data: Path, tmp_path: Path) -> None:
     """Gradients averaged over two halves: the same loss curve but for rounding."""
     recipe = tmp_path / "tiny.toml"

@@ -126,8 +126,8 @@ RECIPES = {
     "boundary": BOUNDARY + STEPS,
     "ip_adapter": IP_ADAPTER + STEPS.replace("batch = 4", "batch = 2"),
 }
-BUNDLED = ("asyrp", "ip_adapter")
-"""Those that run the bundled model and its CLIP in each step, half a minute of it."""
+BUNDLED = ("asyrp", "ip_adapter", "redrawn")
+"""Those that run the bundled model in each step, up to half a minute of it."""
 
 
 @pytest.fixture(scope="module")
