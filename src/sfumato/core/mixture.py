@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 from sfumato.core.context import Call
@@ -134,7 +135,7 @@ class Mixture:
                 pieces = []
                 for k in range(0, len(rows), most):
                     cut = slice(k, k + most)
-                    some = cond.map(lambda v, cut=cut: v[cut])  # type: ignore[misc]
+                    some = cond.map(itemgetter(cut))
                     acting = None if taps is None else taps.piece(k, k + most)
                     pieces.append(denoiser(rows[cut], at, some, to, acting))
                 pred = _joined(pieces)
