@@ -281,8 +281,8 @@ def methods_of(
         for field in described(verb):
             value = values.get(own(field))
             if value is not None:
-                value = listed(plain(described(verb)[field].annotation), value) or None
-            if value is not None and str(mine.setdefault(field, value)) != str(value):
+                value = listed(plain(described(verb)[field].annotation), value)
+            if value not in (None, ()) and str(mine.setdefault(field, value)) != str(value):
                 raise _twice(verb.id, field)
     for name, of_row in assignments(columns).items():
         chosen[name] = {**chosen.get(name, {}), **of_row}
