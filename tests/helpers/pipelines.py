@@ -57,15 +57,15 @@ def tokenizer(folder: Path, **options: Any) -> Any:
 
 
 def scrambled(net: Any, seed: int) -> Any:
-    """Random weights everywhere, also where layers start at zero."""
+    """Random weights everywhere, also where layers start at zero; the same for a seed always."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in net.parameters():
+        for name, parameter in net.named_parameters():
             fan = parameter[0].numel() if parameter.ndim > 1 else 100
             noise = torch.randn(parameter.shape, generator=generator)
-            if parameter.ndim > 1:
+            if parameter.ndim > 1 or name.endswith("bias"):  # they start at random
                 parameter.copy_(noise * fan**-0.5)
-            else:
+            else:  # about what a norm starts at
                 parameter.add_(noise * 0.05)
     return net.eval()
 
