@@ -4,7 +4,7 @@ import operator
 import os
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -23,7 +23,7 @@ def seed_all() -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup() -> Iterator[object]:
+def pytest_fixture_setup() -> Generator[None, object, object]:
     """Layers start at weights from a global source: theirs are not those of the test before."""
     seed_all()
     return (yield)

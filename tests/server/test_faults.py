@@ -29,6 +29,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.server import kept
 from sfumato.server.retention import tidy
 from sfumato.server.runner.process import ProcessRunner
+from sfumato.server.service import Service
 from sfumato.server.settings import Retention
 from sfumato.server.store import schema
 from sfumato.server.store.database import FILE, Database
@@ -171,10 +172,15 @@ async def test_a_full_disk_refuses_for_now_and_loses_nothing(
         assert done["n"] == taken
 
 
+def running(service: Service) -> set[str]:
+    """The jobs that a runner has."""
+    return {entry.id for entry in service.kept.queue.running()}
+
+
 @in_loop
 async def test_jobs_survive_a_runner_that_is_killed(tmp_path: Path) -> None:
     """50 jobs, kill -9 at random moments: each is done once, with its own picture."""
-    runner = ProcessRunner("stub", StubWork(0.002))
+    runner = ProcessRunner("stub", StubWork(0.005))
     async with served(tmp_path, runner) as service, client_of(service) as client:
         ids = [await submitted(client, recipe_job(seed)) for seed in range(50)]
         chance = random.Random(0)
@@ -182,8 +188,9 @@ async def test_jobs_survive_a_runner_that_is_killed(tmp_path: Path) -> None:
             await asyncio.sleep(chance.uniform(0, 0.15))
             while not runner.alive:
                 await asyncio.sleep(0.01)
-            while not (k or list(service.kept.queue.running())):
-                await asyncio.sleep(0.001)  # the first kill falls while a job runs
+            before = running(service)
+            while not (k or running(service) - before):
+                await asyncio.sleep(0.001)  # the first kill falls on one that began
             runner.process.kill()
         jobs = [await until_ended(client, id, 50) for id in ids]
         assert {job["state"] for job in jobs} == {"done"}
