@@ -61,7 +61,7 @@ def released(x: Tensor, on: str = "art") -> list[Any]:
 
 
 class Bench:
-    """Pictures, the model, and what is measured of results (n, 3, 32, 32)."""
+    """Pictures, the model, and what is measured of results (n, 3, H, W)."""
 
     def __init__(self, n: int) -> None:
         self.model = sf.load("emoji", dtype="float32")

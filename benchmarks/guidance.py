@@ -97,7 +97,7 @@ def untimed(clip: Clip) -> Clip:
 
 def agreement_of_real(clips: dict[str, Clip]) -> None:
     """How often each CLIP tells the real picture's words from the other 76, by noise level."""
-    store = heldout.pictures("fluent", 32)
+    store = heldout.pictures("fluent", next(iter(clips.values())).size)
     x0 = on_white(store.pixels)
     texts = [f"{concept.label}, {STYLE}" for concept in store.concepts]
     noise = Seeded(SEED).draw("prior", 0, 0, x0)

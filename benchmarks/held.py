@@ -19,9 +19,11 @@ from sfumato.measure import heldout
 from sfumato.measure.evaluate import pixels
 from sfumato.metrics import kernel
 from sfumato.metrics.kernel import Estimate
+from sfumato.models.card import read_card
+from sfumato.models.loaders.library import BUNDLED
 
 STYLE = "fluent"
-SIZE = 32
+SIZE, _ = read_card(BUNDLED["emoji"]).native  # of the base
 
 
 def pictures() -> list[Image.Image]:
@@ -32,7 +34,7 @@ def pictures() -> list[Image.Image]:
 
 
 def tensor(images: Sequence[Image.Image]) -> Tensor:
-    """(N, 3, 32, 32): each reduced by averaging."""
+    """(N, 3, SIZE, SIZE): each reduced by averaging."""
     small = (image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BOX) for image in images)
     return torch.stack([pixels(sf.Picture.of(image)) for image in small])
 
@@ -51,7 +53,7 @@ class Realism:
         self.features = self.bench.look(self.real)[0]
 
     def of(self, made: Tensor) -> Estimate:
-        """made (k N, 3, 32, 32): k batches over the held-out pictures, in their order."""
+        """made (k N, 3, SIZE, SIZE): k batches over the held-out pictures, in their order."""
         spread = self.bench.spread
         features = self.bench.look(made.clamp(-1, 1))[0] / spread
         return kernel.kernel_estimate(features, self.features / spread, paired=True)

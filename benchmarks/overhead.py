@@ -48,7 +48,7 @@ def main() -> None:
         texts = ["red apple, 3d render", ""]
         with torch.no_grad():
             cond = Cond.cat([model.denoiser.prepare(model.encode([t])).rows(n) for t in texts])
-            x, when = torch.randn(2 * n, 3, 32, 32), torch.full((2 * n,), 499.0)
+            x, when = torch.randn(2 * n, 3, *model.card.native), torch.full((2 * n,), 499.0)
 
             def bare(cond: Cond = cond, x: torch.Tensor = x, when: torch.Tensor = when) -> None:
                 with torch.no_grad():

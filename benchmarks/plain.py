@@ -7,6 +7,7 @@ with the package, so it is also an independent check of it.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +17,35 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Weights = Mapping[str, Tensor]
+HAAR = (
+    torch.tensor([[[1, 1], [1, 1]], [[1, -1], [1, -1]], [[1, 1], [-1, -1]], [[1, -1], [-1, 1]]])
+    .float()[:, None]
+    .repeat(3, 1, 1, 1)
+    / 2
+)  # four bands of each of three channels
+
+
+def cosine_log_ratios(steps: int) -> Tensor:
+    """ln(sigma/alpha) at each index of the squared cosine table."""
+    bar = [math.cos((k / steps + 0.008) / 1.008 * math.pi / 2) ** 2 for k in range(steps + 1)]
+    kept = torch.tensor([max(after / now, 0.001) for now, after in itertools.pairwise(bar)])
+    product = kept.double().cumprod(0)
+    return ((1 - product).log() / 2 - product.log() / 2).float()
+
+
+def interpolated(table: Tensor, t: Tensor) -> Tensor:
+    low = t.floor().long()
+    return table[low] + (t - low) * (table[(low + 1).clamp(max=len(table) - 1)] - table[low])
+
+
+def inverse(table: Tensor, level: Tensor) -> Tensor:
+    """The index at which a rising table has each level, or its nearest end."""
+    places = []
+    for value in level.tolist():
+        k = min(max(sum(entry < value for entry in table.tolist()), 1), len(table) - 1)
+        low, high = float(table[k - 1]), float(table[k])
+        places.append(k - 1 + min(max((value - low) / (high - low), 0), 1))
+    return torch.tensor(places)
 
 
 class Plain:
@@ -26,6 +56,27 @@ class Plain:
         self.c = config
 
     def __call__(self, x: Tensor, t: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        if not self.c.get("bands"):
+            return self.network(x, t, tokens, mask)
+        s = torch.tensor([self.c["bands"]["low"]] * 3 + [self.c["bands"]["high"]] * 9)[
+            :, None, None
+        ]
+        table = cosine_log_ratios(self.c["bands"]["table"])
+        level = interpolated(table, t)
+        alpha = (1 + (2 * level).exp()).rsqrt()[:, None, None, None]
+        sigma = (1 - alpha**2).sqrt()
+        c = (alpha**2 * s**2 + sigma**2).rsqrt()
+        z = F.conv2d(x, HAAR, stride=2, groups=3).unflatten(1, (3, 4)).transpose(1, 2).flatten(1, 2)
+        half = inverse(
+            table, level - math.log(2)
+        )  # where a picture of half the size has this noise
+        out, spread = self.network(c * z, half, tokens, mask).chunk(2, 1)
+        v = c**2 * alpha * sigma * (1 - s**2) * z + s * c * out
+        v = v.unflatten(1, (4, 3)).transpose(1, 2).flatten(1, 2)
+        whole = F.conv_transpose2d(v, HAAR, stride=2, groups=3)
+        return torch.cat([whole, F.pixel_shuffle(spread, 2)], 1)
+
+    def network(self, x: Tensor, t: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         emb = self.time(t)
         text, pooled = self.text(tokens, mask)
         emb = emb + pooled

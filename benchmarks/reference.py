@@ -49,7 +49,7 @@ def flops(model: sf.Model, prompt: Cond) -> float:
     cond = model.denoiser.prepare(prompt).rows(2)
     net: Any = model.denoiser.network
     with FlopCounterMode(display=False) as counter:  # with gradients: convolutions it knows
-        net(torch.zeros(2, 3, 32, 32, requires_grad=True), torch.zeros(2), cond)
+        net(torch.zeros(2, 3, *model.card.native, requires_grad=True), torch.zeros(2), cond)
     return counter.get_total_flops() / 1e9
 
 
@@ -70,7 +70,7 @@ def main() -> None:
     print(f"{STEPS} DDIM steps, guidance {SCALE:g}, {torch.get_num_threads()} threads")
     print("batch  what       seconds  times as fast  PSNR to the plain loop")
     for n, repeats in ((1, 7), (4, 3), (16, 1)):
-        noise = Seeded(0).draw("prior", 0, 0, torch.empty(n, 3, 32, 32))
+        noise = Seeded(0).draw("prior", 0, 0, torch.empty(n, 3, *card.native))
         found: dict[str, list[float]] = {"plain": [], "float32": [], "bfloat16": []}
         results = {}
         for k in range(repeats + 1):

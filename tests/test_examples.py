@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import nbformat
@@ -14,8 +15,11 @@ import torch
 from nbclient import NotebookClient
 
 import sfumato as sf
+from helpers import pipelines
 from sfumato.models.files.checkpoint import read_state_dict
 from sfumato.models.loaders.library import BUNDLED
+from sfumato.nn.bands import BandsConfig
+from sfumato.nn.unet import UNet
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
@@ -36,10 +40,15 @@ def test_bundled_base_equals_the_plain_network(monkeypatch: pytest.MonkeyPatch) 
     files = [BUNDLED["emoji"] / name for name in model.card.base.weights]
     plain = Plain(read_state_dict(files), model.card.base.network)
     cond = model.encode(["red apple, 3d render", ""])
-    x, t = torch.randn(2, 3, 32, 40), torch.tensor([17.0, 801.5])
+    x, t = torch.randn(2, 3, 48, 64), torch.tensor([17.0, 801.5])
     with torch.no_grad():
         ours = model.denoiser.network(x, t, cond)
         assert torch.allclose(ours, plain(x, t, cond["tokens"], cond["mask"]), atol=1e-4)
+        config = replace(model.denoiser.network.config, bands=BandsConfig())
+        banded = pipelines.scrambled(UNet(config), 1)
+        plain = Plain(banded.state_dict(), asdict(config))
+        ours = banded(x, t, cond)
+        assert torch.allclose(ours, plain(x, t, cond["tokens"], cond["mask"]), atol=1e-3)
 
 
 def test_paintings_are_those_of_their_script(tmp_path: Path) -> None:

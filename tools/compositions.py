@@ -84,15 +84,16 @@ class Table:
     @cached_property
     def picture(self) -> Path:
         file = self.folder / "picture.png"
-        Image.radial_gradient("L").resize((32, 32)).convert("RGB").save(file)
+        Image.radial_gradient("L").resize(self.model.card.native).convert("RGB").save(file)
         return file
 
     @cached_property
     def mask(self) -> Path:
         """The left half may change."""
         file = self.folder / "mask.png"
-        mask = Image.new("L", (32, 32))
-        mask.paste(255, (0, 0, 16, 32))
+        width, height = self.model.card.native
+        mask = Image.new("L", (width, height))
+        mask.paste(255, (0, 0, width // 2, height))
         mask.save(file)
         return file
 
@@ -129,7 +130,8 @@ class Table:
     def planes(self) -> Path:
         """In the state and in the bottleneck, at half of the way."""
         planes = {"t": torch.tensor(0.5)}
-        for space, shape in (("x", (3, 32, 32)), ("h", self.bottleneck)):
+        state = (3, *reversed(self.model.card.native))
+        for space, shape in (("x", state), ("h", self.bottleneck)):
             planes[f"{space}.normal"] = torch.ones(shape)
             planes |= {f"{space}.offset": torch.tensor(0.5), f"{space}.spread": torch.tensor(2.0)}
         return self.saved("planes", planes)

@@ -70,11 +70,12 @@ def test_regions_lie_where_the_picture_is_worked_on() -> None:
     regions = DenseDiffusion(regions=("a=0,0,0.5,1", "b=red"), layout=layout())
     run = process().plan().run
     rows = masks("d", regions.regions, regions.layout, run)
-    assert rows.shape == (2, 32, 32)
-    assert rows[0, :, :16].min() == 1
-    assert rows[0, :, 16:].max() == 0
-    assert rows[1, 8:, :16].min() == 1
-    assert rows[1].sum() == 24 * 16
+    side = run.shape[-1]
+    assert rows.shape == (2, side, side)
+    assert rows[0, :, : side // 2].min() == 1
+    assert rows[0, :, side // 2 :].max() == 0
+    assert rows[1, side // 4 :, : side // 2].min() == 1
+    assert rows[1].sum() == side**2 * 3 // 8
     whole = (process() | sf.SDEdit(photo(32, 20), t0=0.5)).plan().run
     rows = masks("d", DenseDiffusion(regions=("a=0,0.5,1,1",)).regions, None, whole)
     _left, top = whole.frame.offset
@@ -86,7 +87,7 @@ def test_regions_lie_where_the_picture_is_worked_on() -> None:
     with pytest.raises(SfumatoError, match="give both the same shape"):
         masks("d", regions.regions, sf.images.ImageInput.of(layout().resize((32, 16))), run)
     with pytest.raises(SfumatoError, match="has no pixel"):
-        masks("d", DenseDiffusion(regions=("a=0,0,0.01,1",)).regions, None, run)
+        masks("d", DenseDiffusion(regions=("a=0,0,0.005,1",)).regions, None, run)
 
 
 def tap(**given: Any) -> Layout:

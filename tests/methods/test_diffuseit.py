@@ -56,7 +56,7 @@ def test_each_term_does_something(term: dict[str, Any]) -> None:
 
 def test_terms_are_as_published() -> None:
     """The log-probability of one moment, from its parts written out."""
-    method = DiffuseIT(photo(), style=photo(48, 20), limit=0)
+    method = DiffuseIT(photo(*bundled().card.native), style=photo(48, 20), limit=0)
     loop = (process() | method).begin(seed=1)
     assert loop.steering is not None
     (guide,) = [g for g in loop.steering.guides if g.name == "diffuseit"]
@@ -121,7 +121,7 @@ def test_it_begins_anew_and_never_for_ever(caplog: pytest.LogCaptureFixture) -> 
 
 def test_it_keeps_the_layout_and_takes_the_words() -> None:
     """Keys' likeness on against off, and the words' agreement, at the same seed."""
-    steps, picture = 8, photo()
+    steps, picture = 8, photo(*bundled().card.native)
     given: dict[str, Any] = {"repeats": 1, "limit": 0, "text": "ink drawing", "leave": 0}
     with_keys = last(process(steps=steps) | DiffuseIT(picture, **given))
     without = last(process(steps=steps) | DiffuseIT(picture, **given, structure=0, contrast=0))

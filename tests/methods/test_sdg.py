@@ -92,7 +92,7 @@ def test_it_moves_towards_text_and_picture() -> None:
     steps, plain = 10, process(solver="ddpm", steps=10, n=2) | sf.CFG(1)
     by_text = process(steps=steps, n=2) | SDG(text="blue heart, flat", text_weight=400)
     assert agreement(last(by_text), wanted) > agreement(last(plain), wanted) + 0.05
-    picture = photo()
+    picture = photo(*bundled().card.native)
     known = sf.images.to_work(sf.open_image(picture), process().plan().run.frame)[None]
     seen = own.image(known, torch.zeros(1, dtype=torch.long))
     by_picture = process(steps=steps, n=2) | SDG(picture, weight=400)

@@ -59,7 +59,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     own: dict[str, dict[str, torch.Tensor]] = {
         "asyrp": {"shift": torch.ones(network.config.widths[-1], 1, 1)},
         "boundary_diffusion": {
-            "t": torch.tensor(0.6), "x.normal": torch.ones(3, 32, 32),
+            "t": torch.tensor(0.6), "x.normal": torch.ones(3, *model.card.native),
             "x.offset": torch.tensor(0.7), "x.spread": torch.tensor(3.0),
         },
         "controlnet": pipelines.scrambled(Control.copy_of(network), 1).state_dict(),
