@@ -1,9 +1,10 @@
 """Assemble a bundled cascade from finished runs, and check its size.
 
-    python tools/bundle.py TARGET base=RUN upsampler=RUN clip=RUN classifier=RUN art=RUN
+    python tools/bundle.py TARGET base=RUN upsampler=RUN clip=RUN classifier=RUN art=RUN words=DATA
 
 TARGET already holds a card.json, whose texts and defaults stay; what is not given stays as it is.
-Each RUN is a run folder whose `model/` the trainer exported.
+Each RUN is a run folder whose `model/` the trainer exported; DATA the packed set whose captions the
+base learned from.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+
+from sfumato.models import known_words
+from sfumato.train.data import captions, store
 
 LIMIT = 45_000_000
 SHARD = 15 * 2**20
@@ -57,10 +61,26 @@ def bundle(target: Path, runs: dict[str, Path]) -> dict[str, Any]:
                         LIMIT - weight(target) - 4000)  # fmt: skip
             print(f"art: {kept:.1%} of the adapter's energy fits")
             card["adapters"] = {"ink drawing": "art.safetensors"}
+        elif name == "words":
+            known = sorted(words(run))
+            (target / known_words.FILE).write_text("\n".join(known) + "\n", encoding="utf-8")
         else:
-            raise SystemExit(f"{name}: there are base, upsampler, clip, classifier, art")
+            raise SystemExit(f"{name}: there are base, upsampler, clip, classifier, art, words")
     (target / "card.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
     return card
+
+
+def words(data: Path) -> set[str]:
+    """Every word that a caption of the packed set may have."""
+    pictures = store.read(data, size=64)
+    concepts = {concept.key: concept for concept in pictures.concepts}.values()
+    texts = [text for c in concepts for text in (c.label, *c.tags, c.label_ko, *c.tags_ko)]
+    texts += [text for pair in captions.STYLES.values() for text in pair]
+    for table in (captions.COLOURS, captions.BACKGROUNDS, captions.PLACES):
+        texts += [text for name, (korean, *_) in table.items() for text in (name, korean)]
+    texts += [text for pair in captions.RELATIONS.items() for text in pair]
+    texts += ["small", "작은", "background", "배경"]
+    return {word for text in texts for word in known_words.words_of(text)}
 
 
 def weight(folder: Path) -> int:

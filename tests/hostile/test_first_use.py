@@ -445,6 +445,19 @@ def test_a_photo_on_the_bundled_model_is_told_what_it_knows(app: Any) -> None:
     assert "looks like a photo" not in call(app, "sdedit", ROSE, *FAST, "--plan").stderr
 
 
+@pytest.mark.parametrize(("prompt", "strange"), [
+    ("portrait of my grandmother", "“portrait”"), ("cyberpunk kitchen", "“cyberpunk”"),
+    ("(Zaphod:1.3), Beeblebrox", "“zaphod”, “beeblebrox”"), ("red apple", ""), ("", ""),
+    ("two cats, ink drawing", ""), ("고양이 얼굴", ""), ("a photo of a city at night", ""),
+])  # fmt: skip
+def test_a_prompt_of_strange_words_is_told_what_the_model_knows(
+    app: Any, prompt: str, strange: str
+) -> None:
+    lines = call(app, "generate", prompt, *FAST, "--plan").stderr.splitlines()
+    told = [line for line in lines if "no caption that model emoji learned from has" in line]
+    assert [strange in line for line in told] == ([True] if strange else [])
+
+
 def test_drawings_are_no_photos() -> None:
     drawings = [*(ROOT / "examples" / "strokes").glob("*.png")]
     drawings += (ROOT / "examples" / "pictures").glob("*.png")

@@ -18,6 +18,7 @@ from sfumato.images.photos import photographic
 from sfumato.measure.axis import Axis
 from sfumato.methods import find
 from sfumato.models import replay as replays
+from sfumato.models.known_words import known_words, unknown_words
 from sfumato.models.loaders import library
 from sfumato.recipe import Recipe
 from sfumato.recipe.fields import STRENGTH
@@ -126,10 +127,18 @@ def check_target(asked: Asked, values: Mapping[str, Any]) -> None:
         raise SfumatoError(f"--target {values['target']}: no field is given as auto; leave it out")
 
 
-def say_what_it_knows(name: str, title: str, methods: Sequence[Any]) -> None:
-    """One line where a photo is options to the bundled model, which has seen drawings alone."""
+def say_what_it_knows(name: str, title: str, methods: Sequence[Any], asked: Asked) -> None:
+    """A line where the bundled model, which saw drawings of some things alone, is given a photo,
+    and one where half of the prompt's words or more are none of its captions'."""
     if name not in library.BUNDLED:
         return
+    known = known_words(library.BUNDLED[name])
+    strange = unknown_words(asked.recipe.prompt, known)
+    if strange and not (asked.adapters or asked.recipe.adapters):  # which teach words of their own
+        logging.getLogger("sfumato").info(
+            "prompt: no caption that model %s learned from has %s; it knows %s",
+            name, ", ".join(f"“{word}”" for word in strange), title.partition(",")[0],
+        )  # fmt: skip
     photo = next((text for text, p in images.guides_of(methods).items() if photographic(p)), None)
     if photo is not None:
         logging.getLogger("sfumato").info(

@@ -177,7 +177,7 @@ def composed_here(wanted: Asked, values: dict[str, Any], models: dict[str, Any] 
         process = method.onto(process)
     check_target(wanted, values)
     if models is None:
-        say_what_it_knows(model.name, model.card.title, process.methods)
+        say_what_it_knows(model.name, model.card.title, process.methods, wanted)
     seed = whole(recipe.seed, "seed", SEEDS)
     return Composed(process, seed, wanted.parents, wanted.searches)
 

@@ -159,7 +159,7 @@ def composed(
     check_way(server, methods)
     check_target(asked, values)
     if models is None:
-        say_what_it_knows(offered.name, offered.title, methods)
+        say_what_it_knows(offered.name, offered.title, methods, asked)
     adapters = (adapter_of(text, scale, offered.adapters) for text, scale in asked.adapters)
     entries = tuple(referred(server, method, recorded_weights(asked.recipe)) for method in methods)
     recipe = replace(recipe, adapters=(*recipe.adapters, *adapters), methods=entries)
