@@ -131,7 +131,8 @@ def test_inversions_stay_exact(models: dict[str, sf.Model]) -> None:
     ("made", "message"),
     [
         (lambda m: m["sd3"].process("a", steps=2) | sf.CFG(1) | sf.Fast(), "fast: saves nothing"),
-        (lambda m: process(m["emoji"]) | sf.Fast(deep=1, guidance=1), "fast: keeps nothing"),
+        (lambda m: sf.Fast(deep=1, guidance=1), "fast: keeps nothing"),
+        (lambda m: process(m["emoji"]).based(n_steps=1) | sf.Fast(), "saves nothing where one"),
         (lambda m: process(m["emoji"]) | sf.Fast("quick"), "level"),
         (lambda m: process(m["emoji"]) | sf.Fast() | sf.Fast("low"), "already has fast"),
         (

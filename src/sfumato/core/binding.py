@@ -91,11 +91,13 @@ def bind(process: Process, seed: int, noise: Noise | None = None, planned: bool 
     if not planned:
         for line in loop.steering.idle("" if process.source is None else process.negative):
             log.warning(line)
-    guided = False
+    guided, transitions = False, set()
     for moment in evaluations(run, loop.steering):
         mixture.check(moment.t)
+        transitions.add(moment.i)
         guided = guided or any(term.away and mixture.acts(term, moment.t) for term in terms)
-    check_reuse(process.reuse, run.taps, guided, [term.denoiser.network for term in terms])
+    networks = [term.denoiser.network for term in terms]
+    check_reuse(process.reuse, run.taps, guided, networks, len(transitions))
     return loop
 
 

@@ -137,11 +137,16 @@ class Layered:
 
 
 def check_reuse(
-    reuse: Reuse, taps: Iterable[Tap], guided: bool, networks: Iterable[object]
+    reuse: Reuse, taps: Iterable[Tap], guided: bool, networks: Iterable[object], transitions: int
 ) -> None:
-    """Refuse what acts inside networks whose maps are an earlier step's, and what saves nothing."""
+    """Refuse what acts inside networks whose maps are an earlier step's, and what saves nothing.
+
+    transitions: those that ask a network; a run of none is let through, since it has no cost.
+    """
     if not reuse.acts:
         return
+    if transitions == 1:
+        raise SfumatoError("fast: saves nothing where one step is walked; leave it out")
     for tap in taps:
         if inside(tap) or has(tap, "enter"):
             raise SfumatoError(

@@ -43,6 +43,10 @@ class Fast(Method):
         int | None, knob("deep maps are made at every so manieth step (1: at all)", ge=1, le=100)
     ] = None
 
+    def __post_init__(self) -> None:
+        if not self.reuse.acts:
+            raise SfumatoError("fast: keeps nothing; give guidance or deep more than 1")
+
     def __call__(self, process: Process) -> Process:
         return replace(process, reuse=self.reuse)
 
@@ -50,10 +54,7 @@ class Fast(Method):
     def reuse(self) -> Reuse:
         """What the level says, but for what was given."""
         of_level = LEVELS[self.level]
-        reuse = Reuse(
+        return Reuse(
             of_level.guidance if self.guidance is None else self.guidance,
             of_level.deep if self.deep is None else self.deep,
         )
-        if not reuse.acts:
-            raise SfumatoError("fast: keeps nothing; give guidance or deep more than 1")
-        return reuse
