@@ -126,8 +126,10 @@ def measured(folder: Path, family: str, way: str, side: int, steps: int) -> dict
 def theirs(folder: Path, way: str, noise: torch.Tensor, side: int) -> Any:
     import diffusers
 
-    dtype = {"torch_dtype": torch.bfloat16} if way.endswith("bfloat16") else {}
-    pipe = diffusers.DiffusionPipeline.from_pretrained(folder, **dtype)
+    options: dict[str, Any] = {"torch_dtype": torch.bfloat16} if way.endswith("bfloat16") else {}
+    index = json.loads((folder / "model_index.json").read_text())
+    options |= {name: None for name, part in index.items() if part == [None, None]}  # it has none
+    pipe = diffusers.DiffusionPipeline.from_pretrained(folder, **options)
     pipe.set_progress_bar_config(disable=True)
 
     def draw(steps: int) -> torch.Tensor:
