@@ -21,7 +21,6 @@ from sfumato.claims import FILE as CLAIM
 from sfumato.claims import claimed
 from sfumato.core.composition import name_of
 from sfumato.core.errors import SfumatoError, error_line
-from sfumato.core.interrupts import undisturbed
 from sfumato.core.ranges import SEEDS, Range, check_heard, whole, words
 from sfumato.images import ImageInput
 from sfumato.images.destination import check_file
@@ -29,12 +28,12 @@ from sfumato.images.writing import make_folder, write_new, write_whole
 from sfumato.measure import evaluate, tables
 from sfumato.measure.faithful import Reference, diversity
 from sfumato.measure.filled import check_fills, takes_image
+from sfumato.measure.kept import are_kept, save_missing
 from sfumato.measure.points import judge_of, realism
 from sfumato.measure.sweep import check_batch
 from sfumato.measure.tables import Score, Table
 from sfumato.models.cascade import base_of
 from sfumato.models.replay import read_recipe
-from sfumato.models.result import save_new
 from sfumato.recipe import Recipe
 
 HELD, PICTURES = "compare.json", "pictures"
@@ -192,7 +191,8 @@ def _grid(
 
 
 def _made(cell: Cell, process: Any, seed: int) -> Cell:
-    if all(file.is_file() for file in cell.files):
+    base: Any = base_of(process)
+    if are_kept(cell.files, base.source.asked(base, seed)):
         return cell
     begun = time.perf_counter()
     try:
@@ -202,14 +202,9 @@ def _made(cell: Cell, process: Any, seed: int) -> Cell:
         line = f"{cell.way}: {error_line(error)}"
         return Cell(cell.way, cell.row, cell.image, process, (), error=line)
     seconds = (time.perf_counter() - begun) / len(cell.files)
-    trouble = []
-    with undisturbed():
-        for picture, file in zip(result.images, cell.files, strict=True):
-            if not file.is_file():
-                written = save_new(picture, file)
-                trouble += [written.trouble] if written.trouble else []
+    trouble = save_missing(result.images, cell.files)
     files = () if trouble else cell.files
-    return Cell(cell.way, cell.row, cell.image, process, files, seconds, "; ".join(trouble))
+    return Cell(cell.way, cell.row, cell.image, process, files, seconds, trouble)
 
 
 def _measured(

@@ -22,15 +22,14 @@ from sfumato.claims import FILE as CLAIM
 from sfumato.claims import claimed
 from sfumato.core.composition import name_of
 from sfumato.core.errors import SfumatoError, error_line
-from sfumato.core.interrupts import undisturbed
 from sfumato.core.ranges import SEEDS, Range, check_heard, real, whole, words
 from sfumato.images.destination import check_file
 from sfumato.images.writing import make_folder, write_new, write_whole
 from sfumato.measure.axis import Axis, Value, axis, is_number, said, takes_numbers
 from sfumato.measure.curve import GIVEN, Curve, knee, plot
+from sfumato.measure.kept import are_kept, save_missing
 from sfumato.measure.points import Cell, measured
 from sfumato.models.cascade import base_of
-from sfumato.models.result import save_new
 from sfumato.recipe import Recipe
 from sfumato.recipe.store import PICTURE_BYTES
 
@@ -269,22 +268,26 @@ def _cell(
     parent: Recipe,
     seed: int,
 ) -> Cell:
-    if all(file.is_file() for file in files):
-        return Cell(value, text, files)
     try:
         at_value = axis_.at(process, value).based(prompt=text, n=len(files))
         check_batch(at_value, len(files))
-        result = at_value.sample(seed).descended([parent.id])
+        base: Any = base_of(at_value)
+        asked = replace(base.source.asked(base, seed), parents=(parent.id,))
     except Exception as error:  # whatever it is, it is this cell's alone
-        log.warning("%s = %s, %s: %s", axis_.name, said(value), text, error_line(error))
-        return Cell(value, text, (), error_line(error))
-    trouble = []
-    with undisturbed():
-        for picture, file in zip(result.images, files, strict=True):
-            if not file.is_file():
-                written = save_new(picture, file)
-                trouble += [written.trouble] if written.trouble else []
-    return Cell(value, text, () if trouble else files, "; ".join(trouble))
+        return _failed(axis_, value, text, error)
+    if are_kept(files, asked):
+        return Cell(value, text, files)
+    try:
+        result = at_value.sample(seed).descended([parent.id])
+    except Exception as error:  # the same
+        return _failed(axis_, value, text, error)
+    trouble = save_missing(result.images, files)
+    return Cell(value, text, () if trouble else files, trouble)
+
+
+def _failed(axis_: Axis, value: Value, text: str, error: Exception) -> Cell:
+    log.warning("%s = %s, %s: %s", axis_.name, said(value), text, error_line(error))
+    return Cell(value, text, (), error_line(error))
 
 
 def _report(done: Sweep) -> None:

@@ -1,0 +1,40 @@
+"""Pictures of a folder that is gone on with: each must be what would be made again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sfumato.core.errors import SfumatoError
+from sfumato.core.interrupts import undisturbed
+from sfumato.images.picture import Picture
+from sfumato.models.replay import read_recipe
+from sfumato.models.result import save_new
+from sfumato.recipe import Recipe
+
+
+def are_kept(files: Sequence[Path], wanted: Recipe) -> bool:
+    """Whether all pictures of a cell are there; one of another recipe is refused, by what differs
+    first."""
+    for file in filter(Path.is_file, files):
+        kept = read_recipe(file)
+        if kept.id != wanted.id:
+            was, asked = kept.to_data(), wanted.to_data()
+            ran = ("run", "versions", "embedded")
+            differs = next(n for n in asked if n not in ran and was.get(n) != asked[n])
+            raise SfumatoError(
+                f"{file}: is a picture of another recipe ({differs}); remove it, or choose another "
+                "folder"
+            )
+    return all(file.is_file() for file in files)
+
+
+def save_missing(pictures: Sequence[Picture], files: Sequence[Path]) -> str:
+    """Write those pictures of a cell that are not there; what could not be written, in words."""
+    trouble = []
+    with undisturbed():
+        for picture, file in zip(pictures, files, strict=True):
+            if not file.is_file():
+                written = save_new(picture, file)
+                trouble += [written.trouble] if written.trouble else []
+    return "; ".join(trouble)
