@@ -25,11 +25,8 @@ DEV := pytest pytest-xdist ruff mypy import-linter nbclient nbformat ipykernel p
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
-# One worker more than cores: a fifth of the suite's time is waiting for processes and browsers
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
-
 test: $(STAMP) $(GENERATORS) $(TYPES) $(WEB) $(CHROMIUM) $(FLET)
-	SFUMATO_TESTS_MADE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not ray" -n $(WORKERS) --dist worksteal
+	SFUMATO_TESTS_MADE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not ray" -n auto --dist worksteal
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m "slow and not ray"

@@ -38,3 +38,13 @@ def test_a_picture_of_another_recipe_is_not_measured(tmp_path: Path) -> None:
         first.unlink()
         make()
         assert first.read_bytes() == own
+
+
+def test_pictures_of_a_batch_do_not_stand_for_one_another(tmp_path: Path) -> None:
+    def swept() -> Any:
+        return sf.sweep(process(), "cfg.scale=1,3", tmp_path, seeds=2)
+
+    first, second, *_ = sorted((swept().folder / "pictures").glob("*.png"))
+    shutil.copy(second, first)
+    with pytest.raises(SfumatoError, match="picture 1 of its batch"):
+        swept()
