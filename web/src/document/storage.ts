@@ -175,14 +175,16 @@ async function sweep(transaction: IDBPTransaction<Schema, typeof STORES, "readwr
   }
 }
 
-/** All or nothing of what was asked, and nobody is left to say that it failed. */
+/** All or nothing of what was asked, and nobody is left to say that it failed. Its end is waited for. */
 async function given(transaction: { abort(): void; done: Promise<void> }, asked: Promise<unknown>[]): Promise<void> {
   try {
     transaction.abort();
   } catch {
     // it has ended by itself
   }
-  await Promise.allSettled([...asked, transaction.done]);
+  // not their answers: of one that was under way when its transaction was given up there may be none
+  for (const request of asked) request.catch(() => undefined);
+  await transaction.done.catch(() => undefined);
 }
 
 function hashesOf({ content, past, future }: KeptPainting): string[] {

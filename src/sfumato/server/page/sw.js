@@ -1,7 +1,7 @@
 // The service worker: the page's own files are kept, so that it opens without a network. What the
 // server says (v1/) is never kept here. offline.ts puts in the files and their digest.
-const FILES = ["./","./assets/index-B_1Y_Koz.css","./assets/index-Bb1GHjMg.js","./assets/sha2-B6xCAIQP.js","./icon-192.png","./icon-512.png","./icon-apple.png","./icon-maskable.png","./icon.svg","./manifest.webmanifest"];
-const CACHE = "sfumato-7702a48a9a744736";
+const FILES = ["./","./assets/index-B_1Y_Koz.css","./assets/index-D1OQWyyC.js","./assets/sha2-B6xCAIQP.js","./icon-192.png","./icon-512.png","./icon-apple.png","./icon-maskable.png","./icon.svg","./manifest.webmanifest"];
+const CACHE = "sfumato-de0594704b05a065";
 const PATIENCE = 3000; // milliseconds in which the network may answer for the page itself
 
 self.addEventListener("install", (event) => {
