@@ -117,10 +117,18 @@ def studio(
             own.close()
 
 
+STILL = """async () => {
+  const ends = (one) => Number.isFinite(one.effect.getComputedTiming().endTime)
+  await Promise.allSettled(document.getAnimations().filter(ends).map((one) => one.finished))
+}"""
+"""Waits for animations that have an end."""
+
+
 def violations(page: Page) -> list[str]:
     """What axe-core finds at serious or above."""
     assert AXE.is_file(), f"{AXE} is missing; `npm ci --prefix web` installs it"
     page.evaluate(AXE.read_text(encoding="utf-8"))  # evaluated, as the page's policy has no inline
+    page.evaluate(STILL)  # what fades in has another contrast meanwhile
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     return [
         f"{one['impact']}: {one['id']}: {node['html'][:160]} {node['failureSummary'][:200]}"
