@@ -94,7 +94,7 @@ def packed() -> None:
 
 
 def swept() -> None:
-    sweep.hold(Path(), None, b"x" * 99999)  # type: ignore[arg-type]
+    sweep.OWNED.hold(Path(), None, b"x" * 99999)  # type: ignore[arg-type]
 
 
 WRITES: dict[str, tuple[str, Callable[[], Any]]] = {

@@ -938,7 +938,7 @@ def test_a_sweeps_file_is_refused_by_field(
 def test_a_folder_of_another_sweep_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text(text)
     made = emoji().process("rose, flat", steps=1, stages=1)
-    with pytest.raises(SfumatoError, match=r"sweep\.json: |holds a sweep of another"):
+    with pytest.raises(SfumatoError, match=r"sweep\.json: |holds a sweep of other"):
         sf.sweep(made, "steps=1,2", tmp_path)
     for seeds in (0, 1.5, True, 10**8):
         refused(lambda seeds=seeds: sf.sweep(made, "steps=1,2", tmp_path, seeds=seeds), "seeds = ")

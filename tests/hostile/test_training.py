@@ -27,7 +27,7 @@ from helpers.subjects import OPTIONS
 from helpers.training import RECIPE, config, data, trained
 from sfumato.cli.training_recipe import tables
 from sfumato.core.errors import SfumatoError
-from sfumato.measure.sweep import check_free
+from sfumato.measure.sweep import OWNED
 from sfumato.models.batch import read_rows
 from sfumato.train import checkpoint, origin, program, report, run_folder
 from sfumato.train.config import parse
@@ -374,7 +374,7 @@ def test_names_that_no_file_can_have(name: str, tmp_path: Path) -> None:
     with pytest.raises(SfumatoError, match="cannot be made"):
         run_folder.make_folder(tmp_path / name / "x")
     with pytest.raises(SfumatoError, match="cannot be made"):
-        check_free(tmp_path / name / "x")
+        OWNED.check_free(tmp_path / name / "x")
 
 
 def test_a_pipe_as_a_runs_log_is_not_waited_for(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_a_sweep_writes_pictures_that_name_their_parent_and_goes_on(
     assert pictures[0].stat().st_mtime_ns == kept, "what is there is not made again"
     assert pictures[-1].is_file()
     assert again.curve == done.curve
-    with pytest.raises(SfumatoError, match="holds a sweep of another over"):
+    with pytest.raises(SfumatoError, match="holds a sweep of other over"):
         sweep(rose(model), "sdedit.t0=0.2,0.8", folder, seeds=2, seed=5)
 
 

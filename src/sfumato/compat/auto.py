@@ -19,6 +19,13 @@ def _checked(name: str, source: Any) -> str | Path:
     return source
 
 
+def _index_of(source: str | Path) -> Path | None:
+    """The model_index.json of a pipeline's folder, if it has one."""
+    folder = folder_of(str(source))
+    index = None if folder is None else folder / "model_index.json"
+    return index if index is not None and index.is_file() else None
+
+
 class Auto:
     """The pipeline of a task for whatever family a folder has."""
 
@@ -32,9 +39,8 @@ class Auto:
     @lined
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Pipeline:
         source = _checked(cls.__name__, pretrained_model_name_or_path)
-        folder = folder_of(str(source))
-        index = None if folder is None else folder / "model_index.json"
-        if index is None or not index.is_file():
+        index = _index_of(source)
+        if index is None:
             return named(f"StableDiffusion{cls.ending}").from_pretrained(source, **options)
         classes = pipeline_classes(index)
         family = family_of(classes)
@@ -91,8 +97,7 @@ class DiffusionPipeline(Auto):
     @lined
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Pipeline:
         source = _checked(cls.__name__, pretrained_model_name_or_path)
-        folder = folder_of(str(source))
-        index = None if folder is None else folder / "model_index.json"
-        if index is None or not index.is_file():
+        index = _index_of(source)
+        if index is None:
             return super().from_pretrained(source, **options)
         return named(pipeline_classes(index)["_class_name"]).from_pretrained(source, **options)

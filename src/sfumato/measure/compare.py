@@ -17,18 +17,17 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from sfumato import documents, images
-from sfumato.claims import FILE as CLAIM
 from sfumato.claims import claimed
 from sfumato.core.composition import name_of
 from sfumato.core.errors import SfumatoError, error_line
 from sfumato.core.ranges import SEEDS, Range, check_heard, whole, words
 from sfumato.images import ImageInput
-from sfumato.images.destination import check_file
-from sfumato.images.writing import make_folder, write_new, write_whole
+from sfumato.images.writing import make_folder, write_whole
 from sfumato.measure import evaluate, tables
 from sfumato.measure.faithful import Reference, diversity
 from sfumato.measure.filled import check_fills, takes_image
 from sfumato.measure.kept import are_kept, save_missing
+from sfumato.measure.owned import Owned
 from sfumato.measure.points import judge_of, realism
 from sfumato.measure.sweep import check_batch
 from sfumato.measure.tables import Score, Table
@@ -36,7 +35,7 @@ from sfumato.models.cascade import base_of
 from sfumato.models.replay import read_recipe
 from sfumato.recipe import Recipe
 
-HELD, PICTURES = "compare.json", "pictures"
+PICTURES = "pictures"
 WAYS, ROWS, BATCH = Range(1, 20), Range(1, 1000), Range(1, 1000)
 NAME = 200  # letters of a way's
 LARGEST = 20_000  # pictures of a comparison, whose sheet holds them all
@@ -121,9 +120,10 @@ def compare(
         )
     place = documents.expanded(folder)  # as pictures in it are read
     held = _held(named, rows, seeds, seed)
-    check_free(place)
+    OWNED.check_free(place)
     with claimed(place):
-        hold(place, documents.parse_data(Held, dict(held), "compare"), _text(held))
+        OWNED.hold(place, documents.parse_data(Held, dict(held), "compare"), _text(held))
+        make_folder(place / PICTURES)
         cells, total = [], len(rows) * len(named)
         for done, (cell, process) in enumerate(_grid(named, rows, place, seeds, seed)):
             cells.append(_made(cell, process, seed))
@@ -280,6 +280,9 @@ class Held(BaseModel):
     seed: int
 
 
+OWNED = Owned("comparison", "compare.json", Held, 64 << 20)
+
+
 def _held(ways: Mapping[str, Way], rows: Sequence[Row], seeds: int, seed: int) -> dict[str, Any]:
     recipes, weights, dtype = {}, {}, {}
     for name, way in ways.items():
@@ -299,39 +302,5 @@ def _held(ways: Mapping[str, Way], rows: Sequence[Row], seeds: int, seed: int) -
     }
 
 
-def check_free(folder: Path) -> None:
-    """Make the folder, or take one that is empty or holds a comparison."""
-    try:
-        new = not folder.exists() or (folder / HELD).exists()
-        if not new and (not folder.is_dir() or {file.name for file in folder.iterdir()} - {CLAIM}):
-            raise SfumatoError(
-                f"{folder}: is not empty and holds no comparison; choose another folder"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        reason = getattr(error, "strerror", None) or error
-        raise SfumatoError(f"{folder}: cannot be made ({reason}); choose another folder") from None
-
-
 def _text(held: Mapping[str, Any]) -> bytes:
     return json.dumps(held, indent=1, ensure_ascii=False).encode()
-
-
-def hold(folder: Path, mine: Held, text: bytes) -> None:
-    """Make the folder this comparison's, by the text of its file; another one's is refused."""
-    file = folder / HELD
-    if not file.exists():
-        check_file(file)
-        try:
-            write_new(file, text)
-        except OSError as error:
-            raise SfumatoError(
-                f"{file}: could not be written ({error.strerror}); free some space"
-            ) from None
-    kept = documents.read_json(Held, file, 64 << 20)
-    if kept != mine:
-        what = next(n for n in Held.model_fields if getattr(kept, n) != getattr(mine, n))
-        raise SfumatoError(
-            f"{folder}: holds a comparison of other {what}; choose another folder, or remove it"
-        )
-    make_folder(folder / PICTURES)

@@ -18,16 +18,15 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sfumato import documents, images
-from sfumato.claims import FILE as CLAIM
 from sfumato.claims import claimed
 from sfumato.core.composition import name_of
 from sfumato.core.errors import SfumatoError, error_line
 from sfumato.core.ranges import SEEDS, Range, check_heard, real, whole, words
-from sfumato.images.destination import check_file
-from sfumato.images.writing import make_folder, write_new, write_whole
+from sfumato.images.writing import make_folder, write_whole
 from sfumato.measure.axis import Axis, Value, axis, is_number, said, takes_numbers
 from sfumato.measure.curve import GIVEN, Curve, knee, plot
 from sfumato.measure.kept import are_kept, save_missing
+from sfumato.measure.owned import Owned
 from sfumato.measure.points import Cell, measured
 from sfumato.models.cascade import base_of
 from sfumato.recipe import Recipe
@@ -37,7 +36,7 @@ log = logging.getLogger("sfumato")
 
 BATCH = Range(1, 1000)  # seeds of a value and a prompt: they are one batch
 LARGEST = 20_000  # pictures of a sweep, whose page holds them all
-HELD, RECIPE, PICTURES = "sweep.json", "recipe.json", "pictures"
+RECIPE, PICTURES = "recipe.json", "pictures"
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def sweep(
     resolved = base.based(n=seeds).resolved()  # a batch that no cell has room for is refused
     model.fits(resolved, *resolved.frame(resolved.place), resolved.times)
     place = documents.expanded(folder)  # as pictures in it are read
-    check_free(place)
+    OWNED.check_free(place)
     with claimed(place):
         _claim(place, parent, axis_, asked, model)
         for name, file in made.items():
@@ -173,7 +172,7 @@ def begun(
     parent = parent_of(process, seeds, seed, parents)
     model: Any = base_of(process).source
     data = _held(parent, axis_, prompts, model)
-    return {HELD: _written(data), RECIPE: parent.to_json(indent=1).encode()}
+    return {OWNED.file: _written(data), RECIPE: parent.to_json(indent=1).encode()}
 
 
 def _held(parent: Recipe, axis_: Axis, prompts: Sequence[str], model: Any) -> dict[str, Any]:
@@ -183,18 +182,6 @@ def _held(parent: Recipe, axis_: Axis, prompts: Sequence[str], model: Any) -> di
 
 def _written(held: Mapping[str, Any]) -> bytes:
     return json.dumps(held, indent=1, ensure_ascii=False).encode()
-
-
-def check_free(folder: Path) -> None:
-    """Make the folder, or take one that is empty or holds a sweep."""
-    try:
-        new = not folder.exists() or (folder / HELD).exists()
-        if not new and (not folder.is_dir() or {file.name for file in folder.iterdir()} - {CLAIM}):
-            raise SfumatoError(f"{folder}: is not empty and holds no sweep; choose another folder")
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        reason = getattr(error, "strerror", None) or error
-        raise SfumatoError(f"{folder}: cannot be made ({reason}); choose another folder") from None
 
 
 class Over(BaseModel):
@@ -229,34 +216,16 @@ class Held(BaseModel):
     dtype: str
 
 
+OWNED = Owned("sweep", "sweep.json", Held)
+
+
 def _claim(folder: Path, parent: Recipe, axis_: Axis, prompts: Sequence[str], model: Any) -> None:
     """Make the folder this sweep's, or go on with it; another sweep's is refused."""
     data = _held(parent, axis_, prompts, model)
-    hold(folder, documents.parse_data(Held, data, "sweep"), _written(data))
+    OWNED.hold(folder, documents.parse_data(Held, data, "sweep"), _written(data))
     make_folder(folder / PICTURES)
     if not (folder / RECIPE).exists():
         write_whole(folder / RECIPE, parent.to_json(indent=1).encode())
-
-
-def hold(folder: Path, mine: Held, text: bytes) -> None:
-    """Make the folder this sweep's, whose sweep.json is `text`; another sweep's is refused."""
-    file = folder / HELD
-    if not file.exists():
-        check_file(file)
-        try:
-            write_new(file, text)
-        except OSError as error:
-            raise SfumatoError(
-                f"{file}: could not be written ({error.strerror}); free some space"
-            ) from None
-    kept = documents.read_json(Held, file)
-    if kept != mine:
-        what = next(
-            name for name in Held.model_fields if getattr(kept, name) != getattr(mine, name)
-        )
-        raise SfumatoError(
-            f"{folder}: holds a sweep of another {what}; choose another folder, or remove it"
-        )
 
 
 def _cell(

@@ -20,7 +20,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.interrupts import undisturbed
 from sfumato.images import ImageInput
 from sfumato.images.writing import make_folder, write_whole
-from sfumato.measure.compare import HELD, PICTURES, Comparison, Held, check_free, hold
+from sfumato.measure.compare import OWNED, PICTURES, Comparison
 from sfumato.measure.tables import Line, Table
 from sfumato.metrics.kernel import Estimate
 from sfumato.server.events import AnyEvent, PictureMade, Step
@@ -85,7 +85,7 @@ def compared(
     place = Path(folder)
     if server.detach:
         server.send([asked])
-    check_free(place)
+    OWNED.check_free(place)
     with claimed(place):
         (id,) = server.send([asked])
         taken = Taken(server, id, place)
@@ -108,13 +108,14 @@ class Taken:
 
     def all(self, job: Job) -> Comparison:
         """Those that are not there yet, and what they come to."""
-        for file in sorted(job.results, key=lambda file: file.name != HELD):
+        for file in sorted(job.results, key=lambda file: file.name != OWNED.file):
             self.file(file)
         report = next((file for file in job.results if file.name == REPORT), None)
         if report is None or not self.begun:
+            missing = REPORT if self.begun else OWNED.file
             raise SfumatoError(
-                f"{self.server.connection.url}: sent no {REPORT if self.begun else HELD} of job "
-                f"{self.id}; try again, or update it"
+                f"{self.server.connection.url}: sent no {missing} of job {self.id}; try again, or "
+                "update it"
             )
         said = documents.parse_json(Report, self.server.fetch(self.id, report), REPORT)
         return Comparison(self.folder, table_of(said), said.failed)
@@ -124,10 +125,11 @@ class Taken:
         name = Path(file.name)
         if file.name == REPORT:
             return
-        if file.name == HELD:
+        if file.name == OWNED.file:
             if not self.begun:
                 text = self.server.fetch(self.id, file)
-                hold(self.folder, documents.parse_json(Held, text, HELD), text)
+                OWNED.hold(self.folder, OWNED.parse(text), text)
+                make_folder(self.folder / PICTURES)
             self.begun = True
             return
         path = self.folder / file.name

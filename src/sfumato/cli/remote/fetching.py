@@ -16,8 +16,7 @@ from sfumato.cli.remote.teaching import take
 from sfumato.core.errors import SfumatoError
 from sfumato.images.destination import Destination, check_file
 from sfumato.images.writing import write_safely
-from sfumato.measure.compare import check_free as check_free_for_comparison
-from sfumato.measure.sweep import check_free
+from sfumato.measure import compare, sweep
 from sfumato.models.result import Result
 from sfumato.server.jobs import Job, Kind, State
 from sfumato.train.run_folder import make_folder
@@ -33,7 +32,7 @@ def fetched(server: Server, job: Job, output: str | None, as_json: bool) -> None
         print(folder / "index.html" if job.kind is Kind.SWEEP else folder)
     elif job.kind is Kind.COMPARE:
         folder = Path(output or "compare")
-        check_free_for_comparison(folder)
+        compare.OWNED.check_free(folder)
         print(Compared(server, job.id, folder).all(done(job)).folder / "sheet.png")
     elif job.kind in (Kind.EVAL, Kind.PLAN):
         print(_report(server, done(job), output))
@@ -73,7 +72,7 @@ def _folder(server: Server, job: Job, folder: Path) -> None:
         make_folder(folder)
         take(server, job, folder)
         return
-    check_free(folder)
+    sweep.OWNED.check_free(folder)
     taken = Taken(server, job.id, folder)
     if job.state is not State.DONE:
         for child in server.children(job.id):

@@ -17,7 +17,7 @@ from sfumato.core.interrupts import undisturbed
 from sfumato.images.writing import make_folder, write_whole
 from sfumato.measure.axis import Axis, Value, said
 from sfumato.measure.curve import GIVEN, KNEE
-from sfumato.measure.sweep import HELD, PICTURES, RECIPE, Held, check_free, hold
+from sfumato.measure.sweep import OWNED, PICTURES, RECIPE
 from sfumato.server.events import AnyEvent, ChildEnded, Note
 from sfumato.server.jobs import File, State
 
@@ -38,7 +38,7 @@ def swept(
     """
     if server.detach:
         server.send([asked])
-    check_free(folder)
+    OWNED.check_free(folder)
     with claimed(folder):
         (id,) = server.send([asked])
         taken = Taken(server, id, folder)
@@ -70,10 +70,10 @@ class Taken:
     def begin(self, files: Sequence[File]) -> None:
         """Make the folder this sweep's; another's is refused."""
         known = {file.name: file for file in files}
-        if self.begun or HELD not in known:
+        if self.begun or OWNED.file not in known:
             return
-        text = self.server.fetch(self.id, known[HELD])
-        hold(self.folder, documents.parse_json(Held, text, HELD), text)
+        text = self.server.fetch(self.id, known[OWNED.file])
+        OWNED.hold(self.folder, OWNED.parse(text), text)
         make_folder(self.folder / PICTURES)
         if RECIPE in known:
             self.write(known[RECIPE], self.id)
@@ -92,7 +92,7 @@ class Taken:
         """All the others."""
         self.begin(files)
         for file in files:
-            if file.name != HELD:
+            if file.name != OWNED.file:
                 self.write(file, self.id)
 
     def write(self, file: File, id: str, name: str = "") -> None:
