@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from helpers import pipelines
 from sfumato.core.denoiser import Cond, Traits
 from sfumato.core.plan import asked
 from sfumato.core.reuse import Reuse
-from sfumato.models import cost
+from sfumato.models import cost, deep_blocks
 from sfumato.models.latents import Unconditional
 
 STEPS = 6
@@ -58,6 +59,55 @@ def test_a_network_gives_the_same_with_its_own_deep_maps(
     assert torch.equal(noted, exact)
     assert torch.equal(again, exact)
     assert not torch.allclose(other, exact, atol=1e-3)
+
+
+TRANSFORMERS = ("sd3", "flux-dev", "flux2", "sana", "qwen", "zimage", "pixart", "hunyuan")
+
+
+def deepened(kind: str, folder: Path) -> sf.Model:
+    """A pipeline with two more blocks than the tiny ones of the other tests."""
+    if kind == "pixart":
+        pipelines.pixart(folder)
+    elif kind == "hunyuan":
+        pipelines.hunyuan(folder, told_sizes=False)
+    else:
+        pipelines.flow(folder, kind)
+    model = sf.load(str(folder / "pipeline"), dtype="float32")
+    net: Any = model.denoiser.network
+    for blocks in deep_blocks.chains(net.net).values():
+        if kind != "hunyuan":  # whose halves are joined by skips
+            for _ in range(2):
+                blocks.insert(1, copy.deepcopy(blocks[0]))
+    return model
+
+
+@pytest.mark.parametrize("kind", TRANSFORMERS)
+def test_a_transformer_gives_the_same_with_what_its_deep_blocks_added(
+    tmp_path: Path, kind: str
+) -> None:
+    model = deepened(kind, tmp_path)
+    plain = model.process("a red cat", n=2, steps=6, solver="ddim", spacing="uniform")
+    loop = plain.begin(0)
+    term = loop.steering.mixture.terms[0]
+    network, x = term.denoiser.network, torch.randn(2, *loop.run.shape)
+    time = torch.full((2,), 0.4 if "sd3" not in kind else 400.0)
+    assert isinstance(term.cond, Cond)
+    with torch.no_grad():
+        exact = network(x, time, term.cond)
+        noted, deep = network.reusing(x, time, term.cond, None)
+        again, _ = network.reusing(x, time, term.cond, deep)
+        half, _ = network.reusing(x[1:], time[1:], term.cond.rows(2).map(lambda v: v[1:]), deep[1:])
+        other, _ = network.reusing(x, time, term.cond, deep * 0)
+    assert torch.equal(noted, exact)
+    assert torch.allclose(again, exact, atol=1e-5 * float(exact.abs().max()))
+    assert torch.allclose(half, exact[1:], atol=1e-4 * float(exact.abs().max()))
+    assert not torch.allclose(other, exact, atol=1e-3 * float(exact.abs().max()))
+    fast = plain | sf.Fast("mid")
+    result = fast.sample(0)
+    assert result.recipe.run["evaluations"]["shallow"] == 3
+    assert np.abs(pixels(result) - pixels(replace(fast, rows_max=1).sample(0))).max() <= 1
+    share = cost.work(fast.resolved())
+    assert share is None or 0.5 < share < 0.95
 
 
 @pytest.mark.parametrize("name", ["emoji", "sd1", "sd3"])

@@ -38,6 +38,11 @@ def deep_map(given: Tensor | None) -> Iterator[Deep]:
         _deep.reset(token)
 
 
+def noted_map() -> Deep:
+    """Where networks of this thread read the map, or put theirs."""
+    return _deep.get()
+
+
 def has_deep(net: Any) -> bool:
     """Whether there are blocks below the first one."""
     return len(net.down_blocks) > 1 and len(net.down_blocks) == len(net.up_blocks)
@@ -46,14 +51,14 @@ def has_deep(net: Any) -> bool:
 def noting(net: Any) -> Any:
     """The whole network, which puts its deep map where `deep_map` is."""
     *others, last = net.up_blocks
-    return _with(net, up_blocks=nn.ModuleList([*others, LastUp(last)]))
+    return with_modules(net, up_blocks=nn.ModuleList([*others, LastUp(last)]))
 
 
 def shallow(net: Any) -> Any:
     """The network without its deep blocks, which takes their map from `deep_map`."""
     first, *down = net.down_blocks
     *up, last = net.up_blocks
-    return _with(
+    return with_modules(
         net,
         down_blocks=nn.ModuleList([first, *map(LeftOutDown, down)]),
         mid_block=None if net.mid_block is None else LeftOut(),
@@ -61,10 +66,10 @@ def shallow(net: Any) -> Any:
     )
 
 
-def _with(net: Any, **parts: Any) -> Any:
-    """The network with other parts; everything else is shared."""
+def with_modules(net: Any, **modules: Any) -> Any:
+    """The network with other modules; everything else is shared."""
     changed = copy.copy(net)
-    changed.__dict__["_modules"] = {**net._modules, **parts}
+    changed.__dict__["_modules"] = {**net._modules, **modules}
     return changed
 
 
@@ -107,7 +112,7 @@ class LastUp(nn.Module):
             self.has_cross_attention = block.has_cross_attention
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        here = _deep.get()
+        here = noted_map()
         named = "hidden_states" in kwargs
         read = kwargs["hidden_states"] if named else args[0]
         if here.map is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,7 +22,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.spaces import Space
 from sfumato.core.taps import Site, Taps
 from sfumato.models import deep, hooks
-from sfumato.models.guest import Guest
+from sfumato.models.guest import Guest, Reusing
 from sfumato.models.tiles import in_tiles, needed_tile
 
 LEAN = ("AutoencoderKL", "AutoencoderKLFlux2")
@@ -238,8 +238,8 @@ class GuestUNet(Guest, ABC):
         """The state as the network reads it, and what it is called with besides."""
 
     @cached_property
-    def reusing(self) -> Callable[..., tuple[Tensor, Tensor]] | None:
-        """(x, time, cond, the deep map of an earlier call or None) -> what it says, the map."""
+    def reusing(self) -> Reusing | None:
+        """The network with the deep map of an earlier call; None of one that has a single block."""
         if not deep.has_deep(self.net):
             return None
         whole, shallow = deep.noting(self.net), deep.shallow(self.net)

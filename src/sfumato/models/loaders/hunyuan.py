@@ -80,7 +80,7 @@ class Network(Guest):
             time.to(self.dtype),
             encoder_hidden_states=context,
             text_embedding_mask=mask[:, : context.shape[1]],
-            encoder_hidden_states_t5=cond["rows"].to(self.dtype),
+            encoder_hidden_states_t5=cond["rows"].to(self.dtype).contiguous(),  # it is viewed
             text_embedding_mask_t5=mask[:, context.shape[1] :],
             image_meta_size=meta,
             style=style,
