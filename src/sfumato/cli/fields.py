@@ -104,11 +104,11 @@ def parameter(
     kind = get_args(kind)[0] if many else kind
     file = "FILE" if kind is ImageInput else "TEXT|@FILE" if many and not spoken(kind) else None
     kind = kind if spoken(kind) else str
-    given: Any = GenericAlias(list, (kind,)) if many else kind
+    hint: Any = GenericAlias(list, (kind,)) if many else kind
     if info.is_required() and not whole:
         argument = typer.Argument(help=text, show_default=False, metavar=field.upper())
         return Parameter(
-            name, Parameter.POSITIONAL_OR_KEYWORD, annotation=Annotated[given, argument]
+            name, Parameter.POSITIONAL_OR_KEYWORD, annotation=Annotated[hint, argument]
         )
     low, high = limit(info, "ge", "gt"), limit(info, "le", "lt")
     number = kind in (int, float)
@@ -135,7 +135,7 @@ def parameter(
         max=high if number else None,
     )
     return Parameter(
-        name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[given | None, option]
+        name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[hint | None, option]
     )
 
 

@@ -111,12 +111,12 @@ class Batch:
     def _made(self, one: Planned) -> Result:
         if one.made is None:
             raise SfumatoError("its pictures were removed while the batch was at work")
-        made, notes = one.made.result()
+        files, notes = one.made.result()
         for note in notes:
             if note not in self.said:
                 self.said.add(note)
                 log.info("%s", note)
-        pictures = [picture_of(file.data, file.name) for file in made]
+        pictures = [picture_of(file.data, file.name) for file in files]
         if not pictures or pictures[0].recipe is None:
             raise SfumatoError("no picture came back; is the same version on all nodes?")
         return Result(pictures, pictures[0].recipe)

@@ -86,22 +86,22 @@ def bound(pipe: Any, args: Sequence[Any], named: Mapping[str, Any]) -> dict[str,
     except TypeError as error:
         raise SfumatoError(f"{name}: {error}") from None
     bound.apply_defaults()
-    given = {key: bound.arguments[key] for key in names}
+    passed = {key: bound.arguments[key] for key in names}
     for key in names:
         usual = known.parameters[key].default
-        if key in FLAGS and not isinstance(given[key], bool):
-            raise SfumatoError(f"{name}: {key} = {given[key]!r:.60}: give True or False")
-        if key == "return_dict" and not isinstance(given[key], bool):
-            raise SfumatoError(f"{name}: {key} = {given[key]!r:.60}: give True or False")
+        if key in FLAGS and not isinstance(passed[key], bool):
+            raise SfumatoError(f"{name}: {key} = {passed[key]!r:.60}: give True or False")
+        if key == "return_dict" and not isinstance(passed[key], bool):
+            raise SfumatoError(f"{name}: {key} = {passed[key]!r:.60}: give True or False")
         read = key in READ and (key not in VECTORS or pipe.family.reads == "vectors")
-        if read or _same(given[key], usual):
+        if read or _same(passed[key], usual):
             continue
         base = key.rpartition("_")[0] if key[-1:].isdigit() else ""
-        if base in given and _same(given[key], given[base]):
+        if base in passed and _same(passed[key], passed[base]):
             continue  # prompt_2 is the prompt by itself
         hint = next((say for word, say in INSTEAD.items() if word in key), "leave it out")
         raise SfumatoError(f"{name}: {key} is not supported; {hint}")
-    return given
+    return passed
 
 
 def lined(function: Callable[P, T]) -> Callable[P, T]:

@@ -75,13 +75,13 @@ class Asked:
             raise SfumatoError(
                 f"strength = {strength:g}: keeps none of {steps} steps; give more of either"
             )
-        found = pictures.prepared(model, pipe.family, pipe.task, given)
-        for pixels in (found.picture, *found.beside):
+        prepared = pictures.prepared(model, pipe.family, pipe.task, given)
+        for pixels in (prepared.picture, *prepared.beside):
             if pixels is not None and len(pixels) > 1 and (each > 1 or n % len(pixels)):
                 raise SfumatoError(
                     f"image: {len(pixels)} pictures for {n} results; give one, or as many"
                 )
-        picture, mask = found.picture, found.mask
+        picture, mask = prepared.picture, prepared.mask
         if mask is not None and picture is not None and len(mask) not in (1, len(picture)):
             raise SfumatoError(f"mask_image: {len(mask)} for {len(picture)} pictures; give as many")
         return cls(
@@ -92,7 +92,7 @@ class Asked:
             None if negatives is None else tuple(t for t in negatives for _ in range(each)),
             steps,
             strength,
-            found,
+            prepared,
             drawing.checked(given["generator"], n),
             given.get("callback_on_step_end"),
         )

@@ -159,14 +159,14 @@ def _beginning(asked: Asked, model: Model, drawn: drawing.Drawn) -> tuple[Begun,
     at_sigma, picture, mask = (
         asked.scheduler.starts_at_sigma, asked.pictures.picture, asked.pictures.mask,
     )  # fmt: skip
-    given, family = asked.given.get("latents"), asked.family
+    latents, family = asked.given.get("latents"), asked.family
     blocks = family.sides == "kandinsky" and mask is not None
     noise = None
-    if given is not None:
+    if latents is not None:
         if picture is not None and not blocks:
             raise SfumatoError("latents: are not supported beside a picture; leave them out")
         tokens = 0 if family.sides == "klein" else family.packed
-        noise = pictures.unpacked(given, asked.shape, tokens)
+        noise = pictures.unpacked(latents, asked.shape, tokens)
     if picture is None:
         return Begun(drawn.next() if noise is None else noise, None, at_sigma), None
     picture = picture.to(model.choice.device)
@@ -265,10 +265,10 @@ def _hearing(asked: Asked, model: Model, hear: Hear) -> Callable[[Tensor, float,
         answer = hear(asked.pipe, index(call), time, {"latents": latents})
         if not isinstance(answer, Mapping):
             raise SfumatoError("callback_on_step_end: must return its dict of tensors")
-        given = answer.get("latents", latents)
-        if given is latents:
+        answered = answer.get("latents", latents)
+        if answered is latents:
             return x
-        return pictures.unpacked(given, asked.shape, asked.family.packed).to(x) * scale
+        return pictures.unpacked(answered, asked.shape, asked.family.packed).to(x) * scale
 
     return heard
 

@@ -139,9 +139,9 @@ def family_of(classes: Mapping[str, str]) -> str | None:
     if kind in CALLS and split(kind)[0] in NAMED:
         return split(kind)[0]
     if "transformer" in classes:
-        found = TRANSFORMERS.get(classes["transformer"])
+        family = TRANSFORMERS.get(classes["transformer"])
         tuned = ("Kontext", "Fill", "Edit", "Layered", "Control", "Omni")
-        return None if any(word in kind for word in tuned) else found
+        return None if any(word in kind for word in tuned) else family
     if classes.get("unet") != "UNet2DConditionModel" or "vae" not in classes:
         return None
     if "image_normalizer" in classes:

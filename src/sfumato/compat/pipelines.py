@@ -72,7 +72,7 @@ class Pipeline:
         formats = {_dtype(one) for one in named_ if one is not None} or {"float32"}
         if len(formats) > 1:
             raise SfumatoError("dtype and torch_dtype: differ; give one of them")
-        given = options.pop("scheduler", None)
+        theirs = options.pop("scheduler", None)
         check_options(cls.__name__, options)
         source = str(name) if revision is None else f"{name}@{revision}"
         folder = folder_of(source)
@@ -82,18 +82,18 @@ class Pipeline:
                 f"{source}: is no folder in the layout of diffusers; sf.load reads it"
             )
         classes = pipeline_classes(folder / "model_index.json")
-        found = family_of(classes)
-        if found != cls.family.name:
-            other = pipeline_of(found, "Pipeline") if found else None
+        family = family_of(classes)
+        if family != cls.family.name:
+            other = pipeline_of(family, "Pipeline") if family else None
             own = (
-                f"take {other or pipeline_of(found, 'InpaintPipeline')}"
-                if found
+                f"take {other or pipeline_of(family, 'InpaintPipeline')}"
+                if family
                 else "sf.load says what can be loaded"
             )
             raise SfumatoError(
                 f"{cls.__name__}: {source} is of {classes['_class_name']:.60}; {own}"
             )
-        scheduler = of_folder(folder) if given is None else adopted(given)
+        scheduler = of_folder(folder) if theirs is None else adopted(theirs)
         return cls._of(State(source, "cpu", formats.pop(), scheduler))
 
     @classmethod
@@ -108,9 +108,9 @@ class Pipeline:
 
     @classmethod
     def _of(cls, state: State) -> Self:
-        made = object.__new__(cls)
-        object.__setattr__(made, "state", state)
-        return made
+        pipeline = object.__new__(cls)
+        object.__setattr__(pipeline, "state", state)
+        return pipeline
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} of {self.state.source} (sfumato), {self.scheduler}"
@@ -265,10 +265,10 @@ class Pipeline:
             raise SfumatoError("set_progress_bar_config: there is no bar here; give disable=True")
 
     def __call__(self, *args: Any, **named_: Any) -> Any:
-        given = bound(self, args, named_)
+        arguments = bound(self, args, named_)
         self.state.interrupt = False
-        images = run(Asked.of(self, given))
-        if given["return_dict"]:
+        images = run(Asked.of(self, arguments))
+        if arguments["return_dict"]:
             return Output(images)
         return (images, None) if self.family.pair else (images,)
 
@@ -292,10 +292,10 @@ def _is_text(value: Any, text: str) -> bool:
 
 def _dtype(value: Any) -> str:
     names = (name for name, one in DTYPES.items() if value is one or _is_text(value, name))
-    found = next(names, None)
-    if found is None:
+    dtype = next(names, None)
+    if dtype is None:
         raise SfumatoError(f"torch_dtype {value!r:.60}: give one of torch's {', '.join(DTYPES)}")
-    return found
+    return dtype
 
 
 @cache

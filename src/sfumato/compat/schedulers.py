@@ -128,10 +128,10 @@ class Scheduler:
         usual = config.get("_use_default_values", ())  # of another class, which has its own
         if not isinstance(usual, list | tuple):
             raise SfumatoError(f"{cls.kind}: _use_default_values = {usual!r:.60}: must be a list")
-        given = {key: value for key, value in config.items() if key not in usual}
-        made = object.__new__(cls)
-        made._hold({**given, **changed})
-        return made
+        unusual = {key: value for key, value in config.items() if key not in usual}
+        scheduler = object.__new__(cls)
+        scheduler._hold({**unusual, **changed})
+        return scheduler
 
     @classmethod
     @lined

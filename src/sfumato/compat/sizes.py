@@ -81,10 +81,10 @@ def _of_table(model: Model, sides: str, width: int, height: int) -> tuple[int, i
 def _of_area(model: Model, width: int, height: int, area: int) -> tuple[int, int]:
     """The size of an area and about the same shape."""
     multiple, ratio = model.card.multiple, width / height
-    found = tuple(round((area * one) ** 0.5) // multiple * multiple for one in (ratio, 1 / ratio))
-    if found != (width, height):
-        log.warning("size: brought to %d x %d, of max_area %d", *found, area)
-    return found[0], found[1]
+    sides = tuple(round((area * one) ** 0.5) // multiple * multiple for one in (ratio, 1 / ratio))
+    if sides != (width, height):
+        log.warning("size: brought to %d x %d, of max_area %d", *sides, area)
+    return sides[0], sides[1]
 
 
 def _of_shapes(width: int, height: int, standard: bool) -> tuple[int, int]:

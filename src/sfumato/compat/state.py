@@ -97,12 +97,12 @@ class State:
     def weigh(self, names: Any, weights: Any) -> None:
         """The strengths of some; all others have none."""
         chosen = self._known(names, "set_adapters")
-        given = list(weights) if isinstance(weights, list | tuple) else [weights] * len(chosen)
-        if len(given) != len(chosen):
-            raise SfumatoError(f"set_adapters: {len(given)} weights for {len(chosen)} names")
+        strengths = list(weights) if isinstance(weights, list | tuple) else [weights] * len(chosen)
+        if len(strengths) != len(chosen):
+            raise SfumatoError(f"set_adapters: {len(strengths)} weights for {len(chosen)} names")
         scales = {
             name: real(1.0 if scale is None else scale, "set_adapters: weight", STRENGTH)
-            for name, scale in zip(chosen, given, strict=True)
+            for name, scale in zip(chosen, strengths, strict=True)
         }
         self.loras = {name: (file, scales.get(name, 0.0)) for name, (file, _) in self.loras.items()}
         self.adapted = None

@@ -150,9 +150,9 @@ def frame_of(process: Process, place: Place) -> tuple[Frame | None, tuple[int, .
         return None, place.shape
     if process.source is None:
         unread = ("prompt", "prompts", "negative", "label", "size")
-        if given := [name for name in unread if getattr(process, name) not in ("", (), None)]:
+        if idle := [name for name in unread if getattr(process, name) not in ("", (), None)]:
             raise SfumatoError(
-                f"{given[0]}: a process without a model reads none; leave it out (cond and null "
+                f"{idle[0]}: a process without a model reads none; leave it out (cond and null "
                 "are its conditions, shape its size)"
             )
         return process.geometry, process.shape

@@ -52,11 +52,11 @@ def needs_of(kind: Any) -> dict[str, tuple[str, ...]]:
 def _declared(kind: Any) -> dict[str, tuple[str, ...]]:
     hints = get_type_hints(kind, include_extras=True)
     declared = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
-    found = {
+    needed = {
         name: tuple(need for one in extras if isinstance(one, Needs) for need in one.needs)
         for name, extras in declared.items()
     }
-    return {name: needs for name, needs in found.items() if needs}
+    return {name: needs for name, needs in needed.items() if needs}
 
 
 def unread(holder: Any, needs: Mapping[str, Sequence[str]], whole: Any = None) -> dict[str, str]:
@@ -64,19 +64,19 @@ def unread(holder: Any, needs: Mapping[str, Sequence[str]], whole: Any = None) -
 
     whole: what holds the fields that are none of the holder's own.
     """
-    found = {}
+    reasons = {}
     for name in needs:
         unmet = next((need for need in needs[name] if not _met(holder, need, whole)), None)
         if unmet is not None:
-            found[name] = unmet
-    return found
+            reasons[name] = unmet
+    return reasons
 
 
 def idle(holder: Any, needs: Mapping[str, Sequence[str]], whole: Any = None) -> dict[str, str]:
     """Those of them that differ from their defaults."""
-    found = unread(holder, needs, whole)
-    given = [f.name for f in fields(holder) if f.name in found and _given(holder, f)]
-    return {name: found[name] for name in given}
+    reasons = unread(holder, needs, whole)
+    changed = [f.name for f in fields(holder) if f.name in reasons and _given(holder, f)]
+    return {name: reasons[name] for name in changed}
 
 
 def refuse_idle(where: str, found: Mapping[str, str]) -> None:

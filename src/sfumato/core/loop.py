@@ -50,13 +50,13 @@ class Loop:
             if run.paste is None:
                 yield self._step(self.first() if x is None else x, run.call(-1, 0.0, 0.0))
             return
-        bound, given = dict(run.memo), x
+        bound, start = dict(run.memo), x
         while True:
             times, state, last_up = run.times, None, 0
             try:
                 call = run.call(-1, times[0], times[0])
                 steering.begin(call)
-                x = steering.arrive(self.first() if given is None else given, call)
+                x = steering.arrive(self.first() if start is None else start, call)
                 yield self._step(x, call)
                 for i, (t, s) in enumerate(itertools.pairwise(times)):
                     if detach:

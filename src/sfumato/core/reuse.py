@@ -127,9 +127,9 @@ class Layered:
         if deep is not None:
             deep = deep[start : self.begun]
         out: Tensor
-        out, made = self.network.reusing(x, time, cond, deep)
+        out, noted = self.network.reusing(x, time, cond, deep)
         if deep is None:
-            self.made.append(made.detach())
+            self.made.append(noted.detach())
             if self.begun == max(own.stop for own in self.rows.values()):
                 every = torch.cat(self.made)
                 maps |= {name: every[own] for name, own in self.rows.items()}

@@ -115,12 +115,12 @@ class Table:
 
     def _at_table(self, t: float) -> tuple[int, float]:
         """Index and distance: (k, 0) on a table time, (k, w) with 0 < w < 1 between k - 1 and k."""
-        found = self._found.get(t)
-        if found is None:
+        known = self._found.get(t)
+        if known is None:
             if len(self._found) >= KEPT:
                 self._found.clear()
-            found = self._found[t] = self._look_up(t)
-        return found
+            known = self._found[t] = self._look_up(t)
+        return known
 
     def _look_up(self, t: float) -> tuple[int, float]:
         times = self._times

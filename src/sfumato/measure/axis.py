@@ -174,11 +174,11 @@ def _values(kind: Kind, spread: str, where: str) -> list[Value]:
     """Each once."""
     if kind is Kind.NUMBER:
         return sorted({_whole(value) for value in _numbers(spread, where)})
-    given = _listed(spread, where)
-    if given is None:
+    values = _listed(spread, where)
+    if values is None:
         between = "|" if "|" in spread or kind in (Kind.WORDS, Kind.TEXTS) else ","
-        given = [_typed(kind, part.strip()) for part in spread.split(between)]
-    return list(dict.fromkeys(given))
+        values = [_typed(kind, part.strip()) for part in spread.split(between)]
+    return list(dict.fromkeys(values))
 
 
 def _listed(spread: str, where: str) -> list[Value] | None:

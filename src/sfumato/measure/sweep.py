@@ -134,10 +134,10 @@ def sweep(
 def check_batch(process: Any, n: int) -> None:
     """Refuse what makes other pictures than one a seed, such as a picture and its edits at once."""
     base = base_of(process).based(n=n)
-    if (made := base.resolved().n) != n:
+    if (count := base.resolved().n) != n:
         names = ", ".join(map(name_of, base.methods))
         raise SfumatoError(
-            f"{names}: makes {made} pictures at once where each seed makes one; leave it out here"
+            f"{names}: makes {count} pictures at once where each seed makes one; leave it out here"
         )
 
 

@@ -237,12 +237,12 @@ def refuse_idle_base(base: Process) -> None:
         return
     start: object = base.start
     unsaid: dict[str, Any] = {**dict.fromkeys(BASES_OWN), "negative": ""}
-    given, start = base.base or base, cast(Any, base.start)
-    card = base.source.complete(replace(given, **unsaid))
+    asked, start = base.base or base, cast(Any, base.start)
+    card = base.source.complete(replace(asked, **unsaid))
     idle = [
-        f"{name} = {getattr(given, field)!r:.60}"
+        f"{name} = {getattr(asked, field)!r:.60}"
         for field, name in BASES_OWN.items()
-        if getattr(given, field) != unsaid[field] and _value(given, field) != _value(card, field)
+        if getattr(asked, field) != unsaid[field] and _value(asked, field) != _value(card, field)
     ]
     idle += [
         name_of(method)

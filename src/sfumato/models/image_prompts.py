@@ -175,7 +175,7 @@ def _guest(
     encoder: str | None,
 ) -> Prompter:
     """A released file: its layers stand in the order of the network's attention processors."""
-    layers = sorted(int(found[1]) for key in weights if (found := LAYER.fullmatch(key)))
+    layers = sorted(int(match[1]) for key in weights if (match := LAYER.fullmatch(key)))
     named: dict[str, Any] = {site.name: (site, module) for site, module in hooks.attentions(net)}
     places = [
         named[name.removesuffix(".processor")]

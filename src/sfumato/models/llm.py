@@ -119,12 +119,14 @@ class InstructedPrompts(ChatPrompts):
         small, first = self._small(text), len(self._before(text))
         full = f"{self._before(text)}{small}"
         owners = align(small, text)
-        found: list[Span | None] = [None]
+        pieces: list[Span | None] = [None]
         for span in trim(self.tokenizer.encode(full, add_special_tokens=False).offsets, full):
             start, end = span or (0, 0)
             inside = first <= start < end
-            found.append((owners[start - first][0], owners[end - first - 1][1]) if inside else None)
-        kept = [found[k] for k in self._kept(text)]
+            pieces.append(
+                (owners[start - first][0], owners[end - first - 1][1]) if inside else None
+            )
+        kept = [pieces[k] for k in self._kept(text)]
         return (*kept, *[None] * (self._length((text, *beside)) - len(kept)))
 
     def _length(self, texts: Sequence[str]) -> int:

@@ -88,17 +88,17 @@ def read_recipe(source: str | Path | Recipe, *, whole: bool = False) -> Recipe:
     texts = images.read_metadata(path, foreign=True)
     if (text := texts.get("sfumato")) is not None:
         return Recipe.from_json(text, path.name)
-    found = foreign.read(texts, path.name)
-    if found is None:
+    settings = foreign.read(texts, path.name)
+    if settings is None:
         raise SfumatoError(
             f"{path.name}: carries no sfumato recipe, and no settings of A1111, InvokeAI, ComfyUI "
             "or Fooocus; was it saved by one of them?"
         )
-    if whole and found.needs:
-        raise SfumatoError(f"{path.name}: of {found.program}; {found.needs[0]}")
-    for line in (*found.left, *found.needs):
-        log.info("%s: of %s: %s", path.name, found.program, line)
-    return replace(found.recipe, model=_file_of(found.recipe.model, path.parent))
+    if whole and settings.needs:
+        raise SfumatoError(f"{path.name}: of {settings.program}; {settings.needs[0]}")
+    for line in (*settings.left, *settings.needs):
+        log.info("%s: of %s: %s", path.name, settings.program, line)
+    return replace(settings.recipe, model=_file_of(settings.recipe.model, path.parent))
 
 
 def _file_of(name: str, folder: Path) -> str:

@@ -93,10 +93,10 @@ def vectors_of(model: Model, encoder: str | None) -> Vectors:
 
 
 def _encoder_folder(model: Model, encoder: str | None) -> Path:
-    given = model.folder if encoder is None else expanded(encoder)
+    source = model.folder if encoder is None else expanded(encoder)
     if encoder is not None and not is_folder(expanded(encoder)):
-        given = hub.find(encoder)
-    places = [given, hub.find(PRIOR) if encoder is None else None]
+        source = hub.find(encoder)
+    places = [source, hub.find(PRIOR) if encoder is None else None]
     for place in filter(None, places):
         if (folder := encoder_in(place)) is not None:
             return folder

@@ -64,10 +64,10 @@ class Reference:
     @classmethod
     def of(cls, text: str) -> Reference | None:
         """From a document's text; None where that is a name alone. SfumatoError as `bare` says."""
-        found = REFERENCE.fullmatch(text)
-        if found is None:
+        match = REFERENCE.fullmatch(text)
+        if match is None:
             return None
-        return cls(found["sha256"], bare(found["name"]) if found["name"] else "")
+        return cls(match["sha256"], bare(match["name"]) if match["name"] else "")
 
 
 def unshadowed(name: str) -> str:

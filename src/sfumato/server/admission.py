@@ -66,14 +66,14 @@ class Admission:
         if isinstance(job, requests.CompareJob):
             return self._comparison(client, job)
         rows = job.rows if isinstance(job, requests.BatchJob) else (job,)
-        found: dict[str, None] = {}
+        hashes: dict[str, None] = {}
         for k, row in enumerate(rows):
             field = f"rows.{k}.recipe" if isinstance(job, requests.BatchJob) else "recipe"
-            found |= dict.fromkeys(self.recipe(client, row.recipe, field))
+            hashes |= dict.fromkeys(self.recipe(client, row.recipe, field))
             _search(row)
         if isinstance(job, requests.SweepJob):
             self._sweep(job)
-        return list(found)
+        return list(hashes)
 
     def recipe(self, client: str, recipe: Recipe, field: str) -> list[str]:
         """Hashes of a recipe's pictures."""
@@ -225,7 +225,7 @@ class Admission:
             raise RefusedError(f"choose = {job.choose:g}: not among the values {known}", "choose")
 
     def _comparison(self, client: str, job: requests.CompareJob) -> list[str]:
-        found: dict[str, None] = {}
+        hashes: dict[str, None] = {}
         names = [way.name for way in job.ways]
         for k, way in enumerate(job.ways):
             if way.name in names[:k] or not way.name.strip() or not way.name.isprintable():
@@ -234,7 +234,7 @@ class Admission:
                     f"ways: {way.name!r:.60} {why}; give each way a name of its own",
                     f"ways.{k}.name",
                 )
-            found |= dict.fromkeys(self.recipe(client, way.recipe, f"ways.{k}.recipe"))
+            hashes |= dict.fromkeys(self.recipe(client, way.recipe, f"ways.{k}.recipe"))
             if way.fills is not None:
                 used = (str(entry["method"]) for entry in way.recipe.methods)
                 try:
@@ -243,7 +243,7 @@ class Admission:
                     raise RefusedError(str(error), f"ways.{k}.fills") from None
         for k, picture in enumerate(job.inputs):
             self._own(client, picture.sha256, f"inputs.{k}")
-            found[picture.sha256] = None
+            hashes[picture.sha256] = None
         self._seeds(job.seeds)
         cells = len(job.ways) * max(1, len(job.inputs)) * max(1, len(job.prompts))
         if cells > requests.LARGEST_SWEEP:
@@ -251,7 +251,7 @@ class Admission:
                 f"compare: has {cells:,} ways and rows; at most {requests.LARGEST_SWEEP:,} here",
                 "ways",
             )
-        return list(found)
+        return list(hashes)
 
     def _seeds(self, seeds: int) -> None:
         if seeds > self.limits.pictures:

@@ -214,8 +214,8 @@ class Dispatcher:
         )
         files = None
         if entry.phase == "finish":
-            made = reading.made_by_children(self.kept.db, entry.id)
-            files = {name: self.kept.files.path(sha256) for name, sha256 in made.items()}
+            hashes = reading.made_by_children(self.kept.db, entry.id)
+            files = {name: self.kept.files.path(sha256) for name, sha256 in hashes.items()}
         inputs = {r["sha256"]: self.kept.files.path(r["sha256"]) for r in self._inputs(entry)}
         pace = None if cost is None else float(cost["seconds"])
         folder = self.kept.runs.path(entry.id) if entry.kind is Kind.TRAIN else None

@@ -110,9 +110,9 @@ def page(
     kept: Kept, client: str, search: Search, before: tuple[int, int] | None, limit: int
 ) -> GalleryPage:
     """A page of what a search finds."""
-    found = kept.db.read(*rows.page(client, search, before, limit + 1))
-    shown = found[:limit]
-    more = f"{shown[-1]['number']}-{shown[-1]['place']}" if len(found) > limit else None
+    read = kept.db.read(*rows.page(client, search, before, limit + 1))
+    shown = read[:limit]
+    more = f"{shown[-1]['number']}-{shown[-1]['place']}" if len(read) > limit else None
     total = None
     if before is None:
         counted = kept.db.one(*rows.count(client, search)) if more else None
@@ -143,13 +143,13 @@ def _asked(request: str | None) -> dict[str, Any]:
 
 def _rows(kept: Kept, client: str, chosen: Chosen) -> list[sqlite3.Row]:
     """The rows of chosen pictures; RefusedError where one is not there."""
-    found = []
+    chosen_rows = []
     for k, one in enumerate(chosen.pictures):
         row = kept.db.one(*rows.one(client, one.job, one.place))
         if row is None:
             raise missing(f"picture {one.place + 1} of job {one.job}", f"pictures.{k}")
-        found.append(row)
-    return found
+        chosen_rows.append(row)
+    return chosen_rows
 
 
 async def hide(kept: Kept, client: str, chosen: Chosen) -> None:
@@ -193,8 +193,8 @@ def lineage(kept: Kept, client: str, sha256: str) -> Lineage:
                     known[other] = None
                     reached.append(other)
             edge = reached
-    found = kept.db.read(*rows.described(client, list(known)))
-    pictures = tuple(_relative(row) for row in found)
+    described = kept.db.read(*rows.described(client, list(known)))
+    pictures = tuple(_relative(row) for row in described)
     there = {one.sha256 for one in pictures}
     between = tuple(s for s in steps.values() if s.source in there and s.made in there)
     return Lineage(pictures=pictures, steps=between, whole=whole)
@@ -228,15 +228,15 @@ def _hashes(value: Any) -> Iterator[str]:
 
 def chosen_files(kept: Kept, client: str, chosen: Chosen) -> list[tuple[str, str, str]]:
     """Name in an archive, hash, and recipe as JSON, of each; refused where it is too much."""
-    found = _rows(kept, client, chosen)
-    if (size := sum(row["bytes"] for row in found)) > ARCHIVE:
+    described = _rows(kept, client, chosen)
+    if (size := sum(row["bytes"] for row in described)) > ARCHIVE:
         raise RefusedError(
             f"pictures: have {size >> 20:,} MiB; at most {ARCHIVE >> 20:,} MiB of one archive, "
             "choose fewer", "pictures", 413,
         )  # fmt: skip
-    digits = len(str(len(found)))
+    digits = len(str(len(described)))
     files = []
-    for k, row in enumerate(found):
+    for k, row in enumerate(described):
         words = re.sub(r"\W+", "-", _asked(row["request"])["prompt"])[:SLUG].strip("-")
         ending = row["name"].rpartition(".")[2] or "png"
         seed = "" if row["seed"] is None else f"-{row['seed']}"

@@ -27,11 +27,11 @@ class Catalogue:
 
     def names(self, field: str, format: str) -> list[str]:
         """What METHOD.FIELD may name here."""
-        found = [one.name for one in self.files if field in one.fields]
+        names = [one.name for one in self.files if field in one.fields]
         if format == DENOISER:
-            found += [name for model in self.models.values() for name in model.adapters]
-            found += self.models
-        return list(dict.fromkeys(found))
+            names += [name for model in self.models.values() for name in model.adapters]
+            names += self.models
+        return list(dict.fromkeys(names))
 
     def offers(self, field: str, format: str, value: str) -> bool:
         """Whether METHOD.FIELD may name it so: by a name or a hash."""

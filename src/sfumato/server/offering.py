@@ -31,12 +31,12 @@ class Offering:
     @classmethod
     def of(cls, text: str) -> Offering:
         """From METHOD=PATH, METHOD.FIELD=PATH, or several methods with commas between them."""
-        given, equals, source = text.partition("=")
+        target, equals, source = text.partition("=")
         if not equals or not source:
             raise SfumatoError(
                 f"--weights {text}: write METHOD=FILE, such as controlnet=edges.safetensors"
             )
-        fields = tuple(field for part in given.split(",") for field in _fields(part, text))
+        fields = tuple(field for part in target.split(",") for field in _fields(part, text))
         path = expanded(source)
         if is_there(path):
             if not is_weights(path):
@@ -74,10 +74,10 @@ def offerings(texts: Sequence[str], adapters: Sequence[Path]) -> tuple[Offering,
         for name, field in weights_fields(cls).items()
         if field.format == DENOISER
     )
-    given = [Offering.of(text) for text in texts]
-    given += [Offering(str(file), anywhere) for file in adapters]
+    offered = [Offering.of(text) for text in texts]
+    offered += [Offering(str(file), anywhere) for file in adapters]
     fields: dict[str, tuple[str, ...]] = {}
-    for one in given:
+    for one in offered:
         fields[one.source] = (*fields.get(one.source, ()), *one.fields)
     merged = tuple(Offering(source, tuple(dict.fromkeys(of))) for source, of in fields.items())
     names: dict[str, str] = {}

@@ -100,8 +100,8 @@ class States:
         entry.state, entry.runner = state, None
         self.kept.queue.drop(entry)
         self.kept.secrets.drop(entry.id)
-        made = await self.kept.seen(lambda: reading.files_of(self.kept.db, entry.id))
-        event, progress = self._ending(entry, state, error, made), entry.progress
+        files = await self.kept.seen(lambda: reading.files_of(self.kept.db, entry.id))
+        event, progress = self._ending(entry, state, error, files), entry.progress
         parent = self.kept.queue.open.get(entry.parent or "")
         child: events.ChildEnded | None = None
         if parent is not None:

@@ -36,13 +36,13 @@ READ = (
 def trained(db: Database, client: str) -> tuple[WeightsInfo, ...]:
     """Files of a client's finished trainings that methods may name, the newest first, each by the
     training's name and its hash, as recipes name them."""
-    found: dict[str, WeightsInfo] = {}  # by training: of best/ and model/ the best
+    best: dict[str, WeightsInfo] = {}  # by training: of best/ and model/ the best
     for row in db.read(READ, (client, FILES)):
         fields = tuple(fields_of(row["tuner"], PurePath(row["name"]).name))
-        if fields and row["id"] not in found:
+        if fields and row["id"] not in best:
             name = Reference(row["sha256"], file_name(row["job"] or row["tuner"]))
-            found[row["id"]] = WeightsInfo(str(name), row["sha256"], row["bytes"], fields)
-    return tuple({one.sha256: one for one in found.values()}.values())
+            best[row["id"]] = WeightsInfo(str(name), row["sha256"], row["bytes"], fields)
+    return tuple({one.sha256: one for one in best.values()}.values())
 
 
 def fields_of(tuner: str, file: str) -> Iterable[str]:

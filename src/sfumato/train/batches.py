@@ -53,14 +53,14 @@ class Batches:
             model = self.config.model
             if model.tokenizer:
                 words = warm_start.tokenizer_of(model.tokenizer)
-                made = warm_start.extended(words, concepts, model.vocabulary)
+                tokenizer = warm_start.extended(words, concepts, model.vocabulary)
             else:
-                made = warm_start.tokenizer(concepts, model.vocabulary)
+                tokenizer = warm_start.tokenizer(concepts, model.vocabulary)
             part = file.with_suffix(f".{os.getpid()}.part")  # of each process of a run
             try:
                 with checkpoint.writing(file):
                     file.parent.mkdir(parents=True, exist_ok=True)
-                    part.write_bytes(made.to_str(pretty=True).encode())
+                    part.write_bytes(tokenizer.to_str(pretty=True).encode())
                     part.replace(file)
             finally:
                 part.unlink(missing_ok=True)

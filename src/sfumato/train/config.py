@@ -266,8 +266,8 @@ class Config:
 
     def carried(self) -> list[str]:
         """What is said of those that say something, as earlier versions wrote it."""
-        given = [f"{name}.{f}" for name, table in self._of_tables(idle).items() for f in table]
-        return [f"{name}: does nothing in this recipe; leave it out" for name in given]
+        idle_ones = [f"{name}.{f}" for name, table in self._of_tables(idle).items() for f in table]
+        return [f"{name}: does nothing in this recipe; leave it out" for name in idle_ones]
 
     @cached_property
     def reads(self) -> Reads:

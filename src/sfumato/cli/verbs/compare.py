@@ -80,14 +80,14 @@ def compare(ways: list[str], **values: Any) -> None:
 
 def _compared(ways: dict[str, Any], values: dict[str, Any], update: Callable[[int], None]) -> Any:
     """Here, or by the server that the command line names."""
-    given = {name: values[name] for name in ("inputs", "prompts", "seeds", "seed")}
+    asked = {name: values[name] for name in ("inputs", "prompts", "seeds", "seed")}
     if chosen() is None:
         from sfumato.measure.compare import compare as compared
 
-        return compared(ways, values["folder"], progress=lambda k, n: update(k), **given)
+        return compared(ways, values["folder"], progress=lambda k, n: update(k), **asked)
     from sfumato.cli.remote.comparing import compared as sent
 
-    return sent(ways, values["folder"], update=update, **given)
+    return sent(ways, values["folder"], update=update, **asked)
 
 
 def _way(wanted: Any, run: dict[str, Any], models: dict[str, Any], fills: Any) -> Any:
@@ -122,14 +122,14 @@ def _composed(text: str, values: dict[str, Any], models: dict[str, Any]) -> tupl
     base, methods = _read(words, text)
     fills: list[str] = []
     wanted = []
-    for method, given in methods.items():
+    for method, knobs in methods.items():
         cls = find(method)
-        if takes_image(cls) and "image" not in given and recipe is None:
+        if takes_image(cls) and "image" not in knobs and recipe is None:
             if not values["inputs"]:
                 raise SfumatoError(f"{quoted(text)}: {method} needs a picture; give --input")
-            given = {**given, "image": ImageInput.of(values["inputs"][0])}
+            knobs = {**knobs, "image": ImageInput.of(values["inputs"][0])}
             fills.append(method)
-        wanted.append(Wanted(cls, given))
+        wanted.append(Wanted(cls, knobs))
         if wanted[-1].searched:
             raise SfumatoError(f"{quoted(text)}: {AUTO} is not searched here; give a number")
     prompt = values["prompts"][0] if values["prompts"] else None

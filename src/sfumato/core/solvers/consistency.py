@@ -47,8 +47,8 @@ class LCM:
         schedule = call.schedule
         place = self.scaling * max(t * schedule.steps - 1, 0.0)
         kept = DATA**2 / (place**2 + DATA**2)
-        made = place / math.hypot(place, DATA)
-        clean = torch.add(made * denoise(x, t).x0, x, alpha=kept)
+        weight = place / math.hypot(place, DATA)
+        clean = torch.add(weight * denoise(x, t).x0, x, alpha=kept)
         if s == 0:
             return clean, None
         noise = call.noise("step", x)

@@ -20,10 +20,10 @@ def files_of(path: Path) -> list[Path]:
         return weight_files(path)
     except SfumatoError:
         files = (file for file in path.rglob("*") if file.suffix.lower() in WEIGHTS)
-        found = sorted(file for file in files if file.is_file())
-    if not found:
+        weights = sorted(file for file in files if file.is_file())
+    if not weights:
         raise SfumatoError(f"{path}: holds no weights, which end in {', '.join(WEIGHTS)}")
-    return found
+    return weights
 
 
 def weights_digest(path: Path) -> str:

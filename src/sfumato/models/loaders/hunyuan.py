@@ -96,19 +96,19 @@ class Network(Guest):
 
     def lora_names(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Files of its authors' program, and of kohya's scripts, have its own layers' names."""
-        found: dict[str, Tensor] = {}
+        renamed: dict[str, Tensor] = {}
         for name, value in tensors.items():
             matched = OWN.match(name)
             targets = LAYERS.get(matched["layer"].replace(".", "_")) if matched else None
             if matched is None or targets is None:
-                found[name] = value
+                renamed[name] = value
                 continue
             place = "" if matched["block"] is None else f"blocks.{matched['block']}."
             whole = name.endswith(".alpha") or any(part in matched["end"] for part in DOWN)
             parts = [value] * len(targets) if whole else value.chunk(len(targets))
             for target, part in zip(targets, parts, strict=True):
-                found[f"{place}{target}{matched['end']}"] = part
-        return found
+                renamed[f"{place}{target}{matched['end']}"] = part
+        return renamed
 
 
 def rotary(

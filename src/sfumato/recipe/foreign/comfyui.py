@@ -101,15 +101,15 @@ class Graph:
 
     def inputs(self, own: str) -> dict[str, Any]:
         """A node's inputs; of one that is linked to a plain value, the value."""
-        found: dict[str, Any] = {}
+        taken: dict[str, Any] = {}
         for key, value in self.nodes[own].inputs.items():
             near = self.of(key, self.nodes[own])
             if near is None:
-                found[key] = value
+                taken[key] = value
                 continue
             if (plain := self.plain(near)) is not None:
-                found[key] = plain
-        return found
+                taken[key] = plain
+        return taken
 
     def plain(self, own: str) -> Any:
         """The value of a node that is nothing else; None of others."""
@@ -150,15 +150,15 @@ def read(text: str, where: str) -> Foreign:
 def _sampling(graph: Graph, own: str) -> Sampling:
     """The numbers of a sampler; of a custom one those of the nodes that it is made of."""
     node = graph.nodes[own]
-    given = graph.inputs(own)
+    inputs = graph.inputs(own)
     if node.class_type == "KSamplerAdvanced":
-        given["seed"] = given.get("noise_seed")
+        inputs["seed"] = inputs.get("noise_seed")
     if node.class_type == "SamplerCustomAdvanced":
         parts = (graph.of(key, node) for key in ("noise", "guider", "sampler", "sigmas"))
         for part in parts:
-            given |= {} if part is None else graph.inputs(part)
-        given["seed"] = given.pop("noise_seed", None)
-    return parse_data(Sampling, given, f"{graph.where}: {graph.named(own)}")
+            inputs |= {} if part is None else graph.inputs(part)
+        inputs["seed"] = inputs.pop("noise_seed", None)
+    return parse_data(Sampling, inputs, f"{graph.where}: {graph.named(own)}")
 
 
 def _known(graph: Graph, own: str, draft: Draft, sampling: Sampling) -> set[str]:

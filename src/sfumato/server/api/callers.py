@@ -82,11 +82,11 @@ class Callers:
 
     def named(self, token: str) -> str | None:
         """Whose token it is."""
-        digest, found = _digest(token), None
+        digest, owner = _digest(token), None
         for known, name in self.digests.items():
             if hmac.compare_digest(known, digest):
-                found = name
-        return found
+                owner = name
+        return owner
 
     def login(self, token: str, address: str) -> tuple[str, str]:
         """Client and session of a token; RefusedHere where it is none."""

@@ -33,13 +33,13 @@ def document(app: FastAPI) -> dict[str, Any]:
     """Of the app's routes; made once."""
     if app.openapi_schema:
         return app.openapi_schema
-    made = get_openapi(
+    schema = get_openapi(
         title="sfumato",
         version=sfumato.__version__,
         summary="Guided image synthesis and editing with diffusion models, as jobs.",
         routes=app.routes,
     )
-    schemas = made.setdefault("components", {}).setdefault("schemas", {})
+    schemas = schema.setdefault("components", {}).setdefault("schemas", {})
     for name in UNUSED:
         schemas.pop(name, None)
     wanted: list[type[BaseModel]] = [*MODELS.values(), Problem, JobEvent, Exported]
@@ -48,16 +48,16 @@ def document(app: FastAPI) -> dict[str, Any]:
     schemas |= recipes()
     _discriminate(schemas)
     schemas["ModelInfo"]["required"] = [*schemas["ModelInfo"]["properties"]]  # it is only answered
-    for path in made["paths"].values():
+    for path in schema["paths"].values():
         for operation in path.values():
             _finish(operation)
-    made["components"]["securitySchemes"] = {
+    schema["components"]["securitySchemes"] = {
         "token": {"type": "http", "scheme": "bearer"},
         "session": {"type": "apiKey", "in": "cookie", "name": "sfumato_session"},
     }
-    _link(made["paths"])
-    made["security"] = [{"token": []}, {"session": []}, {}]  # the last: on the loopback
-    app.openapi_schema = _named(_referring(made))
+    _link(schema["paths"])
+    schema["security"] = [{"token": []}, {"session": []}, {}]  # the last: on the loopback
+    app.openapi_schema = _named(_referring(schema))
     name_parts(app.openapi_schema["components"]["schemas"])
     return app.openapi_schema
 

@@ -59,8 +59,8 @@ async def ready(service: TheService, request: Request) -> Response:
     if time.monotonic() - seen.at > LASTS:  # whoever asks, it is written once in a while
         seen.wrong, seen.at = await troubles(service), time.monotonic()
     wrong = seen.wrong
-    found = Readiness(ready=not wrong, wrong=tuple(wrong))
-    return JSONResponse(found.model_dump(), 503 if wrong else 200)
+    readiness = Readiness(ready=not wrong, wrong=tuple(wrong))
+    return JSONResponse(readiness.model_dump(), 503 if wrong else 200)
 
 
 async def troubles(service: Service) -> list[str]:
@@ -86,5 +86,5 @@ async def troubles(service: Service) -> list[str]:
             dependencies=[Depends(metered)])  # fmt: skip
 async def metrics(request: Request) -> Response:
     """Figures for Prometheus."""
-    found: Metrics = request.app.state.metrics
-    return PlainTextResponse(found.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    gauges: Metrics = request.app.state.metrics
+    return PlainTextResponse(gauges.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -115,18 +115,18 @@ def install(app: FastAPI) -> None:
 
 def allowed(app: FastAPI, path: str) -> str:
     """Methods that a path takes; routes know of their own alone."""
-    found: set[str] = set()
+    methods: set[str] = set()
     for template, operations in app.openapi()["paths"].items():
         form = re.escape(template).replace(r"\{name\}", ".+")
         form = re.sub(r"\\\{[a-z0-9]+\\\}", "[^/]+", form)
         if re.fullmatch(form, path):
-            found |= {method.upper() for method in operations}
-    return ", ".join(sorted(found))
+            methods |= {method.upper() for method in operations}
+    return ", ".join(sorted(methods))
 
 
 def id_of(request: Request) -> str | None:
-    found: str | None = request.scope.get("sfumato.request")
-    return found
+    request_id: str | None = request.scope.get("sfumato.request")
+    return request_id
 
 
 def explained(error: Any) -> tuple[str, str]:

@@ -22,10 +22,10 @@ LARGEST = 1 << 30  # bytes of a picture
 
 def expanded(job: TrainJob, wanted: Wanted) -> Expanded:
     """A child for each batch that is missing."""
-    found = list(_children(job, wanted))
+    children = list(_children(job, wanted))
     return Expanded(
-        tuple(request.model_dump_json() for request, _ in found),
-        tuple(names for _, names in found),
+        tuple(request.model_dump_json() for request, _ in children),
+        tuple(names for _, names in children),
     )
 
 

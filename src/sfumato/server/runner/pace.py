@@ -53,5 +53,5 @@ class Pace:
     @property
     def seconds(self) -> float | None:
         """Of a whole call of this run, its first one apart."""
-        made = self.done - self.at_first
-        return (self.last - self.began) / made if made > 0 else None
+        steps = self.done - self.at_first
+        return (self.last - self.began) / steps if steps > 0 else None

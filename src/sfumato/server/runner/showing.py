@@ -37,10 +37,10 @@ def shown(run: Path, tell: Tell) -> Iterator[None]:
 
 def states(run: Path) -> dict[Path, tuple[int, int]]:
     """Time and size of each file that is shown, by its path."""
-    found = {}
+    stamps = {}
     for pattern in SHOWN:
         for file in sorted(run.glob(pattern)):
             with suppress(OSError):
                 status = file.stat()
-                found[file] = (status.st_mtime_ns, status.st_size)
-    return found
+                stamps[file] = (status.st_mtime_ns, status.st_size)
+    return stamps

@@ -37,17 +37,17 @@ def sweep(job: SweepJob, task: Task, tell: Tell, warm: Warm) -> None:
     """Tell whose sweep it is and the children, or with their pictures make the pages."""
     again = searched(replayed(job, task.inputs, warm), job, tell)
     if task.files is None:
-        found = list(cells(job, again, warm.shelf))
+        planned = list(cells(job, again, warm.shelf))
         for name, data in files_of(again, job):
             tell(Made(name, data))
         requests = (
             RecipeJob(recipe=cell.recipe, name=cell.names[0], priority=job.priority)
-            for cell in found
+            for cell in planned
         )
         tell(
             Expanded(
                 tuple(request.model_dump_json() for request in requests),
-                tuple(cell.names for cell in found),
+                tuple(cell.names for cell in planned),
             )
         )
         return
@@ -96,8 +96,8 @@ def recipe_of(process: Any, seed: int, parent: str) -> Recipe:
 
     base = base_of(process)
     model: Any = base.source
-    made: Recipe = replace(model.asked(base, seed), parents=(parent,))
-    return made
+    recipe: Recipe = replace(model.asked(base, seed), parents=(parent,))
+    return recipe
 
 
 def finish(job: SweepJob, again: Any, place: Path, files: Mapping[str, Path]) -> None:
@@ -116,11 +116,11 @@ def plan(job: SweepJob, inputs: Mapping[str, Path], warm: Warm) -> dict[str, Any
     from sfumato.models.planning import plan_data
 
     again = replayed(job, inputs, warm)
-    found = list(cells(job, again, warm.shelf))
-    if not found:
+    missing = list(cells(job, again, warm.shelf))
+    if not missing:
         raise SfumatoError(f"over {job.over}: no value of it can be composed")
-    first = replayed(RecipeJob(recipe=found[0].recipe), inputs, warm)
+    first = replayed(RecipeJob(recipe=missing[0].recipe), inputs, warm)
     planned = plan_data(first.process, first.recipe.seed)
     seconds = planned["seconds"]
-    known = None if seconds is None else seconds * len(found)
-    return {"children": len(found), "seconds": known, "first": planned}
+    known = None if seconds is None else seconds * len(missing)
+    return {"children": len(missing), "seconds": known, "first": planned}

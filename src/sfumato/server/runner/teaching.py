@@ -224,8 +224,8 @@ def watched(trainer: Any, steps: int, tell: Tell) -> Iterator[None]:
             if (step := trainer.step) != told:
                 told = step
                 taken = time.monotonic() - began
-                made = step - first
-                left = taken / made * (steps - step) if made > 1 else None
+                walked = step - first
+                left = taken / walked * (steps - step) if walked > 1 else None
                 tell(Stepped(step, steps, 0, step, steps, left))
 
     with meanwhile(watch):

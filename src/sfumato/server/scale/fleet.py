@@ -56,13 +56,13 @@ class Fleet:
         a CPU."""
         alive = [node for node in self.ray.nodes() if node["Alive"]]
         kind = "GPU" if any(node["Resources"].get("GPU", 0) >= 1 for node in alive) else "CPU"
-        found = []
+        rooms = []
         for node in alive:
             amount = node["Resources"].get(kind, 0)
             count = int(amount) if kind == "GPU" else int(amount >= SHARE)
             place = Placement(node["NodeID"], node["NodeManagerAddress"], kind == "GPU")
-            found += [place] * count
-        return sorted(found, key=lambda place: (place.address, place.id))
+            rooms += [place] * count
+        return sorted(rooms, key=lambda place: (place.address, place.id))
 
     async def take(self) -> Placement:
         """A place that is free. RunnerLostError where there is none now, and why."""

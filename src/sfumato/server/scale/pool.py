@@ -121,11 +121,11 @@ class Pool:
 
     async def _attempt(self, runner: Runner, order: Order) -> None:
         """One attempt, of which nothing counts before its end."""
-        made: list[Made] = []
+        happenings: list[Made] = []
         notes: list[str] = []
         async for happening in runner.run(order.task):
             if isinstance(happening, Made):
-                made.append(happening)
+                happenings.append(happening)
             elif isinstance(happening, Said):
                 notes.append(happening.text)
             elif isinstance(happening, Failed):
@@ -134,7 +134,7 @@ class Pool:
             elif isinstance(happening, Stopped):
                 order.future.set_exception(SfumatoError("was stopped"))
                 return
-        order.future.set_result((made, notes))
+        order.future.set_result((happenings, notes))
 
     async def _watch(self) -> None:
         """End all waiting where no runner has been there for long."""

@@ -83,8 +83,8 @@ class Database:
 
     def _check(self) -> None:
         if self.path.stat().st_size <= CHECKED:
-            found = self.writer.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if found != "ok":
+            verdict = self.writer.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if verdict != "ok":
                 raise sqlite3.DatabaseError("database disk image is malformed")
 
     async def write(self, work: Callable[[sqlite3.Connection], T], hurry: bool = True) -> T:

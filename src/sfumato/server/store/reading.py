@@ -133,12 +133,12 @@ def made_by_children(db: Database, id: str) -> dict[str, str]:
         " WHERE j.parent = ? AND j.state = 'done'",
         (id,),
     )
-    found = {}
+    hashes = {}
     for row in rows:
         names = json.loads(row["files"])
         if row["place"] < len(names):
-            found[names[row["place"]]] = row["sha256"]
-    return found
+            hashes[names[row["place"]]] = row["sha256"]
+    return hashes
 
 
 def events_after(

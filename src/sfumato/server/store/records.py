@@ -43,7 +43,7 @@ def insert(
     connection: sqlite3.Connection, jobs: Sequence[New], events: Sequence[AnyEvent], now: float
 ) -> list[tuple[int, Sent]]:
     """Insert jobs with their first events; their numbers, which are their places in the queue."""
-    made = []
+    noted = []
     for job, event in zip(jobs, events, strict=True):
         cursor = connection.execute(
             "INSERT INTO jobs (id, client, kind, state, phase, parent, name, files, priority,"
@@ -59,8 +59,8 @@ def insert(
             [(job.id, sha256) for sha256 in job.inputs],
         )
         connection.execute(f"{SHOWN} AND number = ?", (number,))
-        made.append((number, note(connection, event, job.client)))
-    return made
+        noted.append((number, note(connection, event, job.client)))
+    return noted
 
 
 def by_key(connection: sqlite3.Connection, client: str, key: str) -> sqlite3.Row | None:
