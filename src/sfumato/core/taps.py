@@ -59,7 +59,8 @@ class Site:
 
     def here(self, size: Sequence[int], text: int = 0) -> Site:
         """The same place in one call: size (..., height, width)."""
-        return replace(self, size=(int(size[-2]), int(size[-1])), text=text)
+        here = (int(size[-2]), int(size[-1]))
+        return Site(self.kind, self.index, self.name, here, text)
 
 
 class TapBinder(Protocol):
@@ -247,7 +248,7 @@ class Taps:
         for entry in self.entries:
             if has(entry.tap, "prepared"):
                 own = entry.tap.prepared(_part(cond, entry.rows), entry.call)
-                cond = Cond({name: _put(v, entry.rows, own[name]) for name, v in cond.items()})
+                cond = Cond({name: _put(v, [(entry.rows, own[name])]) for name, v in cond.items()})
         entries = []
         for entry in self.entries:
             tap, rows = entry.tap, entry.rows
@@ -290,26 +291,37 @@ class Taps:
 
     def _through(self, hook: str, value: Tensor, site: Site | None = None, *also: Tensor) -> Tensor:
         """The value after every tap's hook, each on its own rows. also: what the hook reads too."""
+        changed: list[tuple[slice, Tensor]] = []  # of other rows each, so that they are joined once
         for entry in self.entries:
             tap, rows = entry.tap, entry.rows
             if not has(tap, hook) or (site is not None and not tap.at(site)):
                 continue
+            if any(rows.start < other.stop and other.start < rows.stop for other, _ in changed):
+                value, changed = _put(value, changed), []
             where = () if site is None else (site,)
             change: Any = getattr(tap, hook)
-            own = change(value[rows], *(v[rows] for v in also), *where, entry.call)
-            value = _put(value, rows, own)
-        return value
+            read = value[rows]
+            own = change(read, *(v[rows] for v in also), *where, entry.call)
+            if own is not read:
+                changed.append((rows, own))
+        return _put(value, changed)
 
 
 def _part(cond: Cond, rows: slice) -> Cond:
     return cond.map(lambda v: v[rows])
 
 
-def _put(value: Tensor, rows: slice, own: Tensor) -> Tensor:
-    """The value with other rows there."""
-    if rows.stop - rows.start == len(value):
-        return own
-    parts = (value[: rows.start], own.to(value.dtype), value[rows.stop :])
+def _put(value: Tensor, changed: Sequence[tuple[slice, Tensor]]) -> Tensor:
+    """The value with other rows at some places, of which no two overlap."""
+    parts, begun = [], 0
+    for rows, own in sorted(changed, key=lambda one: one[0].start):
+        if rows.stop - rows.start == len(value):
+            return own
+        parts += [value[begun : rows.start], own.to(value.dtype)]
+        begun = rows.stop
+    if not parts:
+        return value
+    parts.append(value[begun:])
     return torch.cat([part for part in parts if len(part)])  # an empty one loses the layout
 
 

@@ -7,7 +7,7 @@ those of the released checkpoints, so slots without parameters hold an Identity.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import islice, repeat
 
 import torch
@@ -27,6 +27,7 @@ __all__ = ["UNet", "UNetConfig"]
 PARTS = {"down": "input_blocks", "skip": "input_blocks", "up": "output_blocks"}
 
 
+@cache
 def _map(kind: Kind, index: int) -> Site:
     """The place of a block's output."""
     return Site(kind, index, f"{PARTS[kind]}.{index}" if kind in PARTS else "middle_block")
