@@ -26,7 +26,7 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP) $(GENERATORS) $(TYPES) $(WEB) $(CHROMIUM) $(FLET)
-	SFUMATO_TESTS_MADE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not ray" -n auto --dist worksteal
+	SFUMATO_TESTS_MADE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not ray" -n auto --dist worksteal --durations 30
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m "slow and not ray"

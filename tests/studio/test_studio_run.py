@@ -151,6 +151,7 @@ def test_what_is_run_without_a_network_is_sent_later(
         page.get_by_role("button", name="Accept").wait_for(timeout=SLOW)
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_comes_back_with_the_run(browser: Browser, tmp_path: Path) -> None:
     own = Program(tmp_path / "server")
     own.start()
