@@ -38,6 +38,7 @@ from sfumato.models.files.adapter_folders import (
 from sfumato.models.files.hashes import file_digest
 from sfumato.models.files.learned_words import words_of
 from sfumato.models.latents import Latents
+from sfumato.models.offload import at_home, park, place_of
 from sfumato.nn import lora, positions
 from sfumato.nn.unet import UNet
 from sfumato.nn.vdiffusion import VDiffusion
@@ -76,7 +77,8 @@ def adapt(model: Model, adapter: str | Path, scale: float = 1.0) -> Model:
             "model in bfloat16"
         )
     else:
-        changed = _with_lora(model, file, tensors, header, scale)
+        with at_home(base.net):
+            changed = _with_lora(model, file, tensors, header, scale)
     entry = {
         "file": recorded_name(adapter, file),
         "sha256": file_digest(file),
@@ -326,7 +328,10 @@ def _with_autoencoder(model: Model, folder: Path, kind: str, name: str, scale: f
     if scale != 1:
         raise SfumatoError(f"adapter {name}: an autoencoder has no strength; leave it out")
     digest = sha256()
-    space = Latents.of(pipeline.autoencoder(folder, kind, model.choice, digest))
+    net = pipeline.autoencoder(folder, kind, model.choice, digest)
+    if model.choice.offload != "none":
+        park(net, place_of(model.choice.device), by_layers=False)
+    space = Latents.of(net)
     if isinstance(model.space, Latents):
         space = space.lean(model.space.decoding)
     if (space.stride, space.channels) != (model.space.stride, model.space.channels):

@@ -137,7 +137,8 @@ def decoder_call(space: Latents, shape: tuple[int, ...]) -> Callable[[], Any]:
     frame = (1,) if space.of_video else ()
     sides = (side * space.patch for side in shape[1:])
     state = torch.empty((1, shape[0] // space.patch**2, *frame, *sides), device="meta")
-    return partial(meta_copy(space.autoencoder.decoder), state)
+    on_meta: Any = meta_copy(space.autoencoder)
+    return partial(on_meta.decoder, state)
 
 
 def peak_bytes(call: Callable[[], Any]) -> int:

@@ -52,7 +52,7 @@ def autoencoder(folder: Path, kind: str, choice: Choice, digest: Any = None) -> 
         raise SfumatoError(f"{folder}: {kind} is not supported; {', '.join(AUTOENCODERS)} are")
     weight_files(folder)  # first says what is missing
     configs.check_autoencoder(folder / "config.json", kind)
-    return load_part(getattr(diffusers, kind), folder, torch.float32, choice.device, None, digest)
+    return load_part(getattr(diffusers, kind), folder, torch.float32, choice.home, None, digest)
 
 
 def network(
@@ -171,7 +171,7 @@ def load_part(
 
 def of(choice: Choice) -> tuple[torch.dtype, str, int | None]:
     """Type, device and bits of a part's weights."""
-    return DTYPES[choice.dtype], choice.device, BITS.get(choice.dtype)
+    return DTYPES[choice.dtype], choice.home, BITS.get(choice.dtype)
 
 
 def _reason(error: Exception) -> str:

@@ -21,7 +21,7 @@ from sfumato.models.devices import BITS, DTYPES, Choice, choose
 from sfumato.models.files import hub, vocabularies
 from sfumato.models.files.checkpoint import read_state_dict
 from sfumato.models.files.hashes import take_in
-from sfumato.models.loaders import diffusers, glide, openai, single_file, vdiffusion
+from sfumato.models.loaders import diffusers, glide, openai, parking, single_file, vdiffusion
 from sfumato.models.loaders.decoders import decoding
 from sfumato.models.model import Model
 from sfumato.models.prompts import Prompts
@@ -89,7 +89,12 @@ def is_own(name: str) -> bool:
 
 
 def load(
-    name: str = "emoji", *, device: str = "auto", dtype: str = "auto", download: bool = False
+    name: str = "emoji",
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    offload: str = "none",
+    download: bool = False,
 ) -> Model:
     """A model: a bundled or cached name, a folder, org/name of the hub, or a checkpoint's file.
 
@@ -97,10 +102,12 @@ def load(
     (loaders.glide says which). Files are Stable Diffusion's single ones, the DDPM networks that
     SDEdit uses, v-diffusion's (also a folder with one of them and its CLIP), and released ADM
     checkpoints, recognised by their name (sfumato models lists them).
+    offload: what lies in main memory while it is not used: "none", whole networks ("modules"), or
+    their layers too ("layers").
     The network is used only with `download`, and only where the model is not here already.
     """
     notebook.register()
-    choice = choose(device, dtype)
+    choice = choose(device, dtype, offload)
     if not isinstance(name, str | Path) or not str(name):
         raise SfumatoError(f"model {name!r:.60}: give a name, a folder or a file")
     name = str(name)
@@ -121,8 +128,17 @@ def load(
             f"bits, {name} is none; take bfloat16"
         )
     lean = "bfloat16" if DTYPES[choice.dtype] == torch.bfloat16 else "float32"
-    model = decoding(_load_from(name, path, choice), lean)
-    return replace(model, opens=partial(load, device=choice.device, dtype=choice.dtype))
+    try:
+        model = decoding(_load_from(name, path, choice), lean)
+    except torch.OutOfMemoryError:
+        raise SfumatoError(
+            f"model {name}: is more than {choice.device} has room for; give offload layers, or "
+            "dtype int8"
+        ) from None
+    if offload != "none":
+        parking.park(model)
+    opens = partial(load, device=choice.device, dtype=choice.dtype, offload=offload)
+    return replace(model, opens=opens)
 
 
 def _load_from(name: str, path: Path, choice: Choice) -> Model:
