@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 import sfumato.compat
 from helpers import pipelines
+from helpers.places import Spoiling, apart
 from sfumato.compat.drawing import Drawn
 from sfumato.compat.families import FAMILIES
 from sfumato.compat.refused import why_not
@@ -129,7 +130,7 @@ def test_what_is_switched_is_switched(pair: Any, caplog: pytest.LogCaptureFixtur
     with apart(Spoiling()):
         ours.enable_sequential_cpu_offload(device="cpu")
         assert ours.model.choice.offload == "layers"
-    assert torch.equal(drawn(ours), plain)
+    assert float((drawn(ours) - plain).abs().max()) < 1e-4
     ours.safety_checker = None
     with pytest.raises(SfumatoError, match="'safety_checker' cannot be set"):
         ours.safety_checker = 3

@@ -24,7 +24,6 @@ from helpers.places import Spoiling, apart, loaded
 from helpers.taps import LookDeep
 from sfumato.core.errors import SfumatoError
 from sfumato.models import cost, offload, planning
-from sfumato.models.loaders import parking
 
 HOW = ("modules", "layers")
 KINDS = ("sd1", "sdxl", "sd3", "flux-dev", "flux2", "zimage", "qwen", "sana")
@@ -34,7 +33,7 @@ WORDS = ("a red cat", "a (red:1.4) car")
 @pytest.fixture(autouse=True)
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """All text encoders are large."""
-    monkeypatch.setattr(parking, "LARGE", 0)
+    monkeypatch.setattr(offload, "LARGE", 0)
 
 
 @pytest.fixture

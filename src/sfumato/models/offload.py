@@ -29,6 +29,8 @@ SHARE = 1 / 16
 ATOMS = (nn.MultiheadAttention,)  # whose parts are not called
 LISTS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 ENTRIES = ("forward", "encode", "decode")
+LARGE = 1 << 30
+"""Bytes from which a text encoder is parked by layers."""
 Slot = tuple[dict[str, Any], str, Tensor]
 
 
@@ -209,6 +211,11 @@ class Place:
             if following is not None:
                 weights = unique(self.slots(following))
                 self.coming = (following, weights, self._begin(weights))
+
+
+def goes_by_layers(net: nn.Module, how: str, reads_text: bool) -> bool:
+    """Whether a network, which is no autoencoder, is parked by layers; how: of devices.OFFLOADS."""
+    return how == "layers" and (not reads_text or nbytes(net) >= LARGE)
 
 
 @dataclass(frozen=True, eq=False)
