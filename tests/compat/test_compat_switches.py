@@ -127,7 +127,8 @@ def test_what_is_switched_is_switched(pair: Any, caplog: pytest.LogCaptureFixtur
     ours.disable_vae_tiling()
     ours.enable_model_cpu_offload(device="cpu")
     assert "all weights stay on cpu" in caplog.text
-    with apart(Spoiling()):
+    with apart(Spoiling()), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sfumato.compat.pipelines, "SHARED", ())
         ours.enable_sequential_cpu_offload(device="cpu")
         assert ours.model.choice.offload == "layers"
     assert float((drawn(ours) - plain).abs().max()) < 1e-4

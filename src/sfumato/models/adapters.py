@@ -25,6 +25,7 @@ from sfumato.core.denoiser import Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.documents import parse_json, read_text
 from sfumato.models.added_words import with_words
+from sfumato.models.cost import networks_in
 from sfumato.models.devices import BITS
 from sfumato.models.encoders import Encoders
 from sfumato.models.files import hub, key_names, pipeline
@@ -37,6 +38,7 @@ from sfumato.models.files.adapter_folders import (
 )
 from sfumato.models.files.hashes import file_digest
 from sfumato.models.files.learned_words import words_of
+from sfumato.models.files.quantised_already import refuse_quantised
 from sfumato.models.latents import Latents
 from sfumato.models.offload import at_home, park, place_of
 from sfumato.nn import lora, positions
@@ -71,12 +73,9 @@ def adapt(model: Model, adapter: str | Path, scale: float = 1.0) -> Model:
         changed = _with_trained(model, file, tensors, header, scale)
     elif words := words_of(tensors, file):
         changed = with_words(model, file, words, scale)
-    elif model.choice.dtype in BITS:
-        raise SfumatoError(
-            f"adapter {file.name}: weights in {BITS[model.choice.dtype]} bits take none; load the "
-            "model in bfloat16"
-        )
     else:
+        nets, bits = networks_in((model.denoiser, model.text)), BITS.get(model.choice.dtype)
+        refuse_quantised(nets, bits, f"adapter {file.name}")
         with at_home(base.net):
             changed = _with_lora(model, file, tensors, header, scale)
     entry = {

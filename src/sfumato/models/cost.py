@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sfumato.core.denoiser import Cond, Denoiser, traits
@@ -26,7 +26,7 @@ from sfumato.core.reuse import ASK_ALL
 from sfumato.methods.common.handed_over import HandedOver
 from sfumato.models.cascade import Cascade, base_of, max_rows
 from sfumato.models.devices import DTYPES, Choice
-from sfumato.models.offload import at_home
+from sfumato.models.offload import at_home, bytes_of
 
 MODULE_SECONDS = 2e-5  # seconds that starting a module takes
 SLOWDOWN = 2.5  # a network against the convolution that is timed
@@ -162,10 +162,18 @@ def meta_copy(net: nn.Module) -> nn.Module:
     memo: dict[int, Any] = {}
     with at_home(net):
         for value in (*net.parameters(), *net.buffers()):
-            empty = value.detach().to("meta")
+            empty = empty_like(value)
             trainable = isinstance(value, nn.Parameter)
             memo[id(value)] = nn.Parameter(empty, value.requires_grad) if trainable else empty
         return copy.deepcopy(net, memo)
+
+
+def empty_like(value: Any) -> Tensor:
+    """The shape of a weight alone; of GGUF's that of what is put together of it."""
+    if hasattr(value, "quant_shape"):
+        return torch.empty(value.quant_shape, device="meta")
+    size, strides = value.shape, value.stride()
+    return torch.empty_strided(size, strides, dtype=value.dtype, device="meta")
 
 
 def module(denoiser: Denoiser) -> nn.Module:
@@ -191,7 +199,7 @@ def weight_bytes(value: object) -> int:
     tensors: dict[int, int] = {}
     for net in networks_in(value):
         with at_home(net):
-            tensors |= {id(one): one.nbytes for one in (*net.parameters(), *net.buffers())}
+            tensors |= {id(one): bytes_of(one) for one in (*net.parameters(), *net.buffers())}
     return sum(tensors.values())
 
 

@@ -288,7 +288,15 @@ def least_bytes(net: nn.Module) -> int:
 def nbytes(net: nn.Module) -> int:
     """Of all weights, each once."""
     tensors = {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
-    return sum(tensor.nbytes for tensor in tensors.values())
+    return sum(map(bytes_of, tensors.values()))
+
+
+def bytes_of(tensor: Any) -> int:
+    """Of a tensor, which may be put together of others when it is used (torchao's)."""
+    if not hasattr(tensor, "__tensor_flatten__"):
+        return int(tensor.nbytes)
+    inner, _ = tensor.__tensor_flatten__()
+    return sum(bytes_of(getattr(tensor, name)) for name in inner)
 
 
 def unique(own: Sequence[Slot]) -> list[Tensor]:

@@ -101,7 +101,8 @@ def load(
     Folders are those with card.json, pipelines of diffusers, and GLIDE's released files
     (loaders.glide says which). Files are Stable Diffusion's single ones, the DDPM networks that
     SDEdit uses, v-diffusion's (also a folder with one of them and its CLIP), and released ADM
-    checkpoints, recognised by their name (sfumato models lists them).
+    checkpoints, recognised by their name (sfumato models lists them), and GGUF of a transformer in
+    or beside its pipeline's folder.
     offload: what lies in main memory while it is not used: "none", whole networks ("modules"), or
     their layers too ("layers").
     The network is used only with `download`, and only where the model is not here already.
@@ -122,7 +123,8 @@ def load(
         raise SfumatoError(
             f"model {name!r:.200}: not one of {names}, nor a folder or a file; {hint}"
         )
-    if choice.dtype in BITS and not (path.is_dir() and diffusers.is_pipeline(path)):
+    pipelines = path.suffix.lower() == ".gguf" or (path.is_dir() and diffusers.is_pipeline(path))
+    if choice.dtype in BITS and not pipelines:
         raise SfumatoError(
             f"dtype {choice.dtype}: keeps weights of folders in the layout of diffusers in fewer "
             f"bits, {name} is none; take bfloat16"
@@ -143,6 +145,8 @@ def load(
 
 def _load_from(name: str, path: Path, choice: Choice) -> Model:
     """By what lies there."""
+    if path.is_file() and path.suffix.lower() == ".gguf":
+        return diffusers.load(name, diffusers.folder_of_gguf(path), choice, path)
     if path.is_file():
         return _load_file(path, choice)
     if diffusers.is_pipeline(path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sfumato.core.errors import SfumatoError
 from sfumato.models import offload
 from sfumato.models.cost import networks_in
+from sfumato.models.files.quantised_already import method_of
 from sfumato.models.guest import Guest
 from sfumato.models.model import Model
 
@@ -17,9 +18,14 @@ def park(model: Model) -> None:
             f"offload {choice.offload}: moves networks of diffusers, {model.name} has none; "
             "leave it out"
         )
+    nets = networks_in((model.denoiser, model.text, model.space))
+    if any(method_of(net) == "bitsandbytes" for net in nets):
+        raise SfumatoError(
+            f"offload {choice.offload}: bitsandbytes' weights stay on their device; leave it out"
+        )
     place, coders, readers = (
         offload.place_of(choice.device), networks_in(model.space), networks_in(model.text),
     )  # fmt: skip
-    for net in networks_in((model.denoiser, model.text, model.space)):
+    for net in nets:
         by_layers = offload.goes_by_layers(net, choice.offload, net in readers)
         offload.park(net, place, by_layers and net not in coders)
