@@ -17,13 +17,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from typer.testing import CliRunner
 
 import sfumato as sf
 from helpers import families, pipelines
 from helpers.places import Spoiling, apart, loaded
 from helpers.taps import LookDeep
+from sfumato.cli import main
 from sfumato.core.errors import SfumatoError
 from sfumato.models import cost, offload, planning
+from sfumato.server.runner.warm import Warm
 
 HOW = ("modules", "layers")
 KINDS = ("sd1", "sdxl", "sd3", "flux-dev", "flux2", "zimage", "qwen", "sana")
@@ -410,3 +413,17 @@ def test_what_cannot_be_is_refused_in_a_line() -> None:
             sf.load("emoji", offload=wrong)  # type: ignore[arg-type]
     with pytest.raises(SfumatoError, match="offload layers: moves networks of diffusers"):
         loaded("emoji", "layers", Spoiling())
+
+
+def test_the_program_and_a_runner_hand_it_on(tmp_path: Path) -> None:
+    """A verb, a replay, a server's runner, up to what says no."""
+    folder, line = families.pipeline("sd1"), "offload {}: the model is on the CPU already"
+    recipe = plain("sd1").asked(plain("sd1").process("a", size=32)).to_json()
+    (tmp_path / "a.json").write_text(recipe)
+    (tmp_path / folder.name).symlink_to(folder)
+    for words in (("generate", "a", "--model", str(folder)), ("run", str(tmp_path / "a.json"))):
+        asked = [*words, "--device", "cpu", "--offload", "layers"]
+        done = CliRunner().invoke(main.build(), asked)
+        assert line.format("layers") in " ".join(done.stderr.split())
+    with pytest.raises(SfumatoError, match=line.format("modules")):
+        Warm({"x": str(folder)}, "cpu", offload="modules").open("x")
