@@ -25,7 +25,7 @@ from helpers.places import Spoiling, apart, loaded
 from helpers.taps import LookDeep
 from sfumato.cli import main
 from sfumato.core.errors import SfumatoError
-from sfumato.models import cost, offload, planning
+from sfumato.models import cost, movers, offload, planning
 from sfumato.server.runner.warm import Warm
 
 HOW = ("modules", "layers")
@@ -346,7 +346,7 @@ def test_nothing_of_one_device_meets_what_is_on_another(
 ) -> None:
     """With shapes alone, on a device that is not here; weights come from main memory."""
     where = torch.device("lazy:0")
-    model = loaded(families.pipeline(kind), how, offload.Plain(where))
+    model = loaded(families.pipeline(kind), how, movers.Plain(where))
     model = replace(model, choice=replace(model.choice, device="lazy:0"))
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda *kind: False)
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
@@ -397,7 +397,7 @@ def test_on_cuda_copies_have_a_stream_that_is_waited_for(
     torch.manual_seed(0)
     net, x = Three(), torch.ones(1, 8)
     wanted = net(x)
-    offload.park(net, offload.Place(offload.Streamed(torch.device("cpu"))), by_layers=True)
+    offload.park(net, offload.Place(movers.Streamed(torch.device("cpu"))), by_layers=True)
     assert torch.equal(net(x), wanted)
     assert torch.equal(net(x), wanted)
     layer = ["wait", "kept", "kept", "ran"]
