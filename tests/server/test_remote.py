@@ -162,6 +162,8 @@ def test_what_no_server_does(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no server answers there" in fails(app, 1, *away, "jobs", "list")
     assert "write it such as" in fails(app, 1, "--server", "localhost", "generate", "rose")
     assert "the server has its own" in fails(app, 1, *away, "generate", "rose", "--device", "cpu")
+    moved = ("--offload", "layers")
+    assert "the server has its own" in fails(app, 1, *away, "generate", "rose", *moved)
     assert "of which server" in fails(app, 1, "jobs", "list")
     assert "goes with --server" in fails(app, 2, "--detach", "generate", "rose")
     assert "before the verb" in fails(app, 2, "generate", "rose", "--detach")

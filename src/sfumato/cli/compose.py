@@ -151,7 +151,9 @@ def replayed(source: str, values: dict[str, Any]) -> Run:
         run: Run = sent.replayed(server, source, values)
         return run
     dtype = None if values["dtype"] == "auto" else values["dtype"]
-    again = replays.Replay.of(source, device=values["device"], dtype=dtype)
+    again = replays.Replay.of(
+        source, device=values["device"], dtype=dtype, offload=values["offload"]
+    )
     return Replayed(again.process, again.recipe.seed, again=again)
 
 
@@ -165,6 +167,7 @@ def composed_here(wanted: Asked, values: dict[str, Any], models: dict[str, Any] 
             wanted.model or replays.resolve_model(recipe.model, folders),
             device=values["device"],
             dtype=values["dtype"],
+            offload=values["offload"],
             download=values["download"],
         )
         model = replays.with_adapters(recipe, model, folders)

@@ -100,7 +100,9 @@ class Batch:
             source = values["model"] or recipe.model
             (where,) = named_models([source]).values()
             self.fleet.weights[recipe.model] = model.weights
-            self.pool = Pool(runners(self.fleet, Offer({recipe.model: where})))
+            self.pool = Pool(
+                runners(self.fleet, Offer({recipe.model: where}, offload=values["offload"]))
+            )
             self.stack.enter_context(self.pool)
         secrets: dict[str, str] = {}
         for method in run.process.methods:

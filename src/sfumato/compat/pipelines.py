@@ -20,7 +20,7 @@ from sfumato.compat.schedulers import Scheduler, adopted, of_folder
 from sfumato.compat.signatures import CALLS, signature
 from sfumato.compat.state import Autoencoder, State
 from sfumato.core.errors import SfumatoError, quoted
-from sfumato.models.devices import DTYPES, choose
+from sfumato.models.devices import DTYPES, SHARED, choose
 from sfumato.models.files.configs import pipeline_classes
 from sfumato.models.loaders.library import folder_of, load
 from sfumato.models.model import Model
@@ -161,15 +161,28 @@ class Pipeline:
                 dtype = _dtype(one)
             else:
                 device = choose(str(one)).device
-        self.state.moved(device, dtype)
+        offload = self.state.offload if device == self.state.device else "none"
+        self.state.moved(device, dtype, offload)
         return self
+
+    def _offload(self, name: str, by: str, gpu_id: int | None, device: Any) -> None:
+        where = choose("auto" if device is None else str(device)).device
+        where = where if gpu_id is None else f"{torch.device(where).type}:{gpu_id}"
+        if torch.device(where).type in SHARED:
+            self.to(where)
+            switches.say(name, f"all weights stay on {self.device}, by no parts")
+        else:
+            self.state.moved(choose(where, offload=by).device, self.state.dtype, by)
 
     @lined
     def enable_model_cpu_offload(self, gpu_id: int | None = None, device: Any = None) -> None:
-        """On the device that it would be moved to by parts; here it stays there whole."""
-        where = choose("auto" if device is None else str(device)).device
-        self.to(where if gpu_id is None else f"{torch.device(where).type}:{gpu_id}")
-        switches.say("enable_model_cpu_offload", f"all weights stay on {self.device}, by no parts")
+        """Networks lie in main memory and are on the device while they are used."""
+        self._offload("enable_model_cpu_offload", "modules", gpu_id, device)
+
+    @lined
+    def enable_sequential_cpu_offload(self, gpu_id: int | None = None, device: Any = None) -> None:
+        """The same of their layers."""
+        self._offload("enable_sequential_cpu_offload", "layers", gpu_id, device)
 
     @property
     def vae(self) -> Autoencoder:

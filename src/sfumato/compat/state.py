@@ -31,6 +31,7 @@ class State:
     device: str
     dtype: str
     scheduler: Scheduler
+    offload: str = "none"
     interrupt: bool = False
     loras: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     fused: Mapping[str, tuple[str, float]] = field(default_factory=dict)
@@ -44,7 +45,9 @@ class State:
     def model(self) -> Model:
         """With its LoRA and learned words."""
         if self.plain is None:
-            self.plain = load(self.source, device=self.device, dtype=self.dtype)
+            self.plain = load(
+                self.source, device=self.device, dtype=self.dtype, offload=self.offload
+            )
             if self.tiled:
                 self.tile(True)
         if self.adapted is None:
@@ -66,10 +69,10 @@ class State:
         self.tiled = tiled
         (net.enable_tiling if tiled else net.disable_tiling)()
 
-    def moved(self, device: str, dtype: str) -> None:
-        """To another device or number format; what was read is read again."""
-        if (device, dtype) != (self.device, self.dtype):
-            self.device, self.dtype = device, dtype
+    def moved(self, device: str, dtype: str, offload: str = "none") -> None:
+        """To another device, number format or way of being there; what was read is read again."""
+        if (device, dtype, offload) != (self.device, self.dtype, self.offload):
+            self.device, self.dtype, self.offload = device, dtype, offload
             self.plain = self.adapted = None
 
     def add(self, source: Any, weight_name: str | None, name: str | None) -> None:

@@ -16,7 +16,7 @@ log = logging.getLogger("sfumato")
 
 NO_SLICES = "attention is torch's own, which needs no slices; nothing changes"
 ONE_BY_ONE = "pictures go through the autoencoder one by one anyway"
-NO_HOOKS = "nothing is moved by parts here, so there is nothing to undo"
+NO_HOOKS = "weights lie in main memory between calls anyway; pipe.to(device) ends offloading"
 AS_THEY_ARE = "layers stay as they are, which makes the same pictures"
 SAID: Mapping[str, str] = {
     "disable_attention_slicing": NO_SLICES,
@@ -37,13 +37,12 @@ INSTEAD: Mapping[str, str] = {
     "components": "from_pipe makes another pipeline of the same parts",
     "encode_prompt": "pipe.model.encode reads prompts",
     "freeu": "sfumato has nothing of its kind",
-    "group_offload": "enable_model_cpu_offload says what is done",
+    "group_offload": "enable_sequential_cpu_offload does it layer by layer",
     "hotswap": "load_lora_weights takes another file at any time",
     "ip_adapter": "sf.IPAdapter does it",
     "prepare_": "pipe.model has parts of a run",
     "push_to_hub": "nothing is sent anywhere",
     "save_": "`sfumato models export` writes a folder",
-    "sequential_cpu_offload": "enable_model_cpu_offload says what is done",
     "xformers": "attention is torch's own, without it; leave it out",
 }
 """Part of a name -> what does that here."""

@@ -25,6 +25,7 @@ from sfumato.core.denoiser import Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.documents import parse_json, read_text
 from sfumato.models.added_words import with_words
+from sfumato.models.cost import networks_in
 from sfumato.models.devices import BITS
 from sfumato.models.encoders import Encoders
 from sfumato.models.files import hub, key_names, pipeline
@@ -37,7 +38,9 @@ from sfumato.models.files.adapter_folders import (
 )
 from sfumato.models.files.hashes import file_digest
 from sfumato.models.files.learned_words import words_of
+from sfumato.models.files.quantised_already import refuse_quantised
 from sfumato.models.latents import Latents
+from sfumato.models.offload import at_home, park, place_of
 from sfumato.nn import lora, positions
 from sfumato.nn.unet import UNet
 from sfumato.nn.vdiffusion import VDiffusion
@@ -70,13 +73,11 @@ def adapt(model: Model, adapter: str | Path, scale: float = 1.0) -> Model:
         changed = _with_trained(model, file, tensors, header, scale)
     elif words := words_of(tensors, file):
         changed = with_words(model, file, words, scale)
-    elif model.choice.dtype in BITS:
-        raise SfumatoError(
-            f"adapter {file.name}: weights in {BITS[model.choice.dtype]} bits take none; load the "
-            "model in bfloat16"
-        )
     else:
-        changed = _with_lora(model, file, tensors, header, scale)
+        nets, bits = networks_in((model.denoiser, model.text)), BITS.get(model.choice.dtype)
+        refuse_quantised(nets, bits, f"adapter {file.name}")
+        with at_home(base.net):
+            changed = _with_lora(model, file, tensors, header, scale)
     entry = {
         "file": recorded_name(adapter, file),
         "sha256": file_digest(file),
@@ -326,7 +327,10 @@ def _with_autoencoder(model: Model, folder: Path, kind: str, name: str, scale: f
     if scale != 1:
         raise SfumatoError(f"adapter {name}: an autoencoder has no strength; leave it out")
     digest = sha256()
-    space = Latents.of(pipeline.autoencoder(folder, kind, model.choice, digest))
+    net = pipeline.autoencoder(folder, kind, model.choice, digest)
+    if model.choice.offload != "none":
+        park(net, place_of(model.choice.device), by_layers=False)
+    space = Latents.of(net)
     if isinstance(model.space, Latents):
         space = space.lean(model.space.decoding)
     if (space.stride, space.channels) != (model.space.stride, model.space.channels):

@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sfumato.core.denoiser import Cond, Denoiser, traits
@@ -26,6 +26,7 @@ from sfumato.core.reuse import ASK_ALL
 from sfumato.methods.common.handed_over import HandedOver
 from sfumato.models.cascade import Cascade, base_of, max_rows
 from sfumato.models.devices import DTYPES, Choice
+from sfumato.models.offload import at_home, bytes_of
 
 MODULE_SECONDS = 2e-5  # seconds that starting a module takes
 SLOWDOWN = 2.5  # a network against the convolution that is timed
@@ -158,13 +159,21 @@ def runs_on_meta(call: Callable[[], Any]) -> bool:
 
 def meta_copy(net: nn.Module) -> nn.Module:
     """A copy whose weights have shapes alone; the network itself may be at work meanwhile."""
-    weights = (*net.named_parameters(), *net.named_buffers())
     memo: dict[int, Any] = {}
-    for _, value in weights:
-        empty = value.detach().to("meta")
-        trainable = isinstance(value, nn.Parameter)
-        memo[id(value)] = nn.Parameter(empty, value.requires_grad) if trainable else empty
-    return copy.deepcopy(net, memo)
+    with at_home(net):
+        for value in (*net.parameters(), *net.buffers()):
+            empty = empty_like(value)
+            trainable = isinstance(value, nn.Parameter)
+            memo[id(value)] = nn.Parameter(empty, value.requires_grad) if trainable else empty
+        return copy.deepcopy(net, memo)
+
+
+def empty_like(value: Any) -> Tensor:
+    """The shape of a weight alone; of GGUF's that of what is put together of it."""
+    if hasattr(value, "quant_shape"):
+        return torch.empty(value.quant_shape, device="meta")
+    size, strides = value.shape, value.stride()
+    return torch.empty_strided(size, strides, dtype=value.dtype, device="meta")
 
 
 def module(denoiser: Denoiser) -> nn.Module:
@@ -186,20 +195,28 @@ def parameter_count(denoiser: Denoiser) -> int:
 
 
 def weight_bytes(value: object) -> int:
-    """Bytes of all weights within a model or a part of it, each once; not those of `plain`, the
-    model without adapters."""
+    """Bytes of all weights within a model or a part of it, each once."""
     tensors: dict[int, int] = {}
+    for net in networks_in(value):
+        with at_home(net):
+            tensors |= {id(one): bytes_of(one) for one in (*net.parameters(), *net.buffers())}
+    return sum(tensors.values())
+
+
+def networks_in(value: object) -> list[nn.Module]:
+    """The networks of a model or of a part of it, each once; not those of `plain`, the model
+    without adapters."""
+    found: dict[int, nn.Module] = {}
     waiting: list[Any] = [value]
     while waiting:
         one = waiting.pop()
         if isinstance(one, nn.Module):
-            for tensor in (*one.parameters(), *one.buffers()):
-                tensors[id(tensor)] = tensor.nbytes
+            found[id(one)] = one
         elif isinstance(one, tuple):
             waiting += one
         elif is_dataclass(one):
             waiting += [getattr(one, f.name) for f in fields(one) if f.name != "plain"]
-    return sum(tensors.values())
+    return list(found.values())
 
 
 def cond_of(process: Process) -> Cond:

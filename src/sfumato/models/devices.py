@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +22,43 @@ BITS = {"int8": 8, "int4": 4}
 SHARED = ("cpu", "mps")  # that have the memory in which pictures are
 
 
+OFFLOADS = ("none", "modules", "layers")
+"""What lies in main memory while it is not used: nothing, whole networks, layers of them."""
+
+
 @dataclass(frozen=True)
 class Choice:
-    """device and dtype as names, each with the reason."""
+    """device and dtype as names, each with the reason; offload: one of OFFLOADS."""
 
     device: str
     dtype: str
     device_reason: str
     dtype_reason: str
+    offload: str = "none"
+
+    @property
+    def home(self) -> str:
+        """Where a model's own weights lie."""
+        return self.device if self.offload == "none" else "cpu"
 
 
-def choose(device: str = "auto", dtype: str = "auto") -> Choice:
+def choose(device: str = "auto", dtype: str = "auto", offload: str = "none") -> Choice:
     """Resolve "auto": device cuda, mps, xpu, cpu in this order; dtype bfloat16 where it is fast."""
     for name, value in (("device", device), ("dtype", dtype)):
         if not isinstance(value, str):
             raise SfumatoError(f"{name} {value!r:.60}: give its name, or auto")
+    if not isinstance(offload, str) or offload not in OFFLOADS:
+        raise SfumatoError(f"offload {offload!r:.60}: must be {', '.join(OFFLOADS)}")
     resolved, reason = _device(device)
+    if offload != "none" and torch.device(resolved).type in SHARED:
+        raise SfumatoError(
+            f"offload {offload}: the model is on the {resolved.upper()} already; leave it out, or "
+            "give a device that has a memory of its own"
+        )
+    return replace(_choice(resolved, reason, dtype), offload=offload)
+
+
+def _choice(resolved: str, reason: str, dtype: str) -> Choice:
     if dtype != "auto":
         if dtype not in DTYPES:
             raise SfumatoError(f"dtype {dtype!r}: must be auto, {', '.join(DTYPES)}")

@@ -60,7 +60,8 @@ class Latents:
         config = autoencoder.config
         norm = getattr(autoencoder, "bn", None)
         if norm is not None:  # of Flux.2: statistics of 2x2 cells
-            mean, variance = (v.view(1, -1, 1, 1) for v in (norm.running_mean, norm.running_var))
+            numbers = norm.running_mean, norm.running_var
+            mean, variance = (one.clone().view(1, -1, 1, 1) for one in numbers)
             std = (variance + config.batch_norm_eps).sqrt()
             return cls(autoencoder, mean=mean, std=std, patch=config.patch_size[0])
 
@@ -140,14 +141,14 @@ class Latents:
             latent = latent[:, :, 0]
         latent = F.pixel_unshuffle(latent, self.patch) - self.shift
         if self.mean is not None and self.std is not None:
-            latent = (latent - self.mean) / self.std
+            latent = (latent - self.mean.to(latent)) / self.std.to(latent)
         return latent * self.scale
 
     def plain(self, state: Tensor) -> Tensor:
         """The autoencoder's own latents of a state."""
         latent = state / self.scale
         if self.mean is not None and self.std is not None:
-            latent = latent * self.std + self.mean
+            latent = latent * self.std.to(latent) + self.mean.to(latent)
         return F.pixel_shuffle(latent + self.shift, self.patch)
 
     def _decode(self, state: Tensor) -> Tensor:

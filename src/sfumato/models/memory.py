@@ -1,7 +1,8 @@
 """What memory a run takes at least, and the refusal of one that is beyond what the machine has.
 
-Every figure is a lower bound: tensors that certainly exist at one moment, without weights, text
-encoders, gradients and what the kernels need for themselves. So nothing that would fit is refused.
+Every figure is a lower bound: tensors that certainly exist at one moment, without gradients and
+what the kernels need for themselves, and weights only where they are on a device that has a memory
+of its own. So nothing that would fit is refused.
 """
 
 from __future__ import annotations
@@ -24,8 +25,18 @@ from sfumato.core.frame import Frame
 from sfumato.core.mixture import Branch
 from sfumato.core.process import Process
 from sfumato.core.spacing import Times
+from sfumato.models import offload
 from sfumato.models.cascade import upsamples
-from sfumato.models.cost import Stage, meta_call, meta_copy, module, runs_on_meta, stages
+from sfumato.models.cost import (
+    Stage,
+    meta_call,
+    meta_copy,
+    module,
+    networks_in,
+    runs_on_meta,
+    stages,
+    weight_bytes,
+)
 from sfumato.models.devices import SHARED, capacity
 from sfumato.models.latents import Latents
 from sfumato.models.tiles import needed_tile
@@ -40,11 +51,13 @@ STATES = 3  # of a step: x, x0 and eps
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes, what they hold, and whether on the run's device or where pictures are."""
+    """Bytes, what they hold, and whether on the run's device or where pictures are; nets: whose
+    weights are on the device besides."""
 
     size: float
     holder: str
     on_device: bool = True
+    nets: tuple[nn.Module, ...] = ()
 
 
 def check_memory(
@@ -53,19 +66,46 @@ def check_memory(
     """Refuse a resolved process that takes more memory than there is; calls no denoiser."""
     device = str(process.device)
     capacities = {True: capacity(device), False: capacity("cpu")}
-    demands = needs(process, frame, shape, times, capacities[True])
-    beyond = [need for need in demands if need.size > capacities[need.on_device]]
+    apart = torch.device(device).type not in SHARED
+    how = process.source.choice.offload  # type: ignore[union-attr]  # a model's
+    rooms = {True: capacities[True] - (weights_there(process, (), how) if apart else 0),
+             False: capacities[False]}  # fmt: skip
+    demands = [
+        (
+            need,
+            need.size + (weights_there(process, need.nets, how) if need.on_device and apart else 0),
+        )
+        for need in needs(process, frame, shape, times, rooms[True])
+    ]
+    beyond = [(need, size) for need, size in demands if size > capacities[need.on_device]]
     if not beyond:
         return
-    worst = max(beyond, key=lambda need: need.size)
+    worst, size = max(beyond, key=lambda pair: pair[1])
     available = capacities[worst.on_device] / GIB
-    separate = worst.on_device and torch.device(device).type not in SHARED
+    separate = worst.on_device and apart
     raise SfumatoError(
-        f"memory: {worst.holder} would take at least {worst.size / GIB:,.1f} GiB, "
+        f"memory: {worst.holder} would take at least {size / GIB:,.1f} GiB"
+        f"{', weights with it' if separate else ''}, "
         f"{device if separate else 'this machine'} has {available:,.1f} GiB; make "
         + ("a smaller picture (size)" if process.n == 1 else
            "fewer pictures at once (n), or smaller ones (size)")
+        + (", or take offload layers" if separate and how != "layers" else "")
     )  # fmt: skip
+
+
+def weights_there(process: Process, nets: Iterable[nn.Module], how: str) -> float:
+    """Bytes of weights that are on a device of its own memory while these networks are called; how:
+    of devices.OFFLOADS."""
+    model: Any = process.source
+    if how == "none":
+        return weight_bytes(model)
+    coders, readers = networks_in(model.space), networks_in(model.text)
+    return sum(
+        offload.least_bytes(net)
+        if net not in coders and offload.goes_by_layers(net, how, net in readers)
+        else offload.nbytes(net)
+        for net in nets
+    )
 
 
 def least_bytes(
@@ -90,7 +130,9 @@ def needs(
         if size + rows * MAPS * first_map_bytes(stage) > enough:
             size += peak_bytes(meta_call(stage.denoiser, stage.shape, stage.cond(), rows))
         yield Need(
-            size, f"a network call of {plural(rows, 'row')} at {pixel_size(stage.shape, stride)}"
+            size,
+            f"a network call of {plural(rows, 'row')} at {pixel_size(stage.shape, stride)}",
+            nets=(module(stage.denoiser),),
         )
     last = runs[-1].shape if runs else ()
     pixels = n * 3 * FLOAT * stride**2 * math.prod(last[1:]) if runs else 0
@@ -101,7 +143,7 @@ def needs(
         decoded = last if tile is None else (last[0], *(min(side, tile) for side in last[1:]))
         if size + share * LATENT * math.prod(decoded[1:]) > enough:
             size += share * peak_bytes(decoder_call(space, decoded))
-        yield Need(size, f"decoding {pixel_size(last, stride)}")
+        yield Need(size, f"decoding {pixel_size(last, stride)}", nets=(space.autoencoder,))
     if frame is not None:
         on_device = torch.device(process.device).type in SHARED
         size = n * PIXEL * math.prod(frame.target) + (pixels if on_device else 0)
@@ -137,7 +179,8 @@ def decoder_call(space: Latents, shape: tuple[int, ...]) -> Callable[[], Any]:
     frame = (1,) if space.of_video else ()
     sides = (side * space.patch for side in shape[1:])
     state = torch.empty((1, shape[0] // space.patch**2, *frame, *sides), device="meta")
-    return partial(meta_copy(space.autoencoder.decoder), state)
+    on_meta: Any = meta_copy(space.autoencoder)
+    return partial(on_meta.decoder, state)
 
 
 def peak_bytes(call: Callable[[], Any]) -> int:

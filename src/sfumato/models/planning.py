@@ -6,6 +6,7 @@ As data, and in plain sentences.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from sfumato import images
@@ -13,7 +14,7 @@ from sfumato.core.composition import brief
 from sfumato.core.process import Process
 from sfumato.core.solvers import solver, solver_data
 from sfumato.methods import Method, main_field, to_data
-from sfumato.models import cost, memory
+from sfumato.models import cost, memory, peaks
 from sfumato.models.cascade import Cascade, base_of
 
 
@@ -25,6 +26,7 @@ def plan_data(process: Process | Cascade, seed: int) -> dict[str, Any]:
     assert resolved.solver is not None
     source: Any = base.source
     edit = edit_mask_of(resolved)
+    needed = list(memory.needs(resolved, frame, shape, process.times, 0))
     return {
         "prompt": resolved.prompt,
         "calls": process.calls,
@@ -36,7 +38,8 @@ def plan_data(process: Process | Cascade, seed: int) -> dict[str, Any]:
         "seconds": cost.seconds(process, source.choice),
         "work": cost.work(resolved),
         "weights": cost.weight_bytes(source),
-        "memory": memory.least_bytes(resolved, frame, shape, process.times),
+        "memory": max((need.size for need in needed), default=0),
+        "peaks": {how: asdict(peak) for how, peak in peaks.peaks(resolved, needed).items()},
         "methods": [to_data(method) for method in resolved.methods],
         "recipe": source.asked(base, seed).to_data(),
     }
@@ -76,11 +79,12 @@ def sentences(process: Process | Cascade, seed: int, plan: Mapping[str, Any]) ->
         width, height = plan["size"]
         lines.append(f"{n} picture{'s' if n > 1 else ''} of {width}x{height} pixels will be saved.")
     if plan["seconds"]:
-        gib, held = (plan["memory"] + plan["weights"]) / memory.GIB, ""
+        gib, held = plan["peaks"][choice.offload]["device"] / memory.GIB, ""
         if gib >= 1:
             held = f" and at least {gib:.2g} GiB of memory, its weights with it,"
         lines.append(f"That takes about {lasting(plan['seconds'])}{held} on {choice.device}"
                      f" in {choice.dtype}, loading apart.")  # fmt: skip
+    lines += peaks.sentences(plan["peaks"], choice.device, choice.offload)
     return lines
 
 

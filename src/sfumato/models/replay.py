@@ -234,6 +234,7 @@ class Replay:
         *,
         device: str = "auto",
         dtype: str | None = None,
+        offload: str = "none",
         within: Surroundings = HERE,
     ) -> Replay:
         """From a recipe, its file, or a picture; dtype defaults to the one recorded."""
@@ -243,7 +244,7 @@ class Replay:
         if not isinstance(source, Recipe):
             folders.insert(0, Path(source).resolve().parent)
         name, recorded = resolve_model(recipe.model, folders), recipe.run.get("dtype", "auto")
-        model = within.opens(name, device=device, dtype=dtype or recorded)
+        model = within.opens(name, device=device, dtype=dtype or recorded, offload=offload)
         if recipe.versions and dtype is None:  # of a run, in float32 where it says nothing
             decoder, tile = recipe.run.get("decoder", "float32"), recipe.run.get("tile")
             model = decoding(model, decoder, tile)
@@ -268,13 +269,15 @@ def run(
     *,
     device: str = "auto",
     dtype: str | None = None,
+    offload: str = "none",
     progress: Callable[[Step], None] | None = None,
 ) -> Result:
     """Make it again: the whole batch is run, and of a picture its own index is returned.
 
-    The same bits on the same machine. dtype and device default to those recorded.
+    The same bits on the same machine. dtype and device default to those recorded; offload as of
+    `load`.
     """
-    return Replay.of(source, device=device, dtype=dtype).sample(progress)
+    return Replay.of(source, device=device, dtype=dtype, offload=offload).sample(progress)
 
 
 def resolve_model(name: str, folders: list[Path]) -> str:

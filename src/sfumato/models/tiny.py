@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sfumato.core.denoiser import traits
@@ -25,6 +26,7 @@ def tiny_of(model: Model) -> Latents | None:
         folder = hub.find(TINY[traits(model.denoiser.network).stride is not None])
     if folder is None:
         return None
-    space = Latents.of(pipeline.autoencoder(folder, "AutoencoderTiny", model.choice))
+    choice = replace(model.choice, offload="none")
+    space = Latents.of(pipeline.autoencoder(folder, "AutoencoderTiny", choice))
     same = (space.stride, space.channels) == (model.space.stride, model.space.channels)
     return space if same else None

@@ -22,7 +22,7 @@ HUB = re.compile(
 """org/name or org/name@revision."""
 PATH = re.compile(r"[\x00-\x1f\x7f/\\]|^~|^[A-Za-z]:")
 REFERENCE = re.compile(r"((?P<name>[^/\\@:]+)@)?sha256:(?P<sha256>[0-9a-f]{64})")
-WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".gguf")
 """How files of weights end that a recipe may name."""
 NOT_BARE = (
     "is no bare name; a recipe names weights by their own name, without folders, or as org/name"

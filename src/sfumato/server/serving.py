@@ -48,7 +48,8 @@ class Offered:
     """What runners do tasks with: models by the name of recipes, devices, files of adapters.
 
     fleet: a cluster whose nodes are used in the place of devices. data: the packed set of
-    trainings, None where `sfumato data` puts it. weights: what methods may name.
+    trainings, None where `sfumato data` puts it. weights: what methods may name. offload: what of
+    models lies in main memory while a device does not use it.
     """
 
     models: Mapping[str, str] = field(default_factory=lambda: {"emoji": "emoji"})
@@ -57,9 +58,13 @@ class Offered:
     fleet: Fleet | None = None
     data: Path | None = None
     weights: tuple[Offering, ...] = ()
+    offload: str = "none"
 
     def runners(self) -> Sequence[Runner]:
-        offer = Offer(self.models, adapters=self.adapters, data=self.data, weights=self.weights)
+        offer = Offer(
+            self.models, adapters=self.adapters, data=self.data, weights=self.weights,
+            offload=self.offload,
+        )  # fmt: skip
         if self.fleet is not None:
             return actors(self.fleet, offer)
         return [ProcessRunner(device, replace(offer, device=device)) for device in self.devices]

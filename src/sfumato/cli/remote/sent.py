@@ -202,6 +202,8 @@ def check_here(values: Mapping[str, Any]) -> None:
     """Options that say what this machine does."""
     if values["device"] != "auto":
         raise SfumatoError(f"--device {values['device']}: the server has its own; leave it out")
+    if values["offload"] != "none":
+        raise SfumatoError(f"--offload {values['offload']}: the server has its own; leave it out")
     if values.get("download"):
         raise SfumatoError("--download: a server offers what it has; leave it out")
 

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from sfumato.cli.verb import Verb
-from sfumato.cli.verbs.shared import COMMON
+from sfumato.cli.verbs.shared import AS_JSON, DEBUG, DEVICE, DTYPE, QUIET
 from sfumato.core.errors import SfumatoError
 from sfumato.core.lazy import torch
 from sfumato.home import home
@@ -69,7 +69,7 @@ DOCTOR = Verb(
     "doctor",
     doctor,
     "Versions, what is missing, device, and a self-test.",
-    COMMON,
+    (DEVICE, DTYPE, AS_JSON, QUIET, DEBUG),
     ("", "--device cpu --json"),
     where="machine",
 )

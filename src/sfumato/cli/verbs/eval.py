@@ -45,6 +45,7 @@ def evaluate(
     output: str | None,
     device: str,
     dtype: str,
+    offload: str,
     as_json: bool,
     quiet: bool,
     protocol: str | None = None,
@@ -69,7 +70,10 @@ def evaluate(
             raise SfumatoError("--protocol: takes neither --scales nor --features; leave them out")
         if styles != STYLES:
             raise SfumatoError("--protocol: takes no --styles; leave that out")
-        of_protocol |= {"model": model, "n": n, "seed": seed, "device": device, "dtype": dtype}
+        of_protocol |= {
+            "model": model, "n": n, "seed": seed, "device": device, "dtype": dtype,
+            "offload": offload,
+        }  # fmt: skip
         subjects_measured(data, output, of_protocol, as_json, quiet)
         return
     if used := [name for name, value in of_protocol.items() if value is not None]:
@@ -105,10 +109,11 @@ def evaluate(
         from sfumato.cli.remote.evaluating import evaluated
         from sfumato.cli.remote.sent import check_here
 
-        check_here({"device": device})
+        check_here({"device": device, "offload": offload})
         report = evaluated(server, model or "emoji", dtype=dtype, **wanted)
     else:
-        report = measured(library.load(model or "emoji", device=device, dtype=dtype), **wanted)
+        loaded = library.load(model or "emoji", device=device, dtype=dtype, offload=offload)
+        report = measured(loaded, **wanted)
     if output is not None:
         written = write_safely(Path(output), json.dumps(report, indent=1).encode())
         if written.trouble:
@@ -139,7 +144,8 @@ def subjects_measured(
         raise SfumatoError(f"--generated: makes no pictures, so {idle[0]} says nothing")
     source: Any = Path(str(generated))
     if runs is not None:
-        how = {name: of_protocol[name] for name in ("seed", "steps", "model", "device", "dtype")}
+        names = ("seed", "steps", "model", "device", "dtype", "offload")
+        how = {name: of_protocol[name] for name in names}
         source = protocol.Runs(Path(runs), Path(str(output)), 4 if n is None else n, **how)
     left: list[str] = []
     asked = protocol.subjects(data, left)

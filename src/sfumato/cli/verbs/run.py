@@ -7,17 +7,15 @@ from sfumato.cli.verb import Verb
 from sfumato.cli.verbs.shared import COMMON, OUTPUT, SHEET
 
 
-def replay(
-    source: str, output: str, sheet: bool, device: str, dtype: str, as_json: bool, quiet: bool
-) -> None:
-    """Make the picture again and save it."""
+def replay(source: str, output: str, sheet: bool, as_json: bool, quiet: bool, **how: str) -> None:
+    """Make the picture again and save it. how: device, dtype, offload."""
     from sfumato.cli import delivery
     from sfumato.cli.compose import replayed
     from sfumato.images.destination import Destination
 
     target = Destination.of(output)
     target.check([target.folder / "x"])
-    run = replayed(source, {"device": device, "dtype": dtype})
+    run = replayed(source, how)
     delivery.check(target, run)
     with run.watched(quiet) as update:
         result = run.sample(update)

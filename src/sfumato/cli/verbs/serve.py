@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 from sfumato.cli.options import argument, keyword
 from sfumato.cli.verb import Group, Verb
-from sfumato.cli.verbs.shared import DEBUG, QUIET
+from sfumato.cli.verbs.shared import DEBUG, OFFLOAD, QUIET
 from sfumato.core.errors import SfumatoError
 from sfumato.documents import is_folder
 from sfumato.server.settings import Address, Limits, Retention, Settings
@@ -53,6 +53,7 @@ OPTIONS = (
     ),
     keyword("data", str | None, None, "--data", text="packed set that trainings learn from"),
     keyword("devices", list[str], [], "--device", text="one runner for each; repeatable; auto"),
+    OFFLOAD,
     keyword("ray", str | None, None, "--ray", text="cluster HOST:PORT or auto; a runner a GPU"),
     keyword("tokens", str | None, None, "--tokens", text='TOML file of CLIENT = "TOKEN"'),
     keyword("names", list[str], [], "--host-name", text="name it is reached by; repeatable"),
@@ -134,6 +135,7 @@ def serve(**values: Any) -> None:
         named_models(values["models"] or ["emoji"]), devices, files, fleet,
         None if values["data"] is None else Path(values["data"]).resolve(),
         offerings(values["weights"], files),
+        offload_of(values["offload"]),
     )  # fmt: skip
     welcome = Welcome(
         outside_of(values), settings.root_path, not settings.root_path, values["browser"]
@@ -201,6 +203,15 @@ def devices_of(values: dict[str, Any]) -> tuple[str, ...]:
     if len(set(devices)) < len(devices):
         raise SfumatoError("--device: is given twice; give each once")
     return devices
+
+
+def offload_of(offload: str) -> str:
+    """Checked before a runner is started; the runner knows its device."""
+    from sfumato.models.devices import OFFLOADS
+
+    if offload not in OFFLOADS:
+        raise SfumatoError(f"--offload {offload:.60}: must be {', '.join(OFFLOADS)}")
+    return offload
 
 
 def backup(target: str, folder: str | None, quiet: bool) -> None:

@@ -29,10 +29,14 @@ DTYPE = keyword(
     "dtype", str, "auto", "--dtype",
     text="auto, float32, bfloat16, float16; int8, int4: weights in fewer bits",
 )  # fmt: skip
+OFFLOAD = keyword(
+    "offload", str, "none", "--offload",
+    text="modules, layers: what lies in main memory while the device does not use it",
+)  # fmt: skip
 AS_JSON = keyword("as_json", bool, False, "--json", text="results as one JSON object")
 QUIET = keyword("quiet", bool, False, "--quiet", "-q", text="no progress, no notices")
 DEBUG = keyword("debug", bool, False, "--debug", text="show where an error came from")
-COMMON = (DEVICE, DTYPE, AS_JSON, QUIET, DEBUG)
+COMMON = (DEVICE, DTYPE, OFFLOAD, AS_JSON, QUIET, DEBUG)
 
 
 def refuse_empty(**values: Any) -> None:

@@ -38,11 +38,15 @@ class Runs:
     model: str | None = None
     device: str = "auto"
     dtype: str = "auto"
+    offload: str = "none"
     loaded: dict[str, Model] = field(default_factory=dict)
 
     def note(self, one: Subject) -> Path:
         """What a subject's run says of itself, once it is finished."""
         return self.folder / one.name / "run.json"
+
+    def _load(self, name: str) -> Model:
+        return load(name, device=self.device, dtype=self.dtype, offload=self.offload)
 
     def tuned_model(self, one: Subject) -> tuple[Model, str, str]:
         """The model that learned the subject, what it is called there, and the class alone."""
@@ -58,10 +62,10 @@ class Runs:
         if noun != one.noun:
             log.warning("%s: tuned as a %s, asked for as a %s", run, noun, one.noun)
         if (run / "model").is_dir():  # the whole network was trained
-            model = load(str(run / "model"), device=self.device, dtype=self.dtype)
+            model = self._load(str(run / "model"))
         elif base := self.model or note.model:
             if base not in self.loaded:
-                self.loaded[base] = load(base, device=self.device, dtype=self.dtype)
+                self.loaded[base] = self._load(base)
             model = self.loaded[base].adapt(run)
         else:
             raise SfumatoError(f"{file}: names no model; give --model")

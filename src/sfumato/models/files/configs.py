@@ -109,7 +109,7 @@ ABSENT: dict[str, tuple[Any, ...]] = {
 
 def check_unet(path: Path, kind: str, given: Mapping[str, str] | None = None) -> None:
     """Refuse a UNet whose inputs nothing here gives; given: of such keys those of its family."""
-    data, family = read_config(path), given or {}
+    data, family = read_config(path, quantised=True), given or {}
     for key, allowed in ABSENT.items():
         if data.get(key) not in (*allowed, family.get(key)):
             raise SfumatoError(
@@ -160,15 +160,15 @@ def own(config: Mapping[str, Any]) -> Json:
     return {key: value for key, value in config.items() if not key.startswith("_")}
 
 
-def read_config(path: Path) -> Json:
-    """Any configuration; quantised weights are refused, whose readers are other programs'."""
+def read_config(path: Path, quantised: bool = False) -> Json:
+    """Any configuration; quantised: weights may be so already (quantised_already.py)."""
     if not is_there(path):
         raise SfumatoError(
             f"{path}: missing; the model is incomplete, `sfumato models pull` completes it"
         )
     data = read_json(dict[str, Any], path)
-    if data.get("quantization_config") is not None:
-        raise SfumatoError(f"{path}: quantised weights are not supported; take plain ones")
+    if data.get("quantization_config") is not None and not quantised:
+        raise SfumatoError(f"{path}: quantised weights of this part are not read; take plain ones")
     return data
 
 
@@ -197,7 +197,7 @@ def text_encoder_config(path: Path) -> Any:
     """A CLIPTextConfig of the file's sizes alone: how it computes is not the file's to say."""
     from transformers import CLIPTextConfig
 
-    read_config(path)
+    read_config(path, quantised=True)
     sizes = read_json(TextEncoder, path)
     _check_heads(sizes, path)
     return CLIPTextConfig(**sizes.model_dump())

@@ -50,7 +50,7 @@ def t5_config(path: Path) -> Any:
     """A T5Config of the file's sizes alone."""
     from transformers import T5Config
 
-    read_config(path)
+    read_config(path, quantised=True)
     return T5Config(**read_json(T5Encoder, path).model_dump())
 
 
@@ -73,7 +73,7 @@ def bert_config(path: Path) -> Any:
     """A BertConfig of the file's sizes alone."""
     from transformers import BertConfig
 
-    sizes = parse_data(Bert, read_config(path), str(path))
+    sizes = parse_data(Bert, read_config(path, quantised=True), str(path))
     if sizes.hidden_size % sizes.num_attention_heads:
         raise SfumatoError(
             f"{path}: hidden_size {sizes.hidden_size} is no multiple of num_attention_heads "
@@ -162,7 +162,7 @@ def qwen3_config(path: Path) -> Any:
     """A Qwen3Config of the file's sizes alone."""
     from transformers import Qwen3Config
 
-    sizes = Qwen3.of(read_config(path), path.name)
+    sizes = Qwen3.of(read_config(path, quantised=True), path.name)
     return sizes.config(Qwen3Config, (sizes.rope_parameters or Rope()).rope_theta)
 
 
@@ -193,7 +193,7 @@ def qwen2_config(path: Path) -> Any:
     """A Qwen2Config of the sizes of a Qwen2.5-VL's words alone; older files have them outermost."""
     from transformers import Qwen2Config
 
-    data = read_config(path)
+    data = read_config(path, quantised=True)
     words = data.get("text_config")
     sizes = Qwen2.of(words if isinstance(words, dict) else data, str(path))
     inner = (sizes.rope_parameters or sizes.rope_scaling or Rotary()).rope_theta
@@ -222,7 +222,7 @@ def gemma2_config(path: Path) -> Any:
     """A Gemma2Config of the file's sizes alone."""
     from transformers import Gemma2Config
 
-    sizes = Gemma2.of(read_config(path), str(path))
+    sizes = Gemma2.of(read_config(path, quantised=True), str(path))
     return sizes.config(Gemma2Config, (sizes.rope_parameters or Rope()).rope_theta)
 
 

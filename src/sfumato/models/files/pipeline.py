@@ -25,6 +25,7 @@ from sfumato.models.files.language_models import (
     qwen3_config,
     t5_config,
 )
+from sfumato.models.files.quantised_already import needed, quantisation
 from sfumato.nn.quantised import quantise
 
 log = logging.getLogger("sfumato")
@@ -52,7 +53,7 @@ def autoencoder(folder: Path, kind: str, choice: Choice, digest: Any = None) -> 
         raise SfumatoError(f"{folder}: {kind} is not supported; {', '.join(AUTOENCODERS)} are")
     weight_files(folder)  # first says what is missing
     configs.check_autoencoder(folder / "config.json", kind)
-    return load_part(getattr(diffusers, kind), folder, torch.float32, choice.device, None, digest)
+    return load_part(getattr(diffusers, kind), folder, torch.float32, choice.home, None, digest)
 
 
 def network(
@@ -71,6 +72,42 @@ def transformer(folder: Path, kind: str, choice: Choice, digest: Any) -> Any:
     import diffusers
 
     return load_part(getattr(diffusers, kind), folder, *of(choice), digest)
+
+
+def gguf_transformer(folder: Path, kind: str, file: Path, choice: Choice, digest: Any) -> Any:
+    """The same with the weights of a GGUF file, which stay as they are and are put together again
+    at each call."""
+    import diffusers
+
+    needed("gguf", file)
+    cls = getattr(diffusers, kind)
+    if not hasattr(cls, "from_single_file"):
+        raise SfumatoError(f"{file}: diffusers reads no single files of {kind}; take its folder")
+    _check_bits(file, BITS.get(choice.dtype))
+    dtype = DTYPES[choice.dtype]
+    kind_of: Any = diffusers.GGUFQuantizationConfig
+    told = kind_of(compute_dtype=dtype)
+    try:
+        with quiet():
+            net = cls.from_single_file(
+                str(file), config=str(folder), quantization_config=told, torch_dtype=dtype,
+                local_files_only=True,
+            )  # fmt: skip
+    except IndexError:
+        raise SfumatoError(f"{file}: its weights are not those of {kind}") from None
+    except LOAD_ERRORS as error:
+        raise SfumatoError(f"{file}: cannot be loaded ({_reason(error)})") from None
+    report(file.name, {"missing_keys": [n for n, p in net.named_parameters() if p.is_meta]})
+    digest.update(file_digest(file).encode())
+    return net.eval().requires_grad_(False).to(choice.home)
+
+
+def _check_bits(what: Path, bits: int | None) -> None:
+    if bits is not None:
+        raise SfumatoError(
+            f"{what}: its weights are quantised already, so dtype int{bits} says nothing; leave "
+            "it out"
+        )
 
 
 def t5(folder: Path, choice: Choice, digest: Any) -> Any:
@@ -146,12 +183,19 @@ def load_part(
     if (folder / "adapter_config.json").exists():  # transformers would follow the path in it
         raise SfumatoError(f"{folder}: adapter_config.json; take it out and give it by --adapt")
     files = weight_files(folder)
+    quantised = quantisation(folder / "config.json")
+    if quantised is not None:
+        _check_bits(folder, bits)
     for index in folder.glob("*.index*.json"):
         configs.shards(index)
     variant = hub.variant_of(files[0].name)
     options: dict[str, Any] = {"local_files_only": True, "output_loading_info": True, **more}
     if config is not None:
+        if quantised is not None:
+            config.quantization_config = quantised
         options["config"] = config
+    if quantised is not None and device != "cpu":  # bitsandbytes' are not moved afterwards
+        options["device_map"] = {"": device}
     options["dtype" if _takes_dtype(cls) else "torch_dtype"] = dtype
     options["use_safetensors"] = files[0].suffix == ".safetensors"
     try:
@@ -166,12 +210,12 @@ def load_part(
     net = net.eval().requires_grad_(False)
     if bits is not None:
         quantise(net, bits)
-    return net.to(device)
+    return net.to(device) if quantised is None else net
 
 
 def of(choice: Choice) -> tuple[torch.dtype, str, int | None]:
     """Type, device and bits of a part's weights."""
-    return DTYPES[choice.dtype], choice.device, BITS.get(choice.dtype)
+    return DTYPES[choice.dtype], choice.home, BITS.get(choice.dtype)
 
 
 def _reason(error: Exception) -> str:

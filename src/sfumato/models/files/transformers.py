@@ -141,7 +141,7 @@ T = TypeVar("T", bound=Foreign)
 
 def transformer(kind: type[T], path: Path) -> T:
     """A transformer's configuration."""
-    return parse_data(kind, read_config(path), str(path))
+    return parse_data(kind, read_config(path, quantised=True), str(path))
 
 
 class Hunyuan(Transformer):

@@ -52,8 +52,23 @@ def is_pipeline(folder: Path) -> bool:
     return (folder / "model_index.json").is_file()
 
 
-def load(name: str, folder: Path, choice: Choice) -> Model:
-    """The model of a pipeline's folder."""
+def folder_of_gguf(file: Path) -> Path:
+    """Of the pipeline whose transformer a GGUF file is: the folder that it lies in, or beside."""
+    parent = file.parent
+    around = [parent, *([parent.parent] if parent.name == "transformer" else [])]
+    found = [folder for folder in around if is_pipeline(folder)]
+    found = found or sorted(path.parent for path in parent.glob("*/model_index.json"))
+    if len(found) != 1:
+        several = f", of which {len(found)} lie beside it" if found else ""
+        raise SfumatoError(
+            f"{file.name}: holds a transformer alone; put it into the folder of its pipeline "
+            f"(with model_index.json and the other parts){several}"
+        )
+    return found[0]
+
+
+def load(name: str, folder: Path, choice: Choice, gguf: Path | None = None) -> Model:
+    """The model of a pipeline's folder. gguf: a file of its transformer's weights."""
     import diffusers
 
     classes = configs.pipeline_classes(folder / "model_index.json")
@@ -62,9 +77,13 @@ def load(name: str, folder: Path, choice: Choice) -> Model:
             "%s: pipeline %.60r is not known; its parts are taken as they are", folder, kind
         )
     if classes.get("transformer") in TRANSFORMERS:
-        return _load_tabled(name, folder, classes, choice)
+        return _load_tabled(name, folder, classes, choice, gguf)
     if "transformer" in classes:
-        return flows.load(name, folder, classes, choice)
+        return flows.load(name, folder, classes, choice, gguf)
+    if gguf is not None:
+        raise SfumatoError(
+            f"{gguf.name}: is for a transformer, and {folder} has none; files of UNets are not read"
+        )
     unet = classes.get("unet", "no unet")
     if unet not in ("UNet2DConditionModel", "UNet2DModel"):
         raise SfumatoError(
@@ -132,10 +151,12 @@ def _scheduler(path: Path) -> Scheduler | EdmScheduler:
     return edm_schedulers.edm_scheduler(path) if of_edm else schedulers.scheduler(path)
 
 
-def _load_tabled(name: str, folder: Path, classes: Mapping[str, str], choice: Choice) -> Model:
+def _load_tabled(
+    name: str, folder: Path, classes: Mapping[str, str], choice: Choice, gguf: Path | None
+) -> Model:
     """A transformer that is no flow."""
     published = schedulers.scheduler(folder / "scheduler" / "scheduler_config.json")
-    parts = PipelineParts.of(folder, classes, choice)
+    parts = PipelineParts.of(folder, classes, choice, gguf=gguf)
     family, space = TRANSFORMERS[classes["transformer"]](parts), parts.space
     network: Any = family.network
     learned = learns_range(family.outputs, space, published, "transformer")

@@ -36,8 +36,10 @@ SCHEDULERS: Mapping[str, tuple[str, ...]] = {"SanaTransformer2DModel": sana.SCHE
 """Classes of schedulers that a family comes with, where those are not all flows'."""
 
 
-def load(name: str, folder: Path, classes: Mapping[str, str], choice: Choice) -> Model:
-    """The model of a pipeline's folder."""
+def load(
+    name: str, folder: Path, classes: Mapping[str, str], choice: Choice, gguf: Path | None = None
+) -> Model:
+    """The model of a pipeline's folder. gguf: a file of its transformer's weights."""
     kind = classes["transformer"]
     if kind not in FAMILIES:
         raise SfumatoError(
@@ -46,7 +48,7 @@ def load(name: str, folder: Path, classes: Mapping[str, str], choice: Choice) ->
     published = flow_scheduler(
         folder / "scheduler" / "scheduler_config.json", SCHEDULERS.get(kind, CLASSES)
     )
-    parts = PipelineParts.of(folder, classes, choice)
+    parts = PipelineParts.of(folder, classes, choice, gguf=gguf)
     family, space = FAMILIES[kind](parts, published), parts.space
     network: Any = family.network
     table = published.num_train_timesteps

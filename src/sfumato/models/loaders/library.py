@@ -21,7 +21,7 @@ from sfumato.models.devices import BITS, DTYPES, Choice, choose
 from sfumato.models.files import hub, vocabularies
 from sfumato.models.files.checkpoint import read_state_dict
 from sfumato.models.files.hashes import take_in
-from sfumato.models.loaders import diffusers, glide, openai, single_file, vdiffusion
+from sfumato.models.loaders import diffusers, glide, openai, parking, single_file, vdiffusion
 from sfumato.models.loaders.decoders import decoding
 from sfumato.models.model import Model
 from sfumato.models.prompts import Prompts
@@ -89,18 +89,26 @@ def is_own(name: str) -> bool:
 
 
 def load(
-    name: str = "emoji", *, device: str = "auto", dtype: str = "auto", download: bool = False
+    name: str = "emoji",
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    offload: str = "none",
+    download: bool = False,
 ) -> Model:
     """A model: a bundled or cached name, a folder, org/name of the hub, or a checkpoint's file.
 
     Folders are those with card.json, pipelines of diffusers, and GLIDE's released files
     (loaders.glide says which). Files are Stable Diffusion's single ones, the DDPM networks that
     SDEdit uses, v-diffusion's (also a folder with one of them and its CLIP), and released ADM
-    checkpoints, recognised by their name (sfumato models lists them).
+    checkpoints, recognised by their name (sfumato models lists them), and GGUF of a transformer in
+    or beside its pipeline's folder.
+    offload: what lies in main memory while it is not used: "none", whole networks ("modules"), or
+    their layers too ("layers").
     The network is used only with `download`, and only where the model is not here already.
     """
     notebook.register()
-    choice = choose(device, dtype)
+    choice = choose(device, dtype, offload)
     if not isinstance(name, str | Path) or not str(name):
         raise SfumatoError(f"model {name!r:.60}: give a name, a folder or a file")
     name = str(name)
@@ -115,18 +123,30 @@ def load(
         raise SfumatoError(
             f"model {name!r:.200}: not one of {names}, nor a folder or a file; {hint}"
         )
-    if choice.dtype in BITS and not (path.is_dir() and diffusers.is_pipeline(path)):
+    pipelines = path.suffix.lower() == ".gguf" or (path.is_dir() and diffusers.is_pipeline(path))
+    if choice.dtype in BITS and not pipelines:
         raise SfumatoError(
             f"dtype {choice.dtype}: keeps weights of folders in the layout of diffusers in fewer "
             f"bits, {name} is none; take bfloat16"
         )
     lean = "bfloat16" if DTYPES[choice.dtype] == torch.bfloat16 else "float32"
-    model = decoding(_load_from(name, path, choice), lean)
-    return replace(model, opens=partial(load, device=choice.device, dtype=choice.dtype))
+    try:
+        model = decoding(_load_from(name, path, choice), lean)
+    except torch.OutOfMemoryError:
+        raise SfumatoError(
+            f"model {name}: is more than {choice.device} has room for; give offload layers, or "
+            "dtype int8"
+        ) from None
+    if offload != "none":
+        parking.park(model)
+    opens = partial(load, device=choice.device, dtype=choice.dtype, offload=offload)
+    return replace(model, opens=opens)
 
 
 def _load_from(name: str, path: Path, choice: Choice) -> Model:
     """By what lies there."""
+    if path.is_file() and path.suffix.lower() == ".gguf":
+        return diffusers.load(name, diffusers.folder_of_gguf(path), choice, path)
     if path.is_file():
         return _load_file(path, choice)
     if diffusers.is_pipeline(path):

@@ -27,24 +27,31 @@ CLIPS = ("CLIPTextModel", "CLIPTextModelWithProjection")
 @dataclass(frozen=True, eq=False)
 class PipelineParts:
     """classes: of the folder's parts, by their names; digest: of all weights read so far, in the
-    order in which they were read; space: of its autoencoder."""
+    order in which they were read; space: of its autoencoder; gguf: a file of the transformer's
+    weights, in the place of the folder's."""
 
     folder: Path
     classes: Mapping[str, str]
     choice: Choice
     digest: Any = field(default_factory=sha256)
     space: Space = IDENTITY
+    gguf: Path | None = None
 
     @classmethod
     def of(
-        cls, folder: Path, classes: Mapping[str, str], choice: Choice, autoencoder: str = "vae"
+        cls,
+        folder: Path,
+        classes: Mapping[str, str],
+        choice: Choice,
+        autoencoder: str = "vae",
+        gguf: Path | None = None,
     ) -> PipelineParts:
         """With an autoencoder, which is read first."""
         if autoencoder not in classes:
             raise SfumatoError(f"{folder}: the pipeline has no {autoencoder}")
         digest = sha256()
         vae = pipeline.autoencoder(folder / autoencoder, classes[autoencoder], choice, digest)
-        return cls(folder, classes, choice, digest, Latents.of(vae))
+        return cls(folder, classes, choice, digest, Latents.of(vae), gguf)
 
     def sizes(self, family: type[T]) -> T:
         """What the transformer's configuration says, checked."""
@@ -52,8 +59,10 @@ class PipelineParts:
 
     def transformer(self) -> Any:
         """The network, after its sizes have been checked."""
-        folder = self.folder / "transformer"
-        return pipeline.transformer(folder, self.classes["transformer"], self.choice, self.digest)
+        folder, kind = self.folder / "transformer", self.classes["transformer"]
+        if self.gguf is not None:
+            return pipeline.gguf_transformer(folder, kind, self.gguf, self.choice, self.digest)
+        return pipeline.transformer(folder, kind, self.choice, self.digest)
 
     def clip(self, part: str, layer: Layer = "second") -> Encoder:
         """A CLIP text encoder. layer: the one that is read."""

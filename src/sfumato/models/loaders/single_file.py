@@ -73,7 +73,7 @@ def load(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> Model:
 def _load_ddpm(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> Model:
     digest = file_digest(path)
     plain = Part({k: v for k, v in weights.items() if not EXTRA_KEYS.match(k)})
-    net = ddpm_unet(plain).to(choice.device, DTYPES[choice.dtype])
+    net = ddpm_unet(plain).to(choice.home, DTYPES[choice.dtype])
     scheduler = Scheduler(kind="DDPMScheduler", clip_sample=True)
     table = own_table(path, weights, scheduler)
     return diffusers.assemble(
@@ -114,9 +114,9 @@ def _load_stable(path: Path, weights: Mapping[str, Tensor], choice: Choice) -> M
         numbers = {MEAN: "latents_mean", STD: "latents_std"}
         constants = {name: _numbers(path, weights, key) for key, name in numbers.items()}
         vae.register_to_config(scaling_factor=0.5, **constants)
-    space = Latents.of(vae.to(choice.device))
+    space = Latents.of(vae.to(choice.home))
     with pipeline.quiet():
-        net = net.to(choice.device, DTYPES[choice.dtype])
+        net = net.to(choice.home, DTYPES[choice.dtype])
     of_text = (XL_1, XL_2) if xl else (OPEN_CLIP_2,) if sd2 else (CLIP_1,)
     prefixes = (UNET, VAE, *((REFINER,) if refines else of_text))
     if idle := [k for k in weights if not k.startswith(prefixes) and not EXTRA_KEYS.match(k)]:

@@ -33,7 +33,7 @@ def load_encoders(
     path: Path, weights: Mapping[str, Tensor], xl: bool, sd2: bool, choice: Choice
 ) -> Encoders:
     """The text encoders of a family."""
-    device, dtype = choice.device, DTYPES[choice.dtype]
+    device, dtype = choice.home, DTYPES[choice.dtype]
     layer: Layer = "second" if xl else "last"
     encoders = []
     refines = is_refiner(weights)

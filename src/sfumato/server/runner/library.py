@@ -43,10 +43,19 @@ class Offer:
     keep: int = 2
     data: Path | None = None
     weights: tuple[Offering, ...] = ()
+    offload: str = "none"
 
     def __call__(self) -> Library:
         return Library(
-            Warm(self.models, self.device, self.adapters, self.keep, self.data, self.weights)
+            Warm(
+                self.models,
+                self.device,
+                self.adapters,
+                self.keep,
+                self.data,
+                self.weights,
+                self.offload,
+            )
         )
 
 

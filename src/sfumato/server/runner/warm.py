@@ -25,7 +25,7 @@ class Warm:
 
     offer: name that recipes use -> what to load. adapters: files of adapters that recipes may name.
     keep: how many models stay loaded. data: the packed set that trainings learn from; None: where
-    `sfumato data` puts it. weights: what methods may name.
+    `sfumato data` puts it. weights: what methods may name. offload: of all models, as of `load`.
     """
 
     offer: Mapping[str, str]
@@ -34,6 +34,7 @@ class Warm:
     keep: int = 2
     data: Path | None = None
     weights: Sequence[Offering] = ()
+    offload: str = "none"
     loaded: OrderedDict[tuple[str, str], Model] = field(default_factory=OrderedDict)
     lock: Any = field(default_factory=threading.Lock)
     shelf: Shelf = field(init=False)
@@ -41,7 +42,9 @@ class Warm:
     def __post_init__(self) -> None:
         self.shelf = Shelf(self.weights)
 
-    def open(self, name: str, *, device: str = "auto", dtype: str = "auto") -> Model:
+    def open(
+        self, name: str, *, device: str = "auto", dtype: str = "auto", offload: str = "none"
+    ) -> Model:
         """The model of that name on this runner's device, whatever device was recorded."""
         from sfumato.models.loaders.library import load
 
@@ -54,7 +57,7 @@ class Warm:
             model = self.loaded.pop((source, dtype), None)
             while model is None and len(self.loaded) >= self.keep:
                 self.loaded.popitem(last=False)
-            model = model or load(source, device=self.device, dtype=dtype)
+            model = model or load(source, device=self.device, dtype=dtype, offload=self.offload)
             self.loaded[source, dtype] = model
             return model
 
