@@ -38,7 +38,7 @@ from sfumato.models.files.adapter_folders import (
 from sfumato.models.files.hashes import file_digest
 from sfumato.models.files.learned_words import words_of
 from sfumato.models.latents import Latents
-from sfumato.nn import lora, positions
+from sfumato.nn import lora, packed, positions
 from sfumato.nn.unet import UNet
 from sfumato.nn.vdiffusion import VDiffusion
 
@@ -105,7 +105,7 @@ def locate(model: Model, adapter: str | Path) -> Path:
 
 def overlay(net: nn.Module, weights: Mapping[str, Tensor]) -> Any:
     """A copy of a network that shares every tensor but these."""
-    shared = {id(t): t for t in chain(net.parameters(), net.buffers())}
+    shared = {id(t): t for t in chain(packed.weights(net), net.buffers())}
     copied = copy.deepcopy(net, memo=shared)
     for name, tensor in weights.items():
         owner, _, leaf = name.rpartition(".")

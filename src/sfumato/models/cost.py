@@ -26,6 +26,7 @@ from sfumato.core.reuse import ASK_ALL
 from sfumato.methods.common.handed_over import HandedOver
 from sfumato.models.cascade import Cascade, base_of, max_rows
 from sfumato.models.devices import DTYPES, Choice
+from sfumato.nn.packed import Held, weights
 
 MODULE_SECONDS = 2e-5  # seconds that starting a module takes
 SLOWDOWN = 2.5  # a network against the convolution that is timed
@@ -158,9 +159,11 @@ def runs_on_meta(call: Callable[[], Any]) -> bool:
 
 def meta_copy(net: nn.Module) -> nn.Module:
     """A copy whose weights have shapes alone; the network itself may be at work meanwhile."""
-    weights = (*net.named_parameters(), *net.named_buffers())
     memo: dict[int, Any] = {}
-    for _, value in weights:
+    for value in (*weights(net), *net.buffers()):
+        if isinstance(value, Held):
+            memo[id(value)] = value.on_meta()
+            continue
         empty = value.detach().to("meta")
         trainable = isinstance(value, nn.Parameter)
         memo[id(value)] = nn.Parameter(empty, value.requires_grad) if trainable else empty
@@ -182,24 +185,24 @@ def of_base(denoiser: Denoiser) -> Any:
 
 def parameter_count(denoiser: Denoiser) -> int:
     """How many weights a network has."""
-    return sum(weight.numel() for weight in module(denoiser).parameters())
+    return sum(weight.numel() for weight in weights(module(denoiser)))
 
 
 def weight_bytes(value: object) -> int:
     """Bytes of all weights within a model or a part of it, each once; not those of `plain`, the
     model without adapters."""
-    tensors: dict[int, int] = {}
+    sizes: dict[int, int] = {}
     waiting: list[Any] = [value]
     while waiting:
         one = waiting.pop()
         if isinstance(one, nn.Module):
-            for tensor in (*one.parameters(), *one.buffers()):
-                tensors[id(tensor)] = tensor.nbytes
+            for weight in (*weights(one), *one.buffers()):
+                sizes[id(weight)] = weight.nbytes
         elif isinstance(one, tuple):
             waiting += one
         elif is_dataclass(one):
             waiting += [getattr(one, f.name) for f in fields(one) if f.name != "plain"]
-    return sum(tensors.values())
+    return sum(sizes.values())
 
 
 def cond_of(process: Process) -> Cond:

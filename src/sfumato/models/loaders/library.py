@@ -21,10 +21,12 @@ from sfumato.models.devices import BITS, DTYPES, Choice, choose
 from sfumato.models.files import hub, vocabularies
 from sfumato.models.files.checkpoint import read_state_dict
 from sfumato.models.files.hashes import take_in
+from sfumato.models.guest import Guest
 from sfumato.models.loaders import diffusers, glide, openai, single_file, vdiffusion
 from sfumato.models.loaders.decoders import decoding
 from sfumato.models.model import Model
 from sfumato.models.prompts import Prompts
+from sfumato.nn.packed import pack
 from sfumato.nn.unet import UNetConfig
 
 log = logging.getLogger("sfumato")
@@ -122,6 +124,9 @@ def load(
         )
     lean = "bfloat16" if DTYPES[choice.dtype] == torch.bfloat16 else "float32"
     model = decoding(_load_from(name, path, choice), lean)
+    network: Any = model.denoiser.network
+    if isinstance(network, Guest):
+        pack(network.net)
     return replace(model, opens=partial(load, device=choice.device, dtype=choice.dtype))
 
 
