@@ -27,16 +27,18 @@ class Held:
     """
 
     def __init__(self, weight: Tensor) -> None:
-        self.shape, self.dtype, self.device = weight.shape, weight.dtype, weight.device
-        self._now: tuple[Hashable, Tensor] = (None, weight.detach())  # at once, for other threads
+        if not isinstance(weight, nn.Parameter):
+            weight = nn.Parameter(weight, requires_grad=False)
+        self._now: tuple[Hashable, Tensor] = (None, weight)  # both at once, for other threads
 
-    def dense(self) -> Tensor:
+    def dense(self) -> nn.Parameter:
         """The weight itself: what is changed in it before the next call is what that call reads."""
         kind, weight = self._now
         if kind is not None:
             with torch.inference_mode(False), torch.no_grad():
-                weight = weight.to_dense()
+                weight = nn.Parameter(weight.to_dense(), requires_grad=False)
             self._now = (None, weight)
+        assert isinstance(weight, nn.Parameter)
         return weight
 
     def packed(self, kind: Hashable, pack: Callable[[Tensor], Tensor]) -> Tensor:
@@ -48,23 +50,29 @@ class Held:
             self._now = (kind, weight)
         return weight
 
+    def packs(self, x: Tensor) -> bool:
+        """Whether it is frozen, and a product with x is one for oneDNN."""
+        _, weight = self._now
+        return x.is_cpu and weight.is_cpu and not weight.requires_grad and x.dtype == weight.dtype
+
     @property
     def ndim(self) -> int:
-        return len(self.shape)
+        return self._now[1].ndim
 
     @property
     def nbytes(self) -> int:
-        return self.numel() * self.dtype.itemsize
+        return self._now[1].nbytes
 
     def numel(self) -> int:
-        return self.shape.numel()
+        return self._now[1].numel()
 
     def __len__(self) -> int:
-        return self.shape[0]
+        return len(self._now[1])
 
     def on_meta(self) -> Held:
         """One that has sizes alone; this one may be at work meanwhile."""
-        return Held(torch.empty(self.shape, dtype=self.dtype, device="meta"))
+        _, weight = self._now
+        return Held(torch.empty(weight.shape, dtype=weight.dtype, device="meta"))
 
     def __reduce__(self) -> tuple[Any, ...]:  # packed tensors can neither be copied nor pickled
         return Held, (self.dense(),)
@@ -76,12 +84,12 @@ class Packed(nn.Module):
     held: Held
 
     @property
-    def weight(self) -> Tensor:
+    def weight(self) -> nn.Parameter:
         """Dense. Read it anew after each call: it is the layer's until then."""
         return self.held.dense()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "weight":
+        if name == "weight" and name not in self._parameters:
             self.held = Held(value)
         else:
             super().__setattr__(name, value)
@@ -93,8 +101,7 @@ class Packed(nn.Module):
             x.requires_grad or (bias is not None and bias.requires_grad)
         )
         return (
-            x.is_cpu and self.held.device.type == "cpu" and not gradient and x.numel() > 0
-            and x.dtype == self.held.dtype and onednn(x.dtype)
+            self.held.packs(x) and not gradient and x.numel() > 0 and onednn(x.dtype)
             and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
         )  # fmt: skip
 
@@ -111,7 +118,7 @@ class Packed(nn.Module):
             return super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
 
 
-class PackedLinear(Packed, nn.Linear):  # type: ignore[override]  # a parameter there
+class PackedLinear(Packed, nn.Linear):  # type: ignore[misc]  # a parameter there
     """A linear layer; one row goes as two, for which alone oneDNN has another layout."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -124,7 +131,7 @@ class PackedLinear(Packed, nn.Linear):  # type: ignore[override]  # a parameter 
         return out[0].view(*x.shape[:-1], self.out_features) if alone else out
 
 
-class PackedConv2d(Packed, nn.Conv2d):  # type: ignore[override]  # a parameter there
+class PackedConv2d(Packed, nn.Conv2d):  # type: ignore[misc]  # a parameter there
     """A convolution, whose layout goes by the size of the maps; its maps lie as they came."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -185,13 +192,12 @@ def as_parameter(layer: Packed) -> Iterator[None]:
     finally:
         weight = layer._parameters.pop("weight")
         assert weight is not None
-        if weight.data_ptr() != layer.held.dense().data_ptr():
+        if weight is not layer.held.dense():
             layer.held = Held(weight)
 
 
 def _give_back(layer: Packed) -> None:
-    parameter = nn.Parameter(layer.held.dense(), requires_grad=False)
-    layer._parameters = {"weight": parameter, **layer._parameters}
+    layer._parameters = {"weight": layer.held.dense(), **layer._parameters}  # in torch's order
 
 
 def _fits(layer: nn.Module) -> bool:
