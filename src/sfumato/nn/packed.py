@@ -119,7 +119,7 @@ class Packed(nn.Module):
 
 
 class PackedLinear(Packed, nn.Linear):  # type: ignore[misc]  # a parameter there
-    """A linear layer; one row goes as two, for which alone oneDNN has another layout."""
+    """A linear layer; one row goes as two, since oneDNN adds up a single one in another order."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.packs(x):
