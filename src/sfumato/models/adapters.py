@@ -41,7 +41,7 @@ from sfumato.models.files.learned_words import words_of
 from sfumato.models.files.quantised_already import refuse_quantised
 from sfumato.models.latents import Latents
 from sfumato.models.offload import at_home, park, place_of
-from sfumato.nn import lora, positions
+from sfumato.nn import lora, packed, positions
 from sfumato.nn.unet import UNet
 from sfumato.nn.vdiffusion import VDiffusion
 
@@ -106,7 +106,7 @@ def locate(model: Model, adapter: str | Path) -> Path:
 
 def overlay(net: nn.Module, weights: Mapping[str, Tensor]) -> Any:
     """A copy of a network that shares every tensor but these."""
-    shared = {id(t): t for t in chain(net.parameters(), net.buffers())}
+    shared = {id(t): t for t in chain(packed.weights(net), net.buffers())}
     copied = copy.deepcopy(net, memo=shared)
     for name, tensor in weights.items():
         owner, _, leaf = name.rpartition(".")

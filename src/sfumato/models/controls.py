@@ -22,6 +22,7 @@ from sfumato.models.files.control_configs import ControlNet, T2IAdapter, control
 from sfumato.models.files.hashes import file_digest, files_digest
 from sfumato.models.latents import Conditional, part_contexts
 from sfumato.nn.control import Control
+from sfumato.nn.packed import pack
 from sfumato.nn.unet import UNet
 from sfumato.recipe.places import called
 
@@ -167,6 +168,7 @@ def _guest_control(
     shrinks = 2 ** (len(config.conditioning_embedding_out_channels) - 1)
     _check_stride(origin.name, shrinks, model)
     told = Traits(stride=traits(base).stride)
+    pack(net)
     return GuestControl(Conditional(net, told, IDENTITY), origin, config)
 
 

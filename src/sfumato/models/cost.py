@@ -27,6 +27,7 @@ from sfumato.methods.common.handed_over import HandedOver
 from sfumato.models.cascade import Cascade, base_of, max_rows
 from sfumato.models.devices import DTYPES, Choice
 from sfumato.models.offload import at_home, bytes_of
+from sfumato.nn.packed import Held, weights
 
 MODULE_SECONDS = 2e-5  # seconds that starting a module takes
 SLOWDOWN = 2.5  # a network against the convolution that is timed
@@ -161,7 +162,10 @@ def meta_copy(net: nn.Module) -> nn.Module:
     """A copy whose weights have shapes alone; the network itself may be at work meanwhile."""
     memo: dict[int, Any] = {}
     with at_home(net):
-        for value in (*net.parameters(), *net.buffers()):
+        for value in (*weights(net), *net.buffers()):
+            if isinstance(value, Held):
+                memo[id(value)] = value.on_meta()
+                continue
             empty = empty_like(value)
             trainable = isinstance(value, nn.Parameter)
             memo[id(value)] = nn.Parameter(empty, value.requires_grad) if trainable else empty
@@ -191,32 +195,32 @@ def of_base(denoiser: Denoiser) -> Any:
 
 def parameter_count(denoiser: Denoiser) -> int:
     """How many weights a network has."""
-    return sum(weight.numel() for weight in module(denoiser).parameters())
+    return sum(weight.numel() for weight in weights(module(denoiser)))
 
 
 def weight_bytes(value: object) -> int:
     """Bytes of all weights within a model or a part of it, each once."""
-    tensors: dict[int, int] = {}
+    sizes: dict[int, int] = {}
     for net in networks_in(value):
         with at_home(net):
-            tensors |= {id(one): bytes_of(one) for one in (*net.parameters(), *net.buffers())}
-    return sum(tensors.values())
+            sizes |= {id(one): bytes_of(one) for one in (*weights(net), *net.buffers())}
+    return sum(sizes.values())
 
 
 def networks_in(value: object) -> list[nn.Module]:
     """The networks of a model or of a part of it, each once; not those of `plain`, the model
     without adapters."""
-    found: dict[int, nn.Module] = {}
+    networks: dict[int, nn.Module] = {}
     waiting: list[Any] = [value]
     while waiting:
         one = waiting.pop()
         if isinstance(one, nn.Module):
-            found[id(one)] = one
+            networks[id(one)] = one
         elif isinstance(one, tuple):
             waiting += one
         elif is_dataclass(one):
             waiting += [getattr(one, f.name) for f in fields(one) if f.name != "plain"]
-    return list(found.values())
+    return list(networks.values())
 
 
 def cond_of(process: Process) -> Cond:

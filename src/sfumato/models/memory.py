@@ -40,6 +40,7 @@ from sfumato.models.cost import (
 from sfumato.models.devices import SHARED, capacity
 from sfumato.models.latents import Latents
 from sfumato.models.tiles import needed_tile
+from sfumato.nn.packed import weights
 
 GIB = 1 << 30
 FLOAT = 4  # bytes of a value of a state, whatever the network's type
@@ -169,8 +170,8 @@ def branches_at_once(process: Process, times: Times) -> int:
 
 def first_map_bytes(stage: Stage) -> int:
     """Bytes of what a network's first convolution makes of a row, in float32."""
-    weights = module(stage.denoiser).parameters()
-    width = next((len(weight) for weight in weights if weight.ndim == 4), 1)
+    held = weights(module(stage.denoiser))
+    width = next((len(weight) for weight in held if weight.ndim == 4), 1)
     return FLOAT * width * math.prod(stage.shape[1:])
 
 

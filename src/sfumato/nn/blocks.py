@@ -33,7 +33,7 @@ def timestep_embedding(time: Tensor, dim: int) -> Tensor:
 
 
 @cache
-def _onednn(dtype: torch.dtype) -> bool:
+def onednn(dtype: torch.dtype) -> bool:
     """Whether oneDNN convolves this dtype on this processor."""
     if not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
         return False
@@ -73,7 +73,7 @@ class Conv2d(nn.Conv2d):
         """Frozen, no gradient through it, and a dtype that oneDNN takes."""
         gradient = x.requires_grad and torch.is_grad_enabled()
         gradient |= self.weight.requires_grad or (self.bias is not None and self.bias.requires_grad)
-        return x.is_cpu and not gradient and x.dtype == self.weight.dtype and _onednn(x.dtype)
+        return x.is_cpu and not gradient and x.dtype == self.weight.dtype and onednn(x.dtype)
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name != "_packed"}

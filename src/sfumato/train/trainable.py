@@ -17,6 +17,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.models import encoders
 from sfumato.models.model import Model
 from sfumato.nn import lora
+from sfumato.nn.packed import unpack
 from sfumato.nn.unet import UNet
 from sfumato.nn.vdiffusion import VDiffusion
 from sfumato.train.config import Config
@@ -79,6 +80,8 @@ class Trainable:
             log.warning("subject.checkpoint: does nothing with model %s; leave it out", model.name)
         elif config.subject.checkpoint:
             network.net.enable_gradient_checkpointing()
+        for net in self.nets.values():
+            unpack(net)
         self.trained = self._trained() | dict(words or {})
         self._kept: dict[str, Cond] = {}
 

@@ -21,10 +21,12 @@ from sfumato.models.devices import BITS, DTYPES, Choice, choose
 from sfumato.models.files import hub, vocabularies
 from sfumato.models.files.checkpoint import read_state_dict
 from sfumato.models.files.hashes import take_in
+from sfumato.models.guest import Guest
 from sfumato.models.loaders import diffusers, glide, openai, parking, single_file, vdiffusion
 from sfumato.models.loaders.decoders import decoding
 from sfumato.models.model import Model
 from sfumato.models.prompts import Prompts
+from sfumato.nn.packed import pack
 from sfumato.nn.unet import UNetConfig
 
 log = logging.getLogger("sfumato")
@@ -137,8 +139,11 @@ def load(
             f"model {name}: is more than {choice.device} has room for; give offload layers, or "
             "dtype int8"
         ) from None
+    network: Any = model.denoiser.network
     if offload != "none":
         parking.park(model)
+    elif isinstance(network, Guest):
+        pack(network.net)
     opens = partial(load, device=choice.device, dtype=choice.dtype, offload=offload)
     return replace(model, opens=opens)
 
