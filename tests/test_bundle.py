@@ -13,7 +13,12 @@ import torch
 from safetensors.torch import save_file
 
 from sfumato.models.card import read_card
+from sfumato.models.files.checkpoint import read_state_dict
+from sfumato.nn.bands import BandsConfig, unhaar
+from sfumato.nn.classifier import Classifier
+from sfumato.nn.clip import CLIPConfig, NoisedCLIP
 from sfumato.nn.unet import UNetConfig
+from sfumato.train import checkpoint
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -71,6 +76,43 @@ def test_a_card_follows_from_its_runs(tmp_path: Path) -> None:
               for w in part["network"]["channel_mult"]]  # fmt: skip
     assert widths == [1, 2, 2] * 2
     assert all(type(w) is int for w in widths)
+
+
+def test_what_looks_at_states_reads_the_bands_of_a_base_of_twice_its_size(tmp_path: Path) -> None:
+    target = tmp_path / "emoji"
+    target.mkdir()
+    shape = CLIPConfig(
+        embedding=16, head_width=16, size=32, patch=4, image_width=32, image_layers=1,
+        text_width=16, text_layers=1, context=6, vocabulary=20,
+    )  # fmt: skip
+    config = UNetConfig(model_channels=32, channel_mult=(1, 2), out_channels=2)
+    networks = {"clip": NoisedCLIP(shape), "classifier": Classifier(config, 32, "adaptive")}
+    old = {"name": "emoji", "base": stage(1), "upsamplers": [stage(4)], "maximum": 256}
+    old |= {"native": [32, 32], "multiple": 4}
+    told = {"schedule": "squaredcos_cap_v2"}
+    parts: dict[str, dict[str, Any]] = {
+        "clip": told | {"network": asdict(shape), "tokenizer": "tokenizer.json"},
+        "classifier": told | {"network": asdict(config), "size": 32, "pool": "adaptive",
+                              "classes": {"style": ["flat", "ink"]}},
+    }  # fmt: skip
+    for name, net in networks.items():
+        parts[name]["weights"] = checkpoint.write_shards(target, name, net.state_dict())
+    (target / "card.json").write_text(json.dumps(old | parts))
+    base = exported(tmp_path / "base", 64, stage(1, bands=BANDS), 300)
+    card = bundle.bundle(target, {"base": base})
+    assert card["clip"]["network"]["size"] == card["classifier"]["size"] == 64
+    clip = NoisedCLIP(CLIPConfig(**card["clip"]["network"]))
+    classifier = Classifier(UNetConfig(**card["classifier"]["network"]), 64, "adaptive")
+    for name, wide in (("clip", clip), ("classifier", classifier)):
+        assert wide.config.bands == BandsConfig()
+        wide.load_state_dict(read_state_dict([target / file for file in card[name]["weights"]]))
+        x = torch.randn(1, 3, 64, 64)
+        low = 2 * torch.nn.functional.interpolate(x, scale_factor=0.5, mode="area")
+        x_low = unhaar(torch.cat([low, torch.zeros(1, 9, 32, 32)], dim=1))
+        sees = wide.image if isinstance(wide, NoisedCLIP) else wide
+        time = torch.tensor([500.0])
+        alike = torch.allclose(sees(x, time), sees(x_low, time), atol=1e-5)
+        assert alike, "of the low band alone, as before"
 
 
 def test_a_part_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@
 
 TARGET already holds a card.json, whose licence, styles and defaults stay; its sizes, title and
 about follow from the runs. What is not given stays as it is, but adapters, which belong to one
-base, go with it. Each RUN is a run folder whose `model/` the trainer exported; DATA the packed set
-whose captions the base learned from.
+base, go with it, and a CLIP or classifier of half its size reads its bands, if it has any. Each RUN
+is a run folder whose `model/` the trainer exported; DATA the packed set whose captions the base
+learned from.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import math
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import safe_open
@@ -23,7 +24,10 @@ from safetensors.torch import load_file, save_file
 
 from sfumato.models import known_words
 from sfumato.nn.assembly import UNetConfig
-from sfumato.train import config
+from sfumato.nn.bands import FACTOR
+from sfumato.nn.classifier import Classifier
+from sfumato.nn.clip import CLIPConfig, NoisedCLIP
+from sfumato.train import checkpoint, config, warm_start
 from sfumato.train.data import captions, store
 
 LIMIT = 45_000_000
@@ -65,6 +69,9 @@ def bundle(target: Path, runs: dict[str, Path]) -> dict[str, Any]:
             card |= sizes(run, card["base"]["network"])
             for file in card.pop("adapters", {}).values():
                 (target / file).unlink(missing_ok=True)
+            for part in {"clip", "classifier"} & set(card) - set(runs):
+                if card["base"]["network"].get("bands"):
+                    card[part] = banded(target, card[part], part, card["base"]["network"]["bands"])
         elif name == "upsampler":
             take(run, target, "upsampler-*.safetensors")
             card["upsamplers"] = [stage(run, card["upsamplers"][0].get("defaults", {}))]
@@ -91,6 +98,26 @@ def order(name: str) -> int:
     if name not in PARTS:
         raise SystemExit(f"{name}: there are {', '.join(PARTS)}")
     return PARTS.index(name)
+
+
+def banded(
+    target: Path, described: dict[str, Any], part: Literal["clip", "classifier"], bands: Any
+) -> dict[str, Any]:
+    """A CLIP or classifier of half the base's size, exactly, as one that reads its bands."""
+    network = described["network"]
+    if network.get("bands"):
+        return described
+    sized = network if part == "clip" else described
+    sized["size"] *= FACTOR
+    network["bands"] = bands
+    net = (
+        NoisedCLIP(CLIPConfig(**network))
+        if part == "clip"
+        else Classifier(UNetConfig(**network), described["size"], described["pool"])
+    )
+    warm_start.start(net, str(target), part)
+    half = {name: value.half() for name, value in net.state_dict().items()}
+    return {**described, "weights": checkpoint.write_shards(target, part, half)}
 
 
 def sizes(run: Path, network: dict[str, Any]) -> dict[str, Any]:
