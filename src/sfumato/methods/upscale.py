@@ -24,17 +24,14 @@ class Upscale(FromPicture):
     """The base is left out; the picture itself is what the upsampler reads."""
 
     verb: ClassVar[bool] = True
-    examples: ClassVar[tuple[str, ...]] = (
-        "small.png -o large.png",
-        "small.png --factor 8 -o larger.png",
-    )
+    examples: ClassVar[tuple[str, ...]] = ("small.png -o large.png",)
     slot: ClassVar[str | None] = "start"
 
     image: Annotated[Image, knob("the picture")]
     factor: Annotated[
         int | None,
         knob(
-            "times as large; the first upsampler's if not given (emoji: 4, or 8)",
+            "times as large; the first upsampler's if not given (emoji: 4)",
             main=True,
             ge=1,
             le=64,
