@@ -28,7 +28,7 @@ from PIL import Image
 from torch import Tensor
 
 import sfumato as sf
-from held import STYLE, Realism, l2, on_white, painted, process, tensor
+from held import SIZE, STYLE, Realism, l2, on_white, painted, process, tensor
 from ilvr_nfe import diversity, low_band
 from sfumato.measure import heldout
 from sfumato.measure.curve import Curve, Point, plot
@@ -39,11 +39,11 @@ from sfumato.train.data import store
 STEPS, SOLVER = 25, "dpmpp-2m"
 LEVELS = (0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 COLOURS = (3, 6, 16, 30, 50)
-FACTORS = (1, 2, 4, 8, 16, 32)
+FACTORS = tuple(2**k for k in range(SIZE.bit_length()))  # up to one pixel
 STOPS = (0.0, 0.2, 0.4, 0.6, 0.8)
 SEEDS, REFERENCES = 4, 24
 SHOWN = (0, 8, 18, 31, 47, 60)
-BAND = 8.0  # the band whose error is measured, whatever factor held it
+BAND = SIZE / 4  # the band whose error is measured, whatever factor held it
 WORDED, CLAIMED = (0.3, 0.4, 0.5, 0.6, 0.7), 0.5
 
 
@@ -228,7 +228,7 @@ def main() -> None:
     given.output.mkdir(parents=True, exist_ok=True)
     model, realism, to = sf.load(given.model), Realism(), given.output
     factors = {float(n): {"factor": n} for n in FACTORS}
-    stops = {stop: {"factor": 4, "stop": stop} for stop in STOPS}
+    stops = {stop: {"factor": SIZE // 8, "stop": stop} for stop in STOPS}
     parts = {
         "words": lambda: words(model, given.data, given.judge, to),
         "t0": lambda: levels(model, realism, to),
