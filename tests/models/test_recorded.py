@@ -50,8 +50,8 @@ def test_stages_have_their_own_noise_and_rows(model: sf.Model) -> None:
     assert walk.loops[1].run.noise == Seeded(5, 1)
     low = walk.loops[1].run.process.cond
     assert low is not None
-    assert low["low_res"].shape == (2, 3, 32, 32)
-    assert walk.loops[2].run.noise == Seeded(5, 2)
+    assert low["low_res"].shape == (2, 3, *model.card.native)
+    assert walk.loops[-1].run.noise == Seeded(5, len(model.card.upsamplers))
     assert steps[-1].x.shape == (2, 3, 256, 256)
     assert not torch.equal(low["low_res"][0], low["low_res"][1])
 
