@@ -24,7 +24,10 @@ class Upscale(FromPicture):
     """The base is left out; the picture itself is what the upsampler reads."""
 
     verb: ClassVar[bool] = True
-    examples: ClassVar[tuple[str, ...]] = ("small.png -o large.png",)
+    examples: ClassVar[tuple[str, ...]] = (
+        "small.png -o large.png",
+        "small.png --factor 4 --seed 3 -o larger.png",
+    )
     slot: ClassVar[str | None] = "start"
 
     image: Annotated[Image, knob("the picture")]
