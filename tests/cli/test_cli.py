@@ -63,7 +63,8 @@ def test_sdedit_run_and_info(app: Any, tmp_path: Path) -> None:
     done = call(app, "sdedit", source, *words, *guided, *FAST)
     assert done.exit_code == 0, done.output
     assert done.stdout.split() == ["a-1.png", "a-2.png", "a-1-sheet.png"]
-    assert "work size: 256x256 -> 32x32" in done.stderr
+    side = bundled().card.native[0]
+    assert f"work size: 256x256 -> {side}x{side}" in done.stderr
     recipe = json.loads(call(app, "info", "a-2.png").stdout)
     assert recipe["methods"][0] | {"t0": 0.4, "mask": None} == recipe["methods"][0]
     assert recipe["methods"][0]["image"]["name"] == "red-apple.png"
