@@ -57,7 +57,7 @@ def main() -> None:
         best += made(model, style, list(CHOSEN[style]), None)
     for name, pictures in (("unselected", first), ("chosen", best)):
         page = sf.sheet(pictures, list(PROMPTS) * 2, columns=len(PROMPTS), cell=128, title=name)
-        page.quantize(128).save(DOCS / f"grid-{name}.png")
+        page.save(DOCS / f"grid-{name}.png")
 
 
 if __name__ == "__main__":

@@ -17,10 +17,12 @@ from torch import Tensor
 import sfumato as sf
 from sfumato.measure import heldout
 from sfumato.measure.evaluate import pixels
+from sfumato.methods import from_data
 from sfumato.metrics import kernel
 from sfumato.metrics.kernel import Estimate
 from sfumato.models.card import read_card
 from sfumato.models.loaders.library import BUNDLED
+from sfumato.train.data import store
 
 STYLE = "fluent"
 SIZE, _ = read_card(BUNDLED["emoji"]).native  # of the base
@@ -28,8 +30,12 @@ SIZE, _ = read_card(BUNDLED["emoji"]).native  # of the base
 
 def pictures() -> list[Image.Image]:
     """The 77 held-out pictures at 256 px on white."""
-    store = heldout.pictures(STYLE, size=256)
-    shown = (store.pixels[:, :3].int() + 255 - store.pixels[:, 3:].int()).clamp(0, 255)
+    return on_white(heldout.pictures(STYLE, size=256))
+
+
+def on_white(stored: store.Store) -> list[Image.Image]:
+    """A store's pictures on white."""
+    shown = (stored.pixels[:, :3].int() + 255 - stored.pixels[:, 3:].int()).clamp(0, 255)
     return [Image.fromarray(one.byte().permute(1, 2, 0).numpy()) for one in shown]
 
 
@@ -65,12 +71,23 @@ def l2(made: Tensor, guides: Tensor) -> Estimate:
     return kernel.mean(gap.norm(dim=1))
 
 
-def process(model: sf.Model, n: int, **fields: Any) -> sf.Process:
-    """The base without words or guidance, as the published programs ran, for n pictures."""
+def process(model: sf.Model, n: int, texts: Sequence[str] = (), **fields: Any) -> sf.Process:
+    """The base for n pictures: without words or guidance, as the published programs ran.
+
+    texts: one for each picture, with guidance as the card has it.
+    """
     base = model.process(stages=1)
     empty = model.encode([""])
-    made = sf.Process(base.denoiser, (3, SIZE, SIZE), cond=empty, n=n, rows_max=128, **fields)
-    return made | sf.Threshold("static")
+    words = model.encode(list(texts)) if texts else empty
+    made = sf.Process(
+        base.denoiser, (3, SIZE, SIZE), cond=words, null=empty if texts else None, n=n,
+        rows_max=128, **fields,
+    )  # fmt: skip
+    if not texts:
+        return made | sf.Threshold("static")
+    for entry in model.card.defaults.methods:
+        made = made | from_data(entry)
+    return made
 
 
 def fewest(rows: Sequence[dict[str, Any]], within: Callable[[dict[str, Any]], bool]) -> str:

@@ -1,6 +1,6 @@
 """Claim: ILVR in 25 network calls does what the published loop does in 250.
 
-The held-out pictures are references, factor 4 of 32 px (32 of 256), two seeds each. The published
+The held-out pictures are references, factor an eighth of the side, two seeds each. The published
 loop (arXiv 2108.02938) is ancestral, 250 steps, the reference noised one level up; ours holds the
 state at its own level, on any solver. Prints kernel distance, low-band error and diversity
 against network calls, and the fewest calls that are as real and as diverse.
@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 import sfumato as sf
-from held import Realism, fewest, process
+from held import SIZE, Realism, fewest, process
 from sfumato.metrics import kernel
 from sfumato.metrics.kernel import Estimate
 from sfumato.nn.resize import LowPass
 
-FACTOR, SEEDS = 4.0, (3, 4)
+FACTOR, SEEDS = SIZE / 8, (3, 4)
 STEPS = (10, 25)
 WAYS = (
     ("ddim", "uniform"),

@@ -61,7 +61,7 @@ class Plain:
         s = torch.tensor([self.c["bands"]["low"]] * 3 + [self.c["bands"]["high"]] * 9)[
             :, None, None
         ]
-        table = cosine_log_ratios(self.c["bands"]["table"])
+        table = cosine_log_ratios(self.c["bands"].get("table", 1000))
         level = interpolated(table, t)
         alpha = (1 + (2 * level).exp()).rsqrt()[:, None, None, None]
         sigma = (1 - alpha**2).sqrt()

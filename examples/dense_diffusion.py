@@ -1,4 +1,4 @@
-"""DenseDiffusion: other regions for the same words, which a 32 px base hardly heeds."""
+"""DenseDiffusion: other regions for the same words, which a small base hardly heeds."""
 
 import sfumato as sf
 

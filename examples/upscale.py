@@ -7,8 +7,9 @@ from PIL import Image
 import sfumato as sf
 
 true = sf.open_image(Path(__file__).parent / "pictures" / "ice-cream.png")
-small = true.resize((32, 32), Image.Resampling.BOX)
-smooth = small.resize((128, 128), Image.Resampling.BICUBIC)
-made = (sf.load("emoji").process() | sf.Upscale(small)).sample(seed=0).images[0]
-captions = ["32 px", "bicubic", f"upscaled, {made.width} px", "true"]
+model = sf.load("emoji")
+small = true.resize(model.card.native, Image.Resampling.BOX)
+made = (model.process() | sf.Upscale(small)).sample(seed=0).images[0]
+smooth = small.resize(made.size, Image.Resampling.BICUBIC)
+captions = [f"{small.width} px", "bicubic", f"upscaled, {made.width} px", "true"]
 sf.sheet([small, smooth, made, true], captions, columns=4).save("upscale.png")

@@ -2,28 +2,45 @@
 
     python tools/bundle.py TARGET base=RUN upsampler=RUN clip=RUN classifier=RUN art=RUN words=DATA
 
-TARGET already holds a card.json, whose texts and defaults stay; what is not given stays as it is.
-Each RUN is a run folder whose `model/` the trainer exported; DATA the packed set whose captions the
-base learned from.
+TARGET already holds a card.json, whose licence, styles and defaults stay; its sizes, title and
+about follow from the runs. What is not given stays as it is, but adapters, which belong to one
+base, go with it, and a CLIP or classifier of half its size reads its bands, if it has any. Each RUN
+is a run folder whose `model/` the trainer exported; DATA the packed set whose captions the base
+learned from.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from sfumato.models import known_words
+from sfumato.nn.assembly import UNetConfig
+from sfumato.nn.bands import FACTOR
+from sfumato.nn.classifier import Classifier
+from sfumato.nn.clip import CLIPConfig, NoisedCLIP
+from sfumato.train import checkpoint, config, warm_start
 from sfumato.train.data import captions, store
 
 LIMIT = 45_000_000
 SHARD = 15 * 2**20
+PARTS = ("base", "upsampler", "clip", "classifier", "words", "art")
+"""In the order in which they are taken: the adapter gets the room that the others leave."""
+ABOUT = (
+    "About 1000 emoji concepts in seven styles, with colours, backgrounds, two things side by side "
+    "and, for a part, Korean words. {parameters} parameters, trained on two CPU cores: a "
+    "demonstration, not a general image generator. Prompt = [COLOUR] LABEL, STYLE[, COLOUR "
+    "background]. Common things come out well, most of the thousand do not; see "
+    "benchmarks/README.md."
+)
 
 
 def take(run: Path, target: Path, pattern: str) -> None:
@@ -43,14 +60,21 @@ def stage(run: Path, defaults: dict[str, Any]) -> dict[str, Any]:
 def bundle(target: Path, runs: dict[str, Path]) -> dict[str, Any]:
     """The new card; weights are copied beside it."""
     card = json.loads((target / "card.json").read_text(encoding="utf-8"))
-    for name, run in runs.items():
+    for name in sorted(runs, key=order):
+        run = runs[name]
         if name == "base":
             take(run, target, "base-*.safetensors")
             shutil.copy(run / "model" / "tokenizer.json", target / "tokenizer.json")
             card["base"] = stage(run, {})
+            card |= sizes(run, card["base"]["network"])
+            for file in card.pop("adapters", {}).values():
+                (target / file).unlink(missing_ok=True)
+            for part in {"clip", "classifier"} & set(card) - set(runs):
+                if card["base"]["network"].get("bands"):
+                    card[part] = banded(target, card[part], part, card["base"]["network"]["bands"])
         elif name == "upsampler":
             take(run, target, "upsampler-*.safetensors")
-            card["upsamplers"] = [stage(run, card["upsamplers"][0]["defaults"])]
+            card["upsamplers"] = [stage(run, card["upsamplers"][0].get("defaults", {}))]
         elif name in ("clip", "classifier"):
             take(run, target, f"{name}-*.safetensors")
             described = run / "model" / f"{name}.json"
@@ -61,13 +85,67 @@ def bundle(target: Path, runs: dict[str, Path]) -> dict[str, Any]:
                         LIMIT - weight(target) - 4000)  # fmt: skip
             print(f"art: {kept:.1%} of the adapter's energy fits")
             card["adapters"] = {"ink drawing": "art.safetensors"}
-        elif name == "words":
+        else:
             known = sorted(words(run))
             (target / known_words.FILE).write_text("\n".join(known) + "\n", encoding="utf-8")
-        else:
-            raise SystemExit(f"{name}: there are base, upsampler, clip, classifier, art, words")
+    card |= texts(target, card)
     (target / "card.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
     return card
+
+
+def order(name: str) -> int:
+    """The place of a part among those that are taken."""
+    if name not in PARTS:
+        raise SystemExit(f"{name}: there are {', '.join(PARTS)}")
+    return PARTS.index(name)
+
+
+def banded(
+    target: Path, described: dict[str, Any], part: Literal["clip", "classifier"], bands: Any
+) -> dict[str, Any]:
+    """A CLIP or classifier of half the base's size, exactly, as one that reads its bands."""
+    network = described["network"]
+    if network.get("bands"):
+        return described
+    sized = network if part == "clip" else described
+    sized["size"] *= FACTOR
+    network["bands"] = bands
+    net = (
+        NoisedCLIP(CLIPConfig(**network))
+        if part == "clip"
+        else Classifier(UNetConfig(**network), described["size"], described["pool"])
+    )
+    warm_start.start(net, str(target), part)
+    half = {name: value.half() for name, value in net.state_dict().items()}
+    return {**described, "weights": checkpoint.write_shards(target, part, half)}
+
+
+def sizes(run: Path, network: dict[str, Any]) -> dict[str, Any]:
+    """A base's side, which its recipe says, and what sides its network takes."""
+    side = config.read(run / "recipe.toml").data.size
+    return {"native": [side, side], "multiple": UNetConfig(**network).multiple}
+
+
+def texts(target: Path, card: dict[str, Any]) -> dict[str, str]:
+    """The title and about of a card, with the sizes of its stages and what its networks weigh."""
+    side = card["native"][0]
+    made = [side := side * stage["factor"] for stage in card["upsamplers"]]
+    title = (
+        f"Emoji drawings from words, {card['native'][0]} px base, "
+        f"upsampled to {' and '.join(map(str, made))} px"
+    )
+    counts = [parameters(target, f"{name}-*.safetensors") for name in ("base", "upsampler")]
+    said = " + ".join(f"{count / 1e6:.1f} M" for count in counts)
+    return {"title": title, "about": ABOUT.format(parameters=said)}
+
+
+def parameters(folder: Path, pattern: str) -> int:
+    """Numbers in the shards of a network."""
+    count = 0
+    for file in folder.glob(pattern):
+        with safe_open(file, "pt") as shard:
+            count += sum(math.prod(shard.get_slice(name).get_shape()) for name in shard.keys())  # noqa: SIM118
+    return count
 
 
 def words(data: Path) -> set[str]:

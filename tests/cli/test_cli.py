@@ -13,6 +13,7 @@ import PIL.Image
 import pytest
 
 import sfumato
+from helpers.families import bundled, upsampling
 from helpers.program import FAST, STROKES, call, fails, home
 from sfumato import methods
 from sfumato.cli import compose, main, show
@@ -62,7 +63,8 @@ def test_sdedit_run_and_info(app: Any, tmp_path: Path) -> None:
     done = call(app, "sdedit", source, *words, *guided, *FAST)
     assert done.exit_code == 0, done.output
     assert done.stdout.split() == ["a-1.png", "a-2.png", "a-1-sheet.png"]
-    assert "work size: 256x256 -> 32x32" in done.stderr
+    side = bundled().card.native[0]
+    assert f"work size: 256x256 -> {side}x{side}" in done.stderr
     recipe = json.loads(call(app, "info", "a-2.png").stdout)
     assert recipe["methods"][0] | {"t0": 0.4, "mask": None} == recipe["methods"][0]
     assert recipe["methods"][0]["image"]["name"] == "red-apple.png"
@@ -98,7 +100,8 @@ def test_a_recipe_that_never_ran_runs_through_all_stages(app: Any, tmp_path: Pat
     Path("r.json").write_text(json.dumps({"model": "emoji", "prompt": "rose", "steps": 2}))
     done = call(app, "run", "r.json", "-o", "a.png")
     assert done.exit_code == 0, done.output
-    assert len(json.loads(call(app, "info", "a.png", "--json").stdout)["run"]["calls"]) == 3
+    run = json.loads(call(app, "info", "a.png", "--json").stdout)["run"]
+    assert run["calls"] == [2, *upsampling(bundled())]
 
 
 def test_a_given_default_wins_over_presets_and_recipes(app: Any, tmp_path: Path) -> None:
@@ -169,8 +172,8 @@ def test_plan_models_doctor(app: Any) -> None:
     source = str(STROKES / "rose.png")
     done = call(app, "sdedit", source, "--steps", "7", "--plan", "--json")
     plan = json.loads(done.stdout)
-    assert plan["calls"] == [7, 6, 3]
-    assert plan["work_size"] == [32, 32]
+    assert plan["calls"] == [7, *upsampling(bundled())]
+    assert plan["work_size"] == [*bundled().card.native]
     assert not list(Path().glob("*.png"))
     assert call(app, "--version").stdout.strip() == sfumato.__version__
     listed = call(app, "models").stdout
@@ -179,7 +182,7 @@ def test_plan_models_doctor(app: Any) -> None:
     done = call(app, "doctor")
     assert done.exit_code == 0, done.output
     assert "it is red" in done.stdout
-    assert json.loads(call(app, "info", "emoji", "--json").stdout)["native"] == [32, 32]
+    assert json.loads(call(app, "info", "emoji", "--json").stdout)["native"] == plan["work_size"]
 
 
 def test_failures_are_one_line(app: Any, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Adapters on tiny pipelines, ours and theirs."""
+"""Adapters of the bundled base, and on tiny pipelines, ours and theirs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,34 @@ from typing import Any
 import torch
 
 import sfumato as sf
+from helpers.families import bundled
 from helpers.pictures import pixels_of, times_of
+from sfumato.nn import lora
+from sfumato.train import checkpoint
 
 NOISE = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(5))
+
+
+def arbitrary(file: Path) -> Path:
+    """One of the bundled base, with arbitrary numbers."""
+    network: Any = bundled().denoiser.network
+    generator = torch.Generator().manual_seed(3)
+    tensors = {}
+    for name, layer in lora.layers(network, ["attention"]).items():
+        weight: Any = layer.weight
+        tensors[f"{name}.down"] = torch.randn(2, weight[0].numel(), generator=generator) * 0.05
+        tensors[f"{name}.up"] = torch.randn(len(weight), 2, generator=generator) * 0.05
+    checkpoint.write(file, tensors, {"alpha": 2.0, "rank": 2})
+    return file
+
+
+def of_a_style(folder: Path) -> Path:
+    """The bundled model's of a style; where it has none, an arbitrary one in the folder."""
+    model = bundled()
+    assert model.folder is not None
+    for file in model.card.adapters.values():
+        return model.folder / file
+    return arbitrary(folder / "art.safetensors")
 
 
 def fresh(folder: Path) -> Any:

@@ -41,6 +41,11 @@ def bundled() -> sf.Model:
     return family("emoji")
 
 
+def upsampling(model: sf.Model) -> list[int]:
+    """Steps of each upsampler of a cascade by its card."""
+    return [stage.defaults.steps or 0 for stage in model.card.upsamplers]
+
+
 def prompts(kind: str) -> tuple[str, str]:
     """Two prompts that differ in a word."""
     return PROMPTS.get(kind, ("red cat", "red car"))

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 import sfumato as sf
 from helpers import pipelines
+from helpers.families import bundled, upsampling
 from sfumato.cli import main, show
 from sfumato.cli.compose import Composed
 from sfumato.cli.makers import prompted
@@ -333,13 +334,14 @@ def test_a_plan_is_told_in_sentences(app: Any) -> None:
     words = ["sdedit", ROSE, "-p", "rose", "--t0", "0.6", "--mask", mask(64), "--steps", "7"]
     done = call(app, *words, "--cfg", "2", "-n", "2", "--seed", "5", "--plan")
     assert done.exit_code == 0, done.output
-    text = done.stdout
+    text, side = done.stdout, bundled().card.native[0]
+    larger, first = side * bundled().card.factor(2), upsampling(bundled())[0]
     for part in (
         "Pictures of “rose, 3d render” by model emoji, seeds 5 to 6.",
         "sdedit (image rose.png, t0 0.6, mask mask.png)",
         "cfg (scale 2)",
-        "7 steps of dpmpp-2m from t = 0.6 to 0 at 32x32: 7 network calls.",
-        "Then upsampler 1 to 128x128: 6 calls.",
+        f"7 steps of dpmpp-2m from t = 0.6 to 0 at {side}x{side}: 7 network calls.",
+        f"Then upsampler 1 to {larger}x{larger}: {first} calls.",
         "25.0% of the picture's pixels may change",
         "2 pictures of 256x256 pixels",
         "That takes about ",
@@ -351,7 +353,7 @@ def test_a_plan_is_told_in_sentences(app: Any) -> None:
     plan = planned(app, *words)
     assert plan["edited"] == 0.25
     assert plan["seconds"] > 0
-    assert plan["calls"] == [7, 6, 3]
+    assert plan["calls"] == [7, *upsampling(bundled())]
     assert planned(app, "generate", "a")["edited"] is None
 
 
@@ -379,11 +381,15 @@ def test_seconds_follow_the_work(emoji: sf.Model, monkeypatch: pytest.MonkeyPatc
     one = seconds(steps=10, stages=1)
     assert seconds(steps=20, stages=1) == pytest.approx(2 * one)
     assert seconds(steps=10, stages=1, n=8) > 3 * one
-    assert seconds(steps=10) > seconds(steps=10, stages=2) > one
+    all_stages = 1 + len(emoji.card.upsamplers)
+    growing = [seconds(steps=10, stages=k + 1) for k in range(all_stages)]
+    assert growing == [one, *sorted(set(growing[1:]))]
+    assert growing[1] > one
+    assert growing[-1] == seconds(steps=10)
     untouched = emoji.process("a") | sf.SDEdit(ROSE, t0=0)
     assert cost.seconds(untouched, emoji.choice) == 0
     shares = cost.shares(emoji.process("a"))
-    assert len(shares) == 3
+    assert len(shares) == all_stages
     assert max(shares) == 1
 
 
@@ -512,7 +518,9 @@ def test_models_and_processes_print_in_a_few_lines(emoji: sf.Model) -> None:
         assert len(repr(value).splitlines()) < 8
         assert str(value) == repr(value)
     assert "sdedit (image rose.png, t0 0.4)" in repr(process)
-    assert "17.3 M" in repr(emoji)
+    networks = {id(one.network): one.network for one in (emoji.denoiser, *emoji.upsamplers)}
+    count = sum(p.numel() for net in networks.values() for p in net.parameters())
+    assert f"{count / 1e6:.1f} M" in repr(emoji)
 
 
 def test_bitsandbytes_kernels_are_not_spoken_of(caplog: pytest.LogCaptureFixture) -> None:

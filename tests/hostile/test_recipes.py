@@ -35,7 +35,8 @@ from sfumato.core.solvers import SOLVERS, solver
 from sfumato.core.spacing import declared
 from sfumato.home import home
 from sfumato.images import ImageInput
-from sfumato.models.card import Card, StageCard, mentions
+from sfumato.models.card import Card, StageCard, mentions, read_card
+from sfumato.models.loaders.library import BUNDLED
 from sfumato.recipe import Recipe, places, store
 
 GOOD = MappingProxyType({"model": "emoji", "prompt": "rose", "steps": 2, "stages": 1})
@@ -1128,11 +1129,12 @@ def test_tensors_that_lie_about_their_shape() -> None:
     tried(lambda: ImageInput.of(huge, "x.npy").tensor())
 
 
+MULTIPLE = read_card(BUNDLED["emoji"]).multiple
 TENSORS: list[tuple[Callable[[], Any], str]] = [
     (lambda: sf.SDEdit(torch.zeros(2)), "tensor of 2: this process takes 3 channels"),
     (lambda: sf.SDEdit(torch.zeros(())), "tensor of no sides"),
     (lambda: sf.SDEdit(torch.zeros(1, 32, 32)), "tensor of 1x32x32: this process takes 3 channels"),
-    (lambda: sf.SDEdit(torch.zeros(3, 33, 32)), "multiples of 8"),
+    (lambda: sf.SDEdit(torch.zeros(3, 33, 32)), f"multiples of {MULTIPLE}"),
     (lambda: sf.SDEdit(torch.zeros(3, 0, 0)), "is empty; give real values"),
     (lambda: sf.SDEdit(torch.zeros(5, 3, 32, 32)), "sdedit: tensor.npy is a tensor of 5x3x32x32"),
     (lambda: sf.SDEdit(torch.zeros(3, 32, 32), mask=torch.ones(2, 9, 9)), "a tensor of 2x9x9"),
@@ -1157,7 +1159,8 @@ def test_tensors_that_do_not_fit(method: Callable[[], Any], phrase: str) -> None
 
 def test_a_classifier_reads_one_size() -> None:
     made = emoji().process("rose", steps=1, stages=1, size=16)
-    refused(lambda: (made | sf.Classifier("ink")).sample(), "classifier: reads 32x32")
+    side = emoji().card.classifier.size
+    refused(lambda: (made | sf.Classifier("ink")).sample(), f"classifier: reads {side}x{side}")
 
 
 def test_embedded_inputs_are_read_by_their_hash(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from PIL import ImageDraw
 from torch import Tensor
 
 import sfumato as sf
+from helpers.adapters import of_a_style
 from helpers.program import call, fails
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
@@ -354,9 +355,11 @@ def test_the_program_restyles_and_records(photo: Path, tmp_path: Path, app: Any)
     assert "nothing-here" in line
 
 
-def test_the_art_network_is_taken_where_the_prompt_names_its_style() -> None:
+def test_the_art_network_is_taken_where_the_prompt_names_its_style(tmp_path: Path) -> None:
     model = sf.load("emoji")
-    assert "ink drawing" in model.card.adapters
+    style = of_a_style(tmp_path)
+    card = replace(model.card, adapters={"ink drawing": style.name})
+    model = replace(model, card=card, folder=style.parent)
     drawn = model.second("a cat, Ink line drawing")
     assert drawn is not None
     assert drawn.adapters[-1]["scale"] == 1

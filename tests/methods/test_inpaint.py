@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 import sfumato as sf
+from helpers.families import upsampling
 from sfumato.core.context import Call
 from sfumato.core.denoiser import Cond, Denoiser, Prediction
 from sfumato.core.errors import SfumatoError
@@ -257,11 +260,13 @@ def test_upscale_makes_any_picture_four_times_as_large(photo: Path) -> None:
     gap = np.abs(np.asarray(small, dtype=float) - np.asarray(sf.open_image(photo), dtype=float))
     assert gap.mean() < 3
     assert made.images[0].tobytes() != made.images[1].tobytes()
-    again = model.process(n=2) | sf.Upscale(photo, factor=8)
-    assert again.calls == [0, 6, 3]
+    factors = list(itertools.accumulate(model.factors, operator.mul))
+    again = model.process(n=2) | sf.Upscale(photo, factor=factors[-1])
+    assert again.calls == [0, *upsampling(model)]
     frame, _ = again.base.frame(again.base.start.place())
-    assert frame.target == (384, 320)
-    with pytest.raises(SfumatoError, match="factor 3: this model makes 4 or 8"):
+    assert frame.target == (48 * factors[-1], 40 * factors[-1])
+    known = " or ".join(map(str, factors))
+    with pytest.raises(SfumatoError, match=f"factor 3: this model makes {known}"):
         model.process() | sf.Upscale(photo, factor=3)
     with pytest.raises(SfumatoError, match="needs an upsampler"):
         model.process(stages=1) | sf.Upscale(photo)

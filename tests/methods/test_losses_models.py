@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 import sfumato as sf
 from helpers import pipelines
+from helpers.adapters import of_a_style
 from helpers.losses import last
 from sfumato.core.errors import SfumatoError
 from sfumato.models import replay
@@ -78,10 +79,9 @@ def test_a_clips_digest_is_of_its_files(model: sf.Model) -> None:
 
 
 def test_a_style_that_an_earlier_recipe_recorded_is_still_compared(
-    model: sf.Model, caplog: pytest.LogCaptureFixture
+    model: sf.Model, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    name = next(iter(model.card.adapters))
-    art = model.second("", name)
+    art = model.second("", str(of_a_style(tmp_path)))
     assert art is not None
     earlier = {"weights": art.weights, "adapters": [one["sha256"] for one in art.adapters]}
     used = {"diffstyler.art": {"name": art.origin.name, "sha256": art.origin.sha256}}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import sfumato as sf
+from helpers.adapters import of_a_style
 from helpers.families import FAMILIES, family, last, picture, process, prompts
 from sfumato.core.errors import SfumatoError
 from sfumato.methods.inner.null_texts import NullTexts
@@ -162,10 +163,10 @@ def test_the_plan_is_an_upper_bound_and_calls_nothing() -> None:
 
 
 @pytest.mark.slow
-def test_it_works_beside_sine_masks_and_a_second_condition() -> None:
+def test_it_works_beside_sine_masks_and_a_second_condition(tmp_path: Path) -> None:
     known = picture("emoji")
-    art = next(iter(family("emoji").card.adapters))
-    made = guided("emoji") | sf.SINE(tuned=art, caption="apple, ink drawing")
+    art = of_a_style(tmp_path)
+    made = guided("emoji") | sf.SINE(tuned=str(art), caption="apple, ink drawing")
     errors = [off(last(made | sf.NullText(known, **given)), known) for given in SETTINGS]
     assert errors[1] < errors[0]
     held = guided("emoji") | sf.NullText(known) | sf.ILVR(known, factor=4)

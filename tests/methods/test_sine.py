@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 import sfumato as sf
+from helpers.adapters import of_a_style
 from helpers.families import FAMILIES, family, last, process, prompts
 from sfumato.core.errors import SfumatoError
 
@@ -20,11 +21,11 @@ every_family = pytest.mark.parametrize("kind", FAMILIES)
 
 @pytest.fixture
 def tuned(tmp_path: Path) -> Any:
-    """kind -> an adapter of its model: the card's own, or a random LoRA."""
+    """kind -> an adapter of its model: of a style, or a random LoRA."""
 
     def of(kind: str) -> str:
         if kind == "emoji":
-            return str(next(iter(family(kind).card.adapters)))
+            return str(of_a_style(tmp_path))
         network: Any = family(kind).denoiser.network
         rows, columns = network.net.get_submodule(LAYER).weight.shape
         generator = torch.Generator().manual_seed(1)
@@ -91,7 +92,7 @@ def test_other_methods_see_it(tuned: Any) -> None:
 def test_what_cannot_be_is_said(tuned: Any) -> None:
     sine = sf.SINE(tuned=tuned("emoji"), caption="red")
     with pytest.raises(SfumatoError, match="the process already mixes general, art"):
-        process("emoji", "red apple, ink drawing") | sf.DiffStyler(torch.zeros(3, 32, 32)) | sine
+        process("emoji") | sf.DiffStyler(torch.zeros(3, 32, 32), art=tuned("emoji")) | sine
     with pytest.raises(SfumatoError, match="nowhere"):
         process("sd1") | sf.SINE(tuned="nowhere", caption="red")
     from sfumato.core.denoiser import Denoiser

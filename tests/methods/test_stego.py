@@ -121,7 +121,7 @@ def test_a_cascade_stops_before_its_upsamplers() -> None:
     cascade: Any = bundled().process(BLUE, steps=2)
     made = cascade | sf.Stego(message="x")
     assert made.calls == [4]  # two up, two to check
-    assert made.sample().images[0].size == (32, 32)
+    assert made.sample().images[0].size == bundled().card.native
     unchecked = cascade | sf.Stego(message="x", check=False)
     assert unchecked.calls == [2]
     assert unchecked.sample().answers == {}
@@ -176,13 +176,15 @@ def test_the_program_hides_and_reads(app: Any) -> None:
 
 
 def test_what_cannot_be_is_said() -> None:
+    side = -(-36 // bundled().multiple) * bundled().multiple
     for made, phrase in (
         (lambda: process() | sf.Stego(), "nothing to hide or read; give message, or reveal"),
         (lambda: (process(solver="ddpm") | sf.Stego(message="x")).plan(), "ddpm draws noise"),
         (lambda: process() | sf.Stego(message="x") | sf.SDEdit(photo()), "has stego as its start"),
         (
             lambda: (process(size=36) | sf.Stego(message="x")).plan(),
-            "made at 40x40 and would then be resized, which blurs the message; give size 40x40",
+            f"made at {side}x{side} and would then be resized, which blurs the message; give size "
+            f"{side}x{side}",
         ),
         (
             lambda: (process(steps=None, spacing=(1.0, 0.5, 0.0)) | sf.Stego(message="x")).plan(),

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 import sfumato as sf
+from helpers.adapters import arbitrary
 from sfumato.core.errors import SfumatoError
 from sfumato.images import ImageInput
 from sfumato.models.loaders.library import BUNDLED
@@ -93,17 +94,8 @@ def test_what_cannot_be_an_adapter_of_this_network_is_said() -> None:
 
 @pytest.fixture
 def adapter(tmp_path: Path) -> Path:
-    """An adapter of the bundled base with arbitrary numbers."""
-    model = sf.load("emoji", dtype="float32")
-    weights: Any = model.denoiser.network
-    generator = torch.Generator().manual_seed(3)
-    tensors = {}
-    for name, layer in lora.layers(weights, ["attention"]).items():
-        weight: Any = layer.weight
-        tensors[f"{name}.down"] = torch.randn(2, weight[0].numel(), generator=generator) * 0.05
-        tensors[f"{name}.up"] = torch.randn(len(weight), 2, generator=generator) * 0.05
-    checkpoint.write(tmp_path / "mine.safetensors", tensors, {"alpha": 2.0, "rank": 2})
-    return tmp_path / "mine.safetensors"
+    """Of the bundled base, with arbitrary numbers."""
+    return arbitrary(tmp_path / "mine.safetensors")
 
 
 def test_an_adapted_model_shares_the_rest_and_records_its_adapter(adapter: Path) -> None:

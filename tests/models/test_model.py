@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 import sfumato as sf
+from helpers.families import upsampling
 from sfumato.core.errors import SfumatoError
 from sfumato.models import notebook
 from sfumato.models.card import Card
@@ -37,7 +38,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def seen(model: sf.Model) -> Any:
-    """Shapes of every call of the base and of the upsampler, which serves two stages."""
+    """Shapes of every call of the base and of the upsampler, which may serve several stages."""
     shapes: dict[str, list[tuple[int, ...]]] = {"base": [], "up": [], "low": []}
 
     def hook(name: str) -> Any:
@@ -76,16 +77,20 @@ def spot(size: tuple[int, int] = SIZE) -> PIL.Image.Image:
 def test_large_jpeg_takes_exactly_its_steps(model: sf.Model, seen: Any, tmp_path: Path) -> None:
     path = tmp_path / "large.jpg"
     picture((3000, 2000)).save(path)
-    for stages, calls in ((1, [5]), (3, [5, 6, 3])):
+    side = model.card.native[0]
+    work, above = (side * 5 // 4, side), upsampling(model)
+    for stages, calls in ((1, [5]), (1 + len(above), [5, *above])):
         seen["base"].clear()
         result = (
             model.process("castle", steps=5, stages=stages) | sf.SDEdit(path, t0=0.4)
         ).sample()
         assert result.images[0].size == (3000, 2000)
         assert list(result.calls) == calls
-        assert result.recipe.run["work_size"] == [40, 32]  # 39x26 of about native area, padded
-        assert seen["base"] == [(2, 3, 32, 40)] * 5
-    assert seen["up"] == [(1, 3, 128, 160)] * 6 + [(1, 3, 256, 320)] * 3
+        assert result.recipe.run["work_size"] == [*work]  # about native area, padded
+        assert seen["base"] == [(2, 3, work[1], work[0])] * 5
+    sizes = [model.card.factor(k + 2) for k in range(len(above))]
+    shapes = [(1, 3, work[1] * size, work[0] * size) for size in sizes]
+    assert seen["up"] == [one for one, n in zip(shapes, above, strict=True) for _ in range(n)]
     for low in (seen["low"][0], seen["low"][-1]):
         assert torch.equal(low, quantise(low)), "the upsampler reads an 8-bit picture"
 
@@ -96,19 +101,29 @@ def test_sizes_of_results(model: sf.Model) -> None:
         return found
 
     assert size(model.process("red apple", steps=1)) == (256, 256)
-    assert size(model.process("red apple", steps=1, stages=2)) == (128, 128)
-    assert size(model.process("red apple", steps=1, stages=1)) == (32, 32)
+    for stages in range(1, 2 + len(model.card.upsamplers)):
+        side = model.card.native[0] * model.card.factor(stages)
+        assert size(model.process("red apple", steps=1, stages=stages)) == (side, side)
     assert size(model.process("red apple", steps=1, size=(200, 100))) == (200, 100)
     edit = sf.SDEdit(picture(), t0=0.3)
     assert size(model.process(steps=1) | edit) == SIZE
-    for sides, calls in (((30, 24), [1, 0, 0]), (SIZE, [1, 6, 0]), ((160, 120), [1, 6, 3])):
-        cascade = model.process(steps=1) | sf.SDEdit(picture(sides), t0=0.3)
-        assert cascade.calls == calls, "no stage is run whose result would be made smaller"
-    assert list((model.process(steps=1) | edit).sample().calls) == [1, 6, 0]
     assert size(model.process(steps=1, size="native") | edit)[0] > 2 * SIZE[0] - 10
     assert size(model.process(steps=1, size="input", stages=1) | edit) == SIZE
     with pytest.raises(SfumatoError, match="3000"):
         (model.process(steps=1, size="input") | sf.SDEdit(picture((3000, 2000)))).sample()
+
+
+def test_no_stage_is_run_whose_result_would_be_made_smaller(model: sf.Model) -> None:
+    """In a cascade whose one upsampler serves two stages."""
+    first = replace(model.card.upsamplers[0], factor=4)
+    second = replace(first, factor=2, defaults=replace(first.defaults, steps=3))
+    card = replace(model.card, native=(32, 32), upsamplers=(first, second))
+    twice = replace(model, card=card, upsamplers=(model.upsamplers[0],) * 2)
+    for sides, calls in (((30, 24), [1, 0, 0]), (SIZE, [1, 6, 0]), ((160, 120), [1, 6, 3])):
+        cascade = twice.process(steps=1) | sf.SDEdit(picture(sides), t0=0.3)
+        assert cascade.calls == calls
+    edit = sf.SDEdit(picture(), t0=0.3)
+    assert list((twice.process(steps=1) | edit).sample().calls) == [1, 6, 0]
 
 
 def exif(image: PIL.Image.Image, orientation: int, path: Path) -> Path:
@@ -289,9 +304,12 @@ def same(again: sf.Result, path: Path, index: int) -> None:
 def test_steps_and_results_show_themselves(model: sf.Model) -> None:
     process = model.process("red apple", steps=2)
     shown = [step.preview().size for step in process.steps()]
-    assert shown == [(32, 32)] * 3 + [(128, 128)] * 7 + [(256, 256)] * 4
-    assert [step.stage for step in process.steps()] == [0] * 3 + [1] * 7 + [2] * 4
-    assert process.calls == [2, 6, 3]
+    calls, side = [2, *upsampling(model)], model.card.native[0]
+    sides = [side * model.card.factor(stage + 1) for stage in range(len(calls))]
+    stages = [stage for stage, n in enumerate(calls) for _ in range(n + 1)]
+    assert shown == [(sides[stage], sides[stage]) for stage in stages]
+    assert [step.stage for step in process.steps()] == stages
+    assert process.calls == calls
     assert "data:image/png" in notebook.html(next(iter(process.steps())))
     result = process.sample()
     assert result._repr_html_().count("data:image/png") == 1

@@ -16,6 +16,7 @@ from sfumato.core.noise import Seeded
 from sfumato.core.schedule import linear
 from sfumato.models import devices
 from sfumato.models.cascade import Cascade, Walk
+from sfumato.models.replay import compose
 from sfumato.recipe import store
 
 TABLE = linear()
@@ -50,10 +51,22 @@ def test_stages_have_their_own_noise_and_rows(model: sf.Model) -> None:
     assert walk.loops[1].run.noise == Seeded(5, 1)
     low = walk.loops[1].run.process.cond
     assert low is not None
-    assert low["low_res"].shape == (2, 3, 32, 32)
-    assert walk.loops[2].run.noise == Seeded(5, 2)
+    assert low["low_res"].shape == (2, 3, *model.card.native)
+    assert walk.loops[-1].run.noise == Seeded(5, len(model.card.upsamplers))
     assert steps[-1].x.shape == (2, 3, 256, 256)
     assert not torch.equal(low["low_res"][0], low["low_res"][1])
+
+
+def test_a_run_of_more_stages_than_there_are_now_takes_all(
+    model: sf.Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Weights that are bundled anew may have fewer upsamplers; a recipe that never ran is told."""
+    recipe = model.process("rose", steps=1, stages=1).sample().recipe
+    alone, more = replace(model, upsamplers=()), replace(recipe, stages=3)
+    assert compose(more, alone, []).stages == 1
+    assert "stages 3: emoji has 1 now; all are run" in caplog.text
+    with pytest.raises(SfumatoError, match="stages = 3: model emoji has 1"):
+        compose(replace(more, run={}), alone, [])
 
 
 def test_transparency_stays_as_it_was(model: sf.Model) -> None:

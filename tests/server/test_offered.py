@@ -23,6 +23,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import sfumato as sf
+from helpers.adapters import of_a_style
 from helpers.served import (
     StubRunner,
     client_of,
@@ -341,13 +342,12 @@ def test_a_runner_makes_what_a_run_here_makes(
 
 def test_an_adapter_is_known_by_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By whatever name a client has it."""
-    model: Any = sf.load("emoji", dtype="float32")
-    card = model.folder / model.card.adapters["ink drawing"]
+    style = of_a_style(tmp_path)
     ink = tmp_path / "offered" / "ink.safetensors"
     ink.parent.mkdir()
-    ink.write_bytes(card.read_bytes())
-    (tmp_path / "mine.safetensors").write_bytes(card.read_bytes())
-    sha256 = hashlib.sha256(card.read_bytes()).hexdigest()
+    ink.write_bytes(style.read_bytes())
+    (tmp_path / "mine.safetensors").write_bytes(style.read_bytes())
+    sha256 = hashlib.sha256(style.read_bytes()).hexdigest()
     monkeypatch.setenv("SFUMATO_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     fields: Any = {"steps": 1, "stages": 1, "adapters": [

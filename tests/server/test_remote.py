@@ -13,18 +13,23 @@ from PIL import Image
 pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
 
+from helpers.adapters import of_a_style
 from helpers.program import FAST, STROKES, call, fails, home
 from helpers.remote import Program, both, stub_server
+from sfumato.models.card import read_card
+from sfumato.models.loaders.library import BUNDLED
 from sfumato.server.settings import Limits
 
 __all__ = ["home"]
 
 STROKE = STROKES / "hamburger.png"
+STYLE = next(iter(read_card(BUNDLED["emoji"]).adapters), "art.safetensors")
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    program = Program(tmp_path_factory.mktemp("server"))
+    folder = tmp_path_factory.mktemp("server")
+    program = Program(folder, "--adapter", str(of_a_style(folder)))
     program.start()
     yield program
     program.stop()
@@ -32,7 +37,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> None:
-    """A small picture, its mask, a folder of two and a manifest of which a row is wrong."""
+    """A small picture, its mask, a folder of two, a manifest of which a row is wrong, and an
+    adapter."""
+    of_a_style(Path.cwd())
     small = Image.open(STROKE).convert("RGBA").resize((48, 48))
     small.save("small.png")
     Image.linear_gradient("L").resize((48, 48)).point(lambda v: 255 * (v > 128)).save("mask.png")
@@ -45,7 +52,7 @@ def pictures(tmp_path: Path) -> None:
 VERBS = {
     "generate": ("generate", "red apple", *FAST, "-n", "2", "--sheet", "-o", "out/"),
     "json": ("generate", "red apple", *FAST, "--json", "-o", "out/a.jpg", "--seed", "7"),
-    "adapter": ("generate", "red apple", *FAST, "--adapt", "ink drawing=0.5", "-o", "out/a.png"),
+    "adapter": ("generate", "red apple", *FAST, "--adapt", f"{STYLE}=0.5", "-o", "out/a.png"),
     "sdedit": ("sdedit", "small.png", "-p", "rose", *FAST, "--t0", "0.6", "--embed", "--sheet",
                "-o", "out/a.webp"),
     "inpaint": ("inpaint", "small.png", "--mask", "mask.png", "-p", "rose", *FAST, "-o", "out/"),

@@ -18,6 +18,7 @@ pytest.importorskip("httpx")
 
 import sfumato as sf
 from helpers import pipelines
+from helpers.adapters import of_a_style
 from helpers.program import FAST, STROKES, call, fails, home
 from helpers.remote import Program, both
 from sfumato import methods
@@ -68,7 +69,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
         ).state_dict(),
     }  # fmt: skip
     ink = folder / "ink.safetensors"
-    shutil.copy(model.folder / model.card.adapters["ink drawing"], ink)
+    shutil.copy(of_a_style(folder), ink)
     words = ["--model", "emoji", "--model", str(folder / "pipeline"), "--adapter", str(ink)]
     for name in WEIGHTS:
         file = folder / f"the-{name}.safetensors"

@@ -15,7 +15,7 @@ pytest.importorskip("fastapi")
 
 import httpx
 
-import sfumato as sf
+from helpers.adapters import of_a_style
 from helpers.program import STROKES
 from helpers.served import (
     StubRunner,
@@ -161,7 +161,7 @@ def test_a_training_that_cannot_be_is_refused_at_once(tmp_path: Path) -> None:
 
 def test_what_a_client_has_trained_is_its_own_to_use(tmp_path: Path) -> None:
     """An adapter by its hash, found under the recipe's name for it; another client's is not."""
-    file = Path(str(sf.__file__)).parent / "models" / "emoji" / "art.safetensors"
+    file = of_a_style(tmp_path)
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     adapters = [{"file": "mine.safetensors", "sha256": sha256, "scale": 1.0}]
     body = recipe_job(adapters=adapters, steps=1, stages=1)

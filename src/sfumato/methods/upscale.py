@@ -26,7 +26,7 @@ class Upscale(FromPicture):
     verb: ClassVar[bool] = True
     examples: ClassVar[tuple[str, ...]] = (
         "small.png -o large.png",
-        "small.png --factor 8 -o larger.png",
+        "small.png --factor 4 --seed 3 -o larger.png",
     )
     slot: ClassVar[str | None] = "start"
 
@@ -34,7 +34,7 @@ class Upscale(FromPicture):
     factor: Annotated[
         int | None,
         knob(
-            "times as large; the first upsampler's if not given (emoji: 4, or 8)",
+            "times as large; the first upsampler's if not given (emoji: 4)",
             main=True,
             ge=1,
             le=64,

@@ -129,6 +129,10 @@ def compose(
         recipe, methods = _as_ran(recipe, methods)
     if recipe.run and any(upsamples(method) for method in methods):
         recipe, methods = _baseless(recipe, methods)
+    most = 1 + len(model.upsamplers)
+    if recipe.run and recipe.stages is not None and recipe.stages > most:
+        log.warning("stages %d: %s has %d now; all are run", recipe.stages, model.name, most)
+        recipe = replace(recipe, stages=most)
     process = model.process(
         recipe.prompt,
         negative=recipe.negative,

@@ -3805,7 +3805,7 @@ export interface components {
             image: components["schemas"]["PictureRef"];
             /**
              * Factor
-             * @description times as large; the first upsampler's if not given (emoji: 4, or 8)
+             * @description times as large; the first upsampler's if not given (emoji: 4)
              * @default null
              */
             factor?: number | null;
