@@ -251,4 +251,6 @@ def test_networks_of_folders_are_packed_and_keep_one_copy(tmp_path: Path, kind: 
     assert layers
     assert any(not is_dense(layer) for layer in layers)
     assert cost.weight_bytes(network) == size
+    rest = [value for value in network.net.parameters() if value.ndim == 1]  # type: ignore[attr-defined]
+    assert all(value.untyped_storage().nbytes() == value.nbytes for value in rest), "no file's"
     assert process.sample(0).images[0].tobytes() == first.images[0].tobytes()

@@ -151,9 +151,19 @@ PACKED: dict[type[nn.Module], type[Packed]] = {nn.Linear: PackedLinear, nn.Conv2
 
 
 def pack(net: nn.Module) -> None:
-    """Let every plain layer of a frozen network hold its weight; it is packed when it is used."""
+    """Let every plain layer of a frozen network hold its weight; it is packed when it is used.
+
+    What stays dense and is small lies in memory of its own, so that a file whose weights have all
+    been packed is let go.
+    """
     kept: dict[int, Held] = {}
+    apart: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}  # what was there, and its copy
     for layer in net.modules():
+        for name, value in layer._parameters.items():
+            if value is not None and value.ndim == 1 and value.is_cpu and not value.requires_grad:
+                if id(value) not in apart:
+                    apart[id(value)] = (value, nn.Parameter(value.clone(), requires_grad=False))
+                layer._parameters[name] = apart[id(value)][1]
         if not _fits(layer):
             continue
         weight = layer._parameters.pop("weight")
