@@ -39,7 +39,7 @@ from sfumato.server.events import AnyEvent, Step
 
 ADAPTER_BYTES = 16 << 30
 PLAN = ("prompt", "calls", "times", "solver", "work_size", "size", "edited", "seconds", "work",
-        "weights", "memory", "methods", "recipe")  # fmt: skip
+        "weights", "memory", "peaks", "methods", "recipe")  # fmt: skip
 """What a plan here says."""
 
 

@@ -51,7 +51,8 @@ class Models(View):
 class Plan(View):
     """What a job would do. calls: network calls, of a cascade those of each stage; seconds: about
     how long they take; work: share of the operations that is left; weights, memory: bytes of the
-    weights, and at least what comes on top of them; sentences: the same as one would say it; notes:
+    weights, and at least what comes on top of them; peaks: both together by what is offloaded;
+    sentences: the same as one would say it; notes:
     lines that a run says before it begins; children: jobs of a sweep or a batch, of
     which `first` is the first one's plan; nouns: what a training's pictures show, where its recipe
     does not say."""
@@ -67,6 +68,7 @@ class Plan(View):
     work: float | None = None
     weights: int | None = None
     memory: int | None = None
+    peaks: dict[str, JsonValue] | None = None
     methods: tuple[dict[str, JsonValue], ...] | None = None
     recipe: dict[str, JsonValue] | None = None
     sentences: tuple[str, ...] = ()
