@@ -1009,7 +1009,8 @@ export interface components {
          * Plan
          * @description What a job would do. calls: network calls, of a cascade those of each stage; seconds: about
          *     how long they take; work: share of the operations that is left; weights, memory: bytes of the
-         *     weights, and at least what comes on top of them; sentences: the same as one would say it; notes:
+         *     weights, and at least what comes on top of them; peaks: both together by what is offloaded;
+         *     sentences: the same as one would say it; notes:
          *     lines that a run says before it begins; children: jobs of a sweep or a batch, of
          *     which `first` is the first one's plan; nouns: what a training's pictures show, where its recipe
          *     does not say.
@@ -1039,6 +1040,8 @@ export interface components {
             weights?: number | null;
             /** Memory */
             memory?: number | null;
+            /** Peaks */
+            peaks?: components["schemas"]["JsonObject"] | null;
             /** Methods */
             methods?: components["schemas"]["JsonObject"][] | null;
             /** Recipe */
