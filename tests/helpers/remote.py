@@ -127,7 +127,7 @@ def both(app: Any, server: Program, *words: str) -> Any:
         made.append((done.exit_code, done.stdout, done.stderr, files(Path(place))))
         shutil.rmtree(place)
     here, there = made
-    assert there[:3] == here[:3]
+    assert there[:3] == here[:3], f"there: {there[:3]}, here: {here[:3]}"
     assert list(there[3]) == list(here[3])
     assert not [name for name in here[3] if here[3][name] != there[3][name]]
     return here

@@ -169,14 +169,26 @@ def test_eval_reports_every_measure(
     torch.jit.script(Inception()).save(str(tmp_path / "inception.pt"))
     evaluate(
         "emoji", "3d render", "1", 5, 0, str(tmp_path / "inception.pt"), None,
-        str(tmp_path / "report.json"), "cpu", "auto", True, True,
+        str(tmp_path / "report.json"), "cpu", "auto", "none", True, True,
     )  # fmt: skip
     shown = json.loads(capsys.readouterr().out)
     assert shown == json.loads((tmp_path / "report.json").read_text())
     for bad in (tmp_path, tmp_path / "none" / "report.json"):
         with pytest.raises(SfumatoError, match=r"is a folder|does not exist"):
             evaluate(
-                "emoji", "3d render", "1", 5, 0, None, None, str(bad), "cpu", "auto", True, True
+                "emoji",
+                "3d render",
+                "1",
+                5,
+                0,
+                None,
+                None,
+                str(bad),
+                "cpu",
+                "auto",
+                "none",
+                True,
+                True,
             )
     (row,) = shown["answers"]
     assert row["scale"] == 1

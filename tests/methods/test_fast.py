@@ -102,6 +102,8 @@ def test_a_transformer_gives_the_same_with_what_its_deep_blocks_added(
     assert torch.allclose(again, exact, atol=1e-5 * float(exact.abs().max()))
     assert torch.allclose(half, exact[1:], atol=1e-4 * float(exact.abs().max()))
     assert not torch.allclose(other, exact, atol=1e-3 * float(exact.abs().max()))
+    if kind not in ("sd3", "flux-dev", "hunyuan"):
+        return  # what follows knows nothing of families
     fast = plain | sf.Fast("mid")
     result = fast.sample(0)
     assert result.recipe.run["evaluations"]["shallow"] == 3

@@ -19,7 +19,7 @@ from helpers import pipelines
 from helpers.adapters import of_a_style
 from helpers.losses import last
 from sfumato.core.errors import SfumatoError
-from sfumato.models import replay
+from sfumato.models import recorded, replay
 from sfumato.nn.unet import UNet, UNetConfig
 from sfumato.nn.vgg import VGG19
 
@@ -85,9 +85,9 @@ def test_a_style_that_an_earlier_recipe_recorded_is_still_compared(
     assert art is not None
     earlier = {"weights": art.weights, "adapters": [one["sha256"] for one in art.adapters]}
     used = {"diffstyler.art": {"name": art.origin.name, "sha256": art.origin.sha256}}
-    replay._compare_method_weights({"art": earlier}, {"weights": used})
+    recorded.compare_method_weights({"art": earlier}, {"weights": used})
     assert not caplog.records
-    replay._compare_method_weights({"art": {**earlier, "weights": "0"}}, {"weights": used})
+    recorded.compare_method_weights({"art": {**earlier, "weights": "0"}}, {"weights": used})
     assert "diffstyler.art differ from those recorded" in caplog.text
 
 

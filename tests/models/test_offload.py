@@ -26,6 +26,7 @@ from helpers.taps import LookDeep
 from sfumato.cli import main
 from sfumato.core.errors import SfumatoError
 from sfumato.models import cost, movers, offload, planning
+from sfumato.nn import packed
 from sfumato.server.runner.warm import Warm
 
 HOW = ("modules", "layers")
@@ -63,8 +64,10 @@ def plain(kind: str) -> sf.Model:
 
 
 def copied(model: sf.Model) -> sf.Model:
-    """With copies of its weights, whose places in memory are such as those of copies: products on
-    the CPU round by where a matrix begins."""
+    """With plain layers, as on a device, and copies of its weights, whose places in memory are such
+    as those of copies: products on the CPU round by where a matrix begins."""
+    for net in nets_of(model):
+        packed.unpack(net)
     for weight in weights_of(model):
         weight.data = weight.data.clone()
     return model

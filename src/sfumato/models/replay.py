@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from sfumato import documents, images
 from sfumato.core.context import Step
 from sfumato.core.errors import SfumatoError
 from sfumato.core.process import Process
-from sfumato.documents import parse_data
 from sfumato.methods import Method, from_data
+from sfumato.models import recorded
 from sfumato.models.cascade import Cascade, base_of, upsamples
 from sfumato.models.files import hub
-from sfumato.models.files.hashes import digest_of
 from sfumato.models.loaders.decoders import decoding
 from sfumato.models.loaders.library import folder_of, load
 from sfumato.models.model import Model
@@ -33,39 +28,6 @@ from sfumato.recipe.store import fetch
 from sfumato.recipe.value import RECIPE_BYTES
 
 log = logging.getLogger("sfumato")
-
-CHANGES = {
-    "0.2.0": "group norms are exact in float32, and solvers of higher order leave a state without "
-    "a picture in first order: pictures differ by up to 2 levels of 255, from pure noise by more",
-}
-"""What a version made otherwise than those before it: recipes of theirs are told so."""
-
-
-class UsedWeights(BaseModel):
-    """Weights that a method brought."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-    name: Annotated[str, Field(max_length=1000)]
-    sha256: Annotated[str, Field(max_length=100)]
-
-
-class Art(BaseModel):
-    """DiffStyler's second denoiser, as earlier recipes have it."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-    weights: Annotated[str, Field(max_length=100)]
-    adapters: Annotated[list[Annotated[str, Field(max_length=100)]], Field(max_length=100)] = []
-
-
-class RecordedRun(BaseModel):
-    """What a recipe's `run` says of such weights."""
-
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
-
-    weights: Annotated[dict[str, UsedWeights], Field(max_length=1000)] = {}
-    art: Art | None = None
 
 
 def read_recipe(source: str | Path | Recipe, *, whole: bool = False) -> Recipe:
@@ -243,16 +205,16 @@ class Replay:
     ) -> Replay:
         """From a recipe, its file, or a picture; dtype defaults to the one recorded."""
         recipe = read_recipe(source, whole=True)
-        method_weights(recipe.run)  # what cannot be read is said before anything runs
+        recorded.method_weights(recipe.run)  # what cannot be read is said before anything runs
         folders = [*within.folders, Path.cwd()]
         if not isinstance(source, Recipe):
             folders.insert(0, Path(source).resolve().parent)
-        name, recorded = resolve_model(recipe.model, folders), recipe.run.get("dtype", "auto")
-        model = within.opens(name, device=device, dtype=dtype or recorded, offload=offload)
+        name, asked = resolve_model(recipe.model, folders), recipe.run.get("dtype", "auto")
+        model = within.opens(name, device=device, dtype=dtype or asked, offload=offload)
         if recipe.versions and dtype is None:  # of a run, in float32 where it says nothing
             decoder, tile = recipe.run.get("decoder", "float32"), recipe.run.get("tile")
             model = decoding(model, decoder, tile)
-        _compare(recipe, model)
+        recorded.compare(recipe, model)
         adapted = with_adapters(recipe, model, folders)
         process = compose(recipe, adapted, folders, within.inputs, weights=within.weights)
         return cls(recipe, process)
@@ -261,7 +223,7 @@ class Replay:
         """Run the whole batch; of a picture, its own index is returned."""
         result: Result = self.process.sample(self.recipe.seed, progress=progress)
         result = result.descended(self.recipe.parents)
-        _compare_method_weights(self.recipe.run, result.recipe.run)
+        recorded.compare_method_weights(self.recipe.run, result.recipe.run)
         if "index" not in self.recipe.run:
             return result
         picture = result.images[self.recipe.run["index"]]
@@ -310,42 +272,3 @@ def _with_adapter(model: Model, adapter: Adapter, folders: list[Path]) -> Model:
     if adapter["sha256"] not in (UNKNOWN, adapted.adapters[-1]["sha256"]):
         log.warning("adapter %s differs from the one recorded: another picture is likely", file)
     return adapted
-
-
-def _compare(recipe: Recipe, model: Model) -> None:
-    """Say what differs from the machine that made it, since the bits may then differ."""
-    recorded_version = recipe.versions.get("sfumato", "")
-    for version, change in CHANGES.items():
-        if recorded_version and _ordered(recorded_version) < _ordered(version):
-            log.info("recipe of sfumato %s: since %s %s", recorded_version, version, change)
-    recorded = recipe.versions.get("weights")
-    if recorded and recorded != f"sha256 {model.weights}":
-        log.warning(
-            "weights of %s differ from those recorded: another picture is likely", model.name
-        )
-
-
-def _ordered(version: str) -> tuple[int, ...]:
-    """A version's numbers, of which more are newer; letters end them."""
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
-
-
-def _compare_method_weights(recorded: Mapping[str, Any], replayed: Mapping[str, Any]) -> None:
-    """The same of the weights that methods brought."""
-    current = method_weights(replayed)
-    for field, (name, digest) in method_weights(recorded).items():
-        if field in current and current[field][1] != digest:
-            log.warning(
-                "weights %s of %s differ from those recorded: another picture is likely",
-                name or current[field][0], field,
-            )  # fmt: skip
-
-
-def method_weights(run: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """method.field -> name and sha256. Earlier recipes have "art", of DiffStyler alone."""
-    document = parse_data(RecordedRun, run, "recipe: run")
-    entries = {field: (weights.name, weights.sha256) for field, weights in document.weights.items()}
-    if document.art is not None:
-        digest = digest_of([document.art.weights, *document.art.adapters])
-        entries.setdefault("diffstyler.art", ("", digest))
-    return entries

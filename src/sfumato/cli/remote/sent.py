@@ -29,6 +29,7 @@ from sfumato.measure.axis import Axis, written
 from sfumato.methods import from_data
 from sfumato.methods.common.named import weights_fields
 from sfumato.methods.common.secret import secrets_of
+from sfumato.models import recorded
 from sfumato.models import replay as replays
 from sfumato.models.files.adapter_folders import only_file
 from sfumato.models.result import Result
@@ -194,7 +195,7 @@ def check_way(server: Server, methods: Sequence[Any]) -> None:
 
 def recorded_weights(recipe: Recipe) -> Recorded:
     """What a recipe's run says of weights that methods brought."""
-    used = replays.method_weights(recipe.run)
+    used = recorded.method_weights(recipe.run)
     return {(field.partition(" ")[0], name): sha256 for field, (name, sha256) in used.items()}
 
 
