@@ -303,14 +303,14 @@ def same(again: sf.Result, path: Path, index: int) -> None:
 
 def test_steps_and_results_show_themselves(model: sf.Model) -> None:
     process = model.process("red apple", steps=2)
-    shown = [step.preview().size for step in process.steps()]
+    steps = list(process.steps())
     calls, side = [2, *upsampling(model)], model.card.native[0]
     sides = [side * model.card.factor(stage + 1) for stage in range(len(calls))]
     stages = [stage for stage, n in enumerate(calls) for _ in range(n + 1)]
-    assert shown == [(sides[stage], sides[stage]) for stage in stages]
-    assert [step.stage for step in process.steps()] == stages
+    assert [step.preview().size for step in steps] == [(sides[k], sides[k]) for k in stages]
+    assert [step.stage for step in steps] == stages
     assert process.calls == calls
-    assert "data:image/png" in notebook.html(next(iter(process.steps())))
+    assert "data:image/png" in notebook.html(steps[0])
     result = process.sample()
     assert result._repr_html_().count("data:image/png") == 1
     assert [row["calls"] for row in result.trace] == [1, 2]

@@ -64,9 +64,8 @@ def test_a_cut_wire_changes_nothing(app: Any, server: Program, wire: Wire) -> No
     assert Path("there.png").read_bytes() == Path("here.png").read_bytes()
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_server_that_dies_is_waited_for(
     app: Any, server: Program, wire: Wire, number: signal.Signals
 ) -> None:
@@ -121,6 +120,7 @@ def test_ctrl_c_keeps_the_rows_that_are_made(app: Any, server: Program, wire: Wi
     assert done == len(kept)
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_cells_of_a_sweep(app: Any, server: Program, wire: Wire) -> None:
     """What is left is a sweep's folder, in which a run here goes on."""
     words = ("sweep", "generate", "rose", "--over", "cfg.scale=1:3:9", "--steps", "10", "--stages",

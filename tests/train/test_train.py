@@ -44,12 +44,12 @@ ROOT = Path(__file__).parents[2]
 LORA = RECIPE + '[adapter]\nrank = 2\nalpha = 2\ntargets = ["attention", "conv"]\n'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "times"),
     [
-        pytest.param(RECIPE, 1, id="base"),
-        pytest.param(RECIPE, 5, id="base-often", marks=pytest.mark.slow),
-        pytest.param(LORA, 5, id="lora", marks=pytest.mark.slow),
+        pytest.param(RECIPE, 5, id="base"),
+        pytest.param(LORA, 5, id="lora"),
     ],
 )
 def test_resume_is_bit_identical_through_kills(
@@ -73,7 +73,7 @@ def test_resume_is_bit_identical_through_kills(
             os.kill(process.pid, signal.SIGKILL)
             kills += 1
         assert process.wait() in (0, -signal.SIGKILL)
-    assert kills >= max(1, times - 1), "the run was over before it could be killed"
+    assert kills >= times - 1, "the run was over before it could be killed"
     subprocess.run([*base, "-o", str(broken)], check=True, stderr=subprocess.DEVNULL)
     assert whole_run.wait() == 0
     first, second = (load_file(folder / "state.safetensors") for folder in (whole, broken))
