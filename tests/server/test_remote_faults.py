@@ -47,6 +47,7 @@ def states(server: Program) -> list[str]:
     return [job["state"] for job in server.ask("/v1/jobs")["jobs"]]
 
 
+@pytest.mark.slow
 def test_a_cut_wire_changes_nothing(app: Any, server: Program, wire: Wire) -> None:
     """Twice in one run: it says so, goes on, submits nothing again, and the picture is the same."""
     jobs = len(states(server))
