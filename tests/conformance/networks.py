@@ -17,17 +17,10 @@ from torch.nn import functional as F
 from conformance.case import limit_of, picked
 from sfumato.models.loaders import openai, vdiffusion
 from sfumato.models.loaders.openai import load_unet
-from sfumato.nn.blocks import (
-    GROUPS,
-    Attention,
-    Downsample,
-    GroupNorm,
-    ResBlock,
-    Upsample,
-    timestep_embedding,
-)
+from sfumato.nn.blocks import Attention, Downsample, ResBlock, Upsample, timestep_embedding
 from sfumato.nn.classifier import Classifier
 from sfumato.nn.clip import CLIPConfig, NoisedCLIP
+from sfumato.nn.group_norm import GROUPS, GroupNorm
 from sfumato.nn.text import LayerNorm, Transformer, encode
 from sfumato.nn.unet import UNet, UNetConfig
 from sfumato.nn.vdiffusion import VDiffusion

@@ -20,7 +20,8 @@ from helpers.unets import TEXT, network
 from sfumato.core.errors import SfumatoError
 from sfumato.models.files.checkpoint import read_state_dict
 from sfumato.models.loaders.openai import PRESETS, UNTOLD, infer, load_unet
-from sfumato.nn.blocks import GroupNorm, timestep_embedding
+from sfumato.nn.blocks import timestep_embedding
+from sfumato.nn.group_norm import GroupNorm
 from sfumato.nn.unet import UNet, UNetConfig
 
 SMALL = replace(TEXT, num_classes=4, xf_layers=2, low_res=True)
@@ -354,3 +355,24 @@ def test_group_norm_is_exact_however_far_the_mean_is(
     limit = 4e-6 + 2e-7 * deviations
     for got, want in ((sampled, wanted), (found, wanted), (grad, slope)):
         assert float((got.double() - want).abs().max()) <= limit
+
+
+@pytest.mark.parametrize("side", [8, 32, 48])
+@torch.enable_grad()
+def test_training_in_half_precision_has_the_exact_gradient_of_its_norm(side: int) -> None:
+    """bfloat16 against float64, several chunks of pictures; to the input, weights and biases."""
+    generator = torch.Generator().manual_seed(side)
+    x = torch.randn(5, 96 * 4, side, side, generator=generator).bfloat16() * 2 + 0.5
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    norm = GroupNorm(96 * 4).train()
+    for parameter in norm.parameters():
+        torch.nn.init.normal_(parameter, 1.0, 0.3, generator)
+    up = torch.randn(x.shape, generator=generator).bfloat16()
+    exact = [v.detach().double().requires_grad_() for v in (x, norm.weight, norm.bias)]
+    wanted = torch.nn.functional.group_norm(exact[0], norm.num_groups, *exact[1:])
+    slopes = torch.autograd.grad((wanted * up.double()).sum(), exact)
+    found = norm(x)
+    gradients = torch.autograd.grad((found * up).sum(), [x, norm.weight, norm.bias])
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    for got, want in zip((found, *gradients), (wanted, *slopes), strict=True):
+        assert float((got.double() - want).norm() / want.norm()) <= 5e-3

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from sfumato.core.errors import SfumatoError
 from sfumato.core.taps import Taps
 from sfumato.nn.bands import FACTOR, BandsConfig
-from sfumato.nn.blocks import GROUPS, Attention, Conv2d, Downsample, ResBlock, TextKV, Upsample
+from sfumato.nn.blocks import Attention, Conv2d, Downsample, ResBlock, TextKV, Upsample
+from sfumato.nn.group_norm import GROUPS
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The blocks of the OpenAI UNet: norm, convolution, resampling, residual block, attention.
+"""The blocks of the OpenAI UNet: convolution, resampling, residual block, attention.
 
 Sources: GLIDE, arXiv 2112.10741; ADM, arXiv 2105.05233. Slots of the released checkpoints that
 hold no parameters stay as an Identity. How blocks make a network is in unet.py.
@@ -15,12 +15,9 @@ from torch.nn import functional as F
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.taps import Site, Taps
+from sfumato.nn.group_norm import GroupNorm
 from sfumato.nn.text import attend, merge_heads, split_heads
 
-GROUPS = 32
-FAR = 1.0
-"""Deviations that a group's mean may lie from 0 before float32 loses what the sum of squares hides:
-its error grows with their square (2e-4 of 1 at 10), while a shift costs a pass over the picture."""
 TextKV = tuple[Tensor, Tensor]
 
 
@@ -85,53 +82,6 @@ def zero_conv(channels: int, out_channels: int) -> Conv2d:
     for parameter in conv.parameters():
         nn.init.zeros_(parameter)
     return conv
-
-
-def group_norm(
-    x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
-) -> Tensor:
-    """F.group_norm of (B, C, ...), exact where the mean is many deviations from 0.
-
-    The CPU's channels_last kernel takes E[x^2] - E[x]^2 in float32; there such pictures are shifted
-    first, by the mean that it found.
-    """
-    exact = not x.is_cpu or x.dtype != torch.float32 or x.is_contiguous()
-    if exact or torch.compiler.is_compiling():
-        return F.group_norm(x, groups, weight, bias, eps)
-    n, channels, *sides = x.shape
-    pixels = math.prod(sides)
-    y, mean, rstd = torch.native_group_norm(x, weight, bias, n, channels, pixels, groups, eps)
-    if float((mean * rstd).detach().abs().max()) <= FAR:
-        return y
-    shift = mean.detach()[..., None].expand(n, groups, channels // groups)
-    x = x - shift.reshape(n, channels, *[1] * len(sides))
-    return F.group_norm(x, groups, weight, bias, eps)
-
-
-class ExactGroupNorm(nn.GroupNorm):
-    """Any number of groups, in the dtype of x."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
-
-
-class GroupNorm(nn.GroupNorm):
-    """Group normalisation with float32 statistics and parameters, eps 1e-5, maybe SiLU after it."""
-
-    def __init__(self, channels: int, silu: bool = False) -> None:
-        super().__init__(GROUPS, channels)
-        self.silu = silu
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not x.is_cpu:
-            y = x.float()  # only the CPU kernel takes float32 parameters with half precision
-        elif x.dtype != torch.float32 and x.shape[2:].numel() < 1024:
-            y = x.contiguous()  # the channels_last kernel of small pictures is many times slower
-        else:
-            y = x
-        y = group_norm(y, self.num_groups, self.weight, self.bias, self.eps)
-        y = y.to(x.dtype, memory_format=torch.channels_last)
-        return F.silu(y) if self.silu else y
 
 
 class Downsample(nn.Module):

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from sfumato.core.errors import SfumatoError
 from sfumato.nn.assembly import UNetConfig, encoder, run_entry, time_mlp
 from sfumato.nn.bands import Bands
-from sfumato.nn.blocks import GROUPS, GroupNorm, timestep_embedding
+from sfumato.nn.blocks import timestep_embedding
+from sfumato.nn.group_norm import GROUPS, GroupNorm
 from sfumato.nn.text import attend, merge_heads, split_heads
 
 Pool = Literal["attention", "adaptive", "spatial", "spatial_v2"]

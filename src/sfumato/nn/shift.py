@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.core.errors import SfumatoError
-from sfumato.nn.blocks import GROUPS, timestep_embedding
+from sfumato.nn.blocks import timestep_embedding
+from sfumato.nn.group_norm import GROUPS
 
 CODE = 128
 """Width of the time's code."""

@@ -18,7 +18,8 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.taps import Kind, Site, Taps
 from sfumato.nn.assembly import UNetConfig, decoder, encoder, run_entry, time_mlp
 from sfumato.nn.bands import FACTOR, Bands
-from sfumato.nn.blocks import Attention, GroupNorm, TextKV, timestep_embedding, zero_conv
+from sfumato.nn.blocks import Attention, TextKV, timestep_embedding, zero_conv
+from sfumato.nn.group_norm import GroupNorm
 from sfumato.nn.text import LayerNorm, Transformer, encode
 
 __all__ = ["UNet", "UNetConfig"]

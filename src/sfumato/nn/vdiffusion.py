@@ -20,7 +20,8 @@ from torch.nn import functional as F
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.taps import Kind, Site, Taps
-from sfumato.nn.blocks import Conv2d, ExactGroupNorm
+from sfumato.nn.blocks import Conv2d
+from sfumato.nn.group_norm import ExactGroupNorm
 from sfumato.nn.text import attend, merge_heads, split_heads
 
 CHANNELS = 3

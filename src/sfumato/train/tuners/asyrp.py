@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from sfumato.core.denoiser import Cond
 from sfumato.core.errors import SfumatoError
 from sfumato.methods.asyrp import ShiftedBottleneck, branches
-from sfumato.nn.blocks import GROUPS
+from sfumato.nn.group_norm import GROUPS
 from sfumato.nn.shift import Shift
 from sfumato.train import checkpoint, networks
 from sfumato.train.config import Config
