@@ -129,7 +129,8 @@ class Trainer:
         self.log.begin(self.seconds)
         handlers = self._listen() if listens else {}
         saved = time.monotonic()
-        with ThreadPoolExecutor(1) as pool:
+        # a second team of OpenMP would be more threads than cores, which then sleep at every step
+        with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             ahead = pool.submit(self.tuner.batch, self.step, share)
             try:
                 while self.step < last and self.signal is None:
