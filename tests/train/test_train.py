@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -35,7 +36,7 @@ from sfumato.train.optim import rate
 from sfumato.train.report import Log, memory, plot
 from sfumato.train.timesteps import LogNormal, Lowest, SoftTruncation, Stratified, Uniform
 from sfumato.train.trainable import Trainable
-from sfumato.train.trainer import Trainer
+from sfumato.train.trainer import Trainer, one_worker
 from sfumato.train.weighting import P2, Constant, MinSNR, Plain, Target, weights
 
 __all__ = ["data"]  # a fixture
@@ -412,3 +413,16 @@ def test_the_trainer_needs_no_command_line(data: Path, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "model" / "stage.json").exists()
+
+
+def test_the_next_batch_is_made_by_one_thread_and_only_it() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with one_worker() as pool:
+            assert pool.submit(torch.get_num_threads).result() == 1
+            assert torch.get_num_threads() == 2
+            with ThreadPoolExecutor(1) as later:
+                assert later.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -12,8 +12,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -40,6 +41,17 @@ Say = Callable[[str], None]
 def say(line: str) -> None:
     """Progress goes to stderr."""
     print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def one_worker() -> Iterator[ThreadPoolExecutor]:
+    """A worker of one thread: with a second team of OpenMP's there are more threads than cores, and
+    then those of both teams sleep between any two products."""
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(torch.set_num_threads, 1).result()
+        torch.set_num_threads(threads)  # of threads that begin later, for which it counted too
+        yield pool
 
 
 class Trainer:
@@ -129,8 +141,7 @@ class Trainer:
         self.log.begin(self.seconds)
         handlers = self._listen() if listens else {}
         saved = time.monotonic()
-        # a second team of OpenMP would be more threads than cores, which then sleep at every step
-        with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with one_worker() as pool:
             ahead = pool.submit(self.tuner.batch, self.step, share)
             try:
                 while self.step < last and self.signal is None:
