@@ -49,6 +49,7 @@ def one_worker() -> Iterator[ThreadPoolExecutor]:
     then those of both teams sleep between any two products."""
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(1) as pool:
+        pool.submit(torch.get_num_threads).result()  # what a thread is set to before, it forgets
         pool.submit(torch.set_num_threads, 1).result()
         torch.set_num_threads(threads)  # of threads that begin later, for which it counted too
         yield pool
