@@ -78,7 +78,7 @@ def test_example(script: Path, tmp_path: Path) -> None:
     code = [line for line in script.read_text().split('"""', 2)[2].splitlines() if line.strip()]
     lines = 30 if script.stem == "dreambooth" else 10  # that one teaches before it shows
     assert len([line for line in code if "import" not in line]) <= lines
-    assert (ROOT / "docs" / "gallery" / f"{script.stem}.png").is_file()
+    assert (ROOT / "docs" / "gallery" / f"{script.stem}.webp").is_file()
 
 
 @pytest.mark.slow

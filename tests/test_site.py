@@ -191,7 +191,7 @@ def test_examples_are_staged_with_a_title_and_a_picture() -> None:
     staged = examples.staged()
     quick, slow = staged["sdedit.py"], staged["outpaint.py"]
     assert quick.startswith('r"""\nSDEdit, strokes to picture\n====')
-    assert ".. image:: /gallery/outpaint.png" in slow
+    assert ".. image:: /gallery/outpaint.webp" in slow
     assert ".. image::" not in quick
     for name, text in staged.items():
         if name.endswith(".py"):

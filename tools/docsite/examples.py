@@ -54,8 +54,8 @@ def script(path: Path) -> str:
     lines = [title, "=" * len(title), "", caption[:1].upper() + caption[1:], ""]
     lines += [more, ""] if more else []
     if path.stem not in gallery.QUICK:
-        lines += [f".. image:: /gallery/{path.stem}.png", f"   :alt: {title}", ""]
-    told = f"# sphinx_gallery_thumbnail_path = 'gallery/{path.stem}.png'"
+        lines += [f".. image:: /gallery/{path.stem}.webp", f"   :alt: {title}", ""]
+    told = f"# sphinx_gallery_thumbnail_path = 'gallery/{path.stem}.webp'"
     return f'r"""\n{chr(10).join(lines)}"""\n\n{code}\n{told}\n'
 
 

@@ -63,7 +63,7 @@ def page(cls: type[Method]) -> str:
     parts = [f"# {cls.__name__}", prose.markdown(brief)]
     scripts = examples(cls)
     for script in scripts[:1]:
-        parts.append(f"![{caption(script)}](gallery/{script}.png)")
+        parts.append(f"![{caption(script)}](gallery/{script}.webp)")
     parts.append("\n".join(["```", *commands(cls), "```"]))
     parts.append("\n".join(["```python", in_python(cls), "```"]))
     if rest:
@@ -125,7 +125,7 @@ def examples(cls: type[Method]) -> list[str]:
     scripts = [
         script.stem
         for script in sorted(EXAMPLES.glob("*.py"))
-        if (DOCS / "gallery" / f"{script.stem}.png").is_file()
+        if (DOCS / "gallery" / f"{script.stem}.webp").is_file()
         and named.search(script.read_text(encoding="utf-8"))
     ]
     return sorted(scripts, key=lambda name: (not name.startswith(cls.id), name))
