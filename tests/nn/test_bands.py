@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-import sfumato as sf
 from helpers.unets import TEXT, network
 from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
@@ -135,25 +134,6 @@ def test_a_warm_start_may_gain_attention_where_it_had_none() -> None:
     with torch.no_grad():
         a, b = (net.eval()(x, time, words(1)) for net in (wide, plain))
     assert torch.equal(a, b), "fresh attention adds nothing"
-
-
-def test_the_bundled_base_starts_a_network_of_twice_its_size() -> None:
-    weights, _ = warm_start.earlier("emoji", "base")
-    model = sf.load("emoji", dtype="float32")
-    config = model.denoiser.network.config  # type: ignore[attr-defined]
-    if config.bands:
-        pytest.skip("the bundled base reads bands already")
-    wide = UNet(replace(config, bands=CONFIG)).eval().requires_grad_(False)
-    warm_start.adopt(wide, weights)
-    schedule = named(CONFIG.schedule, CONFIG.table)
-    big = Denoiser(wide, schedule, "v", learned_range=True)
-    cond = model.encode(["red apple, 3d render"])
-    x, t = randn(1, 3, 64, 64), 0.6
-    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
-    state = F.avg_pool2d(x, 2) / math.hypot(alpha, sigma / 2)
-    theirs = model.denoiser(state, schedule.at(sigma / alpha / 2), cond)
-    ours = big(x, t, cond)
-    assert (F.avg_pool2d(ours.x0, 2) - theirs.x0).abs().max() < 1e-4
 
 
 def test_unknown_pixels_of_inpainting_are_zeros_and_masks_reach_the_stem() -> None:
