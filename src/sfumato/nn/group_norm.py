@@ -74,6 +74,7 @@ class GroupNorm(nn.GroupNorm):
         if x.shape[2:].numel() < SMALL:
             return group_norm(x.contiguous(), *options)
         if self.training and x.requires_grad and x.ndim == 4:
+            # torch left Function.apply untyped
             normed: Tensor = _Trained.apply(x, *options)  # type: ignore[no-untyped-call]
             return normed
         return group_norm(x, *options)
