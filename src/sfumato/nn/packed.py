@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.nn.blocks import onednn
+from sfumato.nn.pages import let_go
 
 KERNELS = ((1, 1), (3, 3))
 
@@ -45,9 +46,11 @@ class Held:
         """In the layout that `pack` makes for inputs of this kind."""
         now, weight = self._now
         if now != kind:
+            dense = weight if now is None else weight.to_dense()
             with torch.inference_mode(False), torch.no_grad():
-                weight = pack(weight if now is None else weight.to_dense())
+                weight = pack(dense)
             self._now = (kind, weight)
+            let_go(dense)
         return weight
 
     def packs(self, x: Tensor) -> bool:

@@ -26,6 +26,7 @@ from sfumato.models.files.language_models import (
     t5_config,
 )
 from sfumato.models.files.quantised_already import needed, quantisation
+from sfumato.nn.pages import passing
 from sfumato.nn.quantised import quantise
 
 log = logging.getLogger("sfumato")
@@ -199,7 +200,7 @@ def load_part(
     options["dtype" if _takes_dtype(cls) else "torch_dtype"] = dtype
     options["use_safetensors"] = files[0].suffix == ".safetensors"
     try:
-        with quiet():
+        with quiet(), passing(files):
             net, info = cls.from_pretrained(str(folder), variant=variant, **options)
     except LOAD_ERRORS as error:
         raise SfumatoError(f"{folder}: cannot be loaded ({_reason(error)})") from None

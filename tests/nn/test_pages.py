@@ -1,0 +1,91 @@
+"""Mapped files: what was copied out of them leaves memory, and no byte is lost by that."""
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sfumato.nn.packed import pack
+from sfumato.nn.pages import let_go, passing
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/pagemap").exists(), reason=f"{sys.platform} does not tell its pages"
+)
+SIDE = 1024
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "weights.safetensors"
+    save_file({name: torch.randn(SIDE, SIDE) for name in ("a", "b")}, path)
+    return path
+
+
+def resident(file: Path) -> int:
+    """Bytes of a file that are in this process's memory."""
+    total, inside = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        first = line.split()[0]
+        if not first.endswith(":"):
+            inside = line.endswith(str(file))
+        elif inside and first == "Rss:":
+            total += int(line.split()[1]) * 1024
+    return total
+
+
+def test_a_weight_leaves_and_comes_back(file: Path) -> None:
+    weights = load_file(file)
+    kept = {name: weight.clone() for name, weight in weights.items()}
+    assert resident(file) > 2 * SIDE**2 * 4 * 0.9
+    let_go(weights["a"])
+    assert resident(file) < SIDE**2 * 4 * 1.1
+    assert all(torch.equal(weights[name], kept[name]) for name in kept)
+
+
+def test_what_was_written_stays(file: Path) -> None:
+    weight = load_file(file)["a"]
+    changed = weight.mul_(2).clone()
+    let_go(weight)
+    assert torch.equal(weight, changed)
+    weight = load_file(file)["b"]
+    weight[SIDE // 2, 0] = 7  # one page alone
+    changed = weight.clone()
+    let_go(weight)
+    assert torch.equal(weight, changed)
+
+
+@pytest.mark.parametrize("weight", [torch.randn(SIDE, SIDE), torch.ones(3), torch.ones(0)])
+def test_memory_of_no_file_stays(weight: Tensor) -> None:
+    kept = weight.clone()
+    let_go(weight)
+    assert torch.equal(weight, kept)
+
+
+def test_what_is_packed_leaves_its_file(file: Path) -> None:
+    layer = nn.Linear(SIDE, SIDE).requires_grad_(False)
+    layer.weight = nn.Parameter(load_file(file)["a"], requires_grad=False)
+    x, net = torch.randn(2, SIDE), nn.Sequential(layer)
+    with torch.no_grad():
+        plain = net(x)
+        assert resident(file) > SIDE**2 * 4 * 0.9
+        pack(net)
+        packed = net(x)
+    assert resident(file) < SIDE**2 * 4 * 0.1
+    torch.testing.assert_close(packed, plain, rtol=1e-4, atol=1e-3)
+
+
+def test_while_passing_what_is_read_leaves(file: Path) -> None:
+    with passing([file]):
+        weights = load_file(file)
+        sums = [weight.sum() for weight in weights.values()]
+        for _ in range(100):
+            if resident(file) < SIDE**2 * 4 * 0.1:
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail("it stayed")
+    assert sums == [weight.sum() for weight in weights.values()]
