@@ -27,6 +27,18 @@ ORDER = (
     "clip_guidance", "classifier", "threshold", "temperature", "upscale", "sweep",
 )  # fmt: skip
 """On the page; what is not listed comes last."""
+TAUGHT = (
+    ("ControlNet: a picture's edges, the caption alone, and what both make of it",
+     "controlnet.webp", "controlnet.md"),
+    ("IP-Adapter: a picture is the prompt of colours and manner, the words say what is drawn",
+     "ip-adapter.webp", "ip-adapter.md"),
+    ("Asyrp: red pictures, and drawn with a shift of the bottleneck towards blue",
+     "asyrp/shift.webp", "asyrp.md"),
+    ("BoundaryDiffusion: red pictures, pushed across a plane to blue",
+     "asyrp/planes.webp", "asyrp.md"),
+)  # fmt: skip
+"""Methods that need an hour's data and minutes of training first: caption, their benchmark's sheet
+in docs, their page."""
 QUICK = ("classifier", "compose", "sdedit", "sdg", "stego")
 """Examples of a few seconds, which tests and the site's build run."""
 INTRODUCTION = """# Gallery
@@ -34,6 +46,12 @@ INTRODUCTION = """# Gallery
 Each method is a script of ten lines in [examples/](../examples) (DreamBooth, which teaches first,
 of thirty); these are its pictures, unselected, of the bundled model, which hardly knows scenes and
 company. `python examples/gallery.py` makes them all again, and this page.
+"""
+AFTER = """
+## Taught first
+
+These methods learn from a set of pictures before they draw; the sheets are those of their
+[benchmarks](../benchmarks/README.md), which say how to make them and of which weights they are.
 """
 QUALITY = 92
 """Of WebP: all colours at a sixth of a PNG's size; the pictures in sheets are looked at only."""
@@ -47,11 +65,19 @@ def examples() -> list[Path]:
 def page() -> str:
     """docs/gallery.md: every sheet under the first line of its script."""
     scripts = sorted(examples(), key=lambda p: (place(p.stem), p.stem))
-    return INTRODUCTION + "".join(
-        f"\n**{caption(script)}** ([{script.name}](../examples/{script.name}))\n"
-        f"\n![{caption(script)}](gallery/{script.stem}.webp)\n"
+    shown = [
+        (caption(script), f"[{script.name}](../examples/{script.name})",
+         f"gallery/{script.stem}.webp")
         for script in scripts
-    )
+    ]  # fmt: skip
+    taught = [(title, f"[{target}]({target})", sheet) for title, sheet, target in TAUGHT]
+    return "".join([INTRODUCTION, *map(_entry, shown), AFTER, *map(_entry, taught)])
+
+
+def _entry(entry: tuple[str, str, str]) -> str:
+    """A sheet under what it shows and where that comes from."""
+    title, source, sheet = entry
+    return f"\n**{title}** ({source})\n\n![{title}]({sheet})\n"
 
 
 def place(name: str) -> int:

@@ -7,6 +7,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from sfumato.models.files import known_digests
+
 BLOCK = 1 << 20
 
 
@@ -22,8 +24,12 @@ def file_digest(file: Path) -> str:
     name = file.resolve().name
     if file.is_symlink() and len(name) == 64 and set(name) <= set("0123456789abcdef"):
         return name
+    status = file.stat()
+    if (known := known_digests.find(file, status)) is not None:
+        return known
     digest = sha256()
     take_in(digest, file)
+    known_digests.keep(file, status, digest.hexdigest())
     return digest.hexdigest()
 
 
