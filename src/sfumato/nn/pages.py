@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -71,8 +70,6 @@ def _mappings(names: set[str]) -> list[tuple[int, int]]:
 
 def _let_go(address: int, size: int) -> None:
     """Whole pages of [address, address + size)."""
-    if not sys.platform.startswith("linux"):
-        return
     page = mmap.PAGESIZE
     first, last = -(-address // page), (address + size) // page
     each = CHUNK // page
@@ -85,8 +82,10 @@ def _let_go(address: int, size: int) -> None:
 
 
 def _unchanged(first: int, count: int) -> bool:
-    """Whether each page that is there at all is a file's; that others are not is essential, since
-    letting them go would lose what is in them."""
+    """Whether the pages that are there at all are a file's; of others the content would be lost.
+
+    No, where the system does not say.
+    """
     try:
         with Path("/proc/self/pagemap").open("rb", buffering=0) as pages:
             pages.seek(first * 8)
