@@ -5,8 +5,7 @@ same seeds; method off: the words alone. Colour: overlap of histograms of hue am
 Manner: the bundled classifier's probability of the style that it finds in the reference. Likeness:
 100 cos with the reference by the model's CLIP. Agreement: 100 cos with the words. Then the strength
 swept. 95 % bootstrap intervals over pictures; the differences are paired.
-`python benchmarks/ip_adapter.py RUN [--model emoji] [-n 48] [--style ""] [-o SHEET.png]`; style:
-that the prompts ask for too, which a reference's manner is then against. The run, or its file:
+`python benchmarks/ip_adapter.py RUN [--model emoji] [-n 48] [-o SHEET.png]`; the run, or its file:
 `sfumato train recipes/ip-adapter-64.toml -o RUN`.
 """
 
@@ -75,7 +74,6 @@ def main() -> None:
     parser.add_argument("--model", default="emoji")
     parser.add_argument("-n", type=int, default=48)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--style", default="3d render")
     parser.add_argument("-o", "--output", type=Path, default=Path("ip_adapter.png"))
     given = parser.parse_args()
     model, adapter = sf.load(given.model), trained(given.run, "adapter.safetensors")
@@ -90,8 +88,8 @@ def main() -> None:
     for scale in (0.0, *SCALES):
         made = []
         for k, text in enumerate(texts):
-            prompt = f"{text}, {given.style}" if given.style else text
-            process: Any = model.process(prompt, stages=1, size=side, steps=given.steps)
+            process: Any = model.process(f"{text}, 3d render", stages=1, size=side,
+                                         steps=given.steps)  # fmt: skip
             if scale:
                 process = process | sf.IPAdapter(from_tensor(known[k]), adapter, scale=scale)
             made.append(drawn(process, k))

@@ -1,4 +1,4 @@
-"""DenseDiffusion: other regions for the same words, which a small base hardly heeds."""
+"""DenseDiffusion: other regions for the same words move colours, and things less."""
 
 import sfumato as sf
 

@@ -22,7 +22,7 @@ NOT_EXAMPLES = ("demo", "gallery")
 ORDER = (
     "sdedit", "stroke_edit", "compositing", "ilvr_variations", "ilvr_translation", "ilvr_paint",
     "ilvr_scribble", "inpaint", "outpaint", "prompt_to_prompt", "null_text",
-    "dense_diffusion", "sdg", "diffuseit", "stego",
+    "dense_diffusion", "sdg", "diffuseit", "stego", "sine",
     "diffstyler", "losses", "instruction", "gradient", "dreambooth", "compose", "cfg",
     "clip_guidance", "classifier", "threshold", "temperature", "upscale", "sweep",
 )  # fmt: skip
@@ -30,22 +30,21 @@ ORDER = (
 TAUGHT = (
     ("ControlNet: a picture's edges, the caption alone, and what both make of it",
      "controlnet.webp", "controlnet.md"),
-    ("IP-Adapter: a picture is the prompt of colours and manner, the words say what is drawn",
+    ("IP-Adapter: a picture says the colours, the words what is drawn; stronger to the right",
      "ip-adapter.webp", "ip-adapter.md"),
     ("Asyrp: red pictures, and drawn with a shift of the bottleneck towards blue",
      "asyrp/shift.webp", "asyrp.md"),
     ("BoundaryDiffusion: red pictures, pushed across a plane to blue",
      "asyrp/planes.webp", "asyrp.md"),
 )  # fmt: skip
-"""Methods that need an hour's data and minutes of training first: caption, their benchmark's sheet
-in docs, their page."""
+"""Methods that learn from a set of pictures first: caption, benchmark's sheet in docs, page."""
 QUICK = ("classifier", "compose", "sdedit", "sdg", "stego")
 """Examples of a few seconds, which tests and the site's build run."""
 INTRODUCTION = """# Gallery
 
-Each method is a script of ten lines in [examples/](../examples) (DreamBooth, which teaches first,
-of thirty); these are its pictures, unselected, of the bundled model, which hardly knows scenes and
-company. `python examples/gallery.py` makes them all again, and this page.
+Each method is a script of ten lines in [examples/](../examples) (DreamBooth and SINE, which teach
+first, of thirty); these are its pictures, unselected, of the bundled model, which hardly knows
+scenes and company. `python examples/gallery.py` makes them all again, and this page.
 """
 AFTER = """
 ## Taught first
