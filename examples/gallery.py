@@ -32,6 +32,8 @@ TAUGHT = (
      "controlnet.webp", "controlnet.md"),
     ("IP-Adapter: a picture says the colours, the words what is drawn; stronger to the right",
      "ip-adapter.webp", "ip-adapter.md"),
+    ("Custom-Edit: bears, and a teddy that was learned in their place: untouched, by its words,"
+     " by all layers", "custom-edit.webp", "custom-edit.md"),
     ("Asyrp: red pictures, and drawn with a shift of the bottleneck towards blue",
      "asyrp/shift.webp", "asyrp.md"),
     ("BoundaryDiffusion: red pictures, pushed across a plane to blue",

@@ -3,6 +3,7 @@
 import os
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -79,6 +80,35 @@ def test_nothing_is_kept_of_small_files_nor_where_nothing_may_be(file: Path) -> 
         file_digest(file)
     with file.open("r+b") as stream:
         stream.truncate(known_digests.LARGE - 1)
+    file_digest(file)
+    assert kept() == []
+
+
+def test_nothing_is_kept_where_times_are_whole_seconds(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in images that are made reproducibly, where another content may have the same times."""
+    status = file.stat()
+    told = {name: getattr(status, name) for name in dir(status) if name.startswith("st_")}
+    whole = SimpleNamespace(**told | {"st_ctime_ns": int(status.st_ctime) * 10**9})
+    monkeypatch.setattr(os, "fstat", lambda _: whole)
+    file_digest(file)
+    assert kept() == []
+
+
+def test_what_changes_while_it_is_read_is_not_kept(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fstat, looks = os.fstat, []
+
+    def looked(handle: int) -> os.stat_result:
+        looks.append(handle)
+        if len(looks) == 2:
+            with file.open("r+b") as stream:
+                stream.write(b"x")
+        return fstat(handle)
+
+    monkeypatch.setattr(os, "fstat", looked)
     file_digest(file)
     assert kept() == []
 

@@ -1,16 +1,21 @@
 """Mapped files: what was copied out of them leaves memory, and no byte is lost by that."""
 
+import copy
 import sys
-import time
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from helpers import pipelines
+from sfumato.models.devices import choose
+from sfumato.models.files import pipeline
 from sfumato.nn.packed import pack
-from sfumato.nn.pages import let_go, passing
+from sfumato.nn.pages import cast, let_go
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/pagemap").exists(), reason=f"{sys.platform} does not tell its pages"
@@ -78,14 +83,34 @@ def test_what_is_packed_leaves_its_file(file: Path) -> None:
     torch.testing.assert_close(packed, plain, rtol=1e-4, atol=1e-3)
 
 
-def test_while_passing_what_is_read_leaves(file: Path) -> None:
-    with passing([file]):
-        weights = load_file(file)
-        sums = [weight.sum() for weight in weights.values()]
-        for _ in range(100):
-            if resident(file) < SIDE**2 * 4 * 0.1:
-                break
-            time.sleep(0.1)
-        else:
-            pytest.fail("it stayed")
-    assert sums == [weight.sum() for weight in weights.values()]
+def test_what_is_cast_leaves_its_file(file: Path) -> None:
+    """Layers that share a weight still do, and the values are those of net.to()."""
+    weights = load_file(file)
+    net = nn.Sequential(*(nn.Linear(SIDE, SIDE, bias=False) for _ in range(3)))
+    for layer, name in zip(net, ("a", "b", "a"), strict=True):
+        layer.weight = nn.Parameter(weights[name], requires_grad=False)
+    net[2].weight = net[0].weight
+    net.register_buffer("scale", torch.ones(3))
+    plain = copy.deepcopy(net).to(torch.bfloat16)
+    cast(net, torch.bfloat16)
+    del weights
+    assert resident(file) < SIDE**2 * 4 * 0.1
+    assert net[2].weight is net[0].weight
+    for name, value in plain.state_dict().items():
+        assert torch.equal(net.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_network_is_read_as_diffusers_reads_it(tmp_path: Path, dtype: torch.dtype) -> None:
+    from diffusers import UNet2DConditionModel
+
+    net = pipelines.unet(32)
+    net.to(dtype).save_pretrained(tmp_path / "unet")
+    theirs: Any = UNet2DConditionModel.from_pretrained(
+        tmp_path / "unet", torch_dtype=torch.bfloat16
+    )
+    choice = choose("cpu", "bfloat16", "none")
+    ours = pipeline.network(tmp_path / "unet", "UNet2DConditionModel", choice, sha256())
+    assert ours.dtype == torch.bfloat16
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], value), name

@@ -46,8 +46,8 @@ class Held:
         """In the layout that `pack` makes for inputs of this kind."""
         now, weight = self._now
         if now != kind:
-            dense = weight if now is None else weight.to_dense()
             with torch.inference_mode(False), torch.no_grad():
+                dense = weight if now is None else weight.to_dense()
                 weight = pack(dense)
             self._now = (kind, weight)
             let_go(dense)

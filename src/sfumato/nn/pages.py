@@ -2,83 +2,61 @@
 
 A file that is read through a mapping counts as memory of the process, page by page, from the first
 reading of a page until the mapping ends, beside whatever was made of it. Pages that nobody wrote to
-can be let go at any time: who reads them again finds the same bytes. Linux tells which pages those
-are; elsewhere nothing happens.
+can be let go: who reads them again finds the file's bytes. Linux tells which pages those are;
+elsewhere nothing happens.
 """
 
 from __future__ import annotations
 
 import ctypes
 import mmap
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 PRESENT, SWAPPED, FILED = 1 << 63, 1 << 62, 1 << 61
 """Bits of a page's entry in pagemap: in memory; in swap; a file's, and not written to."""
 CHUNK = 64 << 20
 """Bytes that are let go together, or stay where one page among them is not the file's."""
-PERIOD = 0.05
-"""Seconds between two looks at files that are being read."""
 
 
 def let_go(weight: Tensor) -> None:
-    """Take a dense weight on the CPU out of memory where it lies in a file's mapping, unchanged."""
-    if weight.device.type == "cpu" and weight.layout == torch.strided and weight.is_contiguous():
-        _let_go(weight.data_ptr(), weight.nbytes)
+    """Take a dense weight on the CPU out of memory where it lies in a file's mapping, unchanged.
 
-
-@contextmanager
-def passing(files: Iterable[Path]) -> Iterator[None]:
-    """While it lasts, what is read of these files through mappings does not stay in memory."""
-    names = {str(file.resolve()) for file in files}
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(PERIOD):
-            for start, size in _mappings(names):
-                _let_go(start, size)
-
-    watcher = threading.Thread(target=watch, name="sfumato-pages", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        done.set()
-        watcher.join()
-
-
-def _mappings(names: set[str]) -> list[tuple[int, int]]:
-    """Where files lie in memory: address and bytes of each mapping."""
-    try:
-        lines = Path("/proc/self/maps").read_text(errors="replace").splitlines()
-    except OSError:
-        return []
-    found = []
-    for line in lines:
-        addresses, *_, name = line.split(maxsplit=5)
-        if name in names:
-            start, stop = (int(part, 16) for part in addresses.split("-"))
-            found.append((start, stop - start))
-    return found
-
-
-def _let_go(address: int, size: int) -> None:
-    """Whole pages of [address, address + size)."""
-    page = mmap.PAGESIZE
-    first, last = -(-address // page), (address + size) // page
-    each = CHUNK // page
+    The caller holds it, so that nothing else can come to lie there, and nobody writes to it
+    meanwhile.
+    """
+    if weight.device.type != "cpu" or weight.layout != torch.strided:
+        return
+    if not weight.is_contiguous():
+        return
+    page, each = mmap.PAGESIZE, CHUNK // mmap.PAGESIZE
+    address = weight.data_ptr()
+    first, last = -(-address // page), (address + weight.nbytes) // page
     for begin in range(first, last, each):
         end = min(begin + each, last)
         if _unchanged(begin, end - begin):
             madvise = ctypes.CDLL(None).madvise
             madvise(ctypes.c_void_p(begin * page), ctypes.c_size_t((end - begin) * page),
                     mmap.MADV_DONTNEED)  # fmt: skip
+
+
+def cast(net: nn.Module, dtype: torch.dtype) -> None:
+    """net.to(dtype) of a frozen network, of whose weights those in a mapped file do not stay."""
+    made: dict[int, nn.Parameter] = {}  # layers may share one
+    for layer in net.modules():
+        for weight in layer._parameters.values():
+            if weight is None or not weight.is_floating_point() or id(weight) in made:
+                continue
+            made[id(weight)] = nn.Parameter(weight.to(dtype), requires_grad=False)
+            let_go(weight)
+    for layer in net.modules():
+        for name, weight in layer._parameters.items():
+            if id(weight) in made:
+                layer._parameters[name] = made[id(weight)]
+    net.to(dtype)  # buffers
 
 
 def _unchanged(first: int, count: int) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -146,6 +146,17 @@ def read_pickled(file: Path) -> Any:
     for name, tensor in _tensors_in(data):
         _check_stored(name, tensor, file)
     return data
+
+
+def is_float32(file: Path) -> bool:
+    """Whether a safetensors file's weights are float32, by the first; no, where it is damaged."""
+    if file.suffix != ".safetensors":
+        return False
+    try:
+        with safe_open(file, "pt") as opened:
+            return bool(opened.get_slice(next(iter(opened.keys()))).get_dtype() == "F32")
+    except (*READ_ERRORS, StopIteration):
+        return False
 
 
 def _read(file: Path) -> dict[str, Tensor]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sfumato.models.files import known_digests
 
@@ -15,8 +16,12 @@ BLOCK = 1 << 20
 def take_in(digest: Any, file: Path) -> None:
     """Update a digest of hashlib with a file's bytes."""
     with file.open("rb") as stream:
-        while block := stream.read(BLOCK):
-            digest.update(block)
+        _take_in(digest, stream)
+
+
+def _take_in(digest: Any, stream: IO[bytes]) -> None:
+    while block := stream.read(BLOCK):
+        digest.update(block)
 
 
 def file_digest(file: Path) -> str:
@@ -24,12 +29,13 @@ def file_digest(file: Path) -> str:
     name = file.resolve().name
     if file.is_symlink() and len(name) == 64 and set(name) <= set("0123456789abcdef"):
         return name
-    status = file.stat()
-    if (known := known_digests.find(file, status)) is not None:
-        return known
-    digest = sha256()
-    take_in(digest, file)
-    known_digests.keep(file, status, digest.hexdigest())
+    with file.open("rb") as stream:
+        status = os.fstat(stream.fileno())  # of what is read, not of what is called so by now
+        if (known := known_digests.find(file, status)) is not None:
+            return known
+        digest = sha256()
+        _take_in(digest, stream)
+        known_digests.keep(file, status, os.fstat(stream.fileno()), digest.hexdigest())
     return digest.hexdigest()
 
 

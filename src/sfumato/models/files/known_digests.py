@@ -2,7 +2,9 @@
 
 Weights of gigabytes take seconds to read through, at every load. What is kept is named by a digest
 of the file's path and of all that the file system says about it: place, size, and the times of its
-last writing and of its last change, which any writing sets anew.
+last writing and of its last change, which the system sets at any writing, whatever a program says.
+Nothing is kept where these times are not that fine (whole seconds: images made reproducibly, file
+systems of other kinds) or mean something else (Windows).
 """
 
 from __future__ import annotations
@@ -18,15 +20,16 @@ from sfumato.home import home, put, storing
 FOLDER = "digests"
 LARGE = 1 << 26
 """Bytes below which a file is read again as quickly."""
-SETTLED = 2.0
-"""Seconds after its last change from which on another one would have another time."""
+SETTLED = 60.0
+"""Seconds since its last change from which on another one has another time, and clocks of another
+machine that keeps it count as set right."""
 MOST = 1000
 """Digests that are kept; the oldest go first."""
 
 
 def find(file: Path, status: os.stat_result) -> str | None:
     """The digest of a large file that has not changed since `keep`."""
-    if status.st_size < LARGE:
+    if not _tells(status):
         return None
     try:
         digest = _place(file, status).read_text(encoding="ascii")
@@ -35,25 +38,37 @@ def find(file: Path, status: os.stat_result) -> str | None:
     return digest if len(digest) == 64 and set(digest) <= set("0123456789abcdef") else None
 
 
-def keep(file: Path, status: os.stat_result, digest: str) -> None:
-    """Keep a digest for the next time; status: of the file, before it was read."""
-    if status.st_size < LARGE or not storing():
+def keep(file: Path, before: os.stat_result, after: os.stat_result, digest: str) -> None:
+    """Keep a digest for the next time; before, after: of the open file, around its reading."""
+    if not _tells(before) or not storing() or _state(before) != _state(after):
         return
-    place = _place(file, status)
-    with suppress(OSError):  # a home that cannot be written to, or a file that is gone
-        now = file.stat()
-        if _place(file, now) == place and time.time() - max(now.st_mtime, now.st_ctime) > SETTLED:
+    if time.time() - max(before.st_mtime, before.st_ctime) > SETTLED:
+        with suppress(OSError):  # a home that cannot be written to
+            place = _place(file, before)
             put(place, digest.encode())
             _drop_oldest(place.parent)
 
 
+def _tells(status: os.stat_result) -> bool:
+    """Whether it is worth it, and another content would have other times."""
+    fine = os.name != "nt" and status.st_ctime_ns % 1_000_000_000 != 0
+    return status.st_size >= LARGE and fine
+
+
+def _state(status: os.stat_result) -> tuple[int, ...]:
+    """Which file, and as it is."""
+    return (
+        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    )  # fmt: skip
+
+
 def _place(file: Path, status: os.stat_result) -> Path:
-    known = (file.resolve(), status.st_dev, status.st_ino, status.st_size,
-             status.st_mtime_ns, status.st_ctime_ns)  # fmt: skip
+    known = (str(file.resolve()), *_state(status))
     return home() / FOLDER / sha256(repr(known).encode()).hexdigest()
 
 
 def _drop_oldest(folder: Path) -> None:
     kept = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in kept[MOST:]:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)

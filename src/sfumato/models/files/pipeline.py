@@ -16,7 +16,7 @@ import torch
 from sfumato.core.errors import SfumatoError
 from sfumato.models.devices import BITS, DTYPES, Choice
 from sfumato.models.files import configs, hub
-from sfumato.models.files.checkpoint import READ_ERRORS
+from sfumato.models.files.checkpoint import READ_ERRORS, is_float32
 from sfumato.models.files.hashes import file_digest
 from sfumato.models.files.language_models import (
     bert_config,
@@ -26,7 +26,7 @@ from sfumato.models.files.language_models import (
     t5_config,
 )
 from sfumato.models.files.quantised_already import needed, quantisation
-from sfumato.nn.pages import passing
+from sfumato.nn.pages import cast
 from sfumato.nn.quantised import quantise
 
 log = logging.getLogger("sfumato")
@@ -65,7 +65,7 @@ def network(
 
     weight_files(folder)  # first says what is missing
     configs.check_unet(folder / "config.json", kind, given)
-    return load_part(getattr(diffusers, kind), folder, *of(choice), digest)
+    return load_part(getattr(diffusers, kind), folder, *of(choice), digest, lean=True)
 
 
 def transformer(folder: Path, kind: str, choice: Choice, digest: Any) -> Any:
@@ -173,13 +173,16 @@ def load_part(
     digest: Any = None,
     config: Any = None,
     beside: tuple[str, ...] = (),
+    lean: bool = False,
     **more: Any,
 ) -> Any:
     """A part of the pipeline, frozen, from its safetensors or (weights only) its pickle.
 
     bits: that inner layers' weights are kept in, before they go to the device. config: in place of
     the file's, where the class takes one. beside: how names of weights begin
-    that are in the files and not in the part. more: what the class is told beside.
+    that are in the files and not in the part. lean: whether its weights are cast one by one, which
+    never has the file's and the part's in memory together; for classes that compute no buffers and
+    keep no layers in float32. more: what the class is told beside.
     """
     if (folder / "adapter_config.json").exists():  # transformers would follow the path in it
         raise SfumatoError(f"{folder}: adapter_config.json; take it out and give it by --adapt")
@@ -197,10 +200,11 @@ def load_part(
         options["config"] = config
     if quantised is not None and device != "cpu":  # bitsandbytes' are not moved afterwards
         options["device_map"] = {"": device}
-    options["dtype" if _takes_dtype(cls) else "torch_dtype"] = dtype
+    read = torch.float32 if lean and is_float32(files[0]) else dtype
+    options["dtype" if _takes_dtype(cls) else "torch_dtype"] = read
     options["use_safetensors"] = files[0].suffix == ".safetensors"
     try:
-        with quiet(), passing(files):
+        with quiet():
             net, info = cls.from_pretrained(str(folder), variant=variant, **options)
     except LOAD_ERRORS as error:
         raise SfumatoError(f"{folder}: cannot be loaded ({_reason(error)})") from None
@@ -209,6 +213,8 @@ def load_part(
         for file in files:
             digest.update(file_digest(file).encode())
     net = net.eval().requires_grad_(False)
+    if read != dtype:
+        cast(net, dtype)
     if bits is not None:
         quantise(net, bits)
     return net.to(device) if quantised is None else net
