@@ -72,7 +72,8 @@ def test_memory_of_no_file_stays(weight: Tensor) -> None:
 
 def test_what_is_packed_leaves_its_file(file: Path) -> None:
     layer = nn.Linear(SIDE, SIDE).requires_grad_(False)
-    layer.weight = nn.Parameter(load_file(file)["a"], requires_grad=False)
+    weights = load_file(file)  # all of them are held, so that the file stays mapped
+    layer.weight = nn.Parameter(weights["a"], requires_grad=False)
     x, net = torch.randn(2, SIDE), nn.Sequential(layer)
     with torch.no_grad():
         plain = net(x)
@@ -92,8 +93,7 @@ def test_what_is_cast_leaves_its_file(file: Path) -> None:
     net[2].weight = net[0].weight
     net.register_buffer("scale", torch.ones(3))
     plain = copy.deepcopy(net).to(torch.bfloat16)
-    cast(net, torch.bfloat16)
-    del weights
+    cast(net, torch.bfloat16)  # the file's weights are still held
     assert resident(file) < SIDE**2 * 4 * 0.1
     assert net[2].weight is net[0].weight
     for name, value in plain.state_dict().items():
