@@ -85,6 +85,44 @@ async def test_a_sweep_makes_its_pages_of_its_childrens_pictures(tmp_path: Path)
         assert service.kept.files.all() == []
 
 
+@in_loop
+async def test_what_a_client_was_told_of_stays_while_it_is_made_again(tmp_path: Path) -> None:
+    """A sweep's first files come again with its pages, in another order: none is away meanwhile;
+    what does not come again is gone in the end."""
+    runner = StubRunner()
+
+    def tell(task: Task) -> list[Happening]:
+        begun = sweeps(task)
+        if not any(isinstance(one, Expanded) for one in begun):
+            if task.files is not None:
+                runner.hold, runner.single = asyncio.Event(), True
+                return [begun[0], Made("sweep.json", b"{}"), Finished()]
+            return begun
+        return [Made("sweep.json", b"{}"), Made("first.csv", b"1"), *begun]
+
+    runner.tell = tell
+    async with served(tmp_path, runner) as service, client_of(service) as client:
+        id = await submitted(client, SWEEP)
+        while runner.hold is None:
+            await asyncio.sleep(0.01)
+
+        async def results() -> set[str]:
+            job = (await client.get(f"/v1/jobs/{id}")).json()
+            return {file["name"] for file in job["results"]}
+
+        assert await results() == {"sweep.json", "first.csv"}
+        runner.hold.set()
+        while "index.html" not in await results():
+            await asyncio.sleep(0.05)
+        assert await results() == {"sweep.json", "first.csv", "index.html"}
+        answer = await client.get(f"/v1/jobs/{id}/files/sweep.json")
+        assert (answer.status_code, answer.content) == (200, b"{}")
+        runner.single = False
+        runner.hold.set()
+        ended = (await until_ended(client, id))["results"]
+        assert [file["name"] for file in ended] == ["sweep.json", "index.html"]
+
+
 @pytest.mark.parametrize("body", [batch("a", "b", "c"), SWEEP], ids=["batch", "sweep"])
 @pytest.mark.parametrize("when", ["now", "after_picture"])
 @in_loop

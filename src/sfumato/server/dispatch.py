@@ -161,7 +161,8 @@ class Dispatcher:
         began = time.monotonic()
         device = self.offers[runner.name].device
         task, kind = await self.kept.seen(lambda: self._task(entry, device))
-        attempt = Attempt(self.kept, entry)
+        before = await self.kept.seen(lambda: reading.files_of(self.kept.db, entry.id))
+        attempt = Attempt(self.kept, entry, before)
         last: Happening | None = None
         if entry.cancelling is When.NOW:  # meanwhile
             await self.states.end(entry, State.CANCELLED)
@@ -174,6 +175,8 @@ class Dispatcher:
             else:
                 await attempt.take(happening)
         await attempt.settled()
+        if isinstance(last, Finished):
+            await attempt.forget_untold()
         ending = [self._ended(entry, last)]
         if isinstance(last, Finished) and last.pace is not None:
             model, size, device = kind
@@ -241,12 +244,13 @@ def _kind(request: str, device: str) -> tuple[str, str, str]:
 
 
 class Attempt:
-    """Takes what happens in one attempt, in order."""
+    """Takes what happens in one attempt, in order. before: files that earlier ones have made."""
 
-    def __init__(self, kept: Kept, entry: Entry) -> None:
+    def __init__(self, kept: Kept, entry: Entry, before: Sequence[File]) -> None:
         self.kept, self.entry = kept, entry
         self.number = entry.attempt
-        self.places: dict[str, int] = {}  # a file that is told again takes its own place
+        self.places = {file.name: file.place for file in before}  # of one that is told again
+        self.untold = set(self.places)
         self.writing: set[asyncio.Task[None]] = set()
 
     async def take(self, happening: Happening) -> None:
@@ -275,6 +279,12 @@ class Attempt:
             "at": self.kept.moment(),
         }  # fmt: skip
 
+    async def forget_untold(self) -> None:
+        """Of the files that earlier attempts have made, those that this one has not."""
+        if self.untold:
+            places = [self.places[name] for name in self.untold]
+            await self.kept.surely(partial(records.drop_results, id=self.entry.id, places=places))
+
     def _step(self, step: Stepped) -> None:
         progress = Progress(done=step.done, total=step.total, eta_s=step.seconds_left)
         self.entry.progress = progress
@@ -293,8 +303,10 @@ class Attempt:
         """The bytes on the disk first, then the row that says so."""
         put = partial(asyncio.to_thread, self.kept.files.put, made.data)
         sha256 = await self.kept.patiently(put)
-        place = self.places.setdefault(made.name, len(self.places))
-        file = described(made, sha256, place)
+        name = Path(made.name).as_posix()
+        place = self.places.setdefault(name, 1 + max(self.places.values(), default=-1))
+        self.untold.discard(name)
+        file = described(made, name, sha256, place)
         event = events.PictureMade(**self._of(), file=file)
         try:
             await self.kept.tell(
@@ -307,9 +319,9 @@ class Attempt:
             self.kept.files.release(sha256)
 
 
-def described(made: Made, sha256: str, place: int) -> File:
+def described(made: Made, name: str, sha256: str, place: int) -> File:
     """A file as clients see it; a picture's type is what its bytes are."""
-    kind = mimetypes.guess_type(made.name)[0] or "application/octet-stream"
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     width = height = None
     if kind.startswith("image/"):
         from PIL import Image
@@ -318,6 +330,6 @@ def described(made: Made, sha256: str, place: int) -> File:
             width, height = image.size
             kind = Image.MIME.get(image.format or "", kind)
     return File(
-        sha256=sha256, name=Path(made.name).as_posix(), media_type=kind, bytes=len(made.data),
+        sha256=sha256, name=name, media_type=kind, bytes=len(made.data),
         place=place, width=width, height=height, seed=made.seed,
     )  # fmt: skip

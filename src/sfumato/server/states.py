@@ -121,11 +121,12 @@ class States:
                 sent.append(records.parent_has(connection, parent.id, done, child, entry.client))
             return sent
 
+        # counted first: whoever hears of its end finds it in the metrics
+        self.kept.ended(entry.kind, state, time.monotonic() - entry.began if entry.began else 0.0)
         self.kept.hub.publish(*await self.kept.surely(write))
         self.kept.queue.close(entry)
         if entry.kind is Kind.TRAIN and state is State.DONE:
             await asyncio.to_thread(self.kept.runs.remove, entry.id)
-        self.kept.ended(entry.kind, state, time.monotonic() - entry.began if entry.began else 0.0)
         if parent is not None and parent.open == 0 and parent.phase == "children":
             await self.children_ended(parent)
 

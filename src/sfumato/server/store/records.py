@@ -83,14 +83,21 @@ def note(connection: sqlite3.Connection, event: AnyEvent, client: str) -> Sent:
 def begin(
     connection: sqlite3.Connection, id: str, attempt: int, event: AnyEvent, client: str, now: float
 ) -> Sent:
-    """A runner begins it; what an earlier attempt made is forgotten, as it comes again."""
+    """A runner begins it; what an earlier attempt made stays until it comes again, since clients
+    that were told of it may be fetching it."""
     connection.execute(
         "UPDATE jobs SET state = 'running', attempt = ?, started = coalesce(started, ?),"
         " ended = NULL, error = NULL WHERE id = ?",
         (attempt, now, id),
     )
-    connection.execute("DELETE FROM results WHERE job = ?", (id,))
     return note(connection, event, client)
+
+
+def drop_results(connection: sqlite3.Connection, id: str, places: Iterable[int]) -> None:
+    """Files of an earlier attempt that the last one did not make."""
+    connection.executemany(
+        "DELETE FROM results WHERE job = ? AND place = ?", [(id, place) for place in places]
+    )
 
 
 def picture(connection: sqlite3.Connection, file: File, now: float) -> None:
