@@ -64,7 +64,8 @@ def main() -> None:
         for name in ("0.png", "1.png"):
             (pictures / name).write_bytes((every / name).read_bytes())
         shot = next(shot for shot in read_shots(every) if shot.name == "2.png")
-        large = fit(shot, [(128, 128)])[None]
+        side = plain.card.native[0] * plain.card.factor(2)
+        large = fit(shot, [(side, side)])[None]
         print("rate    noise   error of the third pose  seconds")
         print(f"untuned         {error(plain, large):.5f}", flush=True)
         for rate, noise in ((5e-3, 1e-3), (1e-3, 1e-3), (1e-3, 0.12)):

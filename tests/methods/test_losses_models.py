@@ -240,7 +240,8 @@ def test_a_larger_weight_is_a_better_rating(model: sf.Model, home: Path) -> None
     generator = torch.Generator().manual_seed(1)
     head = {"weight": torch.randn(1, width, generator=generator), "bias": torch.zeros(1)}
     torch.save(head, home / "head.pth")
-    base = model.process("hamburger, flat", stages=1, steps=10, n=4) | sf.SDEdit(disc(), t0=0.6)
+    side = model.card.native[0]
+    base = model.process("hamburger, flat", stages=1, steps=10, n=4) | sf.SDEdit(disc(side), t0=0.6)
     clip, rate = model.clip(), model.rating(str(home / "head.pth"))
     ratings = []
     for weight in (0, 3.0, 30.0):

@@ -190,25 +190,26 @@ def test_the_upsampler_learns_the_subjects_detail(tmp_path: Path) -> None:
         Path("emoji"), pictures,
         subject={"upsampler": True, "prior": 0.0, "wording": "{}"},
         adapter={"rank": 8, "alpha": 8.0, "targets": ["conv", "embedding"]},
-        optim={"steps": 20, "rate": 5e-3, "warmup": 3, "ema": 0.9},
+        optim={"steps": 40, "rate": 1e-3, "warmup": 3, "ema": 0.9},
     )  # fmt: skip
     state = trained(given, tmp_path / "run")
     assert {name.split("/")[1].split(".")[0] for name in state} == {"unet", "upsampler"}
     plain = sf.load("emoji", dtype="float32")
     tuned = plain.adapt(tmp_path / "run")
-    shot = fit(read_shots(pictures)[0], [(128, 128)])[None]
+    side = plain.card.native[0] * plain.card.factor(2)
+    shot = fit(read_shots(pictures)[0], [(side, side)])[None]
     errors = []
     for model in (plain, tuned):
         process = replace(
             model.upsampler(0),
             source=None,
-            shape=(3, 128, 128),
-            cond=Cond({"low_res": F.avg_pool2d(shot, 4)}),
+            shape=(3, side, side),
+            cond=Cond({"low_res": F.avg_pool2d(shot, plain.card.factor(2))}),
         )
         errors.append(float((process.sample(seed=0) - shot).square().mean()))
     assert errors[1] < 0.95 * errors[0]
-    upsampled = PILImage.open(tmp_path / "run" / "upsampled-000020.png")
-    assert upsampled.height == 256  # of two poses the upsampled above the true, and its label
+    upsampled = PILImage.open(tmp_path / "run" / "upsampled-000040.png")
+    assert upsampled.height == 2 * side  # of two poses the upsampled above the true, and its label
     with pytest.raises(SfumatoError, match="has none"):
         adapters.adapt(replace(plain, upsamplers=()), tmp_path / "run")
 

@@ -74,8 +74,8 @@ class Tap:
 
     on: names of branches, or the words "positives" and "aways"; None for all. couples: a picture
     reads what belongs to another, so that a branch's rows must stay in one call. texts: what it
-    will encode, so that all texts of a run get one length. rank, name: taps act by rank, equals by
-    name, whatever the order of typing.
+    will encode, so that all texts of a run get one length. rank, name, key: taps act by rank,
+    equals by name, those of one name by key, whatever the order of typing; messages say the name.
     """
 
     on: tuple[str, ...] | None = None
@@ -83,6 +83,7 @@ class Tap:
     texts: tuple[str, ...] = ()
     rank: int = 0
     name: str = "tap"
+    key: str = ""
 
     def __call__(self, process: Process) -> Process:
         return process.add(taps=(self,))
@@ -327,4 +328,4 @@ def _put(value: Tensor, changed: Sequence[tuple[slice, Tensor]]) -> Tensor:
 
 def ordered(taps: Iterable[Tap]) -> list[Tap]:
     """In the order in which they act."""
-    return sorted(taps, key=lambda tap: (tap.rank, tap.name))
+    return sorted(taps, key=lambda tap: (tap.rank, tap.name, tap.key))

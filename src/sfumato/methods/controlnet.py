@@ -8,7 +8,7 @@ hint alone to the way down. Several add up.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from sfumato import images
@@ -75,8 +75,8 @@ class ControlNet(Method):
             return Tap()  # exactly as without
         pixels = images.to_work(picture, run.frame, self.background)[None].to(run.device)
         hint = control.read(self.hinted(pixels))
-        name = f"{self.id} {control.origin.sha256[:12]} {self.hint.sha256[:12]}"
-        return Controlled(control, hint, name, self.scale, self.guess, self.window)
+        key = f"{control.origin.sha256} {self.hint.sha256}"
+        return Controlled(control, hint, key, self.scale, self.guess, self.window)
 
     def hinted(self, pixels: Tensor) -> Tensor:
         """The hint as a picture (1, 3, H, W) in [-1, 1]."""
@@ -93,10 +93,11 @@ class Controlled(Tap):
 
     control: Control
     hint: Any
-    name: str = "controlnet"
+    key: str = ""
     scale: float = 1.0
     guess: bool = False
     window: tuple[float, float] = (0.0, 1.0)
+    name: str = field(default="controlnet", init=False)
 
     def __post_init__(self) -> None:
         self.on = ("positives",) if self.guess or self.control.pooled else None
@@ -112,7 +113,7 @@ class Controlled(Tap):
             scales = [scale * 0.1 ** ((last - k) / last) for k, scale in enumerate(scales)]
         return Added(
             {spot: v * scale for (spot, v), scale in zip(added.items(), scales, strict=True)},
-            self.name,
+            self.key,
         )
 
 
@@ -121,7 +122,8 @@ class Added(Tap):
     """Adds maps, each at its place."""
 
     maps: Mapping[Spot, Tensor]
-    name: str = "controlnet"
+    key: str = ""
+    name: str = field(default="controlnet", init=False)
 
     def at(self, site: Site) -> bool:
         return (site.kind, site.index) in self.maps

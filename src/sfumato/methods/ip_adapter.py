@@ -60,12 +60,12 @@ class IPAdapter(Method):
         if not self.scale:
             return Tap()  # exactly as without
         pixels = images.to_square(picture, prompt.size, self.background)[None].to(run.device)
-        name = f"{self.id} {prompt.origin.sha256[:12]} {self.image.sha256[:12]}"
+        key = f"{prompt.origin.sha256} {self.image.sha256}"
         of_picture = Prompted(
-            prompt.read(pixels), prompt, self.scale, self.window, name, ("positives",)
+            prompt.read(pixels), prompt, self.scale, self.window, key, ("positives",)
         )
         run.taps.append(
-            Prompted(prompt.nothing(), prompt, self.scale, self.window, f"{name} none", ("aways",))
+            Prompted(prompt.nothing(), prompt, self.scale, self.window, f"{key} none", ("aways",))
         )
         return of_picture
 
@@ -78,8 +78,9 @@ class Prompted(Tap):
     prompt: ImagePrompt
     scale: float = 1.0
     window: tuple[float, float] = (0.0, 1.0)
-    name: str = "ip_adapter"
+    key: str = ""
     on: Any = None
+    name: str = field(default="ip_adapter", init=False)
     _kept: dict[Spot, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
     def active(self, call: Call) -> bool:

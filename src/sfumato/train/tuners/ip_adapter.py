@@ -134,8 +134,8 @@ class IPAdapter:
         pixels, texts = test.pixels[:SHOWN], test.texts[:SHOWN]
         spoken = [*texts[1:], texts[0]]
         tokens = self.prompter.tokens(self.vectors(pixels))
-        of_pictures = Prompted(tokens, self.prompter, name="picture", on=("positives",))
-        of_none = Prompted(self.prompter.nothing(), self.prompter, name="none", on=("aways",))
+        of_pictures = Prompted(tokens, self.prompter, key="picture", on=("positives",))
+        of_none = Prompted(self.prompter.nothing(), self.prompter, key="none", on=("aways",))
         drawn = self.base.drawn(spoken, of_pictures, of_none)
         alone = self.base.drawn(spoken)
         self.prompt.train()
