@@ -163,6 +163,15 @@ def test_a_base_redraws_a_share_of_what_an_upsampler_reads(packed: Path, tmp_pat
     assert float(moved[moved < 0.01].max()) == 0
 
 
+def test_a_frozen_model_takes_captions_that_are_longer_than_what_it_reads(
+    packed: Path, tmp_path: Path
+) -> None:
+    """Two things, colours and a ground in one caption may be: the rest of it is left out."""
+    base = frozen.Frozen(config(RECIPES["ip_adapter"]), packed, tmp_path, "cpu")
+    long = "red apple left of " * 20
+    assert base.model.encode([long, "red apple"])["mask"][0].all()
+
+
 @pytest.mark.parametrize(
     "kind",
     [pytest.param(kind, marks=pytest.mark.slow if kind in BUNDLED else ()) for kind in RECIPES],

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -100,8 +101,11 @@ class Frozen:
             raise SfumatoError(
                 f"data.size = {side}: {self.model.name} takes multiples of {multiple}"
             )
-        if self.model.text is None:
+        text: Any = self.model.text
+        if text is None:
             raise SfumatoError(f"model.start {self.model.name}: reads no text; take one that does")
+        if hasattr(text, "cut"):  # composed captions may be longer than what it reads
+            self.model = replace(self.model, text=replace(text, cut=True))
         self.batches = Batches(config, data, folder, device)
         schedule = self.denoiser.schedule
         self.call = Call(1.0, 0.0, 0, (1.0, 0.0), schedule, 0, Seeded(config.run.seed), {})
