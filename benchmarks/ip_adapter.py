@@ -12,6 +12,7 @@ swept. 95 % bootstrap intervals over pictures; the differences are paired.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +75,14 @@ def main() -> None:
     parser.add_argument("--model", default="emoji")
     parser.add_argument("-n", type=int, default=48)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--style", default="3d render", help='"": words that name no style')
     parser.add_argument("-o", "--output", type=Path, default=Path("ip_adapter.png"))
     given = parser.parse_args()
     model, adapter = sf.load(given.model), trained(given.run, "adapter.safetensors")
     if model.clip() is None:
         raise SystemExit(f"{model.name} has no CLIP")
+    if not given.style:  # which the card's template would add
+        model = replace(model, card=replace(model.card, template="{prompt}"))
     side, judges = model.card.native[0], Judges()
     parts = [pictures(given.n, side, style)[0] for style in ("fluent", "flat", "ink")]
     known = torch.stack(parts, dim=1).flatten(0, 1)[: given.n]  # the manners in turn
@@ -88,15 +92,15 @@ def main() -> None:
     for scale in (0.0, *SCALES):
         made = []
         for k, text in enumerate(texts):
-            process: Any = model.process(f"{text}, 3d render", stages=1, size=side,
-                                         steps=given.steps)  # fmt: skip
+            words = f"{text}, {given.style}" if given.style else text
+            process: Any = model.process(words, stages=1, size=side, steps=given.steps)
             if scale:
                 process = process | sf.IPAdapter(from_tensor(known[k]), adapter, scale=scale)
             made.append(drawn(process, k))
         x = torch.cat(made)
-        words = torch.cat([agreement(model, x[k : k + 1], text) for k, text in enumerate(texts)])
+        said = torch.cat([agreement(model, x[k : k + 1], text) for k, text in enumerate(texts)])
         colour = torch.minimum(hues(x), hues(known)).sum(1)
-        measures = [colour, styled(judges, x, known), likeness(model, x, known), words]
+        measures = [colour, styled(judges, x, known), likeness(model, x, known), said]
         name = f"scale {scale:g}" if scale else "words alone"
         found[name] = (measures, x)
         told = [str(mean(v)) for v in measures]

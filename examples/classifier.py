@@ -1,4 +1,4 @@
-"""Classifier guidance: a noise-aware classifier, weak so far, steers to a style no word names."""
+"""Classifier guidance: a noise-aware classifier steers to a style no word names."""
 
 import sfumato as sf
 
