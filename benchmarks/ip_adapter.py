@@ -5,7 +5,7 @@ same seeds; method off: the words alone. Colour: overlap of histograms of hue am
 Manner: the bundled classifier's probability of the style that it finds in the reference. Likeness:
 100 cos with the reference by the model's CLIP. Agreement: 100 cos with the words. Then the strength
 swept. 95 % bootstrap intervals over pictures; the differences are paired.
-`python benchmarks/ip_adapter.py RUN [--model emoji] [-n 48] [-o SHEET.png]`; the run, or its file:
+`python benchmarks/ip_adapter.py RUN [--style ""] [-n 48] [-o SHEET.png]`; the run, or its file:
 `sfumato train recipes/ip-adapter-64.toml -o RUN`.
 """
 

@@ -30,7 +30,7 @@ ORDER = (
 TAUGHT = (
     ("ControlNet: a picture's edges, the caption alone, and what both make of it",
      "controlnet.webp", "controlnet.md"),
-    ("IP-Adapter: a picture says the colours, the words what is drawn; stronger to the right",
+    ("IP-Adapter: a picture says colours and manner, words what is drawn; stronger to the right",
      "ip-adapter.webp", "ip-adapter.md"),
     ("Custom-Edit: bears, and a teddy that was learned in their place: untouched, by its words,"
      " by all layers", "custom-edit.webp", "custom-edit.md"),
