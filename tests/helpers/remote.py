@@ -141,7 +141,7 @@ def start(*words: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def until(what: Callable[[], Any], seconds: float = 120.0) -> Any:
+def until(what: Callable[[], Any], seconds: float = 600.0) -> Any:
     end = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < end

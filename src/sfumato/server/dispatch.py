@@ -251,6 +251,7 @@ class Attempt:
         self.number = entry.attempt
         self.places = {file.name: file.place for file in before}  # of one that is told again
         self.untold = set(self.places)
+        self.next = 1 + max(self.places.values(), default=-1)
         self.writing: set[asyncio.Task[None]] = set()
 
     async def take(self, happening: Happening) -> None:
@@ -304,7 +305,8 @@ class Attempt:
         put = partial(asyncio.to_thread, self.kept.files.put, made.data)
         sha256 = await self.kept.patiently(put)
         name = Path(made.name).as_posix()
-        place = self.places.setdefault(name, 1 + max(self.places.values(), default=-1))
+        place = self.places.setdefault(name, self.next)
+        self.next = max(self.next, place + 1)
         self.untold.discard(name)
         file = described(made, name, sha256, place)
         event = events.PictureMade(**self._of(), file=file)
