@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 
 from helpers.training import RECIPE, config, trained
-from sfumato.train import frozen
+from sfumato.train import frozen, redrawn
 from sfumato.train.data import build
 from sfumato.train.tuners.diffusion import Diffusion
 
@@ -163,13 +163,14 @@ def test_a_base_redraws_a_share_of_what_an_upsampler_reads(packed: Path, tmp_pat
     assert float(moved[moved < 0.01].max()) == 0
 
 
-def test_a_frozen_model_takes_captions_that_are_longer_than_what_it_reads(
+def test_models_in_training_take_captions_that_are_longer_than_what_they_read(
     packed: Path, tmp_path: Path
 ) -> None:
     """Two things, colours and a ground in one caption may be: the rest of it is left out."""
-    base = frozen.Frozen(config(RECIPES["ip_adapter"]), packed, tmp_path, "cpu")
+    beside = frozen.Frozen(config(RECIPES["ip_adapter"]), packed, tmp_path, "cpu")
     long = "red apple left of " * 20
-    assert base.model.encode([long, "red apple"])["mask"][0].all()
+    for model in (beside.model, redrawn.Base("emoji", "cpu").model):
+        assert model.encode([long, "red apple"])["mask"][0].all()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +21,7 @@ from sfumato.core.taps import Entry, Site, Tap, Taps, sites_of
 from sfumato.methods.threshold import Clamp
 from sfumato.models.loaders.library import load
 from sfumato.train.batches import Batches, TestSet
+from sfumato.train.captioned import cutting
 from sfumato.train.config import Config
 from sfumato.train.data.compose import Plan
 from sfumato.train.objective import Loss, check_trainable
@@ -101,11 +101,9 @@ class Frozen:
             raise SfumatoError(
                 f"data.size = {side}: {self.model.name} takes multiples of {multiple}"
             )
-        text: Any = self.model.text
-        if text is None:
+        if self.model.text is None:
             raise SfumatoError(f"model.start {self.model.name}: reads no text; take one that does")
-        if hasattr(text, "cut"):  # composed captions may be longer than what it reads
-            self.model = replace(self.model, text=replace(text, cut=True))
+        self.model = cutting(self.model)
         self.batches = Batches(config, data, folder, device)
         schedule = self.denoiser.schedule
         self.call = Call(1.0, 0.0, 0, (1.0, 0.0), schedule, 0, Seeded(config.run.seed), {})

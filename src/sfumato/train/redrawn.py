@@ -12,6 +12,7 @@ from sfumato.methods.sdedit import SDEdit
 from sfumato.methods.threshold import Clamp
 from sfumato.models.loaders.library import load
 from sfumato.train import warm_start
+from sfumato.train.captioned import cutting
 
 STEPS = 4
 
@@ -25,7 +26,7 @@ class Base:
     """
 
     def __init__(self, name: str, device: str) -> None:
-        self.model = load(name, device=device)
+        self.model = cutting(load(name, device=device))
         self.digests = warm_start.digests(warm_start.earlier(name, "base")[0], "data.base")
 
     def redraw(self, pictures: Tensor, texts: Sequence[str], t: float, noise: Tensor) -> Tensor:
