@@ -62,6 +62,7 @@ def ways(model: sf.Model, clean: Clip | None) -> dict[str, list[tuple[float, Mak
             (s, plain(sf.CFG(1.0), sf.Classifier("fluent", s))) for s in (1.0, 3.0, 10.0)
         ],
         "cfg 2 + CLIP": [(s, agreement(noised, s, True, 2.0)) for s in (0.5, 1.0, 2.0, 4.0)],
+        "cfg 3 + CLIP": [(s, agreement(noised, s, True, 3.0)) for s in (0.0, 4.0, 8.0)],
     }
     if clean is not None:
         made["clean CLIP on x0"] = [
@@ -72,12 +73,12 @@ def ways(model: sf.Model, clean: Clip | None) -> dict[str, list[tuple[float, Mak
     return made
 
 
-def sampled(model: sf.Model, labels: Sequence[str], make: Make) -> torch.Tensor:
+def sampled(model: sf.Model, labels: Sequence[str], make: Make, steps: int) -> torch.Tensor:
     """One base picture a prompt, in batches."""
     made = []
     for k in range(0, len(labels), ROWS):
         part = [f"{label}, {STYLE}" for label in labels[k : k + ROWS]]
-        process: Any = model.process("", stages=1, n=len(part), steps=STEPS)
+        process: Any = model.process("", stages=1, n=len(part), steps=steps)
         process = replace(process, cond=model.encode(part), null=model.encode([""]))
         for method in make(part):
             process = process | method
@@ -117,6 +118,7 @@ def agreement_of_real(clips: dict[str, Clip]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("-n", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("-o", "--output", type=Path, default=Path("out/guidance"))
     parser.add_argument("--model", default="emoji")
     parser.add_argument("--clean", type=Path, help="the run folder of recipes/clip-clean-32.toml")
@@ -136,7 +138,7 @@ def main() -> None:
     for way in given.ways.split(",") if given.ways else all_ways:
         settings = all_ways[way]
         for scale, make in settings:
-            pictures = sampled(model, [question.label for question in asked], make)
+            pictures = sampled(model, [question.label for question in asked], make, given.steps)
             features, logits = bench.look(pictures)
             hits = bench.hits(logits, torch.arange(len(asked)))[:, 0]
             real = bench.features[: len(asked)]
