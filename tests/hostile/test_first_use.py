@@ -340,7 +340,7 @@ def test_a_plan_is_told_in_sentences(app: Any) -> None:
         "Pictures of “rose, 3d render” by model emoji, seeds 5 to 6.",
         "sdedit (image rose.png, t0 0.6, mask mask.png)",
         "cfg (scale 2)",
-        f"7 steps of dpmpp-2m from t = 0.6 to 0 at {side}x{side}: 7 network calls.",
+        f"7 steps of dpmpp-2m-sde from t = 0.6 to 0 at {side}x{side}: 7 network calls.",
         f"Then upsampler 1 to {larger}x{larger}: {first} calls.",
         "25.0% of the picture's pixels may change",
         "2 pictures of 256x256 pixels",

@@ -17,6 +17,7 @@ from torch import Tensor
 import sfumato as sf
 from helpers.families import upsampling
 from sfumato.core.errors import SfumatoError
+from sfumato.core.solvers import solver
 from sfumato.models import notebook
 from sfumato.models.card import Card
 from sfumato.models.cascade import quantise
@@ -256,7 +257,8 @@ def test_card_fills_empty_slots_and_methods_switch_off(model: sf.Model) -> None:
     assert [m["method"] for m in recipe.methods] == ["cfg", "threshold"]
     assert recipe.methods[0]["scale"] == 3
     assert recipe.prompt == "red apple, 3d render"
-    assert (recipe.solver, recipe.spacing) == ("dpmpp-2m", "uniform")
+    assert recipe.solver == {"solver": "dpmpp-2m-sde", "eta": 1.0}
+    assert recipe.spacing == "uniform"
     process = model.process("rose, flat", stages=1, steps=1) | sf.CFG(1) | sf.Threshold("none")
     recipe = process.sample().recipe
     assert recipe.prompt == "rose, flat"
@@ -465,6 +467,31 @@ def test_card_template() -> None:
     assert card.full_prompt("red apple") == "red apple, 3d render"
     assert card.full_prompt("Red apple, Ink Drawing") == "Red apple, Ink Drawing"
     assert card.full_prompt("") == ""
+
+
+def test_a_cards_solver_that_draws_noise_inverts_without() -> None:
+    model = sf.load("emoji", dtype="float32")
+    x0 = torch.zeros(1, 3, 64, 64)
+    made = model.process("red apple", steps=2, stages=1)
+    assert solver(made.resolved().solver).stochastic
+    ode = model.process("red apple", steps=2, stages=1, solver="dpmpp-2m")
+    for own, other in zip(made.invert(x0), ode.invert(x0), strict=True):
+        assert torch.equal(own, other)
+    named = model.process("red apple", steps=2, stages=1, solver="dpmpp-2m-sde")
+    with pytest.raises(SfumatoError, match="stochastic"):
+        named.invert(x0)
+
+
+def test_the_notice_of_a_template_shows_a_long_prompts_beginning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level("INFO", "sfumato"):
+        sf.load("emoji").phrase("red apple")
+        sf.load("emoji").phrase("red apple " * 400)
+    short, long = (record.getMessage() for record in caplog.records)
+    assert short == "prompt: 'red apple, 3d render', by the template of emoji"
+    assert len(long) < 200
+    assert "(4,011 characters)" in long
 
 
 def test_a_stages_own_defaults_are_not_what_without_and_revised_mean() -> None:

@@ -341,6 +341,8 @@ def test_time_samplers_have_their_distributions() -> None:
     assert max(smallest) > 10 * min(smallest), "one smallest time a batch"
     parts = sorted(t for t, _ in Stratified()(8, SCHEDULE, rng))
     assert all(k / 8 < t <= (k + 1) / 8 + 1e-9 for k, t in enumerate(parts))
+    noisy = [t for t, _ in Stratified(power=0.5)(4000, SCHEDULE, rng)]
+    assert sum(noisy) / 4000 == pytest.approx(2 / 3, abs=0.001)  # of the density 2 t
     assert Lowest()(3, SCHEDULE, rng) == [(0.001, 1.0)] * 3
     drawn = [t for t, _ in Uniform()(4000, SCHEDULE, rng)]
     assert all(

@@ -25,7 +25,7 @@ from sfumato.core.parts import check_parts, check_rows, tell
 from sfumato.core.plan import calls as planned
 from sfumato.core.ranges import COUNT, PICTURES, SEEDS, STEPS, Range, real, whole, words
 from sfumato.core.reuse import ASK_ALL, Reuse
-from sfumato.core.solvers import Solver, solver
+from sfumato.core.solvers import Solver, solver, without_noise
 from sfumato.core.source import Source
 from sfumato.core.spaces import IDENTITY, Space
 from sfumato.core.spacing import OWNED, Times, declared, materialise
@@ -303,16 +303,16 @@ class Process:
             return self.source.finish(pixels, loop.run, trace, [loop.calls])
 
     def invert(self, x0: Tensor, *, t: float | None = None, guided: bool = False) -> list[Tensor]:
-        """Deterministic path upwards from the clean state x0 (B, C, ...): states from 0 to t, which
-        is 1, or the first of explicit times, if not given.
-
-        Takes the process's steps and solver; aways are left out unless `guided`, others always.
+        """Deterministic path upwards from the clean state x0 (B, C, ...): states from 0 to t (1, or
+        the first of explicit times), by the process's steps and solver; a model's own one draws no
+        noise then. Aways are left out unless `guided`, others always.
         """
         check_state(self, x0, "x0")
         process = replace(self.resolved(), start=None, guides=(), taps=())
+        if self.solver is None:
+            process = replace(process, solver=without_noise(process.solver))
         t = real(process.starts_at(1.0) if t is None else t, "t", Range(gt=0, le=1))
-        if not guided:
-            process = replace(process, aways=())
+        process = process if guided else replace(process, aways=())
         with torch.no_grad():
             return invert(process, x0, process.spaced(t)[::-1])[0]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sfumato.core.context import Run, Step
 from sfumato.core.denoiser import Cond, Denoiser, traits
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, quoted
 from sfumato.core.frame import Frame, Size
 from sfumato.core.process import Process
 from sfumato.core.ranges import Range, real, whole, words
@@ -340,7 +340,7 @@ class Model:
         """The prompt with the card's template where it names none of the card's styles."""
         full = self.card.full_prompt(prompt)
         if full != prompt:
-            log.info("prompt: %r, by the template of %s", full, self.name)
+            log.info("prompt: %s, by the template of %s", quoted(full), self.name)
         return full
 
     def asked(self, process: Process, seed: int = 0) -> Recipe:

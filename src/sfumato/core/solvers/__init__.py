@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from functools import partial
 from inspect import signature
-from typing import Any
+from typing import Any, cast
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.idle import IdleError
@@ -99,6 +99,12 @@ def solver(value: str | Mapping[str, Any] | Solver[Any]) -> Solver[Any]:
         raise SfumatoError(f"solver {name}: no option {wrong[0]!r:.60}; its options: {has}")
     chosen: Solver[Any] = make(**options)
     return chosen
+
+
+def without_noise(value: str | Mapping[str, Any] | Solver[Any] | None) -> Solver[Any] | None:
+    """The same solver with eta 0, where it has one; another is itself."""
+    chosen: Any = None if value is None else solver(value)
+    return cast("Solver[Any]", replace(chosen, eta=0.0) if getattr(chosen, "eta", 0) else chosen)
 
 
 def acting(value: Mapping[str, Any]) -> dict[str, Any]:
