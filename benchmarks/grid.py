@@ -17,8 +17,8 @@ PROMPTS = ("red apple", "cat face", "blue heart", "rocket", "hamburger", "pizza"
 STYLES = ("3d render", "ink drawing")
 SEEDS = 8
 CHOSEN = {
-    "3d render": (1, 1, 0, 2, 0, 1, 5, 5),
-    "ink drawing": (3, 6, 1, 6, 3, 1, 5, 3),
+    "3d render": (4, 3, 3, 5, 5, 2, 1, 4),
+    "ink drawing": (2, 6, 1, 2, 5, 1, 0, 6),
 }
 DOCS = Path(__file__).parent.parent / "docs"
 
