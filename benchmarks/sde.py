@@ -9,28 +9,15 @@ name, kernel distance of its features to the real pictures', and the paired diff
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
-from typing import Any
 
 import torch
 
 import sfumato as sf
 from sfumato.measure import heldout
-from sfumato.measure.evaluate import ROWS, pixels
+from sfumato.measure.evaluate import sampled
 from sfumato.metrics import kernel
 
 STYLE = "3d render"
-
-
-def drawn(model: sf.Model, labels: list[str], solver: str, steps: int) -> torch.Tensor:
-    """One base picture a prompt; picture k has seed k."""
-    made: list[torch.Tensor] = []
-    for k in range(0, len(labels), ROWS):
-        texts = [f"{label}, {STYLE}" for label in labels[k : k + ROWS]]
-        process: Any = model.process("", stages=1, n=len(texts), steps=steps, solver=solver)
-        process = replace(process, cond=model.encode(texts), null=model.encode([""]))
-        made += [pixels(picture) for picture in process.sample(k).images]
-    return torch.stack(made)
 
 
 def main() -> None:
@@ -41,14 +28,14 @@ def main() -> None:
     asked = parser.parse_args()
     model, bench = sf.load(asked.model), heldout.bench(STYLE)
     questions = heldout.questions()[: asked.n]
-    labels = [question.label for question in questions]
-    real = bench.features[: len(labels)] / bench.spread
+    texts = [f"{question.label}, {STYLE}" for question in questions]
+    real = bench.features[: len(texts)] / bench.spread
     print("| steps | solver | top-1 | top-5 | kernel distance | more in top-1, paired |")
     for steps in (int(number) for number in asked.steps.split(",")):
         before = None
         for solver in ("dpmpp-2m", "dpmpp-2m-sde"):
-            features, logits = bench.look(drawn(model, labels, solver, steps))
-            hits = bench.hits(logits, torch.arange(len(labels))).float()
+            features, logits = bench.look(sampled(model, texts, steps=steps, solver=solver))
+            hits = bench.hits(logits, torch.arange(len(texts))).float()
             far = kernel.kernel_estimate(features / bench.spread, real, paired=True)
             more = "" if before is None else kernel.mean(hits[:, 0] - before)
             before = hits[:, 0]

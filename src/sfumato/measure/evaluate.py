@@ -83,13 +83,19 @@ def on_white(pixels: Tensor) -> Tensor:
 
 
 def sampled(
-    model: Model, texts: Sequence[str], *, scale: float | None = None, seed: int = 0
+    model: Model,
+    texts: Sequence[str],
+    *,
+    scale: float | None = None,
+    seed: int = 0,
+    steps: int | None = None,
+    solver: str | None = None,
 ) -> Tensor:
     """One base picture for each prompt, (N, 3, h, w) in [-1, 1]; picture k has seed + k."""
     pictures = []
     for k in range(0, len(texts), ROWS):
         part = list(texts[k : k + ROWS])
-        process: Any = model.process(stages=1, n=len(part))
+        process: Any = model.process(stages=1, n=len(part), steps=steps, solver=solver)
         process = replace(process, cond=model.encode(part), null=model.encode([""]))
         if scale is not None:
             process = process | CFG(scale)
