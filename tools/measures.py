@@ -87,7 +87,7 @@ def judged(data: Path, run: Path) -> None:
     column = {key: k for k, key in enumerate(told["names"])}
     answers = torch.tensor([column[told["classes"][q.key]] for q in heldout.questions()])
     bench = heldout.Bench(net, answers, torch.empty(0), torch.empty(0), int(told["size"]))
-    features, logits = bench.look(still.render([still.still(row) for row in rows], 32))
+    features, logits = bench.look(still.render([still.still(row) for row in rows], bench.size))
     right = bench.hits(logits, torch.arange(len(rows)))
     save_file(
         {"features": features.half(), "right": right.to(torch.uint8)},

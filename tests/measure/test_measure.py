@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from sfumato.cli.verbs.eval import evaluate
 from sfumato.core.errors import SfumatoError
+from sfumato.measure import evaluate as evaluation
 from sfumato.measure import features, heldout
 from sfumato.metrics.kernel import (
     bootstrap,
@@ -20,6 +22,7 @@ from sfumato.metrics.kernel import (
     kernel_estimate,
     mean,
 )
+from sfumato.models.model import Model
 
 
 def normal(n: int, d: int, shift: float = 0.0, scale: float = 1.0, seed: int = 0) -> Tensor:
@@ -102,17 +105,44 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
         bootstrap(lambda rows: 0.0, 1)
 
 
-def test_a_judge_knows_real_pictures_it_never_saw_and_nothing_in_noise() -> None:
+@pytest.mark.parametrize("style", sorted(heldout.JUDGED))
+def test_a_judge_knows_real_pictures_it_never_saw_and_nothing_in_noise(style: str) -> None:
     """What is packaged beside it is what it says here too."""
-    bench = heldout.bench("3d render")
+    bench = heldout.bench(style)
     assert bench.features.shape == (200, 64)
     top1, top5 = bench.right.float().mean(0).tolist()
     assert 0.6 < top1 < top5
-    noise = torch.randn(200, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(200, 3, bench.size, bench.size, generator=torch.Generator().manual_seed(0))
     _, logits = bench.look(noise)
     hits = bench.hits(logits, torch.arange(200)).float().mean(0)
     assert hits[0] < 0.05
     assert logits.shape == (200, 200)
+
+
+def test_more_pictures_than_questions_ask_all_of_them_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Twice as many pictures, half of them white: half the names, over as many questions."""
+    real = torch.randn(200, 3, 32, 32, generator=torch.Generator().manual_seed(1)).clamp(-1, 1)
+    asked: list[int] = []
+
+    def drawn(model: object, texts: list[str], **options: object) -> Tensor:
+        asked.append(len(texts))
+        assert texts[0] == texts[-200]
+        return torch.cat([real, torch.ones_like(real)])[: len(texts)]
+
+    monkeypatch.setattr(evaluation, "sampled", drawn)
+    monkeypatch.setattr(evaluation, "clip_score", lambda *given: None)
+    bench = heldout.bench("3d render")
+    named = [bench.hits(bench.look(x)[1], torch.arange(200)).float().mean(0)
+             for x in (real, torch.ones_like(real))]  # fmt: skip
+    twice = evaluation.answers(cast(Model, None), "3d render", n=400)
+    assert asked == [400]
+    assert twice.top1.n == 200, "intervals are over questions"
+    assert twice.top5.value == pytest.approx(float(named[0][1] + named[1][1]) / 2)
+    for n in (4, 201, 450):
+        with pytest.raises(SfumatoError, match="or a multiple of 200"):
+            evaluation.answers(cast(Model, None), "3d render", n=n)
 
 
 def test_an_unknown_style_has_no_judge() -> None:

@@ -122,16 +122,19 @@ def answers(
     own: Own | None = None,
     seen: Callable[[Tensor], None] = lambda pictures: None,
 ) -> Answers:
-    """Ask the first n questions in a style. seen: told the pictures (N, 3, h, w) in [-1, 1]."""
+    """Ask the first n questions in a style, beyond the last one all again with further seeds.
+
+    Intervals are over questions, each by the mean of its pictures. seen: told the pictures
+    (N, 3, h, w) in [-1, 1].
+    """
     bench = heldout.bench(style)
-    if not 5 <= n <= len(heldout.questions()):
-        raise SfumatoError(f"n = {n}: ask 5 to {len(heldout.questions())} questions")
-    asked = heldout.questions()[:n]
-    texts = [f"{question.label}, {style}" for question in asked]
+    asked = heldout.asked(n)
+    texts = [f"{question.label}, {style}" for question in asked] * (n // len(asked))
     pictures = sampled(model, texts, scale=scale, seed=seed)
     seen(pictures)
     features, logits = bench.look(pictures)
-    hits = bench.hits(logits, torch.arange(len(asked)))
+    each = bench.hits(logits, torch.arange(n) % len(asked)).float()
+    hits = each.view(-1, len(asked), 2).mean(0)
     clip = clip_score(model, pictures, texts)
     real = bench.right[: len(asked)]
     return Answers(
@@ -144,7 +147,7 @@ def answers(
         kernel=kernel.kernel_estimate(
             features / bench.spread, bench.features[: len(asked)] / bench.spread, paired=True
         ),
-        clip=None if clip is None else kernel.mean(clip),
+        clip=None if clip is None else kernel.mean(clip.view(-1, len(asked)).mean(0)),
         own=None if own is None else own.distance(pictures, asked, style),
     )
 
@@ -210,7 +213,7 @@ def _errors(model: Model, x0: Tensor, noise: Tensor, texts: Sequence[str], t: fl
 def evaluate(
     model: Model,
     *,
-    styles: Sequence[str] = tuple(heldout.JUDGED),
+    styles: Sequence[str] = (heldout.STYLE,),
     scales: Sequence[float | None] = (None,),
     n: int = 200,
     seed: int = 0,

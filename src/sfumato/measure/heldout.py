@@ -29,6 +29,8 @@ JUDGED = {
     if (HERE / "judges" / f"judge-{style}.json").is_file()
 }
 """Styles that have a packaged judge: what a prompt calls them, and their name in the packed set."""
+STYLE = "3d render"
+"""The style that is measured where none is asked for: the bundled card's own."""
 
 
 def pictures(style: str = "fluent", size: int = 64) -> store.Store:
@@ -50,6 +52,17 @@ def questions() -> tuple[Question, ...]:
     """The 200 prompts, drawn once from the training concepts."""
     data = json.loads((HERE / "prompts.json").read_text(encoding="utf-8"))
     return tuple(Question(**row) for row in data)
+
+
+def asked(n: int) -> tuple[Question, ...]:
+    """The questions of n pictures: the first n, or all, for a number of pictures each."""
+    every = questions()
+    if not 5 <= n <= len(every) and (n < 5 or n % len(every)):
+        raise SfumatoError(
+            f"n = {n}: ask 5 to {len(every)} questions, or a multiple of {len(every)}, "
+            "which asks each as often"
+        )
+    return every[:n]
 
 
 @dataclass(frozen=True, eq=False)

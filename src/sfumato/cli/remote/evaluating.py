@@ -102,7 +102,7 @@ class Rows:
         return torch.stack([pixels(Image.open(io.BytesIO(each))) for each in data])
 
     def _asked(self) -> Sequence[heldout.Question]:
-        return heldout.questions()[: self.n]
+        return heldout.asked(self.n)
 
     def _data(self, file: File) -> bytes:
         return self.server.fetch(self.id, file)
