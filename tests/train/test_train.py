@@ -30,6 +30,7 @@ from sfumato.core.denoiser import Cond, Denoiser
 from sfumato.core.errors import SfumatoError
 from sfumato.core.schedule import VP, linear, squared_cosine
 from sfumato.models.loaders.library import BUNDLED
+from sfumato.train import super_resolution
 from sfumato.train.config import read
 from sfumato.train.objective import Objective, clean, pose, x_in
 from sfumato.train.optim import rate
@@ -275,6 +276,35 @@ def test_weightings_agree_whatever_the_network_predicts() -> None:
         assert target.shape == x0.shape
     for name, found in costs.items():
         assert max(found) == pytest.approx(min(found), rel=1e-3), name
+
+
+def test_the_absolute_error_ends_where_it_is_told_to() -> None:
+    """Rows at little noise have that of l1, the others that of l2, and so have their gradients."""
+    x0 = torch.randn(3, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    weight, times = torch.ones(3, 1, 1, 1, requires_grad=True), [0.1, 0.3, 0.6]
+    denoiser = Denoiser(lambda x, time, cond: weight * x, SCHEDULE, "v")  # type: ignore[arg-type]
+    found = {}
+    for name, objective in (
+        ("l2", Objective()),
+        ("l1", Objective(norm="l1")),
+        ("both", Objective(norm="l1", l1_until=0.3)),
+    ):
+        loss = objective.at(denoiser, x0, Cond(), x0.flip(0), times)
+        (moved,) = torch.autograd.grad(loss.total, weight)
+        found[name] = torch.stack([loss.rows.detach(), loss.mse, moved.flatten()])
+    torch.testing.assert_close(found["both"][:, :2], found["l1"][:, :2])
+    torch.testing.assert_close(found["both"][:, 2], found["l2"][:, 2])
+    assert (found["l1"] - found["l2"]).abs().min() > 1e-3
+
+
+def test_a_noised_small_picture_has_the_range_of_pictures() -> None:
+    """So noise makes white darker on average, by sigma / sqrt(2 pi), as a base's noise does."""
+    white = torch.ones(2, 3, 64, 64)
+    noise = torch.randn(white.shape, generator=torch.Generator().manual_seed(0))
+    made = super_resolution.noised(white, [0.0, 0.1], noise)
+    assert torch.equal(made[0], white[0])
+    assert made.abs().max() <= 1
+    assert 1 - float(made[1].mean()) == pytest.approx(0.1 / math.sqrt(2 * math.pi), rel=0.1)
 
 
 def test_p2_and_min_snr_have_their_published_values() -> None:

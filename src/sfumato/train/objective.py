@@ -21,7 +21,7 @@ from sfumato.core.idle import Needs
 from sfumato.core.schedule import Schedule
 from sfumato.core.solvers import variances
 from sfumato.train.timesteps import TIMES, Stratified, TimeSampler
-from sfumato.train.values import Chosen, NotNegative, part
+from sfumato.train.values import Chosen, NotNegative, Share, part
 from sfumato.train.weighting import WEIGHTINGS, MinSNR, Norm, Target, Weighting, weights
 
 DENOISER = Needs("reads.denoiser")
@@ -31,7 +31,7 @@ DENOISER = Needs("reads.denoiser")
 class Loss:
     """total: what is minimised, the mean of `rows` (B,), which are weighted and have their graph.
 
-    mse (B,): on the target, unweighted; vb (B,) in bits.
+    mse (B,): on the target, unweighted, absolute where the norm is; vb (B,) in bits.
     """
 
     rows: Tensor
@@ -48,6 +48,9 @@ class Loss:
 class Objective:
     """times: the levels of a batch; weighting: relative to eps-MSE; norm of the error.
 
+    l1_until: above this level the error is squared, whatever the norm. Little noise leaves little
+    to choose from, and there the absolute error keeps flat areas flat, where a square forgives
+    grain; much noise leaves several pictures, of which only the square's mean is what samples need.
     vb: weight of the bound, in units in which 1 is the sum over all steps of the table divided by
     1000 (the "rescaled" hybrid loss), for a denoiser with learned_range.
     """
@@ -55,6 +58,7 @@ class Objective:
     times: Annotated[TimeSampler, Chosen(TIMES)] = field(default_factory=Stratified)
     weighting: Annotated[Weighting, Chosen(WEIGHTINGS), DENOISER] = field(default_factory=MinSNR)
     norm: Annotated[Norm, DENOISER] = "l2"
+    l1_until: Annotated[Share, DENOISER, Needs("norm=l1")] = 1.0
     vb: Annotated[NotNegative, DENOISER] = 0.0
 
     def loss(self, denoiser: Denoiser, x0: Tensor, cond: Cond, noise: Tensor, rng: Random) -> Loss:
@@ -83,8 +87,10 @@ class Objective:
         if denoiser.learned_range:
             out, var = out.chunk(2, dim=1)
         error = out - target
-        each = error.abs() if self.norm == "l1" else error.square()
-        mse = each.flatten(1).mean(1)
+        mse = error.square().flatten(1).mean(1)
+        if self.norm == "l1":
+            low = torch.tensor([t <= self.l1_until for t in times], device=x0.device)
+            mse = torch.where(low, error.abs().flatten(1).mean(1), mse)
         weight = weights(self.weighting, asked, schedule, times)
         if importance is not None:
             weight = [w * i for w, i in zip(weight, importance, strict=True)]

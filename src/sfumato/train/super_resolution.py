@@ -24,6 +24,10 @@ def cut(pictures: Tensor, side: int, places: Sequence[Corner]) -> Tensor:
 
 
 def noised(small: Tensor, amounts: Sequence[float], noise: Tensor) -> Tensor:
-    """The low-resolution input, each row with noise of its own deviation (arXiv 2205.11487)."""
+    """The low-resolution input, each row with noise of its own deviation (arXiv 2205.11487).
+
+    Within [-1, 1], as a base's pictures are: their noise on a white ground is darker on average,
+    and an upsampler that never saw that would keep it.
+    """
     spread = torch.tensor(amounts, device=small.device)[:, None, None, None]
-    return small + spread * noise
+    return (small + spread * noise).clamp(-1, 1)

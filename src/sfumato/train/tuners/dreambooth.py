@@ -190,7 +190,7 @@ class DreamBooth:
         if batch.classes is not None:
             objective = self.config.objective
             if not subject.weigh_prior:
-                objective = Objective(objective.times, Plain(), objective.norm, objective.vb)
+                objective = replace(objective, weighting=Plain())
             prior, parts["class"] = self._weighted(batch.classes, objective)
             rows.append(prior)
             of_class += [True] * len(prior)
