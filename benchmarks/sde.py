@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 
-import torch
-
 import sfumato as sf
 from sfumato.measure import heldout
 from sfumato.measure.evaluate import sampled
@@ -34,8 +32,7 @@ def main() -> None:
         before = None
         for solver in ("dpmpp-2m", "dpmpp-2m-sde"):
             features, logits = bench.look(sampled(model, texts, steps=steps, solver=solver))
-            each = bench.hits(logits, torch.arange(len(texts)) % len(questions)).float()
-            hits = each.view(-1, len(questions), 2).mean(0)
+            hits = bench.shares(logits, len(questions))
             far = kernel.kernel_estimate(features / bench.spread, real, paired=True)
             more = "" if before is None else kernel.mean(hits[:, 0] - before)
             before = hits[:, 0]

@@ -23,11 +23,7 @@ from sfumato.train.data import store
 
 HERE = Path(__file__).parent
 PICTURES = HERE / "heldout"
-JUDGED = {
-    prompt: style
-    for prompt, style in (("3d render", "fluent"), ("ink drawing", "ink"))
-    if (HERE / "judges" / f"judge-{style}.json").is_file()
-}
+JUDGED = {"3d render": "fluent", "ink drawing": "ink"}
 """Styles that have a packaged judge: what a prompt calls them, and their name in the packed set."""
 STYLE = "3d render"
 """The style that is measured where none is asked for: the bundled card's own."""
@@ -101,6 +97,12 @@ class Bench:
         best = self.answers[logits.topk(5).indices]
         hit = best == self.answers[asked][:, None]
         return torch.stack([hit[:, 0], hit.any(1)], dim=1)
+
+    def shares(self, logits: Tensor, n: int) -> Tensor:
+        """Of pictures (k n, C) that ask the first n questions k times in turn: for each question,
+        how often its class came first, and among the first five, (n, 2)."""
+        hits = self.hits(logits, torch.arange(len(logits)) % n)
+        return hits.float().view(-1, n, 2).mean(0)
 
 
 def judge(folder: Path, style: str) -> tuple[Judge, dict[str, Any]]:
