@@ -1,12 +1,13 @@
 """What the bundled cascade makes of eight prompts in two styles, unselected and chosen.
 
 `python benchmarks/grid.py` writes docs/grid-unselected.png, seed 0, and docs/grid-chosen.png, the
-best of the first eight seeds, picked by eye (CHOSEN). `--candidates` shows all eight to pick from.
+best of the first eight seeds, picked by eye (CHOSEN). `--candidates` shows all eight to pick from,
+`--before FOLDER` writes docs/grid-before.png: first seeds of other weights above those of these.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +37,31 @@ def candidates(model: sf.Model, folder: Path) -> None:
 
 def made(model: sf.Model, style: str, seeds: list[int], stages: int | None) -> list[Any]:
     """Each prompt with its own seed; the same bits as alone."""
-    pictures = []
+    pictures: list[Any] = []
     for text, seed in zip(PROMPTS, seeds, strict=True):
         process = model.process(f"{text}, {style}", stages=stages)
         pictures += process.sample(seed).images
     return pictures
 
 
+def before(model: sf.Model, other: sf.Model) -> None:
+    """First seeds of both, a row for each style and weights."""
+    rows = [made(m, style, [0] * len(PROMPTS), None) for style in STYLES for m in (other, model)]
+    page = sf.sheet([picture for row in rows for picture in row], columns=len(PROMPTS), cell=128,
+                    rows=["before", "now"] * len(STYLES), title="first seeds")  # fmt: skip
+    page.save(DOCS / "grid-before.png")
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--candidates", action="store_true")
+    parser.add_argument("--before", metavar="FOLDER")
+    asked = parser.parse_args()
     model = sf.load("emoji")
-    if "--candidates" in sys.argv:
+    if asked.before:
+        before(model, sf.load(asked.before))
+        return
+    if asked.candidates:
         folder = Path("out")
         folder.mkdir(exist_ok=True)
         candidates(model, folder)

@@ -3,7 +3,8 @@
 Held-out 3D renders with one side erased (left, right, top, bottom in turn) and drawn anew with
 their captions, at the base's size and at the cascade's. Ratio: mean step between neighbours across
 the border, where the original has drawing on either side, over that of neighbours inside the new
-part; the original's own ratio beside it. Aim: at most 1.2. `python benchmarks/seams.py`.
+part, in levels of 255 and as a ratio, which grows too where the inside gets flatter; the original's
+own beside it. Aim: at most 1.2. `python benchmarks/seams.py`.
 """
 
 from __future__ import annotations
@@ -57,8 +58,9 @@ def main() -> None:
         for name, found in ratios.items():
             across, inside = (torch.tensor(part) for part in zip(*found, strict=True))
             each = mean(across / inside.clamp_min(1e-3))
-            means = float(across.mean() / inside.mean())
-            print(f"{side:4} px, {name:9} of the means {means:.2f}, mean {each}", flush=True)
+            step, within = float(across.mean()), float(inside.mean())
+            print(f"{side:4} px, {name:9} step across {step:.1f}, inside {within:.1f}, of the "
+                  f"means {step / within:.2f}, mean {each}", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 Held-out 3D renders and ink drawings against their originals; true input of the base's size for the
 first stage, the first stage's result for a second. Edges: mean of what neighbours differ by beyond
-a tenth of the range, over the originals'; a blur has less. `python benchmarks/upsampler.py`.
+a tenth of the range, over the originals'; a blur has less. `python benchmarks/upsampler.py`;
+`--model` with a folder measures the cascade of other weights.
 """
 
 from __future__ import annotations
 
+import argparse
 import time
 from dataclasses import replace
 
@@ -51,9 +53,11 @@ def line(what: str, made: Tensor, true: Tensor, seconds: float) -> None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", default="emoji")
+    model = sf.load(parser.parse_args().model)
     both = [on_white(heldout.pictures(style, 256).pixels) for style in ("fluent", "ink")]
     true = torch.cat([x[: COUNT // 2] for x in both])
-    model = sf.load("emoji")
     side = model.card.native[0]
     low = F.adaptive_avg_pool2d(true, side)
     print("                         PSNR dB                  edges                s a picture")
