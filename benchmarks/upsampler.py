@@ -33,8 +33,8 @@ def upsampled(model: sf.Model, stage: int, low: Tensor, solver: str, steps: int)
     shape = (3, factor * low.shape[2], factor * low.shape[3])
     for k in range(0, len(low), BATCH):
         cond = Cond({"low_res": low[k : k + BATCH]})
-        process = replace(model.upsampler(stage), solver=solver, n_steps=steps, shape=shape,
-                          n=len(low[k : k + BATCH]), cond=cond)  # fmt: skip
+        process = replace(model.upsampler(stage), source=None, solver=solver, n_steps=steps,
+                          shape=shape, n=len(low[k : k + BATCH]), cond=cond)  # fmt: skip
         made.append(process.sample(seed=k).clamp(-1, 1))
     return torch.cat(made)
 
