@@ -29,7 +29,7 @@ from subject import figure
 def error(model: sf.Model, large: Tensor) -> float:
     """Of the upsampled small picture; large: (1, 3, H, W)."""
     low = Cond({"low_res": F.avg_pool2d(large, model.card.factor(2))})
-    process = replace(model.upsampler(0), cond=low, shape=tuple(large.shape[1:]))
+    process = replace(model.upsampler(0), source=None, cond=low, shape=tuple(large.shape[1:]))
     return float((process.sample(seed=0) - large).square().mean())
 
 
